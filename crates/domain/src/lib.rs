@@ -1,0 +1,31 @@
+//! The words and rules of the gateway.
+//!
+//! Everything here is a value or a pure function: no IO, no async, no clock and no randomness. Time and
+//! entropy come in as arguments, so every rule can be tested by calling it. All other crates use this one;
+//! it uses none of them.
+//!
+//! To add a rule: put it in the module of its noun, take what it needs as arguments, return the next value
+//! or a typed refusal, and test it beside the code.
+//!
+//! ```
+//! use chrono::{TimeZone, Utc};
+//! use wxgate_domain::quota;
+//!
+//! // 15:59 UTC is 23:59 in Shanghai: the day ends a minute later.
+//! let now = Utc.with_ymd_and_hms(2026, 3, 1, 15, 59, 0).unwrap();
+//! assert_eq!(quota::reset_at(now), Utc.with_ymd_and_hms(2026, 3, 1, 16, 0, 0).unwrap());
+//! ```
+
+pub mod app;
+pub mod id;
+pub mod lifecycle;
+pub mod message;
+pub mod quota;
+pub mod retry;
+pub mod scope;
+pub mod seal;
+pub mod secret;
+pub mod template_value;
+pub mod tenant;
+pub mod verdict;
+pub mod violation;

@@ -1,0 +1,216 @@
+//! Sealing: AES-256-GCM under the master key, bound to the owner as associated data.
+//!
+//! A sealed secret that is copied to another row, tenant or purpose does not open there.
+//! Layout: version (1 byte), key id (4), nonce (12), ciphertext and tag.
+
+use std::fmt;
+
+use aes_gcm::{
+    Aes256Gcm, KeyInit, Nonce,
+    aead::{Aead, Payload},
+};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
+use crate::{app::AppId, id::TenantId};
+
+const VERSION: u8 = 1;
+const HEADER: usize = 1 + KEY_ID + NONCE;
+const KEY_ID: usize = 4;
+const NONCE: usize = 12;
+
+/// Bytes of fresh randomness that [`MasterKey::seal`] wants.
+pub type SealNonce = [u8; NONCE];
+
+/// Names a master key without giving it away: the first bytes of a hash of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct MasterKeyId([u8; KEY_ID]);
+
+impl fmt::Display for MasterKeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+/// The key that seals every secret at rest.
+#[derive(Clone)]
+pub struct MasterKey(Zeroizing<[u8; 32]>);
+
+/// Why a text is no master key.
+#[derive(Debug, thiserror::Error)]
+#[error("a master key is 32 random bytes in base64, for example from `openssl rand -base64 32`")]
+pub struct MasterKeyFormat;
+
+/// Why a sealed secret does not open.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum OpenError {
+    /// Sealed under another master key.
+    #[error("sealed under master key {sealed_under}, but the configured master key is {configured}: set WXGATE_MASTER_KEY to the key this database was created with")]
+    WrongKey {
+        /// The key the secret was sealed under.
+        sealed_under: MasterKeyId,
+        /// The key that was tried.
+        configured: MasterKeyId,
+    },
+    /// Not a sealed secret, changed, or sealed for another owner.
+    #[error("the sealed secret is damaged or belongs to another owner: set it again")]
+    Damaged,
+}
+
+impl MasterKey {
+    /// A key from raw bytes.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+
+    /// Reads the base64 of 32 bytes; blanks around it are ignored.
+    pub fn from_base64(text: &str) -> Result<Self, MasterKeyFormat> {
+        let bytes = Zeroizing::new(BASE64_STANDARD.decode(text.trim()).map_err(|_| MasterKeyFormat)?);
+        let bytes: [u8; 32] = bytes.as_slice().try_into().map_err(|_| MasterKeyFormat)?;
+        Ok(Self::from_bytes(bytes))
+    }
+
+    /// The base64 form, for the key file that the embedded mode makes.
+    pub fn to_base64(&self) -> Zeroizing<String> {
+        Zeroizing::new(BASE64_STANDARD.encode(self.0.as_slice()))
+    }
+
+    /// The name of this key.
+    pub fn id(&self) -> MasterKeyId {
+        let digest = Sha256::new().chain_update(b"wxgate master key\0").chain_update(self.0.as_slice()).finalize();
+        let mut id = [0; KEY_ID];
+        id.copy_from_slice(&digest[..KEY_ID]);
+        MasterKeyId(id)
+    }
+
+    /// A key for another use, derived from this one (SHA-256 over a label), so that one setting is enough.
+    pub fn derive(&self, label: &str) -> Zeroizing<[u8; 32]> {
+        let digest = Sha256::new()
+            .chain_update(b"wxgate derived key\0")
+            .chain_update(label.as_bytes())
+            .chain_update([0])
+            .chain_update(self.0.as_slice())
+            .finalize();
+        Zeroizing::new(digest.into())
+    }
+
+    /// Seals `plain` for `owner`. `nonce` must be fresh random bytes for each call.
+    pub fn seal(&self, owner: &SealOwner, nonce: SealNonce, plain: &str) -> Vec<u8> {
+        let mut sealed = Vec::with_capacity(HEADER + plain.len() + 16);
+        sealed.push(VERSION);
+        sealed.extend_from_slice(&self.id().0);
+        sealed.extend_from_slice(&nonce);
+        let payload = Payload { msg: plain.as_bytes(), aad: owner.0.as_bytes() };
+        #[expect(clippy::expect_used, reason = "AES-GCM fails only for plaintexts over 64 GiB")]
+        let ciphertext = self.cipher().encrypt(&Nonce::from(nonce), payload).expect("a secret is short");
+        sealed.extend_from_slice(&ciphertext);
+        sealed
+    }
+
+    /// Opens what [`MasterKey::seal`] made for the same owner.
+    pub fn open(&self, owner: &SealOwner, sealed: &[u8]) -> Result<Zeroizing<String>, OpenError> {
+        if sealed.len() < HEADER || sealed[0] != VERSION {
+            return Err(OpenError::Damaged);
+        }
+        let (header, ciphertext) = sealed.split_at(HEADER);
+        let (key_id, nonce) = header[1..].split_at(KEY_ID);
+        if key_id != self.id().0 {
+            let sealed_under = MasterKeyId(key_id.try_into().map_err(|_| OpenError::Damaged)?);
+            return Err(OpenError::WrongKey { sealed_under, configured: self.id() });
+        }
+        let nonce = SealNonce::try_from(nonce).map_err(|_| OpenError::Damaged)?;
+        let payload = Payload { msg: ciphertext, aad: owner.0.as_bytes() };
+        let plain = self.cipher().decrypt(&Nonce::from(nonce), payload).map_err(|_| OpenError::Damaged)?;
+        String::from_utf8(plain).map(Zeroizing::new).map_err(|_| OpenError::Damaged)
+    }
+
+    fn cipher(&self) -> Aes256Gcm {
+        Aes256Gcm::new(&(*self.0).into())
+    }
+}
+
+impl fmt::Debug for MasterKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MasterKey({})", self.id())
+    }
+}
+
+/// Whom a sealed secret belongs to: the associated data of the seal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SealOwner(String);
+
+impl SealOwner {
+    /// An app's AppSecret.
+    pub fn app_secret(tenant: TenantId, appid: &AppId) -> Self {
+        Self(format!("app-secret\0{tenant}\0{appid}"))
+    }
+
+    /// The Token of an app's message push settings.
+    pub fn callback_token(tenant: TenantId, appid: &AppId) -> Self {
+        Self(format!("callback-token\0{tenant}\0{appid}"))
+    }
+
+    /// The `EncodingAESKey` of an app's message push settings.
+    pub fn callback_aes_key(tenant: TenantId, appid: &AppId) -> Self {
+        Self(format!("callback-aes-key\0{tenant}\0{appid}"))
+    }
+
+    /// An app's access token in the cell that replicas share.
+    pub fn access_token(appid: &AppId) -> Self {
+        Self(format!("access-token\0{appid}"))
+    }
+
+    /// A private key that signs access tokens of this gateway.
+    pub fn signing_key(kid: &str) -> Self {
+        Self(format!("signing-key\0{kid}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id;
+    use chrono::DateTime;
+
+    fn owner(tenant: u64) -> SealOwner {
+        let tenant = id::new(DateTime::UNIX_EPOCH, 0, tenant);
+        SealOwner::app_secret(tenant, &AppId::parse("wx0a1b2c3d4e5f6789").unwrap())
+    }
+
+    #[test]
+    fn opens_for_its_owner_alone() {
+        let key = MasterKey::from_bytes([7; 32]);
+        let sealed = key.seal(&owner(1), [9; 12], "s3cret");
+        assert_eq!(key.open(&owner(1), &sealed).unwrap().as_str(), "s3cret");
+        assert_eq!(key.open(&owner(2), &sealed), Err(OpenError::Damaged));
+    }
+
+    #[test]
+    fn names_the_wrong_key() {
+        let (right, wrong) = (MasterKey::from_bytes([7; 32]), MasterKey::from_bytes([8; 32]));
+        let sealed = right.seal(&owner(1), [9; 12], "s3cret");
+        let refused = wrong.open(&owner(1), &sealed);
+        assert_eq!(refused, Err(OpenError::WrongKey { sealed_under: right.id(), configured: wrong.id() }));
+    }
+
+    #[test]
+    fn any_flipped_bit_is_noticed() {
+        let key = MasterKey::from_bytes([7; 32]);
+        let sealed = key.seal(&owner(1), [9; 12], "s3cret");
+        for at in 0..sealed.len() {
+            let mut damaged = sealed.clone();
+            damaged[at] ^= 1;
+            assert!(key.open(&owner(1), &damaged).is_err(), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn base64_round_trip_and_refusals() {
+        let key = MasterKey::from_bytes([3; 32]);
+        let text = key.to_base64();
+        assert_eq!(MasterKey::from_base64(&format!(" {}\n", text.as_str())).unwrap().id(), key.id());
+        assert!(MasterKey::from_base64("dG9vIHNob3J0").is_err());
+        assert!(!format!("{key:?}").contains(text.as_str()));
+    }
+}

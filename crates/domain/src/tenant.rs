@@ -1,0 +1,29 @@
+//! Tenants: the customers of the gateway.
+
+use serde::{Deserialize, Serialize};
+
+/// Whether a tenant may use the gateway.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TenantStatus {
+    /// May.
+    #[default]
+    Active,
+    /// May not: its credentials are refused and its queue rests.
+    Suspended,
+}
+
+/// What a tenant may use up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TenantLimits {
+    /// API requests a second, over all keys of the tenant.
+    pub requests_per_second: u32,
+    /// Messages accepted in one Beijing day; none: no limit but the apps' own quotas.
+    pub messages_per_day: Option<u64>,
+}
+
+impl Default for TenantLimits {
+    fn default() -> Self {
+        Self { requests_per_second: 100, messages_per_day: None }
+    }
+}
