@@ -19,8 +19,14 @@ impl AppId {
         let text = text.into();
         let well_formed = text.len() == 18
             && text.starts_with("wx")
-            && text.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_lowercase());
-        if well_formed { Ok(Self(text)) } else { Err(AppIdFormat) }
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_digit() || b.is_ascii_lowercase());
+        if well_formed {
+            Ok(Self(text))
+        } else {
+            Err(AppIdFormat)
+        }
     }
 
     /// The text.
@@ -81,7 +87,14 @@ mod tests {
     #[test]
     fn appids_are_checked() {
         assert!(AppId::parse("wx0a1b2c3d4e5f6789").is_ok());
-        for wrong in ["", "wx", "WX0a1b2c3d4e5f6789", "wx0a1b2c3d4e5f678", " wx0a1b2c3d4e5f678", "wx0A1b2c3d4e5f6789"] {
+        for wrong in [
+            "",
+            "wx",
+            "WX0a1b2c3d4e5f6789",
+            "wx0a1b2c3d4e5f678",
+            " wx0a1b2c3d4e5f678",
+            "wx0A1b2c3d4e5f6789",
+        ] {
             assert_eq!(AppId::parse(wrong), Err(AppIdFormat), "{wrong:?}");
         }
     }

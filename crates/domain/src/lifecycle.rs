@@ -155,8 +155,16 @@ pub struct Refusal {
 
 impl Facts {
     /// What `event` at `now` makes of this message. `jitter` is a random value in `0.0..1.0`.
-    pub fn apply(&self, event: &Event, now: DateTime<Utc>, jitter: f64) -> Result<Transition, Refusal> {
-        use Status::{Canceled, Delivered, Expired, Failed, Queued, Scheduled, Sending, Sent, Uncertain, Undelivered};
+    pub fn apply(
+        &self,
+        event: &Event,
+        now: DateTime<Utc>,
+        jitter: f64,
+    ) -> Result<Transition, Refusal> {
+        use Status::{
+            Canceled, Delivered, Expired, Failed, Queued, Scheduled, Sending, Sent, Uncertain,
+            Undelivered,
+        };
         match (self.status, event) {
             (Scheduled, Event::Due) => Ok(queued(now)),
             (Queued, Event::Claimed) => Ok(to(Sending, None)),
@@ -165,12 +173,19 @@ impl Facts {
             (Sending, Event::LeaseEnded) => Ok(self.unknown(now, jitter)),
             (Scheduled | Queued, Event::Lapsed) => Ok(to(Expired, Some(FailureCode::Expired))),
             (Scheduled | Queued, Event::Cancel) => Ok(to(Canceled, None)),
-            (Failed | Expired | Canceled | Uncertain | Undelivered, Event::Retry { .. }) => Ok(queued(now)),
-            (Sending | Sent | Uncertain, Event::Receipt { delivered: true }) => Ok(to(Delivered, None)),
+            (Failed | Expired | Canceled | Uncertain | Undelivered, Event::Retry { .. }) => {
+                Ok(queued(now))
+            }
+            (Sending | Sent | Uncertain, Event::Receipt { delivered: true }) => {
+                Ok(to(Delivered, None))
+            }
             (Sending | Sent | Uncertain, Event::Receipt { delivered: false }) => {
                 Ok(to(Undelivered, Some(FailureCode::Undelivered)))
             }
-            (status, event) => Err(Refusal { status, attempted: event.verb() }),
+            (status, event) => Err(Refusal {
+                status,
+                attempted: event.verb(),
+            }),
         }
     }
 
@@ -178,9 +193,15 @@ impl Facts {
         match verdict {
             Verdict::Accepted { .. } => to(Status::Sent, None),
             Verdict::Rejected(code) => to(Status::Failed, Some(*code)),
-            Verdict::Later(delay) => self.queued_in_time(delay.next_try(now, self.attempts, jitter)),
+            Verdict::Later(delay) => {
+                self.queued_in_time(delay.next_try(now, self.attempts, jitter))
+            }
             // The engine repeats once with a fresh token; what comes here is the second refusal.
-            Verdict::StaleToken => self.queued_in_time(crate::retry::Delay::Backoff.next_try(now, self.attempts, jitter)),
+            Verdict::StaleToken => self.queued_in_time(crate::retry::Delay::Backoff.next_try(
+                now,
+                self.attempts,
+                jitter,
+            )),
             Verdict::AppBlocked { pause, .. } => self.queued_in_time(now + *pause),
             Verdict::QuotaSpent => self.queued_in_time(quota::reset_at(now)),
             Verdict::Unknown => self.unknown(now, jitter),
@@ -197,7 +218,11 @@ impl Facts {
 
     /// Queued for `due_at`; a message that would come too late ends now rather than then.
     fn queued_in_time(&self, due_at: DateTime<Utc>) -> Transition {
-        if due_at >= self.expires_at { to(Status::Expired, Some(FailureCode::Expired)) } else { queued(due_at) }
+        if due_at >= self.expires_at {
+            to(Status::Expired, Some(FailureCode::Expired))
+        } else {
+            queued(due_at)
+        }
     }
 }
 
@@ -218,11 +243,19 @@ impl Event {
 }
 
 fn to(status: Status, failure: Option<FailureCode>) -> Transition {
-    Transition { status, due_at: None, failure }
+    Transition {
+        status,
+        due_at: None,
+        failure,
+    }
 }
 
 fn queued(due_at: DateTime<Utc>) -> Transition {
-    Transition { status: Status::Queued, due_at: Some(due_at), failure: None }
+    Transition {
+        status: Status::Queued,
+        due_at: Some(due_at),
+        failure: None,
+    }
 }
 
 #[cfg(test)]
@@ -241,59 +274,151 @@ mod tests {
         Facts {
             status: Status::Sending,
             attempts: 1,
-            expires_at: start() + Duration::from_secs(120),
+            expires_at: start() + Duration::from_mins(2),
             on_uncertain: OnUncertain::Hold,
             repeatable: false,
         }
     }
 
     fn after(facts: Facts, verdict: Verdict) -> Transition {
-        facts.apply(&Event::Answered(verdict), start(), 0.0).unwrap()
+        facts
+            .apply(&Event::Answered(verdict), start(), 0.0)
+            .unwrap()
     }
 
     #[test]
     fn a_broken_connection_is_uncertain_unless_repeating_is_allowed() {
         assert_eq!(after(sending(), Verdict::Unknown).status, Status::Uncertain);
-        assert_eq!(after(Facts { on_uncertain: OnUncertain::Retry, ..sending() }, Verdict::Unknown).status, Status::Queued);
-        assert_eq!(after(Facts { repeatable: true, ..sending() }, Verdict::Unknown).status, Status::Queued);
-        assert_eq!(sending().apply(&Event::LeaseEnded, start(), 0.0).unwrap().status, Status::Uncertain);
+        assert_eq!(
+            after(
+                Facts {
+                    on_uncertain: OnUncertain::Retry,
+                    ..sending()
+                },
+                Verdict::Unknown
+            )
+            .status,
+            Status::Queued
+        );
+        assert_eq!(
+            after(
+                Facts {
+                    repeatable: true,
+                    ..sending()
+                },
+                Verdict::Unknown
+            )
+            .status,
+            Status::Queued
+        );
+        assert_eq!(
+            sending()
+                .apply(&Event::LeaseEnded, start(), 0.0)
+                .unwrap()
+                .status,
+            Status::Uncertain
+        );
     }
 
     #[test]
     fn what_would_come_too_late_expires_at_once() {
         let late = Verdict::Later(Delay::After(Duration::from_secs(121)));
-        assert_eq!(after(sending(), late), to(Status::Expired, Some(FailureCode::Expired)));
-        assert_eq!(after(sending(), Verdict::QuotaSpent).status, Status::Expired);
+        assert_eq!(
+            after(sending(), late),
+            to(Status::Expired, Some(FailureCode::Expired))
+        );
+        assert_eq!(
+            after(sending(), Verdict::QuotaSpent).status,
+            Status::Expired
+        );
         let soon = after(sending(), Verdict::Later(Delay::Backoff));
-        assert_eq!((soon.status, soon.due_at), (Status::Queued, Some(start() + Duration::from_secs(1))));
+        assert_eq!(
+            (soon.status, soon.due_at),
+            (Status::Queued, Some(start() + Duration::from_secs(1)))
+        );
     }
 
     #[test]
     fn an_end_is_left_by_a_retry_alone() {
-        let sent = Facts { status: Status::Sent, ..sending() };
-        let refusal = sent.apply(&Event::Retry { expires_at: start() }, start(), 0.0).unwrap_err();
-        assert_eq!(refusal.to_string(), "a message that is sent cannot be retried");
-        let failed = Facts { status: Status::Failed, ..sending() };
-        assert_eq!(failed.apply(&Event::Retry { expires_at: start() }, start(), 0.0).unwrap().status, Status::Queued);
-        assert!(failed.apply(&Event::Answered(Verdict::Accepted { msgid: None }), start(), 0.0).is_err());
+        let sent = Facts {
+            status: Status::Sent,
+            ..sending()
+        };
+        let refusal = sent
+            .apply(
+                &Event::Retry {
+                    expires_at: start(),
+                },
+                start(),
+                0.0,
+            )
+            .unwrap_err();
+        assert_eq!(
+            refusal.to_string(),
+            "a message that is sent cannot be retried"
+        );
+        let failed = Facts {
+            status: Status::Failed,
+            ..sending()
+        };
+        assert_eq!(
+            failed
+                .apply(
+                    &Event::Retry {
+                        expires_at: start()
+                    },
+                    start(),
+                    0.0
+                )
+                .unwrap()
+                .status,
+            Status::Queued
+        );
+        assert!(
+            failed
+                .apply(
+                    &Event::Answered(Verdict::Accepted { msgid: None }),
+                    start(),
+                    0.0
+                )
+                .is_err()
+        );
     }
 
     #[test]
     fn a_receipt_may_overtake_the_answer() {
-        let delivered = sending().apply(&Event::Receipt { delivered: true }, start(), 0.0).unwrap();
+        let delivered = sending()
+            .apply(&Event::Receipt { delivered: true }, start(), 0.0)
+            .unwrap();
         assert_eq!(delivered.status, Status::Delivered);
-        let facts = Facts { status: delivered.status, ..sending() };
-        assert!(facts.apply(&Event::Answered(Verdict::Unknown), start(), 0.0).is_err());
+        let facts = Facts {
+            status: delivered.status,
+            ..sending()
+        };
+        assert!(
+            facts
+                .apply(&Event::Answered(Verdict::Unknown), start(), 0.0)
+                .is_err()
+        );
     }
 
     fn verdicts() -> impl Strategy<Value = Verdict> {
         prop_oneof![
             any::<Option<u64>>().prop_map(|msgid| Verdict::Accepted { msgid }),
-            prop_oneof![Just(Delay::Backoff), Just(Delay::NextMinute), Just(Delay::Moment)].prop_map(Verdict::Later),
-            (0u64..600).prop_map(|seconds| Verdict::Later(Delay::After(Duration::from_secs(seconds)))),
+            prop_oneof![
+                Just(Delay::Backoff),
+                Just(Delay::NextMinute),
+                Just(Delay::Moment)
+            ]
+            .prop_map(Verdict::Later),
+            (0u64..600)
+                .prop_map(|seconds| Verdict::Later(Delay::After(Duration::from_secs(seconds)))),
             Just(Verdict::StaleToken),
             proptest::sample::select(FailureCode::ALL).prop_map(Verdict::Rejected),
-            (0u64..3600).prop_map(|pause| Verdict::AppBlocked { reason: BlockReason::Suspended, pause: Duration::from_secs(pause) }),
+            (0u64..3600).prop_map(|pause| Verdict::AppBlocked {
+                reason: BlockReason::Suspended,
+                pause: Duration::from_secs(pause)
+            }),
             Just(Verdict::QuotaSpent),
             Just(Verdict::Unknown),
         ]
@@ -325,7 +450,7 @@ mod tests {
             let mut facts = Facts {
                 status: if scheduled { Status::Scheduled } else { Status::Queued },
                 attempts: 0,
-                expires_at: start() + Duration::from_secs(3600),
+                expires_at: start() + Duration::from_hours(1),
                 on_uncertain: if retry { OnUncertain::Retry } else { OnUncertain::Hold },
                 repeatable: false,
             };

@@ -14,11 +14,11 @@ use crate::{
 };
 
 /// The ttl of a message that names none.
-pub const DEFAULT_TTL: Duration = Duration::from_secs(24 * 3600);
+pub const DEFAULT_TTL: Duration = Duration::from_hours(24);
 /// The longest ttl.
-pub const MAX_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
+pub const MAX_TTL: Duration = Duration::from_hours(7 * 24);
 /// How far ahead a message may be scheduled.
-pub const MAX_SCHEDULE: Duration = Duration::from_secs(30 * 24 * 3600);
+pub const MAX_SCHEDULE: Duration = Duration::from_hours(30 * 24);
 
 const MAX_ID: usize = 128;
 const MAX_PAGE: usize = 1024;
@@ -162,13 +162,22 @@ impl Content {
 
     /// Whether WeChat itself refuses a second copy, so that repeating a send of unknown outcome is harmless.
     pub fn repeatable(&self) -> bool {
-        matches!(self, Self::Official { client_msg_id: Some(_), .. })
+        matches!(
+            self,
+            Self::Official {
+                client_msg_id: Some(_),
+                ..
+            }
+        )
     }
 }
 
 /// A message as asked for, not checked yet. Absent fields take their defaults in [`Request::check`].
 #[derive(Clone, Debug, Default, PartialEq)]
-#[expect(missing_docs, reason = "the fields are those of the public API, described there and on `Draft` and `Content`")]
+#[expect(
+    missing_docs,
+    reason = "the fields are those of the public API, described there and on `Draft` and `Content`"
+)]
 pub struct Request {
     pub channel: Channel,
     pub touser: String,
@@ -233,13 +242,21 @@ impl Request {
     pub fn check(self, now: DateTime<Utc>) -> Result<Draft, Vec<Violation>> {
         let mut found = Vec::new();
         required_id(&self.touser, "/touser", "the receiver's openid", &mut found);
-        required_id(&self.template_id, "/template_id", "the template's id in the account", &mut found);
+        required_id(
+            &self.template_id,
+            "/template_id",
+            "the template's id in the account",
+            &mut found,
+        );
         check_foreign_fields(&self, &mut found);
         check_data(self.channel, self.data.as_ref(), &mut found);
         check_lengths(&self, &mut found);
         check_times(&self, now, &mut found);
         if self.channel == Channel::Template && self.form_id.is_none() {
-            found.push(Violation::new("/form_id", "required on channel `template`: the form id or prepay id that permits the send"));
+            found.push(Violation::new(
+                "/form_id",
+                "required on channel `template`: the form id or prepay id that permits the send",
+            ));
         }
         if !found.is_empty() {
             return Err(found);
@@ -281,27 +298,76 @@ impl Request {
 }
 
 fn required_id(value: &str, pointer: &str, what: &str, found: &mut Vec<Violation>) {
-    if value.is_empty() || value.len() > MAX_ID || value.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        found.push(Violation::new(pointer, format!("must be {what}: 1 to {MAX_ID} characters without blanks")));
+    if value.is_empty()
+        || value.len() > MAX_ID
+        || value.chars().any(|c| c.is_whitespace() || c.is_control())
+    {
+        found.push(Violation::new(
+            pointer,
+            format!("must be {what}: 1 to {MAX_ID} characters without blanks"),
+        ));
     }
 }
 
 /// A field of another channel would be dropped silently: refuse it instead.
 fn check_foreign_fields(request: &Request, found: &mut Vec<Violation>) {
+    use Channel::{Official, Subscribe, Template};
     let mut only = |present: bool, channels: &[Channel], pointer: &str, names: &str| {
         if present && !channels.contains(&request.channel) {
-            found.push(Violation::new(pointer, format!("belongs to {names}, not to the channel of this message")));
+            found.push(Violation::new(
+                pointer,
+                format!("belongs to {names}, not to the channel of this message"),
+            ));
         }
     };
-    use Channel::{Official, Subscribe, Template};
-    only(request.page.is_some(), &[Subscribe, Template], "/page", "channels `subscribe` and `template`");
-    only(request.miniprogram_state.is_some(), &[Subscribe], "/miniprogram_state", "channel `subscribe`");
-    only(request.lang.is_some(), &[Subscribe], "/lang", "channel `subscribe`");
-    only(request.form_id.is_some(), &[Template], "/form_id", "channel `template`");
-    only(request.emphasis_keyword.is_some(), &[Template], "/emphasis_keyword", "channel `template`");
-    only(request.url.is_some(), &[Official], "/url", "channel `official`");
-    only(request.miniprogram.is_some(), &[Official], "/miniprogram", "channel `official`");
-    only(request.client_msg_id.is_some(), &[Official], "/client_msg_id", "channel `official`");
+    only(
+        request.page.is_some(),
+        &[Subscribe, Template],
+        "/page",
+        "channels `subscribe` and `template`",
+    );
+    only(
+        request.miniprogram_state.is_some(),
+        &[Subscribe],
+        "/miniprogram_state",
+        "channel `subscribe`",
+    );
+    only(
+        request.lang.is_some(),
+        &[Subscribe],
+        "/lang",
+        "channel `subscribe`",
+    );
+    only(
+        request.form_id.is_some(),
+        &[Template],
+        "/form_id",
+        "channel `template`",
+    );
+    only(
+        request.emphasis_keyword.is_some(),
+        &[Template],
+        "/emphasis_keyword",
+        "channel `template`",
+    );
+    only(
+        request.url.is_some(),
+        &[Official],
+        "/url",
+        "channel `official`",
+    );
+    only(
+        request.miniprogram.is_some(),
+        &[Official],
+        "/miniprogram",
+        "channel `official`",
+    );
+    only(
+        request.client_msg_id.is_some(),
+        &[Official],
+        "/client_msg_id",
+        "channel `official`",
+    );
 }
 
 fn check_data(channel: Channel, data: Option<&Map<String, Value>>, found: &mut Vec<Violation>) {
@@ -310,27 +376,42 @@ fn check_data(channel: Channel, data: Option<&Map<String, Value>>, found: &mut V
         // The origin's template message may be empty: an empty card is sent.
         None if channel == Channel::Template => return,
         None => {
-            found.push(Violation::new("/data", "required: the template's values, such as {\"thing1\": {\"value\": \"…\"}}"));
+            found.push(Violation::new(
+                "/data",
+                "required: the template's values, such as {\"thing1\": {\"value\": \"…\"}}",
+            ));
             return;
         }
     };
     if data.is_empty() && channel != Channel::Template {
-        found.push(Violation::new("/data", "must name at least one key of the template"));
+        found.push(Violation::new(
+            "/data",
+            "must name at least one key of the template",
+        ));
     }
     if data.len() > MAX_DATA_KEYS {
-        found.push(Violation::new("/data", format!("must have at most {MAX_DATA_KEYS} keys")));
+        found.push(Violation::new(
+            "/data",
+            format!("must have at most {MAX_DATA_KEYS} keys"),
+        ));
     }
     for (key, item) in data {
         let pointer = format!("/data/{}", pointer_token(key));
         let Some(value) = item.get("value") else {
-            found.push(Violation::new(pointer, "must be an object with a `value`, such as {\"value\": \"…\"}"));
+            found.push(Violation::new(
+                pointer,
+                "must be an object with a `value`, such as {\"value\": \"…\"}",
+            ));
             continue;
         };
         let value = match value {
             Value::String(text) => text.clone(),
             Value::Number(number) => number.to_string(),
             _ => {
-                found.push(Violation::new(format!("{pointer}/value"), "must be a string or a number"));
+                found.push(Violation::new(
+                    format!("{pointer}/value"),
+                    "must be a string or a number",
+                ));
                 continue;
             }
         };
@@ -349,27 +430,53 @@ fn check_lengths(request: &Request, found: &mut Vec<Violation>) {
         if let Some(value) = value
             && (value.is_empty() || value.len() > max)
         {
-            found.push(Violation::new(pointer, format!("must have 1 to {max} bytes, or be left out")));
+            found.push(Violation::new(
+                pointer,
+                format!("must have 1 to {max} bytes, or be left out"),
+            ));
         }
     };
     at_most(request.page.as_deref(), MAX_PAGE, "/page");
     at_most(request.form_id.as_deref(), MAX_ID, "/form_id");
-    at_most(request.emphasis_keyword.as_deref(), MAX_ID, "/emphasis_keyword");
+    at_most(
+        request.emphasis_keyword.as_deref(),
+        MAX_ID,
+        "/emphasis_keyword",
+    );
     at_most(request.url.as_deref(), MAX_PAGE, "/url");
     at_most(request.client_msg_id.as_deref(), 32, "/client_msg_id");
     at_most(request.reference.as_deref(), MAX_REFERENCE, "/reference");
-    let metadata_bytes = request.metadata.as_ref().and_then(|map| serde_json::to_vec(map).ok()).map_or(0, |json| json.len());
+    let metadata_bytes = request
+        .metadata
+        .as_ref()
+        .and_then(|map| serde_json::to_vec(map).ok())
+        .map_or(0, |json| json.len());
     if metadata_bytes > MAX_METADATA_BYTES {
-        found.push(Violation::new("/metadata", format!("must be at most {MAX_METADATA_BYTES} bytes as JSON")));
+        found.push(Violation::new(
+            "/metadata",
+            format!("must be at most {MAX_METADATA_BYTES} bytes as JSON"),
+        ));
     }
 }
 
 fn check_times(request: &Request, now: DateTime<Utc>, found: &mut Vec<Violation>) {
-    if request.ttl.is_some_and(|ttl| ttl == 0 || ttl > MAX_TTL.as_secs()) {
-        found.push(Violation::new("/ttl", format!("must be 1 to {} seconds", MAX_TTL.as_secs())));
+    if request
+        .ttl
+        .is_some_and(|ttl| ttl == 0 || ttl > MAX_TTL.as_secs())
+    {
+        found.push(Violation::new(
+            "/ttl",
+            format!("must be 1 to {} seconds", MAX_TTL.as_secs()),
+        ));
     }
-    if request.send_at.is_some_and(|send_at| send_at > now + MAX_SCHEDULE) {
-        found.push(Violation::new("/send_at", "must be within the next 30 days"));
+    if request
+        .send_at
+        .is_some_and(|send_at| send_at > now + MAX_SCHEDULE)
+    {
+        found.push(Violation::new(
+            "/send_at",
+            "must be within the next 30 days",
+        ));
     }
 }
 
@@ -383,37 +490,71 @@ mod tests {
     }
 
     fn request() -> Request {
-        let Value::Object(data) = json!({"thing1": {"value": "保温杯"}}) else { unreachable!() };
-        Request { touser: "oABC".into(), template_id: "tpl".into(), data: Some(data), ..Request::default() }
+        let Value::Object(data) = json!({"thing1": {"value": "保温杯"}}) else {
+            unreachable!()
+        };
+        Request {
+            touser: "oABC".into(),
+            template_id: "tpl".into(),
+            data: Some(data),
+            ..Request::default()
+        }
     }
 
     fn pointers(request: Request) -> Vec<String> {
-        request.check(now()).unwrap_err().into_iter().map(|violation| violation.pointer).collect()
+        request
+            .check(now())
+            .unwrap_err()
+            .into_iter()
+            .map(|violation| violation.pointer)
+            .collect()
     }
 
     #[test]
     fn defaults_are_those_of_the_contract() {
         let draft = request().check(now()).unwrap();
         assert_eq!(draft.expires_at(now()), now() + chrono::Duration::days(1));
-        assert!(matches!(draft.content, Content::Subscribe { miniprogram_state: MiniprogramState::Formal, lang: Lang::ZhCn, .. }));
+        assert!(matches!(
+            draft.content,
+            Content::Subscribe {
+                miniprogram_state: MiniprogramState::Formal,
+                lang: Lang::ZhCn,
+                ..
+            }
+        ));
     }
 
     #[test]
     fn ttl_counts_from_send_at() {
         let send_at = now() + chrono::Duration::hours(1);
-        let draft = Request { send_at: Some(send_at), ttl: Some(120), ..request() }.check(now()).unwrap();
-        assert_eq!(draft.expires_at(now()), send_at + chrono::Duration::seconds(120));
+        let draft = Request {
+            send_at: Some(send_at),
+            ttl: Some(120),
+            ..request()
+        }
+        .check(now())
+        .unwrap();
+        assert_eq!(
+            draft.expires_at(now()),
+            send_at + chrono::Duration::seconds(120)
+        );
     }
 
     #[test]
     fn a_send_at_in_the_past_means_now() {
-        let draft = Request { send_at: Some(now() - chrono::Duration::hours(1)), ..request() }.check(now()).unwrap();
+        let draft = Request {
+            send_at: Some(now() - chrono::Duration::hours(1)),
+            ..request()
+        }
+        .check(now())
+        .unwrap();
         assert_eq!(draft.due_at(now()), now());
     }
 
     #[test]
     fn every_offending_field_is_told_at_once() {
-        let Value::Object(data) = json!({"thing1": {"value": "一二三四五六七八九十一二三四五六七八九十零"}, "a/b": "bare"}) else {
+        let Value::Object(data) = json!({"thing1": {"value": "一二三四五六七八九十一二三四五六七八九十零"}, "a/b": "bare"})
+        else {
             unreachable!()
         };
         let wrong = Request {
@@ -424,13 +565,34 @@ mod tests {
             send_at: Some(now() + chrono::Duration::days(31)),
             ..request()
         };
-        assert_eq!(pointers(wrong), ["/touser", "/form_id", "/data/a~1b", "/data/thing1/value", "/ttl", "/send_at"]);
+        assert_eq!(
+            pointers(wrong),
+            [
+                "/touser",
+                "/form_id",
+                "/data/a~1b",
+                "/data/thing1/value",
+                "/ttl",
+                "/send_at"
+            ]
+        );
     }
 
     #[test]
     fn the_origins_template_message_wants_a_form_id_and_may_be_empty() {
-        let template = Request { channel: Channel::Template, data: None, ..request() };
+        let template = Request {
+            channel: Channel::Template,
+            data: None,
+            ..request()
+        };
         assert_eq!(pointers(template.clone()), ["/form_id"]);
-        assert!(Request { form_id: Some("f1".into()), ..template }.check(now()).is_ok());
+        assert!(
+            Request {
+                form_id: Some("f1".into()),
+                ..template
+            }
+            .check(now())
+            .is_ok()
+        );
     }
 }

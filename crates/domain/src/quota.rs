@@ -17,8 +17,13 @@ pub fn day(now: DateTime<Utc>) -> NaiveDate {
 
 /// The next 00:00 in Shanghai after `now`.
 pub fn reset_at(now: DateTime<Utc>) -> DateTime<Utc> {
-    let tomorrow = day(now).checked_add_days(Days::new(1)).unwrap_or(NaiveDate::MAX);
-    match SHANGHAI.from_local_datetime(&tomorrow.and_time(NaiveTime::MIN)).single() {
+    let tomorrow = day(now)
+        .checked_add_days(Days::new(1))
+        .unwrap_or(NaiveDate::MAX);
+    match SHANGHAI
+        .from_local_datetime(&tomorrow.and_time(NaiveTime::MIN))
+        .single()
+    {
         Some(midnight) => midnight.with_timezone(&Utc),
         None => DateTime::<Utc>::MAX_UTC,
     }
@@ -39,7 +44,11 @@ pub struct Shares {
 
 impl Default for Shares {
     fn default() -> Self {
-        Self { low: 80, normal: 95, high: 100 }
+        Self {
+            low: 80,
+            normal: 95,
+            high: 100,
+        }
     }
 }
 
@@ -73,7 +82,10 @@ mod tests {
         assert_eq!(day(before).to_string(), "2026-03-01");
         assert_eq!(day(after).to_string(), "2026-03-02");
         assert_eq!(reset_at(before), after);
-        assert_eq!(reset_at(after), Utc.with_ymd_and_hms(2026, 3, 2, 16, 0, 0).unwrap());
+        assert_eq!(
+            reset_at(after),
+            Utc.with_ymd_and_hms(2026, 3, 2, 16, 0, 0).unwrap()
+        );
     }
 
     #[test]

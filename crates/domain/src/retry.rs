@@ -20,7 +20,7 @@ pub enum Delay {
 /// The first backoff.
 const BASE: Duration = Duration::from_secs(1);
 /// The longest backoff.
-const CAP: Duration = Duration::from_secs(600);
+const CAP: Duration = Duration::from_mins(10);
 
 impl Delay {
     /// When attempt number `attempt` (1 for the first) that ended at `now` may be followed by another.
@@ -30,7 +30,9 @@ impl Delay {
         match self {
             Self::Backoff => now + backoff(attempt, jitter),
             Self::NextMinute => next_minute(now) + spread(Duration::from_secs(5), jitter),
-            Self::Moment => now + Duration::from_millis(200) + spread(Duration::from_millis(800), jitter),
+            Self::Moment => {
+                now + Duration::from_millis(200) + spread(Duration::from_millis(800), jitter)
+            }
             Self::After(asked) => now + asked + spread(Duration::from_secs(1), jitter),
         }
     }
@@ -41,7 +43,7 @@ impl Delay {
 pub fn backoff(attempt: u32, jitter: f64) -> Duration {
     let doublings = attempt.saturating_sub(1).min(16);
     let full = BASE.saturating_mul(1 << doublings).min(CAP);
-    full - spread(full / 2, jitter)
+    full.saturating_sub(spread(full / 2, jitter))
 }
 
 fn spread(width: Duration, jitter: f64) -> Duration {
@@ -49,7 +51,9 @@ fn spread(width: Duration, jitter: f64) -> Duration {
 }
 
 fn next_minute(now: DateTime<Utc>) -> DateTime<Utc> {
-    let minute = now.duration_trunc(chrono::Duration::minutes(1)).unwrap_or(now.with_nanosecond(0).unwrap_or(now));
+    let minute = now
+        .duration_trunc(chrono::Duration::minutes(1))
+        .unwrap_or(now.with_nanosecond(0).unwrap_or(now));
     minute + chrono::Duration::minutes(1)
 }
 
@@ -61,7 +65,9 @@ mod tests {
 
     #[test]
     fn backoff_doubles_to_its_cap() {
-        let seconds: Vec<u64> = (1..=12).map(|attempt| backoff(attempt, 0.0).as_secs()).collect();
+        let seconds: Vec<u64> = (1..=12)
+            .map(|attempt| backoff(attempt, 0.0).as_secs())
+            .collect();
         assert_eq!(seconds, [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 600, 600]);
         assert_eq!(backoff(3, 1.0), Duration::from_secs(2));
     }
@@ -69,7 +75,10 @@ mod tests {
     #[test]
     fn a_minute_limit_waits_for_the_next_minute() {
         let now = Utc.with_ymd_and_hms(2026, 3, 1, 10, 20, 30).unwrap();
-        assert_eq!(Delay::NextMinute.next_try(now, 1, 0.0), Utc.with_ymd_and_hms(2026, 3, 1, 10, 21, 0).unwrap());
+        assert_eq!(
+            Delay::NextMinute.next_try(now, 1, 0.0),
+            Utc.with_ymd_and_hms(2026, 3, 1, 10, 21, 0).unwrap()
+        );
     }
 
     proptest! {

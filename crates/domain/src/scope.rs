@@ -66,7 +66,11 @@ impl FromStr for Scope {
     type Err = UnknownScope;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL.iter().copied().find(|scope| scope.as_str() == text).ok_or_else(|| UnknownScope(text.to_owned()))
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|scope| scope.as_str() == text)
+            .ok_or_else(|| UnknownScope(text.to_owned()))
     }
 }
 
@@ -82,7 +86,11 @@ impl ScopeSet {
 
     /// Every scope that a tenant's key may have.
     pub fn tenant() -> Self {
-        Scope::ALL.iter().copied().filter(|scope| *scope != Scope::Operator).collect()
+        Scope::ALL
+            .iter()
+            .copied()
+            .filter(|scope| *scope != Scope::Operator)
+            .collect()
     }
 
     /// Whether `scope` is in the set.
@@ -108,7 +116,10 @@ impl ScopeSet {
 
     /// The scopes in the order of the documentation.
     pub fn iter(self) -> impl Iterator<Item = Scope> {
-        Scope::ALL.iter().copied().filter(move |scope| self.contains(*scope))
+        Scope::ALL
+            .iter()
+            .copied()
+            .filter(move |scope| self.contains(*scope))
     }
 
     fn bit(scope: Scope) -> u32 {
@@ -118,7 +129,11 @@ impl ScopeSet {
 
 impl FromIterator<Scope> for ScopeSet {
     fn from_iter<I: IntoIterator<Item = Scope>>(scopes: I) -> Self {
-        Self(scopes.into_iter().fold(0, |bits, scope| bits | Self::bit(scope)))
+        Self(
+            scopes
+                .into_iter()
+                .fold(0, |bits, scope| bits | Self::bit(scope)),
+        )
     }
 }
 
@@ -138,7 +153,9 @@ impl FromStr for ScopeSet {
     type Err = UnknownScope;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.split_ascii_whitespace().map(str::parse::<Scope>).collect()
+        text.split_ascii_whitespace()
+            .map(str::parse::<Scope>)
+            .collect()
     }
 }
 
@@ -152,7 +169,13 @@ mod tests {
         assert_eq!(set.to_string(), "messages:send messages:read");
         assert!(ScopeSet::tenant().includes(set) && !set.includes(ScopeSet::tenant()));
         assert!(!ScopeSet::tenant().contains(Scope::Operator));
-        assert_eq!("messages:fly".parse::<ScopeSet>(), Err(UnknownScope("messages:fly".into())));
-        assert_eq!(ScopeSet::all().to_string().parse::<ScopeSet>().unwrap(), ScopeSet::all());
+        assert_eq!(
+            "messages:fly".parse::<ScopeSet>(),
+            Err(UnknownScope("messages:fly".into()))
+        );
+        assert_eq!(
+            ScopeSet::all().to_string().parse::<ScopeSet>().unwrap(),
+            ScopeSet::all()
+        );
     }
 }

@@ -46,7 +46,9 @@ pub struct MasterKeyFormat;
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum OpenError {
     /// Sealed under another master key.
-    #[error("sealed under master key {sealed_under}, but the configured master key is {configured}: set WXGATE_MASTER_KEY to the key this database was created with")]
+    #[error(
+        "sealed under master key {sealed_under}, but the configured master key is {configured}: set WXGATE_MASTER_KEY to the key this database was created with"
+    )]
     WrongKey {
         /// The key the secret was sealed under.
         sealed_under: MasterKeyId,
@@ -66,7 +68,11 @@ impl MasterKey {
 
     /// Reads the base64 of 32 bytes; blanks around it are ignored.
     pub fn from_base64(text: &str) -> Result<Self, MasterKeyFormat> {
-        let bytes = Zeroizing::new(BASE64_STANDARD.decode(text.trim()).map_err(|_| MasterKeyFormat)?);
+        let bytes = Zeroizing::new(
+            BASE64_STANDARD
+                .decode(text.trim())
+                .map_err(|_| MasterKeyFormat)?,
+        );
         let bytes: [u8; 32] = bytes.as_slice().try_into().map_err(|_| MasterKeyFormat)?;
         Ok(Self::from_bytes(bytes))
     }
@@ -78,7 +84,10 @@ impl MasterKey {
 
     /// The name of this key.
     pub fn id(&self) -> MasterKeyId {
-        let digest = Sha256::new().chain_update(b"wxgate master key\0").chain_update(self.0.as_slice()).finalize();
+        let digest = Sha256::new()
+            .chain_update(b"wxgate master key\0")
+            .chain_update(self.0.as_slice())
+            .finalize();
         let mut id = [0; KEY_ID];
         id.copy_from_slice(&digest[..KEY_ID]);
         MasterKeyId(id)
@@ -96,14 +105,27 @@ impl MasterKey {
     }
 
     /// Seals `plain` for `owner`. `nonce` must be fresh random bytes for each call.
+    ///
+    /// # Panics
+    ///
+    /// When `plain` is longer than 64 GiB.
     pub fn seal(&self, owner: &SealOwner, nonce: SealNonce, plain: &str) -> Vec<u8> {
         let mut sealed = Vec::with_capacity(HEADER + plain.len() + 16);
         sealed.push(VERSION);
         sealed.extend_from_slice(&self.id().0);
         sealed.extend_from_slice(&nonce);
-        let payload = Payload { msg: plain.as_bytes(), aad: owner.0.as_bytes() };
-        #[expect(clippy::expect_used, reason = "AES-GCM fails only for plaintexts over 64 GiB")]
-        let ciphertext = self.cipher().encrypt(&Nonce::from(nonce), payload).expect("a secret is short");
+        let payload = Payload {
+            msg: plain.as_bytes(),
+            aad: owner.0.as_bytes(),
+        };
+        #[expect(
+            clippy::expect_used,
+            reason = "AES-GCM fails only for plaintexts over 64 GiB"
+        )]
+        let ciphertext = self
+            .cipher()
+            .encrypt(&Nonce::from(nonce), payload)
+            .expect("a secret is short");
         sealed.extend_from_slice(&ciphertext);
         sealed
     }
@@ -117,12 +139,23 @@ impl MasterKey {
         let (key_id, nonce) = header[1..].split_at(KEY_ID);
         if key_id != self.id().0 {
             let sealed_under = MasterKeyId(key_id.try_into().map_err(|_| OpenError::Damaged)?);
-            return Err(OpenError::WrongKey { sealed_under, configured: self.id() });
+            return Err(OpenError::WrongKey {
+                sealed_under,
+                configured: self.id(),
+            });
         }
         let nonce = SealNonce::try_from(nonce).map_err(|_| OpenError::Damaged)?;
-        let payload = Payload { msg: ciphertext, aad: owner.0.as_bytes() };
-        let plain = self.cipher().decrypt(&Nonce::from(nonce), payload).map_err(|_| OpenError::Damaged)?;
-        String::from_utf8(plain).map(Zeroizing::new).map_err(|_| OpenError::Damaged)
+        let payload = Payload {
+            msg: ciphertext,
+            aad: owner.0.as_bytes(),
+        };
+        let plain = self
+            .cipher()
+            .decrypt(&Nonce::from(nonce), payload)
+            .map_err(|_| OpenError::Damaged)?;
+        String::from_utf8(plain)
+            .map(Zeroizing::new)
+            .map_err(|_| OpenError::Damaged)
     }
 
     fn cipher(&self) -> Aes256Gcm {
@@ -188,10 +221,19 @@ mod tests {
 
     #[test]
     fn names_the_wrong_key() {
-        let (right, wrong) = (MasterKey::from_bytes([7; 32]), MasterKey::from_bytes([8; 32]));
+        let (right, wrong) = (
+            MasterKey::from_bytes([7; 32]),
+            MasterKey::from_bytes([8; 32]),
+        );
         let sealed = right.seal(&owner(1), [9; 12], "s3cret");
         let refused = wrong.open(&owner(1), &sealed);
-        assert_eq!(refused, Err(OpenError::WrongKey { sealed_under: right.id(), configured: wrong.id() }));
+        assert_eq!(
+            refused,
+            Err(OpenError::WrongKey {
+                sealed_under: right.id(),
+                configured: wrong.id()
+            })
+        );
     }
 
     #[test]
@@ -209,7 +251,12 @@ mod tests {
     fn base64_round_trip_and_refusals() {
         let key = MasterKey::from_bytes([3; 32]);
         let text = key.to_base64();
-        assert_eq!(MasterKey::from_base64(&format!(" {}\n", text.as_str())).unwrap().id(), key.id());
+        assert_eq!(
+            MasterKey::from_base64(&format!(" {}\n", text.as_str()))
+                .unwrap()
+                .id(),
+            key.id()
+        );
         assert!(MasterKey::from_base64("dG9vIHNob3J0").is_err());
         assert!(!format!("{key:?}").contains(text.as_str()));
     }

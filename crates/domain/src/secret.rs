@@ -50,7 +50,10 @@ kinds! {
 impl<K> Secret<K> {
     /// Takes `text` into custody.
     pub fn new(text: impl Into<String>) -> Self {
-        Self { text: Zeroizing::new(text.into()), kind: PhantomData }
+        Self {
+            text: Zeroizing::new(text.into()),
+            kind: PhantomData,
+        }
     }
 
     /// The text itself. Every call is a place to ask where the text goes next.
@@ -61,7 +64,10 @@ impl<K> Secret<K> {
 
 impl<K> Clone for Secret<K> {
     fn clone(&self) -> Self {
-        Self { text: self.text.clone(), kind: PhantomData }
+        Self {
+            text: self.text.clone(),
+            kind: PhantomData,
+        }
     }
 }
 
@@ -84,6 +90,9 @@ mod tests {
     #[test]
     fn debug_never_shows_the_text() {
         let secret = AppSecret::new("0f1e2d3c4b5a69788796a5b4c3d2e1f0");
-        assert_eq!(format!("{secret:?} {:?}", Some(&secret)), "AppSecret(…) Some(AppSecret(…))");
+        assert_eq!(
+            format!("{secret:?} {:?}", Some(&secret)),
+            "AppSecret(…) Some(AppSecret(…))"
+        );
     }
 }

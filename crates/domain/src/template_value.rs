@@ -82,8 +82,12 @@ impl Kind {
             Self::Symbol => "at most 5 symbols",
             Self::CharacterString => "at most 32 digits, letters or symbols, without Chinese",
             Self::Time => "a 24-hour time such as 18:30, a date may precede it, a~b for a range",
-            Self::Date => "a date such as 2024年9月17日 or 2024-09-17, a time may follow, a~b for a range",
-            Self::Amount => "one currency sign and at most 10 digits, decimals allowed, 元 may end it",
+            Self::Date => {
+                "a date such as 2024年9月17日 or 2024-09-17, a time may follow, a~b for a range"
+            }
+            Self::Amount => {
+                "one currency sign and at most 10 digits, decimals allowed, 元 may end it"
+            }
             Self::PhoneNumber => "at most 17 digits or symbols",
             Self::CarNumber => "at most 8 characters; the first and the last may be Chinese",
             Self::Name => "at most 10 Chinese characters, or at most 20 letters or symbols",
@@ -104,9 +108,18 @@ impl Kind {
             Self::Time => in_range(value, is_time),
             Self::Date => in_range(value, is_date),
             Self::Amount => is_amount(value),
-            Self::PhoneNumber => length <= 17 && value.chars().all(|c| c.is_ascii_digit() || is_symbol(c)),
+            Self::PhoneNumber => {
+                length <= 17 && value.chars().all(|c| c.is_ascii_digit() || is_symbol(c))
+            }
             Self::CarNumber => is_car_number(value),
-            Self::Name => length <= if value.chars().any(is_chinese) { 10 } else { 20 },
+            Self::Name => {
+                length
+                    <= if value.chars().any(is_chinese) {
+                        10
+                    } else {
+                        20
+                    }
+            }
             Self::Phrase => length <= 5 && value.chars().all(is_chinese),
             Self::Other => true,
         }
@@ -155,7 +168,9 @@ fn is_amount(value: &str) -> bool {
 
 fn is_car_number(value: &str) -> bool {
     let chars: Vec<char> = value.chars().collect();
-    let inner_is_plain = chars.get(1..chars.len().saturating_sub(1)).is_none_or(|inner| !inner.iter().copied().any(is_chinese));
+    let inner_is_plain = chars
+        .get(1..chars.len().saturating_sub(1))
+        .is_none_or(|inner| !inner.iter().copied().any(is_chinese));
     (1..=8).contains(&chars.len()) && inner_is_plain
 }
 
@@ -170,7 +185,12 @@ fn in_range(value: &str, part: fn(&str) -> bool) -> bool {
 fn is_time(value: &str) -> bool {
     match value.rsplit_once(' ') {
         Some((date, clock)) => is_day(date.trim()) && is_clock(clock),
-        None => is_clock(value) || value.split_once('日').is_some_and(|(date, clock)| is_day(&format!("{date}日")) && is_clock(clock)),
+        None => {
+            is_clock(value)
+                || value
+                    .split_once('日')
+                    .is_some_and(|(date, clock)| is_day(&format!("{date}日")) && is_clock(clock))
+        }
     }
 }
 
@@ -182,7 +202,11 @@ fn is_date(value: &str) -> bool {
 fn is_clock(value: &str) -> bool {
     let parts: Vec<&str> = value.split([':', '：']).collect();
     let limits = [24, 60, 60];
-    (2..=3).contains(&parts.len()) && parts.iter().zip(limits).all(|(part, limit)| is_number_below(part, limit))
+    (2..=3).contains(&parts.len())
+        && parts
+            .iter()
+            .zip(limits)
+            .all(|(part, limit)| is_number_below(part, limit))
 }
 
 fn is_number_below(part: &str, limit: u32) -> bool {
@@ -224,25 +248,61 @@ mod tests {
     #[test]
     fn every_type_has_its_rule() {
         let good = [
-            ("thing2", "保温杯 500ml"), ("thing10", "12345678901234567890"), ("short_thing1", "一二三四五"),
-            ("number1", "-3.14"), ("letter1", "abcXYZ"), ("symbol1", "★☆!"),
-            ("character_string1", "20240917001-A"), ("time4", "2024年9月17日 18:30"), ("time4", "18:30:05"),
-            ("time4", "2024-09-17 08:00~2024-09-17 09:00"), ("time4", "2015年01月05日 12:30"), ("date1", "2024年9月17日"),
-            ("date1", "2024年9月"), ("date1", "9月17日"), ("date1", "2024.09.17"), ("date1", "2024-09-17 18:30"),
-            ("amount3", "¥39.90"), ("amount3", "39.9元"), ("amount3", "100"), ("phone_number1", "+86-0766-66888866"),
-            ("car_number1", "粤A8Z888挂"), ("name1", "张三"), ("name1", "Alexander Hamilton"), ("phrase5", "已发货"),
-            ("enum_string1", "什么都行"), ("keyword1", "anything at all, however long it may be"),
+            ("thing2", "保温杯 500ml"),
+            ("thing10", "12345678901234567890"),
+            ("short_thing1", "一二三四五"),
+            ("number1", "-3.14"),
+            ("letter1", "abcXYZ"),
+            ("symbol1", "★☆!"),
+            ("character_string1", "20240917001-A"),
+            ("time4", "2024年9月17日 18:30"),
+            ("time4", "18:30:05"),
+            ("time4", "2024-09-17 08:00~2024-09-17 09:00"),
+            ("time4", "2015年01月05日 12:30"),
+            ("date1", "2024年9月17日"),
+            ("date1", "2024年9月"),
+            ("date1", "9月17日"),
+            ("date1", "2024.09.17"),
+            ("date1", "2024-09-17 18:30"),
+            ("amount3", "¥39.90"),
+            ("amount3", "39.9元"),
+            ("amount3", "100"),
+            ("phone_number1", "+86-0766-66888866"),
+            ("car_number1", "粤A8Z888挂"),
+            ("name1", "张三"),
+            ("name1", "Alexander Hamilton"),
+            ("phrase5", "已发货"),
+            ("enum_string1", "什么都行"),
+            ("keyword1", "anything at all, however long it may be"),
         ];
         for (key, value) in good {
             assert_eq!(check(key, value), Ok(()), "{key} = {value}");
         }
         let bad = [
-            ("thing2", "一二三四五六七八九十一二三四五六七八九十零"), ("thing2", ""), ("thing2", " "), ("thing2", "a\nb"),
-            ("short_thing1", "123456"), ("number1", "12a"), ("number1", "1.2.3"), ("letter1", "abc1"), ("symbol1", "ab"),
-            ("character_string1", "订单1"), ("character_string1", "123456789012345678901234567890123"), ("time4", "25:00"),
-            ("time4", "tomorrow"), ("date1", "2024年13月"), ("date1", "18:30"), ("amount3", "¥¥3"), ("amount3", "12345678901"),
-            ("phone_number1", "123456789012345678"), ("car_number1", "粤A8中888"), ("car_number1", "粤A88888888"),
-            ("name1", "一二三四五六七八九十一"), ("name1", "123456789012345678901"), ("phrase5", "shipped"), ("phrase5", "一二三四五六"),
+            ("thing2", "一二三四五六七八九十一二三四五六七八九十零"),
+            ("thing2", ""),
+            ("thing2", " "),
+            ("thing2", "a\nb"),
+            ("short_thing1", "123456"),
+            ("number1", "12a"),
+            ("number1", "1.2.3"),
+            ("letter1", "abc1"),
+            ("symbol1", "ab"),
+            ("character_string1", "订单1"),
+            ("character_string1", "123456789012345678901234567890123"),
+            ("time4", "25:00"),
+            ("time4", "tomorrow"),
+            ("date1", "2024年13月"),
+            ("date1", "18:30"),
+            ("amount3", "¥¥3"),
+            ("amount3", "12345678901"),
+            ("phone_number1", "123456789012345678"),
+            ("car_number1", "粤A8中888"),
+            ("car_number1", "粤A88888888"),
+            ("name1", "一二三四五六七八九十一"),
+            ("name1", "123456789012345678901"),
+            ("phrase5", "shipped"),
+            ("phrase5", "一二三四五六"),
         ];
         for (key, value) in bad {
             assert!(refused(key, value), "{key} = {value:?}");
@@ -251,8 +311,14 @@ mod tests {
 
     #[test]
     fn the_rule_is_told() {
-        assert_eq!(check("phrase5", "shipped").unwrap_err().to_string(), "must be at most 5 Chinese characters");
-        assert_eq!(check("thing1", "").unwrap_err().to_string(), "must not be empty");
+        assert_eq!(
+            check("phrase5", "shipped").unwrap_err().to_string(),
+            "must be at most 5 Chinese characters"
+        );
+        assert_eq!(
+            check("thing1", "").unwrap_err().to_string(),
+            "must not be empty"
+        );
     }
 
     proptest! {

@@ -24,6 +24,9 @@ pub struct TenantLimits {
 
 impl Default for TenantLimits {
     fn default() -> Self {
-        Self { requests_per_second: 100, messages_per_day: None }
+        Self {
+            requests_per_second: 100,
+            messages_per_day: None,
+        }
     }
 }

@@ -167,16 +167,43 @@ pub enum BlockReason {
 }
 
 impl BlockReason {
+    /// The word in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::WrongSecret => "wrong_secret",
+            Self::UnknownAppid => "unknown_appid",
+            Self::IpNotAllowed => "ip_not_allowed",
+            Self::SecretFrozen => "secret_frozen",
+            Self::NoPermission => "no_permission",
+            Self::Suspended => "suspended",
+            Self::TokenRefused => "token_refused",
+        }
+    }
+
     /// What happened and what the tenant must do.
     pub fn advice(self) -> &'static str {
         match self {
-            Self::WrongSecret => "the AppSecret is wrong or was reset: set the current one with PUT /v1/apps/{appid}/secret",
-            Self::UnknownAppid => "WeChat knows no such appid: check it in the console, then remove and add the app again",
-            Self::IpNotAllowed => "the gateway's address is not on the app's IP whitelist: add the address named in errmsg in WeChat's console",
-            Self::SecretFrozen => "the AppSecret is frozen: unfreeze it in WeChat's console; that takes about ten minutes",
-            Self::NoPermission => "the account may not use this interface: check its type and permissions in WeChat's console",
-            Self::Suspended => "WeChat has suspended or punished the account: only its owner can repair that in WeChat's console",
-            Self::TokenRefused => "WeChat refuses fresh access tokens: look for another system that fetches tokens with the same AppSecret",
+            Self::WrongSecret => {
+                "the AppSecret is wrong or was reset: set the current one with PUT /v1/apps/{appid}/secret"
+            }
+            Self::UnknownAppid => {
+                "WeChat knows no such appid: check it in the console, then remove and add the app again"
+            }
+            Self::IpNotAllowed => {
+                "the gateway's address is not on the app's IP whitelist: add the address named in errmsg in WeChat's console"
+            }
+            Self::SecretFrozen => {
+                "the AppSecret is frozen: unfreeze it in WeChat's console; that takes about ten minutes"
+            }
+            Self::NoPermission => {
+                "the account may not use this interface: check its type and permissions in WeChat's console"
+            }
+            Self::Suspended => {
+                "WeChat has suspended or punished the account: only its owner can repair that in WeChat's console"
+            }
+            Self::TokenRefused => {
+                "WeChat refuses fresh access tokens: look for another system that fetches tokens with the same AppSecret"
+            }
         }
     }
 }
