@@ -1,0 +1,366 @@
+//! What the calls come to, in the gateway's words.
+
+use std::{fmt, net::IpAddr, time::Duration};
+
+use domain::{
+    message::Channel,
+    retry::Delay,
+    secret::AccessToken,
+    verdict::{BlockReason, FailureCode, Verdict},
+};
+
+use crate::{
+    codes::{self, Action, Endpoint},
+    decode::{self, Reply, Words},
+    transport::Heard,
+};
+
+/// The longest lifetime of a token that is believed.
+const MAX_TOKEN_LIFE: Duration = Duration::from_hours(24);
+
+/// What one send came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// What it means for the message and its app.
+    pub verdict: Verdict,
+    /// WeChat's code, when it answered.
+    pub errcode: Option<i64>,
+    /// WeChat's words without the request id, or what went wrong with the connection; none when it took the
+    /// message. At most 1 KiB.
+    pub errmsg: Option<String>,
+    /// WeChat's request id, when it names one.
+    pub rid: Option<String>,
+    /// From the start of the request to the end of the answer.
+    pub duration: Duration,
+}
+
+/// A fresh access token.
+#[derive(Clone, Debug)]
+pub struct FetchedToken {
+    /// The token.
+    pub token: AccessToken,
+    /// The life it has left: at most 7200 s today, and at most a day whatever WeChat says.
+    pub expires_in: Duration,
+}
+
+/// How much of an endpoint's day is left, as WeChat counts it (to about 1 %).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WechatQuota {
+    /// Calls a day.
+    pub daily_limit: u64,
+    /// Calls made today.
+    pub used: u64,
+    /// Calls left today.
+    pub remain: u64,
+}
+
+/// What WeChat, or the connection, said when a call failed. Free of tokens and secrets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cause {
+    /// WeChat's code; none when WeChat did not answer.
+    pub errcode: Option<i64>,
+    /// WeChat's words without the request id, or what went wrong with the connection.
+    pub errmsg: String,
+    /// WeChat's request id, when it names one.
+    pub rid: Option<String>,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(errcode) = self.errcode {
+            write!(f, "errcode {errcode}: ")?;
+        }
+        f.write_str(&self.errmsg)?;
+        self.rid
+            .as_ref()
+            .map_or(Ok(()), |rid| write!(f, " (rid {rid})"))
+    }
+}
+
+/// Why no token was fetched.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// The app gets no tokens until somebody repairs it. Every further try costs quota.
+    #[error("{}: {cause}", reason.advice())]
+    Blocked {
+        /// Why.
+        reason: BlockReason,
+        /// How long to leave WeChat alone before the next probe.
+        pause: Duration,
+        /// The address that WeChat saw, where it refuses it (40164). It may differ from call to call.
+        seen_ip: Option<IpAddr>,
+        /// WeChat's words.
+        cause: Cause,
+    },
+    /// WeChat is busy, out of reach or not understood.
+    #[error("no token now: {cause}")]
+    Later {
+        /// When to try again.
+        delay: Delay,
+        /// What happened.
+        cause: Cause,
+    },
+    /// The day's fetches are spent (45009). A token that is still alive stays usable.
+    #[error("the day's token fetches are spent: {0}")]
+    QuotaSpent(Cause),
+    /// The gateway built the request wrong.
+    #[error("the gateway asked for a token in a way that WeChat does not understand: {0}")]
+    Bug(Cause),
+}
+
+impl TokenError {
+    /// What WeChat or the connection said.
+    pub fn cause(&self) -> &Cause {
+        match self {
+            Self::Blocked { cause, .. }
+            | Self::Later { cause, .. }
+            | Self::QuotaSpent(cause)
+            | Self::Bug(cause) => cause,
+        }
+    }
+}
+
+/// Why a question about the quota has no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// The access token is dead: refresh it and ask again once.
+    #[error("the access token is dead: {0}")]
+    StaleToken(Cause),
+    /// WeChat is busy, out of reach or not understood.
+    #[error("no answer now: {cause}")]
+    Later {
+        /// When to ask again.
+        delay: Delay,
+        /// What happened.
+        cause: Cause,
+    },
+    /// The app cannot ask until somebody repairs it.
+    #[error("{}: {cause}", reason.advice())]
+    Blocked {
+        /// Why.
+        reason: BlockReason,
+        /// How long to leave WeChat alone before the next probe.
+        pause: Duration,
+        /// WeChat's words.
+        cause: Cause,
+    },
+    /// WeChat refuses for another reason.
+    #[error("WeChat refuses to tell: {0}")]
+    Refused(Cause),
+}
+
+impl CallError {
+    /// What WeChat or the connection said.
+    pub fn cause(&self) -> &Cause {
+        match self {
+            Self::StaleToken(cause)
+            | Self::Later { cause, .. }
+            | Self::Blocked { cause, .. }
+            | Self::Refused(cause) => cause,
+        }
+    }
+}
+
+impl Answer {
+    /// The answer to a send.
+    pub(crate) fn to_send(
+        heard: Heard,
+        channel: Channel,
+        secret: &str,
+        duration: Duration,
+    ) -> Self {
+        let (verdict, cause) = match heard {
+            Heard::Reply(reply) => return Self::of_reply(*reply, channel, secret, duration),
+            Heard::NotDone(delay, why) => {
+                (Verdict::Later(delay), Cause::of_connection(&why, secret))
+            }
+            Heard::Unclear(why) => (Verdict::Unknown, Cause::of_connection(&why, secret)),
+        };
+        Self::with_cause(verdict, cause, duration)
+    }
+
+    fn of_reply(reply: Reply, channel: Channel, secret: &str, duration: Duration) -> Self {
+        match (reply.errcode, reply.msgid) {
+            // A message id without a code is a success, too.
+            (Some(0), msgid) | (None, msgid @ Some(_)) => {
+                let verdict = Verdict::Accepted { msgid };
+                Self {
+                    verdict,
+                    errcode: reply.errcode,
+                    errmsg: None,
+                    rid: None,
+                    duration,
+                }
+            }
+            (Some(code), _) => {
+                // WeChat answered and did not say yes, so a code that nobody knows is a refusal.
+                let refused = Verdict::Rejected(FailureCode::Refused);
+                let verdict = codes::action(code, channel.into()).map_or(refused, Action::verdict);
+                Self::with_cause(verdict, Cause::of_reply(reply, secret), duration)
+            }
+            (None, None) => Self::with_cause(Verdict::Unknown, Cause::of_nothing(secret), duration),
+        }
+    }
+
+    /// The answer to a message that the gateway cannot put into WeChat's words.
+    pub(crate) fn unserialised(error: &serde_json::Error, duration: Duration) -> Self {
+        let cause = Cause {
+            errcode: None,
+            errmsg: format!("the message is no JSON: {error}"),
+            rid: None,
+        };
+        Self::with_cause(Action::Bug.verdict(), cause, duration)
+    }
+
+    fn with_cause(verdict: Verdict, cause: Cause, duration: Duration) -> Self {
+        Self {
+            verdict,
+            errcode: cause.errcode,
+            errmsg: Some(cause.errmsg),
+            rid: cause.rid,
+            duration,
+        }
+    }
+}
+
+/// The answer to a fetch of a token.
+pub(crate) fn to_fetch(heard: Heard, secret: &str) -> Result<FetchedToken, TokenError> {
+    let later = |delay, cause| Err(TokenError::Later { delay, cause });
+    let reply = match heard {
+        Heard::Reply(reply) => *reply,
+        // A fetch whose answer was lost is simply made again.
+        Heard::Unclear(why) => return later(Delay::Backoff, Cause::of_connection(&why, secret)),
+        Heard::NotDone(delay, why) => return later(delay, Cause::of_connection(&why, secret)),
+    };
+    let Some(code) = reply.errcode.filter(|&code| code != 0) else {
+        return match (reply.access_token, reply.expires_in) {
+            (Some(token), Some(seconds)) => Ok(FetchedToken {
+                token,
+                expires_in: Duration::from_secs(seconds).min(MAX_TOKEN_LIFE),
+            }),
+            _ => later(Delay::Backoff, Cause::of_nothing(secret)),
+        };
+    };
+    let cause = Cause::of_reply(reply, secret);
+    Err(match codes::action(code, Endpoint::Token) {
+        Some(Action::Block { reason, pause }) => {
+            let seen_ip = if reason == BlockReason::IpNotAllowed {
+                find_ip(&cause.errmsg)
+            } else {
+                None
+            };
+            TokenError::Blocked {
+                reason,
+                pause,
+                seen_ip,
+                cause,
+            }
+        }
+        Some(Action::Later(delay)) => TokenError::Later { delay, cause },
+        Some(Action::QuotaSpent) => TokenError::QuotaSpent(cause),
+        Some(Action::Bug) => TokenError::Bug(cause),
+        Some(Action::StaleToken | Action::Reject(_)) | None => TokenError::Later {
+            delay: Delay::Backoff,
+            cause,
+        },
+    })
+}
+
+/// The answer to a question about the quota.
+pub(crate) fn to_quota(heard: Heard, secret: &str) -> Result<WechatQuota, CallError> {
+    let later = |delay, cause| Err(CallError::Later { delay, cause });
+    let reply = match heard {
+        Heard::Reply(reply) => *reply,
+        Heard::Unclear(why) => return later(Delay::Backoff, Cause::of_connection(&why, secret)),
+        Heard::NotDone(delay, why) => return later(delay, Cause::of_connection(&why, secret)),
+    };
+    let Some(code) = reply.errcode.filter(|&code| code != 0) else {
+        return match reply.quota {
+            Some((daily_limit, used, remain)) => Ok(WechatQuota {
+                daily_limit,
+                used,
+                remain,
+            }),
+            None => later(Delay::Backoff, Cause::of_nothing(secret)),
+        };
+    };
+    let cause = Cause::of_reply(reply, secret);
+    Err(match codes::action(code, Endpoint::Quota) {
+        Some(Action::StaleToken) => CallError::StaleToken(cause),
+        Some(Action::Later(delay)) => CallError::Later { delay, cause },
+        Some(Action::Block { reason, pause }) => CallError::Blocked {
+            reason,
+            pause,
+            cause,
+        },
+        Some(Action::QuotaSpent | Action::Bug | Action::Reject(_)) | None => {
+            CallError::Refused(cause)
+        }
+    })
+}
+
+impl Cause {
+    fn of_reply(reply: Reply, secret: &str) -> Self {
+        let said = redact(&reply.errmsg.unwrap_or_default(), secret);
+        let Words { errmsg, rid } = decode::split_words(&said);
+        Self {
+            errcode: reply.errcode,
+            errmsg,
+            rid,
+        }
+    }
+
+    fn of_connection(why: &str, secret: &str) -> Self {
+        Self {
+            errcode: None,
+            errmsg: redact(why, secret),
+            rid: None,
+        }
+    }
+
+    fn of_nothing(secret: &str) -> Self {
+        Self::of_connection("an answer without the fields that it must have", secret)
+    }
+}
+
+/// WeChat's words never repeat the token or secret that it was called with.
+fn redact(text: &str, secret: &str) -> String {
+    if secret.is_empty() {
+        text.to_owned()
+    } else {
+        text.replace(secret, "…")
+    }
+}
+
+/// The first address in the text of a 40164: `invalid ip A ipv6 ::ffff:A, not in whitelist`.
+fn find_ip(errmsg: &str) -> Option<IpAddr> {
+    let mut words = errmsg.split(|c: char| c.is_whitespace() || c == ',');
+    words
+        .find_map(|word| word.parse().ok())
+        .map(|ip: IpAddr| ip.to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_refused_address_is_found() {
+        let seen = |text| find_ip(text).map(|ip| ip.to_string());
+        assert_eq!(
+            seen("invalid ip 203.0.113.24 ipv6 ::ffff:203.0.113.24, not in whitelist").as_deref(),
+            Some("203.0.113.24")
+        );
+        assert_eq!(
+            seen("invalid ip ::ffff:203.0.113.24, not in whitelist").as_deref(),
+            Some("203.0.113.24")
+        );
+        assert_eq!(seen("not in whitelist"), None);
+    }
+
+    #[test]
+    fn an_empty_secret_redacts_nothing() {
+        assert_eq!(redact("said", ""), "said");
+        assert_eq!(redact("url?secret=abc&x", "abc"), "url?secret=…&x");
+    }
+}

@@ -1,0 +1,330 @@
+//! The client: connections, time-outs and the calls.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use domain::{
+    app::AppId,
+    message::Channel,
+    secret::{AccessToken, AppSecret},
+};
+use reqwest::{
+    Body, Method, Request, Url,
+    header::{CONTENT_TYPE, HeaderValue},
+};
+use serde::Serialize;
+
+use crate::{
+    answer::{self, Answer, CallError, FetchedToken, TokenError, WechatQuota},
+    codes::path,
+    outgoing::Outgoing,
+    transport::{self, Heard},
+};
+
+const GRANT_TYPE: &str = "client_credential";
+
+/// How to reach WeChat.
+#[derive(Clone, Debug)]
+pub struct ClientOptions {
+    /// Scheme, host and, behind a proxy of one's own, a path: `https://api.weixin.qq.com`, or one of its stand-ins
+    /// `api2`, `sh.api`, `sz.api` and `hk.api`. Plain `http` is for the simulator: it shows secrets to the network.
+    pub base_url: String,
+    /// For name, connection and TLS together. Must be shorter than `timeout`: what takes longer is known not to
+    /// have left.
+    pub connect_timeout: Duration,
+    /// For a whole call. WeChat publishes no time; samples answer within 30 to 310 ms.
+    pub timeout: Duration,
+    /// How long an idle connection is kept. Shorter than the usual minute of servers, so that it is rarely the server
+    /// that closes first, in the moment of a send.
+    pub pool_idle_timeout: Duration,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        Self {
+            base_url: "https://api.weixin.qq.com".to_owned(),
+            connect_timeout: Duration::from_secs(2),
+            timeout: Duration::from_secs(5),
+            pool_idle_timeout: Duration::from_secs(55),
+        }
+    }
+}
+
+/// Why there is no client. Each text says what to fix.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ClientError {
+    /// The base URL cannot be used.
+    #[error("WeChat's base URL {fault}: give it as https://api.weixin.qq.com")]
+    BaseUrl {
+        /// What is wrong with it. The URL itself is left out: it may hold a password.
+        fault: String,
+    },
+    /// The time-outs contradict each other.
+    #[error(
+        "WeChat's connect time-out ({connect_timeout:?}) must be positive and shorter than the total one \
+         ({timeout:?}): otherwise a send that never left looks like one that was lost"
+    )]
+    Timeouts {
+        /// As given.
+        connect_timeout: Duration,
+        /// As given.
+        timeout: Duration,
+    },
+    /// TLS cannot be set up.
+    #[error("the HTTP client cannot be built, look for the system's CA certificates: {0}")]
+    Setup(String),
+}
+
+/// A client of WeChat's server API. Cheap to clone; clones share their connections.
+///
+/// TLS certificates are always verified, proxy variables of the environment are ignored, redirects are not followed
+/// and nothing is sent again once a byte has left.
+#[derive(Clone, Debug)]
+pub struct Client {
+    http: reqwest::Client,
+    routes: Arc<Routes>,
+}
+
+/// The URLs, parsed once.
+#[derive(Debug)]
+struct Routes {
+    token: Url,
+    stable_token: Url,
+    subscribe: Url,
+    template: Url,
+    official: Url,
+    quota: Url,
+}
+
+impl Client {
+    /// Checks the options and sets up TLS. Connects to nobody.
+    pub fn new(options: ClientOptions) -> Result<Self, ClientError> {
+        let ClientOptions {
+            base_url,
+            connect_timeout,
+            timeout,
+            pool_idle_timeout,
+        } = options;
+        if connect_timeout.is_zero() || connect_timeout >= timeout {
+            return Err(ClientError::Timeouts {
+                connect_timeout,
+                timeout,
+            });
+        }
+        let routes = Routes::new(&base_url)?;
+        let http = reqwest::Client::builder()
+            .connect_timeout(connect_timeout)
+            .timeout(timeout)
+            .pool_idle_timeout(pool_idle_timeout)
+            .http1_only()
+            .no_proxy()
+            .referer(false)
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .user_agent(concat!("wxgate/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|error| ClientError::Setup(transport::describe(error)))?;
+        Ok(Self {
+            http,
+            routes: Arc::new(routes),
+        })
+    }
+
+    /// `GET /cgi-bin/token`. Each success kills the legacy token before it, after five minutes in which both work.
+    pub async fn fetch_legacy_token(
+        &self,
+        appid: &AppId,
+        secret: &AppSecret,
+    ) -> Result<FetchedToken, TokenError> {
+        let mut url = self.routes.token.clone();
+        url.query_pairs_mut()
+            .append_pair("grant_type", GRANT_TYPE)
+            .append_pair("appid", appid.as_str())
+            .append_pair("secret", secret.expose());
+        let heard = transport::exchange(&self.http, Request::new(Method::GET, url)).await;
+        answer::to_fetch(heard, secret.expose())
+    }
+
+    /// `POST /cgi-bin/stable_token`. Without `force_refresh` it returns the token that is alive, so it may be called by
+    /// many and again; with it, that token dies (20 a day, at least 30 s apart).
+    pub async fn fetch_stable_token(
+        &self,
+        appid: &AppId,
+        secret: &AppSecret,
+        force_refresh: bool,
+    ) -> Result<FetchedToken, TokenError> {
+        let ask = StableTokenBody {
+            grant_type: GRANT_TYPE,
+            appid: appid.as_str(),
+            secret: secret.expose(),
+            force_refresh,
+        };
+        let heard = match serde_json::to_vec(&ask) {
+            Ok(body) => self.post(self.routes.stable_token.clone(), body).await,
+            Err(error) => Heard::Unclear(error.to_string()),
+        };
+        answer::to_fetch(heard, secret.expose())
+    }
+
+    /// Sends a message by the call of its channel. Never fails: whatever happens is a verdict.
+    pub async fn send(&self, token: &AccessToken, message: Outgoing<'_>) -> Answer {
+        let started = Instant::now();
+        let channel = message.content.channel();
+        let body = match message.to_bytes() {
+            Ok(body) => body,
+            Err(error) => return Answer::unserialised(&error, started.elapsed()),
+        };
+        let heard = self
+            .post(with_token(self.routes.of(channel), token), body)
+            .await;
+        Answer::to_send(heard, channel, token.expose(), started.elapsed())
+    }
+
+    /// `POST /cgi-bin/openapi/quota/get`: what is left of the day for a channel's sends.
+    pub async fn quota(
+        &self,
+        token: &AccessToken,
+        channel: Channel,
+    ) -> Result<WechatQuota, CallError> {
+        let heard = match serde_json::to_vec(&QuotaBody {
+            cgi_path: path(channel),
+        }) {
+            Ok(body) => self.post(with_token(&self.routes.quota, token), body).await,
+            Err(error) => Heard::Unclear(error.to_string()),
+        };
+        answer::to_quota(heard, token.expose())
+    }
+
+    async fn post(&self, url: Url, body: Vec<u8>) -> Heard {
+        let mut request = Request::new(Method::POST, url);
+        request
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        *request.body_mut() = Some(Body::from(body));
+        transport::exchange(&self.http, request).await
+    }
+}
+
+impl Routes {
+    fn new(base_url: &str) -> Result<Self, ClientError> {
+        let fault = |fault: &str| ClientError::BaseUrl {
+            fault: fault.to_owned(),
+        };
+        let base = Url::parse(base_url.trim())
+            .map_err(|error| fault(&format!("cannot be read ({error})")))?;
+        if !matches!(base.scheme(), "https" | "http") {
+            return Err(fault(
+                "must begin with https://, or http:// for the simulator",
+            ));
+        }
+        if !base.username().is_empty() || base.password().is_some() {
+            return Err(fault("must not hold a user name or password"));
+        }
+        if base.query().is_some() || base.fragment().is_some() {
+            return Err(fault("must end after the host or path, without ? and #"));
+        }
+        let prefix = base.as_str().trim_end_matches('/');
+        let route = |path: &str| {
+            Url::parse(&format!("{prefix}{path}"))
+                .map_err(|error| fault(&format!("cannot be extended ({error})")))
+        };
+        Ok(Self {
+            token: route("/cgi-bin/token")?,
+            stable_token: route("/cgi-bin/stable_token")?,
+            subscribe: route(path(Channel::Subscribe))?,
+            template: route(path(Channel::Template))?,
+            official: route(path(Channel::Official))?,
+            quota: route("/cgi-bin/openapi/quota/get")?,
+        })
+    }
+
+    fn of(&self, channel: Channel) -> &Url {
+        match channel {
+            Channel::Subscribe => &self.subscribe,
+            Channel::Template => &self.template,
+            Channel::Official => &self.official,
+        }
+    }
+}
+
+fn with_token(route: &Url, token: &AccessToken) -> Url {
+    let mut url = route.clone();
+    url.query_pairs_mut()
+        .append_pair("access_token", token.expose());
+    url
+}
+
+#[derive(Serialize)]
+struct StableTokenBody<'a> {
+    grant_type: &'static str,
+    appid: &'a str,
+    secret: &'a str,
+    force_refresh: bool,
+}
+
+#[derive(Serialize)]
+struct QuotaBody {
+    cgi_path: &'static str,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(base_url: &str) -> String {
+        let options = ClientOptions {
+            base_url: base_url.to_owned(),
+            ..ClientOptions::default()
+        };
+        Client::new(options).map_or_else(
+            |error| error.to_string(),
+            |client| client.routes.quota.to_string(),
+        )
+    }
+
+    #[test]
+    fn a_base_url_may_have_a_path() {
+        assert_eq!(
+            told("https://api.weixin.qq.com"),
+            "https://api.weixin.qq.com/cgi-bin/openapi/quota/get"
+        );
+        assert_eq!(
+            told("http://127.0.0.1:9000/wechat/"),
+            "http://127.0.0.1:9000/wechat/cgi-bin/openapi/quota/get"
+        );
+    }
+
+    #[test]
+    fn a_bad_base_url_is_told_without_its_password() {
+        for (wrong, told_part) in [
+            ("api.weixin.qq.com", "cannot be read"),
+            ("ftp://api.weixin.qq.com", "must begin with https://"),
+            (
+                "https://me:hunter2@api.weixin.qq.com",
+                "user name or password",
+            ),
+            ("https://api.weixin.qq.com/?a=b", "without ? and #"),
+        ] {
+            let told = told(wrong);
+            assert!(
+                told.contains(told_part) && told.contains("give it as"),
+                "{told}"
+            );
+            assert!(!told.contains("hunter2"), "{told}");
+        }
+    }
+
+    #[test]
+    fn connecting_must_end_before_the_call_does() {
+        let options = ClientOptions {
+            connect_timeout: Duration::from_secs(5),
+            ..ClientOptions::default()
+        };
+        assert!(matches!(
+            Client::new(options),
+            Err(ClientError::Timeouts { .. })
+        ));
+    }
+}

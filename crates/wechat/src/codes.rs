@@ -1,0 +1,351 @@
+//! WeChat's error codes: what each means at which endpoint, and what the gateway does about it.
+//!
+//! One table for all calls of this crate, so that documentation can be made from what the program does. The
+//! same code can mean different things at different endpoints (40001 is a wrong `AppSecret` where tokens are
+//! issued and a dead token everywhere else), so a code is only ever looked up together with its [`Endpoint`].
+//!
+//! Sources: the official pages of the endpoints, WeChat's global return-code table, and threads of the
+//! developer community where a wording was only observed.
+
+use std::{fmt, time::Duration};
+
+use domain::{
+    message::Channel,
+    retry::Delay,
+    verdict::{BlockReason, FailureCode, Verdict},
+};
+
+/// An endpoint, as far as error codes tell them apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Endpoint {
+    /// `GET /cgi-bin/token` and `POST /cgi-bin/stable_token`.
+    Token,
+    /// [`Channel::Subscribe`].
+    Subscribe,
+    /// [`Channel::Template`].
+    Template,
+    /// [`Channel::Official`].
+    Official,
+    /// `POST /cgi-bin/openapi/quota/get`.
+    Quota,
+}
+
+impl Endpoint {
+    /// Every endpoint there is.
+    pub const ALL: &'static [Self] = &[
+        Self::Token,
+        Self::Subscribe,
+        Self::Template,
+        Self::Official,
+        Self::Quota,
+    ];
+
+    /// The name in documentation.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::Subscribe => "subscribe",
+            Self::Template => "template",
+            Self::Official => "official",
+            Self::Quota => "quota",
+        }
+    }
+}
+
+impl From<Channel> for Endpoint {
+    fn from(channel: Channel) -> Self {
+        match channel {
+            Channel::Subscribe => Self::Subscribe,
+            Channel::Template => Self::Template,
+            Channel::Official => Self::Official,
+        }
+    }
+}
+
+/// The path that a channel's messages are posted to; also what `openapi/quota/get` calls its `cgi_path`.
+pub fn path(channel: Channel) -> &'static str {
+    match channel {
+        Channel::Subscribe => "/cgi-bin/message/subscribe/send",
+        Channel::Template => "/cgi-bin/message/wxopen/template/send",
+        Channel::Official => "/cgi-bin/message/template/send",
+    }
+}
+
+/// What the gateway does about a code.
+///
+/// On a send it becomes a [`Verdict`], on the other calls a [`crate::TokenError`] or [`crate::CallError`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Nothing was done; the same call may succeed later.
+    Later(Delay),
+    /// The access token is dead: refresh it and repeat once.
+    StaleToken,
+    /// The message will never be sent. Only at the three sends.
+    Reject(FailureCode),
+    /// The app cannot do this until somebody repairs it.
+    Block {
+        /// Why.
+        reason: BlockReason,
+        /// How long to leave WeChat alone before the next probe.
+        pause: Duration,
+    },
+    /// The endpoint's calls of the day are spent.
+    QuotaSpent,
+    /// The gateway built the request wrong.
+    Bug,
+}
+
+impl Action {
+    /// What it comes to for a message.
+    pub fn verdict(self) -> Verdict {
+        match self {
+            Self::Later(delay) => Verdict::Later(delay),
+            Self::StaleToken => Verdict::StaleToken,
+            Self::Reject(code) => Verdict::Rejected(code),
+            Self::Block { reason, pause } => Verdict::AppBlocked { reason, pause },
+            Self::QuotaSpent => Verdict::QuotaSpent,
+            Self::Bug => Verdict::Rejected(FailureCode::GatewayBug),
+        }
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Later(Delay::Backoff) => f.write_str("tried again after a backoff"),
+            Self::Later(Delay::NextMinute) => f.write_str("tried again in the next minute"),
+            Self::Later(Delay::Moment) => f.write_str("tried again within the second"),
+            Self::Later(Delay::After(wait)) => write!(f, "tried again after {} s", wait.as_secs()),
+            Self::StaleToken => f.write_str("token refreshed, tried again once"),
+            Self::Reject(code) => write!(f, "message fails with `{}`", code.as_str()),
+            Self::Block { pause, .. } => {
+                write!(f, "app paused, probed after {} min", pause.as_secs() / 60)
+            }
+            Self::QuotaSpent => f.write_str("parked until the quota resets"),
+            Self::Bug => write!(
+                f,
+                "a mistake of the gateway: message fails with `{}`",
+                FailureCode::GatewayBug.as_str()
+            ),
+        }
+    }
+}
+
+/// One code at the endpoints where it means the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CodeRow {
+    /// WeChat's `errcode`.
+    pub code: i64,
+    /// Where it means this.
+    pub endpoints: &'static [Endpoint],
+    /// What it means, in a few words.
+    pub meaning: &'static str,
+    /// What the gateway does.
+    pub action: Action,
+}
+
+/// Every row, by code.
+pub fn table() -> impl Iterator<Item = &'static CodeRow> {
+    TABLE.iter()
+}
+
+/// What to do about `code` at `endpoint`; none for a code that is not known there.
+pub fn action(code: i64, endpoint: Endpoint) -> Option<Action> {
+    let from = TABLE.partition_point(|row| row.code < code);
+    let rows = TABLE.iter().skip(from).take_while(|row| row.code == code);
+    rows.into_iter()
+        .find(|row| row.endpoints.contains(&endpoint))
+        .map(|row| row.action)
+}
+
+const ANY: &[Endpoint] = Endpoint::ALL;
+const TOKEN: &[Endpoint] = &[Endpoint::Token];
+const BUSINESS: &[Endpoint] = &[
+    Endpoint::Subscribe,
+    Endpoint::Template,
+    Endpoint::Official,
+    Endpoint::Quota,
+];
+const SENDS: &[Endpoint] = &[Endpoint::Subscribe, Endpoint::Template, Endpoint::Official];
+const SUBSCRIBE: &[Endpoint] = &[Endpoint::Subscribe];
+const TEMPLATE: &[Endpoint] = &[Endpoint::Template];
+const OFFICIAL: &[Endpoint] = &[Endpoint::Official];
+const QUOTA: &[Endpoint] = &[Endpoint::Quota];
+
+const BACKOFF: Action = Action::Later(Delay::Backoff);
+
+/// Something a tenant can repair in minutes, so it is looked at again after minutes.
+const fn misconfigured(reason: BlockReason) -> Action {
+    Action::Block {
+        reason,
+        pause: Duration::from_mins(5),
+    }
+}
+
+/// WeChat's punishments last days.
+const SUSPENDED: Action = Action::Block {
+    reason: BlockReason::Suspended,
+    pause: Duration::from_mins(30),
+};
+
+/// The administrator refused the gateway's address, and WeChat remembers that for so long.
+const fn address_refused(hours: u64) -> Action {
+    Action::Block {
+        reason: BlockReason::IpNotAllowed,
+        pause: Duration::from_hours(hours),
+    }
+}
+
+const fn row(
+    code: i64,
+    endpoints: &'static [Endpoint],
+    action: Action,
+    meaning: &'static str,
+) -> CodeRow {
+    CodeRow {
+        code,
+        endpoints,
+        meaning,
+        action,
+    }
+}
+
+use Action::{Bug, QuotaSpent, Reject, StaleToken};
+use BlockReason::{IpNotAllowed, NoPermission, SecretFrozen, UnknownAppid, WrongSecret};
+use FailureCode::{
+    BlockedContent, EndpointGone, InvalidFormId, InvalidPage, InvalidRecipient, InvalidTemplate,
+    InvalidValue, NoGrant, RecipientRefuses, Refused,
+};
+
+#[rustfmt::skip]
+static TABLE: &[CodeRow] = &[
+    row(-1,    ANY,       BACKOFF,                     "WeChat is busy"),
+    row(40001, TOKEN,     misconfigured(WrongSecret),  "the AppSecret is wrong"),
+    row(40001, BUSINESS,  StaleToken,                  "the access token was overwritten by another fetch"),
+    row(40002, ANY,       Bug,                         "wrong grant_type"),
+    row(40003, SENDS,     Reject(InvalidRecipient),    "the openid is not one of this app"),
+    row(40008, OFFICIAL,  Reject(Refused),             "wrong message type"),
+    row(40013, ANY,       misconfigured(UnknownAppid), "unknown appid"),
+    row(40014, BUSINESS,  StaleToken,                  "malformed access token"),
+    row(40033, ANY,       Bug,                         "the body is not plain UTF-8"),
+    row(40036, SENDS,     Reject(InvalidTemplate),     "the template id has the wrong length"),
+    row(40037, SENDS,     Reject(InvalidTemplate),     "the template is not in this account"),
+    row(40039, OFFICIAL,  Reject(InvalidPage),         "the url is too long"),
+    row(40066, ANY,       Bug,                         "unknown path"),
+    row(40125, TOKEN,     misconfigured(WrongSecret),  "the AppSecret is wrong or was reset"),
+    // Official accounts guard every API with the whitelist, mini-programs only those that take the AppSecret.
+    row(40164, ANY,       misconfigured(IpNotAllowed), "the gateway's address is not on the app's IP whitelist"),
+    row(40165, OFFICIAL,  Reject(InvalidPage),         "the linked mini-program has no such page"),
+    row(40166, OFFICIAL,  Reject(InvalidPage),         "the linked mini-program cannot be used"),
+    row(40243, TOKEN,     misconfigured(SecretFrozen), "the AppSecret is frozen"),
+    row(40249, OFFICIAL,  Reject(BlockedContent),      "marketing or illegal content"),
+    row(41001, BUSINESS,  Bug,                         "the access token is missing"),
+    row(41002, TOKEN,     Bug,                         "the appid is missing"),
+    row(41004, TOKEN,     Bug,                         "the AppSecret is missing"),
+    row(41028, TEMPLATE,  Reject(InvalidFormId),       "the form id is wrong, expired, another user's, or of an unpaid order"),
+    row(41029, TEMPLATE,  Reject(InvalidFormId),       "the form id is used up"),
+    row(41030, SENDS,     Reject(InvalidPage),         "the page is not in the released version"),
+    row(41031, TEMPLATE,  Reject(InvalidFormId),       "the form id is blocked"),
+    row(41032, TEMPLATE,  SUSPENDED,                   "the account may not send with form ids, as a punishment"),
+    row(41034, TEMPLATE,  SUSPENDED,                   "the account may not send with form ids, as a punishment"),
+    row(41035, TEMPLATE,  SUSPENDED,                   "the account may not send with prepay ids, as a punishment"),
+    row(42001, BUSINESS,  StaleToken,                  "the access token has expired"),
+    row(43002, ANY,       Bug,                         "POST required"),
+    row(43003, ANY,       Bug,                         "HTTPS required"),
+    row(43004, SENDS,     Reject(RecipientRefuses),    "the user does not follow the account"),
+    row(43019, SENDS,     Reject(RecipientRefuses),    "the user is on the account's blacklist"),
+    row(43101, SENDS,     Reject(NoGrant),             "never subscribed, used up, refused or cancelled: not told apart"),
+    row(43102, SUBSCRIBE, misconfigured(NoPermission), "no permission for subscribe messages"),
+    row(43104, SUBSCRIBE, misconfigured(NoPermission), "the appid has no permission"),
+    row(43105, SUBSCRIBE, misconfigured(NoPermission), "no permission for subscribe messages"),
+    row(43106, SUBSCRIBE, misconfigured(NoPermission), "no permission for subscribe messages"),
+    row(43107, SUBSCRIBE, Reject(InvalidTemplate),     "the template, or the account's subscribe messages, are banned"),
+    row(43108, SENDS,     Action::Later(Delay::Moment), "another send to the same openid is under way"),
+    row(43116, SENDS,     Reject(InvalidTemplate),     "the template is restricted"),
+    row(44002, ANY,       Bug,                         "empty body"),
+    row(45009, ANY,       QuotaSpent,                  "the day's quota is spent"),
+    row(45011, ANY,       Action::Later(Delay::NextMinute), "the minute's quota is spent"),
+    row(45051, OFFICIAL,  misconfigured(NoPermission), "the account may not use this ability"),
+    row(45102, ANY,       SUSPENDED,                   "temporarily blocked by the platform"),
+    row(45103, SENDS,     Reject(EndpointGone),        "the endpoint is withdrawn"),
+    row(45104, SENDS,     Reject(Refused),             "listed in WeChat's global table without a meaning that could be verified"),
+    row(45109, SENDS,     Reject(EndpointGone),        "the endpoint is withdrawn"),
+    row(45168, SENDS,     Reject(BlockedContent),      "a sensitive word in a value"),
+    row(45501, ANY,       SUSPENDED,                   "temporarily blocked by the platform"),
+    row(46101, SENDS,     Reject(EndpointGone),        "not supported since 2020-01-11"),
+    row(47001, ANY,       Bug,                         "the body is not JSON"),
+    row(47002, ANY,       Bug,                         "the body is not plain UTF-8"),
+    row(47003, SENDS,     Reject(InvalidValue),        "a value breaks the rule of its type, is empty or missing"),
+    row(48001, ANY,       misconfigured(NoPermission), "the account's type may not use this interface"),
+    // About one user, so it must not pause the app.
+    row(48002, SENDS,     Reject(RecipientRefuses),    "the user has switched the account's messages off"),
+    row(48004, ANY,       SUSPENDED,                   "the interface is forbidden for irregularities"),
+    row(50001, ANY,       SUSPENDED,                   "the account is not authorized"),
+    row(50002, ANY,       SUSPENDED,                   "the account is frozen, cancelled or migrating"),
+    row(50004, ANY,       SUSPENDED,                   "the account may not use access tokens, maybe as a punishment"),
+    row(50007, ANY,       SUSPENDED,                   "the account is frozen"),
+    row(61004, ANY,       misconfigured(IpNotAllowed), "the gateway's address is not registered"),
+    row(61007, ANY,       misconfigured(NoPermission), "the third-party platform lacks the permission"),
+    row(61024, TOKEN,     misconfigured(NoPermission), "the account is run by a third-party platform, which must fetch its tokens"),
+    row(76021, QUOTA,     Bug,                         "unknown cgi_path"),
+    row(76022, QUOTA,     misconfigured(NoPermission), "no permission for this cgi_path"),
+    row(89501, ANY,       misconfigured(IpNotAllowed), "the gateway's address waits for the administrator's answer"),
+    row(89502, ANY,       misconfigured(IpNotAllowed), "the gateway's address waits for the administrator's answer"),
+    row(89503, ANY,       misconfigured(IpNotAllowed), "the administrator must confirm the gateway's address"),
+    row(89504, ANY,       misconfigured(IpNotAllowed), "the gateway's address waits for the administrator's answer"),
+    row(89505, ANY,       misconfigured(IpNotAllowed), "the gateway's address waits for the administrator's answer"),
+    row(89506, ANY,       address_refused(24),         "the administrator refused the gateway's address twice: blocked for 24 hours"),
+    row(89507, ANY,       address_refused(1),          "the administrator refused the gateway's address: blocked for an hour"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_has_one_meaning_at_an_endpoint_and_the_table_is_in_order() {
+        assert!(
+            table()
+                .zip(table().skip(1))
+                .all(|(one, next)| one.code <= next.code)
+        );
+        for row in table() {
+            for &endpoint in row.endpoints {
+                let meanings = table()
+                    .filter(|other| other.code == row.code && other.endpoints.contains(&endpoint));
+                assert_eq!(meanings.count(), 1, "{} at {}", row.code, endpoint.as_str());
+                assert_eq!(action(row.code, endpoint), Some(row.action));
+            }
+            assert!(!row.endpoints.is_empty() && !row.meaning.is_empty());
+        }
+    }
+
+    #[test]
+    fn only_sends_reject_messages_and_no_token_is_stale_where_tokens_are_issued() {
+        for row in table() {
+            if matches!(row.action, Reject(_)) {
+                assert!(
+                    row.endpoints
+                        .iter()
+                        .all(|endpoint| SENDS.contains(endpoint)),
+                    "{}",
+                    row.code
+                );
+            }
+            if row.action == StaleToken {
+                assert!(!row.endpoints.contains(&Endpoint::Token), "{}", row.code);
+            }
+        }
+    }
+
+    #[test]
+    fn a_code_is_known_only_where_it_is_listed() {
+        assert_eq!(
+            action(41028, Endpoint::Template),
+            Some(Reject(InvalidFormId))
+        );
+        assert_eq!(action(41028, Endpoint::Subscribe), None);
+        assert_eq!(action(99999, Endpoint::Subscribe), None);
+        assert_eq!(action(0, Endpoint::Token), None);
+    }
+}

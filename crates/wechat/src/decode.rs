@@ -1,0 +1,371 @@
+//! WeChat's JSON, read the way WeChat writes it.
+//!
+//! `errcode` comes as a number or, from some calls, as a string, and not at all with some successes; `msgid` may be
+//! missing, a number or a string; strings may hold raw control characters; the content type says anything. A strict
+//! parse comes first and is all that a usual answer needs.
+
+use std::fmt;
+
+use domain::secret::AccessToken;
+use serde::{
+    Deserialize, Deserializer,
+    de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
+};
+
+/// The longest `errmsg` kept, in bytes.
+const MAX_ERRMSG: usize = 1024;
+
+/// An answer of any call. Has no `Debug`: it may hold an access token.
+pub(crate) struct Reply {
+    /// `errcode`; none where WeChat left it out, as it does when it issues a token.
+    pub(crate) errcode: Option<i64>,
+    /// `errmsg` as it came.
+    pub(crate) errmsg: Option<String>,
+    /// `msgid`, when it is one.
+    pub(crate) msgid: Option<u64>,
+    /// `access_token`, when it can be sent back.
+    pub(crate) access_token: Option<AccessToken>,
+    /// `expires_in`, seconds.
+    pub(crate) expires_in: Option<u64>,
+    /// `quota`: daily limit, used, remaining.
+    pub(crate) quota: Option<(u64, u64, u64)>,
+}
+
+/// Reads a body; none when it is not an answer of WeChat.
+pub(crate) fn decode(body: &[u8]) -> Option<Reply> {
+    let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
+    // A JSON array would do for a struct, too.
+    if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
+        return None;
+    }
+    serde_json::from_slice::<Wire>(body)
+        .ok()
+        .or_else(|| decode_mended(body))
+        .and_then(Reply::new)
+}
+
+/// Once more, with raw control characters as blanks and broken UTF-8 as question marks.
+fn decode_mended(body: &[u8]) -> Option<Wire> {
+    let blanked: Vec<u8> = body
+        .iter()
+        .map(|&byte| if byte < b' ' { b' ' } else { byte })
+        .collect();
+    serde_json::from_str(&String::from_utf8_lossy(&blanked)).ok()
+}
+
+impl Reply {
+    fn new(wire: Wire) -> Option<Self> {
+        // A code that cannot be read says neither yes nor no.
+        let errcode = match wire.errcode {
+            Scalar::Missing => None,
+            code => Some(code.signed()?),
+        };
+        let quota = wire.quota.and_then(|quota| {
+            Some((
+                quota.daily_limit.unsigned()?,
+                quota.used.unsigned()?,
+                quota.remain.unsigned()?,
+            ))
+        });
+        Some(Self {
+            errcode,
+            errmsg: wire.errmsg.text(),
+            msgid: wire.msgid.unsigned().filter(|&id| id != 0),
+            access_token: wire
+                .access_token
+                .text()
+                .filter(|text| is_token(text))
+                .map(AccessToken::new),
+            expires_in: wire.expires_in.unsigned(),
+            quota,
+        })
+    }
+}
+
+/// WeChat's words in their parts.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Words {
+    /// What it says, at most [`MAX_ERRMSG`] bytes.
+    pub(crate) errmsg: String,
+    /// The request id that WeChat's support asks for: ` rid: …`, or of old ` hint: […]`.
+    pub(crate) rid: Option<String>,
+}
+
+/// Splits the request id off `errmsg`.
+pub(crate) fn split_words(errmsg: &str) -> Words {
+    let (said, rid) = if let Some((said, tail)) = split_at_mark(errmsg, "rid:") {
+        (said, tail.split_whitespace().next())
+    } else if let Some((said, tail)) =
+        split_at_mark(errmsg, "hint:").or_else(|| split_at_mark(errmsg, "hints:"))
+    {
+        let inside = tail
+            .trim_start()
+            .strip_prefix('[')
+            .and_then(|rest| rest.split(']').next());
+        (said, inside.map(str::trim))
+    } else {
+        (errmsg, None)
+    };
+    let rid = rid
+        .filter(|rid| !rid.is_empty() && rid.len() <= 128)
+        .map(str::to_owned);
+    let said = said.trim();
+    Words {
+        errmsg: said[..said.floor_char_boundary(MAX_ERRMSG)].to_owned(),
+        rid,
+    }
+}
+
+/// Splits at the last `mark` that begins a word.
+fn split_at_mark<'a>(text: &'a str, mark: &str) -> Option<(&'a str, &'a str)> {
+    let (before, after) = text.rsplit_once(mark)?;
+    (before.is_empty() || before.ends_with(char::is_whitespace)).then_some((before, after))
+}
+
+fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Wire {
+    errcode: Scalar,
+    errmsg: Scalar,
+    msgid: Scalar,
+    access_token: Scalar,
+    expires_in: Scalar,
+    quota: Option<WireQuota>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct WireQuota {
+    daily_limit: Scalar,
+    used: Scalar,
+    remain: Scalar,
+}
+
+/// A value whose type WeChat does not keep to.
+#[derive(Default)]
+enum Scalar {
+    /// Absent or null.
+    #[default]
+    Missing,
+    Signed(i64),
+    Unsigned(u64),
+    Text(String),
+    /// Anything else.
+    Other,
+}
+
+impl Scalar {
+    fn signed(&self) -> Option<i64> {
+        match self {
+            Self::Signed(number) => Some(*number),
+            Self::Unsigned(number) => i64::try_from(*number).ok(),
+            Self::Text(text) => text.trim().parse().ok(),
+            Self::Missing | Self::Other => None,
+        }
+    }
+
+    fn unsigned(&self) -> Option<u64> {
+        match self {
+            Self::Signed(number) => u64::try_from(*number).ok(),
+            Self::Unsigned(number) => Some(*number),
+            Self::Text(text) => text.trim().parse().ok(),
+            Self::Missing | Self::Other => None,
+        }
+    }
+
+    fn text(self) -> Option<String> {
+        if let Self::Text(text) = self {
+            Some(text)
+        } else {
+            None
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Scalar {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ScalarVisitor)
+    }
+}
+
+struct ScalarVisitor;
+
+impl<'de> Visitor<'de> for ScalarVisitor {
+    type Value = Scalar;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("anything")
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Scalar, E> {
+        Ok(Scalar::Signed(number))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Scalar, E> {
+        Ok(Scalar::Unsigned(number))
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Scalar, E> {
+        Ok(Scalar::Other)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Scalar, E> {
+        Ok(Scalar::Other)
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Scalar, E> {
+        Ok(Scalar::Text(text.to_owned()))
+    }
+
+    fn visit_string<E>(self, text: String) -> Result<Scalar, E> {
+        Ok(Scalar::Text(text))
+    }
+
+    fn visit_unit<E>(self) -> Result<Scalar, E> {
+        Ok(Scalar::Missing)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Scalar, A::Error> {
+        while items.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Scalar::Other)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Scalar, A::Error> {
+        while entries.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Scalar::Other)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn codes(body: &str) -> Option<(Option<i64>, Option<u64>)> {
+        decode(body.as_bytes()).map(|reply| (reply.errcode, reply.msgid))
+    }
+
+    #[test]
+    fn codes_and_ids_come_in_every_type() {
+        assert_eq!(
+            codes(r#"{"errcode":0,"errmsg":"ok","msgid":4103297716205551617}"#),
+            Some((Some(0), Some(4_103_297_716_205_551_617)))
+        );
+        assert_eq!(
+            codes(r#"{"errcode":"0","msgid":"18446744073709551615"}"#),
+            Some((Some(0), Some(u64::MAX)))
+        );
+        assert_eq!(
+            codes(r#"{"errcode":"200014"}"#),
+            Some((Some(200_014), None))
+        );
+        assert_eq!(
+            codes(r#"{"errcode":" -1 ","msgid":0}"#),
+            Some((Some(-1), None))
+        );
+        assert_eq!(
+            codes(r#"{"errcode":0,"msgid":-5,"errmsg":7}"#),
+            Some((Some(0), None))
+        );
+        assert_eq!(
+            codes(r#"{"errcode":null,"msgid":{"a":[1]}}"#),
+            Some((None, None))
+        );
+    }
+
+    #[test]
+    fn what_is_no_answer_is_none() {
+        for body in [
+            "",
+            "<html>",
+            "[0]",
+            "0",
+            "null",
+            "\"ok\"",
+            "{",
+            r#"{"errcode":"zero"}"#,
+            r#"{"errcode":true}"#,
+            r#"{"errcode":0.5}"#,
+        ] {
+            assert_eq!(codes(body), None, "{body}");
+        }
+    }
+
+    #[test]
+    fn bom_control_characters_and_broken_utf8_do_not_matter() {
+        assert_eq!(codes("\u{feff}\n{\"errcode\":0}\n"), Some((Some(0), None)));
+        let reply = decode(b"{\"errcode\":47003,\"errmsg\":\"a\x01\nb\xff\"}\0").unwrap();
+        assert_eq!(
+            (reply.errcode, reply.errmsg.as_deref()),
+            (Some(47003), Some("a  b\u{fffd}"))
+        );
+    }
+
+    #[test]
+    fn a_token_that_cannot_be_sent_back_is_none() {
+        assert!(
+            decode(br#"{"access_token":"76_abc-DEF","expires_in":"7200"}"#)
+                .unwrap()
+                .access_token
+                .is_some()
+        );
+        assert!(
+            decode(br#"{"access_token":"76 abc","expires_in":7200}"#)
+                .unwrap()
+                .access_token
+                .is_none()
+        );
+        assert!(
+            decode(br#"{"access_token":"","expires_in":7200}"#)
+                .unwrap()
+                .access_token
+                .is_none()
+        );
+    }
+
+    #[test]
+    fn the_request_id_is_split_off() {
+        let split = |text| {
+            let words = split_words(text);
+            (words.errmsg, words.rid)
+        };
+        assert_eq!(
+            split("invalid openid rid: 68c1f0a2-2b9d47e1-5f03ab9c"),
+            (
+                "invalid openid".into(),
+                Some("68c1f0a2-2b9d47e1-5f03ab9c".into())
+            )
+        );
+        assert_eq!(
+            split("invalid form id hint: [ab0d12e3]"),
+            ("invalid form id".into(), Some("ab0d12e3".into()))
+        );
+        assert_eq!(
+            split("api limit hints: [ req_id: x ]"),
+            ("api limit".into(), Some("req_id: x".into()))
+        );
+        assert_eq!(split("rid: "), (String::new(), None));
+        assert_eq!(split("bad grid: 3x3"), ("bad grid: 3x3".into(), None));
+        assert_eq!(split("ok"), ("ok".into(), None));
+        assert_eq!(split(&"好".repeat(1000)).0, "好".repeat(341));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(body in proptest::collection::vec(any::<u8>(), 0..256), errmsg in ".{0,64}") {
+            let _ = decode(&body);
+            let _ = split_words(&errmsg);
+        }
+
+        #[test]
+        fn no_json_makes_it_panic(tail in r#"[{}\[\]":,0-9a-z\\ \x00-\x1f]{0,64}"#) {
+            let _ = decode(format!("{{\"errcode\":{tail}").as_bytes());
+            let _ = split_words(&format!("x rid:{tail}"));
+            let _ = split_words(&format!("x hint:{tail}"));
+        }
+    }
+}
