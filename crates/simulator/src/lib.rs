@@ -1,1 +1,107 @@
-//! wxgate-simulator
+//! A WeChat that keeps WeChat's rules and can be told to misbehave.
+//!
+//! It is the upstream of `wxgate simulate` and `wxgate dev`, of every test and of every benchmark. It knows nothing of
+//! the gateway: it has its own types, written from WeChat's documentation and from what its users observed.
+//!
+//! ```
+//! use wxgate_simulator::{Effect, Fault, Options, Simulator};
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+//! let wechat = Simulator::start(Options::default()).await?;
+//! let control = wechat.control();
+//! control.change_app("wx0a1b2c3d4e5f6789", |app| app.secret = Some("s3cret".into()));
+//! control.add_fault(Fault::next(1, Effect::BreakAfter).for_path("/cgi-bin/message/subscribe/send"));
+//! // … point a client at `wechat.base_url()` …
+//! assert_eq!(control.duplicates("wx0a1b2c3d4e5f6789").max_per_openid, 0);
+//! wechat.stop().await;
+//! # Ok::<(), wxgate_simulator::StartError>(())
+//! # }).unwrap();
+//! ```
+//!
+//! # What it promises
+//!
+//! * Without any set-up, every appid of WeChat's shape (`wx` and sixteen lower-case letters or digits) with any secret
+//!   is a mini program from its first token fetch on. [`AppSettings`] makes it stricter, field by field.
+//! * API errors have HTTP status 200 and an `errmsg` that ends in ` rid: …`, whose first group is the time.
+//! * A call acts when it arrives; latency delays its answer. A sender who stops waiting has sent all the same.
+//! * Days turn at 00:00 in Shanghai by the [`SimClock`], never by the machine's clock alone.
+//! * [`Sent`], [`Duplicates`] and [`Stats`] count what was *accepted*, also if the answer was then lost.
+//! * A broken connection is reset; no client ever sees half an answer that could pass for one.
+//!
+//! # The calls of WeChat
+//!
+//! `GET /cgi-bin/token`, `POST /cgi-bin/stable_token`, `POST /cgi-bin/message/subscribe/send`,
+//! `POST /cgi-bin/message/wxopen/template/send`, `POST /cgi-bin/message/template/send`,
+//! `GET /wxaapi/newtmpl/gettemplate`, `POST /cgi-bin/openapi/quota/get`, `POST /cgi-bin/clear_quota` and its `/v2`.
+//! Every other path answers 40066.
+//!
+//! # The control API
+//!
+//! [`Control`] over HTTP. Bodies and answers are JSON; what has nothing to say answers `{}`; errors are
+//! `{"error": "…"}` with 400 or 404.
+//!
+//! | call | body, or what is answered |
+//! |---|---|
+//! | `POST /_sim/reset` | |
+//! | `GET /_sim/clock` | `{"now": 1767283200000, "pinned": false}` |
+//! | `POST /_sim/clock` | `{"advance_seconds": 300}`, `{"now": 1767283200000}` (pins), `{"release": true}`; answers as GET |
+//! | `PUT /_sim/latency` | `{"ms": 20}` |
+//! | `GET /_sim/stats` | [`Stats`] of all |
+//! | `POST /_sim/faults` | a [`Fault`]: `{"kind": "errcode", "errcode": -1, "path": "/cgi-bin/token", "count": 2}`; answers `{"id": 1}` |
+//! | `GET /_sim/faults`, `DELETE /_sim/faults`, `DELETE /_sim/faults/{id}` | `{"faults": [`[`FaultReport`]`]}` |
+//! | `GET /_sim/apps` | `{"apps": ["wx…"]}` |
+//! | `GET`, `PUT`, `PATCH /_sim/apps/{appid}` | [`AppSettings`]; PUT replaces all, PATCH the given keys |
+//! | `GET /_sim/apps/{appid}/stats` | [`Stats`] of one |
+//! | `GET /_sim/apps/{appid}/sent?limit=n`, `DELETE …/sent` | `{"sent": [`[`Sent`]`]}` |
+//! | `GET /_sim/apps/{appid}/duplicates` | [`Duplicates`] |
+//! | `POST /_sim/apps/{appid}/grants` | `{"grants": [{"openid": "o", "template_id": "t", "count": 1}]}`; 0 revokes |
+//! | `POST /_sim/apps/{appid}/form_ids` | `{"form_ids": [`[`FormId`]`]}` |
+//! | `POST /_sim/apps/{appid}/users` | `{"openids": ["o"]}` |
+//! | `POST /_sim/apps/{appid}/foreign_fetch` | answers `{"access_token": "…"}` |
+//! | `POST /_sim/apps/{appid}/kill_tokens` | |
+//!
+//! # How to add to it
+//!
+//! A new address: a variant of `Endpoint`, an arm in `calls::serve`, a file or function in `calls/`. A new rule: beside
+//! its noun (`token`, `grants`, `form_ids`, `values`, `quota`), as a function of its arguments and `now`, with its test.
+//! A new misbehaviour: a variant of [`Effect`] and its arm in `calls::run`.
+
+mod account;
+mod app;
+mod calls;
+mod clock;
+mod control;
+mod control_api;
+mod endpoint;
+mod faults;
+mod form_ids;
+mod grants;
+#[cfg(test)]
+mod http_tests;
+mod journal;
+mod message;
+mod mint;
+mod options;
+mod quota;
+mod refusal;
+mod server;
+mod simulator;
+mod stats;
+mod sync;
+mod template;
+mod token;
+mod values;
+mod world;
+
+pub use account::{
+    AccountKind, AccountState, AppSettings, FormIdPolicy, GrantPolicy, Limits, UserPolicy,
+};
+pub use clock::SimClock;
+pub use control::Control;
+pub use faults::{Effect, Fault, FaultReport, Shape};
+pub use form_ids::{FormId, FormIdKind};
+pub use journal::{Duplicates, Repeated, Sent};
+pub use options::Options;
+pub use simulator::{Simulator, StartError};
+pub use stats::Stats;
+pub use template::{KeywordEnum, Template};

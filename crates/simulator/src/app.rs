@@ -1,0 +1,186 @@
+//! One account as it lives in the simulator: its settings and everything that its calls change.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::Duration;
+
+use dashmap::{DashMap, DashSet};
+
+use crate::account::{AppSettings, UserPolicy};
+use crate::form_ids::FormIds;
+use crate::grants::Grants;
+use crate::journal::Journal;
+use crate::quota::Quotas;
+use crate::refusal::Refusal;
+use crate::stats::{Counters, Stats};
+use crate::sync::{read, write};
+use crate::token::TokenBook;
+
+/// How long an official account's `client_msg_id` is remembered.
+const CLIENT_ID_LIFE_MS: i64 = 600_000;
+
+/// An account. Shared by all calls; every part locks for itself, so that sends of one account do not queue.
+#[derive(Debug)]
+pub(crate) struct App {
+    pub(crate) appid: Box<str>,
+    settings: RwLock<Arc<AppSettings>>,
+    pub(crate) tokens: Mutex<TokenBook>,
+    pub(crate) quotas: Quotas,
+    pub(crate) grants: Grants,
+    pub(crate) form_ids: FormIds,
+    pub(crate) users: DashSet<Box<str>>,
+    pub(crate) journal: Journal,
+    pub(crate) counters: Counters,
+    busy: DashSet<Box<str>>,
+    in_flight: AtomicU64,
+    /// By openid and client id: the message's id and when it was sent.
+    client_ids: DashMap<Box<str>, (u64, i64)>,
+}
+
+impl App {
+    pub(crate) fn new(appid: &str, settings: AppSettings, journal: Journal) -> Self {
+        Self {
+            appid: appid.into(),
+            settings: RwLock::new(Arc::new(settings)),
+            tokens: Mutex::default(),
+            quotas: Quotas::default(),
+            grants: Grants::default(),
+            form_ids: FormIds::default(),
+            users: DashSet::new(),
+            journal,
+            counters: Counters::default(),
+            busy: DashSet::new(),
+            in_flight: AtomicU64::new(0),
+            client_ids: DashMap::new(),
+        }
+    }
+
+    /// The settings as of now.
+    pub(crate) fn settings(&self) -> Arc<AppSettings> {
+        Arc::clone(&read(&self.settings))
+    }
+
+    /// Replaces the settings; what calls have changed stays.
+    pub(crate) fn set(&self, settings: AppSettings) {
+        *write(&self.settings) = Arc::new(settings);
+    }
+
+    /// Whether there is such a user.
+    pub(crate) fn knows(&self, openid: &str, policy: UserPolicy) -> Result<(), Refusal> {
+        let known = match policy {
+            UserPolicy::Any => !openid.is_empty(),
+            UserPolicy::Known => self.users.contains(openid),
+        };
+        if known {
+            Ok(())
+        } else {
+            Err(Refusal::known(40003))
+        }
+    }
+
+    /// Begins a send to a user: 43108 while another is in flight. A send without latency is over before it could be seen,
+    /// so it is refused beside another but holds nothing itself.
+    pub(crate) fn occupy(
+        self: &Arc<Self>,
+        openid: &str,
+        latency: Duration,
+    ) -> Result<Option<Busy>, Refusal> {
+        if latency.is_zero() {
+            let concurrent =
+                self.in_flight.load(Ordering::Acquire) > 0 && self.busy.contains(openid);
+            return if concurrent {
+                Err(Refusal::known(43108))
+            } else {
+                Ok(None)
+            };
+        }
+        if !self.busy.insert(openid.into()) {
+            return Err(Refusal::known(43108));
+        }
+        self.in_flight.fetch_add(1, Ordering::AcqRel);
+        Ok(Some(Busy {
+            app: Arc::clone(self),
+            openid: openid.into(),
+        }))
+    }
+
+    /// Sends once per user and client id within ten minutes: `send` runs and makes the id, or the earlier id comes back.
+    pub(crate) fn once(
+        &self,
+        openid: &str,
+        client_id: &str,
+        now: i64,
+        send: impl FnOnce() -> u64,
+    ) -> u64 {
+        if client_id.is_empty() {
+            return send();
+        }
+        let mut last = self
+            .client_ids
+            .entry(format!("{openid}\0{client_id}").into())
+            .or_insert((0, i64::MIN));
+        if now.saturating_sub(last.1) >= CLIENT_ID_LIFE_MS {
+            *last = (send(), now);
+        }
+        last.0
+    }
+
+    /// The account's numbers.
+    pub(crate) fn stats(&self) -> Stats {
+        Stats {
+            accepted: self.journal.accepted(),
+            in_flight: self.in_flight.load(Ordering::Acquire),
+            ..self.counters.report()
+        }
+    }
+}
+
+/// Holds a user's one place; dropping it ends the send.
+#[derive(Debug)]
+pub(crate) struct Busy {
+    app: Arc<App>,
+    openid: Box<str>,
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.app.busy.remove(&self.openid);
+        self.app.in_flight.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn app() -> Arc<App> {
+        Arc::new(App::new(
+            "wx",
+            AppSettings::default(),
+            Journal::new(1, true),
+        ))
+    }
+
+    #[test]
+    fn one_user_gets_one_send_at_a_time() {
+        let app = app();
+        let latency = Duration::from_millis(5);
+        let first = app.occupy("o", latency).unwrap();
+        assert_eq!(app.occupy("o", latency).unwrap_err().code, 43108);
+        assert_eq!(app.occupy("o", Duration::ZERO).unwrap_err().code, 43108);
+        assert!(app.occupy("p", latency).is_ok());
+        assert_eq!(app.stats().in_flight, 1, "p's place was given back at once");
+        drop(first);
+        assert!(app.occupy("o", Duration::ZERO).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_client_id_is_remembered_for_ten_minutes() {
+        let app = app();
+        assert_eq!(app.once("o", "c", 0, || 1), 1);
+        assert_eq!(app.once("o", "c", 599_999, || 2), 1);
+        assert_eq!(app.once("p", "c", 0, || 3), 3);
+        assert_eq!(app.once("o", "c", 600_000, || 4), 4);
+        assert_eq!(app.once("o", "", 0, || 5), 5);
+    }
+}

@@ -1,0 +1,113 @@
+//! `GET /cgi-bin/token` and `POST /cgi-bin/stable_token`.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use super::{Call, Reply, check_method, query, take_quota};
+use crate::app::App;
+use crate::endpoint::Endpoint;
+use crate::message::Text;
+use crate::quota;
+use crate::refusal::Refusal;
+use crate::sync::lock;
+use crate::world::{World, ttl_ms};
+
+/// A token fetch that names an account.
+pub(super) struct Request {
+    pub(super) app: Arc<App>,
+    secret: String,
+    force: bool,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct StableBody<'a> {
+    #[serde(borrow)]
+    grant_type: Text<'a>,
+    #[serde(borrow)]
+    appid: Text<'a>,
+    #[serde(borrow)]
+    secret: Text<'a>,
+    force_refresh: bool,
+}
+
+impl Request {
+    /// Reads a fetch: 43001/43002, 44002, 47001, 41002, 41004, 40002, 40013.
+    pub(super) fn read(world: &World, call: &Call<'_>) -> Result<Self, Refusal> {
+        check_method(call)?;
+        let body = if call.endpoint == Endpoint::Token {
+            let text = |name| Text(query::value(call.query, name));
+            StableBody {
+                grant_type: text("grant_type"),
+                appid: text("appid"),
+                secret: text("secret"),
+                force_refresh: false,
+            }
+        } else if call.body.is_empty() {
+            return Err(Refusal::known(44002));
+        } else {
+            serde_json::from_slice(call.body).map_err(|_| Refusal::known(47001))?
+        };
+        if body.appid.is_empty() {
+            return Err(Refusal::known(41002));
+        }
+        if body.secret.is_empty() {
+            return Err(Refusal::known(41004));
+        }
+        if &*body.grant_type != "client_credential" {
+            return Err(Refusal::known(40002));
+        }
+        Ok(Self {
+            app: world.resolve(&body.appid)?,
+            secret: body.secret.to_string(),
+            force: body.force_refresh,
+        })
+    }
+}
+
+/// Gives out a token. Every attempt at a known account costs quota, also one with a wrong secret.
+pub(super) fn act(world: &World, call: &Call<'_>, request: &Request) -> Reply {
+    let app = &request.app;
+    take_quota(call, app)?;
+    check_secret(call, app, &request.secret)?;
+    let settings = app.settings();
+    let ticket = if call.endpoint == Endpoint::Token {
+        world.issue_legacy(app, call.now)
+    } else {
+        let mut book = lock(&app.tokens);
+        let ticket = if request.force && book.may_force(call.now) {
+            let spent = &app.quotas.days[Endpoint::ForcedToken.index()];
+            if !spent.take(quota::day(call.now), settings.limits.forced_token) {
+                app.counters.count(Endpoint::ForcedToken, 45009);
+                return Err(Refusal::known(45009));
+            }
+            app.counters.count(Endpoint::ForcedToken, 0);
+            book.force_stable(world.mint.token(), call.now, ttl_ms(&settings))
+        } else {
+            book.fetch_stable(|| world.mint.token(), call.now, ttl_ms(&settings))
+        };
+        world.admit(app, &ticket);
+        ticket
+    };
+    Ok(format!(
+        "{{\"access_token\":\"{}\",\"expires_in\":{}}}",
+        ticket.text,
+        ticket.expires_in(call.now)
+    ))
+}
+
+/// Whether the secret is right (40125) and the account may use it.
+pub(super) fn check_secret(call: &Call<'_>, app: &App, secret: &str) -> Result<(), Refusal> {
+    let settings = app.settings();
+    if settings
+        .secret
+        .as_deref()
+        .is_some_and(|right| right != secret)
+    {
+        return Err(Refusal::known(40125));
+    }
+    settings
+        .state
+        .check(settings.kind, true, &call.ip.to_string())
+}

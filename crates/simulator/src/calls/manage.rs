@@ -1,0 +1,94 @@
+//! Quotas and templates.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use super::{Call, Reply, check_method, issue, query};
+use crate::app::App;
+use crate::endpoint::Endpoint;
+use crate::message::Text;
+use crate::quota;
+use crate::refusal::Refusal;
+use crate::world::World;
+
+const OK: &str = r#"{"errcode":0,"errmsg":"ok"}"#;
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Body<'a> {
+    #[serde(borrow)]
+    appid: Text<'a>,
+    #[serde(borrow)]
+    appsecret: Text<'a>,
+    #[serde(borrow)]
+    cgi_path: Text<'a>,
+}
+
+fn body<'a>(call: &Call<'a>) -> Result<Body<'a>, Refusal> {
+    serde_json::from_slice(call.body).map_err(|_| Refusal::known(47001))
+}
+
+/// Answers the calls that want a token and send nothing.
+pub(super) fn act(call: &Call<'_>, app: &Arc<App>) -> Reply {
+    match call.endpoint {
+        Endpoint::GetTemplate => Ok(templates(app)),
+        Endpoint::QuotaGet => quota_get(call, app),
+        _ if *body(call)?.appid != *app.appid => Err(Refusal::known(40013)),
+        _ => clear(call, app),
+    }
+}
+
+/// Reads `clear_quota/v2`, which names its account by secret; in the body or in the query, for no page is clear on it.
+pub(super) fn read_v2(world: &World, call: &Call<'_>) -> Result<Arc<App>, Refusal> {
+    check_method(call)?;
+    let body = if call.body.is_empty() {
+        Body {
+            appid: Text(query::value(call.query, "appid")),
+            appsecret: Text(query::value(call.query, "appsecret")),
+            ..Body::default()
+        }
+    } else {
+        body(call)?
+    };
+    if body.appid.is_empty() {
+        return Err(Refusal::known(41002));
+    }
+    if body.appsecret.is_empty() {
+        return Err(Refusal::known(41004));
+    }
+    let app = world.resolve(&body.appid)?;
+    issue::check_secret(call, &app, &body.appsecret)?;
+    Ok(app)
+}
+
+/// Sets the day's counters to zero, ten times a month: 48006.
+pub(super) fn clear(call: &Call<'_>, app: &Arc<App>) -> Reply {
+    let limit = app.settings().limits.clear_quota;
+    if !app.quotas.clears.take(quota::month(call.now), limit) {
+        return Err(Refusal::known(48006));
+    }
+    app.quotas.clear();
+    Ok(OK.to_owned())
+}
+
+fn quota_get(call: &Call<'_>, app: &App) -> Reply {
+    let endpoint = match Endpoint::of_path(&body(call)?.cgi_path) {
+        Endpoint::Unknown => return Err(Refusal::known(76021)),
+        endpoint => endpoint,
+    };
+    let limits = app.settings().limits;
+    let limit = limits.of_day(endpoint);
+    let used = app.quotas.days[endpoint.index()].used(quota::day(call.now));
+    Ok(format!(
+        "{{\"errcode\":0,\"errmsg\":\"ok\",\"quota\":{{\"daily_limit\":{limit},\"used\":{used},\"remain\":{}}},\
+         \"rate_limit\":{{\"call_count\":{},\"refresh_second\":60}}}}",
+        limit.saturating_sub(used),
+        limits.of_minute(endpoint),
+    ))
+}
+
+fn templates(app: &App) -> String {
+    let data = serde_json::json!(app.settings().templates);
+    format!("{{\"errcode\":0,\"errmsg\":\"ok\",\"data\":{data}}}")
+}

@@ -1,0 +1,265 @@
+//! From a request to WeChat's answer: who calls, what goes wrong on purpose, what happens.
+
+mod issue;
+mod manage;
+mod query;
+mod send;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::account::AccountKind;
+use crate::app::{App, Busy};
+use crate::endpoint::Endpoint;
+use crate::faults::{Effect, Shape};
+use crate::message::Message;
+use crate::quota;
+use crate::refusal::Refusal;
+use crate::world::World;
+
+/// A request, taken apart.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Call<'a> {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) path: &'a str,
+    pub(crate) is_get: bool,
+    pub(crate) query: &'a str,
+    pub(crate) body: &'a [u8],
+    /// The caller's address, which 40164 shows.
+    pub(crate) ip: std::net::IpAddr,
+    pub(crate) now: i64,
+}
+
+/// What the server does with the connection, and when.
+#[derive(Debug)]
+pub(crate) struct Served {
+    pub(crate) delay: Duration,
+    pub(crate) ending: Ending,
+    /// The user's place, held until the answer leaves.
+    pub(crate) busy: Option<Busy>,
+}
+
+/// How a call ends for its caller.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// HTTP 200 with this JSON.
+    Json(String),
+    /// The same, dressed oddly.
+    Odd(String, Shape),
+    /// Another HTTP status with this HTML.
+    Html(u16, String),
+    /// The connection is aborted.
+    Break,
+    /// Nothing, ever.
+    Hang,
+}
+
+type Reply = Result<String, Refusal>;
+
+/// What acting brought.
+struct Acted {
+    reply: Reply,
+    busy: Option<Busy>,
+}
+
+impl From<Reply> for Acted {
+    fn from(reply: Reply) -> Self {
+        Self { reply, busy: None }
+    }
+}
+
+/// Whom a call concerns; faults filter by it, and counters are kept by it.
+#[derive(Clone, Copy, Default)]
+struct Who<'a> {
+    app: Option<&'a Arc<App>>,
+    openid: Option<&'a str>,
+}
+
+/// Answers one call.
+pub(crate) fn serve(world: &World, call: &Call<'_>) -> Served {
+    match call.endpoint {
+        Endpoint::Token | Endpoint::StableToken | Endpoint::ForcedToken => {
+            let request = issue::Request::read(world, call);
+            let who = Who {
+                app: request.as_ref().ok().map(|request| &request.app),
+                openid: None,
+            };
+            run(world, call, who, |_| {
+                request
+                    .as_ref()
+                    .map_err(Clone::clone)
+                    .and_then(|request| issue::act(world, call, request))
+                    .into()
+            })
+        }
+        Endpoint::ClearQuotaV2 => {
+            let app = manage::read_v2(world, call);
+            let who = Who {
+                app: app.as_ref().ok(),
+                openid: None,
+            };
+            run(world, call, who, |_| {
+                app.as_ref()
+                    .map_err(Clone::clone)
+                    .and_then(|app| manage::clear(call, app))
+                    .into()
+            })
+        }
+        Endpoint::SubscribeSend | Endpoint::WxopenSend | Endpoint::TemplateSend => {
+            let (app, pass) = world.pass(&query::value(call.query, "access_token"), call.now);
+            let message = Message::parse(call.body);
+            let who = Who {
+                app: app.as_ref(),
+                openid: message.as_ref().ok().map(|message| &*message.touser),
+            };
+            run(world, call, who, |delay| {
+                let admitted = admit(call, app.as_ref(), pass);
+                match admitted.and_then(|app| {
+                    message
+                        .as_ref()
+                        .map(|message| (app, message))
+                        .map_err(Clone::clone)
+                }) {
+                    Ok((app, message)) => send::act(world, call, app, message, delay),
+                    Err(refusal) => Err(refusal).into(),
+                }
+            })
+        }
+        Endpoint::GetTemplate | Endpoint::QuotaGet | Endpoint::ClearQuota => {
+            let (app, pass) = world.pass(&query::value(call.query, "access_token"), call.now);
+            let who = Who {
+                app: app.as_ref(),
+                openid: None,
+            };
+            run(world, call, who, |_| {
+                admit(call, app.as_ref(), pass)
+                    .and_then(|app| manage::act(call, app))
+                    .into()
+            })
+        }
+        Endpoint::Unknown => run(world, call, Who::default(), |_| {
+            Err(Refusal::known(40066)).into()
+        }),
+    }
+}
+
+/// Applies the faults around `act`, and counts the end. `act` runs when the request arrives and its answer is delayed:
+/// a caller who gives up waiting has sent his message all the same.
+fn run(
+    world: &World,
+    call: &Call<'_>,
+    who: Who<'_>,
+    act: impl FnOnce(Duration) -> Acted,
+) -> Served {
+    let counters = who.app.map_or(&world.orphans, |app| &app.counters);
+    let plan = world
+        .faults
+        .plan(call.path, who.app.map(|app| &*app.appid), who.openid);
+    let delay = plan.delay + world.latency_of(who.app.map(Arc::as_ref));
+    let untouched = |kind: &str, ending| {
+        counters.count_broken(kind);
+        Served {
+            delay,
+            ending,
+            busy: None,
+        }
+    };
+    let acted = match &plan.effect {
+        Some(Effect::BreakBefore) => return untouched("break_before", Ending::Break),
+        Some(Effect::Hang { acted: false }) => return untouched("hang", Ending::Hang),
+        Some(Effect::Status { status, body }) => {
+            let page = body.clone().unwrap_or_else(|| error_page(*status));
+            return untouched(&format!("status_{status}"), Ending::Html(*status, page));
+        }
+        Some(Effect::Errcode { errcode, errmsg }) => Err(match errmsg {
+            Some(errmsg) => Refusal::worded(*errcode, errmsg.clone()),
+            None => Refusal::known(*errcode),
+        })
+        .into(),
+        _ => act(delay),
+    };
+    let (code, json) = match acted.reply {
+        Ok(json) => (0, json),
+        Err(refusal) => (refusal.code, refusal.render(call.now, world.mint.salt())),
+    };
+    counters.count(call.endpoint, code);
+    let ending = match plan.effect {
+        Some(Effect::BreakAfter) => {
+            counters.count_broken("break_after");
+            Ending::Break
+        }
+        Some(Effect::Hang { .. }) => {
+            counters.count_broken("hang");
+            Ending::Hang
+        }
+        Some(Effect::OddAnswer { shape }) => Ending::Odd(shape.dress(json), shape),
+        _ => Ending::Json(json),
+    };
+    Served {
+        delay,
+        ending,
+        busy: acted.busy,
+    }
+}
+
+fn error_page(status: u16) -> String {
+    format!(
+        "<html>\r\n<head><title>{status}</title></head>\r\n<body><center><h1>{status}</h1></center></body>\r\n</html>\r\n"
+    )
+}
+
+/// The checks that every business call passes: method, token, the account's state and kind, its quotas.
+fn admit<'a>(
+    call: &Call<'_>,
+    app: Option<&'a Arc<App>>,
+    pass: Result<(), Refusal>,
+) -> Result<&'a Arc<App>, Refusal> {
+    check_method(call)?;
+    pass?;
+    let app = app.ok_or_else(|| Refusal::known(40014))?;
+    let settings = app.settings();
+    settings
+        .state
+        .check(settings.kind, false, &call.ip.to_string())?;
+    let wanted = match call.endpoint {
+        Endpoint::TemplateSend => Some(AccountKind::OfficialAccount),
+        Endpoint::SubscribeSend | Endpoint::WxopenSend | Endpoint::GetTemplate => {
+            Some(AccountKind::MiniProgram)
+        }
+        _ => None,
+    };
+    if wanted.is_some_and(|wanted| wanted != settings.kind) {
+        return Err(Refusal::known(48001));
+    }
+    if call.endpoint == Endpoint::WxopenSend
+        && let Some(code) = settings.wxopen_withdrawn
+    {
+        return Err(Refusal::known(code));
+    }
+    take_quota(call, app)?;
+    Ok(app)
+}
+
+/// Counts a call against its minute and its day.
+fn take_quota(call: &Call<'_>, app: &App) -> Result<(), Refusal> {
+    let limits = app.settings().limits;
+    let place = call.endpoint.index();
+    if !app.quotas.minutes[place].take(quota::minute(call.now), limits.of_minute(call.endpoint)) {
+        return Err(Refusal::known(45011));
+    }
+    if !app.quotas.days[place].take(quota::day(call.now), limits.of_day(call.endpoint)) {
+        return Err(Refusal::known(45009));
+    }
+    Ok(())
+}
+
+fn check_method(call: &Call<'_>) -> Result<(), Refusal> {
+    match (call.endpoint.is_get(), call.is_get) {
+        (true, false) => Err(Refusal::known(43001)),
+        (false, true) => Err(Refusal::known(43002)),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,207 @@
+//! The three calls that put a message before a user.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Acted, Call, Reply};
+use crate::account::{AppSettings, GrantPolicy};
+use crate::app::App;
+use crate::endpoint::Endpoint;
+use crate::journal::Sent;
+use crate::message::{Data, Message, Slot};
+use crate::refusal::Refusal;
+use crate::template::Template;
+use crate::values;
+use crate::world::World;
+
+/// Sends a message of an account whose call passed all that is not about the message.
+pub(super) fn act(
+    world: &World,
+    call: &Call<'_>,
+    app: &Arc<App>,
+    message: &Message<'_>,
+    delay: Duration,
+) -> Acted {
+    let settings = app.settings();
+    let template = match addressed(app, &settings, message) {
+        Ok(template) => template,
+        Err(refusal) => return Err(refusal).into(),
+    };
+    let desk = Desk {
+        world,
+        call,
+        app,
+        settings: &settings,
+        message,
+    };
+    match call.endpoint {
+        Endpoint::WxopenSend => desk.form_id_message().into(),
+        Endpoint::TemplateSend => desk.official_message(template).into(),
+        _ => match app.occupy(&message.touser, delay) {
+            Ok(busy) => Acted {
+                reply: desk.subscribe_message(template),
+                busy,
+            },
+            Err(refusal) => Err(refusal).into(),
+        },
+    }
+}
+
+/// Whether user (40003) and template (40037) exist. In open mode there are no templates to choose from.
+fn addressed<'a>(
+    app: &App,
+    settings: &'a AppSettings,
+    message: &Message<'_>,
+) -> Result<Option<&'a Template>, Refusal> {
+    app.knows(&message.touser, settings.users)?;
+    let unknown = || Refusal::known(40037);
+    if message.template_id.is_empty() {
+        return Err(unknown());
+    }
+    if settings.templates.is_empty() {
+        return Ok(None);
+    }
+    let found = settings
+        .templates
+        .iter()
+        .find(|template| template.pri_tmpl_id == *message.template_id);
+    found.map(Some).ok_or_else(unknown)
+}
+
+/// One message at the counter.
+struct Desk<'a> {
+    world: &'a World,
+    call: &'a Call<'a>,
+    app: &'a Arc<App>,
+    settings: &'a AppSettings,
+    message: &'a Message<'a>,
+}
+
+impl Desk<'_> {
+    /// A grant is looked for first (43101), then the values are judged (47003), and only then is it spent: a message
+    /// refused for its values costs none.
+    fn subscribe_message(&self, template: Option<&Template>) -> Reply {
+        let (openid, template_id) = (&*self.message.touser, &*self.message.template_id);
+        let counted = self.settings.grants == GrantPolicy::Counted;
+        if counted && self.app.grants.left(openid, template_id) == 0 {
+            return Err(Refusal::known(43101));
+        }
+        check_all(&self.message.data, template)?;
+        if counted {
+            let long_term = template.is_some_and(Template::is_long_term);
+            self.app.grants.spend(openid, template_id, long_term)?;
+        }
+        let msgid = self.accept();
+        Ok(format!(
+            "{{\"errcode\":0,\"errmsg\":\"ok\",\"msgid\":{msgid}}}"
+        ))
+    }
+
+    /// Neither values nor keys were ever judged here; the form id is everything.
+    fn form_id_message(&self) -> Reply {
+        let policy = self.settings.form_ids;
+        self.app.form_ids.spend(
+            &self.message.form_id,
+            &self.message.touser,
+            self.call.now,
+            policy,
+        )?;
+        self.accept();
+        let template_id = serde_json::Value::from(&*self.message.template_id);
+        Ok(format!(
+            "{{\"errcode\":0,\"errmsg\":\"ok\",\"template_id\":{template_id}}}"
+        ))
+    }
+
+    /// Values that are there are judged; keys may be left out. The same client id within ten minutes sends nothing more.
+    fn official_message(&self, template: Option<&Template>) -> Reply {
+        match &self.message.data {
+            Data::Keys(keys) => keys
+                .iter()
+                .filter(|(_, slot)| *slot != Slot::Value("".into()))
+                .try_for_each(|(key, slot)| check_one(key, slot, template))?,
+            Data::Missing | Data::NotAnObject => return Err(invalid("data")),
+        }
+        let (openid, client_id) = (&*self.message.touser, &*self.message.client_msg_id);
+        let msgid = self
+            .app
+            .once(openid, client_id, self.call.now, || self.accept());
+        Ok(format!(
+            "{{\"errcode\":0,\"errmsg\":\"ok\",\"msgid\":{msgid}}}"
+        ))
+    }
+
+    /// From here on the message counts as sent.
+    fn accept(&self) -> u64 {
+        let msgid = self.world.mint.msgid();
+        let message = self.message;
+        let marker = message.marker(self.settings.marker_key.as_deref());
+        self.app.journal.record(&message.touser, marker, || Sent {
+            path: self.call.endpoint.name().to_owned(),
+            touser: message.touser.to_string(),
+            template_id: message.template_id.to_string(),
+            msgid,
+            form_id: given(&message.form_id),
+            client_msg_id: given(&message.client_msg_id),
+            marker: marker.map(str::to_owned),
+            body: self
+                .world
+                .options
+                .journal_bodies
+                .then(|| String::from_utf8_lossy(self.call.body).into_owned()),
+            at: self.call.now,
+        });
+        msgid
+    }
+}
+
+fn given(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+/// Judges the data of a subscribe message: all keys of the template are there, and every value fits its key.
+fn check_all(data: &Data<'_>, template: Option<&Template>) -> Result<(), Refusal> {
+    let Data::Keys(keys) = data else {
+        return Err(invalid("data"));
+    };
+    let Some(template) = template else {
+        return keys
+            .iter()
+            .try_for_each(|(key, slot)| check_one(key, slot, None));
+    };
+    for wanted in template.keys() {
+        let Some((_, slot)) = keys.iter().find(|(key, _)| **key == *wanted) else {
+            return Err(Refusal::worded(
+                47003,
+                format!("argument invalid! data.{wanted}.value"),
+            ));
+        };
+        check_one(wanted, slot, Some(template))?;
+    }
+    Ok(())
+}
+
+fn check_one(key: &str, slot: &Slot<'_>, template: Option<&Template>) -> Result<(), Refusal> {
+    match slot {
+        Slot::Wrong => Err(invalid(&format!("data.{key}.value"))),
+        // WeChat's own spelling.
+        Slot::Value(value) if value.is_empty() => Err(Refusal::worded(
+            47003,
+            format!("argument invalid! data.{key}.value is emtpy"),
+        )),
+        Slot::Value(value) => {
+            let listed = template
+                .and_then(|template| template.values_of(key))
+                .is_none_or(|values| values.iter().any(|listed| *listed == **value));
+            if listed && values::fits(key, value) {
+                Ok(())
+            } else {
+                Err(invalid(&format!("data.{key}.value")))
+            }
+        }
+    }
+}
+
+fn invalid(place: &str) -> Refusal {
+    Refusal::worded(47003, format!("argument invalid! {place} invalid"))
+}

@@ -1,0 +1,137 @@
+//! Who gets a token, and how long it is good.
+
+use super::*;
+use crate::account::AccountState;
+
+#[test]
+fn a_fetch_with_something_missing_or_wrong() {
+    let desk = Desk::with(|app| app.secret = Some("right".into()));
+    let get = |query: &str| code(&desk.call("GET", &format!("/cgi-bin/token?{query}"), ""));
+    assert_eq!(get("grant_type=client_credential&secret=s"), 41002);
+    assert_eq!(
+        get(&format!("grant_type=client_credential&appid={APP}")),
+        41004
+    );
+    assert_eq!(
+        get(&format!("grant_type=x&appid={APP}&secret=right")),
+        40002
+    );
+    assert_eq!(
+        get("grant_type=client_credential&appid=wxNO&secret=s"),
+        40013
+    );
+    assert_eq!(code(&desk.legacy("wrong")), 40125);
+    assert_eq!(desk.legacy("right")["expires_in"], 7200);
+    assert_eq!(code(&desk.call("GET", "/cgi-bin/stable_token", "")), 43002);
+    assert_eq!(code(&desk.call("POST", "/cgi-bin/token", "")), 43001);
+    assert_eq!(code(&desk.call("POST", "/cgi-bin/stable_token", "")), 44002);
+    assert_eq!(
+        code(&desk.call("POST", "/cgi-bin/stable_token", "{")),
+        47001
+    );
+    assert_eq!(code(&desk.call("GET", "/cgi-bin/menu/get", "")), 40066);
+}
+
+#[test]
+fn a_closed_simulator_knows_only_registered_accounts() {
+    let options = Options {
+        open: false,
+        ..Options::default()
+    };
+    let desk = Desk {
+        world: World::new(options, 1),
+    };
+    assert_eq!(code(&desk.legacy("s")), 40013);
+    desk.world.register(APP);
+    assert_eq!(code(&desk.legacy("s")), 0);
+}
+
+#[test]
+fn a_token_that_is_missing_unknown_overwritten_or_old() {
+    let desk = Desk::new();
+    let send = |token: &str| code(&desk.subscribe(token, "o", &thing()));
+    assert_eq!([send(""), send("75_nonsense")], [41001, 40014]);
+    let first = text(&desk.legacy("s"), "access_token");
+    let second = text(&desk.legacy("s"), "access_token");
+    assert_eq!([send(&first), send(&second)], [0, 0]);
+    desk.advance(300);
+    assert_eq!([send(&first), send(&second)], [40001, 0]);
+    desk.advance(6_900);
+    assert_eq!(send(&second), 42001);
+}
+
+#[test]
+fn legacy_and_stable_tokens_leave_each_other_alone() {
+    let desk = Desk::new();
+    let stable = desk.token();
+    let legacy = text(&desk.legacy("s"), "access_token");
+    assert_ne!(stable, legacy);
+    let forced = text(&desk.stable(true), "access_token");
+    assert_ne!(stable, forced);
+    let codes =
+        [&stable, &legacy, &forced].map(|token| code(&desk.subscribe(token, "o", &thing())));
+    assert_eq!(codes, [40001, 0, 0]);
+}
+
+#[test]
+fn a_forced_refresh_too_soon_answers_the_current_token() {
+    let desk = Desk::with(|app| app.limits.forced_token = 2);
+    let first = text(&desk.stable(true), "access_token");
+    desk.advance(29);
+    let same = desk.stable(true);
+    assert_eq!(
+        (text(&same, "access_token"), &same["expires_in"]),
+        (first.clone(), &json!(7171))
+    );
+    desk.advance(1);
+    assert_ne!(text(&desk.stable(true), "access_token"), first);
+    desk.advance(30);
+    assert_eq!(code(&desk.stable(true)), 45009);
+    assert_eq!(code(&desk.stable(false)), 0);
+    let stats = desk.world.stats();
+    assert_eq!(stats.count("/cgi-bin/stable_token#force_refresh", 0), 2);
+    assert_eq!(stats.count("/cgi-bin/stable_token#force_refresh", 45009), 1);
+}
+
+#[test]
+fn token_quotas_end_with_the_minute_and_the_day() {
+    let desk = Desk::with(|app| {
+        app.limits.token = 1;
+        app.limits.stable_token_per_minute = 1;
+    });
+    // 00:00 in Shanghai at START.
+    desk.advance(-1);
+    assert_eq!(
+        [code(&desk.legacy("s")), code(&desk.legacy("s"))],
+        [0, 45009]
+    );
+    assert_eq!(
+        [code(&desk.stable(false)), code(&desk.stable(false))],
+        [0, 45011]
+    );
+    desk.advance(1);
+    assert_eq!([code(&desk.legacy("s")), code(&desk.stable(false))], [0, 0]);
+}
+
+#[test]
+fn states_of_an_account() {
+    let desk = Desk::new();
+    let token = desk.token();
+    let both = |state| {
+        let settings = AppSettings {
+            state,
+            ..AppSettings::default()
+        };
+        desk.world.register(APP).set(settings);
+        (
+            code(&desk.legacy("s")),
+            code(&desk.subscribe(&token, "o", &thing())),
+        )
+    };
+    assert_eq!(both(AccountState::SecretFrozen), (40243, 0));
+    assert_eq!(both(AccountState::IpNotAllowed), (40164, 0));
+    assert_eq!(both(AccountState::TokensForbidden), (50004, 0));
+    assert_eq!(both(AccountState::ApiForbidden), (0, 48004));
+    assert_eq!(both(AccountState::Limited), (50002, 50002));
+    assert_eq!(both(AccountState::Suspended), (50007, 50007));
+}

@@ -1,0 +1,118 @@
+//! The WeChat addresses that the simulator serves.
+
+/// One served address; also the key of every counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Endpoint {
+    Token,
+    StableToken,
+    /// Not an address of its own: `stable_token` with `force_refresh`, counted apart.
+    ForcedToken,
+    SubscribeSend,
+    WxopenSend,
+    TemplateSend,
+    GetTemplate,
+    QuotaGet,
+    ClearQuota,
+    ClearQuotaV2,
+    /// Everything else: answered 40066.
+    Unknown,
+}
+
+impl Endpoint {
+    /// All of them, in the order of [`index`](Self::index).
+    pub(crate) const ALL: [Self; 11] = [
+        Self::Token,
+        Self::StableToken,
+        Self::ForcedToken,
+        Self::SubscribeSend,
+        Self::WxopenSend,
+        Self::TemplateSend,
+        Self::GetTemplate,
+        Self::QuotaGet,
+        Self::ClearQuota,
+        Self::ClearQuotaV2,
+        Self::Unknown,
+    ];
+
+    /// How many there are, for arrays.
+    pub(crate) const COUNT: usize = Self::ALL.len();
+
+    /// Reads the path of a request.
+    pub(crate) fn of_path(path: &str) -> Self {
+        match path {
+            "/cgi-bin/message/subscribe/send" => Self::SubscribeSend,
+            "/cgi-bin/message/wxopen/template/send" => Self::WxopenSend,
+            "/cgi-bin/message/template/send" => Self::TemplateSend,
+            "/cgi-bin/token" => Self::Token,
+            "/cgi-bin/stable_token" => Self::StableToken,
+            "/wxaapi/newtmpl/gettemplate" => Self::GetTemplate,
+            "/cgi-bin/openapi/quota/get" => Self::QuotaGet,
+            "/cgi-bin/clear_quota" => Self::ClearQuota,
+            "/cgi-bin/clear_quota/v2" => Self::ClearQuotaV2,
+            _ => Self::Unknown,
+        }
+    }
+
+    /// The name under which it is counted: its path, and a word for the two that have none.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Token => "/cgi-bin/token",
+            Self::StableToken => "/cgi-bin/stable_token",
+            Self::ForcedToken => "/cgi-bin/stable_token#force_refresh",
+            Self::SubscribeSend => "/cgi-bin/message/subscribe/send",
+            Self::WxopenSend => "/cgi-bin/message/wxopen/template/send",
+            Self::TemplateSend => "/cgi-bin/message/template/send",
+            Self::GetTemplate => "/wxaapi/newtmpl/gettemplate",
+            Self::QuotaGet => "/cgi-bin/openapi/quota/get",
+            Self::ClearQuota => "/cgi-bin/clear_quota",
+            Self::ClearQuotaV2 => "/cgi-bin/clear_quota/v2",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// Its place in an array of counters.
+    pub(crate) fn index(self) -> usize {
+        match self {
+            Self::Token => 0,
+            Self::StableToken => 1,
+            Self::ForcedToken => 2,
+            Self::SubscribeSend => 3,
+            Self::WxopenSend => 4,
+            Self::TemplateSend => 5,
+            Self::GetTemplate => 6,
+            Self::QuotaGet => 7,
+            Self::ClearQuota => 8,
+            Self::ClearQuotaV2 => 9,
+            Self::Unknown => 10,
+        }
+    }
+
+    /// Whether it is one of the three that put a message before a user.
+    pub(crate) fn is_send(self) -> bool {
+        matches!(
+            self,
+            Self::SubscribeSend | Self::WxopenSend | Self::TemplateSend
+        )
+    }
+
+    /// Whether WeChat takes GET here; the others want POST.
+    pub(crate) fn is_get(self) -> bool {
+        matches!(self, Self::Token | Self::GetTemplate)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_endpoint_knows_its_place_and_its_path() {
+        for (place, endpoint) in Endpoint::ALL.into_iter().enumerate() {
+            assert_eq!(endpoint.index(), place);
+            if endpoint.name().starts_with('/') && endpoint != Endpoint::ForcedToken {
+                assert_eq!(Endpoint::of_path(endpoint.name()), endpoint);
+            }
+        }
+        assert_eq!(Endpoint::of_path("/cgi-bin/menu/get"), Endpoint::Unknown);
+    }
+}

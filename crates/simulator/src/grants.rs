@@ -1,0 +1,65 @@
+//! Who has accepted how many messages of which template.
+
+use dashmap::DashMap;
+
+use crate::refusal::Refusal;
+
+/// The one-time grants of one account.
+#[derive(Debug, Default)]
+pub(crate) struct Grants(DashMap<Box<str>, u32>);
+
+fn key(openid: &str, template: &str) -> Box<str> {
+    format!("{openid}\0{template}").into()
+}
+
+impl Grants {
+    /// Gives a user more sends of a template.
+    pub(crate) fn add(&self, openid: &str, template: &str, count: u32) {
+        let mut left = self.0.entry(key(openid, template)).or_insert(0);
+        *left = left.saturating_add(count);
+    }
+
+    /// How many are left.
+    pub(crate) fn left(&self, openid: &str, template: &str) -> u32 {
+        self.0.get(&key(openid, template)).map_or(0, |left| *left)
+    }
+
+    /// The user refuses from now on.
+    pub(crate) fn revoke(&self, openid: &str, template: &str) {
+        self.0.remove(&key(openid, template));
+    }
+
+    /// Uses one up; a long-term grant only has to be there.
+    pub(crate) fn spend(
+        &self,
+        openid: &str,
+        template: &str,
+        long_term: bool,
+    ) -> Result<(), Refusal> {
+        match self.0.get_mut(&key(openid, template)) {
+            Some(mut left) if *left > 0 => {
+                *left -= u32::from(!long_term);
+                Ok(())
+            }
+            _ => Err(Refusal::known(43101)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_one_time_grant_is_used_up_and_a_long_term_one_is_not() {
+        let grants = Grants::default();
+        grants.add("o", "t", 1);
+        assert!(grants.spend("o", "t", true).is_ok());
+        assert!(grants.spend("o", "t", false).is_ok());
+        assert_eq!(grants.spend("o", "t", false).unwrap_err().code, 43101);
+        assert_eq!(grants.spend("p", "t", true).unwrap_err().code, 43101);
+        grants.add("o", "t", 5);
+        grants.revoke("o", "t");
+        assert_eq!(grants.left("o", "t"), 0);
+    }
+}

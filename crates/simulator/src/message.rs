@@ -1,0 +1,269 @@
+//! The bodies of the three send calls, read without copying what need not be copied.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use crate::refusal::Refusal;
+
+/// A message as a sender writes it. Unknown fields are ignored, as WeChat does.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(default)]
+pub(crate) struct Message<'a> {
+    #[serde(borrow)]
+    pub(crate) touser: Text<'a>,
+    #[serde(borrow)]
+    pub(crate) template_id: Text<'a>,
+    #[serde(borrow)]
+    pub(crate) page: Text<'a>,
+    #[serde(borrow)]
+    pub(crate) url: Text<'a>,
+    #[serde(borrow)]
+    pub(crate) form_id: Text<'a>,
+    #[serde(borrow)]
+    pub(crate) client_msg_id: Text<'a>,
+    #[serde(borrow)]
+    pub(crate) data: Data<'a>,
+}
+
+impl<'a> Message<'a> {
+    /// Reads a body: 44002 if there is none, 47001 if it is no JSON object.
+    pub(crate) fn parse(body: &'a [u8]) -> Result<Self, Refusal> {
+        if body.is_empty() {
+            return Err(Refusal::known(44002));
+        }
+        serde_json::from_slice(body).map_err(|_| Refusal::known(47001))
+    }
+
+    /// The test's mark: `marker=…` in the query of the page (or url), or the value of a chosen data key.
+    pub(crate) fn marker(&self, key: Option<&str>) -> Option<&str> {
+        let page = if self.page.is_empty() {
+            &self.url
+        } else {
+            &self.page
+        };
+        if let Some(marker) = page.split_once('?').and_then(|(_, query)| {
+            query
+                .split('&')
+                .find_map(|pair| pair.strip_prefix("marker="))
+        }) {
+            return Some(marker);
+        }
+        let key = key?;
+        match &self.data {
+            Data::Keys(keys) => keys.iter().find_map(|(name, slot)| match slot {
+                Slot::Value(value) if **name == *key => Some(&**value),
+                _ => None,
+            }),
+            Data::Missing | Data::NotAnObject => None,
+        }
+    }
+}
+
+/// A string that may be missing, `null` or written as a number.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Text<'a>(pub(crate) Cow<'a, str>);
+
+impl std::ops::Deref for Text<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(TextVisitor)
+    }
+}
+
+struct TextVisitor;
+
+impl<'de> Visitor<'de> for TextVisitor {
+    type Value = Text<'de>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a string")
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Text<'de>, E> {
+        Ok(Text(Cow::Borrowed(text)))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Text<'de>, E> {
+        Ok(Text(Cow::Owned(text.to_owned())))
+    }
+
+    fn visit_unit<E>(self) -> Result<Text<'de>, E> {
+        Ok(Text::default())
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Text<'de>, E> {
+        Ok(Text(Cow::Owned(number.to_string())))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Text<'de>, E> {
+        Ok(Text(Cow::Owned(number.to_string())))
+    }
+}
+
+/// The `data` of a message.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) enum Data<'a> {
+    #[default]
+    Missing,
+    /// Such as a JSON string with an object inside.
+    NotAnObject,
+    Keys(Vec<(Text<'a>, Slot<'a>)>),
+}
+
+/// What stands under one key.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Slot<'a> {
+    /// `{"value":"…"}`
+    Value(Cow<'a, str>),
+    /// A bare string, or a value that is none.
+    Wrong,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Data<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(DataVisitor)
+    }
+}
+
+struct DataVisitor;
+
+impl<'de> Visitor<'de> for DataVisitor {
+    type Value = Data<'de>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object of template values")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Data<'de>, A::Error> {
+        let mut keys = Vec::with_capacity(8);
+        while let Some(entry) = map.next_entry()? {
+            keys.push(entry);
+        }
+        Ok(Data::Keys(keys))
+    }
+
+    fn visit_unit<E>(self) -> Result<Data<'de>, E> {
+        Ok(Data::Missing)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Data<'de>, E> {
+        Ok(Data::NotAnObject)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Data<'de>, E> {
+        Ok(Data::NotAnObject)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Data<'de>, E> {
+        Ok(Data::NotAnObject)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Data<'de>, A::Error> {
+        while items.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Data::NotAnObject)
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Slot<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(SlotVisitor)
+    }
+}
+
+struct SlotVisitor;
+
+impl<'de> Visitor<'de> for SlotVisitor {
+    type Value = Slot<'de>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("{\"value\":\"…\"}")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Slot<'de>, A::Error> {
+        let mut slot = Slot::Wrong;
+        while let Some(key) = map.next_key::<Text<'de>>()? {
+            if &*key == "value" {
+                slot = Slot::Value(map.next_value::<Text<'de>>()?.0);
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(slot)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Slot<'de>, E> {
+        Ok(Slot::Wrong)
+    }
+
+    fn visit_unit<E>(self) -> Result<Slot<'de>, E> {
+        Ok(Slot::Wrong)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Slot<'de>, E> {
+        Ok(Slot::Wrong)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Slot<'de>, E> {
+        Ok(Slot::Wrong)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Slot<'de>, A::Error> {
+        while items.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Slot::Wrong)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plain_message_is_borrowed_from_its_body() {
+        let body = r#"{"touser":"o","template_id":"t","page":"p?id=1&marker=m7","color":"x",
+            "data":{"thing2":{"value":"保温杯","color":"red"}}}"#;
+        let message = Message::parse(body.as_bytes()).unwrap();
+        assert!(matches!(message.touser.0, Cow::Borrowed("o")));
+        assert_eq!(message.marker(None), Some("m7"));
+        let Data::Keys(keys) = &message.data else {
+            panic!("{message:?}")
+        };
+        assert!(matches!(&keys[0].1, Slot::Value(Cow::Borrowed("保温杯"))));
+    }
+
+    #[test]
+    fn a_marker_can_be_a_data_value() {
+        let message = Message::parse(br#"{"page":"p","data":{"number1":{"value":12}}}"#).unwrap();
+        assert_eq!(message.marker(Some("number1")), Some("12"));
+        assert_eq!(message.marker(None), None);
+    }
+
+    #[test]
+    fn wrong_shapes_are_told_apart() {
+        let parse = |data: &str| {
+            let body = format!("{{\"data\":{data}}}");
+            match Message::parse(body.as_bytes()).unwrap().data {
+                Data::Missing => "missing",
+                Data::NotAnObject => "not an object",
+                Data::Keys(keys) if keys.iter().any(|(_, slot)| *slot == Slot::Wrong) => {
+                    "wrong slot"
+                }
+                Data::Keys(_) => "keys",
+            }
+        };
+        assert_eq!(parse("null"), "missing");
+        assert_eq!(parse(r#""{\"a\":1}""#), "not an object");
+        assert_eq!(parse(r#"{"thing1":"bare"}"#), "wrong slot");
+        assert_eq!(parse(r#"{"thing1":{"value":""}}"#), "keys");
+        assert_eq!(Message::parse(b"").unwrap_err().code, 44002);
+        assert_eq!(Message::parse(b"{").unwrap_err().code, 47001);
+    }
+}

@@ -1,0 +1,238 @@
+//! The HTTP side: connections that can be cut, and answers that can be late.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::connect_info::Connected;
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderValue, Method, StatusCode};
+use axum::response::Response;
+use axum::serve::{IncomingStream, Listener};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+
+use crate::calls::{self, Call, Ending};
+use crate::control::Control;
+use crate::control_api;
+use crate::endpoint::Endpoint;
+use crate::faults::Shape;
+use crate::world::World;
+
+/// Larger bodies are answered 47001, unread.
+const BODY_LIMIT: usize = 4 << 20;
+const WECHAT_JSON: &str = "application/json; encoding=utf-8";
+
+/// Serves until `stop` is cancelled and the open calls are answered.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    world: Arc<World>,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    let site = Site {
+        control: Control::new(Arc::clone(&world)),
+        world,
+        stop: stop.clone(),
+    };
+    let router = Router::new().fallback(answer).with_state(site);
+    axum::serve(
+        Doors(listener),
+        router.into_make_service_with_connect_info::<Peer>(),
+    )
+    .with_graceful_shutdown(stop.cancelled_owned())
+    .await
+}
+
+#[derive(Clone)]
+struct Site {
+    world: Arc<World>,
+    control: Control,
+    stop: CancellationToken,
+}
+
+async fn answer(
+    State(site): State<Site>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    request: Request,
+) -> Response {
+    let (parts, body) = request.into_parts();
+    // A body too large reads as one that is not JSON.
+    let body = to_bytes(body, BODY_LIMIT)
+        .await
+        .unwrap_or_else(|_| "?".into());
+    let path = parts.uri.path();
+    let query = parts.uri.query().unwrap_or("");
+    if path.starts_with(control_api::PREFIX) {
+        let (status, json) = control_api::answer(&site.control, &parts.method, path, query, &body);
+        return respond(status, "application/json", json);
+    }
+    let served = calls::serve(
+        &site.world,
+        &Call {
+            endpoint: Endpoint::of_path(path),
+            path,
+            is_get: parts.method == Method::GET,
+            query,
+            body: &body,
+            ip: peer.address.ip().to_canonical(),
+            now: site.world.clock.now_ms(),
+        },
+    );
+    if !served.delay.is_zero() {
+        wait(served.delay, &site.stop).await;
+    }
+    drop(served.busy);
+    match served.ending {
+        Ending::Odd(json, Shape::TextPlain) => respond(StatusCode::OK, "text/plain", json),
+        Ending::Json(json) | Ending::Odd(json, _) => respond(StatusCode::OK, WECHAT_JSON, json),
+        Ending::Html(status, page) => {
+            let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+            respond(status, "text/html", page)
+        }
+        Ending::Break => peer.cut(),
+        Ending::Hang => {
+            site.stop.cancelled().await;
+            peer.cut()
+        }
+    }
+}
+
+async fn wait(delay: Duration, stop: &CancellationToken) {
+    tokio::select! {
+        () = tokio::time::sleep(delay) => {}
+        () = stop.cancelled() => {}
+    }
+}
+
+fn respond(status: StatusCode, content_type: &'static str, body: String) -> Response {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+/// The listening socket.
+struct Doors(TcpListener);
+
+impl Listener for Doors {
+    type Io = Line;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Line, SocketAddr) {
+        loop {
+            match self.0.accept().await {
+                Ok((stream, address)) => {
+                    if let Err(error) = stream.set_nodelay(true) {
+                        tracing::debug!(%error, "a simulated connection keeps Nagle's delay");
+                    }
+                    let severed = Arc::default();
+                    return (Line { stream, severed }, address);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the simulator cannot accept a connection; raise the open-file limit");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+}
+
+/// Who is at the other end, and the means to hang up on him.
+#[derive(Clone)]
+struct Peer {
+    address: SocketAddr,
+    severed: Arc<AtomicBool>,
+}
+
+impl Peer {
+    /// Aborts the connection. The returned response is what the line then refuses to write.
+    fn cut(&self) -> Response {
+        self.severed.store(true, Ordering::Release);
+        Response::new(Body::empty())
+    }
+}
+
+impl Connected<IncomingStream<'_, Doors>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, Doors>) -> Self {
+        Self {
+            address: *stream.remote_addr(),
+            severed: Arc::clone(&stream.io().severed),
+        }
+    }
+}
+
+/// A connection. Once severed it writes nothing more and closes with a reset, so that no client can take what it got
+/// for an answer.
+struct Line {
+    stream: TcpStream,
+    severed: Arc<AtomicBool>,
+}
+
+impl Line {
+    fn check(&self) -> io::Result<()> {
+        if self.severed.load(Ordering::Acquire) {
+            // Without this the kernel would say goodbye politely; a failure only makes the break gentler.
+            let _ = self.stream.set_zero_linger();
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
+        Ok(())
+    }
+}
+
+impl AsyncRead for Line {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Line {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.check()?;
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.check()?;
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check()?;
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check()?;
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,118 @@
+//! Starting and stopping.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::control::Control;
+use crate::options::Options;
+use crate::server;
+use crate::world::World;
+
+/// How long [`Simulator::stop`] waits for clients to let go.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A running simulator. Dropping it stops it, too, without waiting.
+#[derive(Debug)]
+pub struct Simulator {
+    address: SocketAddr,
+    control: Control,
+    stop: DropGuard,
+    tasks: JoinSet<io::Result<()>>,
+}
+
+/// Why a simulator did not start; the text says what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// Another program listens there.
+    #[error(
+        "{address} is taken by another program; choose another port (0 finds a free one) or stop that program"
+    )]
+    AddressTaken {
+        /// Where it should have listened.
+        address: SocketAddr,
+    },
+    /// The system does not let this user listen there.
+    #[error("no permission to listen on {address}; choose a port above 1023")]
+    NoPermission {
+        /// Where it should have listened.
+        address: SocketAddr,
+    },
+    /// The system refuses for another reason.
+    #[error("cannot listen on {address}: {source}; check that the address belongs to this machine")]
+    Listen {
+        /// Where it should have listened.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl Simulator {
+    /// Listens, and serves from now on in the background of the current Tokio runtime.
+    pub async fn start(options: Options) -> Result<Self, StartError> {
+        let wanted = options.listen;
+        let refused = |source: io::Error| match source.kind() {
+            io::ErrorKind::AddrInUse => StartError::AddressTaken { address: wanted },
+            io::ErrorKind::PermissionDenied => StartError::NoPermission { address: wanted },
+            _ => StartError::Listen {
+                address: wanted,
+                source,
+            },
+        };
+        let listener = TcpListener::bind(wanted).await.map_err(refused)?;
+        let address = listener.local_addr().map_err(refused)?;
+        let world = Arc::new(World::new(options, u64::from(address.port())));
+        let stop = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(server::serve(listener, Arc::clone(&world), stop.clone()));
+        tracing::info!(%address, "the WeChat simulator listens");
+        Ok(Self {
+            address,
+            control: Control::new(world),
+            stop: stop.drop_guard(),
+            tasks,
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What to use instead of `https://api.weixin.qq.com`: `http://127.0.0.1:PORT`.
+    pub fn base_url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The strings that move it.
+    pub fn control(&self) -> &Control {
+        &self.control
+    }
+
+    /// Closes the listener and every connection. Calls under a simulated latency are answered now; hanging ones break.
+    pub async fn stop(self) {
+        let Self {
+            stop, mut tasks, ..
+        } = self;
+        drop(stop);
+        let ended = async {
+            while let Some(ended) = tasks.join_next().await {
+                if let Ok(Err(error)) = ended {
+                    tracing::warn!(%error, "the simulator's listener ended with an error");
+                }
+            }
+        };
+        if tokio::time::timeout(PATIENCE, ended).await.is_err() {
+            tracing::debug!(
+                "clients still hold connections to the simulator; they are left to close"
+            );
+        }
+    }
+}

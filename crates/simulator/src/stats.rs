@@ -1,0 +1,139 @@
+//! Counters of calls by endpoint and outcome.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::{Deserialize, Serialize};
+
+use crate::endpoint::Endpoint;
+use crate::sync::lock;
+
+/// What was called and how it ended, of one account or of all.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stats {
+    /// Messages on their way to users, including those whose answer was then lost.
+    pub accepted: u64,
+    /// Sends that are being worked on under a simulated latency.
+    pub in_flight: u64,
+    /// Calls by path, then by errcode (0 is success). `/cgi-bin/stable_token#force_refresh` counts effective forced
+    /// refreshes, on top of the same calls under `/cgi-bin/stable_token`. Calls that were broken or hung before they
+    /// acted are not here.
+    pub calls: BTreeMap<String, BTreeMap<i64, u64>>,
+    /// Calls that ended in no WeChat answer, by kind: `break_before`, `break_after`, `hang`, `status_502` ….
+    pub broken: BTreeMap<String, u64>,
+}
+
+impl Stats {
+    /// Calls of one path that ended with this errcode.
+    pub fn count(&self, path: &str, errcode: i64) -> u64 {
+        self.calls
+            .get(path)
+            .and_then(|outcomes| outcomes.get(&errcode))
+            .copied()
+            .unwrap_or(0)
+    }
+
+    /// All calls of one path, whatever their end.
+    pub fn total(&self, path: &str) -> u64 {
+        self.calls
+            .get(path)
+            .map_or(0, |outcomes| outcomes.values().sum())
+    }
+
+    /// Adds another account's numbers.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.accepted += other.accepted;
+        self.in_flight += other.in_flight;
+        for (path, outcomes) in other.calls {
+            let mine = self.calls.entry(path).or_default();
+            for (code, count) in outcomes {
+                *mine.entry(code).or_default() += count;
+            }
+        }
+        for (kind, count) in other.broken {
+            *self.broken.entry(kind).or_default() += count;
+        }
+    }
+}
+
+/// The running counters. Success costs one atomic; only failures take a lock.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    successes: [AtomicU64; Endpoint::COUNT],
+    failures: Mutex<BTreeMap<(Endpoint, i64), u64>>,
+    broken: Mutex<BTreeMap<String, u64>>,
+}
+
+impl Counters {
+    /// Counts the end of a call.
+    pub(crate) fn count(&self, endpoint: Endpoint, code: i64) {
+        if code == 0 {
+            self.successes[endpoint.index()].fetch_add(1, Ordering::Relaxed);
+        } else {
+            *lock(&self.failures).entry((endpoint, code)).or_default() += 1;
+        }
+    }
+
+    /// Counts a call that got no answer of WeChat's.
+    pub(crate) fn count_broken(&self, kind: &str) {
+        *lock(&self.broken).entry(kind.to_owned()).or_default() += 1;
+    }
+
+    /// The numbers now.
+    pub(crate) fn report(&self) -> Stats {
+        let mut stats = Stats {
+            broken: lock(&self.broken).clone(),
+            ..Stats::default()
+        };
+        for endpoint in Endpoint::ALL {
+            let count = self.successes[endpoint.index()].load(Ordering::Relaxed);
+            if count > 0 {
+                stats
+                    .calls
+                    .entry(endpoint.name().to_owned())
+                    .or_default()
+                    .insert(0, count);
+            }
+        }
+        for ((endpoint, code), count) in lock(&self.failures).iter() {
+            stats
+                .calls
+                .entry(endpoint.name().to_owned())
+                .or_default()
+                .insert(*code, *count);
+        }
+        stats
+    }
+
+    /// Begins at zero again.
+    pub(crate) fn clear(&self) {
+        for counter in &self.successes {
+            counter.store(0, Ordering::Relaxed);
+        }
+        lock(&self.failures).clear();
+        lock(&self.broken).clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_are_counted_by_path_and_code() {
+        let counters = Counters::default();
+        counters.count(Endpoint::Token, 0);
+        counters.count(Endpoint::Token, 40125);
+        counters.count(Endpoint::Token, 40125);
+        counters.count_broken("hang");
+        let mut stats = counters.report();
+        assert_eq!(stats.count("/cgi-bin/token", 40125), 2);
+        assert_eq!(stats.total("/cgi-bin/token"), 3);
+        stats.add(counters.report());
+        assert_eq!(
+            (stats.count("/cgi-bin/token", 0), stats.broken["hang"]),
+            (2, 2)
+        );
+    }
+}

@@ -1,0 +1,158 @@
+//! All state of one simulator.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use dashmap::DashMap;
+
+use crate::account::{AppSettings, well_shaped};
+use crate::app::App;
+use crate::clock::SimClock;
+use crate::faults::Faults;
+use crate::journal::Journal;
+use crate::mint::Mint;
+use crate::options::Options;
+use crate::refusal::Refusal;
+use crate::stats::{Counters, Stats};
+use crate::sync::lock;
+use crate::token::Ticket;
+
+/// The accounts, the tokens that are out, the clock and the faults. No lock here is global on the way of a send: maps
+/// are sharded, and an account's parts lock for themselves.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) options: Options,
+    pub(crate) clock: SimClock,
+    pub(crate) mint: Mint,
+    pub(crate) faults: Faults,
+    /// Calls that belong to no account.
+    pub(crate) orphans: Counters,
+    latency_ms: AtomicU64,
+    apps: DashMap<Box<str>, Arc<App>>,
+    passes: DashMap<Box<str>, Pass>,
+}
+
+/// A token and the account it opens.
+#[derive(Clone, Debug)]
+struct Pass {
+    app: Arc<App>,
+    ticket: Arc<Ticket>,
+}
+
+impl World {
+    /// An empty world. `salt` keeps its tokens apart from those of another simulator, or of an earlier one at the same port.
+    pub(crate) fn new(options: Options, salt: u64) -> Self {
+        let clock = SimClock::default();
+        let started = clock.now_ms().unsigned_abs();
+        Self {
+            mint: Mint::new(options.seed ^ salt.rotate_left(48) ^ started),
+            faults: Faults::new(options.seed),
+            orphans: Counters::default(),
+            latency_ms: AtomicU64::new(millis(options.latency)),
+            apps: DashMap::new(),
+            passes: DashMap::new(),
+            clock,
+            options,
+        }
+    }
+
+    /// Everything as it was at the start, except that no id or token ever comes again.
+    pub(crate) fn reset(&self) {
+        self.apps.clear();
+        self.passes.clear();
+        self.faults.clear();
+        self.orphans.clear();
+        self.clock.release();
+        self.set_latency(self.options.latency);
+    }
+
+    /// How long every answer takes where the account has no latency of its own.
+    pub(crate) fn set_latency(&self, latency: Duration) {
+        self.latency_ms.store(millis(latency), Ordering::Relaxed);
+    }
+
+    /// The base latency of a call.
+    pub(crate) fn latency_of(&self, app: Option<&App>) -> Duration {
+        let own = app.and_then(|app| app.settings().latency_ms);
+        Duration::from_millis(own.unwrap_or_else(|| self.latency_ms.load(Ordering::Relaxed)))
+    }
+
+    /// The account, if there is one.
+    pub(crate) fn find(&self, appid: &str) -> Option<Arc<App>> {
+        self.apps.get(appid).map(|app| Arc::clone(&app))
+    }
+
+    /// The account a token fetch names; in open mode one that was never heard of is registered. 40013 otherwise.
+    pub(crate) fn resolve(&self, appid: &str) -> Result<Arc<App>, Refusal> {
+        match self.find(appid) {
+            Some(app) => Ok(app),
+            None if self.options.open && well_shaped(appid) => Ok(self.register(appid)),
+            None => Err(Refusal::known(40013)),
+        }
+    }
+
+    /// The account, registered with default settings if there was none.
+    pub(crate) fn register(&self, appid: &str) -> Arc<App> {
+        let app = self.apps.entry(appid.into()).or_insert_with(|| {
+            let journal = Journal::new(self.options.journal, self.options.count_recipients);
+            Arc::new(App::new(appid, AppSettings::default(), journal))
+        });
+        Arc::clone(&app)
+    }
+
+    /// All accounts, by appid.
+    pub(crate) fn apps(&self) -> Vec<Arc<App>> {
+        let mut apps: Vec<_> = self.apps.iter().map(|app| Arc::clone(&app)).collect();
+        apps.sort_by(|one, other| one.appid.cmp(&other.appid));
+        apps
+    }
+
+    /// Whose token this is, and whether it may still be used.
+    pub(crate) fn pass(&self, token: &str, now: i64) -> (Option<Arc<App>>, Result<(), Refusal>) {
+        if token.is_empty() {
+            return (None, Err(Refusal::known(41001)));
+        }
+        match self.passes.get(token) {
+            Some(pass) => (Some(Arc::clone(&pass.app)), pass.ticket.check(now)),
+            None => (None, Err(Refusal::known(40014))),
+        }
+    }
+
+    /// Lets a ticket open its account.
+    pub(crate) fn admit(&self, app: &Arc<App>, ticket: &Arc<Ticket>) {
+        if !self.passes.contains_key(&ticket.text) {
+            let pass = Pass {
+                app: Arc::clone(app),
+                ticket: Arc::clone(ticket),
+            };
+            self.passes.insert(ticket.text.clone(), pass);
+        }
+    }
+
+    /// Gives out a new legacy token, as any fetch does that passed its checks.
+    pub(crate) fn issue_legacy(&self, app: &Arc<App>, now: i64) -> Arc<Ticket> {
+        let ttl_ms = ttl_ms(&app.settings());
+        let ticket = lock(&app.tokens).fetch_legacy(self.mint.token(), now, ttl_ms);
+        self.admit(app, &ticket);
+        ticket
+    }
+
+    /// The numbers of all accounts and of the calls that belong to none.
+    pub(crate) fn stats(&self) -> Stats {
+        let mut stats = self.orphans.report();
+        for app in self.apps() {
+            stats.add(app.stats());
+        }
+        stats
+    }
+}
+
+/// A new token's life.
+pub(crate) fn ttl_ms(settings: &AppSettings) -> i64 {
+    i64::from(settings.token_ttl) * 1_000
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
