@@ -1,1 +1,21 @@
-//! wxgate-migrations
+//! The schema, one definition for SQLite and PostgreSQL.
+//!
+//! To add a migration: a module named `mYYYYMMDD_what_it_does`, listed at the end of [`Migrator::migrations`].
+//! A migration that has been released is never changed. Times are milliseconds since 1970 (UTC) in `BIGINT`,
+//! ids are UUIDs, structured values are JSON texts.
+
+pub use sea_orm_migration::MigratorTrait;
+use sea_orm_migration::{MigrationTrait, async_trait};
+
+mod m20261122_init;
+
+/// All migrations in order.
+#[derive(Debug)]
+pub struct Migrator;
+
+#[async_trait::async_trait]
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![Box::new(m20261122_init::Migration)]
+    }
+}

@@ -1,1 +1,104 @@
-//! wxgate-store
+//! All SQL of the gateway: one code path for SQLite and PostgreSQL.
+//!
+//! The store has two doors. [`Store::tenant`] shows the things of one tenant and nothing else: no id of
+//! another tenant is found through it. [`Store::platform`] sees all; it is for the queue, for authentication
+//! and for operators.
+//!
+//! To add a table: a migration, an entity, a module of its noun with the verbs on the right door, and a case
+//! in the conformance suite (`tests/conformance`), which runs on both databases.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), wxgate_store::StoreError> {
+//! let store = wxgate_store::Store::connect("sqlite://wxgate-data/wxgate.db").await?;
+//! store.migrate_up().await?;
+//! # Ok(())
+//! # }
+//! ```
+
+use chrono::{DateTime, Utc};
+use domain::id::TenantId;
+use sea_orm::{
+    DatabaseConnection, DatabaseTransaction, SqliteTransactionMode, TransactionOptions,
+    TransactionTrait,
+};
+
+mod apps;
+mod connect;
+mod entity;
+mod error;
+mod keys;
+mod messages;
+mod page;
+mod queue;
+mod signing_keys;
+mod tenants;
+
+pub use apps::{App, AppCursor, AppCursorFormat, AppPatch, NewApp, Pause, SealedApp};
+pub use connect::{Engine, MigrationState};
+pub use error::StoreError;
+pub use keys::{Credential, Key, NewKey};
+pub use messages::{Failure, Message, MessageFilter};
+pub use page::{Listing, Page};
+pub use queue::{
+    ClaimBatch, ClaimRequest, Claimed, IdempotencyKey, LanePause, NewMessage, QUOTA_EXHAUSTED,
+    QuotaUse, Received, Recorded, Settlement, Swept,
+};
+pub use signing_keys::SigningKey;
+pub use tenants::{Tenant, TenantPatch};
+
+/// The database. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Store {
+    write: DatabaseConnection,
+    read: DatabaseConnection,
+}
+
+/// The door to one tenant's things.
+#[derive(Clone, Debug)]
+pub struct TenantStore {
+    store: Store,
+    tenant: TenantId,
+}
+
+/// The door to everything. Its users: the queue, authentication, operators.
+#[derive(Clone, Debug)]
+pub struct PlatformStore {
+    store: Store,
+}
+
+impl Store {
+    /// The things of one tenant.
+    pub fn tenant(&self, tenant: TenantId) -> TenantStore {
+        TenantStore {
+            store: self.clone(),
+            tenant,
+        }
+    }
+
+    /// Everything.
+    pub fn platform(&self) -> PlatformStore {
+        PlatformStore {
+            store: self.clone(),
+        }
+    }
+
+    /// A transaction that may write. On SQLite it takes the write lock at once: one that starts by reading
+    /// could not be upgraded when another process has written meanwhile.
+    pub(crate) async fn begin(&self) -> Result<DatabaseTransaction, StoreError> {
+        let options = TransactionOptions {
+            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+            ..TransactionOptions::default()
+        };
+        Ok(self.write.begin_with_options(options).await?)
+    }
+}
+
+/// A time as the database keeps it: milliseconds since 1970, UTC.
+pub(crate) fn millis(time: DateTime<Utc>) -> i64 {
+    time.timestamp_millis()
+}
+
+/// The time that the database keeps as `millis`.
+pub(crate) fn time(millis: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp_millis(millis).unwrap_or_default()
+}

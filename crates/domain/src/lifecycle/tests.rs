@@ -1,0 +1,234 @@
+use std::time::Duration;
+
+use super::*;
+use crate::{retry::Delay, verdict::BlockReason};
+use proptest::prelude::*;
+
+fn start() -> DateTime<Utc> {
+    DateTime::from_timestamp(1_700_000_000, 0).unwrap()
+}
+
+fn sending() -> Facts {
+    Facts {
+        status: Status::Sending,
+        attempts: 1,
+        expires_at: start() + Duration::from_mins(2),
+        on_uncertain: OnUncertain::Hold,
+        repeatable: false,
+    }
+}
+
+fn after(facts: Facts, verdict: Verdict) -> Transition {
+    facts
+        .apply(&Event::Answered(verdict), start(), 0.0)
+        .unwrap()
+}
+
+#[test]
+fn a_broken_connection_is_uncertain_unless_repeating_is_allowed() {
+    assert_eq!(after(sending(), Verdict::Unknown).status, Status::Uncertain);
+    assert_eq!(
+        after(
+            Facts {
+                on_uncertain: OnUncertain::Retry,
+                ..sending()
+            },
+            Verdict::Unknown
+        )
+        .status,
+        Status::Queued
+    );
+    assert_eq!(
+        after(
+            Facts {
+                repeatable: true,
+                ..sending()
+            },
+            Verdict::Unknown
+        )
+        .status,
+        Status::Queued
+    );
+    assert_eq!(
+        sending()
+            .apply(&Event::LeaseEnded, start(), 0.0)
+            .unwrap()
+            .status,
+        Status::Uncertain
+    );
+}
+
+#[test]
+fn what_would_come_too_late_expires_at_once() {
+    let late = Verdict::Later(Delay::After(Duration::from_secs(121)));
+    assert_eq!(
+        after(sending(), late),
+        to(Status::Expired, Some(FailureCode::Expired))
+    );
+    let rests = after(sending(), Verdict::QuotaSpent);
+    assert_eq!(
+        (rests.status, rests.due_at),
+        (Status::Queued, Some(start()))
+    );
+    let soon = after(sending(), Verdict::Later(Delay::Backoff));
+    assert_eq!(
+        (soon.status, soon.due_at),
+        (Status::Queued, Some(start() + Duration::from_secs(1)))
+    );
+}
+
+#[test]
+fn an_end_is_left_by_a_retry_alone() {
+    let sent = Facts {
+        status: Status::Sent,
+        ..sending()
+    };
+    let refusal = sent
+        .apply(
+            &Event::Retry {
+                expires_at: start(),
+            },
+            start(),
+            0.0,
+        )
+        .unwrap_err();
+    assert_eq!(
+        refusal.to_string(),
+        "a message that is sent cannot be retried"
+    );
+    let failed = Facts {
+        status: Status::Failed,
+        ..sending()
+    };
+    assert_eq!(
+        failed
+            .apply(
+                &Event::Retry {
+                    expires_at: start()
+                },
+                start(),
+                0.0
+            )
+            .unwrap()
+            .status,
+        Status::Queued
+    );
+    assert!(
+        failed
+            .apply(
+                &Event::Answered(Verdict::Accepted { msgid: None }),
+                start(),
+                0.0
+            )
+            .is_err()
+    );
+}
+
+#[test]
+fn a_receipt_may_overtake_the_answer() {
+    let delivered = sending()
+        .apply(&Event::Receipt { delivered: true }, start(), 0.0)
+        .unwrap();
+    assert_eq!(delivered.status, Status::Delivered);
+    let facts = Facts {
+        status: delivered.status,
+        ..sending()
+    };
+    assert!(
+        facts
+            .apply(&Event::Answered(Verdict::Unknown), start(), 0.0)
+            .is_err()
+    );
+}
+
+fn verdicts() -> impl Strategy<Value = Verdict> {
+    prop_oneof![
+        any::<Option<u64>>().prop_map(|msgid| Verdict::Accepted { msgid }),
+        prop_oneof![
+            Just(Delay::Backoff),
+            Just(Delay::NextMinute),
+            Just(Delay::Moment)
+        ]
+        .prop_map(Verdict::Later),
+        (0u64..600).prop_map(|seconds| Verdict::Later(Delay::After(Duration::from_secs(seconds)))),
+        Just(Verdict::StaleToken),
+        proptest::sample::select(FailureCode::ALL).prop_map(Verdict::Rejected),
+        (0u64..3600).prop_map(|pause| Verdict::AppBlocked {
+            reason: BlockReason::Suspended,
+            pause: Duration::from_secs(pause)
+        }),
+        Just(Verdict::QuotaSpent),
+        Just(Verdict::Unknown),
+    ]
+}
+
+fn events() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        2 => Just(Event::Due),
+        6 => Just(Event::Claimed),
+        6 => verdicts().prop_map(Event::Answered),
+        1 => Just(Event::Released),
+        1 => Just(Event::LeaseEnded),
+        1 => Just(Event::Lapsed),
+        1 => Just(Event::Cancel),
+        1 => (1i64..100_000).prop_map(|ttl| Event::Retry { expires_at: start() + chrono::Duration::seconds(ttl) }),
+        1 => any::<bool>().prop_map(|delivered| Event::Receipt { delivered }),
+    ]
+}
+
+proptest! {
+    /// Whatever happens, in whatever order: the machine stays legal.
+    #[test]
+    fn every_sequence_of_events_is_legal(
+        scheduled in any::<bool>(),
+        retry in any::<bool>(),
+        history in proptest::collection::vec((events(), 0i64..600, 0.0..1.0f64), 0..60),
+    ) {
+        let mut now = start();
+        let mut facts = Facts {
+            status: if scheduled { Status::Scheduled } else { Status::Queued },
+            attempts: 0,
+            expires_at: start() + Duration::from_hours(1),
+            on_uncertain: if retry { OnUncertain::Retry } else { OnUncertain::Hold },
+            repeatable: false,
+        };
+        let mut possibly_sent = false;
+        for (event, seconds, jitter) in history {
+            now += chrono::Duration::seconds(seconds);
+            let Ok(next) = facts.apply(&event, now, jitter) else { continue };
+
+            // An end is left by an explicit retry or settled by a receipt, by nothing else.
+            if facts.status.is_end() {
+                let allowed = matches!(event, Event::Retry { .. } | Event::Receipt { .. });
+                prop_assert!(allowed, "{:?} left {:?}", event, facts.status);
+            }
+            // Queued says when; no other status does, and never after the ttl.
+            prop_assert_eq!(next.due_at.is_some(), next.status == Status::Queued);
+            if let (Some(due_at), false) = (next.due_at, matches!(event, Event::Retry { .. } | Event::Due)) {
+                prop_assert!(due_at < facts.expires_at);
+            }
+            // A failure is told exactly where the message did not arrive.
+            let told = matches!(next.status, Status::Failed | Status::Expired | Status::Uncertain | Status::Undelivered);
+            prop_assert_eq!(next.failure.is_some(), told);
+            // A send of unknown outcome is repeated only where that was asked for.
+            if matches!(event, Event::Answered(Verdict::Unknown) | Event::LeaseEnded) {
+                possibly_sent = true;
+                prop_assert!(retry || next.status == Status::Uncertain);
+            }
+            // What was sent is never claimed again without an explicit retry.
+            if let Event::Answered(Verdict::Accepted { .. }) = event {
+                prop_assert_eq!(next.status, Status::Sent);
+                possibly_sent = true;
+            }
+            if let Event::Retry { expires_at } = event {
+                facts.expires_at = expires_at;
+                possibly_sent = false;
+            }
+            if next.status == Status::Sending {
+                prop_assert!(!possibly_sent || retry);
+                facts.attempts += 1;
+            }
+            facts.status = next.status;
+        }
+    }
+}

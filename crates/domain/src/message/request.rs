@@ -1,0 +1,409 @@
+//! A message as asked for, and the check that makes it a [`Draft`].
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde_json::{Map, Value};
+
+use super::{
+    Channel, Content, DEFAULT_TTL, Draft, Lang, MAX_SCHEDULE, MAX_TTL, MiniprogramLink,
+    MiniprogramState, OnUncertain, Priority,
+};
+use crate::{
+    template_value,
+    violation::{Violation, pointer_token},
+};
+
+const MAX_ID: usize = 128;
+const MAX_PAGE: usize = 1024;
+const MAX_REFERENCE: usize = 255;
+const MAX_METADATA_BYTES: usize = 4096;
+const MAX_DATA_KEYS: usize = 50;
+
+/// A message as asked for, not checked yet. Absent fields take their defaults in [`Request::check`].
+#[derive(Clone, Debug, Default, PartialEq)]
+#[expect(
+    missing_docs,
+    reason = "the fields are those of the public API, described there and on `Draft` and `Content`"
+)]
+pub struct Request {
+    pub channel: Channel,
+    pub touser: String,
+    pub template_id: String,
+    pub data: Option<Map<String, Value>>,
+    pub page: Option<String>,
+    pub miniprogram_state: Option<MiniprogramState>,
+    pub lang: Option<Lang>,
+    pub form_id: Option<String>,
+    pub emphasis_keyword: Option<String>,
+    pub url: Option<String>,
+    pub miniprogram: Option<MiniprogramLink>,
+    pub client_msg_id: Option<String>,
+    pub priority: Priority,
+    pub send_at: Option<DateTime<Utc>>,
+    pub ttl: Option<u64>,
+    pub reference: Option<String>,
+    pub metadata: Option<Map<String, Value>>,
+    pub on_uncertain: OnUncertain,
+    pub dry_run: bool,
+}
+
+impl Request {
+    /// Checks every field and says everything that is wrong at once.
+    pub fn check(self, now: DateTime<Utc>) -> Result<Draft, Vec<Violation>> {
+        let mut found = Vec::new();
+        required_id(&self.touser, "/touser", "the receiver's openid", &mut found);
+        required_id(
+            &self.template_id,
+            "/template_id",
+            "the template's id in the account",
+            &mut found,
+        );
+        check_foreign_fields(&self, &mut found);
+        check_data(self.channel, self.data.as_ref(), &mut found);
+        check_lengths(&self, &mut found);
+        check_times(&self, now, &mut found);
+        if self.channel == Channel::Template && self.form_id.is_none() {
+            found.push(Violation::new(
+                "/form_id",
+                "required on channel `template`: the form id or prepay id that permits the send",
+            ));
+        }
+        if !found.is_empty() {
+            return Err(found);
+        }
+        let data = self.data.unwrap_or_default();
+        let content = match self.channel {
+            Channel::Subscribe => Content::Subscribe {
+                data,
+                page: self.page,
+                miniprogram_state: self.miniprogram_state.unwrap_or_default(),
+                lang: self.lang.unwrap_or_default(),
+            },
+            Channel::Template => Content::Template {
+                data,
+                page: self.page,
+                form_id: self.form_id.unwrap_or_default(),
+                emphasis_keyword: self.emphasis_keyword,
+            },
+            Channel::Official => Content::Official {
+                data,
+                url: self.url,
+                miniprogram: self.miniprogram,
+                client_msg_id: self.client_msg_id,
+            },
+        };
+        Ok(Draft {
+            touser: self.touser,
+            template_id: self.template_id,
+            content,
+            priority: self.priority,
+            send_at: self.send_at,
+            ttl: self.ttl.map_or(DEFAULT_TTL, Duration::from_secs),
+            reference: self.reference,
+            metadata: self.metadata,
+            on_uncertain: self.on_uncertain,
+            dry_run: self.dry_run,
+        })
+    }
+}
+
+fn required_id(value: &str, pointer: &str, what: &str, found: &mut Vec<Violation>) {
+    if value.is_empty()
+        || value.len() > MAX_ID
+        || value.chars().any(|c| c.is_whitespace() || c.is_control())
+    {
+        found.push(Violation::new(
+            pointer,
+            format!("must be {what}: 1 to {MAX_ID} characters without blanks"),
+        ));
+    }
+}
+
+/// A field of another channel would be dropped silently: refuse it instead.
+fn check_foreign_fields(request: &Request, found: &mut Vec<Violation>) {
+    use Channel::{Official, Subscribe, Template};
+    let mut only = |present: bool, channels: &[Channel], pointer: &str, names: &str| {
+        if present && !channels.contains(&request.channel) {
+            found.push(Violation::new(
+                pointer,
+                format!("belongs to {names}, not to the channel of this message"),
+            ));
+        }
+    };
+    only(
+        request.page.is_some(),
+        &[Subscribe, Template],
+        "/page",
+        "channels `subscribe` and `template`",
+    );
+    only(
+        request.miniprogram_state.is_some(),
+        &[Subscribe],
+        "/miniprogram_state",
+        "channel `subscribe`",
+    );
+    only(
+        request.lang.is_some(),
+        &[Subscribe],
+        "/lang",
+        "channel `subscribe`",
+    );
+    only(
+        request.form_id.is_some(),
+        &[Template],
+        "/form_id",
+        "channel `template`",
+    );
+    only(
+        request.emphasis_keyword.is_some(),
+        &[Template],
+        "/emphasis_keyword",
+        "channel `template`",
+    );
+    only(
+        request.url.is_some(),
+        &[Official],
+        "/url",
+        "channel `official`",
+    );
+    only(
+        request.miniprogram.is_some(),
+        &[Official],
+        "/miniprogram",
+        "channel `official`",
+    );
+    only(
+        request.client_msg_id.is_some(),
+        &[Official],
+        "/client_msg_id",
+        "channel `official`",
+    );
+}
+
+fn check_data(channel: Channel, data: Option<&Map<String, Value>>, found: &mut Vec<Violation>) {
+    let data = match data {
+        Some(data) => data,
+        // The origin's template message may be empty: an empty card is sent.
+        None if channel == Channel::Template => return,
+        None => {
+            found.push(Violation::new(
+                "/data",
+                "required: the template's values, such as {\"thing1\": {\"value\": \"…\"}}",
+            ));
+            return;
+        }
+    };
+    if data.is_empty() && channel != Channel::Template {
+        found.push(Violation::new(
+            "/data",
+            "must name at least one key of the template",
+        ));
+    }
+    if data.len() > MAX_DATA_KEYS {
+        found.push(Violation::new(
+            "/data",
+            format!("must have at most {MAX_DATA_KEYS} keys"),
+        ));
+    }
+    for (key, item) in data {
+        let pointer = format!("/data/{}", pointer_token(key));
+        let Some(value) = item.get("value") else {
+            found.push(Violation::new(
+                pointer,
+                "must be an object with a `value`, such as {\"value\": \"…\"}",
+            ));
+            continue;
+        };
+        let value = match value {
+            Value::String(text) => text.clone(),
+            Value::Number(number) => number.to_string(),
+            _ => {
+                found.push(Violation::new(
+                    format!("{pointer}/value"),
+                    "must be a string or a number",
+                ));
+                continue;
+            }
+        };
+        // The values of the origin's templates have no types: their keys are keyword1, keyword2 …
+        if channel == Channel::Template {
+            continue;
+        }
+        if let Err(rule) = template_value::check(key, &value) {
+            found.push(Violation::new(format!("{pointer}/value"), rule.to_string()));
+        }
+    }
+}
+
+fn check_lengths(request: &Request, found: &mut Vec<Violation>) {
+    let mut at_most = |value: Option<&str>, max: usize, pointer: &str| {
+        if let Some(value) = value
+            && (value.is_empty() || value.len() > max)
+        {
+            found.push(Violation::new(
+                pointer,
+                format!("must have 1 to {max} bytes, or be left out"),
+            ));
+        }
+    };
+    at_most(request.page.as_deref(), MAX_PAGE, "/page");
+    at_most(request.form_id.as_deref(), MAX_ID, "/form_id");
+    at_most(
+        request.emphasis_keyword.as_deref(),
+        MAX_ID,
+        "/emphasis_keyword",
+    );
+    at_most(request.url.as_deref(), MAX_PAGE, "/url");
+    at_most(request.client_msg_id.as_deref(), 32, "/client_msg_id");
+    at_most(request.reference.as_deref(), MAX_REFERENCE, "/reference");
+    let metadata_bytes = request
+        .metadata
+        .as_ref()
+        .and_then(|map| serde_json::to_vec(map).ok())
+        .map_or(0, |json| json.len());
+    if metadata_bytes > MAX_METADATA_BYTES {
+        found.push(Violation::new(
+            "/metadata",
+            format!("must be at most {MAX_METADATA_BYTES} bytes as JSON"),
+        ));
+    }
+}
+
+fn check_times(request: &Request, now: DateTime<Utc>, found: &mut Vec<Violation>) {
+    if request
+        .ttl
+        .is_some_and(|ttl| ttl == 0 || ttl > MAX_TTL.as_secs())
+    {
+        found.push(Violation::new(
+            "/ttl",
+            format!("must be 1 to {} seconds", MAX_TTL.as_secs()),
+        ));
+    }
+    if request
+        .send_at
+        .is_some_and(|send_at| send_at > now + MAX_SCHEDULE)
+    {
+        found.push(Violation::new(
+            "/send_at",
+            "must be within the next 30 days",
+        ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn now() -> DateTime<Utc> {
+        DateTime::from_timestamp(1_700_000_000, 0).unwrap()
+    }
+
+    fn request() -> Request {
+        let Value::Object(data) = json!({"thing1": {"value": "保温杯"}}) else {
+            unreachable!()
+        };
+        Request {
+            touser: "oABC".into(),
+            template_id: "tpl".into(),
+            data: Some(data),
+            ..Request::default()
+        }
+    }
+
+    fn pointers(request: Request) -> Vec<String> {
+        request
+            .check(now())
+            .unwrap_err()
+            .into_iter()
+            .map(|violation| violation.pointer)
+            .collect()
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_contract() {
+        let draft = request().check(now()).unwrap();
+        assert_eq!(draft.expires_at(now()), now() + chrono::Duration::days(1));
+        assert!(matches!(
+            draft.content,
+            Content::Subscribe {
+                miniprogram_state: MiniprogramState::Formal,
+                lang: Lang::ZhCn,
+                ..
+            }
+        ));
+    }
+
+    #[test]
+    fn ttl_counts_from_send_at() {
+        let send_at = now() + chrono::Duration::hours(1);
+        let draft = Request {
+            send_at: Some(send_at),
+            ttl: Some(120),
+            ..request()
+        }
+        .check(now())
+        .unwrap();
+        assert_eq!(
+            draft.expires_at(now()),
+            send_at + chrono::Duration::seconds(120)
+        );
+    }
+
+    #[test]
+    fn a_send_at_in_the_past_means_now() {
+        let draft = Request {
+            send_at: Some(now() - chrono::Duration::hours(1)),
+            ..request()
+        }
+        .check(now())
+        .unwrap();
+        assert_eq!(draft.due_at(now()), now());
+    }
+
+    #[test]
+    fn every_offending_field_is_told_at_once() {
+        let Value::Object(data) = json!({"thing1": {"value": "一二三四五六七八九十一二三四五六七八九十零"}, "a/b": "bare"})
+        else {
+            unreachable!()
+        };
+        let wrong = Request {
+            touser: " ".into(),
+            data: Some(data),
+            ttl: Some(0),
+            form_id: Some("f".into()),
+            send_at: Some(now() + chrono::Duration::days(31)),
+            ..request()
+        };
+        assert_eq!(
+            pointers(wrong),
+            [
+                "/touser",
+                "/form_id",
+                "/data/a~1b",
+                "/data/thing1/value",
+                "/ttl",
+                "/send_at"
+            ]
+        );
+    }
+
+    #[test]
+    fn the_origins_template_message_wants_a_form_id_and_may_be_empty() {
+        let template = Request {
+            channel: Channel::Template,
+            data: None,
+            ..request()
+        };
+        assert_eq!(pointers(template.clone()), ["/form_id"]);
+        assert!(
+            Request {
+                form_id: Some("f1".into()),
+                ..template
+            }
+            .check(now())
+            .is_ok()
+        );
+    }
+}

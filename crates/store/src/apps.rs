@@ -1,0 +1,425 @@
+//! Apps: the mini-programs and official accounts of tenants, each with its lane in the queue.
+
+use chrono::{DateTime, Utc};
+use domain::{
+    app::{AppId, AppKind, TokenMode},
+    id::TenantId,
+    lifecycle::Status,
+};
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, Condition, EntityTrait, JoinType, QueryFilter, QueryOrder,
+    QuerySelect, Select, SelectTwo, SqlErr, sea_query::Expr,
+};
+
+mod cursor;
+
+pub use cursor::{AppCursor, AppCursorFormat};
+
+use crate::{
+    Listing, Page, PlatformStore, Store, StoreError, TenantStore,
+    entity::{
+        app::{ActiveModel, Column, Entity, Model},
+        lane, message,
+    },
+    error::unknown,
+    millis,
+    tenants::{count, maybe},
+    time,
+};
+
+/// A mini-program or official account, without its secrets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct App {
+    /// WeChat's id of it.
+    pub appid: AppId,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// What its owner calls it.
+    pub name: String,
+    /// What the appid stands for.
+    pub kind: AppKind,
+    /// How its access token is fetched.
+    pub token_mode: TokenMode,
+    /// Messages that WeChat takes from it in one Beijing day.
+    pub daily_quota: u64,
+    /// Whether the Token and the `EncodingAESKey` of its message push settings are known.
+    pub has_callback: bool,
+    /// When WeChat last accepted its AppSecret.
+    pub verified_at: Option<DateTime<Utc>>,
+    /// When it was registered.
+    pub created_at: DateTime<Utc>,
+    /// When it was last changed.
+    pub updated_at: DateTime<Utc>,
+    /// Why it does not send; may lie in the past, then it is over.
+    pub pause: Option<Pause>,
+}
+
+/// Why an app does not send for a while.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pause {
+    /// A word for programs.
+    pub reason: String,
+    /// A sentence for people.
+    pub detail: Option<String>,
+    /// Until when.
+    pub until: DateTime<Utc>,
+}
+
+/// What an app is registered with. Secrets come sealed.
+#[derive(Clone, Debug)]
+pub struct NewApp {
+    /// WeChat's id of it.
+    pub appid: AppId,
+    /// What its owner calls it.
+    pub name: String,
+    /// What the appid stands for.
+    pub kind: AppKind,
+    /// How its access token is fetched.
+    pub token_mode: TokenMode,
+    /// Messages that WeChat takes from it in one Beijing day.
+    pub daily_quota: u64,
+    /// The AppSecret, sealed.
+    pub secret_sealed: Vec<u8>,
+    /// The Token of its message push settings, sealed.
+    pub callback_token_sealed: Option<Vec<u8>>,
+    /// The `EncodingAESKey` of its message push settings, sealed.
+    pub callback_aes_key_sealed: Option<Vec<u8>>,
+    /// When WeChat accepted the AppSecret; none: not tried.
+    pub verified_at: Option<DateTime<Utc>>,
+}
+
+/// What to change of an app; none leaves as is.
+#[derive(Clone, Debug, Default)]
+pub struct AppPatch {
+    /// What its owner calls it.
+    pub name: Option<String>,
+    /// How its access token is fetched.
+    pub token_mode: Option<TokenMode>,
+    /// Messages that WeChat takes from it in one Beijing day.
+    pub daily_quota: Option<u64>,
+    /// The Token of its message push settings, sealed; `Some(None)` forgets it.
+    pub callback_token_sealed: Option<Option<Vec<u8>>>,
+    /// The `EncodingAESKey` of its message push settings, sealed; `Some(None)` forgets it.
+    pub callback_aes_key_sealed: Option<Option<Vec<u8>>>,
+}
+
+/// What the gateway needs to speak for an app, sealed for `tenant` and `appid`.
+#[derive(Clone, Debug)]
+pub struct SealedApp {
+    /// WeChat's id of it.
+    pub appid: AppId,
+    /// Whose it is: part of the seal's associated data.
+    pub tenant: TenantId,
+    /// What the appid stands for.
+    pub kind: AppKind,
+    /// How its access token is fetched.
+    pub token_mode: TokenMode,
+    /// The AppSecret.
+    pub secret_sealed: Vec<u8>,
+    /// The Token of its message push settings.
+    pub callback_token_sealed: Option<Vec<u8>>,
+    /// The `EncodingAESKey` of its message push settings.
+    pub callback_aes_key_sealed: Option<Vec<u8>>,
+}
+
+impl TenantStore {
+    /// Registers an app and opens its lane. Taken by any tenant: [`StoreError::Taken`].
+    pub async fn create_app(&self, new: NewApp, now: DateTime<Utc>) -> Result<App, StoreError> {
+        let row = new_row(self.tenant, new, now);
+        let lane = lane::ActiveModel {
+            appid: Set(row.appid.clone()),
+            quota_day: Set(0),
+            quota_used: Set(0),
+            ..lane::ActiveModel::default()
+        };
+        let transaction = self.store.begin().await?;
+        let inserted = Entity::insert(ActiveModel::from(row.clone()))
+            .exec_without_returning(&transaction)
+            .await;
+        inserted.map_err(|error| match error.sql_err() {
+            Some(SqlErr::UniqueConstraintViolation(_)) => StoreError::Taken("this appid"),
+            Some(SqlErr::ForeignKeyConstraintViolation(_)) => StoreError::NotFound("tenant"),
+            _ => error.into(),
+        })?;
+        lane::Entity::insert(lane)
+            .exec_without_returning(&transaction)
+            .await?;
+        transaction.commit().await?;
+        app(row, None)
+    }
+
+    /// One app of the tenant.
+    pub async fn app(&self, appid: &AppId) -> Result<App, StoreError> {
+        one(&self.store, Some(self.tenant), appid).await
+    }
+
+    /// The tenant's apps, newest first.
+    pub async fn apps(
+        &self,
+        page: &Page<AppCursor>,
+    ) -> Result<Listing<App, AppCursor>, StoreError> {
+        list(&self.store, Some(self.tenant), page).await
+    }
+
+    /// Changes an app and returns what it is now.
+    pub async fn update_app(
+        &self,
+        appid: &AppId,
+        patch: AppPatch,
+        now: DateTime<Utc>,
+    ) -> Result<App, StoreError> {
+        let change = ActiveModel {
+            name: maybe(patch.name),
+            token_mode: maybe(
+                patch
+                    .token_mode
+                    .map(|mode| token_mode_text(mode).to_owned()),
+            ),
+            daily_quota: maybe(patch.daily_quota.map(count)),
+            callback_token_sealed: maybe(patch.callback_token_sealed),
+            callback_aes_key_sealed: maybe(patch.callback_aes_key_sealed),
+            updated_at: Set(millis(now)),
+            ..ActiveModel::default()
+        };
+        self.change(appid, change).await?;
+        self.app(appid).await
+    }
+
+    /// Replaces the AppSecret; `verified_at` tells when WeChat accepted the new one.
+    pub async fn replace_app_secret(
+        &self,
+        appid: &AppId,
+        secret_sealed: Vec<u8>,
+        verified_at: Option<DateTime<Utc>>,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let change = ActiveModel {
+            secret_sealed: Set(secret_sealed),
+            verified_at: Set(verified_at.map(millis)),
+            updated_at: Set(millis(now)),
+            ..ActiveModel::default()
+        };
+        self.change(appid, change).await
+    }
+
+    /// Notes that WeChat accepted the AppSecret.
+    pub async fn mark_app_verified(
+        &self,
+        appid: &AppId,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        self.change(
+            appid,
+            ActiveModel {
+                verified_at: Set(Some(millis(now))),
+                ..ActiveModel::default()
+            },
+        )
+        .await
+    }
+
+    /// Removes an app and its lane, and cancels what it has not sent yet. Its messages stay readable.
+    pub async fn delete_app(&self, appid: &AppId, now: DateTime<Utc>) -> Result<(), StoreError> {
+        let transaction = self.store.begin().await?;
+        let removed = Entity::delete_many()
+            .filter(is(Some(self.tenant), appid))
+            .exec(&transaction)
+            .await?;
+        if removed.rows_affected == 0 {
+            return Err(StoreError::NotFound("app"));
+        }
+        // The lane next: a claim under way holds it, so what it took is seen as sending below.
+        lane::Entity::delete_by_id(appid.as_str())
+            .exec(&transaction)
+            .await?;
+        message::Entity::update_many()
+            .col_expr(
+                message::Column::Status,
+                Expr::value(Status::Canceled.as_str()),
+            )
+            .col_expr(message::Column::Phase, Expr::value(ENDED))
+            .col_expr(message::Column::UpdatedAt, Expr::value(millis(now)))
+            .filter(message::Column::Appid.eq(appid.as_str()))
+            .filter(message::Column::Phase.lt(FLYING))
+            .exec(&transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    async fn change(&self, appid: &AppId, change: ActiveModel) -> Result<(), StoreError> {
+        let changed = Entity::update_many()
+            .set(change)
+            .filter(is(Some(self.tenant), appid))
+            .exec(&self.store.write)
+            .await?;
+        if changed.rows_affected == 0 {
+            Err(StoreError::NotFound("app"))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl PlatformStore {
+    /// Any tenant's app.
+    pub async fn app(&self, appid: &AppId) -> Result<App, StoreError> {
+        one(&self.store, None, appid).await
+    }
+
+    /// All tenants' apps, newest first.
+    pub async fn apps(
+        &self,
+        page: &Page<AppCursor>,
+    ) -> Result<Listing<App, AppCursor>, StoreError> {
+        list(&self.store, None, page).await
+    }
+
+    /// What the gateway needs to speak for an app.
+    pub async fn sealed_app(&self, appid: &AppId) -> Result<SealedApp, StoreError> {
+        let row = Entity::find()
+            .filter(is(None, appid))
+            .one(&self.store.read)
+            .await?;
+        let row = row.ok_or(StoreError::NotFound("app"))?;
+        Ok(SealedApp {
+            appid: appid.clone(),
+            tenant: row.tenant_id.into(),
+            kind: parse_kind(&row.kind)?,
+            token_mode: parse_token_mode(&row.token_mode)?,
+            secret_sealed: row.secret_sealed,
+            callback_token_sealed: row.callback_token_sealed,
+            callback_aes_key_sealed: row.callback_aes_key_sealed,
+        })
+    }
+}
+
+/// The first phase of a message that has left the queue, and the one after its end.
+const FLYING: i64 = 3;
+const ENDED: i64 = 4;
+
+async fn one(store: &Store, tenant: Option<TenantId>, appid: &AppId) -> Result<App, StoreError> {
+    let found = with_lane(Entity::find().filter(is(tenant, appid)))
+        .one(&store.read)
+        .await?;
+    let (row, lane) = found.ok_or(StoreError::NotFound("app"))?;
+    app(row, lane)
+}
+
+async fn list(
+    store: &Store,
+    tenant: Option<TenantId>,
+    page: &Page<AppCursor>,
+) -> Result<Listing<App, AppCursor>, StoreError> {
+    let mut wanted =
+        Condition::all().add_option(tenant.map(|tenant| Column::TenantId.eq(tenant.uuid())));
+    if let Some(after) = &page.after {
+        let twin = Condition::all()
+            .add(Column::CreatedAt.eq(after.created_at))
+            .add(Column::Appid.gt(&after.appid));
+        wanted = wanted.add(
+            Condition::any()
+                .add(Column::CreatedAt.lt(after.created_at))
+                .add(twin),
+        );
+    }
+    let rows = with_lane(Entity::find().filter(wanted))
+        .order_by_desc(Column::CreatedAt)
+        .order_by_asc(Column::Appid)
+        .limit(page.limit + 1)
+        .all(&store.read)
+        .await?;
+    let place = |(row, _): &(Model, _)| AppCursor {
+        created_at: row.created_at,
+        appid: row.appid.clone(),
+    };
+    Listing::of(rows, page, place).try_map(|(row, lane)| app(row, lane))
+}
+
+fn with_lane(query: Select<Entity>) -> SelectTwo<Entity, lane::Entity> {
+    let lane = Entity::belongs_to(lane::Entity)
+        .from(Column::Appid)
+        .to(lane::Column::Appid)
+        .into();
+    query
+        .join(JoinType::LeftJoin, lane)
+        .select_also(lane::Entity)
+}
+
+fn is(tenant: Option<TenantId>, appid: &AppId) -> Condition {
+    Condition::all()
+        .add(Column::Appid.eq(appid.as_str()))
+        .add_option(tenant.map(|tenant| Column::TenantId.eq(tenant.uuid())))
+}
+
+fn new_row(tenant: TenantId, new: NewApp, now: DateTime<Utc>) -> Model {
+    Model {
+        appid: new.appid.as_str().to_owned(),
+        tenant_id: tenant.uuid(),
+        name: new.name,
+        kind: kind_text(new.kind).to_owned(),
+        token_mode: token_mode_text(new.token_mode).to_owned(),
+        daily_quota: count(new.daily_quota),
+        secret_sealed: new.secret_sealed,
+        callback_token_sealed: new.callback_token_sealed,
+        callback_aes_key_sealed: new.callback_aes_key_sealed,
+        verified_at: new.verified_at.map(millis),
+        created_at: millis(now),
+        updated_at: millis(now),
+    }
+}
+
+fn app(row: Model, lane: Option<lane::Model>) -> Result<App, StoreError> {
+    Ok(App {
+        tenant: row.tenant_id.into(),
+        kind: parse_kind(&row.kind)?,
+        token_mode: parse_token_mode(&row.token_mode)?,
+        daily_quota: u64::try_from(row.daily_quota).unwrap_or(0),
+        has_callback: row.callback_token_sealed.is_some() && row.callback_aes_key_sealed.is_some(),
+        verified_at: row.verified_at.map(time),
+        created_at: time(row.created_at),
+        updated_at: time(row.updated_at),
+        pause: lane.and_then(pause),
+        name: row.name,
+        appid: AppId::parse(row.appid.as_str()).map_err(|_| unknown("app.appid", &row.appid))?,
+    })
+}
+
+fn pause(lane: lane::Model) -> Option<Pause> {
+    let until = time(lane.paused_until?);
+    Some(Pause {
+        reason: lane.pause_reason.unwrap_or_default(),
+        detail: lane.pause_detail,
+        until,
+    })
+}
+
+fn kind_text(kind: AppKind) -> &'static str {
+    match kind {
+        AppKind::MiniProgram => "mini_program",
+        AppKind::OfficialAccount => "official_account",
+    }
+}
+
+pub(crate) fn parse_kind(text: &str) -> Result<AppKind, StoreError> {
+    match text {
+        "mini_program" => Ok(AppKind::MiniProgram),
+        "official_account" => Ok(AppKind::OfficialAccount),
+        other => Err(unknown("app.kind", other)),
+    }
+}
+
+fn token_mode_text(mode: TokenMode) -> &'static str {
+    match mode {
+        TokenMode::Stable => "stable",
+        TokenMode::Legacy => "legacy",
+    }
+}
+
+fn parse_token_mode(text: &str) -> Result<TokenMode, StoreError> {
+    match text {
+        "stable" => Ok(TokenMode::Stable),
+        "legacy" => Ok(TokenMode::Legacy),
+        other => Err(unknown("app.token_mode", other)),
+    }
+}

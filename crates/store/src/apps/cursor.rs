@@ -1,0 +1,33 @@
+//! Places in a list of apps.
+
+use std::{fmt, str::FromStr};
+
+/// A place in a list of apps. Its text form is `MILLIS.APPID`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AppCursor {
+    pub(super) created_at: i64,
+    pub(super) appid: String,
+}
+
+/// Why a text is no place in a list of apps.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("a cursor is `next_cursor` of the page before, unchanged")]
+pub struct AppCursorFormat;
+
+impl fmt::Display for AppCursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.created_at, self.appid)
+    }
+}
+
+impl FromStr for AppCursor {
+    type Err = AppCursorFormat;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (created_at, appid) = text.split_once('.').ok_or(AppCursorFormat)?;
+        Ok(Self {
+            created_at: created_at.parse().map_err(|_| AppCursorFormat)?,
+            appid: appid.to_owned(),
+        })
+    }
+}

@@ -1,0 +1,182 @@
+//! Opening the database.
+
+use std::{path::Path, time::Duration};
+
+use migrations::{Migrator, MigratorTrait};
+use sea_orm::{ConnectOptions, ConnectionTrait, Database, DbBackend};
+use sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
+
+use crate::{Store, error::StoreError};
+
+/// Which database, from its URL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// One file, one replica.
+    Sqlite,
+    /// A server, any number of replicas.
+    Postgres,
+}
+
+impl Engine {
+    /// Reads the scheme of a database URL.
+    pub fn of(url: &str) -> Result<Self, StoreError> {
+        match url.split_once("://").map(|(scheme, _)| scheme) {
+            Some("sqlite") => Ok(Self::Sqlite),
+            Some("postgres" | "postgresql") => Ok(Self::Postgres),
+            _ => Err(StoreError::Settings(
+                "WXGATE_DATABASE_URL must begin with sqlite:// (a file, one replica) or postgres:// (a server, many replicas)".into(),
+            )),
+        }
+    }
+}
+
+/// One migration and whether it has been applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MigrationState {
+    /// Its name.
+    pub name: String,
+    /// Whether this database has it.
+    pub applied: bool,
+}
+
+impl Store {
+    /// Opens the database at `url`; a SQLite file is made where there is none.
+    pub async fn connect(url: &str) -> Result<Self, StoreError> {
+        match Engine::of(url)? {
+            Engine::Sqlite => {
+                make_folder(url)?;
+                // One writer and a few readers: SQLite has one write lock, and waiting for a connection is
+                // cheaper and fairer than waiting for the lock.
+                let write = Database::connect(sqlite(url, 1, false)).await?;
+                let read = Database::connect(sqlite(url, 2, true)).await?;
+                Ok(Self { write, read })
+            }
+            Engine::Postgres => {
+                let pool = Database::connect(postgres(url)).await?;
+                Ok(Self {
+                    read: pool.clone(),
+                    write: pool,
+                })
+            }
+        }
+    }
+
+    /// Applies all pending migrations.
+    pub async fn migrate_up(&self) -> Result<(), StoreError> {
+        Ok(Migrator::up(&self.write, None).await?)
+    }
+
+    /// Takes the last migration back. Its data is lost.
+    pub async fn migrate_down(&self) -> Result<(), StoreError> {
+        Ok(Migrator::down(&self.write, Some(1)).await?)
+    }
+
+    /// All migrations and whether this database has them.
+    pub async fn migrations(&self) -> Result<Vec<MigrationState>, StoreError> {
+        let applied = Migrator::get_applied_migrations(&self.write).await?;
+        let applied: Vec<&str> = applied
+            .iter()
+            .map(sea_orm_migration::Migration::name)
+            .collect();
+        let states = Migrator::migrations().into_iter().map(|migration| {
+            let name = migration.name().to_owned();
+            MigrationState {
+                applied: applied.contains(&name.as_str()),
+                name,
+            }
+        });
+        Ok(states.collect())
+    }
+
+    /// Whether the database answers.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        self.write.execute_unprepared("SELECT 1").await?;
+        Ok(())
+    }
+
+    /// Which database this is.
+    pub fn engine(&self) -> Engine {
+        if self.write.get_database_backend() == DbBackend::Sqlite {
+            Engine::Sqlite
+        } else {
+            Engine::Postgres
+        }
+    }
+
+    /// Closes all connections; SQLite folds its log into the file.
+    pub async fn close(self) -> Result<(), StoreError> {
+        let (write, read) = (self.write, self.read);
+        read.close().await?;
+        write.close().await?;
+        Ok(())
+    }
+}
+
+fn options(url: &str, connections: u32) -> ConnectOptions {
+    let mut options = ConnectOptions::new(url);
+    options
+        .max_connections(connections)
+        .acquire_timeout(Duration::from_secs(5))
+        .connect_timeout(Duration::from_secs(5))
+        .sqlx_logging(false)
+        .test_before_acquire(false);
+    options
+}
+
+fn sqlite(url: &str, connections: u32, read_only: bool) -> ConnectOptions {
+    let mut options = options(url, connections);
+    options
+        .idle_timeout(None::<Duration>)
+        .max_lifetime(None::<Duration>)
+        .map_sqlx_sqlite_opts(move |sqlite| {
+            sqlite
+                .create_if_missing(!read_only)
+                .read_only(read_only)
+                .journal_mode(SqliteJournalMode::Wal)
+                // An accepted message survives a power cut, and so does the record that it was sent.
+                .synchronous(SqliteSynchronous::Full)
+                .busy_timeout(Duration::from_secs(5))
+                .foreign_keys(true)
+                .pragma("cache_size", "-65536")
+                .pragma("mmap_size", "268435456")
+                .pragma("temp_store", "MEMORY")
+                .pragma("wal_autocheckpoint", "8000")
+        });
+    options
+}
+
+fn postgres(url: &str) -> ConnectOptions {
+    let mut options = options(url, 16);
+    options
+        .idle_timeout(Duration::from_mins(10))
+        .map_sqlx_postgres_opts(|postgres| {
+            // A replica that is cut off in the middle of a transaction must not hold its locks for ever.
+            postgres.options([
+                ("idle_in_transaction_session_timeout", "10s"),
+                ("statement_timeout", "30s"),
+            ])
+        });
+    options
+}
+
+fn make_folder(url: &str) -> Result<(), StoreError> {
+    let file = url
+        .trim_start_matches("sqlite://")
+        .split('?')
+        .next()
+        .unwrap_or_default();
+    if file.is_empty() || file.starts_with(":memory:") {
+        return Err(StoreError::Settings(
+            "WXGATE_DATABASE_URL must name a file, such as sqlite://wxgate-data/wxgate.db: a database in memory loses accepted messages".into(),
+        ));
+    }
+    match Path::new(file).parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => std::fs::create_dir_all(folder).map_err(|error| {
+            StoreError::Settings(format!(
+                "cannot make the folder {} for the database: {error}; choose a writable one with WXGATE_DATABASE_URL=sqlite://FOLDER/wxgate.db",
+                folder.display()
+            ))
+        }),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,8 @@
+//! The rows of the schema, as SeaORM entities. They stay inside this crate: its doors speak in words of `domain`.
+
+pub(crate) mod api_key;
+pub(crate) mod app;
+pub(crate) mod lane;
+pub(crate) mod message;
+pub(crate) mod signing_key;
+pub(crate) mod tenant;

@@ -1,0 +1,257 @@
+//! API keys. What authentication must know of a key and its tenant comes in one read.
+
+use chrono::{DateTime, Duration, Utc};
+use domain::{
+    id::{KeyId, TenantId},
+    scope::ScopeSet,
+};
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, Condition, EntityTrait, JoinType, QueryFilter, QueryOrder,
+    QuerySelect, Select, SqlErr,
+};
+use uuid::Uuid;
+
+use crate::{
+    Listing, Page, PlatformStore, Store, StoreError, Tenant, TenantStore,
+    entity::{
+        api_key::{ActiveModel, Column, Entity, Model},
+        tenant as tenant_row,
+    },
+    error::unknown,
+    millis, tenants, time,
+};
+
+/// An API key, without anything that could prove its secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// Its id; also the OAuth `client_id`.
+    pub id: KeyId,
+    /// Whose it is; none: an operator's.
+    pub tenant: Option<TenantId>,
+    /// What its owner calls it.
+    pub name: String,
+    /// What it may do.
+    pub scopes: ScopeSet,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// From when on it is refused; none: never.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// When it was last used, to the minute.
+    pub last_used_at: Option<DateTime<Utc>>,
+    /// When it was revoked; from then on it is refused.
+    pub revoked_at: Option<DateTime<Utc>>,
+}
+
+/// What a new key starts with.
+#[derive(Clone, Debug)]
+pub struct NewKey {
+    /// Its id.
+    pub id: KeyId,
+    /// What its owner calls it.
+    pub name: String,
+    /// A keyed hash of its secret; the secret itself is never stored.
+    pub secret_hash: Vec<u8>,
+    /// What it may do.
+    pub scopes: ScopeSet,
+    /// From when on it is refused; none: never.
+    pub expires_at: Option<DateTime<Utc>>,
+}
+
+/// What authentication must know of a key.
+#[derive(Clone, Debug)]
+pub struct Credential {
+    /// The key.
+    pub key: Key,
+    /// The keyed hash of its secret.
+    pub secret_hash: Vec<u8>,
+    /// Its tenant; none: an operator's key.
+    pub tenant: Option<Tenant>,
+}
+
+/// How stale [`Key::last_used_at`] may be: a key in steady use costs one write a minute.
+fn touch_every() -> Duration {
+    Duration::minutes(1)
+}
+
+impl TenantStore {
+    /// Gives the tenant a key.
+    pub async fn create_key(&self, key: NewKey, now: DateTime<Utc>) -> Result<Key, StoreError> {
+        insert(&self.store, Some(self.tenant), key, now).await
+    }
+
+    /// The tenant's keys, newest first, revoked ones among them.
+    pub async fn keys(&self, page: &Page) -> Result<Listing<Key>, StoreError> {
+        list(&self.store, Some(self.tenant), page).await
+    }
+
+    /// Revokes a key of the tenant. Revoking it again changes nothing.
+    pub async fn revoke_key(&self, id: KeyId, now: DateTime<Utc>) -> Result<(), StoreError> {
+        revoke(&self.store, Some(self.tenant), id, now).await
+    }
+}
+
+impl PlatformStore {
+    /// Makes an operator's key.
+    pub async fn create_operator_key(
+        &self,
+        key: NewKey,
+        now: DateTime<Utc>,
+    ) -> Result<Key, StoreError> {
+        insert(&self.store, None, key, now).await
+    }
+
+    /// The operators' keys, newest first, revoked ones among them.
+    pub async fn operator_keys(&self, page: &Page) -> Result<Listing<Key>, StoreError> {
+        list(&self.store, None, page).await
+    }
+
+    /// Revokes an operator's key. Revoking it again changes nothing.
+    pub async fn revoke_operator_key(
+        &self,
+        id: KeyId,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        revoke(&self.store, None, id, now).await
+    }
+
+    /// A key with its hash and its tenant, in one read.
+    pub async fn credential(&self, id: KeyId) -> Result<Credential, StoreError> {
+        let owner = Entity::belongs_to(tenant_row::Entity)
+            .from(Column::TenantId)
+            .to(tenant_row::Column::Id)
+            .into();
+        let found = Entity::find_by_id(id.uuid())
+            .join(JoinType::LeftJoin, owner)
+            .select_also(tenant_row::Entity)
+            .one(&self.store.read)
+            .await?;
+        let (mut row, tenant) = found.ok_or(StoreError::NotFound("key"))?;
+        let secret_hash = std::mem::take(&mut row.secret_hash);
+        Ok(Credential {
+            key: key(row)?,
+            secret_hash,
+            tenant: tenant.map(tenants::tenant).transpose()?,
+        })
+    }
+
+    /// Notes that a key was used. Writes at most once a minute for each key.
+    pub async fn touch_key(&self, id: KeyId, now: DateTime<Utc>) -> Result<(), StoreError> {
+        let stale = Condition::any()
+            .add(Column::LastUsedAt.is_null())
+            .add(Column::LastUsedAt.lt(millis(now - touch_every())));
+        Entity::update_many()
+            .set(ActiveModel {
+                last_used_at: Set(Some(millis(now))),
+                ..ActiveModel::default()
+            })
+            .filter(Column::Id.eq(id.uuid()))
+            .filter(stale)
+            .exec(&self.store.write)
+            .await?;
+        Ok(())
+    }
+}
+
+impl Key {
+    /// Whether [`PlatformStore::touch_key`] at `now` would write.
+    pub fn wants_touch(&self, now: DateTime<Utc>) -> bool {
+        self.last_used_at
+            .is_none_or(|last| last < now - touch_every())
+    }
+}
+
+async fn insert(
+    store: &Store,
+    tenant: Option<TenantId>,
+    new: NewKey,
+    now: DateTime<Utc>,
+) -> Result<Key, StoreError> {
+    let row = Model {
+        id: new.id.uuid(),
+        tenant_id: tenant.map(|tenant| tenant.uuid()),
+        name: new.name,
+        secret_hash: new.secret_hash,
+        scopes: new.scopes.to_string(),
+        created_at: millis(now),
+        expires_at: new.expires_at.map(millis),
+        last_used_at: None,
+        revoked_at: None,
+    };
+    let inserted = Entity::insert(ActiveModel::from(row.clone()))
+        .exec_without_returning(&store.write)
+        .await;
+    inserted.map_err(|error| match error.sql_err() {
+        Some(SqlErr::ForeignKeyConstraintViolation(_)) => StoreError::NotFound("tenant"),
+        Some(SqlErr::UniqueConstraintViolation(_)) => StoreError::Taken("this key"),
+        _ => error.into(),
+    })?;
+    key(row)
+}
+
+async fn list(
+    store: &Store,
+    tenant: Option<TenantId>,
+    page: &Page,
+) -> Result<Listing<Key>, StoreError> {
+    let mut query = owned(tenant)
+        .order_by_desc(Column::Id)
+        .limit(page.limit + 1);
+    if let Some(after) = page.after {
+        query = query.filter(Column::Id.lt(after));
+    }
+    let rows = query.all(&store.read).await?;
+    Listing::of(rows, page, |row| row.id).try_map(key)
+}
+
+async fn revoke(
+    store: &Store,
+    tenant: Option<TenantId>,
+    id: KeyId,
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    let revoked = Entity::update_many()
+        .set(ActiveModel {
+            revoked_at: Set(Some(millis(now))),
+            ..ActiveModel::default()
+        })
+        .filter(Column::Id.eq(id.uuid()))
+        .filter(owner_is(tenant))
+        .filter(Column::RevokedAt.is_null())
+        .exec(&store.write)
+        .await?;
+    if revoked.rows_affected > 0 {
+        return Ok(());
+    }
+    let known = owned(tenant)
+        .filter(Column::Id.eq(id.uuid()))
+        .one(&store.read)
+        .await?;
+    known.map(drop).ok_or(StoreError::NotFound("key"))
+}
+
+fn owned(tenant: Option<TenantId>) -> Select<Entity> {
+    Entity::find().filter(owner_is(tenant))
+}
+
+fn owner_is(tenant: Option<TenantId>) -> Condition {
+    Condition::all().add(match tenant {
+        Some(tenant) => Column::TenantId.eq(tenant.uuid()),
+        None => Column::TenantId.is_null(),
+    })
+}
+
+fn key(row: Model) -> Result<Key, StoreError> {
+    Ok(Key {
+        id: row.id.into(),
+        tenant: row.tenant_id.map(|tenant: Uuid| tenant.into()),
+        scopes: row
+            .scopes
+            .parse()
+            .map_err(|_| unknown("api_key.scopes", &row.scopes))?,
+        name: row.name,
+        created_at: time(row.created_at),
+        expires_at: row.expires_at.map(time),
+        last_used_at: row.last_used_at.map(time),
+        revoked_at: row.revoked_at.map(time),
+    })
+}

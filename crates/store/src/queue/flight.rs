@@ -1,0 +1,102 @@
+//! Flights: messages in a worker's hands.
+
+use chrono::{DateTime, Utc};
+use domain::{
+    app::AppId,
+    id::{MessageId, TenantId},
+    lifecycle::{Facts, Status},
+    message::{Content, OnUncertain},
+    verdict::Attempt,
+};
+use sea_orm::FromQueryResult;
+use uuid::Uuid;
+
+use crate::{
+    StoreError,
+    error::unknown,
+    messages::{json, on_uncertain},
+    time,
+};
+
+/// A message in a worker's hands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Claimed {
+    /// Its id.
+    pub id: MessageId,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// The app that sends it.
+    pub appid: AppId,
+    /// The receiver's openid.
+    pub touser: String,
+    /// The template's id.
+    pub template_id: String,
+    /// What is sent.
+    pub content: Content,
+    /// How many times it has been claimed, this time included.
+    pub claims: u32,
+    /// The tries before this one.
+    pub attempts: Vec<Attempt>,
+    /// Until when it may be sent.
+    pub expires_at: DateTime<Utc>,
+    /// What to do when the outcome of the send is unknown.
+    pub on_uncertain: OnUncertain,
+    /// The claim's lease: the record of this send must show it.
+    pub lease: i64,
+    /// Until when the lease holds.
+    pub lease_until: DateTime<Utc>,
+}
+
+impl Claimed {
+    /// What the state machine needs to know.
+    pub fn facts(&self) -> Facts {
+        Facts {
+            status: Status::Sending,
+            attempts: self.claims,
+            expires_at: self.expires_at,
+            on_uncertain: self.on_uncertain,
+            repeatable: self.content.repeatable(),
+        }
+    }
+}
+
+#[derive(FromQueryResult)]
+pub(super) struct FlyingRow {
+    id: Uuid,
+    tenant_id: Uuid,
+    appid: String,
+    touser: String,
+    template_id: String,
+    content: String,
+    attempt_count: i64,
+    attempts: String,
+    expires_at: i64,
+    on_uncertain: String,
+    lease: i64,
+    lease_until: i64,
+}
+
+/// The columns of [`FlyingRow`].
+pub(super) const FLYING_COLUMNS: &str = "id, tenant_id, appid, touser, template_id, content, attempt_count, attempts, \
+                                         expires_at, on_uncertain, lease, lease_until";
+
+impl TryFrom<FlyingRow> for Claimed {
+    type Error = StoreError;
+
+    fn try_from(row: FlyingRow) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: row.id.into(),
+            tenant: row.tenant_id.into(),
+            appid: AppId::parse(&row.appid).map_err(|_| unknown("message.appid", &row.appid))?,
+            touser: row.touser,
+            template_id: row.template_id,
+            content: json(&row.content, "message.content")?,
+            claims: u32::try_from(row.attempt_count).unwrap_or(u32::MAX),
+            attempts: json(&row.attempts, "message.attempts")?,
+            expires_at: time(row.expires_at),
+            on_uncertain: on_uncertain(&row.on_uncertain),
+            lease: row.lease,
+            lease_until: time(row.lease_until),
+        })
+    }
+}

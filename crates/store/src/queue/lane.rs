@@ -1,0 +1,74 @@
+//! Lanes: the sending state of an app, as its tenant sees and mends it.
+
+use chrono::{DateTime, Utc};
+use domain::app::AppId;
+use sea_orm::{
+    ColumnTrait, EntityTrait, QueryFilter,
+    sea_query::{Expr, SimpleExpr},
+};
+
+use super::{QUOTA_EXHAUSTED, choice::day_number};
+use crate::{
+    StoreError, TenantStore,
+    entity::{app, lane},
+};
+
+/// How much of an app's day is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QuotaUse {
+    /// Messages that the app may send in a Beijing day.
+    pub limit: u64,
+    /// Sends counted today.
+    pub used: u64,
+}
+
+impl TenantStore {
+    /// The use of the tenant's app today.
+    pub async fn quota_use(
+        &self,
+        appid: &AppId,
+        now: DateTime<Utc>,
+    ) -> Result<QuotaUse, StoreError> {
+        let app = self.app(appid).await?;
+        let lane = lane::Entity::find_by_id(appid.as_str())
+            .one(&self.store.read)
+            .await?;
+        let used = lane
+            .filter(|lane| lane.quota_day == day_number(now))
+            .map_or(0, |lane| lane.quota_used.unsigned_abs());
+        Ok(QuotaUse {
+            limit: app.daily_quota,
+            used,
+        })
+    }
+
+    /// Lets the tenant's app send again: what had stopped it is mended. A spent quota is not.
+    pub async fn resume_lane(&self, appid: &AppId) -> Result<(), StoreError> {
+        self.clear_pause(appid, lane::Column::PauseReason.ne(QUOTA_EXHAUSTED))
+            .await
+    }
+
+    /// Lets the tenant's app send again that rests for its quota: the quota has changed.
+    pub async fn reopen_quota(&self, appid: &AppId) -> Result<(), StoreError> {
+        self.clear_pause(appid, lane::Column::PauseReason.eq(QUOTA_EXHAUSTED))
+            .await
+    }
+
+    async fn clear_pause(&self, appid: &AppId, why: SimpleExpr) -> Result<(), StoreError> {
+        let owned = app::Entity::find()
+            .filter(app::Column::TenantId.eq(self.tenant.uuid()))
+            .filter(app::Column::Appid.eq(appid.as_str()));
+        if owned.one(&self.store.write).await?.is_none() {
+            return Err(StoreError::NotFound("app"));
+        }
+        lane::Entity::update_many()
+            .col_expr(lane::Column::PausedUntil, Expr::value(None::<i64>))
+            .col_expr(lane::Column::PauseReason, Expr::value(None::<String>))
+            .col_expr(lane::Column::PauseDetail, Expr::value(None::<String>))
+            .filter(lane::Column::Appid.eq(appid.as_str()))
+            .filter(why)
+            .exec(&self.store.write)
+            .await?;
+        Ok(())
+    }
+}

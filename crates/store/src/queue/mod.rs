@@ -1,0 +1,41 @@
+//! The queue: the `message` table seen by those who move messages, in batches.
+//!
+//! A message is in one of five phases, each with a partial index of its own, so that looking for work costs
+//! the same whatever the backlog and the history:
+//!
+//! | phase | means | status | leaves by |
+//! | --- | --- | --- | --- |
+//! | ready | may be claimed | queued | claim |
+//! | waiting | due later | scheduled, queued | [`promote`](crate::PlatformStore::promote) |
+//! | behind | another message to the same user is flying or goes first | queued | the end of that one |
+//! | flying | with a worker, under a lease | sending | record, or the end of the lease |
+//! | ended | done | all others | an explicit retry |
+//!
+//! Three transactions move a message through its life, each for as many messages as there are at that
+//! moment: [`intake`](crate::PlatformStore::intake), [`claim`](crate::PlatformStore::claim) and
+//! [`record`](crate::PlatformStore::record).
+
+mod choice;
+mod claim;
+mod flight;
+mod intake;
+mod lane;
+mod record;
+mod sql;
+mod sweep;
+
+pub use claim::{ClaimBatch, ClaimRequest};
+pub use flight::Claimed;
+pub use intake::{IdempotencyKey, NewMessage, Received};
+pub use lane::QuotaUse;
+pub use record::{LanePause, Recorded, Settlement};
+pub use sweep::Swept;
+
+const READY: i64 = 0;
+const WAITING: i64 = 1;
+const BEHIND: i64 = 2;
+const FLYING: i64 = 3;
+pub(crate) const ENDED: i64 = 4;
+
+/// Why a lane rests whose quota is spent.
+pub const QUOTA_EXHAUSTED: &str = "quota_exhausted";

@@ -1,0 +1,178 @@
+//! Record: one transaction for all verdicts that wait to be written at this moment.
+
+use std::collections::HashSet;
+
+use chrono::{DateTime, Utc};
+use domain::{
+    app::AppId,
+    id::MessageId,
+    lifecycle::{Status, Transition},
+    verdict::Attempt,
+};
+use sea_orm::ConnectionTrait;
+use uuid::Uuid;
+
+use super::{BEHIND, ENDED, FLYING, READY, WAITING, choice::Person, sql::Sql};
+use crate::{PlatformStore, StoreError, messages::to_json, millis};
+
+/// What a flight came to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settlement {
+    /// Which message.
+    pub id: MessageId,
+    /// The lease it was claimed under. A record that comes after the lease was taken away changes nothing.
+    pub lease: i64,
+    /// The app that sent it.
+    pub appid: AppId,
+    /// The receiver's openid.
+    pub touser: String,
+    /// What becomes of it.
+    pub transition: Transition,
+    /// All its tries, this one included.
+    pub attempts: Vec<Attempt>,
+    /// WeChat's id for it.
+    pub msgid: Option<u64>,
+    /// What is particular about its failure; none: the failure code's own advice.
+    pub failure_detail: Option<String>,
+}
+
+/// An app that must not send until a time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LanePause {
+    /// Which app.
+    pub appid: AppId,
+    /// Until when.
+    pub until: DateTime<Utc>,
+    /// Why, in one word.
+    pub reason: String,
+    /// Why, in WeChat's words and what to do.
+    pub detail: String,
+}
+
+/// What a [`record`](PlatformStore::record) did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recorded {
+    /// The messages that were still under the lease of their settlement, and so have changed.
+    pub changed: HashSet<MessageId>,
+    /// Whether messages that had stood behind these are ready now.
+    pub released: bool,
+}
+
+impl PlatformStore {
+    /// Writes a batch of settlements and pauses in one transaction.
+    pub async fn record(
+        &self,
+        batch: &[Settlement],
+        pauses: &[LanePause],
+        now: DateTime<Utc>,
+    ) -> Result<Recorded, StoreError> {
+        let tx = self.store.begin().await?;
+        let mut recorded = Recorded::default();
+        // Lanes before messages, as everybody locks them.
+        for pause in pauses {
+            pause_lane(&tx, pause).await?;
+        }
+        if !batch.is_empty() {
+            let rows = batch
+                .iter()
+                .map(|settlement| row(settlement, now))
+                .collect::<Result<Vec<_>, _>>()?;
+            let mut sql = Sql::new(
+                "WITH v(message_id, claim, new_status, new_phase, next_due, tries, history, wechat_id, code, detail) AS (VALUES ",
+            );
+            sql.rows(rows.into_iter());
+            sql.push(
+                ") UPDATE message SET status = v.new_status, phase = v.new_phase, due_at = COALESCE(v.next_due, due_at), \
+                 attempt_count = v.tries, attempts = v.history, msgid = COALESCE(v.wechat_id, msgid), failure_code = v.code, \
+                 failure_detail = v.detail, lease = NULL, lease_until = NULL, updated_at = ",
+            );
+            sql.bind(millis(now))
+                .push(" FROM v WHERE id = v.message_id AND lease = v.claim AND phase = ");
+            sql.push(&FLYING.to_string()).push(" RETURNING id");
+            for row in tx.query_all_raw(sql.on(&tx)).await? {
+                recorded
+                    .changed
+                    .insert(MessageId::from(row.try_get::<Uuid>("", "id")?));
+            }
+            let people: Vec<Person> = batch
+                .iter()
+                .map(|s| (s.appid.as_str().to_owned(), s.touser.clone()))
+                .collect();
+            recorded.released = release_behind(&tx, &people, now).await?;
+        }
+        tx.commit().await?;
+        Ok(recorded)
+    }
+}
+
+fn row(settlement: &Settlement, now: DateTime<Utc>) -> Result<[sea_orm::Value; 10], StoreError> {
+    let transition = &settlement.transition;
+    let phase = match transition.status {
+        Status::Queued if transition.due_at.is_some_and(|due_at| due_at > now) => WAITING,
+        Status::Queued => READY,
+        _ => ENDED,
+    };
+    let detail = transition.failure.and(settlement.failure_detail.clone());
+    Ok([
+        settlement.id.uuid().into(),
+        settlement.lease.into(),
+        transition.status.as_str().into(),
+        phase.into(),
+        transition.due_at.map(millis).into(),
+        i64::try_from(settlement.attempts.len())
+            .unwrap_or(i64::MAX)
+            .into(),
+        to_json(&settlement.attempts, "message.attempts")?.into(),
+        settlement.msgid.map(|msgid| msgid.to_string()).into(),
+        transition
+            .failure
+            .map(|code| code.as_str().to_owned())
+            .into(),
+        detail.into(),
+    ])
+}
+
+/// Makes the next message behind each of `people` ready: nothing is under way to them any more. Says whether
+/// there was any.
+pub(super) async fn release_behind(
+    tx: &impl ConnectionTrait,
+    people: &[Person],
+    now: DateTime<Utc>,
+) -> Result<bool, StoreError> {
+    if people.is_empty() {
+        return Ok(false);
+    }
+    let mut sql = Sql::new("WITH v(a, t) AS (VALUES ");
+    sql.rows(
+        people
+            .iter()
+            .map(|(appid, touser)| [appid.as_str().into(), touser.as_str().into()]),
+    );
+    sql.push(") UPDATE message SET updated_at = ")
+        .bind(millis(now))
+        .push(", phase = ")
+        .push(&READY.to_string());
+    sql.push(" WHERE phase = ").push(&BEHIND.to_string());
+    sql.push(" AND id IN (SELECT (SELECT m.id FROM message m WHERE m.phase = ")
+        .push(&BEHIND.to_string());
+    sql.push(
+        " AND m.appid = v.a AND m.touser = v.t ORDER BY m.priority, m.due_at LIMIT 1) FROM v)",
+    );
+    Ok(tx.execute_raw(sql.on(tx)).await?.rows_affected() > 0)
+}
+
+async fn pause_lane(tx: &impl ConnectionTrait, pause: &LanePause) -> Result<(), StoreError> {
+    let mut sql = Sql::new("UPDATE lane SET paused_until = ");
+    sql.bind(millis(pause.until))
+        .push(", pause_reason = ")
+        .bind(pause.reason.as_str());
+    sql.push(", pause_detail = ")
+        .bind(pause.detail.as_str())
+        .push(" WHERE appid = ")
+        .bind(pause.appid.as_str());
+    sql.push(" AND (paused_until IS NULL OR paused_until < ")
+        .bind(millis(pause.until))
+        .push(")");
+    tx.execute_raw(sql.on(tx)).await?;
+    Ok(())
+}

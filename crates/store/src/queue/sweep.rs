@@ -1,0 +1,172 @@
+//! What time does to the queue. Each call does one bounded batch; callers repeat while it was full.
+
+use chrono::{DateTime, Duration, Utc};
+use domain::{id::MessageId, verdict::FailureCode};
+use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult};
+use uuid::Uuid;
+
+use super::{
+    BEHIND, ENDED, FLYING, READY, WAITING,
+    choice::Person,
+    flight::{Claimed, FLYING_COLUMNS, FlyingRow},
+    record::release_behind,
+    sql::Sql,
+};
+use crate::{PlatformStore, StoreError, millis, time};
+
+/// How many messages one call moves.
+const BATCH: i64 = 500;
+/// How long an idempotency key is kept.
+const KEY_LIFE: Duration = Duration::hours(24);
+
+/// What one call of a sweep did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// How many rows it moved.
+    pub moved: u64,
+    /// Whether there may be more to move at once.
+    pub more: bool,
+}
+
+impl Swept {
+    fn of(moved: u64) -> Self {
+        Self {
+            moved,
+            more: moved >= BATCH.unsigned_abs(),
+        }
+    }
+}
+
+impl PlatformStore {
+    /// Makes waiting messages ready whose time has come.
+    pub async fn promote(&self, now: DateTime<Utc>) -> Result<Swept, StoreError> {
+        let mut sql = Sql::new("UPDATE message SET status = 'queued', updated_at = ");
+        sql.bind(millis(now))
+            .push(", phase = ")
+            .push(&READY.to_string());
+        sql.push(" WHERE phase = ")
+            .push(&WAITING.to_string())
+            .push(" AND id IN (SELECT id FROM message WHERE phase = ");
+        sql.push(&WAITING.to_string())
+            .push(" AND due_at <= ")
+            .bind(millis(now));
+        sql.push(" ORDER BY due_at LIMIT ").bind(BATCH);
+        if self.store.write.get_database_backend() == DbBackend::Postgres {
+            sql.push(" FOR UPDATE SKIP LOCKED");
+        }
+        sql.push(")");
+        let result = self
+            .store
+            .write
+            .execute_raw(sql.on(&self.store.write))
+            .await?;
+        Ok(Swept::of(result.rows_affected()))
+    }
+
+    /// When the next waiting message is due.
+    pub async fn next_due(&self) -> Result<Option<DateTime<Utc>>, StoreError> {
+        let mut sql = Sql::new("SELECT MIN(due_at) AS due_at FROM message WHERE phase = ");
+        sql.push(&WAITING.to_string());
+        let row = self
+            .store
+            .read
+            .query_one_raw(sql.on(&self.store.read))
+            .await?;
+        let due_at = row
+            .map(|row| row.try_get::<Option<i64>>("", "due_at"))
+            .transpose()?
+            .flatten();
+        Ok(due_at.map(time))
+    }
+
+    /// Ends messages whose ttl ran out before they were sent. Returns them.
+    pub async fn expire(&self, now: DateTime<Utc>) -> Result<Vec<MessageId>, StoreError> {
+        let tx = self.store.begin().await?;
+        let mut sql = Sql::new("SELECT id FROM message WHERE phase < ");
+        sql.push(&FLYING.to_string())
+            .push(" AND expires_at <= ")
+            .bind(millis(now))
+            .push(" ORDER BY expires_at LIMIT ")
+            .bind(BATCH);
+        if tx.get_database_backend() == DbBackend::Postgres {
+            sql.push(" FOR UPDATE SKIP LOCKED");
+        }
+        let lapsed = tx.query_all_raw(sql.on(&tx)).await?;
+        if lapsed.is_empty() {
+            tx.rollback().await?;
+            return Ok(Vec::new());
+        }
+        let ids = lapsed
+            .iter()
+            .map(|row| row.try_get("", "id"))
+            .collect::<Result<Vec<Uuid>, _>>()?;
+        let mut sql = Sql::new("UPDATE message SET status = 'expired', failure_code = ");
+        sql.bind(FailureCode::Expired.as_str())
+            .push(", updated_at = ")
+            .bind(millis(now));
+        sql.push(", phase = ")
+            .push(&ENDED.to_string())
+            .push(" WHERE phase < ")
+            .push(&FLYING.to_string())
+            .push(" AND id IN ")
+            .list(&ids);
+        tx.execute_raw(sql.on(&tx)).await?;
+        tx.commit().await?;
+        Ok(ids.into_iter().map(MessageId::from).collect())
+    }
+
+    /// Flights whose lease has ended without a record: their worker is gone.
+    pub async fn overdue(&self, now: DateTime<Utc>) -> Result<Vec<Claimed>, StoreError> {
+        let mut sql = Sql::new(&format!(
+            "SELECT {FLYING_COLUMNS} FROM message WHERE phase = {FLYING} AND lease_until <= "
+        ));
+        sql.bind(millis(now)).push(" LIMIT ").bind(BATCH);
+        let rows = FlyingRow::find_by_statement(sql.on(&self.store.read))
+            .all(&self.store.read)
+            .await?;
+        rows.into_iter().map(Claimed::try_from).collect()
+    }
+
+    /// Makes messages ready that stand behind nothing.
+    ///
+    /// Whoever ends a flight or a ready message does that for the next in line; this is the net beneath, for
+    /// the message that was next and expired or was called back.
+    pub async fn release_stranded(&self, now: DateTime<Utc>) -> Result<Swept, StoreError> {
+        let mut sql = Sql::new("SELECT DISTINCT m.appid, m.touser FROM message m WHERE m.phase = ");
+        sql.push(&BEHIND.to_string()).push(" AND NOT EXISTS (SELECT 1 FROM message f WHERE f.appid = m.appid AND f.touser = m.touser");
+        sql.push(&format!(" AND f.phase IN ({READY}, {FLYING})) LIMIT "))
+            .bind(BATCH);
+        let rows = self
+            .store
+            .read
+            .query_all_raw(sql.on(&self.store.read))
+            .await?;
+        let people = rows
+            .iter()
+            .map(|row| Ok((row.try_get("", "appid")?, row.try_get("", "touser")?)))
+            .collect::<Result<Vec<Person>, StoreError>>()?;
+        if !people.is_empty() {
+            let tx = self.store.begin().await?;
+            release_behind(&tx, &people, now).await?;
+            tx.commit().await?;
+        }
+        Ok(Swept::of(people.len() as u64))
+    }
+
+    /// Forgets idempotency keys that have outlived their 24 hours.
+    pub async fn forget_idempotency_keys(&self, now: DateTime<Utc>) -> Result<Swept, StoreError> {
+        let mut sql = Sql::new(
+            "DELETE FROM idempotency WHERE (tenant_id, key) IN (SELECT tenant_id, key FROM idempotency WHERE created_at < ",
+        );
+        sql.bind(millis(now - KEY_LIFE))
+            .push(" LIMIT ")
+            .bind(BATCH)
+            .push(")");
+        let result = self
+            .store
+            .write
+            .execute_raw(sql.on(&self.store.write))
+            .await?;
+        Ok(Swept::of(result.rows_affected()))
+    }
+}

@@ -1,0 +1,164 @@
+//! Tenants: the customers of the gateway.
+
+use chrono::{DateTime, Utc};
+use domain::{
+    id::TenantId,
+    tenant::{TenantLimits, TenantStatus},
+};
+use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+
+use crate::{
+    Listing, Page, PlatformStore, StoreError, TenantStore,
+    entity::tenant::{ActiveModel, Column, Entity, Model},
+    error::unknown,
+    millis, time,
+};
+
+/// A customer of the gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tenant {
+    /// Its id.
+    pub id: TenantId,
+    /// What operators call it. Not unique.
+    pub name: String,
+    /// Whether it may use the gateway.
+    pub status: TenantStatus,
+    /// What it may use up.
+    pub limits: TenantLimits,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// When it was last changed.
+    pub updated_at: DateTime<Utc>,
+}
+
+/// What to change of a tenant; none leaves as is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TenantPatch {
+    /// Its name.
+    pub name: Option<String>,
+    /// Whether it may use the gateway.
+    pub status: Option<TenantStatus>,
+    /// API requests a second.
+    pub requests_per_second: Option<u32>,
+    /// Messages a Beijing day; `Some(None)` lifts the limit.
+    pub messages_per_day: Option<Option<u64>>,
+}
+
+impl PlatformStore {
+    /// Registers a tenant, active from the start.
+    pub async fn create_tenant(
+        &self,
+        id: TenantId,
+        name: &str,
+        limits: TenantLimits,
+        now: DateTime<Utc>,
+    ) -> Result<Tenant, StoreError> {
+        let row = Model {
+            id: id.uuid(),
+            name: name.to_owned(),
+            status: status_text(TenantStatus::Active).to_owned(),
+            requests_per_second: limits.requests_per_second.into(),
+            messages_per_day: limits.messages_per_day.map(count),
+            created_at: millis(now),
+            updated_at: millis(now),
+        };
+        Entity::insert(ActiveModel::from(row.clone()))
+            .exec_without_returning(&self.store.write)
+            .await?;
+        tenant(row)
+    }
+
+    /// One tenant.
+    pub async fn tenant(&self, id: TenantId) -> Result<Tenant, StoreError> {
+        let row = Entity::find_by_id(id.uuid()).one(&self.store.read).await?;
+        tenant(row.ok_or(StoreError::NotFound("tenant"))?)
+    }
+
+    /// All tenants, newest first.
+    pub async fn tenants(&self, page: &Page) -> Result<Listing<Tenant>, StoreError> {
+        let mut query = Entity::find()
+            .order_by_desc(Column::Id)
+            .limit(page.limit + 1);
+        if let Some(after) = page.after {
+            query = query.filter(Column::Id.lt(after));
+        }
+        let rows = query.all(&self.store.read).await?;
+        Listing::of(rows, page, |row| row.id).try_map(tenant)
+    }
+
+    /// Changes a tenant and returns what it is now.
+    pub async fn update_tenant(
+        &self,
+        id: TenantId,
+        patch: &TenantPatch,
+        now: DateTime<Utc>,
+    ) -> Result<Tenant, StoreError> {
+        let change = ActiveModel {
+            name: maybe(patch.name.clone()),
+            status: maybe(patch.status.map(|status| status_text(status).to_owned())),
+            requests_per_second: maybe(patch.requests_per_second.map(i64::from)),
+            messages_per_day: maybe(patch.messages_per_day.map(|limit| limit.map(count))),
+            updated_at: Set(millis(now)),
+            ..ActiveModel::default()
+        };
+        let rows = Entity::update_many()
+            .set(change)
+            .filter(Column::Id.eq(id.uuid()))
+            .exec_with_returning(&self.store.write)
+            .await?;
+        tenant(
+            rows.into_iter()
+                .next()
+                .ok_or(StoreError::NotFound("tenant"))?,
+        )
+    }
+}
+
+impl TenantStore {
+    /// The tenant itself.
+    pub async fn itself(&self) -> Result<Tenant, StoreError> {
+        self.store.platform().tenant(self.tenant).await
+    }
+}
+
+/// What a row says, in words of the domain.
+pub(crate) fn tenant(row: Model) -> Result<Tenant, StoreError> {
+    Ok(Tenant {
+        id: row.id.into(),
+        status: parse_status(&row.status)?,
+        limits: TenantLimits {
+            requests_per_second: u32::try_from(row.requests_per_second).unwrap_or(u32::MAX),
+            messages_per_day: row
+                .messages_per_day
+                .map(|limit| u64::try_from(limit).unwrap_or(0)),
+        },
+        name: row.name,
+        created_at: time(row.created_at),
+        updated_at: time(row.updated_at),
+    })
+}
+
+/// A column of a patch: set where there is a value, else left alone.
+pub(crate) fn maybe<V: Into<sea_orm::Value>>(value: Option<V>) -> sea_orm::ActiveValue<V> {
+    value.map_or(sea_orm::ActiveValue::NotSet, Set)
+}
+
+/// A count as the database keeps it.
+pub(crate) fn count(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+fn status_text(status: TenantStatus) -> &'static str {
+    match status {
+        TenantStatus::Active => "active",
+        TenantStatus::Suspended => "suspended",
+    }
+}
+
+fn parse_status(text: &str) -> Result<TenantStatus, StoreError> {
+    match text {
+        "active" => Ok(TenantStatus::Active),
+        "suspended" => Ok(TenantStatus::Suspended),
+        other => Err(unknown("tenant.status", other)),
+    }
+}

@@ -1,0 +1,7 @@
+//! The store's rules, each on SQLite and on PostgreSQL.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod common;
+mod identity;
+mod queue;

@@ -1,0 +1,194 @@
+//! A PostgreSQL server of one's own.
+
+use std::{
+    os::unix::fs::chown,
+    path::{Path, PathBuf},
+};
+
+use nix::unistd::{Uid, User};
+
+use crate::{
+    folder::Folder,
+    process::{Process, Signal, command, free_port, run},
+};
+
+/// PostgreSQL refuses to run as root; its package makes this user.
+const USER: &str = "postgres";
+
+/// A running PostgreSQL with an empty cluster. Ends, with all data, when dropped or when the process ends.
+#[derive(Debug)]
+pub struct Postgres {
+    process: Process,
+    bin: PathBuf,
+    port: u16,
+    folder: Folder,
+}
+
+impl Postgres {
+    /// Makes a cluster and starts a server on a free port of 127.0.0.1.
+    ///
+    /// # Panics
+    ///
+    /// If PostgreSQL is not installed, or does not start.
+    pub fn start() -> Self {
+        let server = Self {
+            process: Process::default(),
+            bin: binaries(),
+            port: free_port(),
+            folder: folder(),
+        };
+        let mut initdb = command(&server.bin.join("initdb"), Some(USER));
+        initdb.arg("--pgdata").arg(server.data());
+        initdb.args([
+            "--username",
+            USER,
+            "--auth=trust",
+            "--encoding=UTF8",
+            "--locale=C",
+            "--no-sync",
+        ]);
+        run(initdb);
+        server.restart();
+        server
+    }
+
+    /// The URL of a database in it; `postgres` exists from the start.
+    pub fn url(&self, database: &str) -> String {
+        format!("postgres://{USER}@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// Makes an empty database and returns its URL.
+    ///
+    /// # Panics
+    ///
+    /// If the server is down or the name is taken.
+    pub fn create_database(&self, name: &str) -> String {
+        let mut createdb = self.client("createdb");
+        createdb.args(["--username", USER, name]);
+        run(createdb);
+        self.url(name)
+    }
+
+    /// The port it listens on; stays the same over restarts.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Shuts down in good order: open transactions are rolled back, everything is written.
+    pub fn stop(&self) {
+        self.process.end(Signal::SIGINT);
+    }
+
+    /// Lets it crash: connections break at once, and the next start recovers from the log.
+    pub fn kill(&self) {
+        self.process.end(Signal::SIGQUIT);
+    }
+
+    /// Starts it again on the same port with the same data, stopping it first if it runs.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start: with the server's log.
+    pub fn restart(&self) {
+        self.stop();
+        let mut postgres = command(&self.bin.join("postgres"), Some(USER));
+        postgres
+            .arg("-D")
+            .arg(self.data())
+            .arg("-p")
+            .arg(self.port.to_string());
+        let sockets = format!("unix_socket_directories={}", self.folder.path().display());
+        for setting in [
+            "fsync=off",
+            "listen_addresses=127.0.0.1",
+            "max_connections=300",
+            sockets.as_str(),
+        ] {
+            postgres.args(["-c", setting]);
+        }
+        let ready = || {
+            self.client("pg_isready")
+                .output()
+                .is_ok_and(|output| output.status.success())
+        };
+        if let Err(log) = self
+            .process
+            .start(postgres, &self.folder.path().join("log"), ready)
+        {
+            panic!("PostgreSQL did not start: {log}");
+        }
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    fn client(&self, program: &str) -> std::process::Command {
+        let mut client = command(&self.bin.join(program), None);
+        client.args(["--host", "127.0.0.1", "--port", &self.port.to_string()]);
+        client
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// The binaries of the newest version that the distribution's packages installed.
+fn binaries() -> PathBuf {
+    let versions = std::fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten();
+    let newest = versions
+        .filter_map(|version| {
+            Some((
+                version.file_name().to_str()?.parse::<u32>().ok()?,
+                version.path().join("bin"),
+            ))
+        })
+        .filter(|(_, bin)| bin.join("postgres").exists())
+        .max();
+    match newest {
+        Some((_, bin)) => bin,
+        None => panic!("there is no PostgreSQL in /usr/lib/postgresql/*/bin: run `make setup`"),
+    }
+}
+
+/// A folder that the server's user owns.
+fn folder() -> Folder {
+    let folder = Folder::new("wxgate-postgres-");
+    give_away(folder.path());
+    folder
+}
+
+fn give_away(folder: &Path) {
+    if !Uid::effective().is_root() {
+        return;
+    }
+    let Ok(Some(user)) = User::from_name(USER) else {
+        panic!("there is no user `{USER}` to run PostgreSQL as: run `make setup`");
+    };
+    if let Err(error) = chown(folder, Some(user.uid.as_raw()), Some(user.gid.as_raw())) {
+        panic!("cannot give {} to `{USER}`: {error}", folder.display());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_its_data_over_a_crash() {
+        let server = Postgres::start();
+        let url = server.create_database("kept");
+        server.kill();
+        assert!(!server.client("pg_isready").status().unwrap().success());
+        server.restart();
+        let mut query = std::process::Command::new(server.bin.join("psql"));
+        query.args([&url, "--command", "SELECT 1"]);
+        run(query);
+    }
+}

@@ -1,0 +1,106 @@
+//! A Redis server of one's own.
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    path::Path,
+    time::Duration,
+};
+
+use crate::{
+    folder::Folder,
+    process::{Process, Signal, command, free_port},
+};
+
+/// A running Redis that keeps nothing on disk. Ends when dropped or when the process ends.
+#[derive(Debug)]
+pub struct Redis {
+    process: Process,
+    port: u16,
+    folder: Folder,
+}
+
+impl Redis {
+    /// Starts a server on a free port of 127.0.0.1.
+    ///
+    /// # Panics
+    ///
+    /// If Redis is not installed, or does not start.
+    pub fn start() -> Self {
+        let folder = Folder::new("wxgate-redis-");
+        let server = Self {
+            process: Process::default(),
+            port: free_port(),
+            folder,
+        };
+        server.restart();
+        server
+    }
+
+    /// Its URL.
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// The port it listens on; stays the same over restarts.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Ends it at once: connections break, and everything in it is lost.
+    pub fn kill(&self) {
+        self.process.end(Signal::SIGKILL);
+    }
+
+    /// Starts it again on the same port, empty, killing it first if it runs.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start: with the server's log.
+    pub fn restart(&self) {
+        self.kill();
+        let mut redis = command(Path::new("redis-server"), None);
+        redis.args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"]);
+        redis
+            .args(["--save", "", "--appendonly", "no", "--dir"])
+            .arg(self.folder.path());
+        if let Err(log) = self
+            .process
+            .start(redis, &self.folder.path().join("log"), || self.answers())
+        {
+            panic!("Redis did not start (is it installed? `make setup`): {log}");
+        }
+    }
+
+    fn answers(&self) -> bool {
+        let asked = TcpStream::connect(("127.0.0.1", self.port)).and_then(|mut stream| {
+            stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+            stream.write_all(b"PING\r\n")?;
+            let mut answer = [0; 7];
+            stream.read_exact(&mut answer)?;
+            Ok(answer)
+        });
+        asked.is_ok_and(|answer| &answer == b"+PONG\r\n")
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn comes_back_on_the_same_port() {
+        let server = Redis::start();
+        let url = server.url();
+        server.kill();
+        assert!(!server.answers());
+        server.restart();
+        assert!(server.answers() && server.url() == url);
+    }
+}

@@ -1,0 +1,390 @@
+//! Tenants, keys, apps and the queue of messages.
+
+use sea_orm_migration::{prelude::*, sea_orm::DatabaseBackend};
+
+#[derive(DeriveMigrationName)]
+pub(crate) struct Migration;
+
+#[derive(DeriveIden)]
+enum Tenant {
+    Table,
+    Id,
+    Name,
+    Status,
+    RequestsPerSecond,
+    MessagesPerDay,
+    CreatedAt,
+    UpdatedAt,
+}
+
+#[derive(DeriveIden)]
+enum ApiKey {
+    Table,
+    Id,
+    TenantId,
+    Name,
+    SecretHash,
+    Scopes,
+    CreatedAt,
+    ExpiresAt,
+    LastUsedAt,
+    RevokedAt,
+}
+
+#[derive(DeriveIden)]
+enum SigningKey {
+    Table,
+    Kid,
+    PrivateSealed,
+    PublicKey,
+    CreatedAt,
+    RetiredAt,
+}
+
+#[derive(DeriveIden)]
+enum App {
+    Table,
+    Appid,
+    TenantId,
+    Name,
+    Kind,
+    TokenMode,
+    DailyQuota,
+    SecretSealed,
+    CallbackTokenSealed,
+    CallbackAesKeySealed,
+    VerifiedAt,
+    CreatedAt,
+    UpdatedAt,
+}
+
+/// The sending state of an app: locked by every claim, so it is kept apart from the wide `app` row.
+#[derive(DeriveIden)]
+enum Lane {
+    Table,
+    Appid,
+    QuotaDay,
+    QuotaUsed,
+    PausedUntil,
+    PauseReason,
+    PauseDetail,
+}
+
+#[derive(DeriveIden)]
+enum Message {
+    Table,
+    Id,
+    TenantId,
+    Appid,
+    Touser,
+    TemplateId,
+    Priority,
+    Status,
+    Phase,
+    Content,
+    Metadata,
+    Reference,
+    OnUncertain,
+    SendAt,
+    TtlSeconds,
+    DueAt,
+    ExpiresAt,
+    AttemptCount,
+    Attempts,
+    Lease,
+    LeaseUntil,
+    Msgid,
+    FailureCode,
+    FailureDetail,
+    CreatedAt,
+    UpdatedAt,
+}
+
+#[derive(DeriveIden)]
+enum Idempotency {
+    Table,
+    TenantId,
+    Key,
+    Fingerprint,
+    MessageId,
+    CreatedAt,
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for Migration {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        for table in [
+            tenant(),
+            api_key(),
+            signing_key(),
+            app(),
+            lane(),
+            message(),
+            idempotency(),
+        ] {
+            manager.create_table(table).await?;
+        }
+        for index in indexes() {
+            manager.create_index(index).await?;
+        }
+        if manager.get_database_backend() == DatabaseBackend::Postgres {
+            // Rows of the queue change three times within seconds: leave room beside them, clean up early.
+            let tuning = "ALTER TABLE message SET (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, \
+                          autovacuum_analyze_scale_factor = 0.02)";
+            manager.get_connection().execute_unprepared(tuning).await?;
+        }
+        Ok(())
+    }
+
+    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let tables = [
+            Idempotency::Table.into_iden(),
+            Message::Table.into_iden(),
+            Lane::Table.into_iden(),
+            App::Table.into_iden(),
+            SigningKey::Table.into_iden(),
+            ApiKey::Table.into_iden(),
+            Tenant::Table.into_iden(),
+        ];
+        for table in tables {
+            manager
+                .drop_table(Table::drop().table(table).to_owned())
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+fn text<T: IntoIden>(name: T) -> ColumnDef {
+    ColumnDef::new(name).text().not_null().to_owned()
+}
+
+fn maybe_text<T: IntoIden>(name: T) -> ColumnDef {
+    ColumnDef::new(name).text().to_owned()
+}
+
+fn uuid<T: IntoIden>(name: T) -> ColumnDef {
+    ColumnDef::new(name).uuid().not_null().to_owned()
+}
+
+fn int<T: IntoIden>(name: T) -> ColumnDef {
+    ColumnDef::new(name).big_integer().not_null().to_owned()
+}
+
+fn maybe_int<T: IntoIden>(name: T) -> ColumnDef {
+    ColumnDef::new(name).big_integer().to_owned()
+}
+
+fn blob<T: IntoIden>(name: T) -> ColumnDef {
+    ColumnDef::new(name).var_binary(1024).not_null().to_owned()
+}
+
+fn maybe_blob<T: IntoIden>(name: T) -> ColumnDef {
+    ColumnDef::new(name).var_binary(1024).to_owned()
+}
+
+fn tenant() -> TableCreateStatement {
+    Table::create()
+        .table(Tenant::Table)
+        .col(uuid(Tenant::Id).primary_key())
+        .col(text(Tenant::Name))
+        .col(text(Tenant::Status))
+        .col(int(Tenant::RequestsPerSecond))
+        .col(maybe_int(Tenant::MessagesPerDay))
+        .col(int(Tenant::CreatedAt))
+        .col(int(Tenant::UpdatedAt))
+        .to_owned()
+}
+
+fn api_key() -> TableCreateStatement {
+    Table::create()
+        .table(ApiKey::Table)
+        .col(uuid(ApiKey::Id).primary_key())
+        .col(ColumnDef::new(ApiKey::TenantId).uuid())
+        .col(text(ApiKey::Name))
+        .col(blob(ApiKey::SecretHash))
+        .col(text(ApiKey::Scopes))
+        .col(int(ApiKey::CreatedAt))
+        .col(maybe_int(ApiKey::ExpiresAt))
+        .col(maybe_int(ApiKey::LastUsedAt))
+        .col(maybe_int(ApiKey::RevokedAt))
+        .foreign_key(
+            ForeignKey::create()
+                .from(ApiKey::Table, ApiKey::TenantId)
+                .to(Tenant::Table, Tenant::Id),
+        )
+        .to_owned()
+}
+
+fn signing_key() -> TableCreateStatement {
+    Table::create()
+        .table(SigningKey::Table)
+        .col(text(SigningKey::Kid).primary_key())
+        .col(blob(SigningKey::PrivateSealed))
+        .col(text(SigningKey::PublicKey))
+        .col(int(SigningKey::CreatedAt))
+        .col(maybe_int(SigningKey::RetiredAt))
+        .to_owned()
+}
+
+fn app() -> TableCreateStatement {
+    Table::create()
+        .table(App::Table)
+        .col(text(App::Appid).primary_key())
+        .col(uuid(App::TenantId))
+        .col(text(App::Name))
+        .col(text(App::Kind))
+        .col(text(App::TokenMode))
+        .col(int(App::DailyQuota))
+        .col(blob(App::SecretSealed))
+        .col(maybe_blob(App::CallbackTokenSealed))
+        .col(maybe_blob(App::CallbackAesKeySealed))
+        .col(maybe_int(App::VerifiedAt))
+        .col(int(App::CreatedAt))
+        .col(int(App::UpdatedAt))
+        .foreign_key(
+            ForeignKey::create()
+                .from(App::Table, App::TenantId)
+                .to(Tenant::Table, Tenant::Id),
+        )
+        .to_owned()
+}
+
+fn lane() -> TableCreateStatement {
+    Table::create()
+        .table(Lane::Table)
+        .col(text(Lane::Appid).primary_key())
+        .col(int(Lane::QuotaDay))
+        .col(int(Lane::QuotaUsed))
+        .col(maybe_int(Lane::PausedUntil))
+        .col(maybe_text(Lane::PauseReason))
+        .col(maybe_text(Lane::PauseDetail))
+        .to_owned()
+}
+
+fn message() -> TableCreateStatement {
+    Table::create()
+        .table(Message::Table)
+        .col(uuid(Message::Id).primary_key())
+        .col(uuid(Message::TenantId))
+        .col(text(Message::Appid))
+        .col(text(Message::Touser))
+        .col(text(Message::TemplateId))
+        .col(int(Message::Priority))
+        .col(text(Message::Status))
+        .col(int(Message::Phase))
+        .col(text(Message::Content))
+        .col(maybe_text(Message::Metadata))
+        .col(maybe_text(Message::Reference))
+        .col(text(Message::OnUncertain))
+        .col(maybe_int(Message::SendAt))
+        .col(int(Message::TtlSeconds))
+        .col(int(Message::DueAt))
+        .col(int(Message::ExpiresAt))
+        .col(int(Message::AttemptCount))
+        .col(text(Message::Attempts))
+        .col(maybe_int(Message::Lease))
+        .col(maybe_int(Message::LeaseUntil))
+        .col(maybe_text(Message::Msgid))
+        .col(maybe_text(Message::FailureCode))
+        .col(maybe_text(Message::FailureDetail))
+        .col(int(Message::CreatedAt))
+        .col(int(Message::UpdatedAt))
+        .to_owned()
+}
+
+fn idempotency() -> TableCreateStatement {
+    Table::create()
+        .table(Idempotency::Table)
+        .col(uuid(Idempotency::TenantId))
+        .col(text(Idempotency::Key))
+        .col(blob(Idempotency::Fingerprint))
+        .col(uuid(Idempotency::MessageId))
+        .col(int(Idempotency::CreatedAt))
+        .primary_key(
+            Index::create()
+                .col(Idempotency::TenantId)
+                .col(Idempotency::Key),
+        )
+        .to_owned()
+}
+
+/// The partial indexes are the queue: each holds one phase of it (see `store::queue`), so that
+/// looking for work costs the same with ten rows of history and with ten million.
+fn indexes() -> Vec<IndexCreateStatement> {
+    let phase = |number: i64| Expr::col(Message::Phase).eq(Expr::cust(number.to_string()));
+    vec![
+        Index::create()
+            .name("api_key_tenant")
+            .table(ApiKey::Table)
+            .col(ApiKey::TenantId)
+            .to_owned(),
+        Index::create()
+            .name("app_tenant")
+            .table(App::Table)
+            .col(App::TenantId)
+            .to_owned(),
+        Index::create()
+            .name("idempotency_age")
+            .table(Idempotency::Table)
+            .col(Idempotency::CreatedAt)
+            .to_owned(),
+        Index::create()
+            .name("message_app")
+            .table(Message::Table)
+            .col(Message::Appid)
+            .col(Message::Id)
+            .to_owned(),
+        Index::create()
+            .name("message_person")
+            .table(Message::Table)
+            .col(Message::Appid)
+            .col(Message::Touser)
+            .col(Message::Id)
+            .to_owned(),
+        Index::create()
+            .name("message_reference")
+            .table(Message::Table)
+            .col(Message::Appid)
+            .col(Message::Reference)
+            .and_where(Expr::col(Message::Reference).is_not_null())
+            .to_owned(),
+        Index::create()
+            .name("message_ready")
+            .table(Message::Table)
+            .col(Message::Appid)
+            .col(Message::Priority)
+            .col(Message::DueAt)
+            .col(Message::Id)
+            .and_where(phase(0))
+            .to_owned(),
+        Index::create()
+            .name("message_waiting")
+            .table(Message::Table)
+            .col(Message::DueAt)
+            .and_where(phase(1))
+            .to_owned(),
+        Index::create()
+            .name("message_behind")
+            .table(Message::Table)
+            .col(Message::Appid)
+            .col(Message::Touser)
+            .col(Message::Priority)
+            .col(Message::DueAt)
+            .and_where(phase(2))
+            .to_owned(),
+        Index::create()
+            .name("message_flying")
+            .table(Message::Table)
+            .col(Message::Appid)
+            .col(Message::Touser)
+            .and_where(phase(3))
+            .to_owned(),
+        Index::create()
+            .name("message_unsent")
+            .table(Message::Table)
+            .col(Message::ExpiresAt)
+            .and_where(Expr::col(Message::Phase).lt(Expr::cust("3")))
+            .to_owned(),
+    ]
+}
