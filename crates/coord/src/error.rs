@@ -1,0 +1,41 @@
+//! Why an agreement could not be reached.
+
+/// Why a call did not work. None of them may stop a message: whoever gets one goes on alone.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum CoordError {
+    /// Redis does not answer, or refuses.
+    #[error(
+        "Redis is unavailable ({detail}): sending goes on, but each replica counts for itself; check that the server of WXGATE_REDIS_URL runs and can be reached"
+    )]
+    Unavailable {
+        /// What the connection says, without the URL.
+        detail: String,
+    },
+    /// The URL names no Redis.
+    #[error(
+        "the Redis URL cannot be used ({detail}): write it as redis://[user:password@]host[:port][/database], or rediss:// for TLS"
+    )]
+    BadUrl {
+        /// What is wrong with it, without the URL.
+        detail: String,
+    },
+}
+
+/// What a caller may make of a [`CoordError`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CoordErrorKind {
+    /// Passes by itself.
+    Unavailable,
+    /// Stays until the settings change.
+    Settings,
+}
+
+impl CoordError {
+    /// The kind of failure.
+    pub fn kind(&self) -> CoordErrorKind {
+        match self {
+            Self::Unavailable { .. } => CoordErrorKind::Unavailable,
+            Self::BadUrl { .. } => CoordErrorKind::Settings,
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! The connection to Redis, and how long anybody waits for it.
+
+use std::{
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use redis::{
+    Client, IntoConnectionInfo, RedisError, RedisResult, Script,
+    aio::{ConnectionManager, ConnectionManagerConfig},
+    io::tcp::TcpSettings,
+};
+
+use crate::{Clock, CoordError};
+
+/// The longest anybody waits for an answer: long enough for a busy Redis, short enough to go on without it.
+pub(super) const PATIENCE: Duration = Duration::from_secs(1);
+/// How long calls fail at once after Redis did not answer. In real time under every clock: the network has its own.
+const REST: Duration = Duration::from_secs(1);
+/// Data that stays unacknowledged for this long ends a connection, where a peer vanished without a word.
+const USER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// One connection that all calls share; it comes back by itself. Clones share it too.
+#[derive(Clone)]
+pub(super) struct Link {
+    client: Client,
+    manager: ConnectionManager,
+    resting_until: Arc<Mutex<Option<Instant>>>,
+}
+
+impl Link {
+    /// Prepares a connection that is made at the first use.
+    pub(super) fn open(url: &str) -> Result<Self, CoordError> {
+        let tcp = TcpSettings::default()
+            .set_nodelay(true)
+            .set_user_timeout(USER_TIMEOUT);
+        let info = url
+            .into_connection_info()
+            .map_err(|error| bad_url(&error))?
+            .set_tcp_settings(tcp);
+        let client = Client::open(info).map_err(|error| bad_url(&error))?;
+        let config = ConnectionManagerConfig::new()
+            .set_connection_timeout(Some(PATIENCE))
+            .set_response_timeout(Some(PATIENCE))
+            // Each probe is one try: the next caller is the retry.
+            .set_number_of_retries(0);
+        let manager = ConnectionManager::new_lazy_with_config(client.clone(), config)
+            .map_err(|error| bad_url(&error))?;
+        Ok(Self {
+            client,
+            manager,
+            resting_until: Arc::default(),
+        })
+    }
+
+    /// For connections of one's own.
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// For building the future that [`Link::ask`] runs.
+    pub(super) fn manager(&self) -> ConnectionManager {
+        self.manager.clone()
+    }
+
+    /// Runs one exchange. Fails within [`PATIENCE`], and at once while Redis is known to be away.
+    pub(super) async fn ask<T>(
+        &self,
+        exchange: impl Future<Output = RedisResult<T>>,
+    ) -> Result<T, CoordError> {
+        if self.is_resting() {
+            return Err(CoordError::Unavailable {
+                detail: "no answer a moment ago".to_owned(),
+            });
+        }
+        match tokio::time::timeout(PATIENCE, exchange).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => {
+                if error.is_io_error() || error.is_timeout() || error.is_connection_dropped() {
+                    self.rest();
+                }
+                Err(unavailable(&error))
+            }
+            Err(_elapsed) => {
+                self.rest();
+                Err(CoordError::Unavailable {
+                    detail: format!("no answer within {PATIENCE:?}"),
+                })
+            }
+        }
+    }
+
+    /// Asks for a sign of life.
+    pub(super) async fn ping(&self) -> Result<(), CoordError> {
+        let mut manager = self.manager();
+        self.ask(async move { redis::cmd("PING").query_async::<()>(&mut manager).await })
+            .await
+    }
+
+    /// Called by whoever has just seen Redis alive over another connection: ends the rest, and has the shared
+    /// connection find out now. Its first try may only report that the last one had failed.
+    pub(super) async fn revive(&self) {
+        for _ in 0..2 {
+            *self
+                .resting_until
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner) = None;
+            if self.ping().await.is_ok() {
+                return;
+            }
+        }
+    }
+
+    /// Whether to fail at once. When the rest is over one caller goes ahead as the probe; the others rest on
+    /// until it has an answer.
+    fn is_resting(&self) -> bool {
+        let mut until = self
+            .resting_until
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        match *until {
+            None => false,
+            Some(until) if Instant::now() < until => true,
+            Some(_) => {
+                *until = Some(Instant::now() + REST);
+                false
+            }
+        }
+    }
+
+    fn rest(&self) {
+        *self
+            .resting_until
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + REST);
+    }
+}
+
+/// A script that is told the time.
+pub(super) struct TimedScript(Script);
+
+impl TimedScript {
+    /// `body` finds the time in microseconds as `now` and, in milliseconds as `grace`, how long to keep keys beyond their end.
+    pub(super) fn new(body: &str) -> Self {
+        Self(Script::new(&format!("{PRELUDE}{body}")))
+    }
+
+    /// A call on `key`, to which the arguments from `ARGV[3]` on are added.
+    pub(super) fn call<'a>(&'a self, clock: &Clock, key: &str) -> redis::ScriptInvocation<'a> {
+        let mut call = self.0.key(key);
+        if clock.is_manual() {
+            call.arg(clock.now().timestamp_micros())
+                .arg(MANUAL_GRACE_MS);
+        } else {
+            call.arg(-1).arg(0);
+        }
+        call
+    }
+}
+
+/// Redis's own clock is the one that all replicas share; only a clock that is turned by hand replaces it.
+const PRELUDE: &str = "
+local now = tonumber(ARGV[1])
+local grace = tonumber(ARGV[2])
+if now < 0 then
+    local time = redis.call('TIME')
+    now = time[1] * 1000000 + time[2]
+end
+";
+
+/// Redis removes keys by real time; under a manual clock they stay long enough for the scripts to be the judge.
+const MANUAL_GRACE_MS: i64 = 86_400_000;
+
+fn unavailable(error: &RedisError) -> CoordError {
+    CoordError::Unavailable {
+        detail: error.to_string(),
+    }
+}
+
+fn bad_url(error: &RedisError) -> CoordError {
+    CoordError::BadUrl {
+        detail: error.to_string(),
+    }
+}

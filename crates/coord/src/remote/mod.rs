@@ -1,0 +1,66 @@
+//! The forms of everything over Redis.
+//!
+//! Keys: `wxgate:cell:…` and `wxgate:lease:…` (hashes), `wxgate:limit:…` (a number); channel: `wxgate:wakes`.
+//! All keys end by themselves.
+
+mod cells;
+mod leases;
+mod limits;
+mod link;
+mod wakeups;
+
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use self::{
+    cells::RemoteCells,
+    leases::RemoteLeases,
+    limits::RemoteLimits,
+    link::Link,
+    wakeups::{Outbox, RemoteWakeups},
+};
+use crate::{Clock, CoordError, wakeups::Hub};
+
+/// What all forms over Redis share: the connection, and the tasks that carry wake-ups.
+pub(crate) struct Remote {
+    clock: Clock,
+    link: Link,
+    outbox: Outbox,
+    /// Ends the tasks.
+    _stop: DropGuard,
+}
+
+impl Remote {
+    /// Starts the tasks; connects to nothing yet.
+    pub(crate) fn open(url: &str, clock: Clock, hub: Hub) -> Result<Self, CoordError> {
+        let link = Link::open(url)?;
+        let stop = CancellationToken::new();
+        let outbox = wakeups::start(&link, hub, &stop);
+        Ok(Self {
+            clock,
+            link,
+            outbox,
+            _stop: stop.drop_guard(),
+        })
+    }
+
+    pub(crate) fn cells(&self) -> RemoteCells {
+        RemoteCells::new(self.link.clone(), self.clock.clone())
+    }
+
+    pub(crate) fn leases(&self) -> RemoteLeases {
+        RemoteLeases::new(self.link.clone(), self.clock.clone())
+    }
+
+    pub(crate) fn limits(&self) -> RemoteLimits {
+        RemoteLimits::new(self.link.clone(), self.clock.clone())
+    }
+
+    pub(crate) fn wakeups(&self, hub: Hub) -> RemoteWakeups {
+        RemoteWakeups::new(hub, self.outbox.clone())
+    }
+
+    /// Asks for a sign of life.
+    pub(crate) async fn ping(&self) -> Result<(), CoordError> {
+        self.link.ping().await
+    }
+}

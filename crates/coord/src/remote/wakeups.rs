@@ -1,0 +1,137 @@
+//! Wake-ups over Redis: local ones at once, the others by publish and subscribe.
+//!
+//! Two tasks, both ended by the token: the *publisher* takes what local callers leave in the outbox and sends it
+//! in pipelines; the *listener* holds a connection of its own and hands the wake-ups of other replicas to the
+//! hub. When the listener connects it tells every subscriber that it may have missed something, because nobody
+//! keeps wake-ups for it while it is away.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    time::Duration,
+};
+
+use futures::StreamExt;
+use redis::{Msg, RedisError, RedisResult};
+use tokio::{sync::mpsc, time::timeout};
+use tokio_util::{future::FutureExt, sync::CancellationToken, task::TaskTracker};
+
+use super::link::{Link, PATIENCE};
+use crate::{Subscription, Wakeups, wakeups::Hub};
+
+const CHANNEL: &str = "wxgate:wakes";
+/// Wake-ups waiting to be published. What does not fit is dropped: the other replicas poll as well.
+const OUTBOX: usize = 4096;
+/// The most wake-ups in one pipeline.
+const PIPELINE: usize = 256;
+/// How long the listener waits before it connects again. In real time under every clock: the network has its own.
+const RECONNECT: Duration = Duration::from_millis(250);
+/// How long the listener trusts a silent connection before it asks for a sign of life.
+const SILENCE: Duration = Duration::from_secs(15);
+
+/// Where local callers leave a topic and a payload for the publisher.
+pub(super) type Outbox = mpsc::Sender<(String, String)>;
+
+/// Wakes this process's hub and leaves the rest to the publisher.
+pub(crate) struct RemoteWakeups {
+    hub: Hub,
+    outbox: Outbox,
+}
+
+impl RemoteWakeups {
+    pub(super) fn new(hub: Hub, outbox: Outbox) -> Self {
+        Self { hub, outbox }
+    }
+}
+
+impl Wakeups for RemoteWakeups {
+    fn wake(&self, topic: &str, payload: &str) {
+        self.hub.wake(topic, payload);
+        // Full while Redis is away, for example: then the others poll.
+        let _ = self.outbox.try_send((topic.to_owned(), payload.to_owned()));
+    }
+
+    fn subscribe(&self, topic: &str) -> Subscription {
+        self.hub.subscribe(topic)
+    }
+}
+
+/// Starts the publisher and the listener.
+pub(super) fn start(link: &Link, hub: Hub, stop: &CancellationToken) -> Outbox {
+    let (outbox, waiting) = mpsc::channel(OUTBOX);
+    // Tells our own publications from those of others; it only has to differ among a few replicas.
+    let instance = format!("{:016x}", RandomState::new().hash_one(std::process::id()));
+    let tasks = TaskTracker::new();
+    tasks.spawn(
+        publish(link.clone(), instance.clone(), waiting)
+            .with_cancellation_token_owned(stop.clone()),
+    );
+    tasks.spawn(listen(link.clone(), instance, hub).with_cancellation_token_owned(stop.clone()));
+    outbox
+}
+
+async fn publish(link: Link, instance: String, mut waiting: mpsc::Receiver<(String, String)>) {
+    let mut batch = Vec::with_capacity(PIPELINE);
+    while waiting.recv_many(&mut batch, PIPELINE).await > 0 {
+        let mut pipeline = redis::pipe();
+        for (topic, payload) in batch.drain(..) {
+            pipeline
+                .cmd("PUBLISH")
+                .arg(CHANNEL)
+                .arg(format!("{instance}\n{topic}\n{payload}"))
+                .ignore();
+        }
+        let mut manager = link.manager();
+        if let Err(error) = link
+            .ask(async { pipeline.query_async::<()>(&mut manager).await })
+            .await
+        {
+            tracing::debug!(%error, "wake-ups for other replicas were dropped");
+        }
+    }
+}
+
+async fn listen(link: Link, instance: String, hub: Hub) {
+    loop {
+        if let Err(error) = listen_once(&link, &instance, &hub).await {
+            tracing::debug!(%error, "no wake-ups from other replicas");
+        }
+        tokio::time::sleep(RECONNECT).await;
+    }
+}
+
+/// Listens until the connection ends.
+async fn listen_once(link: &Link, instance: &str, hub: &Hub) -> RedisResult<()> {
+    let (mut sink, mut messages) = soon(link.client().get_async_pubsub()).await?.split();
+    soon(sink.subscribe(CHANNEL)).await?;
+    link.revive().await;
+    hub.missed();
+    loop {
+        match timeout(SILENCE, messages.next()).await {
+            Ok(Some(message)) => hand_over(&message, instance, hub),
+            Ok(None) => return Ok(()),
+            Err(_elapsed) => soon(sink.ping::<()>()).await?,
+        }
+    }
+}
+
+fn hand_over(message: &Msg, instance: &str, hub: &Hub) {
+    let Ok(text) = message.get_payload::<String>() else {
+        return;
+    };
+    let mut parts = text.splitn(3, '\n');
+    if let (Some(from), Some(topic), Some(payload)) = (parts.next(), parts.next(), parts.next())
+        && from != instance
+    {
+        hub.wake(topic, payload);
+    }
+}
+
+async fn soon<T>(exchange: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
+    timeout(PATIENCE, exchange)
+        .await
+        .unwrap_or_else(|_elapsed| {
+            Err(RedisError::from(std::io::Error::from(
+                std::io::ErrorKind::TimedOut,
+            )))
+        })
+}

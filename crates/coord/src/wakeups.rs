@@ -1,0 +1,114 @@
+//! Wake-ups: "look now", said to whoever waits for a topic.
+//!
+//! A wake-up may come for nothing, and one from another replica may not come at all: who waits polls slowly as
+//! the net. But none is lost between a look and the wait, if one subscribes before looking:
+//!
+//! ```
+//! # use wxgate_coord::{Clock, Coord};
+//! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+//! # let coord = Coord::in_process(Clock::system());
+//! # let look = || false;
+//! let mut subscription = coord.wakeups().subscribe("queue");
+//! if !look() {
+//! #   coord.wakeups().wake("queue", "");
+//!     subscription.notified().await; // Returns at once for a wake-up since the line that subscribes.
+//! }
+//! # });
+//! ```
+
+use std::sync::Arc;
+
+use dashmap::DashMap;
+use tokio::sync::broadcast::{
+    self,
+    error::{RecvError, TryRecvError},
+};
+
+/// How many wake-ups a subscriber may be behind before it is only told that it missed some.
+const BACKLOG: usize = 1024;
+
+/// One wake-up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wake {
+    /// Somebody woke the topic and said this.
+    Said(Arc<str>),
+    /// Some may have been missed: look.
+    Missed,
+}
+
+/// "Look now", by topic.
+pub trait Wakeups: Send + Sync {
+    /// Wakes every subscriber of `topic`: those in this process at once, those of other replicas soon. Never
+    /// waits and never fails. `payload` is a short word such as a message id, or empty.
+    fn wake(&self, topic: &str, payload: &str);
+
+    /// Every wake-up of `topic` from now on.
+    fn subscribe(&self, topic: &str) -> Subscription;
+}
+
+/// The wake-ups of a topic since it was subscribed. Dropping a wait half-way loses nothing.
+pub struct Subscription {
+    receiver: broadcast::Receiver<Wake>,
+    /// Keeps the topic open, so that waiting for it never ends by itself.
+    _topic: broadcast::Sender<Wake>,
+}
+
+impl Subscription {
+    /// The next wake-up, with what was said.
+    pub async fn next(&mut self) -> Wake {
+        match self.receiver.recv().await {
+            Ok(wake) => wake,
+            Err(RecvError::Lagged(_) | RecvError::Closed) => Wake::Missed,
+        }
+    }
+
+    /// Waits for a wake-up and takes all that have come with it: one look answers them all.
+    pub async fn notified(&mut self) {
+        self.next().await;
+        while !matches!(
+            self.receiver.try_recv(),
+            Err(TryRecvError::Empty | TryRecvError::Closed)
+        ) {}
+    }
+}
+
+/// Wake-ups within this process.
+#[derive(Clone, Default)]
+pub(crate) struct Hub {
+    topics: Arc<DashMap<String, broadcast::Sender<Wake>>>,
+}
+
+impl Hub {
+    /// Tells every subscriber of every topic that it may have missed something.
+    pub(crate) fn missed(&self) {
+        for topic in self.topics.iter() {
+            // Fails when nobody listens, which is fine.
+            let _ = topic.send(Wake::Missed);
+        }
+    }
+}
+
+impl Wakeups for Hub {
+    fn wake(&self, topic: &str, payload: &str) {
+        let heard = match self.topics.get(topic) {
+            Some(sender) => sender.send(Wake::Said(payload.into())).is_ok(),
+            None => return,
+        };
+        if !heard {
+            self.topics
+                .remove_if(topic, |_, sender| sender.receiver_count() == 0);
+        }
+    }
+
+    fn subscribe(&self, topic: &str) -> Subscription {
+        // The entry stays locked until the receiver counts, so that `wake` does not remove it in between.
+        let sender = self
+            .topics
+            .entry(topic.to_owned())
+            .or_insert_with(|| broadcast::Sender::new(BACKLOG));
+        Subscription {
+            receiver: sender.subscribe(),
+            _topic: sender.clone(),
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! What holds over Redis alone: it may be away, come back empty, or be no Redis.
+
+use std::time::{Duration, Instant};
+
+use wxgate_coord::{Clock, Coord, CoordErrorKind, Quota, Wake};
+
+use crate::{
+    LOST, Pair, SECOND,
+    cells::cell,
+    limits::check,
+    start,
+    wakeups::{connect, said},
+};
+
+#[tokio::test]
+async fn redis_may_die_and_come_back_empty() {
+    let server = testkit::Redis::start();
+    let Pair {
+        one, two, clock, ..
+    } = Pair::on(&server);
+    let deadline = clock.now() + SECOND * 60;
+    let quota = Quota::new(1, SECOND, 1);
+    connect(&one, &two).await;
+    connect(&two, &one).await;
+    one.cells()
+        .put("token", cell(7, b"seven"), deadline)
+        .await
+        .unwrap();
+    assert!(
+        two.leases()
+            .take("fetch", "two", SECOND * 60)
+            .await
+            .unwrap()
+    );
+    assert!(check(&one, quota, 1).await.allowed);
+    let mut here = one.wakeups().subscribe("queue");
+    let mut there = two.wakeups().subscribe("queue");
+
+    server.kill();
+    let before = Instant::now();
+    for replica in [&one, &two] {
+        assert_eq!(
+            replica.cells().get("token").await.unwrap_err().kind(),
+            CoordErrorKind::Unavailable
+        );
+        assert_eq!(
+            replica.health().await.unwrap_err().kind(),
+            CoordErrorKind::Unavailable
+        );
+        assert!(replica.limits().check("key", quota, 1).await.is_err());
+    }
+    assert!(
+        before.elapsed() < SECOND * 3,
+        "errors come quickly: {:?}",
+        before.elapsed()
+    );
+    one.wakeups().wake("queue", "local");
+    assert_eq!(
+        &*said(&mut here).await,
+        "local",
+        "local wake-ups need no Redis"
+    );
+
+    server.restart();
+    for subscription in [&mut here, &mut there] {
+        let missed = tokio::time::timeout(LOST, subscription.next())
+            .await
+            .expect("no wake-up after the reconnection");
+        assert_eq!(missed, Wake::Missed);
+    }
+    for replica in [&one, &two] {
+        assert_eq!(replica.health().await, Ok(()));
+        assert_eq!(
+            replica.cells().get("token").await.unwrap(),
+            None,
+            "it came back empty"
+        );
+    }
+    assert!(
+        one.cells()
+            .put("token", cell(1, b"one"), deadline)
+            .await
+            .unwrap()
+    );
+    assert!(one.leases().take("fetch", "one", SECOND).await.unwrap());
+    assert!(check(&two, quota, 1).await.allowed);
+    connect(&one, &two).await;
+}
+
+#[tokio::test]
+async fn without_redis_it_starts_and_says_so() {
+    let (clock, _time) = Clock::manual(start());
+    // Port 1 of this machine: nobody listens.
+    let coord = Coord::redis("redis://user:hunter2@127.0.0.1:1", clock).unwrap();
+    let error = coord.health().await.unwrap_err();
+    assert_eq!(error.kind(), CoordErrorKind::Unavailable);
+    assert!(error.to_string().contains("WXGATE_REDIS_URL"), "{error}");
+    assert!(!error.to_string().contains("hunter2"), "{error}");
+}
+
+#[tokio::test]
+async fn a_url_that_is_none_is_refused() {
+    for url in [
+        "",
+        "localhost",
+        "http://127.0.0.1",
+        "redis://user:hunter2@:x",
+    ] {
+        let error = Coord::redis(url, Clock::system()).unwrap_err();
+        assert_eq!(error.kind(), CoordErrorKind::Settings, "{url}");
+        assert!(!error.to_string().contains("hunter2"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn under_the_system_clock_redis_is_the_judge_of_time() {
+    let server = testkit::Redis::start();
+    let coord = Coord::redis(&server.url(), Clock::system()).unwrap();
+    let quota = Quota::new(1, SECOND * 3600, 2);
+    assert_eq!(check(&coord, quota, 1).await.remaining, 1);
+    assert_eq!(check(&coord, quota, 1).await.remaining, 0);
+    let refused = check(&coord, quota, 1).await;
+    assert!(
+        !refused.allowed
+            && refused.retry_after <= SECOND * 3600
+            && refused.retry_after > SECOND * 3500
+    );
+
+    assert!(
+        coord
+            .leases()
+            .take("fetch", "one", SECOND * 3600)
+            .await
+            .unwrap()
+    );
+    assert!(
+        !coord
+            .leases()
+            .take("fetch", "two", SECOND * 3600)
+            .await
+            .unwrap()
+    );
+    assert!(
+        coord
+            .leases()
+            .renew("fetch", "one", Duration::from_millis(1))
+            .await
+            .unwrap()
+    );
+    tokio::time::timeout(LOST, async {
+        while !coord.leases().take("fetch", "two", SECOND).await.unwrap() {}
+    })
+    .await
+    .expect("the lease of a millisecond ends");
+
+    let deadline = coord.clock().now() + SECOND * 60;
+    assert!(
+        coord
+            .cells()
+            .put("token", cell(1, b"one"), deadline)
+            .await
+            .unwrap()
+    );
+    assert_eq!(
+        coord.cells().get("token").await.unwrap(),
+        Some(cell(1, b"one"))
+    );
+}

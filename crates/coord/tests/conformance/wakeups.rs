@@ -1,0 +1,84 @@
+//! What holds for wake-ups.
+
+use std::{sync::Arc, time::Duration};
+
+use wxgate_coord::{Coord, Subscription, Wake};
+
+use crate::{LOST, Pair};
+
+/// The next thing said, past the notices of a connection that has only just come up.
+pub(crate) async fn said(subscription: &mut Subscription) -> Arc<str> {
+    let words = async {
+        loop {
+            if let Wake::Said(words) = subscription.next().await {
+                return words;
+            }
+        }
+    };
+    tokio::time::timeout(LOST, words)
+        .await
+        .expect("the wake-up was lost")
+}
+
+/// Waits until wake-ups of `one` reach `two`. The first of them may fall into the time before `two` listens.
+pub(crate) async fn connect(one: &Coord, two: &Coord) {
+    let mut hello = two.wakeups().subscribe("hello");
+    loop {
+        one.wakeups().wake("hello", "");
+        if tokio::time::timeout(Duration::from_millis(50), said(&mut hello))
+            .await
+            .is_ok()
+        {
+            return;
+        }
+    }
+}
+
+pub(crate) async fn a_wake_up_reaches_both_replicas_once(Pair { one, two, .. }: Pair) {
+    connect(&one, &two).await;
+    connect(&two, &one).await;
+    let mut here = one.wakeups().subscribe("message ended");
+    let mut there = two.wakeups().subscribe("message ended");
+    let mut elsewhere = two.wakeups().subscribe("queue");
+
+    one.wakeups().wake("message ended", "msg_1\nline");
+    two.wakeups().wake("message ended", "msg_2");
+    // What is said here is heard before what is said elsewhere.
+    let mut heard = [said(&mut there).await, said(&mut there).await];
+    heard.sort();
+    assert_eq!(
+        heard.each_ref().map(|words| &**words),
+        ["msg_1\nline", "msg_2"]
+    );
+    one.wakeups().wake("queue", "");
+    two.wakeups().wake("message ended", "msg_3");
+
+    let heard = [
+        said(&mut here).await,
+        said(&mut here).await,
+        said(&mut here).await,
+    ];
+    assert_eq!(
+        heard.each_ref().map(|words| &**words),
+        ["msg_1\nline", "msg_2", "msg_3"]
+    );
+    assert_eq!(&*said(&mut elsewhere).await, "");
+}
+
+pub(crate) async fn a_wake_up_between_the_look_and_the_wait_is_kept(Pair { one, .. }: Pair) {
+    let mut subscription = one.wakeups().subscribe("queue");
+    one.wakeups().wake("queue", "");
+    one.wakeups().wake("queue", "");
+    tokio::time::timeout(LOST, subscription.notified())
+        .await
+        .expect("the wake-up was lost");
+}
+
+pub(crate) async fn a_slow_subscriber_learns_that_it_missed_some(Pair { one, .. }: Pair) {
+    let mut subscription = one.wakeups().subscribe("queue");
+    for n in 0..5000 {
+        one.wakeups().wake("queue", &n.to_string());
+    }
+    assert_eq!(subscription.next().await, Wake::Missed);
+    while &*said(&mut subscription).await != "4999" {}
+}
