@@ -1,1 +1,68 @@
-//! wxgate-broker
+//! One valid access token per appid, fetched once and refreshed ahead.
+//!
+//! What it promises:
+//!
+//! - **One fetch for everybody.** A hundred senders that need a token of a cold app cause one fetch, on one
+//!   replica; a thousand that learn that their token is dead cause one refresh. They wait for the cell that
+//!   replicas share, not for WeChat.
+//! - **Nobody waits while a token is good.** [`Broker::token`] answers from memory; the refresh starts ahead of
+//!   the end, in the background.
+//! - **A failing app is left alone.** What WeChat said is remembered until its pause ends, and told to whoever
+//!   asks in between.
+//! - **Redis is not needed.** Leases and cells save fetches; without them each replica asks for itself.
+//! - **Tokens stay sealed.** In the shared cell they are encrypted for their appid, and neither errors nor logs
+//!   contain them.
+//!
+//! To add a way of fetching: its [`domain::app::TokenMode`], its call in `fetch`, its margin in `memory`, and
+//! what repairs a dead token of that kind in `repair`.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use wxgate_broker::{AppCredentials, Broker, Credentials, CredentialsError, Metrics};
+//! use coord::{Clock, Coord};
+//! use domain::{app::{AppId, TokenMode}, seal::MasterKey, secret::AppSecret};
+//! use wechat::{Client, ClientOptions};
+//!
+//! struct OneApp;
+//!
+//! #[async_trait::async_trait]
+//! impl Credentials for OneApp {
+//!     async fn credentials(&self, _appid: &AppId) -> Result<AppCredentials, CredentialsError> {
+//!         Ok(AppCredentials { secret: AppSecret::new("0f1e2d3c4b5a6978"), mode: TokenMode::Stable })
+//!     }
+//! }
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+//! let wechat = simulator::Simulator::start(simulator::Options::default()).await?;
+//! let client = Client::new(ClientOptions { base_url: wechat.base_url().to_string(), ..ClientOptions::default() })?;
+//! let coord = Coord::in_process(Clock::system());
+//! let broker = Broker::new(client, coord, Arc::new(OneApp), MasterKey::from_bytes([7; 32]), Metrics::default());
+//!
+//! let appid = AppId::parse("wx0a1b2c3d4e5f6789")?;
+//! let token = broker.token(&appid).await?;
+//! // … WeChat says 40001 to a send with it …
+//! let fresh = broker.stale(&appid, token.generation).await?;
+//! assert!(fresh.generation > token.generation);
+//! broker.shutdown().await;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # }).unwrap();
+//! ```
+
+mod broker;
+mod credentials;
+mod error;
+mod fetch;
+mod flight;
+mod ledger;
+mod memory;
+mod metrics;
+mod shared;
+mod token;
+
+pub use self::{
+    broker::Broker,
+    credentials::{AppCredentials, Credentials, CredentialsError},
+    error::BrokerError,
+    metrics::Metrics,
+    token::{LiveToken, Token, TokenState},
+};

@@ -1,0 +1,100 @@
+//! Why there is no token.
+
+use std::net::IpAddr;
+
+use chrono::{DateTime, Utc};
+use domain::verdict::BlockReason;
+use wechat::{Cause, TokenError};
+
+/// Why there is no token now. All who waited for the same fetch get the same one, and so does everybody who asks
+/// before it is time to try again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BrokerError {
+    /// The app gets no tokens until somebody repairs it.
+    #[error("{}: {cause}", reason.advice())]
+    Blocked {
+        /// Why.
+        reason: BlockReason,
+        /// When WeChat will be asked again.
+        retry_at: DateTime<Utc>,
+        /// The gateway's address as WeChat saw it, where it refuses it.
+        seen_ip: Option<IpAddr>,
+        /// WeChat's words.
+        cause: Cause,
+    },
+    /// It may work later by itself.
+    #[error("no access token now: {detail}")]
+    Later {
+        /// When the broker will try again.
+        retry_at: DateTime<Utc>,
+        /// What happened.
+        detail: String,
+    },
+    /// WeChat grants the app no more fetches today.
+    #[error("the day's token fetches are spent: {cause}")]
+    FetchesSpent {
+        /// When the broker will try again.
+        retry_at: DateTime<Utc>,
+        /// WeChat's words.
+        cause: Cause,
+    },
+    /// WeChat does not understand the gateway's request.
+    #[error(
+        "the gateway asked for a token in a way that WeChat does not understand, please report it: {cause}"
+    )]
+    Bug {
+        /// When the broker will try again.
+        retry_at: DateTime<Utc>,
+        /// WeChat's words.
+        cause: Cause,
+    },
+    /// No such app is registered. Not remembered: it may be registered any moment.
+    #[error("no such app is registered")]
+    UnknownApp,
+}
+
+impl BrokerError {
+    /// When to ask again; asking earlier gets the same answer.
+    pub fn retry_at(&self) -> Option<DateTime<Utc>> {
+        match self {
+            Self::Blocked { retry_at, .. }
+            | Self::Later { retry_at, .. }
+            | Self::FetchesSpent { retry_at, .. }
+            | Self::Bug { retry_at, .. } => Some(*retry_at),
+            Self::UnknownApp => None,
+        }
+    }
+
+    /// Reads WeChat's refusal of try number `attempt` (1 for the first).
+    pub(crate) fn refused(error: TokenError, now: DateTime<Utc>, attempt: u32) -> Self {
+        match error {
+            TokenError::Blocked {
+                reason,
+                pause,
+                seen_ip,
+                cause,
+            } => Self::Blocked {
+                reason,
+                retry_at: now + pause,
+                seen_ip,
+                cause,
+            },
+            TokenError::Later { delay, cause } => Self::Later {
+                retry_at: delay.next_try(now, attempt, rand::random()),
+                detail: cause.to_string(),
+            },
+            // The reset is believed but not proven, and WeChat is known to say 45009 too early: probe, slowly.
+            TokenError::QuotaSpent(cause) => Self::FetchesSpent {
+                retry_at: domain::quota::reset_at(now).min(now + SPENT_PROBE),
+                cause,
+            },
+            TokenError::Bug(cause) => Self::Bug {
+                retry_at: now + BUG_PROBE,
+                cause,
+            },
+        }
+    }
+}
+
+const SPENT_PROBE: chrono::Duration = chrono::Duration::minutes(30);
+const BUG_PROBE: chrono::Duration = chrono::Duration::minutes(5);

@@ -1,0 +1,136 @@
+//! One fetch for everybody: in this process by the flight, over replicas by a short lease.
+//!
+//! The lease saves fetches and is not needed for correctness. Its holder looks into the shared cell again, fetches,
+//! leaves the token there and wakes the others, who look too. A holder that dies is waited for until its lease ends;
+//! when Redis is away everybody is the holder.
+
+use std::{sync::Arc, time::Duration};
+
+use domain::app::AppId;
+use futures::FutureExt;
+use tokio::select;
+
+use crate::{
+    BrokerError,
+    broker::Inner,
+    fetch::Fetch,
+    memory::{Flight, Goal, Held, Memory},
+};
+
+/// Longer than the two calls that a repair may take, each with the client's time-out.
+const LEASE: Duration = Duration::from_secs(15);
+/// How often who waits for the lease looks, beside being woken.
+const POLL: Duration = Duration::from_millis(250);
+
+/// Whose turn it is.
+enum Turn {
+    /// Nobody's: another replica has left what is wanted.
+    Found(Held),
+    /// Ours, by the lease.
+    Leased,
+    /// Ours, because nobody can say otherwise.
+    Alone,
+}
+
+/// Starts a fetch that goes on when its callers leave: a fetched legacy token that nobody kept would have killed the
+/// one before it for nothing.
+pub(crate) fn launch(
+    inner: &Arc<Inner>,
+    appid: &AppId,
+    memory: &Arc<Memory>,
+    goal: Goal,
+) -> Flight {
+    let task = {
+        let (inner, appid, memory) = (Arc::clone(inner), appid.clone(), Arc::clone(memory));
+        async move {
+            let landed = fly(&inner, &appid, &memory, goal).await;
+            if landed
+                .as_ref()
+                .is_err_and(|error| *error == BrokerError::UnknownApp)
+            {
+                inner.drop_memory(&appid, &memory);
+            }
+            memory.land(landed)
+        }
+    };
+    let task = inner.tasks.spawn(task);
+    let (inner, memory) = (Arc::clone(inner), Arc::clone(memory));
+    let landed = async move {
+        // A flight that panicked or was cut off by the runtime's end has not landed itself.
+        task.await
+            .unwrap_or_else(|crash| memory.land(Err(inner.later(&memory, crash.to_string()))))
+    };
+    landed.boxed().shared()
+}
+
+async fn fly(
+    inner: &Inner,
+    appid: &AppId,
+    memory: &Memory,
+    mut goal: Goal,
+) -> Result<Held, BrokerError> {
+    let (name, owner) = (format!("token:{appid}"), inner.owner());
+    let alone = match take_turn(inner, appid, &mut goal, &name, &owner).await? {
+        Turn::Found(held) => return Ok(held),
+        Turn::Leased => false,
+        Turn::Alone => true,
+    };
+    let landed = Fetch::begin(inner, appid, memory)
+        .await
+        .bring(&goal, alone)
+        .await;
+    if let Ok(held) = &landed {
+        inner.shared.put_token(appid, held).await;
+    }
+    if !alone {
+        // Fails when Redis has just gone; then the lease ends by itself.
+        let _ = inner.coord.leases().release(&name, &owner).await;
+    }
+    inner.coord.wakeups().wake(&name, "");
+    landed
+}
+
+/// Waits for a turn or for what is wanted, whichever comes first.
+async fn take_turn(
+    inner: &Inner,
+    appid: &AppId,
+    goal: &mut Goal,
+    name: &str,
+    owner: &str,
+) -> Result<Turn, BrokerError> {
+    let mut woken = inner.coord.wakeups().subscribe(name);
+    loop {
+        if let Some(held) = look(inner, appid, goal).await {
+            return Ok(Turn::Found(held));
+        }
+        match inner.coord.leases().take(name, owner, LEASE).await {
+            // What the last holder brought may have arrived between the look and the lease.
+            Ok(true) => {
+                let Some(held) = look(inner, appid, goal).await else {
+                    return Ok(Turn::Leased);
+                };
+                let _ = inner.coord.leases().release(name, owner).await;
+                return Ok(Turn::Found(held));
+            }
+            Err(error) => {
+                tracing::debug!(%appid, %error, "fetching without a lease");
+                return Ok(Turn::Alone);
+            }
+            Ok(false) => select! {
+                () = woken.notified() => {}
+                () = inner.coord.clock().sleep(POLL) => {}
+                () = inner.stop.cancelled() => return Err(inner.shutting_down()),
+            },
+        }
+    }
+}
+
+/// Looks into the shared cell. A token there that will not do still moves the goal: what is fetched must be later.
+async fn look(inner: &Inner, appid: &AppId, goal: &mut Goal) -> Option<Held> {
+    let held = inner.shared.token(appid).await?;
+    if goal.is_met_by(&held) {
+        return Some(held);
+    }
+    goal.beyond = goal.beyond.max(held.token.generation);
+    None
+}

@@ -1,0 +1,163 @@
+//! What replicas show each other of an app: its token, sealed, and its ledger.
+//!
+//! All of it saves fetches and none of it is needed: what cannot be read is treated as missing.
+
+use chrono::DateTime;
+use coord::{Cell, Coord};
+use domain::{
+    app::{AppId, TokenMode},
+    quota,
+    seal::{MasterKey, SealOwner},
+    secret::AccessToken,
+};
+use zeroize::Zeroizing;
+
+use crate::{ledger::Ledger, memory::Held, token::Token};
+
+/// How long a ledger is kept after its day, for the spacing of repairs around midnight.
+const AFTER_MIDNIGHT: chrono::Duration = chrono::Duration::minutes(1);
+
+/// The cells of all apps.
+pub(crate) struct Shared {
+    coord: Coord,
+    master_key: MasterKey,
+}
+
+impl Shared {
+    pub(crate) fn new(coord: Coord, master_key: MasterKey) -> Self {
+        Self { coord, master_key }
+    }
+
+    /// The token that a replica left, if it is alive.
+    pub(crate) async fn token(&self, appid: &AppId) -> Option<Held> {
+        let cell = self.coord.cells().get(&token_key(appid)).await.ok()??;
+        let held = self.unseal(appid, &cell);
+        if held.is_none() {
+            tracing::warn!(%appid, "the shared token cannot be opened: do all replicas use the same master key?");
+        }
+        held.filter(|held| held.token.expires_at > self.coord.clock().now())
+    }
+
+    /// Leaves a token for the other replicas.
+    pub(crate) async fn put_token(&self, appid: &AppId, held: &Held) {
+        let cell = Cell {
+            value: self.seal(appid, held),
+            generation: held.token.generation,
+        };
+        if let Err(error) = self
+            .coord
+            .cells()
+            .put(&token_key(appid), cell, held.token.expires_at)
+            .await
+        {
+            tracing::debug!(%appid, %error, "the token is not shared");
+        }
+    }
+
+    /// Takes back the token of this generation, or whatever is there.
+    pub(crate) async fn drop_token(&self, appid: &AppId, generation: Option<u64>) {
+        let (cells, key) = (self.coord.cells(), token_key(appid));
+        let generation = match generation {
+            Some(generation) => Some(generation),
+            None => cells
+                .get(&key)
+                .await
+                .ok()
+                .flatten()
+                .map(|cell| cell.generation),
+        };
+        if let Some(generation) = generation {
+            // Fails when Redis is away; then the token stays until its end, which harms nobody.
+            let _ = cells.drop_if(&key, generation).await;
+        }
+    }
+
+    /// What the other replicas know of today's fetches.
+    pub(crate) async fn ledger(&self, appid: &AppId) -> Option<Ledger> {
+        let cell = self.coord.cells().get(&ledger_key(appid)).await.ok()??;
+        Ledger::from_text(std::str::from_utf8(&cell.value).ok()?)
+    }
+
+    /// Tells the other replicas of today's fetches.
+    pub(crate) async fn put_ledger(&self, appid: &AppId, ledger: Ledger) {
+        let cell = Cell {
+            value: ledger.to_text().into_bytes(),
+            generation: ledger.generation(),
+        };
+        let deadline = quota::reset_at(self.coord.clock().now()) + AFTER_MIDNIGHT;
+        // Without Redis each replica keeps its own ledger.
+        let _ = self
+            .coord
+            .cells()
+            .put(&ledger_key(appid), cell, deadline)
+            .await;
+    }
+
+    /// Generation, mode, times and token as lines. The generation is in there too, so that nobody with access to Redis
+    /// alone can pass an old token off as a new one.
+    fn seal(&self, appid: &AppId, held: &Held) -> Vec<u8> {
+        let Held {
+            token:
+                Token {
+                    value,
+                    generation,
+                    expires_at,
+                },
+            mode,
+            fetched_at,
+            ..
+        } = held;
+        let (fetched_at, expires_at) =
+            (fetched_at.timestamp_millis(), expires_at.timestamp_millis());
+        let (mode, value) = (word(*mode), value.expose());
+        let plain = Zeroizing::new(format!(
+            "{generation}\n{mode}\n{fetched_at}\n{expires_at}\n{value}"
+        ));
+        self.master_key
+            .seal(&SealOwner::access_token(appid), rand::random(), &plain)
+    }
+
+    fn unseal(&self, appid: &AppId, cell: &Cell) -> Option<Held> {
+        let plain = self
+            .master_key
+            .open(&SealOwner::access_token(appid), &cell.value)
+            .ok()?;
+        let mut lines = plain.splitn(5, '\n');
+        let generation = lines
+            .next()?
+            .parse()
+            .ok()
+            .filter(|generation| *generation == cell.generation)?;
+        let mode = lines.next()?;
+        let mode = [TokenMode::Stable, TokenMode::Legacy]
+            .into_iter()
+            .find(|known| word(*known) == mode)?;
+        let fetched_at = DateTime::from_timestamp_millis(lines.next()?.parse().ok()?)?;
+        let expires_at = DateTime::from_timestamp_millis(lines.next()?.parse().ok()?)?;
+        let value = AccessToken::new(lines.next()?).into();
+        Some(Held::new(
+            Token {
+                value,
+                generation,
+                expires_at,
+            },
+            mode,
+            fetched_at,
+        ))
+    }
+}
+
+fn token_key(appid: &AppId) -> String {
+    format!("token:{appid}")
+}
+
+fn ledger_key(appid: &AppId) -> String {
+    format!("token-ledger:{appid}")
+}
+
+fn word(mode: TokenMode) -> &'static str {
+    match mode {
+        TokenMode::Stable => "stable",
+        TokenMode::Legacy => "legacy",
+    }
+}

@@ -1,0 +1,147 @@
+//! The broker with the real client against the simulator, under a clock that is turned by hand.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+
+mod failing;
+mod fetching;
+mod repairing;
+mod replicas;
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use coord::{Clock, Coord, ManualClock};
+use domain::{
+    app::{AppId, TokenMode},
+    seal::MasterKey,
+    secret::AppSecret,
+};
+use simulator::{Options, Simulator};
+use wechat::{Client, ClientOptions};
+use wxgate_broker::{AppCredentials, Broker, Credentials, CredentialsError, Metrics, Token};
+
+const SECOND: Duration = Duration::from_secs(1);
+/// How long something in the background may take on a busy machine before the test calls it lost.
+const LOST: Duration = Duration::from_secs(20);
+const STABLE: &str = "/cgi-bin/stable_token";
+const LEGACY: &str = "/cgi-bin/token";
+const SECRET: &str = "0f1e2d3c4b5a69788796a5b4c3d2e1f0";
+
+/// WeChat, the time, and what the gateway knows of its one app.
+struct World {
+    wechat: Simulator,
+    clock: Clock,
+    time: ManualClock,
+    appid: AppId,
+    app: Arc<Registered>,
+}
+
+/// The one app's credentials, if it is registered.
+#[derive(Default)]
+struct Registered(Mutex<Option<AppCredentials>>);
+
+#[async_trait::async_trait]
+impl Credentials for Registered {
+    async fn credentials(&self, _appid: &AppId) -> Result<AppCredentials, CredentialsError> {
+        self.0
+            .lock()
+            .unwrap()
+            .clone()
+            .ok_or(CredentialsError::UnknownApp)
+    }
+}
+
+impl World {
+    async fn new(mode: TokenMode) -> Self {
+        let wechat = Simulator::start(Options::default()).await.unwrap();
+        let (clock, time) = Clock::manual("2026-03-01T10:00:00Z".parse().unwrap());
+        wechat.control().clock().pin(clock.now().timestamp_millis());
+        let appid = AppId::parse("wx0a1b2c3d4e5f6789").unwrap();
+        wechat
+            .control()
+            .change_app(appid.as_str(), |app| app.secret = Some(SECRET.to_owned()));
+        let world = Self {
+            wechat,
+            clock,
+            time,
+            appid,
+            app: Arc::default(),
+        };
+        world.register(SECRET, mode);
+        world
+    }
+
+    fn register(&self, secret: &str, mode: TokenMode) {
+        *self.app.0.lock().unwrap() = Some(AppCredentials {
+            secret: AppSecret::new(secret),
+            mode,
+        });
+    }
+
+    /// A gateway that is alone.
+    fn alone(&self) -> Broker {
+        self.replica(&Coord::in_process(self.clock.clone()))
+    }
+
+    fn replica(&self, coord: &Coord) -> Broker {
+        self.replica_with(coord, Metrics::default())
+    }
+
+    fn replica_with(&self, coord: &Coord, metrics: Metrics) -> Broker {
+        let options = ClientOptions {
+            base_url: self.wechat.base_url(),
+            ..ClientOptions::default()
+        };
+        let client = Client::new(options).unwrap();
+        Broker::new(
+            client,
+            coord.clone(),
+            Arc::clone(&self.app) as _,
+            MasterKey::from_bytes([7; 32]),
+            metrics,
+        )
+    }
+
+    /// Moves the gateway's time and WeChat's.
+    fn advance(&self, by: Duration) {
+        self.wechat.control().clock().advance(by);
+        self.time.advance(by);
+    }
+
+    /// Token fetches that WeChat has seen, whatever it answered.
+    fn fetches(&self) -> u64 {
+        let stats = self.wechat.control().app_stats(self.appid.as_str());
+        stats.total(STABLE) + stats.total(LEGACY)
+    }
+
+    async fn token(&self, broker: &Broker) -> Token {
+        broker.token(&self.appid).await.unwrap()
+    }
+
+    /// Waits until the background has brought a token later than `generation`.
+    async fn later_than(&self, broker: &Broker, generation: u64) -> Token {
+        until(async || Some(self.token(broker).await).filter(|token| token.generation > generation))
+            .await
+    }
+}
+
+/// Asks until there is an answer.
+async fn until<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let answered = async {
+        loop {
+            if let Some(answer) = ask().await {
+                return answer;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(LOST, answered)
+        .await
+        .expect("it never happens")
+}

@@ -1,0 +1,169 @@
+//! Replicas that share, and replicas that cannot.
+
+use coord::Coord;
+use domain::app::TokenMode;
+use futures::future::join_all;
+use testkit::Redis;
+
+use crate::{SECOND, World, until};
+
+fn over(redis: &Redis, world: &World) -> Coord {
+    Coord::redis(&redis.url(), world.clock.clone()).unwrap()
+}
+
+#[tokio::test]
+async fn replicas_cause_one_fetch() {
+    let redis = Redis::start();
+    for mode in [TokenMode::Stable, TokenMode::Legacy] {
+        let world = World::new(mode).await;
+        let in_process = Coord::in_process(world.clock.clone());
+        let replicas = [world.replica(&in_process), world.replica(&in_process)];
+        join_all((0..100).map(|n| world.token(&replicas[n % 2]))).await;
+        assert_eq!(world.fetches(), 1);
+    }
+    // Over Redis with the system's clock: who missed a wake-up polls.
+    let mut world = World::new(TokenMode::Stable).await;
+    world.clock = coord::Clock::system();
+    world.wechat.control().clock().release();
+    let replicas = [
+        world.replica(&over(&redis, &world)),
+        world.replica(&over(&redis, &world)),
+    ];
+    let tokens = join_all((0..100).map(|n| world.token(&replicas[n % 2]))).await;
+    assert_eq!(world.fetches(), 1);
+    assert!(
+        tokens
+            .iter()
+            .all(|token| token.value.expose() == tokens[0].value.expose())
+    );
+    assert!(
+        tokens
+            .iter()
+            .all(|token| token.generation == tokens[0].generation)
+    );
+}
+
+#[tokio::test]
+async fn a_restarted_replica_finds_the_token_sealed() {
+    let world = World::new(TokenMode::Legacy).await;
+    let coord = Coord::in_process(world.clock.clone());
+    let token = world.token(&world.replica(&coord)).await;
+    let again = world.token(&world.replica(&coord)).await;
+    assert_eq!(
+        (again.generation, again.expires_at),
+        (token.generation, token.expires_at)
+    );
+    assert_eq!(world.fetches(), 1);
+
+    let cell = coord
+        .cells()
+        .get(&format!("token:{}", world.appid))
+        .await
+        .unwrap()
+        .unwrap();
+    let value = token.value.expose().as_bytes();
+    assert!(
+        !cell
+            .value
+            .windows(value.len())
+            .any(|window| window == value)
+    );
+}
+
+#[tokio::test]
+async fn who_is_forgotten_is_forgotten_everywhere() {
+    let world = World::new(TokenMode::Stable).await;
+    let coord = Coord::in_process(world.clock.clone());
+    let (one, two) = (world.replica(&coord), world.replica(&coord));
+    let (old, _) = (world.token(&one).await, world.token(&two).await);
+    world.advance(SECOND);
+    one.forget(&world.appid);
+    until(async || two.state(&world.appid).is_none().then_some(())).await;
+    assert_eq!(one.state(&world.appid), None);
+    let new = world.token(&two).await;
+    assert!(new.generation > old.generation);
+    assert_eq!(world.fetches(), 2);
+}
+
+#[tokio::test]
+async fn a_dead_holder_of_the_lease_is_waited_for_no_longer_than_the_lease() {
+    let world = World::new(TokenMode::Stable).await;
+    let coord = Coord::in_process(world.clock.clone());
+    let name = format!("token:{}", world.appid);
+    assert!(
+        coord
+            .leases()
+            .take(&name, "a replica that dies", SECOND * 15)
+            .await
+            .unwrap()
+    );
+    let broker = world.replica(&coord);
+    let turn_the_clock = async {
+        for _ in 0..60 {
+            assert_eq!(world.fetches(), 0);
+            world.time.sleepers(1).await;
+            world.advance(SECOND / 4);
+        }
+    };
+    let (token, ()) = tokio::join!(broker.token(&world.appid), turn_the_clock);
+    token.unwrap();
+}
+
+#[tokio::test]
+async fn without_redis_every_replica_goes_on_alone() {
+    let redis = Redis::start();
+    let world = World::new(TokenMode::Stable).await;
+    let replicas = [
+        world.replica(&over(&redis, &world)),
+        world.replica(&over(&redis, &world)),
+    ];
+    redis.kill();
+    let tokens = [
+        world.token(&replicas[0]).await,
+        world.token(&replicas[1]).await,
+    ];
+    assert_eq!(
+        tokens[0].value.expose(),
+        tokens[1].value.expose(),
+        "stable tokens are the same for all"
+    );
+    assert_eq!(world.fetches(), 2);
+    let repaired = replicas[0]
+        .stale(&world.appid, tokens[0].generation)
+        .await
+        .unwrap();
+    assert_ne!(repaired.value.expose(), tokens[0].value.expose());
+}
+
+#[tokio::test]
+async fn without_redis_a_legacy_token_is_used_to_its_end() {
+    let redis = Redis::start();
+    let world = World::new(TokenMode::Legacy).await;
+    let broker = world.replica(&over(&redis, &world));
+    let first = world.token(&broker).await;
+    redis.kill();
+    world.advance(SECOND * 7000);
+    for _ in 0..100 {
+        assert_eq!(world.token(&broker).await.generation, first.generation);
+        tokio::task::yield_now().await;
+    }
+    world.advance(SECOND * 200);
+    assert!(world.token(&broker).await.generation > first.generation);
+    assert_eq!(world.fetches(), 2, "none ahead of the end");
+}
+
+#[tokio::test]
+async fn tokens_are_put_back_into_an_empty_redis() {
+    let redis = Redis::start();
+    let world = World::new(TokenMode::Legacy).await;
+    let coord = over(&redis, &world);
+    let broker = world.replica(&coord);
+    let token = world.token(&broker).await;
+    redis.restart();
+    let key = format!("token:{}", world.appid);
+    let there = until(async || coord.cells().get(&key).await.ok().flatten()).await;
+    assert_eq!(there.generation, token.generation);
+    let newcomer = world.replica(&over(&redis, &world));
+    assert_eq!(world.token(&newcomer).await.generation, token.generation);
+    assert_eq!(world.fetches(), 1);
+}
