@@ -1,0 +1,66 @@
+//! What every request goes through: its token becomes a caller, and the caller keeps to its rate.
+
+use std::time::Duration;
+
+use coord::{Decision, Quota};
+
+use crate::{AuthError, Caller, Tenancy, caller::OPERATOR_LIMITS, standing};
+
+/// A tenant with a small rate may still send a handful of requests at once.
+const LEAST_BURST: u32 = 10;
+
+impl Tenancy {
+    /// Who sends `bearer`, the token that follows `Bearer` in the `Authorization` header.
+    pub async fn authenticate(&self, bearer: &str) -> Result<Caller, AuthError> {
+        let inner = &*self.0;
+        if bearer.is_empty() {
+            return Err(AuthError::Missing);
+        }
+        let now = inner.coord.clock().now();
+        let token = inner.tokens.verify(&inner.ring, bearer, now).await?;
+        let credential = inner
+            .standings
+            .get(token.key)
+            .await?
+            .ok_or(AuthError::Revoked)?;
+        standing::check(&credential, now)?;
+        Ok(Caller {
+            key: token.key,
+            tenant: credential.key.tenant,
+            scopes: token.scopes.intersection(credential.key.scopes),
+            limits: credential
+                .tenant
+                .as_ref()
+                .map_or(OPERATOR_LIMITS, |tenant| tenant.limits),
+        })
+    }
+
+    /// Counts a request of `caller` against its tenant's requests per second; an operator's key has its own count.
+    /// One second's worth may come at once. While the shared count is away, this replica counts for itself.
+    pub async fn admit(&self, caller: &Caller) -> Decision {
+        let inner = &*self.0;
+        let rate = caller.limits.requests_per_second;
+        let quota = Quota::new(rate, Duration::from_secs(1), rate.max(LEAST_BURST));
+        let key = match caller.tenant {
+            Some(tenant) => format!("requests/{tenant}"),
+            None => format!("requests/{}", caller.key),
+        };
+        match inner.coord.limits().check(&key, quota, 1).await {
+            Ok(decision) => decision,
+            Err(error) => {
+                tracing::debug!(%error, "counting requests for this replica alone");
+                let alone = inner.alone.limits().check(&key, quota, 1).await;
+                alone.unwrap_or(OPEN)
+            }
+        }
+    }
+}
+
+/// What is said when nothing can count: counting in process does not fail.
+const OPEN: Decision = Decision {
+    allowed: true,
+    limit: LEAST_BURST,
+    remaining: LEAST_BURST,
+    reset_after: Duration::ZERO,
+    retry_after: Duration::ZERO,
+};

@@ -1,0 +1,145 @@
+//! Client secrets: what they look like, and how one is checked without being kept.
+//!
+//! `wxg_` (which secret scanners can look for), the 26 characters of the key's TypeID, `_`, 160 random bits in 32
+//! characters, and a checksum of 6. So a secret alone names its key, and a mistyped or truncated one is refused
+//! before the database is asked. At rest there is only an HMAC under a key derived from the master key: a stolen
+//! database gives away nothing to try guesses against.
+
+use domain::{id::KeyId, seal::MasterKey, secret::ClientSecret};
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+const PREFIX: &str = "wxg_";
+const KEY_PREFIX: &str = "key_";
+const KEY_CHARS: usize = 26;
+const RANDOM_BYTES: usize = 20;
+const CHECKSUM_CHARS: usize = 6;
+const LENGTH: usize = PREFIX.len() + KEY_CHARS + 1 + RANDOM_BYTES * 8 / 5 + CHECKSUM_CHARS;
+
+/// Crockford's alphabet, as TypeIDs use it: no letter can be taken for a digit.
+const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+
+/// Makes the secret of `key`.
+pub(crate) fn mint(key: KeyId) -> ClientSecret {
+    let random: [u8; RANDOM_BYTES] = rand::random();
+    let key = key.to_string();
+    let body = format!(
+        "{PREFIX}{}_{}",
+        key.trim_start_matches(KEY_PREFIX),
+        base32(&random)
+    );
+    let checksum = checksum(&body);
+    ClientSecret::new(body + &checksum)
+}
+
+/// The key that `secret` says it belongs to; none: it cannot be a secret of this gateway.
+pub(crate) fn key_of(secret: &ClientSecret) -> Option<KeyId> {
+    let text = secret.expose();
+    if text.len() != LENGTH || !text.is_ascii() {
+        return None;
+    }
+    let (body, sum) = text.split_at(LENGTH - CHECKSUM_CHARS);
+    if checksum(body) != sum {
+        return None;
+    }
+    let key = body.strip_prefix(PREFIX)?.get(..KEY_CHARS)?;
+    format!("{KEY_PREFIX}{key}").parse().ok()
+}
+
+/// What is kept of a secret.
+pub(crate) fn hash(master_key: &MasterKey, secret: &ClientSecret) -> Vec<u8> {
+    mac(master_key, secret).finalize().into_bytes().to_vec()
+}
+
+/// Whether `hash` was made of `secret`; takes as long for a near miss as for a wild guess.
+pub(crate) fn matches(master_key: &MasterKey, secret: &ClientSecret, kept: &[u8]) -> bool {
+    hash(master_key, secret).ct_eq(kept).into()
+}
+
+fn mac(master_key: &MasterKey, secret: &ClientSecret) -> Hmac<Sha256> {
+    let pepper = master_key.derive("api-key-pepper");
+    #[expect(clippy::expect_used, reason = "HMAC takes keys of any length")]
+    let mac = Hmac::<Sha256>::new_from_slice(pepper.as_slice()).expect("any length will do");
+    mac.chain_update(secret.expose())
+}
+
+/// The first 30 bits of a SHA-256: catches slips of the hand and the clipboard, proves nothing.
+fn checksum(body: &str) -> String {
+    let digest = Sha256::digest(body);
+    base32(&digest[..5])[..CHECKSUM_CHARS].to_owned()
+}
+
+/// Five bits a character, the first bits first. For lengths that are a multiple of five bytes.
+fn base32(bytes: &[u8]) -> String {
+    let letters = bytes.chunks(5).flat_map(|chunk| {
+        let bits = chunk
+            .iter()
+            .fold(0_u64, |bits, byte| bits << 8 | u64::from(*byte));
+        (0..8).rev().map(move |at| {
+            char::from(ALPHABET[usize::try_from(bits >> (5 * at) & 31).unwrap_or(0)])
+        })
+    });
+    letters.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::DateTime;
+    use domain::id;
+
+    #[test]
+    fn a_secret_names_its_key() {
+        let key = id::new(DateTime::UNIX_EPOCH, 3, 77);
+        let secret = mint(key);
+        assert_eq!(key_of(&secret), Some(key));
+        assert_eq!(secret.expose().len(), LENGTH);
+        assert_ne!(mint(key).expose(), secret.expose());
+    }
+
+    #[test]
+    fn any_slip_is_noticed() {
+        let secret = mint(id::new(DateTime::UNIX_EPOCH, 3, 77));
+        let text = secret.expose();
+        for at in 0..text.len() {
+            let mut slip = text.as_bytes().to_vec();
+            slip[at] = if slip[at] == b'a' { b'b' } else { b'a' };
+            let slip = ClientSecret::new(String::from_utf8(slip).unwrap());
+            assert_eq!(key_of(&slip), None, "at {at}");
+        }
+        for wrong in [
+            "",
+            "wxg_",
+            &text[1..],
+            &text[..text.len() - 1],
+            &format!("{text}0"),
+            &text.to_uppercase(),
+        ] {
+            assert_eq!(key_of(&ClientSecret::new(wrong)), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn hashes_differ_by_secret_and_by_master_key() {
+        let (ours, theirs) = (
+            MasterKey::from_bytes([1; 32]),
+            MasterKey::from_bytes([2; 32]),
+        );
+        let key = id::new(DateTime::UNIX_EPOCH, 0, 5);
+        let (secret, other) = (mint(key), mint(key));
+        let kept = hash(&ours, &secret);
+        assert!(matches(&ours, &secret, &kept));
+        assert!(
+            !matches(&ours, &other, &kept)
+                && !matches(&theirs, &secret, &kept)
+                && !matches(&ours, &secret, &[])
+        );
+    }
+
+    #[test]
+    fn base32_puts_the_first_bits_first() {
+        assert_eq!(base32(&[0xff, 0, 0, 0, 0]), "zw000000");
+        assert_eq!(base32(&[0, 0, 0, 0, 1]), "00000001");
+    }
+}

@@ -1,0 +1,150 @@
+//! API keys: made, listed, revoked.
+
+use chrono::{DateTime, Utc};
+use domain::{
+    id::{KeyId, TenantId},
+    scope::{Scope, ScopeSet},
+    secret::ClientSecret,
+    violation::Violation,
+};
+use store::{Key, Listing, Page};
+
+use crate::{Caller, Tenancy, TenancyError, client_secret, tenants::name_violation};
+
+/// Whose a key is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyOwner {
+    /// The operators'.
+    Operator,
+    /// A tenant's.
+    Tenant(TenantId),
+}
+
+/// What a new key is asked to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewKey {
+    /// What its owner calls it.
+    pub name: String,
+    /// What it may do.
+    pub scopes: ScopeSet,
+    /// From when on it is refused; none: never.
+    pub expires_at: Option<DateTime<Utc>>,
+}
+
+/// A key with its secret, which is shown this once and not kept.
+#[derive(Debug)]
+pub struct CreatedKey {
+    /// The key; its id is the OAuth `client_id`.
+    pub key: Key,
+    /// The secret, which alone identifies the key.
+    pub secret: ClientSecret,
+}
+
+impl Tenancy {
+    /// Makes a key for `owner`.
+    ///
+    /// `minted_by` is the caller who asks; none: the command line on the machine itself. A tenant's caller makes
+    /// keys of its own tenant, with no scope that it does not have itself. The scope `operator` stands above the
+    /// others: who has it may give out any.
+    pub async fn create_key(
+        &self,
+        owner: KeyOwner,
+        request: NewKey,
+        minted_by: Option<&Caller>,
+    ) -> Result<CreatedKey, TenancyError> {
+        let inner = &*self.0;
+        let now = inner.coord.clock().now();
+        if let Some(caller) = minted_by {
+            may_mint(caller, owner, request.scopes)?;
+        }
+        validate(owner, &request, now)?;
+        let id = inner.new_key_id();
+        let secret = client_secret::mint(id);
+        let new = store::NewKey {
+            id,
+            name: request.name.trim().to_owned(),
+            secret_hash: client_secret::hash(&inner.master_key, &secret),
+            scopes: request.scopes,
+            expires_at: request.expires_at,
+        };
+        let key = match owner {
+            KeyOwner::Operator => inner.store.platform().create_operator_key(new, now).await?,
+            KeyOwner::Tenant(tenant) => inner.store.tenant(tenant).create_key(new, now).await?,
+        };
+        Ok(CreatedKey { key, secret })
+    }
+
+    /// The keys of `owner`, newest first, revoked ones among them.
+    pub async fn keys(&self, owner: KeyOwner, page: &Page) -> Result<Listing<Key>, TenancyError> {
+        let store = &self.0.store;
+        Ok(match owner {
+            KeyOwner::Operator => store.platform().operator_keys(page).await?,
+            KeyOwner::Tenant(tenant) => {
+                store.platform().tenant(tenant).await?;
+                store.tenant(tenant).keys(page).await?
+            }
+        })
+    }
+
+    /// Revokes a key of `owner`: at once here, within 5 seconds on every replica. Revoking it again is no error.
+    pub async fn revoke_key(&self, owner: KeyOwner, id: KeyId) -> Result<(), TenancyError> {
+        let inner = &*self.0;
+        let now = inner.coord.clock().now();
+        let revoked = match owner {
+            KeyOwner::Operator => inner.store.platform().revoke_operator_key(id, now).await,
+            KeyOwner::Tenant(tenant) => inner.store.tenant(tenant).revoke_key(id, now).await,
+        };
+        inner.standings.forget(id).await;
+        Ok(revoked?)
+    }
+}
+
+fn may_mint(caller: &Caller, owner: KeyOwner, scopes: ScopeSet) -> Result<(), TenancyError> {
+    if let Some(own) = caller.tenant
+        && owner != KeyOwner::Tenant(own)
+    {
+        return Err(TenancyError::NotFound("tenant"));
+    }
+    let beyond: ScopeSet = scopes
+        .iter()
+        .filter(|scope| !caller.scopes.contains(*scope))
+        .collect();
+    if beyond.is_empty() || caller.scopes.contains(Scope::Operator) {
+        Ok(())
+    } else {
+        Err(TenancyError::Escalation(beyond))
+    }
+}
+
+fn validate(owner: KeyOwner, request: &NewKey, now: DateTime<Utc>) -> Result<(), TenancyError> {
+    let mut violations = Vec::new();
+    violations.extend(name_violation(&request.name));
+    let operator = request.scopes.contains(Scope::Operator);
+    match owner {
+        KeyOwner::Operator if !operator => {
+            violations.push(Violation::new(
+                "/scopes",
+                "an operator's key must have the scope `operator`",
+            ));
+        }
+        KeyOwner::Tenant(_) if operator => {
+            violations.push(Violation::new(
+                "/scopes",
+                "only an operator's key can have the scope `operator`",
+            ));
+        }
+        KeyOwner::Tenant(_) if request.scopes.is_empty() => {
+            let detail = format!("must name at least one of: {}", ScopeSet::tenant());
+            violations.push(Violation::new("/scopes", detail));
+        }
+        _ => {}
+    }
+    if request.expires_at.is_some_and(|end| end <= now) {
+        violations.push(Violation::new("/expires_at", "must lie in the future"));
+    }
+    if violations.is_empty() {
+        Ok(())
+    } else {
+        Err(TenancyError::Invalid(violations))
+    }
+}

@@ -1,0 +1,104 @@
+//! What operators do with tenants.
+
+use domain::{id::TenantId, tenant::TenantLimits, violation::Violation};
+use store::{Listing, Page, Tenant, TenantPatch};
+
+use crate::{Tenancy, TenancyError};
+
+const LONGEST_NAME: usize = 100;
+const HIGHEST_RATE: u32 = 100_000;
+const MOST_MESSAGES: u64 = 1_000_000_000_000;
+
+impl Tenancy {
+    /// Registers a tenant.
+    pub async fn create_tenant(
+        &self,
+        name: &str,
+        limits: TenantLimits,
+    ) -> Result<Tenant, TenancyError> {
+        let inner = &*self.0;
+        let patch = TenantPatch {
+            name: Some(name.to_owned()),
+            requests_per_second: Some(limits.requests_per_second),
+            messages_per_day: Some(limits.messages_per_day),
+            status: None,
+        };
+        validate(&patch)?;
+        let now = inner.coord.clock().now();
+        Ok(inner
+            .store
+            .platform()
+            .create_tenant(inner.new_tenant_id(), name.trim(), limits, now)
+            .await?)
+    }
+
+    /// One tenant.
+    pub async fn tenant(&self, id: TenantId) -> Result<Tenant, TenancyError> {
+        Ok(self.0.store.platform().tenant(id).await?)
+    }
+
+    /// All tenants, newest first.
+    pub async fn tenants(&self, page: &Page) -> Result<Listing<Tenant>, TenancyError> {
+        Ok(self.0.store.platform().tenants(page).await?)
+    }
+
+    /// Changes a tenant: suspends it, resumes it, sets its name and limits. It counts at once here, and within 5
+    /// seconds on every replica.
+    pub async fn update_tenant(
+        &self,
+        id: TenantId,
+        patch: TenantPatch,
+    ) -> Result<Tenant, TenancyError> {
+        let inner = &*self.0;
+        validate(&patch)?;
+        let patch = TenantPatch {
+            name: patch.name.map(|name| name.trim().to_owned()),
+            ..patch
+        };
+        let changed = inner
+            .store
+            .platform()
+            .update_tenant(id, &patch, inner.coord.clock().now())
+            .await;
+        inner.standings.forget_all();
+        Ok(changed?)
+    }
+}
+
+fn validate(patch: &TenantPatch) -> Result<(), TenancyError> {
+    let mut violations = Vec::new();
+    if let Some(name) = &patch.name {
+        violations.extend(name_violation(name));
+    }
+    if patch
+        .requests_per_second
+        .is_some_and(|rate| !(1..=HIGHEST_RATE).contains(&rate))
+    {
+        violations.push(Violation::new(
+            "/requests_per_second",
+            format!("must be from 1 to {HIGHEST_RATE}"),
+        ));
+    }
+    if patch
+        .messages_per_day
+        .flatten()
+        .is_some_and(|limit| limit > MOST_MESSAGES)
+    {
+        let detail = format!("must be at most {MOST_MESSAGES}; null lifts the limit");
+        violations.push(Violation::new("/messages_per_day", detail));
+    }
+    if violations.is_empty() {
+        Ok(())
+    } else {
+        Err(TenancyError::Invalid(violations))
+    }
+}
+
+/// What is wrong with a name that people give to a tenant or key.
+pub(crate) fn name_violation(name: &str) -> Option<Violation> {
+    let length = name.trim().chars().count();
+    let fine = (1..=LONGEST_NAME).contains(&length) && !name.chars().any(char::is_control);
+    let detail =
+        || format!("must have 1 to {LONGEST_NAME} characters, none of them a control character");
+    (!fine).then(|| Violation::new("/name", detail()))
+}

@@ -1,0 +1,9 @@
+//! Tenancy as its callers see it, on a real database and a clock that is turned by hand.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+mod gate;
+mod keys;
+mod standing;
+mod tenants;
+mod tokens;
