@@ -1,1 +1,47 @@
-//! wxgate-delivery
+//! What happens to a message: intake → claim → send → record.
+//!
+//! [`Delivery::start`] starts four tasks around the queue in the database. *Intake* accepts messages, all that
+//! wait in one transaction. The *worker* claims as many messages as there are free sending slots and hands each
+//! to a *dispatch*, which asks the broker for a token, sends, and turns WeChat's answer into a transition. The
+//! *recorder* writes all transitions that wait in one transaction. The *sweeper* does what time does: due
+//! messages become ready, late ones expire, leases of dead workers end.
+//!
+//! Batches form by themselves: each task takes whatever waited while its last commit ran. There are no timers
+//! to tune and no delay at low load.
+//!
+//! A worker that dies leaves leased rows in phase flying, at most as many as it had slots, and nothing else in
+//! doubt. When their lease ends they become `uncertain`, or are sent again where that is allowed.
+//!
+//! To add a verdict: [`domain::verdict`], a row in the WeChat client's table, and its meaning in
+//! [`domain::lifecycle`]; this crate carries it out without knowing it.
+
+mod apps;
+mod credentials;
+mod dispatch;
+mod engine;
+mod intake;
+mod metrics;
+mod no_token;
+mod quota;
+mod recorder;
+mod sweeper;
+mod waiters;
+mod worker;
+
+pub use apps::{AppError, AppUpdate, Apps, CallbackSettings, Registration};
+pub use credentials::StoredCredentials;
+pub use engine::{Delivery, DeliveryError, Options, Parts};
+pub use intake::{Accepted, SubmitError};
+pub use metrics::Metrics;
+pub use quota::{QuotaReport, WechatQuotaReport};
+pub use store::{
+    App, AppCursor, Failure, IdempotencyKey, Listing, Message, MessageFilter, Page, Pause,
+};
+
+/// Wake-up topics that replicas share.
+mod topic {
+    /// There may be messages to claim.
+    pub(crate) const QUEUE: &str = "queue";
+    /// Messages have ended; the payload is their ids, comma-separated.
+    pub(crate) const ENDED: &str = "ended";
+}

@@ -1,0 +1,365 @@
+//! The onboarding desk: registers apps and proves their AppSecrets before they are kept.
+
+use std::time::Duration;
+
+use broker::{Broker, BrokerError};
+use chrono::{DateTime, Utc};
+use coord::Coord;
+use domain::{
+    app::{AppId, AppKind, DEFAULT_DAILY_QUOTA, TokenMode},
+    id::TenantId,
+    seal::{MasterKey, SealOwner},
+    secret::{AppSecret, CallbackAesKey, CallbackToken},
+    violation::Violation,
+};
+use store::{App, AppCursor, AppPatch, Listing, NewApp, Page, Store, StoreError};
+
+use crate::{engine::Parts, no_token, topic};
+
+/// What an app is registered with.
+#[derive(Clone, Debug)]
+pub struct Registration {
+    /// WeChat's id of it.
+    pub appid: AppId,
+    /// Its AppSecret.
+    pub secret: AppSecret,
+    /// What its owner calls it; empty: its appid.
+    pub name: String,
+    /// What the appid stands for.
+    pub kind: AppKind,
+    /// How its access token is fetched.
+    pub token_mode: TokenMode,
+    /// Messages that WeChat takes from it in one day; none: the default of an account.
+    pub daily_quota: Option<u64>,
+    /// Whether to fetch a token before anything is kept.
+    pub verify: bool,
+    /// Its message push settings.
+    pub callback: CallbackSettings,
+}
+
+/// The message push settings of an app in WeChat's console.
+#[derive(Clone, Debug, Default)]
+pub struct CallbackSettings {
+    /// The Token.
+    pub token: Option<CallbackToken>,
+    /// The `EncodingAESKey`.
+    pub aes_key: Option<CallbackAesKey>,
+}
+
+/// What to change of an app; none leaves as is.
+#[derive(Clone, Debug, Default)]
+pub struct AppUpdate {
+    /// What its owner calls it.
+    pub name: Option<String>,
+    /// How its access token is fetched.
+    pub token_mode: Option<TokenMode>,
+    /// Messages that WeChat takes from it in one day.
+    pub daily_quota: Option<u64>,
+    /// Its message push settings.
+    pub callback: CallbackSettings,
+}
+
+/// Why the desk refuses.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum AppError {
+    /// The appid is registered already, perhaps by another tenant.
+    #[error("this appid is registered already: an appid belongs to one tenant")]
+    Taken,
+    /// The tenant has no such app.
+    #[error("there is no such app")]
+    NotFound,
+    /// Fields that are wrong.
+    #[error("{} fields are wrong", .0.len())]
+    Invalid(Vec<Violation>),
+    /// WeChat gives no token for this app and secret.
+    #[error("{advice}")]
+    Wechat {
+        /// Its code.
+        errcode: i64,
+        /// Its words.
+        errmsg: String,
+        /// Its request id.
+        rid: Option<String>,
+        /// What that means and what to do.
+        advice: String,
+    },
+    /// WeChat does not answer now.
+    #[error("WeChat does not answer: {detail}")]
+    WechatUnavailable {
+        /// When to try again.
+        retry_after: Duration,
+        /// What happened.
+        detail: String,
+    },
+    /// The database does not answer.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+impl From<StoreError> for AppError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Taken(_) => Self::Taken,
+            StoreError::NotFound(_) => Self::NotFound,
+            other => Self::Unavailable(other.to_string()),
+        }
+    }
+}
+
+/// The desk. Cheap to clone.
+#[derive(Clone)]
+pub struct Apps {
+    store: Store,
+    broker: Broker,
+    master_key: MasterKey,
+    coord: Coord,
+}
+
+impl Apps {
+    pub(crate) fn new(parts: &Parts) -> Self {
+        Self {
+            store: parts.store.clone(),
+            broker: parts.broker.clone(),
+            master_key: parts.master_key.clone(),
+            coord: parts.coord.clone(),
+        }
+    }
+
+    /// Registers an app; its AppSecret is proven first where `verify` asks for it.
+    pub async fn register(&self, tenant: TenantId, new: Registration) -> Result<App, AppError> {
+        check(Some(&new.name), new.daily_quota, &new.callback)?;
+        // Looked up before WeChat is asked: a fetch for an app of somebody else could kill its token.
+        match self.store.platform().app(&new.appid).await {
+            Ok(_) => return Err(AppError::Taken),
+            Err(StoreError::NotFound(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if new.verify {
+            self.prove(&new.appid, &new.secret, new.token_mode).await?;
+        }
+        let now = self.coord.clock().now();
+        let Sealed { token, aes_key } = self.seal_callback(tenant, &new.appid, &new.callback);
+        let row = NewApp {
+            secret_sealed: self.seal(
+                &SealOwner::app_secret(tenant, &new.appid),
+                new.secret.expose(),
+            ),
+            name: if new.name.is_empty() {
+                new.appid.to_string()
+            } else {
+                new.name
+            },
+            appid: new.appid,
+            kind: new.kind,
+            token_mode: new.token_mode,
+            daily_quota: new.daily_quota.unwrap_or(DEFAULT_DAILY_QUOTA),
+            callback_token_sealed: token,
+            callback_aes_key_sealed: aes_key,
+            verified_at: new.verify.then_some(now),
+        };
+        Ok(self.store.tenant(tenant).create_app(row, now).await?)
+    }
+
+    /// An app of the tenant; of any tenant for the platform.
+    pub async fn get(&self, tenant: Option<TenantId>, appid: &AppId) -> Result<App, AppError> {
+        let app = match tenant {
+            Some(tenant) => self.store.tenant(tenant).app(appid).await,
+            None => self.store.platform().app(appid).await,
+        };
+        Ok(app?)
+    }
+
+    /// The tenant's apps, newest first; those of all tenants for the platform.
+    pub async fn list(
+        &self,
+        tenant: Option<TenantId>,
+        page: &Page<AppCursor>,
+    ) -> Result<Listing<App, AppCursor>, AppError> {
+        let apps = match tenant {
+            Some(tenant) => self.store.tenant(tenant).apps(page).await,
+            None => self.store.platform().apps(page).await,
+        };
+        Ok(apps?)
+    }
+
+    /// Changes an app.
+    pub async fn update(
+        &self,
+        tenant: TenantId,
+        appid: &AppId,
+        update: AppUpdate,
+    ) -> Result<App, AppError> {
+        check(update.name.as_deref(), update.daily_quota, &update.callback)?;
+        let Sealed { token, aes_key } = self.seal_callback(tenant, appid, &update.callback);
+        let patch = AppPatch {
+            name: update.name,
+            token_mode: update.token_mode,
+            daily_quota: update.daily_quota,
+            callback_token_sealed: token.map(Some),
+            callback_aes_key_sealed: aes_key.map(Some),
+        };
+        let app = self
+            .store
+            .tenant(tenant)
+            .update_app(appid, patch, self.coord.clock().now())
+            .await?;
+        if update.token_mode.is_some() {
+            self.broker.forget(appid);
+        }
+        if update.daily_quota.is_some() {
+            self.store.tenant(tenant).reopen_quota(appid).await?;
+            self.coord.wakeups().wake(topic::QUEUE, "");
+        }
+        Ok(app)
+    }
+
+    /// Removes an app. Its unsent messages are canceled, its history stays.
+    pub async fn remove(&self, tenant: TenantId, appid: &AppId) -> Result<(), AppError> {
+        self.store
+            .tenant(tenant)
+            .delete_app(appid, self.coord.clock().now())
+            .await?;
+        self.broker.forget(appid);
+        Ok(())
+    }
+
+    /// Proves the AppSecret that is kept, and lets a stopped app send again.
+    pub async fn verify(&self, tenant: TenantId, appid: &AppId) -> Result<App, AppError> {
+        self.get(Some(tenant), appid).await?;
+        let sealed = self.store.platform().sealed_app(appid).await?;
+        let owner = SealOwner::app_secret(tenant, appid);
+        let secret = self
+            .master_key
+            .open(&owner, &sealed.secret_sealed)
+            .map_err(|error| AppError::Unavailable(error.to_string()))?;
+        self.prove(appid, &AppSecret::new(secret.as_str()), sealed.token_mode)
+            .await?;
+        let door = self.store.tenant(tenant);
+        door.mark_app_verified(appid, self.coord.clock().now())
+            .await?;
+        door.resume_lane(appid).await?;
+        self.coord.wakeups().wake(topic::QUEUE, "");
+        self.get(Some(tenant), appid).await
+    }
+
+    /// Replaces the AppSecret; the new one is proven first.
+    pub async fn set_secret(
+        &self,
+        tenant: TenantId,
+        appid: &AppId,
+        secret: AppSecret,
+    ) -> Result<App, AppError> {
+        let app = self.get(Some(tenant), appid).await?;
+        self.prove(appid, &secret, app.token_mode).await?;
+        let sealed = self.seal(&SealOwner::app_secret(tenant, appid), secret.expose());
+        let door = self.store.tenant(tenant);
+        let now = self.coord.clock().now();
+        door.replace_app_secret(appid, sealed, Some(now), now)
+            .await?;
+        door.resume_lane(appid).await?;
+        self.coord.wakeups().wake(topic::QUEUE, "");
+        self.get(Some(tenant), appid).await
+    }
+
+    async fn prove(
+        &self,
+        appid: &AppId,
+        secret: &AppSecret,
+        mode: TokenMode,
+    ) -> Result<(), AppError> {
+        self.broker
+            .verify(appid, secret, mode)
+            .await
+            .map_err(|error| refusal(&error, self.coord.clock().now()))
+    }
+
+    fn seal(&self, owner: &SealOwner, plain: &str) -> Vec<u8> {
+        self.master_key.seal(owner, rand::random(), plain)
+    }
+
+    fn seal_callback(
+        &self,
+        tenant: TenantId,
+        appid: &AppId,
+        callback: &CallbackSettings,
+    ) -> Sealed {
+        let token = callback
+            .token
+            .as_ref()
+            .map(|token| self.seal(&SealOwner::callback_token(tenant, appid), token.expose()));
+        let aes_key = callback
+            .aes_key
+            .as_ref()
+            .map(|key| self.seal(&SealOwner::callback_aes_key(tenant, appid), key.expose()));
+        Sealed { token, aes_key }
+    }
+}
+
+struct Sealed {
+    token: Option<Vec<u8>>,
+    aes_key: Option<Vec<u8>>,
+}
+
+fn check(
+    name: Option<&str>,
+    daily_quota: Option<u64>,
+    callback: &CallbackSettings,
+) -> Result<(), AppError> {
+    let mut found = Vec::new();
+    if name.is_some_and(|name| name.chars().count() > 100 || name.chars().any(char::is_control)) {
+        found.push(Violation::new(
+            "/name",
+            "must have at most 100 characters, without line breaks",
+        ));
+    }
+    if daily_quota.is_some_and(|quota| quota == 0 || quota > 1_000_000_000) {
+        found.push(Violation::new(
+            "/daily_quota",
+            "must be 1 to 1000000000 messages a day",
+        ));
+    }
+    if callback
+        .token
+        .as_ref()
+        .is_some_and(|token| !is_alphanumeric(token.expose(), 3..=32))
+    {
+        found.push(Violation::new(
+            "/callback_token",
+            "must be the Token of WeChat's console: 3 to 32 letters and digits",
+        ));
+    }
+    if callback
+        .aes_key
+        .as_ref()
+        .is_some_and(|key| !is_alphanumeric(key.expose(), 43..=43))
+    {
+        found.push(Violation::new(
+            "/callback_aes_key",
+            "must be the EncodingAESKey of WeChat's console: 43 letters and digits",
+        ));
+    }
+    if found.is_empty() {
+        Ok(())
+    } else {
+        Err(AppError::Invalid(found))
+    }
+}
+
+fn is_alphanumeric(text: &str, length: std::ops::RangeInclusive<usize>) -> bool {
+    length.contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric())
+}
+
+fn refusal(error: &BrokerError, now: DateTime<Utc>) -> AppError {
+    match error {
+        BrokerError::Blocked { reason, cause, .. } if cause.errcode.is_some() => AppError::Wechat {
+            errcode: cause.errcode.unwrap_or_default(),
+            errmsg: cause.errmsg.clone(),
+            rid: cause.rid.clone(),
+            advice: reason.advice().to_owned(),
+        },
+        _ => AppError::WechatUnavailable {
+            retry_after: no_token::retry_after(error, now),
+            detail: error.to_string(),
+        },
+    }
+}

@@ -1,0 +1,278 @@
+//! Dispatch: one message, one token, one send, one verdict.
+
+use std::{sync::Arc, time::Duration};
+
+use broker::{Broker, BrokerError, Token};
+use chrono::{DateTime, Utc};
+use coord::Clock;
+use domain::{
+    lifecycle::Event,
+    quota,
+    verdict::{Attempt, BlockReason, FailureCode, Verdict},
+};
+use store::{Claimed, LanePause, QUOTA_EXHAUSTED, Settlement};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio_util::task::TaskTracker;
+use wechat::{Answer, Outgoing};
+
+use crate::{
+    engine::{Options, Parts},
+    metrics::Metrics,
+    no_token,
+    recorder::Settled,
+};
+
+/// How long an app rests whose fresh tokens WeChat refuses.
+const TOKEN_REFUSED_PAUSE: Duration = Duration::from_mins(1);
+
+/// Sends messages and hands what came of them to the recorder.
+#[derive(Clone)]
+pub(crate) struct Dispatcher(Arc<Inner>);
+
+struct Inner {
+    client: wechat::Client,
+    broker: Broker,
+    clock: Clock,
+    metrics: Metrics,
+    send_timeout: Duration,
+    tasks: TaskTracker,
+    settled: mpsc::Sender<Settled>,
+}
+
+/// What a flight came to.
+struct Landing {
+    event: Event,
+    attempts: Vec<Attempt>,
+    /// What WeChat or the broker said, for the tenant.
+    detail: Option<String>,
+    /// Why the app's other messages must wait as well.
+    rest: Option<Rest>,
+}
+
+impl Dispatcher {
+    pub(crate) fn new(
+        parts: &Parts,
+        options: &Options,
+        tasks: TaskTracker,
+        settled: mpsc::Sender<Settled>,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            client: parts.wechat.clone(),
+            broker: parts.broker.clone(),
+            clock: parts.coord.clock().clone(),
+            metrics: parts.metrics.clone(),
+            send_timeout: options.send_timeout,
+            tasks,
+            settled,
+        }))
+    }
+
+    /// Sends each message in a task of its own. A slot is free again when its message is recorded; permits
+    /// without a message are given back at once.
+    pub(crate) fn dispatch(&self, claimed: Vec<Claimed>, mut permits: OwnedSemaphorePermit) {
+        for message in claimed {
+            let Some(slot) = permits.split(1) else { break };
+            let inner = self.0.clone();
+            self.0
+                .tasks
+                .spawn(async move { inner.fly(message, slot).await });
+        }
+    }
+}
+
+impl Inner {
+    async fn fly(&self, message: Claimed, slot: OwnedSemaphorePermit) {
+        let landing = self.send(&message).await;
+        let now = self.clock.now();
+        let pause = landing.rest.map(|rest| LanePause {
+            appid: message.appid.clone(),
+            until: rest.until,
+            reason: rest.reason.to_owned(),
+            detail: rest.detail,
+        });
+        // Cannot be refused: a claimed message is `sending`.
+        let Ok(transition) = message.facts().apply(&landing.event, now, rand::random()) else {
+            return;
+        };
+        let msgid = match landing.event {
+            Event::Answered(Verdict::Accepted { msgid }) => msgid,
+            _ => None,
+        };
+        let failure_detail = transition.failure.map(|code| match &landing.detail {
+            Some(said) => format!("{}: {said}", code.advice()),
+            None => code.advice().to_owned(),
+        });
+        let settlement = Settlement {
+            id: message.id,
+            lease: message.lease,
+            appid: message.appid,
+            touser: message.touser,
+            transition,
+            attempts: landing.attempts,
+            msgid,
+            failure_detail,
+        };
+        // Fails only when the recorder is gone at the end of a stop: then the lease decides.
+        let _ = self
+            .settled
+            .send(Settled {
+                settlement,
+                pause,
+                slot: Some(slot),
+            })
+            .await;
+    }
+
+    /// Sends with the app's token; with a fresh one, once more, when WeChat calls the first one dead.
+    async fn send(&self, message: &Claimed) -> Landing {
+        let mut attempts = message.attempts.clone();
+        let token = match self.broker.token(&message.appid).await {
+            Ok(token) => token,
+            Err(error) => return self.grounded(attempts, &error),
+        };
+        if !self.has_time(message) {
+            return Landing {
+                event: Event::Released,
+                attempts,
+                detail: None,
+                rest: None,
+            };
+        }
+        let first = self.try_once(message, &token, &mut attempts).await;
+        if first.verdict != Verdict::StaleToken {
+            return self.landed(first, attempts);
+        }
+        let fresh = match self.broker.stale(&message.appid, token.generation).await {
+            Ok(fresh) => fresh,
+            Err(error) => return self.grounded(attempts, &error),
+        };
+        if !self.has_time(message) {
+            return self.landed(first, attempts);
+        }
+        let mut second = self.try_once(message, &fresh, &mut attempts).await;
+        if second.verdict == Verdict::StaleToken {
+            second.verdict = Verdict::AppBlocked {
+                reason: BlockReason::TokenRefused,
+                pause: TOKEN_REFUSED_PAUSE,
+            };
+        }
+        self.landed(second, attempts)
+    }
+
+    async fn try_once(
+        &self,
+        message: &Claimed,
+        token: &Token,
+        attempts: &mut Vec<Attempt>,
+    ) -> Answer {
+        let started_at = self.clock.now();
+        let outgoing = Outgoing {
+            touser: &message.touser,
+            template_id: &message.template_id,
+            content: &message.content,
+        };
+        let answer = self.client.send(&token.value, outgoing).await;
+        self.metrics.sent(
+            message.content.channel(),
+            answer.verdict.outcome(),
+            answer.duration,
+        );
+        attempts.push(Attempt {
+            number: next_number(attempts),
+            started_at,
+            duration_ms: u64::try_from(answer.duration.as_millis()).unwrap_or(u64::MAX),
+            outcome: answer.verdict.outcome(),
+            errcode: answer.errcode,
+            errmsg: answer.errmsg.clone(),
+            rid: answer.rid.clone(),
+        });
+        answer
+    }
+
+    /// What becomes of a message for whose app there is no token: nothing was sent.
+    fn grounded(&self, mut attempts: Vec<Attempt>, error: &BrokerError) -> Landing {
+        let now = self.clock.now();
+        let verdict = no_token::verdict(error, now);
+        let cause = no_token::cause(error);
+        attempts.push(Attempt {
+            number: next_number(&attempts),
+            started_at: now,
+            duration_ms: 0,
+            outcome: verdict.outcome(),
+            errcode: cause.and_then(|cause| cause.errcode),
+            errmsg: Some(error.to_string()),
+            rid: cause.and_then(|cause| cause.rid.clone()),
+        });
+        let rest = error.retry_at().map(|until| Rest {
+            until,
+            reason: no_token::reason(error),
+            detail: error.to_string(),
+        });
+        Landing {
+            event: Event::Answered(verdict),
+            attempts,
+            detail: Some(error.to_string()),
+            rest,
+        }
+    }
+
+    fn landed(&self, answer: Answer, attempts: Vec<Attempt>) -> Landing {
+        let said = match (answer.errcode, answer.errmsg) {
+            (Some(errcode), errmsg) => {
+                format!("WeChat answered {errcode} {}", errmsg.unwrap_or_default())
+            }
+            (None, errmsg) => errmsg.unwrap_or_default(),
+        };
+        let rest = Rest::of(&answer.verdict, &said, self.clock.now());
+        if answer.verdict == Verdict::Rejected(FailureCode::GatewayBug) {
+            tracing::error!(
+                said,
+                "WeChat does not understand a send of the gateway: this is a defect"
+            );
+        }
+        Landing {
+            event: Event::Answered(answer.verdict),
+            attempts,
+            detail: Some(said),
+            rest,
+        }
+    }
+
+    /// Whether a send that starts now ends before the lease does and starts before the message's ttl is over.
+    fn has_time(&self, message: &Claimed) -> bool {
+        let now = self.clock.now();
+        now + self.send_timeout < message.lease_until && now < message.expires_at
+    }
+}
+
+fn next_number(attempts: &[Attempt]) -> u32 {
+    attempts
+        .last()
+        .map_or(1, |last| last.number.saturating_add(1))
+}
+
+/// Why an app sends nothing until a time.
+struct Rest {
+    until: DateTime<Utc>,
+    reason: &'static str,
+    detail: String,
+}
+
+impl Rest {
+    /// What an answer to one message means for all of its app.
+    fn of(verdict: &Verdict, said: &str, now: DateTime<Utc>) -> Option<Self> {
+        match verdict {
+            Verdict::AppBlocked { reason, pause } => Some(Self {
+                until: now + *pause,
+                reason: reason.as_str(),
+                detail: format!("{} ({said})", reason.advice()),
+            }),
+            Verdict::QuotaSpent => Some(Self {
+                until: quota::reset_at(now),
+                reason: QUOTA_EXHAUSTED,
+                detail: format!("WeChat says that the app's quota for today is spent ({said})"),
+            }),
+            _ => None,
+        }
+    }
+}

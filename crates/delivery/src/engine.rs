@@ -1,0 +1,238 @@
+//! The engine: its tasks, and the verbs of the API on it.
+
+use std::{sync::Arc, time::Duration};
+
+use broker::Broker;
+use coord::Coord;
+use domain::{
+    app::AppId,
+    id::{MessageId, TenantId},
+    message::Draft,
+    quota::Shares,
+    seal::MasterKey,
+};
+use store::{IdempotencyKey, Listing, Message, MessageFilter, Page, Store, StoreError};
+use tokio::sync::{Notify, mpsc};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    apps::Apps,
+    dispatch::Dispatcher,
+    intake::{Accepted, Intake, SubmitError},
+    metrics::Metrics,
+    quota::{QuotaReport, Quotas},
+    recorder::Recorder,
+    sweeper::Sweeper,
+    waiters::Waiters,
+    worker::Worker,
+};
+
+/// What the engine is made of.
+#[derive(Clone)]
+pub struct Parts {
+    /// The database.
+    pub store: Store,
+    /// What replicas agree on.
+    pub coord: Coord,
+    /// WeChat.
+    pub wechat: wechat::Client,
+    /// Access tokens.
+    pub broker: Broker,
+    /// Seals AppSecrets.
+    pub master_key: MasterKey,
+    /// Counters.
+    pub metrics: Metrics,
+}
+
+/// How the engine works.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Sends under way at the same time, over all apps.
+    pub slots: usize,
+    /// How long a claimed message is this replica's.
+    pub lease: Duration,
+    /// The longest that one send can take: the client's total time-out.
+    pub send_timeout: Duration,
+    /// How much of an app's quota each priority may use.
+    pub shares: Shares,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            slots: 256,
+            lease: Duration::from_mins(1),
+            send_timeout: Duration::from_secs(5),
+            shares: Shares::default(),
+        }
+    }
+}
+
+/// Why something could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum DeliveryError {
+    /// The tenant has no such thing.
+    #[error("there is no such {0}")]
+    NotFound(&'static str),
+    /// The database is at fault.
+    #[error(transparent)]
+    Store(StoreError),
+}
+
+impl From<StoreError> for DeliveryError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::NotFound(what) => Self::NotFound(what),
+            other => Self::Store(other),
+        }
+    }
+}
+
+/// The engine. Cheap to clone.
+#[derive(Clone)]
+pub struct Delivery(Arc<Inner>);
+
+struct Inner {
+    store: Store,
+    intake: Intake,
+    waiters: Waiters,
+    apps: Apps,
+    quotas: Quotas,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Delivery {
+    /// Starts the engine's tasks. Refuses options that could send a message twice.
+    pub fn start(parts: Parts, options: Options) -> Result<Self, StoreError> {
+        check(&options)?;
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let due = Arc::new(Notify::new());
+        let (settled, settlements) = mpsc::channel(options.slots.max(1) * 2);
+
+        let (intake, intake_loop) =
+            Intake::new(parts.clone(), options.shares, due.clone(), stop.clone());
+        let waiters = Waiters::new(parts.store.clone());
+        let recorder = Recorder::new(parts.clone(), due.clone(), settlements);
+        let dispatcher = Dispatcher::new(&parts, &options, tasks.clone(), settled);
+        let worker = Worker::new(&parts, options, dispatcher, stop.clone());
+        let sweeper = Sweeper::new(&parts, due, stop.clone());
+        tasks.spawn(intake_loop.run());
+        tasks.spawn(recorder.run());
+        tasks.spawn(worker.run());
+        tasks.spawn(sweeper.run());
+        tasks.spawn(waiters.clone().listen(parts.coord.clone(), stop.clone()));
+        tasks.close();
+
+        let apps = Apps::new(&parts);
+        let quotas = Quotas::new(&parts, options.shares);
+        Ok(Self(Arc::new(Inner {
+            store: parts.store,
+            intake,
+            waiters,
+            apps,
+            quotas,
+            stop,
+            tasks,
+        })))
+    }
+
+    /// Accepts a message: when this returns, it is in the database and will be sent, or its tenant will be told
+    /// why not. A dry run goes through the same checks and leaves nothing behind.
+    pub async fn submit(
+        &self,
+        tenant: TenantId,
+        appid: &AppId,
+        draft: Draft,
+        idempotency: Option<IdempotencyKey>,
+    ) -> Result<Accepted, SubmitError> {
+        self.0
+            .intake
+            .submit(tenant, appid, draft, idempotency)
+            .await
+    }
+
+    /// The message as it is when it has ended, or when `at_most` is over.
+    pub async fn wait_ended(
+        &self,
+        tenant: TenantId,
+        id: MessageId,
+        at_most: Duration,
+    ) -> Result<Message, DeliveryError> {
+        self.0.waiters.wait(id, at_most).await?;
+        self.message(tenant, id)
+            .await?
+            .ok_or(DeliveryError::NotFound("message"))
+    }
+
+    /// The tenant's message with this id.
+    pub async fn message(
+        &self,
+        tenant: TenantId,
+        id: MessageId,
+    ) -> Result<Option<Message>, DeliveryError> {
+        Ok(self.0.store.tenant(tenant).message(id).await?)
+    }
+
+    /// Messages of the tenant's app, newest first.
+    pub async fn messages(
+        &self,
+        tenant: TenantId,
+        appid: &AppId,
+        filter: &MessageFilter,
+        page: &Page,
+    ) -> Result<Listing<Message>, DeliveryError> {
+        let door = self.0.store.tenant(tenant);
+        door.app(appid).await?;
+        Ok(door.messages(appid, filter, page).await?)
+    }
+
+    /// How much of the app's day is used, as counted here and as WeChat says.
+    pub async fn quota(
+        &self,
+        tenant: TenantId,
+        appid: &AppId,
+    ) -> Result<QuotaReport, DeliveryError> {
+        self.0.quotas.report(tenant, appid).await
+    }
+
+    /// The onboarding desk.
+    pub fn apps(&self) -> &Apps {
+        &self.0.apps
+    }
+
+    /// Stops: claims nothing more, waits for the sends under way and their records, at most until `deadline` is
+    /// over. Returns whether everything was recorded; what was not is left to its lease.
+    pub async fn stop(&self, deadline: Duration) -> bool {
+        self.0.stop.cancel();
+        tokio::time::timeout(deadline, self.0.tasks.wait())
+            .await
+            .is_ok()
+    }
+}
+
+impl std::fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Delivery")
+            .field("tasks", &self.0.tasks.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A lease must outlive anything a send can do, or two workers could hold one message.
+fn check(options: &Options) -> Result<(), StoreError> {
+    let longest = options.send_timeout * 2;
+    if options.slots == 0 {
+        return Err(StoreError::Settings(
+            "sending_slots must be at least 1".into(),
+        ));
+    }
+    if options.lease <= longest {
+        return Err(StoreError::Settings(format!(
+            "the lease of {} s must be longer than a send and its repeat can take ({} s)",
+            options.lease.as_secs(),
+            longest.as_secs()
+        )));
+    }
+    Ok(())
+}

@@ -1,0 +1,108 @@
+//! What operators see of delivery.
+
+use std::time::Duration;
+
+use domain::{lifecycle::Status, message::Channel, verdict::Outcome};
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{
+        counter::Counter,
+        family::Family,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::Registry,
+};
+
+/// The counters of delivery. Clones count together.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    pub(crate) accepted: Counter,
+    attempts: Family<AttemptLabels, Counter>,
+    ended: Family<EndLabels, Counter>,
+    send_seconds: Family<ChannelLabels, Histogram, fn() -> Histogram>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AttemptLabels {
+    channel: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EndLabels {
+    status: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ChannelLabels {
+    channel: &'static str,
+}
+
+impl Metrics {
+    /// Counters that `registry` shows.
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            accepted: Counter::default(),
+            attempts: Family::default(),
+            ended: Family::default(),
+            send_seconds: Family::new_with_constructor(send_histogram),
+        };
+        registry.register(
+            "wxgate_messages_accepted",
+            "Messages accepted",
+            metrics.accepted.clone(),
+        );
+        registry.register(
+            "wxgate_send_attempts",
+            "Sends to WeChat by outcome",
+            metrics.attempts.clone(),
+        );
+        registry.register(
+            "wxgate_messages_ended",
+            "Messages that ended, by their end",
+            metrics.ended.clone(),
+        );
+        registry.register(
+            "wxgate_send_seconds",
+            "How long WeChat takes to answer a send",
+            metrics.send_seconds.clone(),
+        );
+        metrics
+    }
+
+    pub(crate) fn sent(&self, channel: Channel, outcome: Outcome, duration: Duration) {
+        let channel = word(channel);
+        self.attempts
+            .get_or_create(&AttemptLabels {
+                channel,
+                outcome: outcome.as_str(),
+            })
+            .inc();
+        self.send_seconds
+            .get_or_create(&ChannelLabels { channel })
+            .observe(duration.as_secs_f64());
+    }
+
+    pub(crate) fn ended(&self, status: Status, count: usize) {
+        if count > 0 {
+            self.ended
+                .get_or_create(&EndLabels {
+                    status: status.as_str(),
+                })
+                .inc_by(count as u64);
+        }
+    }
+}
+
+/// From a millisecond to 16 seconds.
+fn send_histogram() -> Histogram {
+    Histogram::new(exponential_buckets(0.001, 2.0, 15))
+}
+
+fn word(channel: Channel) -> &'static str {
+    match channel {
+        Channel::Subscribe => "subscribe",
+        Channel::Template => "template",
+        Channel::Official => "official",
+    }
+}

@@ -1,0 +1,156 @@
+//! The sweeper: what time does to the queue.
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::{DateTime, Utc};
+use domain::{
+    lifecycle::{Event, Status},
+    verdict::{Attempt, Outcome},
+};
+use store::{Claimed, Settlement, StoreError};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::{engine::Parts, recorder::record, topic, waiters::ended_payload};
+
+/// How often the queue is swept for what no due time announces.
+const ROUND: Duration = Duration::from_secs(1);
+/// How often old idempotency keys are forgotten.
+const FORGET: Duration = Duration::from_mins(1);
+
+pub(crate) struct Sweeper {
+    parts: Parts,
+    due: Arc<Notify>,
+    stop: CancellationToken,
+}
+
+impl Sweeper {
+    pub(crate) fn new(parts: &Parts, due: Arc<Notify>, stop: CancellationToken) -> Self {
+        Self {
+            parts: parts.clone(),
+            due,
+            stop,
+        }
+    }
+
+    /// Runs until it is stopped.
+    pub(crate) async fn run(self) {
+        let stop = self.stop.clone();
+        stop.run_until_cancelled(self.sweep()).await;
+    }
+
+    async fn sweep(self) {
+        let clock = self.parts.coord.clock().clone();
+        let mut round_at = clock.now();
+        let mut forget_at = clock.now() + FORGET;
+        loop {
+            let now = clock.now();
+            let swept = async {
+                self.promote(now).await?;
+                if now >= round_at {
+                    round_at = now + ROUND;
+                    self.round(now).await?;
+                }
+                if now >= forget_at {
+                    forget_at = now + FORGET;
+                    while self
+                        .parts
+                        .store
+                        .platform()
+                        .forget_idempotency_keys(now)
+                        .await?
+                        .more
+                    {}
+                }
+                self.parts.store.platform().next_due().await
+            };
+            let wake_at = match swept.await {
+                Ok(next_due) => next_due.map_or(round_at, |due_at| due_at.min(round_at)),
+                Err(error) => {
+                    tracing::error!(%error, "cannot sweep the queue");
+                    tokio::time::sleep(ROUND).await;
+                    continue;
+                }
+            };
+            tokio::select! {
+                () = clock.sleep_until(wake_at) => {}
+                () = self.due.notified() => {}
+            }
+        }
+    }
+
+    async fn promote(&self, now: DateTime<Utc>) -> Result<(), StoreError> {
+        loop {
+            let swept = self.parts.store.platform().promote(now).await?;
+            if swept.moved > 0 {
+                self.parts.coord.wakeups().wake(topic::QUEUE, "");
+            }
+            if !swept.more {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn round(&self, now: DateTime<Utc>) -> Result<(), StoreError> {
+        let platform = self.parts.store.platform();
+        loop {
+            let expired = platform.expire(now).await?;
+            if expired.is_empty() {
+                break;
+            }
+            self.parts.metrics.ended(Status::Expired, expired.len());
+            self.parts
+                .coord
+                .wakeups()
+                .wake(topic::ENDED, &ended_payload(expired.into_iter()));
+        }
+        loop {
+            let overdue = platform.overdue(now).await?;
+            if overdue.is_empty() {
+                break;
+            }
+            let settlements: Vec<Settlement> = overdue
+                .into_iter()
+                .filter_map(|flight| lost(flight, now))
+                .collect();
+            record(&self.parts, &self.due, &settlements, &[]).await?;
+        }
+        if platform.release_stranded(now).await?.moved > 0 {
+            self.parts.coord.wakeups().wake(topic::QUEUE, "");
+        }
+        Ok(())
+    }
+}
+
+/// What becomes of a flight whose worker is gone. WeChat may or may not have the message.
+fn lost(flight: Claimed, now: DateTime<Utc>) -> Option<Settlement> {
+    let transition = flight
+        .facts()
+        .apply(&Event::LeaseEnded, now, rand::random())
+        .ok()?;
+    let mut attempts = flight.attempts;
+    attempts.push(Attempt {
+        number: attempts
+            .last()
+            .map_or(1, |last| last.number.saturating_add(1)),
+        started_at: flight.lease_until,
+        duration_ms: 0,
+        outcome: Outcome::Unknown,
+        errcode: None,
+        errmsg: Some(
+            "the gateway process that was sending it stopped before it recorded an answer"
+                .to_owned(),
+        ),
+        rid: None,
+    });
+    Some(Settlement {
+        id: flight.id,
+        lease: flight.lease,
+        appid: flight.appid,
+        touser: flight.touser,
+        transition,
+        attempts,
+        msgid: None,
+        failure_detail: None,
+    })
+}

@@ -1,0 +1,112 @@
+//! Waiters: requests that wait for the end of a message, whichever replica ends it.
+
+use std::{sync::Arc, time::Duration};
+
+use coord::{Coord, Wake};
+use dashmap::DashMap;
+use domain::id::MessageId;
+use store::{Store, StoreError};
+use tokio::{sync::Notify, time::Instant};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::topic;
+
+/// How often a waiter looks for itself: a wake-up can get lost with Redis.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Everybody who waits in this process. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Waiters {
+    store: Store,
+    waiting: Arc<DashMap<Uuid, Arc<Notify>>>,
+}
+
+impl Waiters {
+    pub(crate) fn new(store: Store) -> Self {
+        Self {
+            store,
+            waiting: Arc::default(),
+        }
+    }
+
+    /// Returns when the message has ended or `at_most` is over.
+    pub(crate) async fn wait(&self, id: MessageId, at_most: Duration) -> Result<(), StoreError> {
+        let deadline = Instant::now() + at_most;
+        let ended = Ticket::take(self, id.uuid());
+        loop {
+            // Registered before looking, so that an end between the look and the wait is not missed.
+            let notified = ended.notify.notified();
+            tokio::pin!(notified);
+            notified.as_mut().enable();
+            let over = Instant::now() >= deadline;
+            if over || self.store.has_ended(id).await?.unwrap_or(true) {
+                return Ok(());
+            }
+            let look_again = deadline.min(Instant::now() + LOOK_AGAIN);
+            let _ = tokio::time::timeout_at(look_again, notified).await;
+        }
+    }
+
+    /// Passes on the ends that any replica tells, until it is stopped.
+    pub(crate) async fn listen(self, coord: Coord, stop: CancellationToken) {
+        let mut ends = coord.wakeups().subscribe(topic::ENDED);
+        while let Some(wake) = stop.run_until_cancelled(ends.next()).await {
+            match wake {
+                Wake::Said(ids) => ids
+                    .split(',')
+                    .filter_map(|id| id.parse().ok())
+                    .for_each(|id| self.ended(id)),
+                Wake::Missed => self
+                    .waiting
+                    .iter()
+                    .for_each(|waiter| waiter.notify_waiters()),
+            }
+        }
+    }
+
+    fn ended(&self, id: Uuid) {
+        if let Some(waiter) = self.waiting.get(&id) {
+            waiter.notify_waiters();
+        }
+    }
+}
+
+/// The payload that tells the ends of `ids`.
+pub(crate) fn ended_payload(ids: impl Iterator<Item = MessageId>) -> String {
+    let mut payload = String::new();
+    for id in ids {
+        if !payload.is_empty() {
+            payload.push(',');
+        }
+        payload.push_str(&id.uuid().simple().to_string());
+    }
+    payload
+}
+
+/// A place among the waiters, given up when it is dropped.
+struct Ticket<'a> {
+    waiters: &'a Waiters,
+    id: Uuid,
+    notify: Arc<Notify>,
+}
+
+impl<'a> Ticket<'a> {
+    fn take(waiters: &'a Waiters, id: Uuid) -> Self {
+        let notify = waiters.waiting.entry(id).or_default().clone();
+        Self {
+            waiters,
+            id,
+            notify,
+        }
+    }
+}
+
+impl Drop for Ticket<'_> {
+    fn drop(&mut self) {
+        // Two of the references are this ticket's and the map's: nobody else waits for the message.
+        self.waiters
+            .waiting
+            .remove_if(&self.id, |_, notify| Arc::strong_count(notify) <= 2);
+    }
+}

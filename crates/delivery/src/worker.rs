@@ -1,0 +1,134 @@
+//! The worker: claims messages whenever there are free sending slots.
+
+use std::{sync::Arc, time::Duration};
+
+use coord::Coord;
+use store::{ClaimBatch, ClaimRequest, Store, StoreError};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    dispatch::Dispatcher,
+    engine::{Options, Parts},
+    topic,
+    waiters::ended_payload,
+};
+
+/// How often an idle worker looks without being woken: a wake-up can get lost with Redis.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// How long a worker rests after the database failed it.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
+/// How long a busy worker waits for slots to come together.
+const GATHER: Duration = Duration::from_millis(5);
+/// The most that one claim takes: larger ones only make the first message wait for the last.
+const LARGEST_CLAIM: usize = 256;
+
+pub(crate) struct Worker {
+    store: Store,
+    coord: Coord,
+    options: Options,
+    dispatcher: Dispatcher,
+    slots: Arc<Semaphore>,
+    stop: CancellationToken,
+}
+
+impl Worker {
+    pub(crate) fn new(
+        parts: &Parts,
+        options: Options,
+        dispatcher: Dispatcher,
+        stop: CancellationToken,
+    ) -> Self {
+        Self {
+            store: parts.store.clone(),
+            coord: parts.coord.clone(),
+            options,
+            dispatcher,
+            slots: Arc::new(Semaphore::new(options.slots)),
+            stop,
+        }
+    }
+
+    /// Runs until it is stopped. A claim that is under way is finished: what has been claimed is also sent.
+    pub(crate) async fn run(self) {
+        let mut wakeups = self.coord.wakeups().subscribe(topic::QUEUE);
+        let mut cursor = String::new();
+        loop {
+            let permits = tokio::select! {
+                permits = self.free_slots() => permits,
+                () = self.stop.cancelled() => return,
+            };
+            let Some(permits) = permits else { return };
+            match self.step(&mut cursor, permits).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    // The subscription remembers what was said while the claim ran.
+                    tokio::select! {
+                        () = wakeups.notified() => {}
+                        () = self.coord.clock().sleep(LOOK_AGAIN) => {}
+                        () = self.stop.cancelled() => return,
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(%error, "cannot claim messages");
+                    tokio::time::sleep(AFTER_FAILURE).await;
+                }
+            }
+        }
+    }
+
+    /// One claim, dispatched. Says whether another may find more at once.
+    async fn step(
+        &self,
+        cursor: &mut String,
+        permits: OwnedSemaphorePermit,
+    ) -> Result<bool, StoreError> {
+        let now = self.coord.clock().now();
+        let request = ClaimRequest {
+            slots: permits.num_permits(),
+            cursor: std::mem::take(cursor),
+            lease: rand::random(),
+            lease_until: now + self.options.lease,
+            shares: self.options.shares,
+        };
+        let ClaimBatch {
+            claimed,
+            expired,
+            cursor: next,
+            more,
+        } = self.store.platform().claim(&request, now).await?;
+        *cursor = next;
+        self.dispatcher.dispatch(claimed, permits);
+        if !expired.is_empty() {
+            self.coord
+                .wakeups()
+                .wake(topic::ENDED, &ended_payload(expired.into_iter()));
+        }
+        Ok(more)
+    }
+
+    /// All slots that are free. A busy worker waits a moment for a few to come together, so that it claims in
+    /// batches rather than one by one; one whose sends are all stuck still serves with what it has.
+    async fn free_slots(&self) -> Option<OwnedSemaphorePermit> {
+        let few = (self.options.slots / 4).clamp(1, LARGEST_CLAIM);
+        let mut permits = self.slots.clone().acquire_owned().await.ok()?;
+        if let Ok(more) = u32::try_from(few - 1)
+            && let Ok(gathered) =
+                tokio::time::timeout(GATHER, self.slots.clone().acquire_many_owned(more)).await
+        {
+            permits.merge(gathered.ok()?);
+        }
+        let rest = self
+            .slots
+            .available_permits()
+            .min(LARGEST_CLAIM.saturating_sub(permits.num_permits()));
+        if let Ok(rest) = self
+            .slots
+            .clone()
+            .try_acquire_many_owned(u32::try_from(rest).unwrap_or(0))
+        {
+            permits.merge(rest);
+        }
+        Some(permits)
+    }
+}
