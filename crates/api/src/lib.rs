@@ -1,1 +1,80 @@
-//! wxgate-api
+//! The HTTP surface: routes, their JSON, their problems and their OpenAPI document.
+//!
+//! Every request goes through the same steps: it gets an id, its body is limited, its credential is checked,
+//! then the credential's scope, then a permit of the rate limiter is taken; only then a handler sees it. What a
+//! handler sees is parsed already. What it refuses is a [problem](https://www.rfc-editor.org/rfc/rfc9457), and
+//! one function alone turns kinds of refusal into HTTP statuses.
+//!
+//! To add an endpoint: its shapes in `dto`, a handler with `#[utoipa::path]` in the `routes` module of its noun,
+//! a line in that module's `routes()`. The scope it names in `security` is the scope that the guard asks for:
+//! there is no second place to write it. Then `make openapi`.
+//!
+//! ```
+//! let document = wxgate_api::openapi();
+//! assert!(document.paths.paths.contains_key("/v1/apps/{appid}/messages"));
+//! ```
+
+use std::{fmt, pin::Pin, sync::Arc};
+
+use axum::{Router, middleware::from_fn_with_state};
+use chrono::{DateTime, Utc};
+use delivery::Delivery;
+use prometheus_client::registry::Registry;
+use tenancy::Tenancy;
+
+mod cursor;
+mod dto;
+mod extract;
+mod guard;
+mod layers;
+mod metrics;
+mod openapi;
+mod problem;
+mod refusals;
+mod routes;
+
+pub use metrics::HttpMetrics;
+pub use openapi::{openapi, openapi_json};
+
+/// Tells the time; the gateway passes its clock.
+pub type Now = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;
+
+/// Tells whether the gateway can work now; what it cannot do without goes into the error, for the log.
+pub type Readiness =
+    Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync>;
+
+/// What the routes work with. Cheap to clone.
+#[derive(Clone)]
+pub struct ApiState {
+    /// Who may call, and how often.
+    pub tenancy: Tenancy,
+    /// What happens to messages and apps.
+    pub delivery: Delivery,
+    /// Everything that `/metrics` shows.
+    pub metrics: Arc<Registry>,
+    /// What this crate counts: [`HttpMetrics::register`] before the registry is shared.
+    pub http: HttpMetrics,
+    /// Asked by `/readyz`.
+    pub ready: Readiness,
+    /// The clock.
+    pub now: Now,
+}
+
+impl fmt::Debug for ApiState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ApiState").finish_non_exhaustive()
+    }
+}
+
+/// All routes with all their layers.
+pub fn router(state: ApiState) -> Router {
+    let guard = guard::Guard::new(state.tenancy.clone(), &openapi());
+    let http = state.http.clone();
+    let guarded: Router<ApiState> = routes::guarded().into();
+    let open: Router<ApiState> = routes::open().into();
+    let routes = guarded
+        .route_layer(from_fn_with_state(guard, guard::check))
+        .merge(open)
+        .merge(routes::docs::pages());
+    layers::around(routes.with_state(state), http)
+}

@@ -94,6 +94,9 @@ pub enum AppError {
     /// The database does not answer.
     #[error("{0}")]
     Unavailable(String),
+    /// The database answers what it should not, or a secret does not open.
+    #[error("{0}")]
+    Broken(String),
 }
 
 impl From<StoreError> for AppError {
@@ -101,7 +104,8 @@ impl From<StoreError> for AppError {
         match error {
             StoreError::Taken(_) => Self::Taken,
             StoreError::NotFound(_) => Self::NotFound,
-            other => Self::Unavailable(other.to_string()),
+            StoreError::Unavailable(_) => Self::Unavailable(error.to_string()),
+            StoreError::Broken(_) | StoreError::Settings(_) => Self::Broken(error.to_string()),
         }
     }
 }
@@ -231,7 +235,7 @@ impl Apps {
         let secret = self
             .master_key
             .open(&owner, &sealed.secret_sealed)
-            .map_err(|error| AppError::Unavailable(error.to_string()))?;
+            .map_err(|error| AppError::Broken(error.to_string()))?;
         self.prove(appid, &AppSecret::new(secret.as_str()), sealed.token_mode)
             .await?;
         let door = self.store.tenant(tenant);

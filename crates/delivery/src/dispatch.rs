@@ -183,7 +183,7 @@ impl Inner {
             duration_ms: u64::try_from(answer.duration.as_millis()).unwrap_or(u64::MAX),
             outcome: answer.verdict.outcome(),
             errcode: answer.errcode,
-            errmsg: answer.errmsg.clone(),
+            errmsg: Some(answer.errmsg.clone()),
             rid: answer.rid.clone(),
         });
         answer
@@ -217,11 +217,9 @@ impl Inner {
     }
 
     fn landed(&self, answer: Answer, attempts: Vec<Attempt>) -> Landing {
-        let said = match (answer.errcode, answer.errmsg) {
-            (Some(errcode), errmsg) => {
-                format!("WeChat answered {errcode} {}", errmsg.unwrap_or_default())
-            }
-            (None, errmsg) => errmsg.unwrap_or_default(),
+        let said = match answer.errcode {
+            Some(errcode) => format!("WeChat answered {errcode} {}", answer.errmsg),
+            None => answer.errmsg,
         };
         let rest = Rest::of(&answer.verdict, &said, self.clock.now());
         if answer.verdict == Verdict::Rejected(FailureCode::GatewayBug) {

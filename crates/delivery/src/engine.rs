@@ -160,18 +160,22 @@ impl Delivery {
         at_most: Duration,
     ) -> Result<Message, DeliveryError> {
         self.0.waiters.wait(id, at_most).await?;
-        self.message(tenant, id)
+        self.message(Some(tenant), id)
             .await?
             .ok_or(DeliveryError::NotFound("message"))
     }
 
-    /// The tenant's message with this id.
+    /// The tenant's message with this id; any tenant's for the platform.
     pub async fn message(
         &self,
-        tenant: TenantId,
+        tenant: Option<TenantId>,
         id: MessageId,
     ) -> Result<Option<Message>, DeliveryError> {
-        Ok(self.0.store.tenant(tenant).message(id).await?)
+        let found = match tenant {
+            Some(tenant) => self.0.store.tenant(tenant).message(id).await,
+            None => self.0.store.platform().message(id).await,
+        };
+        Ok(found?)
     }
 
     /// Messages of the tenant's app, newest first.

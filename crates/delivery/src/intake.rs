@@ -63,6 +63,18 @@ pub enum SubmitError {
     /// The database does not answer.
     #[error("{0}")]
     Unavailable(String),
+    /// The database answers what it should not.
+    #[error("{0}")]
+    Broken(String),
+}
+
+impl From<StoreError> for SubmitError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable(_) => Self::Unavailable(error.to_string()),
+            _ => Self::Broken(error.to_string()),
+        }
+    }
 }
 
 struct Waiting {
@@ -161,7 +173,7 @@ impl Intake {
             }),
             // The message is gone before its key: it was old, so the key is free for another.
             Ok(None) => Err(SubmitError::KeyReused),
-            Err(error) => Err(SubmitError::Unavailable(error.to_string())),
+            Err(error) => Err(error.into()),
         }
     }
 }
@@ -205,8 +217,9 @@ impl IntakeLoop {
             }
             Err(error) => {
                 tracing::error!(%error, messages = answers.len(), "cannot accept messages");
+                let refusal = SubmitError::from(error);
                 for answer in answers {
-                    let _ = answer.send(Err(refusal(&error)));
+                    let _ = answer.send(Err(refusal.clone()));
                 }
             }
         }
@@ -226,10 +239,6 @@ impl IntakeLoop {
             self.due.notify_one();
         }
     }
-}
-
-fn refusal(error: &StoreError) -> SubmitError {
-    SubmitError::Unavailable(error.to_string())
 }
 
 fn wrong_kind(kind: AppKind) -> Violation {

@@ -40,7 +40,7 @@ impl Waiters {
             tokio::pin!(notified);
             notified.as_mut().enable();
             let over = Instant::now() >= deadline;
-            if over || self.store.has_ended(id).await?.unwrap_or(true) {
+            if over || self.store.platform().has_ended(id).await?.unwrap_or(true) {
                 return Ok(());
             }
             let look_again = deadline.min(Instant::now() + LOOK_AGAIN);

@@ -184,7 +184,7 @@ impl BlockReason {
     pub fn advice(self) -> &'static str {
         match self {
             Self::WrongSecret => {
-                "the AppSecret is wrong or was reset: set the current one with PUT /v1/apps/{appid}/secret"
+                "the AppSecret is wrong or was reset: take the current one from WeChat's console (a registered app gets it by PUT /v1/apps/{appid}/secret)"
             }
             Self::UnknownAppid => {
                 "WeChat knows no such appid: check it in the console, then remove and add the app again"

@@ -14,7 +14,7 @@ use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use serde_json::{Map, Value};
 
 use crate::{
-    Listing, Page, Store, StoreError, TenantStore,
+    Listing, Page, PlatformStore, StoreError, TenantStore,
     entity::message::{Column, Entity, Model},
     error::unknown,
     time,
@@ -140,14 +140,20 @@ impl TenantStore {
     }
 }
 
-impl Store {
+impl PlatformStore {
+    /// The message with this id, whosever it is.
+    pub async fn message(&self, id: MessageId) -> Result<Option<Message>, StoreError> {
+        let found = Entity::find_by_id(id.uuid()).one(&self.store.read).await?;
+        found.map(Message::try_from).transpose()
+    }
+
     /// Whether the message has ended; none: no such message. For those who wait for its end.
     pub async fn has_ended(&self, id: MessageId) -> Result<Option<bool>, StoreError> {
         let status: Option<String> = Entity::find_by_id(id.uuid())
             .select_only()
             .column(Column::Status)
             .into_tuple()
-            .one(&self.read)
+            .one(&self.store.read)
             .await?;
         Ok(status
             .and_then(|status| Status::parse(&status))

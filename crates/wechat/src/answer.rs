@@ -25,9 +25,8 @@ pub struct Answer {
     pub verdict: Verdict,
     /// WeChat's code, when it answered.
     pub errcode: Option<i64>,
-    /// WeChat's words without the request id, or what went wrong with the connection; none when it took the
-    /// message. At most 1 KiB.
-    pub errmsg: Option<String>,
+    /// WeChat's words without the request id, or what went wrong with the connection. At most 1 KiB.
+    pub errmsg: String,
     /// WeChat's request id, when it names one.
     pub rid: Option<String>,
     /// From the start of the request to the end of the answer.
@@ -183,13 +182,11 @@ impl Answer {
         match (reply.errcode, reply.msgid) {
             // A message id without a code is a success, too.
             (Some(0), msgid) | (None, msgid @ Some(_)) => {
-                let verdict = Verdict::Accepted { msgid };
+                let (verdict, errcode) = (Verdict::Accepted { msgid }, reply.errcode);
+                let cause = Cause::of_reply(reply, secret);
                 Self {
-                    verdict,
-                    errcode: reply.errcode,
-                    errmsg: None,
-                    rid: None,
-                    duration,
+                    errcode,
+                    ..Self::with_cause(verdict, cause, duration)
                 }
             }
             (Some(code), _) => {
@@ -216,7 +213,7 @@ impl Answer {
         Self {
             verdict,
             errcode: cause.errcode,
-            errmsg: Some(cause.errmsg),
+            errmsg: cause.errmsg,
             rid: cause.rid,
             duration,
         }

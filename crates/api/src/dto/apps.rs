@@ -1,0 +1,312 @@
+//! Apps on the wire. Secrets come in and never go out.
+
+use chrono::{DateTime, Utc};
+use delivery::{AppUpdate, CallbackSettings, QuotaReport, Registration, WechatQuotaReport};
+use domain::{
+    app::AppId,
+    id::TenantId,
+    secret::{AppSecret, CallbackAesKey, CallbackToken},
+    violation::Violation,
+};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{
+    not_null,
+    time::Timestamp,
+    words::{AppKind, TokenMode},
+};
+use crate::problem::Problem;
+
+/// A mini-program or official account to register.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewApp {
+    /// WeChat's id of it.
+    #[schema(example = "wx0a1b2c3d4e5f6789", pattern = "^wx[0-9a-z]{16}$")]
+    appid: String,
+    /// The AppSecret. It is stored encrypted and never shown.
+    #[schema(value_type = String, write_only, format = Password, example = "0f1e2d3c4b5a69788796a5b4c3d2e1f0")]
+    secret: AppSecret,
+    /// What its owner calls it. Default: the appid.
+    #[schema(min_length = 1, max_length = 100)]
+    name: Option<String>,
+    /// Whose it is: operators must say so, a tenant's key may only name its own tenant.
+    tenant_id: Option<String>,
+    /// Default: `mini_program`.
+    kind: Option<AppKind>,
+    /// Default: `stable`.
+    token_mode: Option<TokenMode>,
+    /// Messages that WeChat takes from it in one day. Default: 1000000.
+    #[schema(minimum = 1)]
+    daily_quota: Option<u64>,
+    /// Fetch a token before saving, to prove the AppSecret. Default: true; only an operator may say false.
+    verify: Option<bool>,
+    /// The Token of its message push settings.
+    #[schema(value_type = Option<String>, write_only)]
+    callback_token: Option<CallbackToken>,
+    /// The `EncodingAESKey` of its message push settings: 43 characters.
+    #[schema(value_type = Option<String>, write_only, min_length = 43, max_length = 43)]
+    callback_aes_key: Option<CallbackAesKey>,
+}
+
+impl NewApp {
+    /// Whether the AppSecret is to be taken on trust.
+    pub(crate) fn unverified(&self) -> bool {
+        self.verify == Some(false)
+    }
+
+    /// The tenant that is named, if any.
+    pub(crate) fn tenant(&self) -> Result<Option<TenantId>, Problem> {
+        let parsed = self.tenant_id.as_deref().map(str::parse).transpose();
+        parsed.map_err(|_| Problem::field("/tenant_id", "must be a tenant's id, such as `ten_…`"))
+    }
+
+    /// The registration that is asked for: its ids and its secret have their shape.
+    pub(crate) fn parse(self) -> Result<Registration, Problem> {
+        let mut found = Vec::new();
+        let appid = AppId::parse(self.appid);
+        if let Err(rule) = &appid {
+            found.push(Violation::new("/appid", rule.to_string()));
+        }
+        found.extend(secret_violation(&self.secret));
+        let (Ok(appid), true) = (appid, found.is_empty()) else {
+            return Err(Problem::validation_failed(found));
+        };
+        Ok(Registration {
+            appid,
+            secret: self.secret,
+            name: self
+                .name
+                .map(|name| name.trim().to_owned())
+                .unwrap_or_default(),
+            kind: self.kind.map(Into::into).unwrap_or_default(),
+            token_mode: self.token_mode.map(Into::into).unwrap_or_default(),
+            daily_quota: self.daily_quota,
+            verify: self.verify.unwrap_or(true),
+            callback: CallbackSettings {
+                token: self.callback_token,
+                aes_key: self.callback_aes_key,
+            },
+        })
+    }
+}
+
+/// What to change of an app; what is absent stays.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AppChanges {
+    /// What its owner calls it.
+    #[schema(min_length = 1, max_length = 100)]
+    name: Option<String>,
+    token_mode: Option<TokenMode>,
+    /// Messages that WeChat takes from it in one day.
+    #[schema(minimum = 1)]
+    daily_quota: Option<u64>,
+    /// The Token of its message push settings.
+    #[serde(default, deserialize_with = "not_null")]
+    #[schema(value_type = String, required = false, write_only)]
+    callback_token: Option<CallbackToken>,
+    /// The `EncodingAESKey` of its message push settings: 43 characters.
+    #[serde(default, deserialize_with = "not_null")]
+    #[schema(value_type = String, required = false, write_only, min_length = 43, max_length = 43)]
+    callback_aes_key: Option<CallbackAesKey>,
+}
+
+impl AppChanges {
+    /// The update that is asked for.
+    pub(crate) fn parse(self) -> Result<AppUpdate, Problem> {
+        if self
+            .name
+            .as_ref()
+            .is_some_and(|name| name.trim().is_empty())
+        {
+            return Err(Problem::field(
+                "/name",
+                "must have 1 to 100 characters, or be left out",
+            ));
+        }
+        Ok(AppUpdate {
+            name: self.name.map(|name| name.trim().to_owned()),
+            token_mode: self.token_mode.map(Into::into),
+            daily_quota: self.daily_quota,
+            callback: CallbackSettings {
+                token: self.callback_token,
+                aes_key: self.callback_aes_key,
+            },
+        })
+    }
+}
+
+/// A new AppSecret.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewSecret {
+    /// The AppSecret. It is tried at WeChat, stored encrypted and never shown.
+    #[schema(value_type = String, write_only, format = Password, example = "0f1e2d3c4b5a69788796a5b4c3d2e1f0")]
+    secret: AppSecret,
+}
+
+impl NewSecret {
+    /// The secret, which has its shape.
+    pub(crate) fn parse(self) -> Result<AppSecret, Problem> {
+        match secret_violation(&self.secret) {
+            Some(violation) => Err(Problem::validation_failed(vec![violation])),
+            None => Ok(self.secret),
+        }
+    }
+}
+
+fn secret_violation(secret: &AppSecret) -> Option<Violation> {
+    let text = secret.expose();
+    let fine = (1..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+    let rule =
+        "must be the AppSecret as WeChat's console shows it: letters and digits without blanks";
+    (!fine).then(|| Violation::new("/secret", rule))
+}
+
+/// A mini-program or official account.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct App {
+    #[schema(example = "wx0a1b2c3d4e5f6789")]
+    appid: String,
+    #[schema(example = "ten_01jq2xv1cde8sbw7mv9v6a5kzq")]
+    tenant_id: String,
+    name: String,
+    kind: AppKind,
+    token_mode: TokenMode,
+    #[schema(example = 1_000_000)]
+    daily_quota: u64,
+    /// Whether the Token and the `EncodingAESKey` of its message push settings are known.
+    has_callback: bool,
+    /// When WeChat last accepted its AppSecret; null: never tried.
+    #[schema(required = true)]
+    verified_at: Option<Timestamp>,
+    /// Why it does not send at the moment; null: it sends.
+    #[schema(required = true)]
+    pause: Option<Pause>,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+/// Why an app does not send for a while.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Pause {
+    /// A word for programs.
+    #[schema(example = "wrong_secret")]
+    reason: String,
+    /// What to do about it.
+    #[schema(required = true)]
+    detail: Option<String>,
+    /// When the gateway tries again.
+    until: Timestamp,
+}
+
+impl App {
+    /// The app as it is at `now`: a pause that is over is not shown.
+    pub(crate) fn at(now: DateTime<Utc>, app: store::App) -> Self {
+        let pause = app.pause.filter(|pause| pause.until > now);
+        Self {
+            appid: app.appid.to_string(),
+            tenant_id: app.tenant.to_string(),
+            name: app.name,
+            kind: app.kind.into(),
+            token_mode: app.token_mode.into(),
+            daily_quota: app.daily_quota,
+            has_callback: app.has_callback,
+            verified_at: app.verified_at.map(Into::into),
+            pause: pause.map(|pause| Pause {
+                reason: pause.reason,
+                detail: pause.detail,
+                until: pause.until.into(),
+            }),
+            created_at: app.created_at.into(),
+            updated_at: app.updated_at.into(),
+        }
+    }
+}
+
+/// How much of the day an app has used, as counted here and as WeChat says.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Quota {
+    #[schema(example = 1_000_000)]
+    limit: u64,
+    #[schema(example = 42)]
+    used: u64,
+    #[schema(example = 999_958)]
+    remaining: u64,
+    /// The next 00:00 in Shanghai.
+    reset_at: Timestamp,
+    /// What WeChat counts; null: it was not asked yet.
+    #[schema(required = true)]
+    wechat: Option<WechatQuota>,
+}
+
+/// What WeChat says of an app's quota.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct WechatQuota {
+    daily_limit: u64,
+    used: u64,
+    remain: u64,
+    /// When it said so.
+    as_of: Timestamp,
+}
+
+impl From<QuotaReport> for Quota {
+    fn from(report: QuotaReport) -> Self {
+        let wechat = |WechatQuotaReport {
+                          daily_limit,
+                          used,
+                          remain,
+                          as_of,
+                      }| WechatQuota {
+            daily_limit,
+            used,
+            remain,
+            as_of: as_of.into(),
+        };
+        Self {
+            limit: report.limit,
+            used: report.used,
+            remaining: report.remaining,
+            reset_at: report.reset_at.into(),
+            wechat: report.wechat.map(wechat),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn parse(body: Value) -> Result<Registration, Problem> {
+        serde_json::from_value::<NewApp>(body).unwrap().parse()
+    }
+
+    #[test]
+    fn every_wrong_field_is_told_and_defaults_are_those_of_the_contract() {
+        let body = parse(json!({"appid": "wx", "secret": " "}))
+            .unwrap_err()
+            .body(None);
+        let body = serde_json::to_value(body).unwrap();
+        assert_eq!(
+            (&body["errors"][0]["pointer"], &body["errors"][1]["pointer"]),
+            (&json!("/appid"), &json!("/secret"))
+        );
+        let new = parse(json!({"appid": "wx0a1b2c3d4e5f6789", "secret": "s"})).unwrap();
+        assert!(new.verify && new.daily_quota.is_none() && new.name.is_empty());
+    }
+
+    #[test]
+    fn a_null_that_could_mean_forget_is_refused() {
+        assert!(serde_json::from_value::<AppChanges>(json!({"callback_token": null})).is_err());
+        assert!(
+            serde_json::from_value::<AppChanges>(json!({"callback_token": "abc"}))
+                .unwrap()
+                .callback_token
+                .is_some()
+        );
+    }
+}

@@ -1,0 +1,126 @@
+//! API keys on the wire.
+
+use chrono::{DateTime, Utc};
+use domain::{
+    scope::{Scope, ScopeSet},
+    violation::Violation,
+};
+use serde::{Deserialize, Serialize};
+use utoipa::{
+    ToSchema,
+    openapi::{
+        ObjectBuilder,
+        schema::{ArrayBuilder, Type},
+    },
+};
+
+use super::time::Timestamp;
+use crate::problem::Problem;
+
+/// A key to make.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewKey {
+    /// What its owner calls it.
+    #[schema(min_length = 1, max_length = 100, example = "shop backend")]
+    name: String,
+    /// What it may do: never more than the key that makes it.
+    #[schema(schema_with = scopes_schema)]
+    scopes: Vec<String>,
+    /// From when on it is refused. Default: never.
+    expires_at: Option<DateTime<Utc>>,
+}
+
+impl NewKey {
+    /// The key that is asked for. A word that is no scope is told with its place.
+    pub(crate) fn parse(self) -> Result<tenancy::NewKey, Problem> {
+        let mut found = Vec::new();
+        let mut scopes = Vec::new();
+        for (index, word) in self.scopes.iter().enumerate() {
+            match word.parse::<Scope>() {
+                Ok(scope) => scopes.push(scope),
+                Err(unknown) => found.push(Violation::new(
+                    format!("/scopes/{index}"),
+                    unknown.to_string(),
+                )),
+            }
+        }
+        if found.is_empty() {
+            Ok(tenancy::NewKey {
+                name: self.name,
+                scopes: ScopeSet::from_iter(scopes),
+                expires_at: self.expires_at,
+            })
+        } else {
+            Err(Problem::validation_failed(found))
+        }
+    }
+}
+
+fn scopes_schema() -> utoipa::openapi::schema::Array {
+    let scope = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .enum_values(Some(Scope::ALL.iter().map(|scope| scope.as_str())));
+    ArrayBuilder::new()
+        .items(scope)
+        .description(Some("What the key may do."))
+        .build()
+}
+
+/// An API key. Its secret is shown once, when it is made.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Key {
+    /// Its id; also the OAuth `client_id`.
+    #[schema(example = "key_01jq2xv1cde8sbw7mv9v6a5kzq")]
+    client_id: String,
+    /// Whose it is; null: an operator's.
+    #[schema(required = true)]
+    tenant_id: Option<String>,
+    name: String,
+    #[schema(schema_with = scopes_schema)]
+    scopes: Vec<&'static str>,
+    created_at: Timestamp,
+    /// From when on it is refused; null: never.
+    #[schema(required = true)]
+    expires_at: Option<Timestamp>,
+    /// When it was last used, to the minute.
+    #[schema(required = true)]
+    last_used_at: Option<Timestamp>,
+    /// When it was revoked; from then on it is refused.
+    #[schema(required = true)]
+    revoked_at: Option<Timestamp>,
+}
+
+impl From<store::Key> for Key {
+    fn from(key: store::Key) -> Self {
+        Self {
+            client_id: key.id.to_string(),
+            tenant_id: key.tenant.map(|tenant| tenant.to_string()),
+            name: key.name,
+            scopes: key.scopes.iter().map(Scope::as_str).collect(),
+            created_at: key.created_at.into(),
+            expires_at: key.expires_at.map(Into::into),
+            last_used_at: key.last_used_at.map(Into::into),
+            revoked_at: key.revoked_at.map(Into::into),
+        }
+    }
+}
+
+/// A key just made, with its secret: this is the only time it is shown.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct CreatedKey {
+    #[serde(flatten)]
+    key: Key,
+    /// The secret. It alone identifies the key.
+    #[schema(example = "wxg_…")]
+    client_secret: String,
+}
+
+impl From<tenancy::CreatedKey> for CreatedKey {
+    fn from(created: tenancy::CreatedKey) -> Self {
+        Self {
+            key: created.key.into(),
+            client_secret: created.secret.expose().to_owned(),
+        }
+    }
+}

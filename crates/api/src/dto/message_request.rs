@@ -1,0 +1,201 @@
+//! Messages as they are asked for: one flat object, whatever the channel.
+
+use chrono::{DateTime, Utc};
+use domain::message;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use utoipa::{
+    ToSchema,
+    openapi::{
+        ObjectBuilder,
+        schema::{Object, SchemaType, Type},
+    },
+};
+
+use super::words::{Channel, Lang, MiniprogramState, OnUncertain, Priority};
+
+/// A message to send. A field of another channel is refused.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({
+    "touser": "oABC1234567890abcdefghijklmn", "template_id": "8-VxnRzHxkMVwBSkPGXFUNkRDfMlAqV0P1nVTW4Zx9k",
+    "page": "pages/order?id=1", "data": {"thing1": {"value": "保温杯"}, "date2": {"value": "2026年3月1日"}},
+    "ttl": 3600, "reference": "order-42"
+}))]
+pub(crate) struct MessageRequest {
+    /// Which of WeChat's ways the message takes. Default: `subscribe`.
+    channel: Option<Channel>,
+    /// The receiver's openid under the app.
+    touser: String,
+    /// The template's id in the account.
+    template_id: String,
+    /// The template's values, such as `{"thing1": {"value": "…"}}`. Required but on `template`.
+    #[schema(value_type = Option<BTreeMap<String, DataItem>>)]
+    data: Option<Map<String, Value>>,
+    /// `subscribe`, `template`: the page that the card opens.
+    page: Option<String>,
+    /// `subscribe`: default `formal`.
+    miniprogram_state: Option<MiniprogramState>,
+    /// `subscribe`: default `zh_CN`.
+    lang: Option<Lang>,
+    /// `template`: the form id or prepay id that permits the send.
+    form_id: Option<String>,
+    /// `template`: the keyword to show large, such as `keyword1.DATA`.
+    emphasis_keyword: Option<String>,
+    /// `official`: the web page that the card opens.
+    url: Option<String>,
+    /// `official`: the mini-program that the card opens; wins over `url`.
+    #[schema(value_type = Option<MiniprogramLink>)]
+    miniprogram: Option<message::MiniprogramLink>,
+    /// `official`: WeChat sends the same openid the same id once within ten minutes.
+    client_msg_id: Option<String>,
+    /// Default: `normal`.
+    priority: Option<Priority>,
+    /// When to send, within the next 30 days. Default: at once.
+    send_at: Option<DateTime<Utc>>,
+    /// Seconds that the message is worth sending, from `send_at` or from now: at most 604800. Default: 86400.
+    #[schema(minimum = 1, maximum = 604_800)]
+    ttl: Option<u64>,
+    /// Your own id for it.
+    #[schema(max_length = 255)]
+    reference: Option<String>,
+    /// Whatever you want back with it: at most 4096 bytes.
+    #[schema(value_type = Option<BTreeMap<String, Value>>)]
+    metadata: Option<Map<String, Value>>,
+    /// Default: `hold`.
+    on_uncertain: Option<OnUncertain>,
+    /// Check everything, send nothing.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// One value of a template.
+#[derive(Debug, ToSchema)]
+#[expect(
+    dead_code,
+    reason = "the shape is documented here and checked in `domain`"
+)]
+pub(crate) struct DataItem {
+    /// A text or a number, by the rule of its key's type.
+    #[schema(schema_with = text_or_number)]
+    value: Value,
+}
+
+fn text_or_number() -> Object {
+    ObjectBuilder::new()
+        .schema_type(SchemaType::from_iter([Type::String, Type::Number]))
+        .description(Some("A text or a number, by the rule of its key's type."))
+        .examples(["保温杯"])
+        .build()
+}
+
+/// The mini-program that an official account's message opens.
+#[derive(Debug, ToSchema)]
+#[expect(
+    dead_code,
+    reason = "the shape is documented here and parsed in `domain`"
+)]
+pub(crate) struct MiniprogramLink {
+    /// The mini-program's appid.
+    appid: String,
+    /// The page in it.
+    pagepath: Option<String>,
+}
+
+impl From<MessageRequest> for message::Request {
+    fn from(request: MessageRequest) -> Self {
+        Self {
+            channel: request.channel.map(Into::into).unwrap_or_default(),
+            touser: request.touser,
+            template_id: request.template_id,
+            data: request.data,
+            page: request.page,
+            miniprogram_state: request.miniprogram_state.map(Into::into),
+            lang: request.lang.map(Into::into),
+            form_id: request.form_id,
+            emphasis_keyword: request.emphasis_keyword,
+            url: request.url,
+            miniprogram: request.miniprogram,
+            client_msg_id: request.client_msg_id,
+            priority: request.priority.map(Into::into).unwrap_or_default(),
+            send_at: request.send_at,
+            ttl: request.ttl,
+            reference: request.reference,
+            metadata: request.metadata,
+            on_uncertain: request.on_uncertain.map(Into::into).unwrap_or_default(),
+            dry_run: request.dry_run,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn request(body: Value) -> message::Request {
+        serde_json::from_value::<MessageRequest>(body)
+            .unwrap()
+            .into()
+    }
+
+    #[test]
+    fn every_field_arrives() {
+        let all = request(json!({
+            "channel": "official", "touser": "o", "template_id": "t", "data": {"thing1": {"value": "x"}}, "page": "p",
+            "miniprogram_state": "trial", "lang": "en_US", "form_id": "f", "emphasis_keyword": "k", "url": "u",
+            "miniprogram": {"appid": "a", "pagepath": "b"}, "client_msg_id": "c", "priority": "high",
+            "send_at": "2026-03-01T16:30:00+08:00", "ttl": 120, "reference": "r", "metadata": {"any": "thing"},
+            "on_uncertain": "retry", "dry_run": true,
+        }));
+        let Value::Object(data) = json!({"thing1": {"value": "x"}}) else {
+            unreachable!()
+        };
+        let Value::Object(metadata) = json!({"any": "thing"}) else {
+            unreachable!()
+        };
+        let expected = message::Request {
+            channel: message::Channel::Official,
+            touser: "o".into(),
+            template_id: "t".into(),
+            data: Some(data),
+            page: Some("p".into()),
+            miniprogram_state: Some(message::MiniprogramState::Trial),
+            lang: Some(message::Lang::EnUs),
+            form_id: Some("f".into()),
+            emphasis_keyword: Some("k".into()),
+            url: Some("u".into()),
+            miniprogram: Some(message::MiniprogramLink {
+                appid: "a".into(),
+                pagepath: Some("b".into()),
+            }),
+            client_msg_id: Some("c".into()),
+            priority: message::Priority::High,
+            send_at: Some("2026-03-01T08:30:00Z".parse().unwrap()),
+            ttl: Some(120),
+            reference: Some("r".into()),
+            metadata: Some(metadata),
+            on_uncertain: message::OnUncertain::Retry,
+            dry_run: true,
+        };
+        assert_eq!(all, expected);
+    }
+
+    #[test]
+    fn nulls_and_absent_fields_take_their_defaults() {
+        let bare = request(json!({"touser": "o", "template_id": "t"}));
+        let nulls = request(
+            json!({"touser": "o", "template_id": "t", "send_at": null, "ttl": null, "priority": null, "channel": null}),
+        );
+        assert_eq!(bare, nulls);
+        assert_eq!(
+            bare,
+            message::Request {
+                touser: "o".into(),
+                template_id: "t".into(),
+                ..message::Request::default()
+            }
+        );
+    }
+}

@@ -1,0 +1,340 @@
+//! Messages as they are read: the fields that were sent, and what became of them.
+
+use chrono::{DateTime, Utc};
+use domain::{message, verdict};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use store::MessageFilter;
+use utoipa::{IntoParams, ToSchema};
+
+use super::{
+    message_request::{DataItem, MiniprogramLink},
+    page,
+    time::Timestamp,
+    words::{Channel, Lang, MiniprogramState, OnUncertain, Outcome, Priority, Status},
+};
+use crate::problem::Problem;
+
+/// A message and what became of it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Message {
+    #[schema(example = "msg_01jq2xv1cde8sbw7mv9v6a5kzq")]
+    id: String,
+    #[schema(example = "wx0a1b2c3d4e5f6789")]
+    appid: String,
+    status: Status,
+    touser: String,
+    template_id: String,
+    #[serde(flatten)]
+    content: Content,
+    priority: Priority,
+    /// When it was asked to be sent; null: at once.
+    #[schema(required = true)]
+    send_at: Option<Timestamp>,
+    /// Seconds that it is worth sending.
+    ttl: u64,
+    #[schema(required = true)]
+    reference: Option<String>,
+    #[schema(required = true, value_type = Option<BTreeMap<String, Value>>)]
+    metadata: Option<Map<String, Value>>,
+    on_uncertain: OnUncertain,
+    /// True: this message was checked and will not be sent.
+    dry_run: bool,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+    /// Until when it may be sent.
+    expires_at: Timestamp,
+    /// WeChat's id for it: a text, because it passes 2^53.
+    #[schema(required = true, example = "3256829574012846080")]
+    msgid: Option<String>,
+    /// Every try so far, in order.
+    attempts: Vec<Attempt>,
+    /// Why it did not arrive.
+    #[schema(required = true)]
+    failure: Option<Failure>,
+}
+
+/// What is sent, in the fields of its channel; the fields of other channels are absent.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Content {
+    channel: Channel,
+    #[schema(value_type = BTreeMap<String, DataItem>)]
+    data: Map<String, Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    page: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    miniprogram_state: Option<MiniprogramState>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lang: Option<Lang>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    form_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    emphasis_keyword: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    url: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<MiniprogramLink>)]
+    miniprogram: Option<message::MiniprogramLink>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_msg_id: Option<String>,
+}
+
+impl From<message::Content> for Content {
+    fn from(content: message::Content) -> Self {
+        let channel = content.channel().into();
+        let blank = |data| Self {
+            channel,
+            data,
+            page: None,
+            miniprogram_state: None,
+            lang: None,
+            form_id: None,
+            emphasis_keyword: None,
+            url: None,
+            miniprogram: None,
+            client_msg_id: None,
+        };
+        match content {
+            message::Content::Subscribe {
+                data,
+                page,
+                miniprogram_state,
+                lang,
+            } => Self {
+                page,
+                miniprogram_state: Some(miniprogram_state.into()),
+                lang: Some(lang.into()),
+                ..blank(data)
+            },
+            message::Content::Template {
+                data,
+                page,
+                form_id,
+                emphasis_keyword,
+            } => Self {
+                page,
+                form_id: Some(form_id),
+                emphasis_keyword,
+                ..blank(data)
+            },
+            message::Content::Official {
+                data,
+                url,
+                miniprogram,
+                client_msg_id,
+            } => Self {
+                url,
+                miniprogram,
+                client_msg_id,
+                ..blank(data)
+            },
+        }
+    }
+}
+
+/// One try to send.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Attempt {
+    /// 1 for the first.
+    #[schema(example = 1)]
+    number: u32,
+    started_at: Timestamp,
+    /// From start to answer.
+    #[schema(example = 81)]
+    duration_ms: u64,
+    outcome: Outcome,
+    /// WeChat's code, when it answered.
+    #[schema(required = true, example = 0)]
+    errcode: Option<i64>,
+    /// WeChat's words, or what went wrong with the connection.
+    #[schema(required = true, example = "ok")]
+    errmsg: Option<String>,
+    /// WeChat's request id, for its support.
+    #[schema(required = true)]
+    rid: Option<String>,
+}
+
+impl From<verdict::Attempt> for Attempt {
+    fn from(attempt: verdict::Attempt) -> Self {
+        Self {
+            number: attempt.number,
+            started_at: attempt.started_at.into(),
+            duration_ms: attempt.duration_ms,
+            outcome: attempt.outcome.into(),
+            errcode: attempt.errcode,
+            errmsg: attempt.errmsg,
+            rid: attempt.rid,
+        }
+    }
+}
+
+/// Why a message did not arrive.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Failure {
+    /// The kind of failure, for programs.
+    #[schema(schema_with = failure_code_schema)]
+    code: &'static str,
+    /// What happened and what to do.
+    detail: String,
+}
+
+fn failure_code_schema() -> utoipa::openapi::schema::Object {
+    utoipa::openapi::ObjectBuilder::new()
+        .schema_type(utoipa::openapi::schema::Type::String)
+        .enum_values(Some(
+            verdict::FailureCode::ALL.iter().map(|code| code.as_str()),
+        ))
+        .description(Some("The kind of failure, for programs."))
+        .build()
+}
+
+impl Message {
+    /// The message as it would be accepted: it was checked and will not be sent.
+    pub(crate) fn dry(message: store::Message) -> Self {
+        Self {
+            dry_run: true,
+            ..Self::from(message)
+        }
+    }
+}
+
+impl From<store::Message> for Message {
+    fn from(message: store::Message) -> Self {
+        Self {
+            id: message.id.to_string(),
+            appid: message.appid.to_string(),
+            status: message.status.into(),
+            touser: message.touser,
+            template_id: message.template_id,
+            content: message.content.into(),
+            priority: message.priority.into(),
+            send_at: message.send_at.map(Into::into),
+            ttl: message.ttl.as_secs(),
+            reference: message.reference,
+            metadata: message.metadata,
+            on_uncertain: message.on_uncertain.into(),
+            dry_run: false,
+            created_at: message.created_at.into(),
+            updated_at: message.updated_at.into(),
+            expires_at: message.expires_at.into(),
+            msgid: message.msgid,
+            attempts: message.attempts.into_iter().map(Into::into).collect(),
+            failure: message.failure.map(|failure| Failure {
+                code: failure.code.as_str(),
+                detail: failure.detail,
+            }),
+        }
+    }
+}
+
+/// Which messages of an app, and which page of them.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct MessagesQuery {
+    /// Only those with this status.
+    #[param(inline)]
+    status: Option<Status>,
+    /// Only those to this openid.
+    touser: Option<String>,
+    /// Only those of this template.
+    template_id: Option<String>,
+    /// Only those with this id of yours.
+    reference: Option<String>,
+    /// Only those accepted at this time or later (RFC 3339; write `+` as `%2B`).
+    created_after: Option<DateTime<Utc>>,
+    /// Only those accepted before this time (RFC 3339; write `+` as `%2B`).
+    created_before: Option<DateTime<Utc>>,
+    /// How many items at most.
+    #[param(minimum = 1, maximum = 200, default = 50)]
+    limit: Option<u64>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+impl MessagesQuery {
+    /// The filter and page of the store that are asked for.
+    pub(crate) fn split(self) -> Result<(MessageFilter, store::Page), Problem> {
+        let page = page::page(self.limit, self.cursor.as_deref())?;
+        let filter = MessageFilter {
+            status: self.status.map(Into::into),
+            touser: self.touser,
+            template_id: self.template_id,
+            reference: self.reference,
+            created_after: self.created_after,
+            created_before: self.created_before,
+        };
+        Ok((filter, page))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::*;
+
+    fn time(millis: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp_millis(1_700_000_000_000 + millis).unwrap()
+    }
+
+    #[test]
+    fn a_message_reads_as_the_contract_says() {
+        let draft = message::Request {
+            touser: "oABC".into(),
+            template_id: "tpl".into(),
+            data: json!({"thing1": {"value": "x"}}).as_object().cloned(),
+            ..message::Request::default()
+        };
+        let draft = draft.check(time(0)).unwrap();
+        let message = store::Message {
+            id: domain::id::new(time(0), 0, 7),
+            tenant: domain::id::new(time(0), 0, 7),
+            appid: domain::app::AppId::parse("wx0a1b2c3d4e5f6789").unwrap(),
+            status: domain::lifecycle::Status::Sent,
+            priority: draft.priority,
+            touser: draft.touser,
+            template_id: draft.template_id,
+            content: draft.content,
+            metadata: None,
+            reference: None,
+            on_uncertain: draft.on_uncertain,
+            send_at: None,
+            ttl: Duration::from_mins(2),
+            due_at: time(0),
+            expires_at: time(120_000),
+            attempts: vec![verdict::Attempt {
+                number: 1,
+                started_at: time(5),
+                duration_ms: 81,
+                outcome: verdict::Outcome::Accepted,
+                errcode: Some(0),
+                errmsg: Some("ok".into()),
+                rid: None,
+            }],
+            msgid: Some("3256829574012846080".into()),
+            failure: None,
+            created_at: time(0),
+            updated_at: time(90),
+        };
+        let id = message.id.to_string();
+        let expected = json!({
+            "id": id, "appid": "wx0a1b2c3d4e5f6789", "status": "sent", "channel": "subscribe", "touser": "oABC",
+            "template_id": "tpl", "data": {"thing1": {"value": "x"}}, "miniprogram_state": "formal", "lang": "zh_CN",
+            "priority": "normal", "send_at": null, "ttl": 120, "reference": null, "metadata": null,
+            "on_uncertain": "hold", "dry_run": false, "created_at": "2023-11-14T22:13:20.000Z",
+            "updated_at": "2023-11-14T22:13:20.090Z", "expires_at": "2023-11-14T22:15:20.000Z",
+            "msgid": "3256829574012846080", "failure": null,
+            "attempts": [{
+                "number": 1, "started_at": "2023-11-14T22:13:20.005Z", "duration_ms": 81, "outcome": "accepted",
+                "errcode": 0, "errmsg": "ok", "rid": null,
+            }],
+        });
+        assert_eq!(
+            serde_json::to_value(Message::from(message)).unwrap(),
+            expected
+        );
+    }
+}

@@ -1,0 +1,31 @@
+//! The shapes of the API, one module a noun. They are made from and turned into the words of the crates below;
+//! nothing else of the gateway sees them.
+
+pub(crate) mod apps;
+pub(crate) mod keys;
+pub(crate) mod message_request;
+pub(crate) mod messages;
+pub(crate) mod page;
+pub(crate) mod tenants;
+pub(crate) mod time;
+pub(crate) mod words;
+
+use serde::{Deserialize, Deserializer};
+
+/// Tells a field that is `null` (`Some(None)`: forget it) from one that is absent (`None`: leave it).
+#[expect(
+    clippy::option_option,
+    reason = "absent, null and a value are three things in a PATCH"
+)]
+pub(crate) fn nullable<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
+/// A field that may be absent, but not `null`.
+pub(crate) fn not_null<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}

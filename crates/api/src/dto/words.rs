@@ -1,0 +1,132 @@
+//! The words of the API for the choices of the domain. Each match is exhaustive: a new choice wants its word.
+
+use domain::{app, lifecycle, message, tenant, verdict};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+macro_rules! words {
+    ($($(#[$doc:meta])* $name:ident = $module:ident::$domain:ident { $($(#[$word_doc:meta])* $choice:ident = $word:literal,)* })*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+        pub(crate) enum $name { $($(#[$word_doc])* #[serde(rename = $word)] $choice,)* }
+
+        impl From<$module::$domain> for $name {
+            fn from(choice: $module::$domain) -> Self {
+                match choice { $($module::$domain::$choice => Self::$choice,)* }
+            }
+        }
+
+        impl From<$name> for $module::$domain {
+            fn from(word: $name) -> Self {
+                match word { $($name::$choice => Self::$choice,)* }
+            }
+        }
+    )*};
+}
+
+words! {
+    /// `subscribe`: mini-program subscribe message. `template`: mini-program template message with a form id.
+    /// `official`: official-account template message.
+    Channel = message::Channel {
+        Subscribe = "subscribe",
+        Template = "template",
+        Official = "official",
+    }
+
+    /// Who goes first within an app, and how much of the day's quota may be used.
+    Priority = message::Priority {
+        High = "high",
+        Normal = "normal",
+        Low = "low",
+    }
+
+    /// What to do when nobody knows whether WeChat got a send: `hold` ends as `uncertain`, `retry` sends again.
+    OnUncertain = message::OnUncertain {
+        Hold = "hold",
+        Retry = "retry",
+    }
+
+    /// Which release of the mini-program the card opens.
+    MiniprogramState = message::MiniprogramState {
+        Developer = "developer",
+        Trial = "trial",
+        Formal = "formal",
+    }
+
+    /// The language of the fixed words on the card.
+    Lang = message::Lang {
+        ZhCn = "zh_CN",
+        EnUs = "en_US",
+        ZhHk = "zh_HK",
+        ZhTw = "zh_TW",
+    }
+
+    /// Where a message is in its life. It ends as anything but `scheduled`, `queued` or `sending`.
+    Status = lifecycle::Status {
+        Scheduled = "scheduled",
+        Queued = "queued",
+        Sending = "sending",
+        Sent = "sent",
+        Delivered = "delivered",
+        Undelivered = "undelivered",
+        Failed = "failed",
+        Expired = "expired",
+        Canceled = "canceled",
+        Uncertain = "uncertain",
+    }
+
+    /// How one try to send ended.
+    Outcome = verdict::Outcome {
+        Accepted = "accepted",
+        Retry = "retry",
+        StaleToken = "stale_token",
+        Rejected = "rejected",
+        AppBlocked = "app_blocked",
+        QuotaSpent = "quota_spent",
+        Unknown = "unknown",
+    }
+
+    /// What an appid stands for.
+    AppKind = app::AppKind {
+        MiniProgram = "mini_program",
+        OfficialAccount = "official_account",
+    }
+
+    /// How an app's access token is fetched: `stable` with `stable_token`, `legacy` with `/cgi-bin/token`.
+    TokenMode = app::TokenMode {
+        Stable = "stable",
+        Legacy = "legacy",
+    }
+
+    /// Whether a tenant may use the gateway.
+    TenantStatus = tenant::TenantStatus {
+        Active = "active",
+        Suspended = "suspended",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The API's word is the word everywhere: in the database, in logs, in the domain's own tests.
+    #[test]
+    fn words_are_those_of_the_domain() {
+        for status in lifecycle::Status::ALL {
+            assert_eq!(
+                serde_json::to_value(Status::from(status)).unwrap(),
+                status.as_str()
+            );
+        }
+        let outcome = verdict::Outcome::StaleToken;
+        assert_eq!(
+            serde_json::to_value(Outcome::from(outcome)).unwrap(),
+            outcome.as_str()
+        );
+        let lang = message::Lang::ZhHk;
+        assert_eq!(
+            serde_json::to_value(Lang::from(lang)).unwrap(),
+            serde_json::to_value(lang).unwrap()
+        );
+    }
+}

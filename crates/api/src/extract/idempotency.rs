@@ -1,0 +1,98 @@
+//! JSON bodies of requests that may be repeated under an `Idempotency-Key`.
+
+use axum::extract::{FromRequest, Request};
+use delivery::IdempotencyKey;
+use http::{HeaderMap, HeaderName};
+use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
+
+use super::json::{json_bytes, parse};
+use crate::problem::Problem;
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const LONGEST: usize = 255;
+
+/// A JSON body and the key it may be repeated under.
+#[derive(Debug)]
+pub(crate) struct Keyed<T> {
+    pub(crate) body: T,
+    pub(crate) key: Option<IdempotencyKey>,
+}
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Keyed<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let name = key_text(request.headers())?;
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let bytes = json_bytes(request, state).await?;
+        let key = name.map(|key| IdempotencyKey {
+            key,
+            fingerprint: fingerprint(method.as_str(), &path, &bytes),
+        });
+        Ok(Self {
+            body: parse(&bytes)?,
+            key,
+        })
+    }
+}
+
+/// What makes two requests the same: method, path and every byte of the body.
+fn fingerprint(method: &str, path: &str, body: &[u8]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for part in [method.as_bytes(), b"\n", path.as_bytes(), b"\n", body] {
+        hash.update(part);
+    }
+    hash.finalize().into()
+}
+
+fn key_text(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    let text = value.to_str().unwrap_or_default();
+    let visible =
+        (1..=LONGEST).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if visible && values.next().is_none() {
+        Ok(Some(text.to_owned()))
+    } else {
+        let rule = format!(
+            "send one Idempotency-Key of 1 to {LONGEST} visible ASCII characters, such as a UUID"
+        );
+        Err(Problem::invalid_request(rule))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_visible_ascii() {
+        let key = |text: &[u8]| {
+            key_text(&HeaderMap::from_iter([(
+                IDEMPOTENCY_KEY,
+                http::HeaderValue::from_bytes(text).unwrap(),
+            )]))
+        };
+        assert_eq!(key(b"order-42").unwrap().as_deref(), Some("order-42"));
+        assert!(key(&[b'x'; 255]).is_ok() && key(&[b'x'; 256]).is_err());
+        for wrong in [&b""[..], b"a b", "é".as_bytes()] {
+            assert!(key(wrong).is_err());
+        }
+        assert!(key_text(&HeaderMap::new()).unwrap().is_none());
+    }
+
+    #[test]
+    fn every_part_of_the_request_counts() {
+        let base = fingerprint("POST", "/a", b"{}");
+        for other in [
+            fingerprint("PUT", "/a", b"{}"),
+            fingerprint("POST", "/b", b"{}"),
+            fingerprint("POST", "/a", b"{ }"),
+        ] {
+            assert_ne!(base, other);
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! JSON bodies.
+
+use axum::{
+    extract::{FromRequest, Request},
+    response::IntoResponse,
+};
+use bytes::Bytes;
+use domain::violation::{Violation, pointer_token};
+use http::{HeaderMap, StatusCode, header};
+use serde::de::DeserializeOwned;
+use serde_path_to_error::{Path, Segment};
+
+use crate::{
+    layers::too_large,
+    problem::{Kind, Problem},
+};
+
+/// A JSON body of type `T`.
+///
+/// Text that is no JSON is 400; JSON that is no `T` (a type, an unknown field, a missing one) is 422 and says where.
+#[derive(Debug)]
+pub(crate) struct ApiJson<T>(pub(crate) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for ApiJson<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let body = json_bytes(request, state).await?;
+        parse(&body).map(Self)
+    }
+}
+
+/// The bytes of a body that says that it is JSON and keeps to the limit.
+pub(crate) async fn json_bytes<S: Send + Sync>(
+    request: Request,
+    state: &S,
+) -> Result<Bytes, Problem> {
+    if !is_json(request.headers()) {
+        return Err(Problem::new(
+            Kind::UnsupportedMediaType,
+            Kind::UnsupportedMediaType.example(),
+        ));
+    }
+    Bytes::from_request(request, state)
+        .await
+        .map_err(|rejection| {
+            if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+                too_large()
+            } else {
+                Problem::invalid_request("the body broke off: send the request again")
+                    .caused_by(rejection.into_response().status())
+            }
+        })
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let Some(value) = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+    else {
+        return false;
+    };
+    let essence = value.split(';').next().unwrap_or_default().trim();
+    essence.eq_ignore_ascii_case("application/json")
+        || (essence.len() > 17
+            && essence[..12].eq_ignore_ascii_case("application/")
+            && essence.ends_with("+json"))
+}
+
+/// Reads `body` as a `T`.
+pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let pointer = pointer(error.path());
+        refusal(error.inner(), pointer)
+    })?;
+    deserializer
+        .end()
+        .map_err(|error| refusal(&error, String::new()))?;
+    Ok(value)
+}
+
+fn refusal(error: &serde_json::Error, parent: String) -> Problem {
+    if !error.is_data() {
+        return Problem::invalid_request(format!("the body is not JSON: {error}"));
+    }
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    let detail = error.to_string();
+    let detail = detail.strip_suffix(&place).unwrap_or(&detail);
+    // serde tells of a missing field at its parent: point at the field itself.
+    let missing = detail
+        .strip_prefix("missing field `")
+        .and_then(|rest| rest.strip_suffix('`'));
+    let pointer = match missing {
+        Some(field) => format!("{parent}/{}", pointer_token(field)),
+        None => parent,
+    };
+    Problem::validation_failed(vec![Violation::new(pointer, detail)])
+}
+
+fn pointer(path: &Path) -> String {
+    let steps = path.iter().filter_map(|segment| match segment {
+        Segment::Seq { index } => Some(format!("/{index}")),
+        Segment::Map { key } => Some(format!("/{}", pointer_token(key))),
+        Segment::Enum { .. } | Segment::Unknown => None,
+    });
+    steps.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Outer {
+        #[expect(dead_code, reason = "only parsed")]
+        inner: Inner,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Inner {
+        #[expect(dead_code, reason = "only parsed")]
+        count: u32,
+    }
+
+    fn refused(body: &str) -> (u16, String) {
+        let body = parse::<Outer>(body.as_bytes()).unwrap_err().body(None);
+        let body = serde_json::to_value(body).unwrap();
+        let status = u16::try_from(body["status"].as_u64().unwrap()).unwrap();
+        (
+            status,
+            body["errors"][0]["pointer"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned(),
+        )
+    }
+
+    #[test]
+    fn wrong_text_is_400_and_wrong_fields_are_422_with_their_place() {
+        assert_eq!(refused(r#"{"inner": {"count": 1}"#), (400, String::new()));
+        assert_eq!(
+            refused(r#"{"inner": {"count": 1}} x"#),
+            (400, String::new())
+        );
+        assert_eq!(refused(""), (400, String::new()));
+        assert_eq!(
+            refused(r#"{"inner": {"count": "1"}}"#),
+            (422, "/inner/count".into())
+        );
+        assert_eq!(
+            refused(r#"{"inner": {"count": 1, "a/b": 2}}"#),
+            (422, "/inner/a~1b".into())
+        );
+        assert_eq!(refused(r#"{"inner": {}}"#), (422, "/inner/count".into()));
+        assert_eq!(refused("{}"), (422, "/inner".into()));
+    }
+
+    #[test]
+    fn json_is_told_by_its_media_type() {
+        let headers =
+            |value: &str| HeaderMap::from_iter([(header::CONTENT_TYPE, value.parse().unwrap())]);
+        for json in [
+            "application/json",
+            "application/json; charset=utf-8",
+            "Application/JSON",
+            "application/cloudevents+json",
+        ] {
+            assert!(is_json(&headers(json)), "{json}");
+        }
+        for other in [
+            "text/json",
+            "text/plain",
+            "application/x-www-form-urlencoded",
+            "application/jsonx",
+        ] {
+            assert!(!is_json(&headers(other)), "{other}");
+        }
+        assert!(!is_json(&HeaderMap::new()));
+    }
+}

@@ -1,0 +1,13 @@
+//! Extractors: they carry the parsing, so that a handler is a sentence.
+
+mod idempotency;
+mod json;
+mod path;
+mod prefer;
+mod query;
+
+pub(crate) use idempotency::Keyed;
+pub(crate) use json::ApiJson;
+pub(crate) use path::{AppIdPath, KeyIdPath, MessageIdPath, TenantIdPath, TenantKeyPath};
+pub(crate) use prefer::Wait;
+pub(crate) use query::ApiQuery;

@@ -1,0 +1,257 @@
+//! The guard of `/v1`: credential → scope → rate permit.
+//!
+//! Which scope an operation wants is read from the OpenAPI document, so that what is written there is what is
+//! enforced. An operation that the document does not know is refused.
+
+use std::{collections::HashMap, sync::Arc};
+
+use axum::{
+    extract::{FromRequestParts, MatchedPath, Request, State},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use domain::{id::TenantId, scope::Scope};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header, request::Parts};
+use tenancy::{AuthError, Caller, Decision, Tenancy};
+use utoipa::openapi::OpenApi;
+
+use crate::{
+    openapi::SCHEME,
+    problem::{Kind, Problem, seconds_up},
+};
+
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+
+/// What the guard knows. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Guard {
+    tenancy: Tenancy,
+    policy: Arc<Policy>,
+}
+
+impl Guard {
+    /// The guard that enforces what `document` says.
+    pub(crate) fn new(tenancy: Tenancy, document: &OpenApi) -> Self {
+        Self {
+            tenancy,
+            policy: Arc::new(Policy::of(document)),
+        }
+    }
+}
+
+/// Which scope opens which operation.
+#[derive(Debug)]
+pub(crate) struct Policy(HashMap<(String, String), Scope>);
+
+impl Policy {
+    /// The policy in `document`: the one scope in each operation's `security`.
+    pub(crate) fn of(document: &OpenApi) -> Self {
+        let json = serde_json::to_value(document).unwrap_or_default();
+        let paths = json["paths"].as_object().into_iter().flatten();
+        let operations = paths.flat_map(|(path, item)| {
+            let methods = item.as_object().into_iter().flatten();
+            methods.filter_map(move |(method, operation)| {
+                let scope = operation["security"][0][SCHEME][0].as_str()?.parse().ok()?;
+                Some(((method.to_ascii_uppercase(), path.clone()), scope))
+            })
+        });
+        Self(operations.collect())
+    }
+
+    /// The scope that opens `method` on `path`.
+    pub(crate) fn scope(&self, method: &Method, path: &str) -> Option<Scope> {
+        let method = if method == Method::HEAD {
+            &Method::GET
+        } else {
+            method
+        };
+        self.0
+            .get(&(method.as_str().to_owned(), path.to_owned()))
+            .copied()
+    }
+}
+
+/// The layer: lets a request through, or answers it.
+pub(crate) async fn check(
+    State(guard): State<Guard>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let path = request.extensions().get::<MatchedPath>().cloned();
+    let path = path.as_ref().map_or("", MatchedPath::as_str);
+    let caller = match guard
+        .identify(request.headers(), request.method(), path)
+        .await
+    {
+        Ok(caller) => caller,
+        Err(problem) => return problem.into_response(),
+    };
+    let decision = guard.tenancy.admit(&caller).await;
+    let mut response = if decision.allowed {
+        request.extensions_mut().insert(caller);
+        next.run(request).await
+    } else {
+        Problem::new(Kind::RateLimited, Kind::RateLimited.example())
+            .retry_after(decision.retry_after)
+            .into_response()
+    };
+    tell_limits(&decision, response.headers_mut());
+    response
+}
+
+impl Guard {
+    async fn identify(
+        &self,
+        headers: &HeaderMap,
+        method: &Method,
+        path: &str,
+    ) -> Result<Caller, Problem> {
+        let caller = self.tenancy.authenticate(bearer(headers)?).await?;
+        let Some(scope) = self.policy.scope(method, path) else {
+            return Err(Problem::internal(format_args!(
+                "no scope is documented for {method} {path}"
+            )));
+        };
+        if caller.scopes.contains(scope) {
+            Ok(caller)
+        } else {
+            Err(insufficient_scope(scope))
+        }
+    }
+}
+
+/// The token in `Authorization: Bearer …` (RFC 6750 §2.1).
+fn bearer(headers: &HeaderMap) -> Result<&str, AuthError> {
+    let credential = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok());
+    let token = credential.and_then(|credential| credential.split_once(' '));
+    match token {
+        Some((scheme, token))
+            if scheme.eq_ignore_ascii_case("bearer") && !token.trim().is_empty() =>
+        {
+            Ok(token.trim())
+        }
+        _ => Err(AuthError::Missing),
+    }
+}
+
+/// Why the token does not open anything (RFC 6750 §3.1).
+impl From<AuthError> for Problem {
+    fn from(error: AuthError) -> Self {
+        let challenge = match error {
+            AuthError::Missing => "Bearer realm=\"wxgate\"".to_owned(),
+            AuthError::Malformed
+            | AuthError::Expired
+            | AuthError::Revoked
+            | AuthError::Suspended => {
+                format!(
+                    "Bearer realm=\"wxgate\", error=\"invalid_token\", error_description=\"{error}\""
+                )
+            }
+            AuthError::Unavailable => return Self::new(Kind::Overloaded, error.to_string()),
+        };
+        Self::new(Kind::Unauthorized, error.to_string())
+            .with_header(header::WWW_AUTHENTICATE, &challenge)
+    }
+}
+
+/// The token is good and does not open this (RFC 6750 §3.1).
+pub(crate) fn insufficient_scope(scope: Scope) -> Problem {
+    let challenge =
+        format!("Bearer realm=\"wxgate\", error=\"insufficient_scope\", scope=\"{scope}\"");
+    Problem::new(
+        Kind::InsufficientScope,
+        format!("this needs the scope `{scope}`: use a key that has it"),
+    )
+    .with_header(header::WWW_AUTHENTICATE, &challenge)
+}
+
+/// draft-ietf-httpapi-ratelimit-headers-10: one policy, `default`, over a window of one second.
+fn tell_limits(decision: &Decision, headers: &mut HeaderMap) {
+    let policy = format!("\"default\";q={};w=1", decision.limit);
+    let state = format!(
+        "\"default\";r={};t={}",
+        decision.remaining,
+        seconds_up(decision.reset_after)
+    );
+    for (name, text) in [(RATE_LIMIT_POLICY, policy), (RATE_LIMIT, state)] {
+        if let Ok(value) = HeaderValue::from_str(&text) {
+            headers.insert(name, value);
+        }
+    }
+}
+
+/// Who calls: there behind the guard alone.
+#[derive(Clone, Debug)]
+pub(crate) struct Authorized(pub(crate) Caller);
+
+impl Authorized {
+    /// The caller's tenant; none: an operator.
+    pub(crate) fn tenant(&self) -> Option<TenantId> {
+        self.0.tenant
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Authorized {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let caller = parts.extensions.get::<Caller>().cloned();
+        caller
+            .map(Self)
+            .ok_or_else(|| Problem::internal("a handler outside of the guard asks for its caller"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bearer_is_told_from_other_credentials() {
+        let of = |value: &str| {
+            let headers = HeaderMap::from_iter([(header::AUTHORIZATION, value.parse().unwrap())]);
+            bearer(&headers).map(str::to_owned).ok()
+        };
+        assert_eq!(of("Bearer abc").as_deref(), Some("abc"));
+        assert_eq!(of("bearer  abc ").as_deref(), Some("abc"));
+        for other in ["Basic abc", "Bearer", "Bearer ", "abc"] {
+            assert_eq!(of(other), None, "{other:?}");
+        }
+        let refusal = Problem::from(bearer(&HeaderMap::new()).unwrap_err());
+        let challenge = refusal.into_response().headers()[header::WWW_AUTHENTICATE].clone();
+        assert_eq!(challenge, "Bearer realm=\"wxgate\"");
+    }
+
+    #[test]
+    fn what_the_document_says_is_what_is_asked_for() {
+        let policy = Policy::of(&crate::openapi());
+        assert_eq!(
+            policy.scope(&Method::POST, "/v1/apps/{appid}/messages"),
+            Some(Scope::MessagesSend)
+        );
+        assert_eq!(
+            policy.scope(&Method::HEAD, "/v1/apps/{appid}"),
+            Some(Scope::AppsRead)
+        );
+        assert_eq!(
+            policy.scope(&Method::PATCH, "/v1/tenants/{tenant_id}"),
+            Some(Scope::Operator)
+        );
+        assert_eq!(policy.scope(&Method::GET, "/v1/unheard"), None);
+    }
+
+    #[test]
+    fn a_challenge_names_the_missing_scope() {
+        let response = insufficient_scope(Scope::MessagesSend).into_response();
+        let challenge = response.headers()[header::WWW_AUTHENTICATE]
+            .to_str()
+            .unwrap();
+        assert!(
+            challenge.contains("error=\"insufficient_scope\"")
+                && challenge.contains("scope=\"messages:send\"")
+        );
+    }
+}

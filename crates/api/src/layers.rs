@@ -1,0 +1,277 @@
+//! What every answer goes through, whatever the route: the request's id, the problem's body, panics, the size
+//! of bodies, default headers.
+//!
+//! From outside to inside: [`frame`] → [`measure`](crate::metrics::measure) → panics → [`limit_body`] → routes.
+
+use std::any::Any;
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{DefaultBodyLimit, MatchedPath, Request},
+    middleware::{Next, from_fn, from_fn_with_state},
+    response::{IntoResponse, Response},
+};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use tower_http::catch_panic::CatchPanicLayer;
+use tracing::Instrument;
+
+use crate::{
+    metrics::{HttpMetrics, measure},
+    problem::{self, Kind, Problem},
+};
+
+/// The largest body of a request.
+pub(crate) const MAX_BODY: usize = 1024 * 1024;
+
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The id of the request: the caller's own where it is sane, else a fresh one.
+#[derive(Clone, Debug)]
+pub(crate) struct RequestId(pub(crate) String);
+
+impl RequestId {
+    fn of(request: &Request) -> Self {
+        let theirs = request
+            .headers()
+            .get(REQUEST_ID)
+            .and_then(|value| value.to_str().ok());
+        match theirs {
+            Some(id) if is_sane(id) => Self(id.to_owned()),
+            _ => Self(format!("{:032x}", rand::random::<u128>())),
+        }
+    }
+}
+
+fn is_sane(id: &str) -> bool {
+    (1..=128).contains(&id.len())
+        && id
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+}
+
+/// Puts the layers round a router whose routes are all there.
+pub(crate) fn around(routes: Router, metrics: HttpMetrics) -> Router {
+    routes
+        .fallback(nothing_here)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(from_fn(limit_body))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn_with_state(metrics, measure))
+        .layer(from_fn(frame))
+}
+
+/// Names the request, and finishes its answer: the body of a problem, the id, the default headers.
+async fn frame(mut request: Request, next: Next) -> Response {
+    let id = RequestId::of(&request);
+    request.extensions_mut().insert(id.clone());
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map(|path| path.as_str().to_owned())
+        .unwrap_or_default();
+    let span = tracing::info_span!("request", id = %id.0, method = %request.method(), route);
+    async {
+        let mut response = finish_problem(next.run(request).await, &id);
+        let headers = response.headers_mut();
+        if let Ok(value) = HeaderValue::from_str(&id.0) {
+            headers.insert(REQUEST_ID, value);
+        }
+        headers
+            .entry(header::CACHE_CONTROL)
+            .or_insert(HeaderValue::from_static("no-store"));
+        headers
+            .entry(header::X_CONTENT_TYPE_OPTIONS)
+            .or_insert(HeaderValue::from_static("nosniff"));
+        response
+    }
+    .instrument(span)
+    .await
+}
+
+/// Writes the body of a problem, and makes problems of what libraries refuse by themselves.
+fn finish_problem(response: Response, id: &RequestId) -> Response {
+    let bare = !response.headers().contains_key(header::CONTENT_TYPE) || is_text(&response);
+    let problem = match response.extensions().get::<Problem>() {
+        Some(problem) => problem.clone(),
+        None if bare
+            && (response.status().is_client_error() || response.status().is_server_error()) =>
+        {
+            Problem::from_status(response.status())
+        }
+        None => return response,
+    };
+    log(&problem, response.status());
+    let (mut parts, _) = response.into_parts();
+    parts.headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static(problem::MEDIA_TYPE),
+    );
+    parts.headers.remove(header::CONTENT_LENGTH);
+    Response::from_parts(parts, Body::from(problem.json(&id.0)))
+}
+
+fn is_text(response: &Response) -> bool {
+    let content_type = response.headers().get(header::CONTENT_TYPE);
+    content_type.is_some_and(|value| value.as_bytes().starts_with(b"text/plain"))
+}
+
+fn log(problem: &Problem, status: StatusCode) {
+    let (code, cause) = (problem.kind().code(), problem.cause().unwrap_or("-"));
+    match problem.kind() {
+        Kind::Internal => tracing::error!(status = status.as_u16(), code, cause, "request broke"),
+        Kind::Overloaded | Kind::WechatUnavailable => {
+            tracing::warn!(status = status.as_u16(), code, cause, "request turned away");
+        }
+        _ => tracing::debug!(status = status.as_u16(), code, cause, "request refused"),
+    }
+}
+
+/// Refuses a body that says that it is too large before one byte of it is read. One that does not say so is
+/// cut off by [`DefaultBodyLimit`] while it is read.
+async fn limit_body(request: Request, next: Next) -> Response {
+    let announced = request
+        .headers()
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|bytes| bytes > MAX_BODY as u64) {
+        return too_large().into_response();
+    }
+    next.run(request).await
+}
+
+/// The body is over the limit.
+pub(crate) fn too_large() -> Problem {
+    Problem::new(
+        Kind::PayloadTooLarge,
+        format!("the body may have at most {MAX_BODY} bytes: send less at once"),
+    )
+}
+
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the layer hands it over like this"
+)]
+fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
+    let words = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let words = words
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_default();
+    Problem::internal(format_args!("panic: {words}")).into_response()
+}
+
+async fn nothing_here(uri: Uri) -> Problem {
+    Problem::new(
+        Kind::NotFound,
+        format!(
+            "there is nothing at {}: see /docs for all there is",
+            uri.path()
+        ),
+    )
+}
+
+async fn wrong_method(method: Method) -> Problem {
+    Problem::new(
+        Kind::MethodNotAllowed,
+        format!("{method} does not work here: use one of the methods in `Allow`"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{body::to_bytes, routing::get};
+    use serde_json::Value;
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::extract::ApiJson;
+
+    #[expect(clippy::panic, reason = "the test needs a handler that panics")]
+    async fn explode() {
+        panic!("boom");
+    }
+
+    fn routes() -> Router {
+        let take = async |ApiJson(value): ApiJson<Value>| value.to_string();
+        let routes = Router::new()
+            .route("/here", get(async || "ok").post(take))
+            .route("/boom", get(explode));
+        around(routes, HttpMetrics::default())
+    }
+
+    async fn answer(request: http::request::Builder, body: Body) -> (http::response::Parts, Value) {
+        let (parts, body) = routes()
+            .oneshot(request.body(body).unwrap())
+            .await
+            .unwrap()
+            .into_parts();
+        let bytes = to_bytes(body, usize::MAX).await.unwrap();
+        (parts, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
+    }
+
+    fn request(method: &str, uri: &str) -> http::request::Builder {
+        Request::builder().method(method).uri(uri)
+    }
+
+    #[tokio::test]
+    async fn unknown_paths_methods_and_panics_are_problems() {
+        for (method, path, status, code) in [
+            ("GET", "/there", 404, "not_found"),
+            ("DELETE", "/here", 405, "invalid_request"),
+            ("GET", "/boom", 500, "internal"),
+        ] {
+            let (parts, body) = answer(request(method, path), Body::empty()).await;
+            assert_eq!(
+                (parts.status.as_u16(), body["code"].as_str()),
+                (status, Some(code)),
+                "{method} {path}"
+            );
+            assert_eq!(parts.headers[header::CONTENT_TYPE], problem::MEDIA_TYPE);
+            assert_eq!(parts.headers.contains_key(header::ALLOW), status == 405);
+            let instance = format!(
+                "urn:request:{}",
+                parts.headers[REQUEST_ID].to_str().unwrap()
+            );
+            assert_eq!(body["instance"], instance.as_str());
+            assert_eq!(body["status"], status);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_sane_request_id_is_kept() {
+        let long = "x".repeat(129);
+        for (theirs, kept) in [
+            ("a.B-9_", true),
+            ("a b", false),
+            ("", false),
+            (long.as_str(), false),
+        ] {
+            let (parts, _) = answer(
+                request("GET", "/here").header(REQUEST_ID, theirs),
+                Body::empty(),
+            )
+            .await;
+            let ours = parts.headers[REQUEST_ID].to_str().unwrap();
+            assert_eq!(ours == theirs, kept, "{theirs:?} became {ours:?}");
+            assert!(is_sane(ours));
+        }
+    }
+
+    #[tokio::test]
+    async fn large_bodies_are_refused_announced_or_not() {
+        let json = |uri| request("POST", uri).header(header::CONTENT_TYPE, "application/json");
+        let (parts, _) = answer(
+            json("/here").header(header::CONTENT_LENGTH, MAX_BODY + 1),
+            Body::empty(),
+        )
+        .await;
+        assert_eq!(parts.status, 413);
+        let chunked = Body::from(format!("\"{}\"", "x".repeat(MAX_BODY)));
+        let (parts, body) = answer(json("/here"), chunked).await;
+        assert_eq!(
+            (parts.status.as_u16(), body["code"].as_str()),
+            (413, Some("payload_too_large"))
+        );
+    }
+}

@@ -1,0 +1,380 @@
+//! The OpenAPI document: what the routes say of themselves, and what holds for all of them.
+
+use std::collections::BTreeMap;
+
+use domain::{scope::Scope, violation::Violation};
+use http::StatusCode;
+use utoipa::{
+    IntoResponses,
+    openapi::{
+        Components, Content, Header, OpenApi, Ref, RefOr, Response, ResponseBuilder,
+        example::ExampleBuilder,
+        path::Operation,
+        schema::{ObjectBuilder, Type},
+        security::{ClientCredentials, Flow, OAuth2, Scopes, SecurityScheme},
+    },
+};
+
+use crate::{
+    problem::{Kind, MEDIA_TYPE, Problem, ProblemBody, WechatAnswer},
+    routes,
+};
+
+/// The name of the security scheme.
+pub(crate) const SCHEME: &str = "oauth2";
+
+#[derive(utoipa::OpenApi)]
+#[openapi(
+    info(
+        title = "wxgate",
+        description = "Notification gateway for WeChat mini-programs and official accounts.\n\n\
+            Fetch an access token at `POST /oauth/token` with the client id and secret of an API key, then send it as \
+            `Authorization: Bearer …`. Refusals are `application/problem+json` (RFC 9457); `code` is for programs, \
+            `detail` says what to do next. Every answer has `X-Request-Id`. Times are RFC 3339 in UTC. Unknown fields \
+            are refused.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0"),
+    ),
+    components(schemas(ProblemBody)),
+    tags(
+        (name = "oauth", description = "Access tokens (RFC 6749, RFC 8414)."),
+        (name = "messages", description = "Sending messages and reading what became of them."),
+        (name = "apps", description = "Mini-programs and official accounts."),
+        (name = "keys", description = "A tenant's own API keys."),
+        (name = "tenants", description = "Tenants and their keys: for operators."),
+        (name = "operations", description = "Health, metrics, this document."),
+    ),
+)]
+struct Base;
+
+/// The OpenAPI document of all routes.
+pub fn openapi() -> OpenApi {
+    let mut document = <Base as utoipa::OpenApi>::openapi();
+    document.merge(routes::guarded().into_openapi());
+    document.merge(routes::open().into_openapi());
+    describe_guard(document.components.get_or_insert_default());
+    for (path, item) in &mut document.paths.paths {
+        let operations = [
+            &mut item.get,
+            &mut item.put,
+            &mut item.post,
+            &mut item.patch,
+            &mut item.delete,
+        ];
+        for operation in operations.into_iter().flatten() {
+            describe_headers(operation, path.starts_with("/v1/"));
+        }
+    }
+    document
+}
+
+/// The OpenAPI document as it is served and kept in `openapi/openapi.json`.
+pub fn openapi_json() -> String {
+    let mut text = serde_json::to_string_pretty(&openapi()).unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+/// The refusals that an operation may answer with, each the one response of its status for the whole API.
+macro_rules! refusals {
+    ($($(#[$doc:meta])* $name:ident: $($status:literal)*;)*) => {$(
+        $(#[$doc])*
+        pub(crate) struct $name;
+
+        impl IntoResponses for $name {
+            fn responses() -> BTreeMap<String, RefOr<Response>> {
+                [$($status),*].into_iter().map(|status: u16| (status.to_string(), Ref::from_response_name(name(status)).into())).collect()
+            }
+        }
+    )*};
+}
+
+refusals! {
+    /// Of everything.
+    Always: 500;
+    /// Of everything behind the guard.
+    Guarded: 401 403 429 500 503;
+    /// Of what is asked whether it can work.
+    Unready: 503;
+    /// Of what reads a body that is no JSON.
+    Large: 413;
+    /// Of what has an id in its path.
+    Missing: 404;
+    /// Of what reads a query.
+    Query: 400;
+    /// Of what reads a JSON body.
+    Body: 400 413 415 422;
+    /// Of what may exist already, or be running.
+    Conflict: 409;
+    /// Of what asks WeChat.
+    Wechat: 502;
+}
+
+fn name(status: u16) -> String {
+    format!("Problem{status}")
+}
+
+/// Adds the security scheme and one response for each status of a problem.
+fn describe_guard(components: &mut Components) {
+    let scopes: Scopes = Scope::ALL
+        .iter()
+        .map(|scope| (scope.to_string(), meaning(*scope).to_owned()))
+        .collect();
+    let flow = Flow::ClientCredentials(ClientCredentials::new("/oauth/token", scopes));
+    let about =
+        "The client id and secret of an API key, exchanged for an access token of 15 minutes.";
+    components.add_security_scheme(
+        SCHEME,
+        SecurityScheme::OAuth2(OAuth2::with_description([flow], about)),
+    );
+    for kind in Kind::ALL {
+        let status = kind.status();
+        components
+            .responses
+            .entry(name(status.as_u16()))
+            .or_insert_with(|| refusal(status).into());
+    }
+}
+
+/// The response of all problems with one status.
+fn refusal(status: StatusCode) -> Response {
+    let kinds = || Kind::ALL.iter().filter(move |kind| kind.status() == status);
+    let titles: Vec<String> = kinds()
+        .map(|kind| format!("`{}`: {}.", kind.code(), kind.title()))
+        .collect();
+    let examples = kinds().map(|kind| (kind.code(), example(*kind)));
+    let schema = Ref::from_schema_name("Problem");
+    let content = Content::builder()
+        .schema(Some(schema))
+        .examples_from_iter(examples)
+        .build();
+    let mut response = ResponseBuilder::new()
+        .description(titles.join(" "))
+        .content(MEDIA_TYPE, content)
+        .build();
+    response.headers.insert("X-Request-Id".into(), request_id());
+    if matches!(
+        status,
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
+    ) {
+        response.headers.insert(
+            "Retry-After".into(),
+            text("Seconds to wait before the request is sent again."),
+        );
+    }
+    if status == StatusCode::TOO_MANY_REQUESTS {
+        response.headers.extend(rate_limit());
+    }
+    if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+        response.headers.insert(
+            "WWW-Authenticate".into(),
+            text("What the credential lacks (RFC 6750)."),
+        );
+    }
+    response
+}
+
+fn example(kind: Kind) -> utoipa::openapi::example::Example {
+    let problem = match kind {
+        Kind::ValidationFailed => Problem::validation_failed(vec![Violation::new(
+            "/data/thing1/value",
+            "must have at most 20 characters",
+        )]),
+        Kind::WechatRejected => Problem::new(kind, kind.example()).with_wechat(WechatAnswer {
+            errcode: 40125,
+            errmsg: "invalid appsecret".into(),
+            rid: Some("6a1f2e3d-0b4c5d6e-7f809102".into()),
+        }),
+        kind => Problem::new(kind, kind.example()),
+    };
+    let body = problem.body(Some("urn:request:5f0c7a2b9d3e4f61".into()));
+    ExampleBuilder::new()
+        .summary(kind.title())
+        .value(serde_json::to_value(body).ok())
+        .build()
+}
+
+/// Adds the headers that every answer has to those that the operation documents itself.
+fn describe_headers(operation: &mut Operation, limited: bool) {
+    for response in operation.responses.responses.values_mut() {
+        if let RefOr::T(response) = response {
+            response.headers.insert("X-Request-Id".into(), request_id());
+            if limited {
+                response.headers.extend(rate_limit());
+            }
+        }
+    }
+}
+
+fn request_id() -> RefOr<Header> {
+    text(
+        "The request's id: the caller's own if it is 1 to 128 of `A-Z a-z 0-9 . _ -`, else a fresh one.",
+    )
+}
+
+fn rate_limit() -> [(String, RefOr<Header>); 2] {
+    [
+        (
+            "RateLimit-Policy".into(),
+            text("The tenant's limit: `\"default\";q=100;w=1` is 100 requests in 1 second."),
+        ),
+        (
+            "RateLimit".into(),
+            text(
+                "What is left of it: `\"default\";r=99;t=1` is 99 requests, all back in 1 second.",
+            ),
+        ),
+    ]
+}
+
+fn text(description: &str) -> RefOr<Header> {
+    let mut header = Header::new(ObjectBuilder::new().schema_type(Type::String));
+    header.description = Some(description.to_owned());
+    header.into()
+}
+
+/// What a scope opens.
+fn meaning(scope: Scope) -> &'static str {
+    match scope {
+        Scope::MessagesSend => "Send, cancel and retry messages",
+        Scope::MessagesRead => "Read messages and their attempts",
+        Scope::GrantsWrite => "Add form ids and subscribe grants",
+        Scope::GrantsRead => "Read the pool, the ledger and reach estimates",
+        Scope::AppsRead => "Read apps, token state and quota",
+        Scope::AppsWrite => "Register, change and remove apps",
+        Scope::TokensRead => "Be handed WeChat's access token itself",
+        Scope::TemplatesRead => "Read synced templates",
+        Scope::WebhooksWrite => "Manage webhooks",
+        Scope::WebhooksRead => "Read webhooks and their deliveries",
+        Scope::KeysWrite => "Make and revoke the tenant's keys",
+        Scope::AuditRead => "Read the audit log",
+        Scope::WechatProxy => "Pass other WeChat calls through the gateway",
+        Scope::Operator => "Run the gateway: tenants and their keys",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    /// Every operation as (method, path, JSON).
+    fn operations() -> Vec<(String, String, Value)> {
+        let document = serde_json::to_value(openapi()).unwrap();
+        let paths = document["paths"].as_object().unwrap().clone();
+        let each = paths.into_iter().flat_map(|(path, item)| {
+            let item = item.as_object().unwrap().clone();
+            item.into_iter()
+                .map(move |(method, operation)| (method, path.clone(), operation))
+        });
+        each.collect()
+    }
+
+    fn statuses(operation: &Value) -> Vec<&str> {
+        operation["responses"]
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(String::as_str)
+            .collect()
+    }
+
+    #[test]
+    fn the_kept_document_is_the_generated_one() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../openapi/openapi.json");
+        let kept = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(
+            kept == openapi_json(),
+            "openapi/openapi.json is out of date: run `make openapi` and look at the difference"
+        );
+    }
+
+    #[test]
+    fn everything_in_v1_wants_one_scope_and_documents_the_guards_refusals() {
+        for (method, path, operation) in operations()
+            .into_iter()
+            .filter(|(_, path, _)| path.starts_with("/v1/"))
+        {
+            let security = operation["security"].as_array().unwrap();
+            let scopes = security[0][SCHEME].as_array().unwrap();
+            assert!(
+                security.len() == 1 && scopes.len() == 1,
+                "{method} {path} wants {security:?}"
+            );
+            assert!(
+                scopes[0].as_str().unwrap().parse::<Scope>().is_ok(),
+                "{method} {path} wants {scopes:?}"
+            );
+            for status in ["401", "403", "429", "500", "503"] {
+                assert!(
+                    statuses(&operation).contains(&status),
+                    "{method} {path} lacks {status}"
+                );
+            }
+            assert_eq!(
+                path.contains('{'),
+                statuses(&operation).contains(&"404"),
+                "{method} {path}: 404"
+            );
+            let has_body = !operation["requestBody"].is_null();
+            assert_eq!(
+                has_body,
+                statuses(&operation).contains(&"415"),
+                "{method} {path}: 415"
+            );
+        }
+    }
+
+    #[test]
+    fn only_v1_is_guarded() {
+        for (method, path, operation) in operations() {
+            assert_eq!(
+                path.starts_with("/v1/"),
+                !operation["security"].is_null(),
+                "{method} {path}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_operation_says_what_it_is() {
+        let mut ids = Vec::new();
+        for (method, path, operation) in operations() {
+            for member in ["operationId", "summary", "description"] {
+                assert!(
+                    operation[member]
+                        .as_str()
+                        .is_some_and(|text| !text.is_empty()),
+                    "{method} {path} lacks {member}"
+                );
+            }
+            assert!(
+                operation["tags"]
+                    .as_array()
+                    .is_some_and(|tags| tags.len() == 1),
+                "{method} {path} wants one tag"
+            );
+            let id = operation["operationId"].as_str().unwrap().to_owned();
+            assert!(!ids.contains(&id), "{id} names two operations");
+            ids.push(id);
+            for (status, response) in operation["responses"].as_object().unwrap() {
+                let described = response["$ref"].is_string()
+                    || response["description"]
+                        .as_str()
+                        .is_some_and(|text| !text.is_empty());
+                assert!(described, "{method} {path} {status}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_reference_leads_somewhere() {
+        let document = serde_json::to_value(openapi()).unwrap();
+        let text = document.to_string();
+        for part in text.split("\"$ref\":\"#").skip(1) {
+            let pointer = part.split('"').next().unwrap();
+            assert!(document.pointer(pointer).is_some(), "{pointer} is missing");
+        }
+        assert_eq!(document["openapi"], "3.1.0");
+    }
+}

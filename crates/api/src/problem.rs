@@ -1,0 +1,422 @@
+//! Problems (RFC 9457): every refusal of the API, in one closed set.
+//!
+//! The crates below say what *kind* of failure it is; [`Kind::status`] alone turns a kind into an HTTP status.
+//! A [`Problem`] becomes a response without a body; the outermost layer writes the body, because only it knows
+//! the request's id.
+
+use std::{fmt::Display, time::Duration};
+
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use domain::violation::Violation;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// The media type of every problem.
+pub(crate) const MEDIA_TYPE: &str = "application/problem+json";
+
+/// What a caller is told to wait where nobody knows better.
+const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(2);
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $kind:ident = $code:literal, $status:ident, $title:literal: $example:literal;)*) => {
+        /// The kinds of refusal. Introduce new ones thoughtfully: clients match on their codes.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Kind { $($(#[$doc])* $kind,)* }
+
+        impl Kind {
+            /// Every kind there is.
+            pub(crate) const ALL: &'static [Self] = &[$(Self::$kind,)*];
+
+            /// The member `code`, for programs.
+            pub(crate) fn code(self) -> &'static str {
+                match self { $(Self::$kind => $code,)* }
+            }
+
+            /// The status: the only place that knows it.
+            pub(crate) fn status(self) -> StatusCode {
+                match self { $(Self::$kind => StatusCode::$status,)* }
+            }
+
+            /// The member `title`: the same words each time.
+            pub(crate) fn title(self) -> &'static str {
+                match self { $(Self::$kind => $title,)* }
+            }
+
+            /// A `detail` of this kind, for the OpenAPI document.
+            pub(crate) fn example(self) -> &'static str {
+                match self { $(Self::$kind => $example,)* }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// The request cannot be understood: JSON, query, headers.
+    InvalidRequest = "invalid_request", BAD_REQUEST, "The request cannot be understood":
+        "the body is not JSON: expected `,` or `}` at line 3 column 5";
+    /// No or no good credential.
+    Unauthorized = "unauthorized", UNAUTHORIZED, "The credential is missing or not valid":
+        "fetch an access token at POST /oauth/token and send it as `Authorization: Bearer …`";
+    /// A good credential that does not open this.
+    InsufficientScope = "insufficient_scope", FORBIDDEN, "The credential does not permit this":
+        "this needs the scope `messages:send`: use a key that has it";
+    /// No such thing, or somebody else's.
+    NotFound = "not_found", NOT_FOUND, "There is no such thing":
+        "there is no message with this id: check the id and whose key you use";
+    /// The path exists, the method does not.
+    MethodNotAllowed = "invalid_request", METHOD_NOT_ALLOWED, "The method is not allowed here":
+        "PUT does not work here: use one of the methods in `Allow`";
+    /// It exists already, or is being made at this moment.
+    Conflict = "conflict", CONFLICT, "It conflicts with what exists":
+        "the appid is registered already: ask its owner to remove it first";
+    /// The body is over the limit.
+    PayloadTooLarge = "payload_too_large", PAYLOAD_TOO_LARGE, "The body is too large":
+        "the body may have at most 1048576 bytes: send less at once";
+    /// The body is of another type than the endpoint reads.
+    UnsupportedMediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, "The body's type is not supported":
+        "send JSON with `Content-Type: application/json`";
+    /// Understood, but fields break their rules.
+    ValidationFailed = "validation_failed", UNPROCESSABLE_ENTITY, "Fields of the body are not valid":
+        "correct the fields named in `errors` and send the request again";
+    /// The same idempotency key with another body.
+    IdempotencyKeyReused = "idempotency_key_reused", UNPROCESSABLE_ENTITY, "The idempotency key was used for another request":
+        "take a new Idempotency-Key for a new request; repeat a request with exactly the same body";
+    /// More requests a second than the tenant may make.
+    RateLimited = "rate_limited", TOO_MANY_REQUESTS, "Too many requests":
+        "wait as long as Retry-After says, then send the request again";
+    /// The app's day or the tenant's is used up.
+    QuotaExhausted = "quota_exhausted", TOO_MANY_REQUESTS, "The quota of the day is used up":
+        "the quota is free again at 2026-03-02T16:00:00.000Z: send then, or give the message a longer ttl";
+    /// A defect.
+    Internal = "internal", INTERNAL_SERVER_ERROR, "Something broke in the gateway":
+        "please report this with the request's id; sending the request again may help";
+    /// WeChat refuses what the request needs from it.
+    WechatRejected = "wechat_rejected", BAD_GATEWAY, "WeChat refuses":
+        "the AppSecret is wrong or was reset: set the current one with PUT /v1/apps/{appid}/secret";
+    /// WeChat does not answer.
+    WechatUnavailable = "wechat_unavailable", SERVICE_UNAVAILABLE, "WeChat does not answer":
+        "WeChat does not answer at the moment: send the request again after Retry-After";
+    /// The gateway cannot take more now, or its database is gone.
+    Overloaded = "overloaded", SERVICE_UNAVAILABLE, "The gateway cannot take the request now":
+        "the gateway cannot take more at the moment: send the request again after Retry-After";
+}
+
+/// A refusal on its way out. `detail` always says what to do next.
+#[derive(Clone, Debug)]
+pub(crate) struct Problem(Box<Inner>);
+
+#[derive(Clone, Debug)]
+struct Inner {
+    kind: Kind,
+    detail: String,
+    errors: Vec<Violation>,
+    wechat: Option<WechatAnswer>,
+    retry_after: Option<Duration>,
+    headers: HeaderMap,
+    cause: Option<String>,
+}
+
+/// What WeChat said, word by word.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub(crate) struct WechatAnswer {
+    /// WeChat's error code.
+    #[schema(example = 40125)]
+    pub(crate) errcode: i64,
+    /// WeChat's words.
+    #[schema(example = "invalid appsecret")]
+    pub(crate) errmsg: String,
+    /// WeChat's request id, for its support.
+    pub(crate) rid: Option<String>,
+}
+
+impl Problem {
+    /// A problem of a kind; `detail` says what to do next.
+    pub(crate) fn new(kind: Kind, detail: impl Into<String>) -> Self {
+        Self(Box::new(Inner {
+            kind,
+            detail: detail.into(),
+            errors: Vec::new(),
+            wechat: None,
+            retry_after: None,
+            headers: HeaderMap::new(),
+            cause: None,
+        }))
+    }
+
+    /// The request cannot be understood.
+    pub(crate) fn invalid_request(detail: impl Into<String>) -> Self {
+        Self::new(Kind::InvalidRequest, detail)
+    }
+
+    /// There is no such `what`, or it is somebody else's: nobody can tell which.
+    pub(crate) fn not_found(what: &str) -> Self {
+        Self::new(
+            Kind::NotFound,
+            format!("there is no such {what}: check its id and whose key you use"),
+        )
+    }
+
+    /// These fields break these rules.
+    pub(crate) fn validation_failed(errors: Vec<Violation>) -> Self {
+        let mut problem = Self::new(Kind::ValidationFailed, Kind::ValidationFailed.example());
+        problem.0.errors = errors;
+        problem
+    }
+
+    /// One field breaks its rule.
+    pub(crate) fn field(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::validation_failed(vec![Violation::new(pointer, detail)])
+    }
+
+    /// A defect. The cause is logged, never told.
+    pub(crate) fn internal(cause: impl Display) -> Self {
+        Self::new(Kind::Internal, Kind::Internal.example()).caused_by(cause)
+    }
+
+    /// The gateway cannot do it now. The cause is logged, never told.
+    pub(crate) fn unavailable(cause: impl Display) -> Self {
+        Self::new(Kind::Overloaded, Kind::Overloaded.example()).caused_by(cause)
+    }
+
+    /// The problem for a refusal that a library answered by itself.
+    pub(crate) fn from_status(status: StatusCode) -> Self {
+        let kind = Kind::ALL
+            .iter()
+            .copied()
+            .find(|kind| kind.status() == status);
+        let kind = kind.unwrap_or(if status.is_server_error() {
+            Kind::Internal
+        } else {
+            Kind::InvalidRequest
+        });
+        match kind {
+            Kind::NotFound => Self::new(
+                kind,
+                "there is nothing at this path: see /docs for all there is",
+            ),
+            Kind::InvalidRequest => Self::new(kind, "see /docs for what this endpoint reads"),
+            kind => Self::new(kind, kind.example()),
+        }
+    }
+
+    /// Adds what WeChat said.
+    pub(crate) fn with_wechat(mut self, wechat: WechatAnswer) -> Self {
+        self.0.wechat = Some(wechat);
+        self
+    }
+
+    /// When to try again.
+    pub(crate) fn retry_after(mut self, wait: Duration) -> Self {
+        self.0.retry_after = Some(wait);
+        self
+    }
+
+    /// Adds a header; a value that no header can carry is left out.
+    pub(crate) fn with_header(mut self, name: HeaderName, value: &str) -> Self {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            self.0.headers.insert(name, value);
+        }
+        self
+    }
+
+    /// Why it happened, for the log alone.
+    pub(crate) fn caused_by(mut self, cause: impl Display) -> Self {
+        self.0.cause = Some(cause.to_string());
+        self
+    }
+
+    /// The kind.
+    pub(crate) fn kind(&self) -> Kind {
+        self.0.kind
+    }
+
+    /// Why it happened, for the log alone.
+    pub(crate) fn cause(&self) -> Option<&str> {
+        self.0.cause.as_deref()
+    }
+
+    /// Seconds for `Retry-After`: every 429 and 503 has them.
+    fn retry_after_seconds(&self) -> Option<u64> {
+        let wanted = matches!(
+            self.0.kind.status(),
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
+        );
+        wanted.then(|| seconds_up(self.0.retry_after.unwrap_or(DEFAULT_RETRY_AFTER)).max(1))
+    }
+
+    /// The members as they are sent.
+    pub(crate) fn body(&self, instance: Option<String>) -> ProblemBody {
+        let Inner {
+            kind,
+            detail,
+            errors,
+            wechat,
+            ..
+        } = &*self.0;
+        ProblemBody {
+            r#type: format!("urn:wxgate:problem:{}", kind.code()),
+            title: kind.title(),
+            status: kind.status().as_u16(),
+            detail: detail.clone(),
+            instance,
+            code: kind.code(),
+            errors: errors.iter().map(FieldError::from).collect(),
+            wechat: wechat.clone(),
+        }
+    }
+
+    /// The JSON text of [`Problem::body`].
+    pub(crate) fn json(&self, request_id: &str) -> Bytes {
+        serde_json::to_vec(&self.body(Some(format!("urn:request:{request_id}"))))
+            .unwrap_or_default()
+            .into()
+    }
+}
+
+/// Whole seconds, rounded up: who waits that long does not come too early.
+pub(crate) fn seconds_up(duration: Duration) -> u64 {
+    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = self.0.kind.status().into_response();
+        response.headers_mut().extend(self.0.headers.clone());
+        if let Some(seconds) = self.retry_after_seconds() {
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, seconds.into());
+        }
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// A refusal (RFC 9457).
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(crate) struct ProblemBody {
+    /// Names the kind of problem: `urn:wxgate:problem:` and the code.
+    #[schema(example = "urn:wxgate:problem:not_found")]
+    r#type: String,
+    /// The kind of problem in words.
+    title: &'static str,
+    /// The HTTP status.
+    #[schema(example = 404)]
+    status: u16,
+    /// What happened this time and what to do next.
+    detail: String,
+    /// This occurrence: `urn:request:` and the value of `X-Request-Id`.
+    #[schema(example = "urn:request:5f0c7a2b9d3e4f61")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instance: Option<String>,
+    /// The kind of problem, for programs.
+    #[schema(schema_with = code_schema)]
+    code: &'static str,
+    /// The fields that break their rules.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    errors: Vec<FieldError>,
+    /// What WeChat said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    wechat: Option<WechatAnswer>,
+}
+
+/// One field that breaks its rule.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct FieldError {
+    /// JSON pointer (RFC 6901) into the body.
+    #[schema(example = "/data/thing1/value")]
+    pointer: String,
+    /// The rule, as a sentence that says what would be right.
+    #[schema(example = "must have at most 20 characters")]
+    detail: String,
+}
+
+impl From<&Violation> for FieldError {
+    fn from(violation: &Violation) -> Self {
+        Self {
+            pointer: violation.pointer.clone(),
+            detail: violation.detail.clone(),
+        }
+    }
+}
+
+fn code_schema() -> utoipa::openapi::schema::Object {
+    let mut codes: Vec<&str> = Vec::new();
+    for kind in Kind::ALL {
+        if !codes.contains(&kind.code()) {
+            codes.push(kind.code());
+        }
+    }
+    utoipa::openapi::ObjectBuilder::new()
+        .schema_type(utoipa::openapi::schema::Type::String)
+        .enum_values(Some(codes))
+        .description(Some("The kind of problem, for programs."))
+        .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The table of the contract, §4.
+    const CONTRACT: [(&str, u16); 15] = [
+        ("invalid_request", 400),
+        ("unauthorized", 401),
+        ("insufficient_scope", 403),
+        ("not_found", 404),
+        ("conflict", 409),
+        ("payload_too_large", 413),
+        ("unsupported_media_type", 415),
+        ("validation_failed", 422),
+        ("idempotency_key_reused", 422),
+        ("rate_limited", 429),
+        ("quota_exhausted", 429),
+        ("internal", 500),
+        ("wechat_rejected", 502),
+        ("wechat_unavailable", 503),
+        ("overloaded", 503),
+    ];
+
+    #[test]
+    fn codes_and_statuses_are_those_of_the_contract() {
+        let rows = Kind::ALL
+            .iter()
+            .filter(|kind| **kind != Kind::MethodNotAllowed);
+        let rows: Vec<(&str, u16)> = rows
+            .map(|kind| (kind.code(), kind.status().as_u16()))
+            .collect();
+        assert_eq!(rows, CONTRACT);
+        assert_eq!(Kind::MethodNotAllowed.code(), "invalid_request");
+    }
+
+    #[test]
+    fn every_429_and_503_says_when_to_come_back() {
+        for kind in Kind::ALL {
+            let response = Problem::new(*kind, "x").into_response();
+            let wanted = matches!(kind.status().as_u16(), 429 | 503);
+            assert_eq!(
+                response.headers().contains_key(header::RETRY_AFTER),
+                wanted,
+                "{kind:?}"
+            );
+        }
+        let response = Problem::unavailable("x")
+            .retry_after(Duration::from_millis(1))
+            .into_response();
+        assert_eq!(response.headers()[header::RETRY_AFTER], "1");
+    }
+
+    #[test]
+    fn a_cause_is_never_told() {
+        let problem = Problem::internal("password=hunter2");
+        let body = String::from_utf8(problem.json("r1").to_vec()).unwrap();
+        assert!(
+            !body.contains("hunter2") && body.contains("\"instance\":\"urn:request:r1\""),
+            "{body}"
+        );
+    }
+}

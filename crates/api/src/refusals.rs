@@ -1,0 +1,239 @@
+//! What the crates below refuse, as problems. Every match is exhaustive: a new refusal wants its words here.
+
+use chrono::{DateTime, Utc};
+use delivery::{AppError, DeliveryError, SubmitError};
+use domain::violation::Violation;
+use store::StoreError;
+use tenancy::TenancyError;
+
+use crate::{
+    dto::time::Timestamp,
+    problem::{Kind, Problem, WechatAnswer},
+};
+
+impl From<Vec<Violation>> for Problem {
+    fn from(errors: Vec<Violation>) -> Self {
+        Self::validation_failed(errors)
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable(_) => Self::unavailable(error),
+            StoreError::NotFound(what) => Self::not_found(what),
+            StoreError::Taken(_) | StoreError::Broken(_) | StoreError::Settings(_) => {
+                Self::internal(error)
+            }
+        }
+    }
+}
+
+impl From<TenancyError> for Problem {
+    fn from(error: TenancyError) -> Self {
+        match error {
+            TenancyError::Invalid(errors) => Self::validation_failed(errors),
+            TenancyError::Escalation(scopes) => {
+                let detail = format!(
+                    "a key cannot give scopes that it does not have: leave out `{scopes}`, or use a key that has them"
+                );
+                Self::new(Kind::InsufficientScope, detail)
+            }
+            TenancyError::NotFound(what) => Self::not_found(what),
+            TenancyError::Store(error) => error.into(),
+            TenancyError::MasterKey(_) | TenancyError::Crypto(_) => Self::internal(error),
+        }
+    }
+}
+
+impl From<DeliveryError> for Problem {
+    fn from(error: DeliveryError) -> Self {
+        match error {
+            DeliveryError::NotFound(what) => Self::not_found(what),
+            DeliveryError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<AppError> for Problem {
+    fn from(error: AppError) -> Self {
+        match error {
+            AppError::Taken => Self::new(
+                Kind::Conflict,
+                "the appid is registered already: GET /v1/apps shows whether it is yours; if not, ask its owner to remove it",
+            ),
+            AppError::NotFound => Self::not_found("app"),
+            AppError::Invalid(errors) => Self::validation_failed(errors),
+            AppError::Wechat {
+                errcode,
+                errmsg,
+                rid,
+                advice,
+            } => Self::new(Kind::WechatRejected, advice).with_wechat(WechatAnswer {
+                errcode,
+                errmsg,
+                rid,
+            }),
+            AppError::WechatUnavailable {
+                retry_after,
+                detail,
+            } => {
+                let words = Kind::WechatUnavailable.example();
+                Self::new(Kind::WechatUnavailable, words)
+                    .retry_after(retry_after)
+                    .caused_by(detail)
+            }
+            AppError::Unavailable(cause) => Self::unavailable(cause),
+            AppError::Broken(cause) => Self::internal(cause),
+        }
+    }
+}
+
+/// Why a message was not taken, at `now`.
+pub(crate) fn submit_refusal(error: SubmitError, now: DateTime<Utc>) -> Problem {
+    match error {
+        SubmitError::NoSuchApp => Problem::not_found("app"),
+        SubmitError::Violations(errors) => Problem::validation_failed(errors),
+        SubmitError::QuotaExhausted { reset_at } => {
+            let reset = Timestamp(reset_at);
+            let detail = format!(
+                "the quota is free again at {reset}: send then, or give the message a longer ttl"
+            );
+            Problem::new(Kind::QuotaExhausted, detail)
+                .retry_after((reset_at - now).to_std().unwrap_or_default())
+        }
+        SubmitError::KeyReused => Problem::new(
+            Kind::IdempotencyKeyReused,
+            Kind::IdempotencyKeyReused.example(),
+        ),
+        SubmitError::Overloaded { retry_after } => {
+            Problem::unavailable("intake is full").retry_after(retry_after)
+        }
+        SubmitError::Unavailable(cause) => Problem::unavailable(cause),
+        SubmitError::Broken(cause) => Problem::internal(cause),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use axum::response::IntoResponse;
+    use domain::scope::{Scope, ScopeSet};
+    use http::header;
+    use tenancy::AuthError;
+
+    use super::*;
+
+    /// The status, the code and `Retry-After`.
+    fn answer(problem: impl Into<Problem>) -> (u16, &'static str, Option<u64>) {
+        let problem = problem.into();
+        let code = problem.kind().code();
+        let response = problem.into_response();
+        let wait = response
+            .headers()
+            .get(header::RETRY_AFTER)
+            .map(|value| value.to_str().unwrap().parse().unwrap());
+        (response.status().as_u16(), code, wait)
+    }
+
+    #[test]
+    fn what_the_database_refuses() {
+        assert_eq!(
+            answer(StoreError::Unavailable("gone".into())),
+            (503, "overloaded", Some(2))
+        );
+        assert_eq!(
+            answer(StoreError::NotFound("app")),
+            (404, "not_found", None)
+        );
+        assert_eq!(
+            answer(StoreError::Broken("schema".into())),
+            (500, "internal", None)
+        );
+    }
+
+    #[test]
+    fn what_tenancy_refuses() {
+        let escalation = TenancyError::Escalation(ScopeSet::from_iter([Scope::AppsWrite]));
+        assert_eq!(answer(escalation), (403, "insufficient_scope", None));
+        assert_eq!(
+            answer(TenancyError::Invalid(Vec::new())),
+            (422, "validation_failed", None)
+        );
+        assert_eq!(
+            answer(TenancyError::Store(StoreError::Unavailable("gone".into()))),
+            (503, "overloaded", Some(2))
+        );
+        for refused in [
+            AuthError::Missing,
+            AuthError::Malformed,
+            AuthError::Expired,
+            AuthError::Revoked,
+            AuthError::Suspended,
+        ] {
+            assert_eq!(answer(refused), (401, "unauthorized", None));
+            let challenge =
+                Problem::from(refused).into_response().headers()[header::WWW_AUTHENTICATE].clone();
+            let named = challenge
+                .to_str()
+                .unwrap()
+                .contains("error=\"invalid_token\"");
+            assert_eq!(named, refused != AuthError::Missing, "{challenge:?}");
+        }
+        assert_eq!(answer(AuthError::Unavailable), (503, "overloaded", Some(2)));
+    }
+
+    #[test]
+    fn what_the_onboarding_desk_refuses() {
+        let wechat = AppError::Wechat {
+            errcode: 40125,
+            errmsg: "invalid appsecret".into(),
+            rid: None,
+            advice: "set it".into(),
+        };
+        let down = AppError::WechatUnavailable {
+            retry_after: Duration::from_secs(30),
+            detail: "connection refused".into(),
+        };
+        assert_eq!(answer(AppError::Taken), (409, "conflict", None));
+        assert_eq!(answer(AppError::NotFound), (404, "not_found", None));
+        assert_eq!(
+            answer(AppError::Invalid(Vec::new())),
+            (422, "validation_failed", None)
+        );
+        assert_eq!(answer(wechat), (502, "wechat_rejected", None));
+        assert_eq!(answer(down), (503, "wechat_unavailable", Some(30)));
+        assert_eq!(
+            answer(AppError::Unavailable("gone".into())),
+            (503, "overloaded", Some(2))
+        );
+    }
+
+    #[test]
+    fn what_intake_refuses() {
+        let now = DateTime::UNIX_EPOCH;
+        let answer = |error| answer(submit_refusal(error, now));
+        let spent = SubmitError::QuotaExhausted {
+            reset_at: now + Duration::from_millis(90_500),
+        };
+        let full = SubmitError::Overloaded {
+            retry_after: Duration::from_secs(1),
+        };
+        assert_eq!(answer(SubmitError::NoSuchApp), (404, "not_found", None));
+        assert_eq!(
+            answer(SubmitError::Violations(Vec::new())),
+            (422, "validation_failed", None)
+        );
+        assert_eq!(answer(spent), (429, "quota_exhausted", Some(91)));
+        assert_eq!(
+            answer(SubmitError::KeyReused),
+            (422, "idempotency_key_reused", None)
+        );
+        assert_eq!(answer(full), (503, "overloaded", Some(1)));
+        assert_eq!(
+            answer(SubmitError::Unavailable("gone".into())),
+            (503, "overloaded", Some(2))
+        );
+    }
+}

@@ -1,0 +1,226 @@
+//! Apps: registered, proven, changed, removed; and how much of their day is left.
+
+use axum::{Json, extract::State, response::IntoResponse};
+use domain::{id::TenantId, scope::Scope};
+use http::StatusCode;
+use tenancy::TenancyErrorKind;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::location;
+use crate::{
+    ApiState,
+    dto::{
+        apps::{App, AppChanges, NewApp, NewSecret, Quota},
+        page::{Page, PageQuery},
+    },
+    extract::{ApiJson, ApiQuery, AppIdPath},
+    guard::{Authorized, insufficient_scope},
+    openapi::{Body, Conflict, Guarded, Missing, Query, Wechat},
+    problem::Problem,
+};
+
+pub(super) fn routes() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::default()
+        .routes(routes!(register_app, list_apps))
+        .routes(routes!(get_app, update_app, remove_app))
+        .routes(routes!(verify_app))
+        .routes(routes!(set_app_secret))
+        .routes(routes!(get_app_quota))
+}
+
+/// Register an app
+///
+/// The AppSecret is proven first by fetching a token with it. An appid belongs to one tenant.
+#[utoipa::path(
+    post, path = "/v1/apps", tag = "apps", security(("oauth2" = ["apps:write"])),
+    request_body = NewApp,
+    responses(
+        (status = 201, description = "The app.", body = App, headers(("Location" = String, description = "Where it is."))),
+        Conflict, Body, Wechat, Guarded,
+    ),
+)]
+async fn register_app(
+    State(state): State<ApiState>,
+    caller: Authorized,
+    ApiJson(new): ApiJson<NewApp>,
+) -> Result<impl IntoResponse, Problem> {
+    if new.unverified() && caller.tenant().is_some() {
+        return Err(insufficient_scope(Scope::Operator));
+    }
+    let tenant = future_owner(&state, &caller, new.tenant()?).await?;
+    let app = state.delivery.apps().register(tenant, new.parse()?).await?;
+    let place = location(&format!("/v1/apps/{}", app.appid));
+    Ok((
+        StatusCode::CREATED,
+        place,
+        Json(App::at((state.now)(), app)),
+    ))
+}
+
+/// Whose a new app will be: the caller's tenant, or the one that an operator names.
+async fn future_owner(
+    state: &ApiState,
+    caller: &Authorized,
+    named: Option<TenantId>,
+) -> Result<TenantId, Problem> {
+    match (caller.tenant(), named) {
+        (Some(own), None) => Ok(own),
+        (Some(own), Some(named)) if own == named => Ok(own),
+        (Some(_), Some(_)) => Err(Problem::field(
+            "/tenant_id",
+            "a tenant's key registers apps of its own tenant: leave the field out",
+        )),
+        (None, None) => Err(Problem::field(
+            "/tenant_id",
+            "required: an operator says whose app it is",
+        )),
+        (None, Some(named)) => match state.tenancy.tenant(named).await {
+            Ok(tenant) => Ok(tenant.id),
+            Err(error) if error.kind() == TenancyErrorKind::NotFound => Err(Problem::field(
+                "/tenant_id",
+                "there is no such tenant: GET /v1/tenants lists them",
+            )),
+            Err(error) => Err(error.into()),
+        },
+    }
+}
+
+/// List apps
+///
+/// A tenant's apps, newest first; for an operator those of all tenants.
+#[utoipa::path(
+    get, path = "/v1/apps", tag = "apps", security(("oauth2" = ["apps:read"])),
+    params(PageQuery),
+    responses((status = 200, description = "One page.", body = Page<App>), Query, Guarded),
+)]
+async fn list_apps(
+    State(state): State<ApiState>,
+    caller: Authorized,
+    ApiQuery(query): ApiQuery<PageQuery>,
+) -> Result<Json<Page<App>>, Problem> {
+    let apps = state
+        .delivery
+        .apps()
+        .list(caller.tenant(), &query.page()?)
+        .await?;
+    let now = (state.now)();
+    Ok(Json(Page::map(apps, |app| App::at(now, app))))
+}
+
+/// Read an app
+///
+/// Never its secrets. `pause` says why it does not send at the moment.
+#[utoipa::path(
+    get, path = "/v1/apps/{appid}", tag = "apps", security(("oauth2" = ["apps:read"])),
+    params(("appid" = String, Path, description = "The app.")),
+    responses((status = 200, description = "The app.", body = App), Missing, Guarded),
+)]
+async fn get_app(
+    State(state): State<ApiState>,
+    caller: Authorized,
+    AppIdPath(appid): AppIdPath,
+) -> Result<Json<App>, Problem> {
+    let app = state.delivery.apps().get(caller.tenant(), &appid).await?;
+    Ok(Json(App::at((state.now)(), app)))
+}
+
+/// Change an app
+///
+/// Its name, how its token is fetched, its quota, its message push settings. Its AppSecret has an endpoint of its own.
+#[utoipa::path(
+    patch, path = "/v1/apps/{appid}", tag = "apps", security(("oauth2" = ["apps:write"])),
+    params(("appid" = String, Path, description = "The app.")),
+    request_body = AppChanges,
+    responses((status = 200, description = "The app as it is now.", body = App), Missing, Body, Guarded),
+)]
+async fn update_app(
+    State(state): State<ApiState>,
+    caller: Authorized,
+    AppIdPath(appid): AppIdPath,
+    ApiJson(changes): ApiJson<AppChanges>,
+) -> Result<Json<App>, Problem> {
+    let tenant = state.owner(&caller, &appid).await?;
+    let app = state
+        .delivery
+        .apps()
+        .update(tenant, &appid, changes.parse()?)
+        .await?;
+    Ok(Json(App::at((state.now)(), app)))
+}
+
+/// Remove an app
+///
+/// Its unsent messages are canceled, its history stays.
+#[utoipa::path(
+    delete, path = "/v1/apps/{appid}", tag = "apps", security(("oauth2" = ["apps:write"])),
+    params(("appid" = String, Path, description = "The app.")),
+    responses((status = 204, description = "It is removed."), Missing, Guarded),
+)]
+async fn remove_app(
+    State(state): State<ApiState>,
+    caller: Authorized,
+    AppIdPath(appid): AppIdPath,
+) -> Result<StatusCode, Problem> {
+    let tenant = state.owner(&caller, &appid).await?;
+    state.delivery.apps().remove(tenant, &appid).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Prove an app's AppSecret
+///
+/// Fetches a token with the AppSecret that is kept. An app that was stopped sends again when it works.
+#[utoipa::path(
+    post, path = "/v1/apps/{appid}/verify", tag = "apps", security(("oauth2" = ["apps:write"])),
+    params(("appid" = String, Path, description = "The app.")),
+    responses((status = 200, description = "The AppSecret works; the app as it is now.", body = App), Missing, Wechat, Guarded),
+)]
+async fn verify_app(
+    State(state): State<ApiState>,
+    caller: Authorized,
+    AppIdPath(appid): AppIdPath,
+) -> Result<Json<App>, Problem> {
+    let tenant = state.owner(&caller, &appid).await?;
+    let app = state.delivery.apps().verify(tenant, &appid).await?;
+    Ok(Json(App::at((state.now)(), app)))
+}
+
+/// Replace an app's AppSecret
+///
+/// The new one is proven first. An app that was stopped sends again.
+#[utoipa::path(
+    put, path = "/v1/apps/{appid}/secret", tag = "apps", security(("oauth2" = ["apps:write"])),
+    params(("appid" = String, Path, description = "The app.")),
+    request_body = NewSecret,
+    responses((status = 200, description = "The app as it is now.", body = App), Missing, Body, Wechat, Guarded),
+)]
+async fn set_app_secret(
+    State(state): State<ApiState>,
+    caller: Authorized,
+    AppIdPath(appid): AppIdPath,
+    ApiJson(new): ApiJson<NewSecret>,
+) -> Result<Json<App>, Problem> {
+    let tenant = state.owner(&caller, &appid).await?;
+    let app = state
+        .delivery
+        .apps()
+        .set_secret(tenant, &appid, new.parse()?)
+        .await?;
+    Ok(Json(App::at((state.now)(), app)))
+}
+
+/// Read an app's quota
+///
+/// How much of the day is used, as counted here and as WeChat says. The day ends at 00:00 in Shanghai.
+#[utoipa::path(
+    get, path = "/v1/apps/{appid}/quota", tag = "apps", security(("oauth2" = ["apps:read"])),
+    params(("appid" = String, Path, description = "The app.")),
+    responses((status = 200, description = "The quota.", body = Quota), Missing, Guarded),
+)]
+async fn get_app_quota(
+    State(state): State<ApiState>,
+    caller: Authorized,
+    AppIdPath(appid): AppIdPath,
+) -> Result<Json<Quota>, Problem> {
+    let tenant = state.owner(&caller, &appid).await?;
+    Ok(Json(state.delivery.quota(tenant, &appid).await?.into()))
+}

@@ -1,0 +1,156 @@
+//! Messages: sent, read, listed.
+
+use axum::{
+    Json,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use domain::message::Request;
+use http::{HeaderName, HeaderValue, StatusCode};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::location;
+use crate::{
+    ApiState,
+    dto::{
+        message_request::MessageRequest,
+        messages::{Message, MessagesQuery},
+        page::Page,
+    },
+    extract::{ApiQuery, AppIdPath, Keyed, MessageIdPath, Wait},
+    guard::Authorized,
+    openapi::{Body, Conflict, Guarded, Missing, Query},
+    problem::Problem,
+    refusals::submit_refusal,
+};
+
+const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+
+pub(super) fn routes() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::default()
+        .routes(routes!(send_message, list_messages))
+        .routes(routes!(get_message))
+}
+
+/// Send a message
+///
+/// The message is in the database when this answers, and will be sent. With `Prefer: wait=N` the answer comes when
+/// the message has ended or N seconds are over. With an `Idempotency-Key` the same request, sent again within 24
+/// hours, sends nothing twice and answers with the same message.
+#[utoipa::path(
+    post, path = "/v1/apps/{appid}/messages", tag = "messages", security(("oauth2" = ["messages:send"])),
+    params(
+        ("appid" = String, Path, description = "The app that sends it."),
+        ("Prefer" = Option<String>, Header, description = "`wait=N`, N from 1 to 30: answer when the message has ended, or after N seconds.", example = "wait=10"),
+        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters that stand for this request.", example = "order-42-paid"),
+    ),
+    request_body = MessageRequest,
+    responses(
+        (status = 200, description = "It has ended, or it was a dry run.", body = Message,
+            headers(
+                ("Preference-Applied" = String, description = "The `wait` that was applied."),
+                ("Idempotent-Replayed" = String, description = "`true`: the request had been made before."),
+            )),
+        (status = 202, description = "It was accepted and will be sent.", body = Message,
+            headers(
+                ("Location" = String, description = "Where it is."),
+                ("Preference-Applied" = String, description = "The `wait` that was applied."),
+                ("Idempotent-Replayed" = String, description = "`true`: the request had been made before."),
+            )),
+        Missing, Conflict, Body, Guarded,
+    ),
+)]
+async fn send_message(
+    State(state): State<ApiState>,
+    caller: Authorized,
+    AppIdPath(appid): AppIdPath,
+    wait: Wait,
+    Keyed { body, key }: Keyed<MessageRequest>,
+) -> Result<Response, Problem> {
+    let now = (state.now)();
+    let draft = Request::from(body).check(now)?;
+    let dry_run = draft.dry_run;
+    let tenant = state.owner(&caller, &appid).await?;
+    let accepted = state
+        .delivery
+        .submit(tenant, &appid, draft, key)
+        .await
+        .map_err(|error| submit_refusal(error, now))?;
+    if dry_run {
+        return Ok(Json(Message::dry(accepted.message)).into_response());
+    }
+    let message = match wait.duration() {
+        Some(at_most) => {
+            state
+                .delivery
+                .wait_ended(tenant, accepted.message.id, at_most)
+                .await?
+        }
+        None => accepted.message,
+    };
+    Ok(answer(message, wait, accepted.replayed))
+}
+
+/// 200 once a wait has seen the message's end, else 202 and where to look.
+fn answer(message: store::Message, wait: Wait, replayed: bool) -> Response {
+    let ended = wait.duration().is_some() && message.status.is_end();
+    let place = location(&format!("/v1/messages/{}", message.id));
+    let body = Json(Message::from(message));
+    let mut response = if ended {
+        body.into_response()
+    } else {
+        (StatusCode::ACCEPTED, place, body).into_response()
+    };
+    let headers = response.headers_mut();
+    if let Some(Ok(applied)) = wait.applied().map(HeaderValue::try_from) {
+        headers.insert(PREFERENCE_APPLIED, applied);
+    }
+    if replayed {
+        headers.insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
+    }
+    response
+}
+
+/// List messages
+///
+/// An app's messages, newest first. Filters can be combined.
+#[utoipa::path(
+    get, path = "/v1/apps/{appid}/messages", tag = "messages", security(("oauth2" = ["messages:read"])),
+    params(("appid" = String, Path, description = "The app that sends them."), MessagesQuery),
+    responses((status = 200, description = "One page.", body = Page<Message>), Missing, Query, Guarded),
+)]
+async fn list_messages(
+    State(state): State<ApiState>,
+    caller: Authorized,
+    AppIdPath(appid): AppIdPath,
+    ApiQuery(query): ApiQuery<MessagesQuery>,
+) -> Result<Json<Page<Message>>, Problem> {
+    let (filter, page) = query.split()?;
+    let tenant = state.owner(&caller, &appid).await?;
+    Ok(Json(Page::of(
+        state
+            .delivery
+            .messages(tenant, &appid, &filter, &page)
+            .await?,
+    )))
+}
+
+/// Read a message
+///
+/// What was sent and what became of it, with every attempt.
+#[utoipa::path(
+    get, path = "/v1/messages/{id}", tag = "messages", security(("oauth2" = ["messages:read"])),
+    params(("id" = String, Path, description = "The message's id.")),
+    responses((status = 200, description = "The message.", body = Message), Missing, Guarded),
+)]
+async fn get_message(
+    State(state): State<ApiState>,
+    caller: Authorized,
+    MessageIdPath(id): MessageIdPath,
+) -> Result<Json<Message>, Problem> {
+    let message = state.delivery.message(caller.tenant(), id).await?;
+    message
+        .map(|message| Json(message.into()))
+        .ok_or_else(|| Problem::not_found("message"))
+}

@@ -1,0 +1,55 @@
+//! The routes, one module a noun. Each handler is registered together with its documentation, so that a route
+//! without one cannot exist.
+
+pub(crate) mod docs;
+
+mod apps;
+mod keys;
+mod messages;
+mod oauth;
+mod operations;
+mod tenants;
+
+use domain::{app::AppId, id::TenantId};
+use http::{HeaderName, HeaderValue, header};
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::{ApiState, guard::Authorized, problem::Problem};
+
+/// What stands behind the guard: all of `/v1`.
+pub(crate) fn guarded() -> OpenApiRouter<ApiState> {
+    let none = OpenApiRouter::default();
+    none.merge(messages::routes())
+        .merge(apps::routes())
+        .merge(keys::routes())
+        .merge(tenants::routes())
+}
+
+/// What everybody may call.
+pub(crate) fn open() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::default()
+        .merge(oauth::routes())
+        .merge(operations::routes())
+}
+
+impl ApiState {
+    /// Whose app it is that `caller` names: its own tenant, or for an operator the owner, whoever that is.
+    pub(crate) async fn owner(
+        &self,
+        caller: &Authorized,
+        appid: &AppId,
+    ) -> Result<TenantId, Problem> {
+        match caller.tenant() {
+            Some(tenant) => Ok(tenant),
+            None => Ok(self.delivery.apps().get(None, appid).await?.tenant),
+        }
+    }
+}
+
+/// The header that says where a new thing is.
+fn location(path: &str) -> [(HeaderName, HeaderValue); 1] {
+    [(
+        header::LOCATION,
+        HeaderValue::from_str(path).unwrap_or(HeaderValue::from_static("/")),
+    )]
+}

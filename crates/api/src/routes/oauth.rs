@@ -1,0 +1,334 @@
+//! The token endpoint (RFC 6749) and what clients discover about it (RFC 8414, RFC 7517).
+
+use axum::{
+    Form, Json,
+    extract::{State, rejection::FormRejection},
+    response::{IntoResponse, Response},
+};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use domain::secret::ClientSecret;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tenancy::OauthError;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{
+    ApiState,
+    openapi::{Always, Large},
+};
+
+pub(super) fn routes() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::default()
+        .routes(routes!(issue_token))
+        .routes(routes!(get_jwks))
+        .routes(routes!(get_authorization_server))
+}
+
+/// A request for an access token. What is sent empty counts as left out; what is not known is ignored.
+#[derive(Deserialize, ToSchema)]
+struct TokenRequest {
+    /// `client_credentials`
+    #[serde(default)]
+    #[schema(required = true, example = "client_credentials")]
+    grant_type: String,
+    /// The key's id, where HTTP Basic is not used.
+    #[serde(default)]
+    #[schema(example = "key_01jq2xv1cde8sbw7mv9v6a5kzq")]
+    client_id: String,
+    /// The key's secret, where HTTP Basic is not used.
+    #[serde(default)]
+    #[schema(write_only)]
+    client_secret: String,
+    /// Scopes separated by blanks. Default: all that the key has.
+    #[serde(default)]
+    #[schema(example = "messages:send messages:read")]
+    scope: String,
+}
+
+/// An access token.
+#[derive(Serialize, ToSchema)]
+struct TokenAnswer {
+    /// Send it as `Authorization: Bearer …`.
+    access_token: String,
+    #[schema(example = "Bearer")]
+    token_type: &'static str,
+    /// Seconds that it is good for.
+    #[schema(example = 900)]
+    expires_in: u64,
+    /// What it may do.
+    #[schema(example = "messages:send messages:read")]
+    scope: String,
+}
+
+/// Why there is no token (RFC 6749 §5.2).
+#[derive(Debug, Serialize, ToSchema)]
+struct TokenRefusal {
+    #[schema(example = "invalid_client")]
+    error: &'static str,
+    /// What happened and what to do next.
+    error_description: String,
+}
+
+/// Fetch an access token
+///
+/// OAuth 2.0 client credentials (RFC 6749 §4.4): the client id and secret of an API key by HTTP Basic or in the form.
+#[utoipa::path(
+    post, path = "/oauth/token", tag = "oauth",
+    request_body(content = TokenRequest, content_type = "application/x-www-form-urlencoded"),
+    responses(
+        (status = 200, description = "The token.", body = TokenAnswer),
+        (status = 400, description = "The request is wrong: `invalid_request`, `unsupported_grant_type`, `invalid_scope`.", body = TokenRefusal),
+        (status = 401, description = "The credentials are wrong: `invalid_client`.", body = TokenRefusal,
+            headers(("WWW-Authenticate" = String, description = "`Basic`"))),
+        (status = 503, description = "The credentials cannot be checked just now: `temporarily_unavailable`.", body = TokenRefusal,
+            headers(("Retry-After" = String, description = "Seconds to wait."))),
+        Large, Always,
+    ),
+)]
+async fn issue_token(
+    State(state): State<ApiState>,
+    headers: HeaderMap,
+    form: Result<Form<TokenRequest>, FormRejection>,
+) -> Result<Response, Refusal> {
+    let Form(request) = form.map_err(|_| Refusal::unreadable())?;
+    match request.grant_type.as_str() {
+        "client_credentials" => {}
+        "" => {
+            return Err(Refusal::bad_request(
+                "invalid_request",
+                "send grant_type=client_credentials",
+            ));
+        }
+        _ => {
+            return Err(Refusal::bad_request(
+                "unsupported_grant_type",
+                "the only grant_type here is client_credentials",
+            ));
+        }
+    }
+    let scope = present(request.scope);
+    let (id, secret) = credentials(&headers, request.client_id, request.client_secret)?;
+    let issued = state
+        .tenancy
+        .issue_token(id.as_deref(), &secret, scope.as_deref())
+        .await?;
+    let answer = TokenAnswer {
+        access_token: issued.access_token.expose().to_owned(),
+        token_type: "Bearer",
+        expires_in: issued.expires_in,
+        scope: issued.scope.to_string(),
+    };
+    Ok((
+        [
+            (header::CACHE_CONTROL, "no-store"),
+            (header::PRAGMA, "no-cache"),
+        ],
+        Json(answer),
+    )
+        .into_response())
+}
+
+/// Read the keys that verify access tokens
+///
+/// A JWK set (RFC 7517).
+#[utoipa::path(
+    get, path = "/.well-known/jwks.json", tag = "oauth",
+    responses((status = 200, description = "The keys.", body = Object), Always),
+)]
+async fn get_jwks(State(state): State<ApiState>) -> Response {
+    cacheable(state.tenancy.jwks())
+}
+
+/// Read what the token endpoint can do
+///
+/// Authorization server metadata (RFC 8414).
+#[utoipa::path(
+    get, path = "/.well-known/oauth-authorization-server", tag = "oauth",
+    responses((status = 200, description = "The metadata.", body = Object), Always),
+)]
+async fn get_authorization_server(State(state): State<ApiState>) -> Response {
+    cacheable(state.tenancy.metadata())
+}
+
+fn cacheable(body: Value) -> Response {
+    ([(header::CACHE_CONTROL, "public, max-age=300")], Json(body)).into_response()
+}
+
+/// A parameter that is sent without a value counts as left out (RFC 6749 §3.2).
+fn present(text: String) -> Option<String> {
+    (!text.is_empty()).then_some(text)
+}
+
+/// The client's id and secret, from HTTP Basic or from the form but not from both (RFC 6749 §2.3).
+fn credentials(
+    headers: &HeaderMap,
+    id: String,
+    secret: String,
+) -> Result<(Option<String>, ClientSecret), Refusal> {
+    let Some(authorization) = headers.get(header::AUTHORIZATION) else {
+        return Ok((present(id), ClientSecret::new(secret)));
+    };
+    let (basic_id, basic_secret) = basic(authorization).ok_or_else(Refusal::not_basic)?;
+    if !secret.is_empty() || (!id.is_empty() && id != basic_id) {
+        return Err(Refusal::bad_request(
+            "invalid_request",
+            "send the credentials by HTTP Basic or in the form, not in both",
+        ));
+    }
+    Ok((present(basic_id), ClientSecret::new(basic_secret)))
+}
+
+/// User and password of HTTP Basic, each form-encoded before they were joined (RFC 6749 §2.3.1).
+fn basic(authorization: &HeaderValue) -> Option<(String, String)> {
+    let (scheme, encoded) = authorization.to_str().ok()?.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let pair = String::from_utf8(BASE64_STANDARD.decode(encoded.trim()).ok()?).ok()?;
+    let (id, secret) = pair.split_once(':')?;
+    Some((form_decode(id)?, form_decode(secret)?))
+}
+
+fn form_decode(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'+' => b' ',
+            b'%' => {
+                let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
+                u8::try_from(digit(rest.next())? * 16 + digit(rest.next())?).ok()?
+            }
+            byte => byte,
+        });
+    }
+    String::from_utf8(bytes).ok()
+}
+
+/// A refusal of the token endpoint, which has a form of its own.
+#[derive(Debug)]
+struct Refusal {
+    status: StatusCode,
+    error: &'static str,
+    description: String,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, error: &'static str, description: impl Into<String>) -> Self {
+        Self {
+            status,
+            error,
+            description: description.into(),
+        }
+    }
+
+    fn bad_request(error: &'static str, description: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, error, description)
+    }
+
+    fn unreadable() -> Self {
+        Self::bad_request(
+            "invalid_request",
+            "send a form (application/x-www-form-urlencoded) with each parameter at most once",
+        )
+    }
+
+    fn not_basic() -> Self {
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            "invalid_client",
+            "the Authorization header is not HTTP Basic with a client id and secret",
+        )
+    }
+}
+
+impl From<OauthError> for Refusal {
+    fn from(error: OauthError) -> Self {
+        let status = match error {
+            OauthError::InvalidClient(_) => StatusCode::UNAUTHORIZED,
+            OauthError::InvalidScope(_) | OauthError::InvalidRequest(_) => StatusCode::BAD_REQUEST,
+            OauthError::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Self::new(status, error.code(), error.description())
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let body = Json(TokenRefusal {
+            error: self.error,
+            error_description: self.description,
+        });
+        let mut response = (self.status, body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(header::PRAGMA, HeaderValue::from_static("no-cache"));
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(
+                header::WWW_AUTHENTICATE,
+                HeaderValue::from_static("Basic realm=\"wxgate\", charset=\"UTF-8\""),
+            );
+        }
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(authorization: &str) -> HeaderMap {
+        HeaderMap::from_iter([(header::AUTHORIZATION, authorization.parse().unwrap())])
+    }
+
+    #[test]
+    fn basic_credentials_are_form_decoded() {
+        let encoded = BASE64_STANDARD.encode("key%5F1:a%2Bb+c%3A");
+        let (id, secret) = credentials(
+            &headers(&format!("basic {encoded}")),
+            String::new(),
+            String::new(),
+        )
+        .unwrap();
+        assert_eq!((id.as_deref(), secret.expose()), (Some("key_1"), "a+b c:"));
+        for wrong in [
+            "Bearer x",
+            "Basic !",
+            "Basic",
+            &format!("Basic {}", BASE64_STANDARD.encode("nocolon")),
+            "Basic eDolWg==",
+        ] {
+            let refusal = credentials(&headers(wrong), String::new(), String::new()).unwrap_err();
+            assert_eq!(
+                (refusal.status.as_u16(), refusal.error),
+                (401, "invalid_client"),
+                "{wrong}"
+            );
+        }
+    }
+
+    #[test]
+    fn credentials_come_in_one_way_only() {
+        let basic = headers(&format!("Basic {}", BASE64_STANDARD.encode("a:b")));
+        assert_eq!(
+            credentials(&basic, String::new(), "b".into())
+                .unwrap_err()
+                .error,
+            "invalid_request"
+        );
+        assert_eq!(
+            credentials(&basic, "other".into(), String::new())
+                .unwrap_err()
+                .error,
+            "invalid_request"
+        );
+        assert!(credentials(&basic, "a".into(), String::new()).is_ok());
+        let (id, secret) = credentials(&HeaderMap::new(), "a".into(), "b".into()).unwrap();
+        assert_eq!((id.as_deref(), secret.expose()), (Some("a"), "b"));
+    }
+}

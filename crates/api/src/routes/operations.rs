@@ -1,0 +1,106 @@
+//! Health, metrics and the OpenAPI document: for those who run the gateway and those who build on it.
+
+use std::sync::LazyLock;
+
+use axum::{
+    Json,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use http::header;
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{
+    ApiState,
+    openapi::{Always, Unready, openapi_json},
+    problem::{Kind, Problem},
+};
+
+/// It says what the program is, so it is made once.
+static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| openapi_json().into());
+
+pub(super) fn routes() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::default()
+        .routes(routes!(get_health))
+        .routes(routes!(get_readiness))
+        .routes(routes!(get_metrics))
+        .routes(routes!(get_openapi))
+}
+
+/// How the gateway is.
+#[derive(Debug, Serialize, ToSchema)]
+struct Health {
+    #[schema(example = "ok")]
+    status: &'static str,
+}
+
+/// Is the process alive?
+///
+/// Answers as long as the process runs; asks nothing else.
+#[utoipa::path(
+    get, path = "/healthz", tag = "operations",
+    responses((status = 200, description = "It is alive.", body = Health), Always),
+)]
+async fn get_health() -> Json<Health> {
+    Json(Health { status: "ok" })
+}
+
+/// Can it work?
+///
+/// Whether the database answers. A load balancer should send requests to replicas that are ready.
+#[utoipa::path(
+    get, path = "/readyz", tag = "operations",
+    responses(
+        (status = 200, description = "It can.", body = Health),
+        Unready,
+        Always,
+    ),
+)]
+async fn get_readiness(State(state): State<ApiState>) -> Result<Json<Health>, Problem> {
+    match (state.ready)().await {
+        Ok(()) => Ok(Json(Health { status: "ready" })),
+        Err(cause) => {
+            let detail = "the gateway cannot work at the moment: look at its log, then ask again after Retry-After";
+            Err(Problem::new(Kind::Overloaded, detail).caused_by(cause))
+        }
+    }
+}
+
+/// Read the metrics
+///
+/// `OpenMetrics` text, as Prometheus reads it.
+#[utoipa::path(
+    get, path = "/metrics", tag = "operations",
+    responses((status = 200, description = "All metrics.", body = String, content_type = "application/openmetrics-text"), Always),
+)]
+async fn get_metrics(State(state): State<ApiState>) -> Result<Response, Problem> {
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &state.metrics)
+        .map_err(Problem::internal)?;
+    Ok((
+        [(
+            header::CONTENT_TYPE,
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        )],
+        text,
+    )
+        .into_response())
+}
+
+/// Read this document
+///
+/// `OpenAPI` 3.1. `/docs` shows it as pages.
+#[utoipa::path(
+    get, path = "/openapi.json", tag = "operations",
+    responses((status = 200, description = "The document.", body = Object, content_type = "application/json"), Always),
+)]
+async fn get_openapi() -> Response {
+    (
+        [(header::CONTENT_TYPE, "application/json")],
+        DOCUMENT.clone(),
+    )
+        .into_response()
+}
