@@ -88,16 +88,16 @@ impl Outcome {
 }
 
 macro_rules! codes {
-    ($($(#[$doc:meta])* $code:ident = $text:literal: $advice:literal,)*) => {
-        /// Why a message ended without being sent.
+    ($(#[$about:meta])* $name:ident { $($(#[$doc:meta])* $code:ident = $text:literal: $advice:literal,)* }) => {
+        $(#[$about])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum FailureCode { $($(#[$doc])* $code,)* }
+        pub enum $name { $($(#[$doc])* $code,)* }
 
-        impl FailureCode {
-            /// Every code there is.
+        impl $name {
+            /// Every one there is.
             pub const ALL: &'static [Self] = &[$(Self::$code,)*];
 
-            /// The code in the API.
+            /// The word in the API and the database.
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$code => $text,)* }
             }
@@ -107,7 +107,7 @@ macro_rules! codes {
                 match self { $(Self::$code => $advice,)* }
             }
 
-            /// The code named `text`.
+            /// The one named `text`.
             pub fn parse(text: &str) -> Option<Self> {
                 Self::ALL.iter().copied().find(|code| code.as_str() == text)
             }
@@ -116,95 +116,56 @@ macro_rules! codes {
 }
 
 codes! {
-    /// 43101 and kin.
-    NoGrant = "no_grant": "the user has not subscribed to this template, has used the subscription up, or refuses it: ask again with wx.requestSubscribeMessage",
-    /// 40003 and kin.
-    InvalidRecipient = "invalid_recipient": "the openid is not one of this app: check which app the user signed in to",
-    /// 43004, 43019.
-    RecipientRefuses = "recipient_refuses": "the user does not follow the account or is on its blacklist",
-    /// 40037 and kin.
-    InvalidTemplate = "invalid_template": "the template is not in this account, or WeChat has disabled it: sync the templates and use one that is listed",
-    /// 41030, 40165, 40039.
-    InvalidPage = "invalid_page": "the page, url or linked mini-program does not exist or is not released",
-    /// 47003.
-    InvalidValue = "invalid_value": "a value breaks the rule of its type, is empty, or a key of the template is missing",
-    /// 45168, 40249.
-    BlockedContent = "blocked_content": "WeChat refuses the wording",
-    /// 41028, 41029, 41031.
-    InvalidFormId = "invalid_form_id": "the form id or prepay id is used up, expired, or was made by another user",
-    /// 45103, 46101, 45109.
-    EndpointGone = "endpoint_gone": "WeChat has withdrawn this way of sending: use channel `subscribe`",
-    /// Any other refusal.
-    Refused = "refused": "WeChat refuses the message: see the attempt's errcode and errmsg",
-    /// 41001, 44002, 47001: the request was built wrong.
-    GatewayBug = "gateway_bug": "the gateway built a request that WeChat does not understand: please report it with the attempt's rid",
-    /// The ttl ran out first.
-    Expired = "expired": "the message could not be sent within its ttl",
-    /// The connection broke after the request left.
-    Unanswered = "unanswered": "the connection broke after the request had left, so WeChat may or may not have the message: ask for another send if a second copy does no harm",
-    /// WeChat's event says that it was not delivered.
-    Undelivered = "undelivered": "WeChat took the message and reported later that it could not deliver it",
-}
-
-/// Why an app cannot send at all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum BlockReason {
-    /// 40001 on a token endpoint, 40125: the AppSecret is wrong or was reset.
-    WrongSecret,
-    /// 40013: no such appid.
-    UnknownAppid,
-    /// 40164, 61004, 89501–89507: the gateway's address is not on the app's IP whitelist.
-    IpNotAllowed,
-    /// 40243: the AppSecret is frozen.
-    SecretFrozen,
-    /// 48001, 48002, 61007 …: the account lacks the permission.
-    NoPermission,
-    /// 48004, 50002, 50004, 50007 …: the platform suspended or punished the account.
-    Suspended,
-    /// Fresh tokens are refused again and again.
-    TokenRefused,
-}
-
-impl BlockReason {
-    /// The word in the API.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::WrongSecret => "wrong_secret",
-            Self::UnknownAppid => "unknown_appid",
-            Self::IpNotAllowed => "ip_not_allowed",
-            Self::SecretFrozen => "secret_frozen",
-            Self::NoPermission => "no_permission",
-            Self::Suspended => "suspended",
-            Self::TokenRefused => "token_refused",
-        }
+    /// Why a message ended without being sent.
+    FailureCode {
+        /// 43101 and kin.
+        NoGrant = "no_grant": "the user has not subscribed to this template, has used the subscription up, or refuses it: ask again with wx.requestSubscribeMessage",
+        /// 40003 and kin.
+        InvalidRecipient = "invalid_recipient": "the openid is not one of this app: check which app the user signed in to",
+        /// 43004, 43019, 48002.
+        RecipientRefuses = "recipient_refuses": "the user does not follow the account or is on its blacklist",
+        /// 40037 and kin.
+        InvalidTemplate = "invalid_template": "the template is not in this account, or WeChat has disabled it: sync the templates and use one that is listed",
+        /// 41030, 40165, 40039.
+        InvalidPage = "invalid_page": "the page, url or linked mini-program does not exist or is not released",
+        /// 47003.
+        InvalidValue = "invalid_value": "a value breaks the rule of its type, is empty, or a key of the template is missing",
+        /// 45168, 40249.
+        BlockedContent = "blocked_content": "WeChat refuses the wording",
+        /// 41028, 41029, 41031.
+        InvalidFormId = "invalid_form_id": "the form id or prepay id is used up, expired, or was made by another user",
+        /// 45103, 46101, 45109.
+        EndpointGone = "endpoint_gone": "WeChat has withdrawn this way of sending: use channel `subscribe`",
+        /// Any other refusal.
+        Refused = "refused": "WeChat refuses the message: see the attempt's errcode and errmsg",
+        /// 41001, 44002, 47001: the request was built wrong.
+        GatewayBug = "gateway_bug": "the gateway built a request that WeChat does not understand: please report it with the attempt's rid",
+        /// The ttl ran out first.
+        Expired = "expired": "the message could not be sent within its ttl",
+        /// The connection broke after the request left.
+        Unanswered = "unanswered": "the connection broke after the request had left, so WeChat may or may not have the message: ask for another send if a second copy does no harm",
+        /// WeChat's event says that it was not delivered.
+        Undelivered = "undelivered": "WeChat took the message and reported later that it could not deliver it",
     }
+}
 
-    /// What happened and what the tenant must do.
-    pub fn advice(self) -> &'static str {
-        match self {
-            Self::WrongSecret => {
-                "the AppSecret is wrong or was reset: take the current one from WeChat's console (a registered app gets it by PUT /v1/apps/{appid}/secret)"
-            }
-            Self::UnknownAppid => {
-                "WeChat knows no such appid: check it in the console, then remove and add the app again"
-            }
-            Self::IpNotAllowed => {
-                "the gateway's address is not on the app's IP whitelist: add the address named in errmsg in WeChat's console"
-            }
-            Self::SecretFrozen => {
-                "the AppSecret is frozen: unfreeze it in WeChat's console; that takes about ten minutes"
-            }
-            Self::NoPermission => {
-                "the account may not use this interface: check its type and permissions in WeChat's console"
-            }
-            Self::Suspended => {
-                "WeChat has suspended or punished the account: only its owner can repair that in WeChat's console"
-            }
-            Self::TokenRefused => {
-                "WeChat refuses fresh access tokens: look for another system that fetches tokens with the same AppSecret"
-            }
-        }
+codes! {
+    /// Why an app cannot send at all.
+    BlockReason {
+        /// 40001 on a token endpoint, 40125: the AppSecret is wrong or was reset.
+        WrongSecret = "wrong_secret": "the AppSecret is wrong or was reset: take the current one from WeChat's console (a registered app gets it by PUT /v1/apps/{appid}/secret)",
+        /// 40013: no such appid.
+        UnknownAppid = "unknown_appid": "WeChat knows no such appid: check it in the console, then remove and add the app again",
+        /// 40164, 61004, 89501–89507: the gateway's address is not on the app's IP whitelist.
+        IpNotAllowed = "ip_not_allowed": "the gateway's address is not on the app's IP whitelist: add the address named in errmsg in WeChat's console",
+        /// 40243: the AppSecret is frozen.
+        SecretFrozen = "secret_frozen": "the AppSecret is frozen: unfreeze it in WeChat's console; that takes about ten minutes",
+        /// 48001, 61007 …: the account lacks the permission.
+        NoPermission = "no_permission": "the account may not use this interface: check its type and permissions in WeChat's console",
+        /// 48004, 50002, 50004, 50007 …: the platform suspended or punished the account.
+        Suspended = "suspended": "WeChat has suspended or punished the account: only its owner can repair that in WeChat's console",
+        /// Fresh tokens are refused again and again.
+        TokenRefused = "token_refused": "WeChat refuses fresh access tokens: look for another system that fetches tokens with the same AppSecret",
     }
 }
 
