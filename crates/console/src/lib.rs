@@ -1,1 +1,100 @@
-//! wxgate-console
+//! Operator pages, rendered on the server: `/console`.
+//!
+//! They show what the API knows and change nothing: tenants, apps with their state and today's use, messages with
+//! WeChat's answers. They need no JavaScript and fetch nothing from elsewhere.
+//!
+//! A session is an access token of the API in a cookie that scripts cannot read and that no other site can make
+//! the browser send; it may read and nothing else, and ends with the token, after 15 minutes. What may be seen is
+//! what the key behind it may read, through the same doors as in the API.
+//!
+//! To add a page: its template, a struct beside it in `pages`, a handler that asks [`session`] for its visitor first,
+//! and a line in [`router`].
+
+use std::{fmt, sync::Arc};
+
+use axum::{
+    Router,
+    extract::Request,
+    http::{HeaderName, HeaderValue, header},
+    middleware::{Next, from_fn},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use chrono::{DateTime, Utc};
+use delivery::Delivery;
+use store::Store;
+use tenancy::Tenancy;
+
+mod overview;
+mod pages;
+mod refusal;
+mod session;
+
+/// What the pages work with. Cheap to clone.
+#[derive(Clone)]
+pub struct ConsoleState {
+    /// Who may look.
+    pub tenancy: Tenancy,
+    /// Apps and messages.
+    pub delivery: Delivery,
+    /// Tenants and the use of quotas.
+    pub store: Store,
+    /// The clock.
+    pub now: Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>,
+    /// Where the world reaches the gateway, if that is not where it listens. With `https`, cookies are kept to it.
+    pub public_url: Option<String>,
+}
+
+impl fmt::Debug for ConsoleState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConsoleState")
+            .field("public_url", &self.public_url)
+            .finish_non_exhaustive()
+    }
+}
+
+/// `Referrer-Policy: no-referrer` would make browsers send `Origin: null`, and sign-in checks the origin.
+const HEADERS: [(HeaderName, &str); 5] = [
+    (
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    ),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::REFERRER_POLICY, "same-origin"),
+    (header::CACHE_CONTROL, "no-store"),
+];
+
+/// All pages.
+pub fn router(state: ConsoleState) -> Router {
+    Router::new()
+        .route("/console", get(overview::front))
+        .route("/console/tenants/{tenant_id}", get(overview::tenant))
+        .route("/console/apps/{appid}", get(overview::app))
+        .route(
+            "/console/sign-in",
+            get(session::form).post(session::sign_in),
+        )
+        .route("/console/sign-out", post(session::sign_out))
+        .route("/console/style.css", get(style))
+        .layer(from_fn(secure))
+        .with_state(state)
+}
+
+async fn style() -> Response {
+    (
+        [(header::CONTENT_TYPE, "text/css; charset=utf-8")],
+        include_str!("../templates/style.css"),
+    )
+        .into_response()
+}
+
+async fn secure(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    for (name, value) in HEADERS {
+        response
+            .headers_mut()
+            .insert(name, HeaderValue::from_static(value));
+    }
+    response
+}

@@ -1,1 +1,44 @@
-//! wxgate
+//! `wxgate`, the program: settings, command line, wiring, lifecycle. It decides nothing; it brings the crates
+//! below together.
+//!
+//! As a library it starts gateways in process, any number of them:
+//!
+//! ```
+//! use wxgate::{Config, Gateway};
+//!
+//! # tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(async {
+//! # let folder = tempfile::tempdir()?;
+//! # let url = format!("sqlite://{}/wxgate.db", folder.path().display());
+//! let wechat = simulator::Simulator::start(simulator::Options::default()).await?;
+//! let master_key = domain::seal::MasterKey::from_bytes([7; 32]);
+//! let config = Config { wechat_base_url: wechat.base_url(), ..Config::new(&url, None, master_key)? };
+//! let gateway = Gateway::start(config, coord::Clock::system()).await?;
+//! assert!(gateway.base_url().starts_with("http://127.0.0.1:"));
+//! assert!(gateway.stop().await);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # }).unwrap();
+//! ```
+//!
+//! To add a command: a module under `commands`, its arguments beside it, a variant of `cli::Command`. To add a
+//! setting: see [`settings`].
+
+pub mod cli;
+mod commands;
+mod config;
+mod demo;
+mod failure;
+mod gateway;
+mod logs;
+mod master_key;
+mod output;
+mod replica;
+mod server;
+pub mod settings;
+mod views;
+
+pub use crate::{
+    config::{Config, Mode, ModeError},
+    failure::Failure,
+    gateway::{Gateway, StartError},
+    output::Output,
+};

@@ -1,0 +1,117 @@
+//! What is shown instead of a page.
+
+use askama::Template;
+use axum::{
+    http::StatusCode,
+    response::{IntoResponse, Redirect, Response},
+};
+use delivery::{AppError, DeliveryError};
+use store::StoreError;
+use tenancy::{AuthError, TenancyError};
+
+use crate::pages;
+
+/// Why there is no page.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// Nobody is signed in, or not any more.
+    SignIn,
+    /// There is nothing there, or nothing that the visitor may see.
+    NotFound,
+    /// The key lacks a scope.
+    Scope(&'static str),
+    /// Too many requests.
+    TooMany,
+    /// The form did not come from these pages.
+    ForeignOrigin,
+    /// Trying again may help.
+    Unavailable,
+    /// A defect.
+    Broken,
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let (status, words) = match self {
+            Self::SignIn => return Redirect::to("/console/sign-in").into_response(),
+            Self::NotFound => (StatusCode::NOT_FOUND, "There is nothing here that this key may see.".to_owned()),
+            Self::Scope(scope) => (StatusCode::FORBIDDEN, format!("This needs the scope {scope}: sign in with a key that has it.")),
+            Self::TooMany => (StatusCode::TOO_MANY_REQUESTS, "Too many requests: wait a second and reload the page.".to_owned()),
+            Self::ForeignOrigin => (
+                StatusCode::FORBIDDEN,
+                "The form was not sent from this site. Behind a proxy, set WXGATE_PUBLIC_URL to the address in your browser.".to_owned(),
+            ),
+            Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "The gateway cannot look this up just now: try again in a moment.".to_owned()),
+            Self::Broken => (StatusCode::INTERNAL_SERVER_ERROR, "Something broke; the gateway's log says what.".to_owned()),
+        };
+        (status, page(&pages::Problem { words })).into_response()
+    }
+}
+
+/// A page as an answer.
+pub(crate) fn page(template: &impl Template) -> Response {
+    match template.render() {
+        Ok(html) => axum::response::Html(html).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "a console page cannot be rendered");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::NotFound(_) => Self::NotFound,
+            StoreError::Unavailable(_) => Self::Unavailable,
+            StoreError::Taken(_) | StoreError::Broken(_) | StoreError::Settings(_) => {
+                tracing::error!(%error, "the console cannot read the database");
+                Self::Broken
+            }
+        }
+    }
+}
+
+impl From<DeliveryError> for Refusal {
+    fn from(error: DeliveryError) -> Self {
+        match error {
+            DeliveryError::NotFound(_) => Self::NotFound,
+            DeliveryError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<TenancyError> for Refusal {
+    fn from(error: TenancyError) -> Self {
+        match error {
+            TenancyError::NotFound(_) => Self::NotFound,
+            TenancyError::Store(error) => error.into(),
+            other => {
+                tracing::error!(error = %other, "the console cannot read tenants");
+                Self::Broken
+            }
+        }
+    }
+}
+
+impl From<AppError> for Refusal {
+    fn from(error: AppError) -> Self {
+        match error {
+            AppError::NotFound => Self::NotFound,
+            AppError::Unavailable(_) => Self::Unavailable,
+            other => {
+                tracing::error!(error = %other, "the console cannot read apps");
+                Self::Broken
+            }
+        }
+    }
+}
+
+impl From<AuthError> for Refusal {
+    fn from(error: AuthError) -> Self {
+        match error {
+            AuthError::Unavailable => Self::Unavailable,
+            _ => Self::SignIn,
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! Who is looking: sign-in with a client secret, a cookie, sign-out.
+
+use axum::{
+    Form,
+    extract::{FromRequestParts, State},
+    http::{HeaderMap, StatusCode, header, request::Parts},
+    response::{IntoResponse, Redirect, Response},
+};
+use domain::{
+    id::TenantId,
+    scope::{Scope, ScopeSet},
+    secret::ClientSecret,
+};
+use serde::Deserialize;
+use tenancy::{Caller, OauthError};
+
+use crate::{
+    ConsoleState, pages,
+    refusal::{Refusal, page},
+};
+
+const COOKIE: &str = "wxgate_console";
+
+/// Whoever is signed in.
+pub(crate) struct Visitor(Caller);
+
+impl Visitor {
+    /// Whose things are shown; none: everybody's.
+    pub(crate) fn tenant(&self) -> Option<TenantId> {
+        self.0.tenant
+    }
+
+    /// Lets only visitors with `scope` pass.
+    pub(crate) fn require(&self, scope: Scope) -> Result<(), Refusal> {
+        self.0
+            .require(scope)
+            .map_err(|missing| Refusal::Scope(missing.0.as_str()))
+    }
+}
+
+impl FromRequestParts<ConsoleState> for Visitor {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &ConsoleState) -> Result<Self, Refusal> {
+        let token = cookie(&parts.headers).ok_or(Refusal::SignIn)?;
+        let caller = state.tenancy.authenticate(token).await?;
+        if state.tenancy.admit(&caller).await.allowed {
+            Ok(Self(caller))
+        } else {
+            Err(Refusal::TooMany)
+        }
+    }
+}
+
+/// What the pages read, of all that a key may do.
+fn readable() -> ScopeSet {
+    [Scope::Operator, Scope::AppsRead, Scope::MessagesRead]
+        .into_iter()
+        .collect()
+}
+
+/// The sign-in form.
+pub(crate) async fn form() -> Response {
+    page(&pages::SignIn { refused: None })
+}
+
+/// What is filled in there.
+#[derive(Deserialize)]
+pub(crate) struct SignIn {
+    client_secret: ClientSecret,
+}
+
+/// Takes a client secret and gives the session cookie.
+pub(crate) async fn sign_in(
+    State(state): State<ConsoleState>,
+    headers: HeaderMap,
+    Form(form): Form<SignIn>,
+) -> Result<Response, Refusal> {
+    check_origin(&state, &headers)?;
+    let secret = ClientSecret::new(form.client_secret.expose().trim());
+    let token = match read_token(&state, &secret).await {
+        Ok(token) => token,
+        Err(error) => {
+            let status = if error == OauthError::Unavailable {
+                StatusCode::SERVICE_UNAVAILABLE
+            } else {
+                StatusCode::UNAUTHORIZED
+            };
+            return Ok((
+                status,
+                page(&pages::SignIn {
+                    refused: Some(error.to_string()),
+                }),
+            )
+                .into_response());
+        }
+    };
+    let cookie = set_cookie(&state, token.access_token.expose(), token.expires_in);
+    Ok(([(header::SET_COOKIE, cookie)], Redirect::to("/console")).into_response())
+}
+
+/// Takes the cookie back.
+pub(crate) async fn sign_out(
+    State(state): State<ConsoleState>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    check_origin(&state, &headers)?;
+    Ok((
+        [(header::SET_COOKIE, set_cookie(&state, "", 0))],
+        Redirect::to("/console/sign-in"),
+    )
+        .into_response())
+}
+
+/// A token that may read what the key may read, and nothing else: a stolen cookie sends no messages.
+async fn read_token(
+    state: &ConsoleState,
+    secret: &ClientSecret,
+) -> Result<tenancy::IssuedToken, OauthError> {
+    let all = state.tenancy.issue_token(None, secret, None).await?;
+    let reads = all.scope.intersection(readable());
+    if reads.is_empty() {
+        return Err(OauthError::InvalidScope(format!(
+            "this key may not read anything: use one with a scope of {}",
+            readable()
+        )));
+    }
+    state
+        .tenancy
+        .issue_token(None, secret, Some(&reads.to_string()))
+        .await
+}
+
+fn set_cookie(state: &ConsoleState, value: &str, seconds: u64) -> String {
+    let https = state
+        .public_url
+        .as_ref()
+        .is_some_and(|url| url.starts_with("https://"));
+    let secure = if https { "; Secure" } else { "" };
+    format!("{COOKIE}={value}; Path=/console; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}")
+}
+
+fn cookie(headers: &HeaderMap) -> Option<&str> {
+    let pairs = headers
+        .get_all(header::COOKIE)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(';'));
+    let mut ours = pairs
+        .filter_map(|pair| pair.trim().split_once('='))
+        .filter(|(name, value)| *name == COOKIE && !value.is_empty());
+    ours.next().map(|(_, value)| value)
+}
+
+/// Lets a form pass that was sent from these pages: browsers name the site that a form comes from.
+fn check_origin(state: &ConsoleState, headers: &HeaderMap) -> Result<(), Refusal> {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let origin = text(header::ORIGIN).ok_or(Refusal::ForeignOrigin)?;
+    let host = |url: &str| {
+        url.split_once("://").map(|(_, rest)| {
+            rest.split('/')
+                .next()
+                .unwrap_or_default()
+                .to_ascii_lowercase()
+        })
+    };
+    let ours = [
+        text(header::HOST).map(str::to_ascii_lowercase),
+        state.public_url.as_deref().and_then(host),
+    ];
+    let theirs = host(origin);
+    if theirs.is_some() && ours.contains(&theirs) {
+        Ok(())
+    } else {
+        Err(Refusal::ForeignOrigin)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cookie_is_found_among_others() {
+        let of = |value: &str| {
+            let headers = HeaderMap::from_iter([(header::COOKIE, value.parse().unwrap())]);
+            cookie(&headers).map(str::to_owned)
+        };
+        assert_eq!(
+            of("a=b; wxgate_console=x.y.z; c=d").as_deref(),
+            Some("x.y.z")
+        );
+        assert_eq!(of("wxgate_console="), None);
+        assert_eq!(of("other=1"), None);
+    }
+
+    #[test]
+    fn sessions_read_and_do_nothing_else() {
+        assert!(
+            !readable().contains(Scope::MessagesSend) && !readable().contains(Scope::TokensRead)
+        );
+    }
+}

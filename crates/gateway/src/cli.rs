@@ -1,0 +1,257 @@
+//! The command line: its grammar, and how a command ends.
+
+use std::{
+    io::{self, IsTerminal},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use clap::{Args, CommandFactory, Parser, Subcommand, error::ErrorKind};
+
+use crate::{
+    commands::{
+        self, app, config as config_command, dev, key, migrate, openapi, send, serve, simulate,
+        tenant,
+    },
+    failure::Failure,
+    logs,
+    output::Output,
+    settings::{Flags, Settings},
+};
+
+/// Notification gateway for WeChat mini-programs.
+#[derive(Debug, Parser)]
+#[command(name = "wxgate", version, max_term_width = 110)]
+pub struct Cli {
+    #[command(flatten)]
+    globals: Globals,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command takes.
+#[derive(Args, Debug)]
+struct Globals {
+    /// Print results, and errors, as JSON
+    #[arg(long, global = true)]
+    json: bool,
+    /// A TOML file with settings; the environment's way to name one is `WXGATE_CONFIG`
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Try it: everything in one process, with a simulated WeChat, a demo app and a demo message
+    Dev(dev::Arguments),
+    /// Run the gateway
+    Serve(serve::Arguments),
+    /// Change the database's schema, or tell how it stands
+    #[command(subcommand)]
+    Migrate(migrate::Command),
+    /// Tenants, straight on the database
+    #[command(subcommand)]
+    Tenant(tenant::Command),
+    /// API keys, straight on the database
+    #[command(subcommand)]
+    Key(key::Command),
+    /// Mini-programs and official accounts, straight on the database
+    #[command(subcommand)]
+    App(app::Command),
+    /// Send one message and wait for WeChat's answer
+    Send(send::Arguments),
+    /// Run the WeChat simulator alone
+    Simulate(simulate::Arguments),
+    /// Print the OpenAPI document
+    Openapi,
+    /// Print the settings in effect and where each came from
+    Config,
+}
+
+impl Command {
+    /// Whether it runs until it is stopped, so that its log is worth reading.
+    fn stays(&self) -> bool {
+        matches!(self, Self::Serve(_) | Self::Simulate(_))
+    }
+}
+
+/// Runs the command line of this process to its end.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return wrong_usage(&error),
+    };
+    let output = Output::new(cli.globals.json);
+    match start(cli, output) {
+        Ok(code) => code,
+        Err(failure) => {
+            output.failure(&failure);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(cli: Cli, output: Output) -> Result<ExitCode, Failure> {
+    let settings = Settings::read(cli.globals.config.as_deref(), &cli.globals.flags)?;
+    logs::start(&settings, !cli.command.stays())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    let runtime = runtime
+        .map_err(|error| Failure::new("internal", format!("the runtime cannot start: {error}")))?;
+    runtime.block_on(run(cli.command, &settings, output))
+}
+
+async fn run(command: Command, settings: &Settings, output: Output) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Dev(arguments) => dev::run(settings, output, &arguments).await?,
+        Command::Serve(arguments) => serve::run(settings, output, &arguments).await?,
+        Command::Migrate(command) => migrate::run(settings, output, &command).await?,
+        Command::Tenant(command) => tenant::run(settings, output, command).await?,
+        Command::Key(command) => key::run(settings, output, command).await?,
+        Command::App(command) => app::run(settings, output, command).await?,
+        Command::Send(arguments) => return send::run(settings, output, arguments).await,
+        Command::Simulate(arguments) => simulate::run(output, &arguments).await?,
+        Command::Openapi => openapi::run(output)?,
+        Command::Config => config_command::run(settings, output)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Help and version are results; everything else is wrong usage: exit code 2.
+fn wrong_usage(error: &clap::Error) -> ExitCode {
+    let asked_for = matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+    );
+    let json = std::env::args_os().any(|argument| argument == "--json");
+    if json && !asked_for {
+        let text = error.to_string();
+        let message = text
+            .trim()
+            .trim_start_matches("error: ")
+            .split("\n\n")
+            .next()
+            .unwrap_or_default();
+        Output::new(true).failure(&Failure::new("usage", message));
+    } else {
+        // Fails only when there is nobody to tell.
+        let _ = error.print();
+    }
+    if asked_for {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(2)
+    }
+}
+
+/// Reads a secret from standard input, without the line break at its end.
+pub(crate) fn secret_from_stdin(what: &str) -> Result<String, Failure> {
+    let stdin = io::stdin();
+    if stdin.is_terminal() {
+        commands::prompt(&format!("{what}, then Enter: "));
+    }
+    let mut line = String::new();
+    let read = stdin.read_line(&mut line);
+    read.map_err(|error| {
+        Failure::new(
+            "usage",
+            format!("cannot read {what} from standard input: {error}"),
+        )
+    })?;
+    let secret = line.trim();
+    if secret.is_empty() {
+        return Err(Failure::new(
+            "usage",
+            format!(
+                "standard input is empty: pipe {what} in, such as `printf %s \"$SECRET\" | wxgate …`"
+            ),
+        ));
+    }
+    Ok(secret.to_owned())
+}
+
+/// The grammar, for tests and for shells.
+pub fn grammar() -> clap::Command {
+    Cli::command()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TENANT: &str = "ten_01jq2xv1cde8sbw7mv9v6a5kzq";
+    const APP: &str = "wx0a1b2c3d4e5f6789";
+
+    fn parse(line: &str) -> Result<Cli, ErrorKind> {
+        Cli::try_parse_from(line.split_whitespace()).map_err(|error| error.kind())
+    }
+
+    #[test]
+    fn the_grammar_is_sound() {
+        grammar().debug_assert();
+    }
+
+    #[test]
+    fn the_commands_of_the_contract_are_understood() {
+        for line in [
+            "wxgate dev",
+            "wxgate dev --simulator-port 9000 --listen 127.0.0.1:9001",
+            "wxgate serve --no-migrate --config wxgate.toml",
+            "wxgate migrate up",
+            "wxgate migrate down",
+            "wxgate migrate status --json",
+            "wxgate tenant create Acme --json",
+            "wxgate tenant list",
+            &format!("wxgate tenant show {TENANT}"),
+            &format!("wxgate tenant suspend {TENANT}"),
+            &format!("wxgate tenant resume {TENANT}"),
+            &format!(
+                "wxgate key create --tenant {TENANT} --scope messages:send --scope messages:read --name shop"
+            ),
+            &format!("wxgate key create --tenant {TENANT} --scope messages:send,messages:read"),
+            "wxgate key create --operator --json",
+            "wxgate key list --operator",
+            "wxgate key revoke key_01jq2xv1cde8sbw7mv9v6a5kzq",
+            &format!(
+                "wxgate app add --tenant {TENANT} --appid {APP} --secret-stdin --kind official_account --token-mode legacy --no-verify"
+            ),
+            "wxgate app list",
+            &format!("wxgate app show {APP}"),
+            &format!("wxgate app verify {APP}"),
+            &format!("wxgate app remove {APP}"),
+            &format!(
+                "wxgate send --appid {APP} --to oABC --template t --data thing1=a=b --data date2=x --ttl 60 --wait 5"
+            ),
+            &format!(
+                "wxgate send --appid {APP} --to oABC --template t --channel template --form-id f --page p"
+            ),
+            "wxgate simulate --port 8090",
+            "wxgate openapi",
+            "wxgate --json config",
+        ] {
+            assert!(parse(line).is_ok(), "{line}: {:?}", parse(line).err());
+        }
+    }
+
+    #[test]
+    fn wrong_usage_is_refused_before_anything_happens() {
+        for line in [
+            "wxgate",
+            "wxgate fly",
+            "wxgate tenant show 7",
+            "wxgate key create --scope messages:send",
+            &format!("wxgate key create --tenant {TENANT}"),
+            &format!("wxgate key create --tenant {TENANT} --scope messages:fly"),
+            &format!("wxgate key create --tenant {TENANT} --operator --scope messages:send"),
+            &format!("wxgate app add --tenant {TENANT} --appid {APP}"),
+            &format!("wxgate app add --tenant {TENANT} --appid wx1 --secret-stdin"),
+            &format!("wxgate send --appid {APP} --to oABC --template t --data thing1"),
+            "wxgate serve --master-key c2VjcmV0",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! `wxgate app`.
+
+use chrono::{DateTime, Utc};
+use clap::{
+    Args, Subcommand,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
+use delivery::{AppError, CallbackSettings, Registration};
+use domain::{
+    app::{AppId, AppKind, TokenMode},
+    id::TenantId,
+    secret::AppSecret,
+};
+use serde_json::json;
+use store::App;
+
+use super::{Desk, all, tenant_id};
+use crate::{
+    cli::secret_from_stdin,
+    failure::Failure,
+    output::{Output, card, table},
+    settings::Settings,
+    views::{self, List, Time},
+};
+
+/// What to do with apps.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Register one: its AppSecret is proven at WeChat and stored encrypted
+    Add(Add),
+    /// List all, or a tenant's
+    List {
+        /// Only those of this tenant
+        #[arg(long, value_name = "ID", value_parser = tenant_id)]
+        tenant: Option<TenantId>,
+    },
+    /// Show one
+    Show {
+        /// WeChat's id of it: wx…
+        appid: AppId,
+    },
+    /// Prove its AppSecret at WeChat, and let it send again if it was paused
+    Verify {
+        /// WeChat's id of it: wx…
+        appid: AppId,
+    },
+    /// Remove it; what it has not sent is canceled
+    Remove {
+        /// WeChat's id of it: wx…
+        appid: AppId,
+    },
+}
+
+/// What the new app is.
+#[derive(Args, Debug)]
+pub(crate) struct Add {
+    /// Whose it is: ten_…
+    #[arg(long, value_name = "ID", value_parser = tenant_id)]
+    tenant: TenantId,
+    /// WeChat's id of it: wx…
+    #[arg(long)]
+    appid: AppId,
+    /// Read the AppSecret from standard input: as an argument, every user of the machine could see it
+    #[arg(long, required = true)]
+    secret_stdin: bool,
+    /// What to call it; its appid by default
+    #[arg(long, default_value = "")]
+    name: String,
+    /// What the appid stands for
+    #[arg(long, default_value = "mini_program", value_parser = kind())]
+    kind: AppKind,
+    /// How its access token is fetched
+    #[arg(long, default_value = "stable", value_parser = token_mode())]
+    token_mode: TokenMode,
+    /// Keep the AppSecret without trying it
+    #[arg(long)]
+    no_verify: bool,
+}
+
+fn kind() -> impl TypedValueParser<Value = AppKind> {
+    PossibleValuesParser::new(["mini_program", "official_account"]).map(|word| {
+        match word.as_str() {
+            "official_account" => AppKind::OfficialAccount,
+            _ => AppKind::MiniProgram,
+        }
+    })
+}
+
+fn token_mode() -> impl TypedValueParser<Value = TokenMode> {
+    PossibleValuesParser::new(["stable", "legacy"]).map(|word| match word.as_str() {
+        "legacy" => TokenMode::Legacy,
+        _ => TokenMode::Stable,
+    })
+}
+
+impl Add {
+    fn registration(self) -> Result<(TenantId, Registration), Failure> {
+        let registration = Registration {
+            appid: self.appid,
+            secret: AppSecret::new(secret_from_stdin("the AppSecret")?),
+            name: self.name.trim().to_owned(),
+            kind: self.kind,
+            token_mode: self.token_mode,
+            daily_quota: None,
+            verify: !self.no_verify,
+            callback: CallbackSettings::default(),
+        };
+        Ok((self.tenant, registration))
+    }
+}
+
+/// Does it.
+pub(crate) async fn run(
+    settings: &Settings,
+    output: Output,
+    command: Command,
+) -> Result<(), Failure> {
+    match command {
+        Command::Add(add) => {
+            let (tenant, registration) = add.registration()?;
+            let desk = Desk::open(settings).await?;
+            desk.tenancy.tenant(tenant).await?;
+            change(desk, output, async |apps| {
+                apps.register(tenant, registration).await
+            })
+            .await
+        }
+        Command::Verify { appid } => {
+            let desk = Desk::open(settings).await?;
+            let tenant = desk.store.platform().app(&appid).await?.tenant;
+            change(desk, output, async |apps| apps.verify(tenant, &appid).await).await
+        }
+        Command::List { tenant } => {
+            let desk = Desk::open(settings).await?;
+            let now = desk.clock.now();
+            let apps = match tenant {
+                Some(tenant) => {
+                    desk.tenancy.tenant(tenant).await?;
+                    all(async |page| desk.store.tenant(tenant).apps(&page).await).await?
+                }
+                None => all(async |page| desk.store.platform().apps(&page).await).await?,
+            };
+            desk.close().await;
+            list(output, now, apps)
+        }
+        Command::Show { appid } => {
+            let desk = Desk::open(settings).await?;
+            let (now, app) = (desk.clock.now(), desk.store.platform().app(&appid).await?);
+            desk.close().await;
+            show(output, now, app)
+        }
+        Command::Remove { appid } => {
+            let desk = Desk::open(settings).await?;
+            let app = desk.store.platform().app(&appid).await?;
+            let sending = desk.sending()?;
+            let removed = sending.delivery.apps().remove(app.tenant, &appid).await;
+            sending.stop(settings.shutdown_timeout).await;
+            desk.close().await;
+            removed?;
+            output.result(&json!({"appid": appid.as_str(), "removed": true}), || {
+                format!("removed {appid}; what it had not sent is canceled")
+            })
+        }
+    }
+}
+
+/// Lets the onboarding desk work, as a replica for a moment, and shows the app that comes of it.
+async fn change(
+    desk: Desk,
+    output: Output,
+    verb: impl AsyncFnOnce(&delivery::Apps) -> Result<App, AppError>,
+) -> Result<(), Failure> {
+    let sending = desk.sending()?;
+    let changed = verb(sending.delivery.apps()).await;
+    sending.stop(desk.config.shutdown_timeout).await;
+    let now = desk.clock.now();
+    desk.close().await;
+    show(output, now, changed?)
+}
+
+fn state(now: DateTime<Utc>, app: &App) -> String {
+    match app.pause.as_ref().filter(|pause| pause.until > now) {
+        Some(pause) => format!("paused: {}", pause.reason),
+        None => "sends".to_owned(),
+    }
+}
+
+fn show(output: Output, now: DateTime<Utc>, app: App) -> Result<(), Failure> {
+    let verified = app
+        .verified_at
+        .map_or("never".to_owned(), |at| Time(at).to_string());
+    let detail = app
+        .pause
+        .as_ref()
+        .filter(|pause| pause.until > now)
+        .and_then(|pause| pause.detail.clone());
+    let mut lines = vec![
+        ("appid", app.appid.to_string()),
+        ("name", app.name.clone()),
+        ("tenant", app.tenant.to_string()),
+        ("state", state(now, &app)),
+        ("daily quota", app.daily_quota.to_string()),
+        ("secret verified", verified),
+        ("created", Time(app.created_at).to_string()),
+    ];
+    lines.extend(detail.map(|detail| ("why", detail)));
+    output.result(&views::App::at(now, app), || card(&lines))
+}
+
+fn list(output: Output, now: DateTime<Utc>, apps: Vec<App>) -> Result<(), Failure> {
+    let row = |app: &App| {
+        vec![
+            app.appid.to_string(),
+            app.tenant.to_string(),
+            state(now, app),
+            app.name.clone(),
+        ]
+    };
+    let rows: Vec<_> = apps.iter().map(row).collect();
+    let apps: Vec<_> = apps
+        .into_iter()
+        .map(|app| views::App::at(now, app))
+        .collect();
+    output.result(&List::<views::App>::of(apps), || {
+        table(&["appid", "tenant", "state", "name"], &rows)
+    })
+}

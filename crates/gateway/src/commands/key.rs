@@ -1,0 +1,162 @@
+//! `wxgate key`.
+
+use clap::{ArgGroup, Args, Subcommand};
+use domain::{
+    id::{KeyId, TenantId},
+    scope::{Scope, ScopeSet},
+};
+use serde_json::json;
+use store::Key;
+use tenancy::{CreatedKey, KeyOwner, NewKey};
+
+use super::{Desk, all, key_id, tenant_id};
+use crate::{
+    failure::Failure,
+    output::{Output, card, table},
+    settings::Settings,
+    views::{self, List, Time},
+};
+
+/// What to do with keys.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make one; its secret is shown once
+    Create(Create),
+    /// List an owner's, revoked ones among them
+    List(Owner),
+    /// Refuse one from now on
+    Revoke {
+        /// Its id: key_…
+        #[arg(value_parser = key_id)]
+        id: KeyId,
+    },
+}
+
+/// Whose key it is.
+#[derive(Args, Debug)]
+#[command(group(ArgGroup::new("owner").required(true).args(["tenant", "operator"])))]
+pub(crate) struct Owner {
+    /// A tenant's, by its id: ten_…
+    #[arg(long, value_name = "ID", value_parser = tenant_id)]
+    tenant: Option<TenantId>,
+    /// The operators'
+    #[arg(long)]
+    operator: bool,
+}
+
+/// What the new key is.
+#[derive(Args, Debug)]
+pub(crate) struct Create {
+    #[command(flatten)]
+    owner: Owner,
+    /// What it may do, such as messages:send; again for more. An operator's key may do everything by default
+    #[arg(
+        long = "scope",
+        value_name = "SCOPE",
+        value_delimiter = ',',
+        required_unless_present = "operator"
+    )]
+    scopes: Vec<Scope>,
+    /// What to call it
+    #[arg(long, default_value = "command line")]
+    name: String,
+}
+
+impl Owner {
+    fn key_owner(&self) -> KeyOwner {
+        self.tenant.map_or(KeyOwner::Operator, KeyOwner::Tenant)
+    }
+}
+
+impl Create {
+    fn scopes(&self) -> ScopeSet {
+        let asked = self.scopes.iter().copied();
+        match self.owner.key_owner() {
+            KeyOwner::Operator if self.scopes.is_empty() => ScopeSet::all(),
+            KeyOwner::Operator => asked.chain([Scope::Operator]).collect(),
+            KeyOwner::Tenant(_) => asked.collect(),
+        }
+    }
+}
+
+/// Does it.
+pub(crate) async fn run(
+    settings: &Settings,
+    output: Output,
+    command: Command,
+) -> Result<(), Failure> {
+    let desk = Desk::open(settings).await?;
+    match command {
+        Command::Create(create) => {
+            let new = NewKey {
+                scopes: create.scopes(),
+                name: create.name,
+                expires_at: None,
+            };
+            let created = desk
+                .tenancy
+                .create_key(create.owner.key_owner(), new, None)
+                .await?;
+            desk.close().await;
+            tell_created(output, created)
+        }
+        Command::List(owner) => {
+            let keys = all(async |page| desk.tenancy.keys(owner.key_owner(), &page).await).await?;
+            desk.close().await;
+            list(output, keys)
+        }
+        Command::Revoke { id } => {
+            let owner = desk.store.platform().credential(id).await?.key.tenant;
+            desk.tenancy
+                .revoke_key(owner.map_or(KeyOwner::Operator, KeyOwner::Tenant), id)
+                .await?;
+            desk.close().await;
+            output.result(
+                &json!({"client_id": id.to_string(), "revoked": true}),
+                || format!("revoked {id}: refused everywhere within 5 seconds"),
+            )
+        }
+    }
+}
+
+fn tell_created(output: Output, created: CreatedKey) -> Result<(), Failure> {
+    let key = &created.key;
+    let lines = [
+        ("client_id", key.id.to_string()),
+        ("client_secret", created.secret.expose().to_owned()),
+        ("scopes", key.scopes.to_string()),
+        ("name", key.name.clone()),
+    ];
+    let text = format!(
+        "{}The secret is shown once: keep it now, it cannot be read again.\n",
+        card(&lines)
+    );
+    output.result(&views::CreatedKey::from(created), || text)
+}
+
+fn list(output: Output, keys: Vec<Key>) -> Result<(), Failure> {
+    let row = |key: &Key| {
+        let state = if key.revoked_at.is_some() {
+            "revoked"
+        } else {
+            "active"
+        };
+        let used = key
+            .last_used_at
+            .map_or("never".to_owned(), |used| Time(used).to_string());
+        vec![
+            key.id.to_string(),
+            state.to_owned(),
+            used,
+            key.name.clone(),
+            key.scopes.to_string(),
+        ]
+    };
+    let rows: Vec<_> = keys.iter().map(row).collect();
+    output.result(&List::<views::Key>::of(keys), || {
+        table(
+            &["client_id", "state", "last used", "name", "scopes"],
+            &rows,
+        )
+    })
+}

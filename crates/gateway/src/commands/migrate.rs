@@ -1,0 +1,78 @@
+//! `wxgate migrate`.
+
+use clap::Subcommand;
+use domain::seal::MasterKey;
+use serde_json::json;
+use store::{MigrationState, Store};
+
+use crate::{
+    config::{Config, Mode},
+    failure::Failure,
+    master_key,
+    output::{Output, table},
+    replica,
+    settings::Settings,
+};
+
+/// What to do with the schema.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Apply all pending migrations
+    Up,
+    /// Take the last one back: its data is lost
+    Down,
+    /// List them
+    Status,
+}
+
+/// Migrates, and tells how the schema stands then.
+pub(crate) async fn run(
+    settings: &Settings,
+    output: Output,
+    command: &Command,
+) -> Result<(), Failure> {
+    if settings.mode == Mode::Embedded {
+        master_key::make_folder(&settings.database_url)?;
+    }
+    let store = match command {
+        Command::Up => replica::open_store(&schema_only(settings)).await?,
+        Command::Down | Command::Status => Store::connect(&settings.database_url).await?,
+    };
+    if let Command::Down = command {
+        store.migrate_down().await?;
+    }
+    let states = store.migrations().await?;
+    store.close().await?;
+    tell(output, &states)
+}
+
+/// A configuration that serves to open the database alone: the schema holds no secrets.
+fn schema_only(settings: &Settings) -> Config {
+    Config {
+        listen: settings.listen,
+        database_url: settings.database_url.clone(),
+        mode: settings.mode.clone(),
+        master_key: MasterKey::from_bytes([0; 32]),
+        wechat_base_url: settings.wechat_base_url.clone(),
+        wechat_timeout: settings.wechat_timeout,
+        public_url: None,
+        sending_slots: settings.sending_slots,
+        shutdown_timeout: settings.shutdown_timeout,
+        migrate: true,
+    }
+}
+
+fn tell(output: Output, states: &[MigrationState]) -> Result<(), Failure> {
+    let values: Vec<_> = states
+        .iter()
+        .map(|state| json!({"name": state.name, "applied": state.applied}))
+        .collect();
+    output.result(&json!({"data": values}), || {
+        let word = |applied| if applied { "applied" } else { "pending" };
+        let rows: Vec<_> = states
+            .iter()
+            .map(|state| vec![state.name.clone(), word(state.applied).to_owned()])
+            .collect();
+        table(&["migration", "state"], &rows)
+    })
+}

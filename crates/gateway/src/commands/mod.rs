@@ -1,0 +1,170 @@
+//! The commands, one module each: its arguments, and a `run` that reads like a sentence.
+
+pub(crate) mod app;
+pub(crate) mod config;
+pub(crate) mod dev;
+pub(crate) mod key;
+pub(crate) mod migrate;
+pub(crate) mod openapi;
+pub(crate) mod send;
+pub(crate) mod serve;
+pub(crate) mod simulate;
+pub(crate) mod tenant;
+
+use std::io::Write;
+
+use coord::{Clock, Coord};
+use domain::id::{KeyId, TenantId};
+use prometheus_client::registry::Registry;
+use store::{Listing, Page, Store};
+use tenancy::Tenancy;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::{
+    config::{Config, Mode},
+    failure::Failure,
+    master_key, replica,
+    settings::Settings,
+};
+
+/// How many items of a list are read at once.
+const PAGE: u64 = 200;
+/// The exit code of a program that was interrupted.
+const INTERRUPTED: i32 = 130;
+
+/// What a gateway is started with by these settings.
+async fn configure(settings: &Settings, migrate: bool) -> Result<Config, Failure> {
+    Ok(Config {
+        listen: settings.listen,
+        database_url: settings.database_url.clone(),
+        mode: settings.mode.clone(),
+        master_key: master_key::obtain(settings).await?,
+        wechat_base_url: settings.wechat_base_url.clone(),
+        wechat_timeout: settings.wechat_timeout,
+        public_url: settings.public_url.clone(),
+        sending_slots: settings.sending_slots,
+        shutdown_timeout: settings.shutdown_timeout,
+        migrate,
+    })
+}
+
+/// What a short command works with.
+struct Desk {
+    config: Config,
+    store: Store,
+    coord: Coord,
+    tenancy: Tenancy,
+    clock: Clock,
+}
+
+impl Desk {
+    /// Opens the database. An embedded one is made and migrated on the way; a production one must be up to date,
+    /// because a short command is no occasion to migrate it.
+    async fn open(settings: &Settings) -> Result<Self, Failure> {
+        let config = configure(settings, settings.mode == Mode::Embedded).await?;
+        let clock = Clock::system();
+        let store = replica::open_store(&config).await?;
+        let coord = replica::open_coord(&config, clock.clone())?;
+        let base_url = config
+            .public_url
+            .clone()
+            .unwrap_or_else(|| format!("http://{}", config.listen));
+        let tenancy =
+            replica::open_tenancy(&config, store.clone(), coord.clone(), &base_url).await?;
+        Ok(Self {
+            config,
+            store,
+            coord,
+            tenancy,
+            clock,
+        })
+    }
+
+    /// Becomes a replica that sends, for a moment.
+    fn sending(&self) -> Result<replica::Sending, Failure> {
+        let registry = &mut Registry::default();
+        Ok(replica::Sending::start(
+            &self.config,
+            self.store.clone(),
+            self.coord.clone(),
+            registry,
+        )?)
+    }
+
+    async fn close(self) {
+        drop(self.tenancy);
+        if let Err(error) = self.store.close().await {
+            tracing::warn!(%error, "the database did not close cleanly");
+        }
+    }
+}
+
+/// A tenant's id on the command line.
+fn tenant_id(text: &str) -> Result<TenantId, &'static str> {
+    text.parse()
+        .map_err(|_| "a tenant's id begins with ten_; `wxgate tenant list` shows them all")
+}
+
+/// A key's id on the command line.
+fn key_id(text: &str) -> Result<KeyId, &'static str> {
+    text.parse()
+        .map_err(|_| "a key's id begins with key_; `wxgate key list` shows an owner's")
+}
+
+/// All items of a list, page by page.
+async fn all<T, K, E>(
+    mut page_of: impl AsyncFnMut(Page<K>) -> Result<Listing<T, K>, E>,
+) -> Result<Vec<T>, E> {
+    let mut items = Vec::new();
+    let mut after = None;
+    loop {
+        let listing = page_of(Page { limit: PAGE, after }).await?;
+        items.extend(listing.items);
+        match listing.next {
+            Some(next) => after = Some(next),
+            None => return Ok(items),
+        }
+    }
+}
+
+/// The wishes of whoever runs the process.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, Failure> {
+        let refused =
+            |error| Failure::new("internal", format!("cannot listen for signals: {error}"));
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).map_err(refused)?,
+            interrupt: signal(SignalKind::interrupt()).map_err(refused)?,
+        })
+    }
+
+    /// Returns when the process is asked to stop.
+    async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
+    /// Runs `stopping` to its end, unless a second signal ends the process at once.
+    async fn finish<T>(mut self, stopping: impl Future<Output = T>) -> T {
+        tokio::select! {
+            done = stopping => done,
+            () = self.stop() => std::process::exit(INTERRUPTED),
+        }
+    }
+}
+
+/// Asks a person at the terminal for something.
+pub(crate) fn prompt(text: &str) {
+    let mut terminal = std::io::stderr().lock();
+    // Who cannot be asked will see the error that follows.
+    let _ = terminal
+        .write_all(text.as_bytes())
+        .and_then(|()| terminal.flush());
+}

@@ -1,0 +1,179 @@
+//! `wxgate send`.
+
+use std::{process::ExitCode, time::Duration};
+
+use clap::{
+    Args,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
+use delivery::Message;
+use domain::{
+    app::AppId,
+    lifecycle::Status,
+    message::{Channel, Request},
+};
+use serde_json::{Map, Value, json};
+
+use super::Desk;
+use crate::{
+    failure::Failure,
+    output::{Output, card},
+    settings::Settings,
+    views,
+};
+
+/// What to send.
+#[derive(Args, Debug)]
+pub(crate) struct Arguments {
+    /// The app that sends it: wx…
+    #[arg(long)]
+    appid: AppId,
+    /// The receiver's openid
+    #[arg(long, value_name = "OPENID")]
+    to: String,
+    /// The template's id
+    #[arg(long, value_name = "ID")]
+    template: String,
+    /// A value of the template; again for more
+    #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
+    data: Vec<(String, String)>,
+    /// Which of WeChat's ways it takes
+    #[arg(long, default_value = "subscribe", value_parser = channel())]
+    channel: Channel,
+    /// The form id or prepay id; on channel template
+    #[arg(long, value_name = "ID")]
+    form_id: Option<String>,
+    /// The page that the card opens
+    #[arg(long)]
+    page: Option<String>,
+    /// Seconds that it is worth sending
+    #[arg(long, value_name = "SECONDS")]
+    ttl: Option<u64>,
+    /// Seconds to wait for its end
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    wait: u64,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("write it as KEY=VALUE, such as thing1=Coffee".to_owned()),
+    }
+}
+
+fn channel() -> impl TypedValueParser<Value = Channel> {
+    PossibleValuesParser::new(["subscribe", "template", "official"]).map(|word| {
+        match word.as_str() {
+            "template" => Channel::Template,
+            "official" => Channel::Official,
+            _ => Channel::Subscribe,
+        }
+    })
+}
+
+impl Arguments {
+    fn request(self) -> Request {
+        let data: Map<String, Value> = self
+            .data
+            .into_iter()
+            .map(|(key, value)| (key, json!({"value": value})))
+            .collect();
+        Request {
+            channel: self.channel,
+            touser: self.to,
+            template_id: self.template,
+            data: (!data.is_empty()).then_some(data),
+            page: self.page,
+            form_id: self.form_id,
+            ttl: self.ttl,
+            ..Request::default()
+        }
+    }
+}
+
+/// Sends, as a replica for a moment, and waits for the end.
+pub(crate) async fn run(
+    settings: &Settings,
+    output: Output,
+    arguments: Arguments,
+) -> Result<ExitCode, Failure> {
+    let (appid, wait) = (arguments.appid.clone(), Duration::from_secs(arguments.wait));
+    let desk = Desk::open(settings).await?;
+    let draft = arguments
+        .request()
+        .check(desk.clock.now())
+        .map_err(|found| Failure::violations(&found))?;
+    let tenant = desk.store.platform().app(&appid).await?.tenant;
+    let sending = desk.sending()?;
+    let ended = async {
+        let accepted = sending.delivery.submit(tenant, &appid, draft, None).await?;
+        Ok::<_, Failure>(
+            sending
+                .delivery
+                .wait_ended(tenant, accepted.message.id, wait)
+                .await?,
+        )
+    };
+    let ended = ended.await;
+    sending.stop(settings.shutdown_timeout).await;
+    desk.close().await;
+    tell(output, ended?, wait)
+}
+
+fn tell(output: Output, message: Message, wait: Duration) -> Result<ExitCode, Failure> {
+    let verdict = verdict(&message, wait);
+    let mut lines = vec![
+        ("message", message.id.to_string()),
+        ("status", message.status.as_str().to_owned()),
+    ];
+    lines.extend(message.msgid.clone().map(|msgid| ("msgid", msgid)));
+    for attempt in &message.attempts {
+        let errcode = attempt
+            .errcode
+            .map(|code| format!(" {code}"))
+            .unwrap_or_default();
+        let errmsg = attempt.errmsg.as_deref().unwrap_or_default();
+        lines.push((
+            "attempt",
+            format!(
+                "{}: {}{errcode} {errmsg} ({} ms)",
+                attempt.number,
+                attempt.outcome.as_str(),
+                attempt.duration_ms
+            ),
+        ));
+    }
+    output.result(&views::Message::from(message), || card(&lines))?;
+    verdict.map(|()| ExitCode::SUCCESS)
+}
+
+/// Whether it was sent; if not, in WeChat's words.
+fn verdict(message: &Message, wait: Duration) -> Result<(), Failure> {
+    let status = message.status;
+    if matches!(status, Status::Sent | Status::Delivered) {
+        return Ok(());
+    }
+    let why = match &message.failure {
+        Some(failure) => failure.detail.clone(),
+        None if status.is_end() => format!("the message ended as {}", status.as_str()),
+        None => format!(
+            "the message is {} after {} s: it stays in the queue, and a running gateway will send it until {}",
+            status.as_str(),
+            wait.as_secs(),
+            views::Time(message.expires_at)
+        ),
+    };
+    Err(Failure::new("not_sent", why))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_may_have_equal_signs_and_keys_may_not_be_missing() {
+        assert_eq!(pair("thing1=a=b").unwrap(), ("thing1".into(), "a=b".into()));
+        assert_eq!(pair("thing1=").unwrap().1, "");
+        assert!(pair("=x").is_err() && pair("x").is_err());
+    }
+}

@@ -1,0 +1,45 @@
+//! `wxgate serve`.
+
+use clap::Args;
+use coord::Clock;
+use serde_json::json;
+
+use super::{Signals, configure};
+use crate::{failure::Failure, gateway::Gateway, output::Output, settings::Settings};
+
+/// How to serve.
+#[derive(Args, Debug)]
+pub(crate) struct Arguments {
+    /// Do not apply pending migrations; refuse to start if there are any
+    #[arg(long)]
+    no_migrate: bool,
+}
+
+/// Runs the gateway until it is stopped.
+pub(crate) async fn run(
+    settings: &Settings,
+    output: Output,
+    arguments: &Arguments,
+) -> Result<(), Failure> {
+    let mut signals = Signals::listen()?;
+    let config = configure(settings, !arguments.no_migrate).await?;
+    let mode = config.mode.as_str();
+    let gateway = tokio::select! {
+        started = Gateway::start(config, Clock::system()) => started?,
+        () = signals.stop() => return Ok(()),
+    };
+    let (address, url) = (gateway.address(), gateway.base_url());
+    output.result(
+        &json!({"address": address, "base_url": url, "mode": mode}),
+        || format!("wxgate listens on {address}, {mode} mode: {url}"),
+    )?;
+    signals.stop().await;
+    tracing::info!("stopping; a second Ctrl-C ends it at once");
+    if signals.finish(gateway.stop()).await {
+        return Ok(());
+    }
+    Err(Failure::new(
+        "shutdown_timeout",
+        "not everything under way was finished in time; nothing is lost, the leases of unfinished sends decide. WXGATE_SHUTDOWN_TIMEOUT gives more time",
+    ))
+}

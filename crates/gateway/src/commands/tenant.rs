@@ -1,0 +1,130 @@
+//! `wxgate tenant`.
+
+use clap::Subcommand;
+use domain::{
+    id::TenantId,
+    tenant::{TenantLimits, TenantStatus},
+};
+use store::{Tenant, TenantPatch};
+
+use super::{Desk, all, tenant_id};
+use crate::{
+    failure::Failure,
+    output::{Output, card, table},
+    settings::Settings,
+    views::{self, List, Time},
+};
+
+/// What to do with tenants.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Register one
+    Create {
+        /// What to call it
+        name: String,
+    },
+    /// List all
+    List,
+    /// Show one
+    Show {
+        /// Its id: ten_…
+        #[arg(value_parser = tenant_id)]
+        id: TenantId,
+    },
+    /// Refuse its credentials and let its queue rest
+    Suspend {
+        /// Its id: ten_…
+        #[arg(value_parser = tenant_id)]
+        id: TenantId,
+    },
+    /// Let it use the gateway again
+    Resume {
+        /// Its id: ten_…
+        #[arg(value_parser = tenant_id)]
+        id: TenantId,
+    },
+}
+
+/// Does it.
+pub(crate) async fn run(
+    settings: &Settings,
+    output: Output,
+    command: Command,
+) -> Result<(), Failure> {
+    let desk = Desk::open(settings).await?;
+    let tenancy = &desk.tenancy;
+    let tenant = match command {
+        Command::Create { name } => {
+            tenancy
+                .create_tenant(&name, TenantLimits::default())
+                .await?
+        }
+        Command::Show { id } => tenancy.tenant(id).await?,
+        Command::Suspend { id } => {
+            tenancy
+                .update_tenant(id, status(TenantStatus::Suspended))
+                .await?
+        }
+        Command::Resume { id } => {
+            tenancy
+                .update_tenant(id, status(TenantStatus::Active))
+                .await?
+        }
+        Command::List => {
+            let tenants = all(async |page| tenancy.tenants(&page).await).await?;
+            desk.close().await;
+            return list(output, tenants);
+        }
+    };
+    desk.close().await;
+    let lines = lines(&tenant);
+    output.result(&views::Tenant::from(tenant), || card(&lines))
+}
+
+fn status(status: TenantStatus) -> TenantPatch {
+    TenantPatch {
+        status: Some(status),
+        ..TenantPatch::default()
+    }
+}
+
+fn word(status: TenantStatus) -> String {
+    match status {
+        TenantStatus::Active => "active",
+        TenantStatus::Suspended => "suspended",
+    }
+    .to_owned()
+}
+
+fn lines(tenant: &Tenant) -> [(&'static str, String); 6] {
+    let per_day = tenant
+        .limits
+        .messages_per_day
+        .map_or("no limit".to_owned(), |limit| limit.to_string());
+    [
+        ("id", tenant.id.to_string()),
+        ("name", tenant.name.clone()),
+        ("status", word(tenant.status)),
+        (
+            "requests per second",
+            tenant.limits.requests_per_second.to_string(),
+        ),
+        ("messages per day", per_day),
+        ("created", Time(tenant.created_at).to_string()),
+    ]
+}
+
+fn list(output: Output, tenants: Vec<Tenant>) -> Result<(), Failure> {
+    let row = |tenant: &Tenant| {
+        vec![
+            tenant.id.to_string(),
+            word(tenant.status),
+            Time(tenant.created_at).to_string(),
+            tenant.name.clone(),
+        ]
+    };
+    let rows: Vec<_> = tenants.iter().map(row).collect();
+    output.result(&List::<views::Tenant>::of(tenants), || {
+        table(&["id", "status", "created", "name"], &rows)
+    })
+}

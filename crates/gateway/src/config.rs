@@ -1,0 +1,144 @@
+//! What a gateway is started with, as values: no environment, no files.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+use domain::seal::MasterKey;
+use store::Engine;
+
+/// Where the real WeChat is.
+pub(crate) const WECHAT: &str = "https://api.weixin.qq.com";
+
+/// How the gateway runs, as it follows from the two URLs. Matched once, when it starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// SQLite, alone: coordination in this process.
+    Embedded,
+    /// PostgreSQL, any number of replicas, which agree through Redis.
+    Production {
+        /// Where Redis is.
+        redis_url: String,
+    },
+}
+
+/// Why two URLs make no mode.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ModeError {
+    /// The database URL names no database that is known.
+    #[error("{0}")]
+    DatabaseUrl(String),
+    /// SQLite with Redis.
+    #[error(
+        "SQLite is for a single gateway, which needs no Redis: unset WXGATE_REDIS_URL, or set WXGATE_DATABASE_URL to a postgres:// URL"
+    )]
+    SqliteWithRedis,
+    /// PostgreSQL without Redis.
+    #[error(
+        "PostgreSQL is for replicas, which agree through Redis: set WXGATE_REDIS_URL, such as redis://127.0.0.1:6379, or use SQLite with WXGATE_DATABASE_URL=sqlite://wxgate-data/wxgate.db"
+    )]
+    PostgresWithoutRedis,
+}
+
+impl Mode {
+    /// The mode that these URLs ask for.
+    pub fn of(database_url: &str, redis_url: Option<&str>) -> Result<Self, ModeError> {
+        let engine =
+            Engine::of(database_url).map_err(|error| ModeError::DatabaseUrl(error.to_string()))?;
+        match (engine, redis_url) {
+            (Engine::Sqlite, None) => Ok(Self::Embedded),
+            (Engine::Postgres, Some(redis_url)) => Ok(Self::Production {
+                redis_url: redis_url.to_owned(),
+            }),
+            (Engine::Sqlite, Some(_)) => Err(ModeError::SqliteWithRedis),
+            (Engine::Postgres, None) => Err(ModeError::PostgresWithoutRedis),
+        }
+    }
+
+    /// Its name.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Embedded => "embedded",
+            Self::Production { .. } => "production",
+        }
+    }
+}
+
+/// What a gateway is started with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where to listen. Port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The database.
+    pub database_url: String,
+    /// What follows from the two URLs: see [`Mode::of`].
+    pub mode: Mode,
+    /// Seals secrets at rest.
+    pub master_key: MasterKey,
+    /// Where WeChat is.
+    pub wechat_base_url: String,
+    /// The longest that one call of WeChat may take.
+    pub wechat_timeout: Duration,
+    /// Where the world reaches the gateway; none: where it listens. Access tokens are issued by and for this URL,
+    /// so replicas must be given the same one.
+    pub public_url: Option<String>,
+    /// Sends under way at the same time.
+    pub sending_slots: usize,
+    /// How long a stop waits for what is under way.
+    pub shutdown_timeout: Duration,
+    /// Whether to apply pending migrations; if not, they are a reason not to start.
+    pub migrate: bool,
+}
+
+impl Config {
+    /// The defaults, on a free port of this machine.
+    pub fn new(
+        database_url: &str,
+        redis_url: Option<&str>,
+        master_key: MasterKey,
+    ) -> Result<Self, ModeError> {
+        Ok(Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            database_url: database_url.to_owned(),
+            mode: Mode::of(database_url, redis_url)?,
+            master_key,
+            wechat_base_url: WECHAT.to_owned(),
+            wechat_timeout: Duration::from_secs(5),
+            public_url: None,
+            sending_slots: 256,
+            shutdown_timeout: Duration::from_secs(30),
+            migrate: true,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_pairs_are_modes_and_the_others_say_what_to_change() {
+        let (sqlite, postgres, redis) = (
+            "sqlite://a/b.db",
+            "postgres://db/wxgate",
+            Some("redis://cache"),
+        );
+        assert_eq!(Mode::of(sqlite, None), Ok(Mode::Embedded));
+        assert_eq!(
+            Mode::of(postgres, redis),
+            Ok(Mode::Production {
+                redis_url: "redis://cache".into()
+            })
+        );
+        assert_eq!(Mode::of(sqlite, redis), Err(ModeError::SqliteWithRedis));
+        assert_eq!(
+            Mode::of(postgres, None),
+            Err(ModeError::PostgresWithoutRedis)
+        );
+        for wrong in ["mysql://db", "wxgate.db", ""] {
+            let refused = Mode::of(wrong, None).unwrap_err().to_string();
+            assert!(refused.contains("WXGATE_DATABASE_URL"), "{refused}");
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! A client of the REST API, as anybody could write it.
+
+use std::time::Duration;
+
+use domain::app::AppId;
+use reqwest::{RequestBuilder, Response};
+use serde_json::{Value, json};
+
+use super::Credentials;
+use crate::failure::Failure;
+
+/// Who gets the demo's messages.
+pub(super) const OPENID: &str = "oDEMO-0000000000000000000001";
+/// The template of the demo's subscribe message.
+pub(super) const TEMPLATE: &str = "demo-order-shipped";
+/// How long the demo waits for WeChat's answer.
+pub(super) const WAIT: u64 = 5;
+
+/// A signed-in client.
+#[derive(Debug)]
+pub(crate) struct Client {
+    http: reqwest::Client,
+    url: String,
+    token: String,
+}
+
+impl Client {
+    /// Exchanges the key for an access token.
+    pub(crate) async fn sign_in(url: &str, key: &Credentials) -> Result<Self, Failure> {
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .connect_timeout(Duration::from_secs(2))
+            .timeout(Duration::from_secs(WAIT + 5));
+        let http = http.build().map_err(|error| broken(&error))?;
+        let request = http.post(format!("{url}/oauth/token"));
+        let request = request
+            .basic_auth(&key.client_id, Some(&key.client_secret))
+            .form(&[("grant_type", "client_credentials")]);
+        let answer = ask(request).await?;
+        let token = answer["access_token"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        Ok(Self {
+            http,
+            url: url.to_owned(),
+            token,
+        })
+    }
+
+    /// Sends one message of each kind, waits for WeChat's answers, and reads both messages back.
+    pub(crate) async fn send_demo(&self, appid: &AppId) -> Result<[Value; 2], Failure> {
+        // A form id is good for one message, so each start brings its own.
+        let form_id = format!("demo-form-{:016x}", rand::random::<u64>());
+        let template = json!({
+            "channel": "template", "touser": OPENID, "template_id": "demo-order-paid", "form_id": form_id,
+            "page": "pages/order?id=1", "data": {"keyword1": {"value": "Coffee, large"}, "keyword2": {"value": "¥ 18.00"}},
+        });
+        let subscribe = subscribe_body();
+        let (subscribe, template) =
+            tokio::try_join!(self.send(appid, &subscribe), self.send(appid, &template))?;
+        Ok([subscribe, template])
+    }
+
+    async fn send(&self, appid: &AppId, body: &Value) -> Result<Value, Failure> {
+        let request = self
+            .http
+            .post(format!("{}/v1/apps/{appid}/messages", self.url));
+        let sent = ask(request
+            .bearer_auth(&self.token)
+            .header("Prefer", format!("wait={WAIT}"))
+            .json(body))
+        .await?;
+        let id = sent["id"].as_str().unwrap_or_default();
+        ask(self
+            .http
+            .get(format!("{}/v1/messages/{id}", self.url))
+            .bearer_auth(&self.token))
+        .await
+    }
+}
+
+/// The subscribe message of the demo, and of the curl lines.
+pub(super) fn subscribe_body() -> Value {
+    json!({
+        "touser": OPENID, "template_id": TEMPLATE, "page": "pages/order?id=1",
+        "data": {"thing1": {"value": "Coffee beans"}, "date2": {"value": "2026-03-01"}},
+    })
+}
+
+async fn ask(request: RequestBuilder) -> Result<Value, Failure> {
+    let response = request
+        .send()
+        .await
+        .and_then(Response::error_for_status)
+        .map_err(|error| broken(&error))?;
+    response.json().await.map_err(|error| broken(&error))
+}
+
+fn broken(error: &reqwest::Error) -> Failure {
+    Failure::new(
+        "demo",
+        format!("the demo cannot use the gateway's own API: {error}"),
+    )
+}

@@ -1,0 +1,143 @@
+//! Failures as the command line tells them: a word for programs and a sentence that says what to do next.
+
+use delivery::{AppError, DeliveryError, SubmitError};
+use domain::violation::Violation;
+use store::StoreError;
+use tenancy::TenancyError;
+
+use crate::{gateway::StartError, settings::SettingsError};
+
+/// Why a command did not do what it was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// A word for programs.
+    pub code: &'static str,
+    /// A sentence for people.
+    pub message: String,
+}
+
+impl Failure {
+    /// A failure of this kind.
+    pub fn new(code: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+        }
+    }
+
+    /// Fields that are wrong, one a line.
+    pub(crate) fn violations(violations: &[Violation]) -> Self {
+        let each = violations
+            .iter()
+            .map(|found| format!("{} {}", found.pointer.trim_start_matches('/'), found.detail));
+        Self::new("validation_failed", each.collect::<Vec<_>>().join("\n  "))
+    }
+}
+
+impl From<SettingsError> for Failure {
+    fn from(error: SettingsError) -> Self {
+        Self::new("settings", error.to_string())
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        let code = match error {
+            StoreError::Unavailable(_) => "database_unavailable",
+            StoreError::Taken(_) => "conflict",
+            StoreError::NotFound(_) => "not_found",
+            StoreError::Broken(_) => "database_broken",
+            StoreError::Settings(_) => "settings",
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<TenancyError> for Failure {
+    fn from(error: TenancyError) -> Self {
+        match error {
+            TenancyError::Invalid(violations) => Self::violations(&violations),
+            TenancyError::NotFound(_) => Self::new("not_found", error.to_string()),
+            TenancyError::Store(error) => error.into(),
+            TenancyError::MasterKey(_) => Self::new("master_key", error.to_string()),
+            TenancyError::Escalation(_) => Self::new("insufficient_scope", error.to_string()),
+            TenancyError::Crypto(_) => Self::new("internal", error.to_string()),
+        }
+    }
+}
+
+impl From<AppError> for Failure {
+    fn from(error: AppError) -> Self {
+        match error {
+            AppError::Taken => Self::new("conflict", error.to_string()),
+            AppError::NotFound => Self::new("not_found", error.to_string()),
+            AppError::Invalid(violations) => Self::violations(&violations),
+            AppError::Wechat {
+                errcode,
+                errmsg,
+                rid,
+                advice,
+            } => {
+                let rid = rid.map(|rid| format!(" rid: {rid}")).unwrap_or_default();
+                Self::new(
+                    "wechat_rejected",
+                    format!("{advice} (WeChat answered {errcode} {errmsg}{rid})"),
+                )
+            }
+            AppError::WechatUnavailable { .. } => Self::new(
+                "wechat_unavailable",
+                format!("{error}: check WXGATE_WECHAT_BASE_URL and try again"),
+            ),
+            AppError::Unavailable(_) => Self::new("database_unavailable", error.to_string()),
+            AppError::Broken(_) => Self::new("internal", error.to_string()),
+        }
+    }
+}
+
+impl From<SubmitError> for Failure {
+    fn from(error: SubmitError) -> Self {
+        match error {
+            SubmitError::Violations(violations) => Self::violations(&violations),
+            SubmitError::NoSuchApp => Self::new("not_found", error.to_string()),
+            SubmitError::QuotaExhausted { reset_at } => Self::new(
+                "quota_exhausted",
+                format!(
+                    "{error}: send again after {}",
+                    reset_at.format("%Y-%m-%dT%H:%M:%SZ")
+                ),
+            ),
+            SubmitError::KeyReused => Self::new("idempotency_key_reused", error.to_string()),
+            SubmitError::Overloaded { .. } => {
+                Self::new("overloaded", format!("{error}: try again in a moment"))
+            }
+            SubmitError::Unavailable(_) => Self::new("database_unavailable", error.to_string()),
+            SubmitError::Broken(_) => Self::new("internal", error.to_string()),
+        }
+    }
+}
+
+impl From<DeliveryError> for Failure {
+    fn from(error: DeliveryError) -> Self {
+        match error {
+            DeliveryError::NotFound(_) => Self::new("not_found", error.to_string()),
+            DeliveryError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Store(error) => error.into(),
+            StartError::Tenancy(error) => error.into(),
+            StartError::Coord(_) | StartError::Wechat(_) => {
+                Self::new("settings", error.to_string())
+            }
+            StartError::Pending { .. } => Self::new("migrations_pending", error.to_string()),
+            StartError::AddressTaken { .. } | StartError::Listen { .. } => {
+                Self::new("listen", error.to_string())
+            }
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! The gateway as a library: started, used, stopped; several in one process do not know of each other.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use api::{ApiState, HttpMetrics};
+use axum::Router;
+use console::ConsoleState;
+use coord::{Clock, CoordError};
+use delivery::Delivery;
+use prometheus_client::registry::Registry;
+use store::{Store, StoreError};
+use tenancy::{Tenancy, TenancyError};
+use tokio::net::TcpListener;
+use wechat::ClientError;
+
+use crate::{
+    config::{Config, Mode},
+    replica::{self, Sending},
+    server::Server,
+};
+
+/// Why a gateway did not start; the text says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The schema is older than the program.
+    #[error(
+        "the database's schema is older than this program (pending migrations: {pending}): run `wxgate migrate up`, or `wxgate serve` without --no-migrate"
+    )]
+    Pending {
+        /// How many.
+        pending: usize,
+    },
+    /// Redis.
+    #[error(transparent)]
+    Coord(#[from] CoordError),
+    /// WeChat's base URL.
+    #[error(transparent)]
+    Wechat(#[from] ClientError),
+    /// The keys in the database, or the master key that opens them.
+    #[error(transparent)]
+    Tenancy(#[from] TenancyError),
+    /// Another program listens there.
+    #[error(
+        "{address} is taken by another program: choose another address with WXGATE_LISTEN, or stop that program"
+    )]
+    AddressTaken {
+        /// Where the gateway should have listened.
+        address: SocketAddr,
+    },
+    /// The system does not let the gateway listen there.
+    #[error(
+        "cannot listen on {address} ({source}): choose an address of this machine and a port above 1023 with WXGATE_LISTEN"
+    )]
+    Listen {
+        /// Where the gateway should have listened.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// A running gateway. End it with [`Gateway::stop`]: dropping it closes its port, but its engine goes on until the
+/// runtime ends.
+#[derive(Debug)]
+pub struct Gateway {
+    store: Store,
+    tenancy: Tenancy,
+    sending: Sending,
+    server: Server,
+    base_url: String,
+    patience: Duration,
+}
+
+impl Gateway {
+    /// Starts everything; when this returns, requests are answered and due messages sent.
+    pub async fn start(config: Config, clock: Clock) -> Result<Self, StartError> {
+        let store = replica::open_store(&config).await?;
+        let coord = replica::open_coord(&config, clock.clone())?;
+        let (listener, address) = bind(config.listen).await?;
+        let base_url = base_url(&config, address);
+        let tenancy =
+            replica::open_tenancy(&config, store.clone(), coord.clone(), &base_url).await?;
+        let mut registry = Registry::default();
+        let http = HttpMetrics::register(&mut registry);
+        let sending = Sending::start(&config, store.clone(), coord, &mut registry)?;
+        let router = Rooms {
+            config: &config,
+            store: &store,
+            tenancy: &tenancy,
+            delivery: &sending.delivery,
+            clock,
+        }
+        .router(registry, http);
+        let server = Server::start(listener, address, router);
+        tracing::info!(%address, mode = config.mode.as_str(), version = env!("CARGO_PKG_VERSION"), "the gateway listens");
+        if matches!(config.mode, Mode::Production { .. }) && config.public_url.is_none() {
+            tracing::warn!(
+                base_url,
+                "WXGATE_PUBLIC_URL is not set: replicas accept each other's access tokens only if it is the same for all"
+            );
+        }
+        Ok(Self {
+            store,
+            tenancy,
+            sending,
+            server,
+            base_url,
+            patience: config.shutdown_timeout,
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.server.address()
+    }
+
+    /// Where the world reaches it, without a slash at the end; also the issuer and audience of its access tokens.
+    pub fn base_url(&self) -> &str {
+        &self.base_url
+    }
+
+    /// Where this machine reaches it.
+    pub fn local_url(&self) -> String {
+        local_url(self.address())
+    }
+
+    /// Who may call.
+    pub fn tenancy(&self) -> &Tenancy {
+        &self.tenancy
+    }
+
+    /// What happens to messages.
+    pub fn delivery(&self) -> &Delivery {
+        &self.sending.delivery
+    }
+
+    /// The database.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Stops: accepts nothing more, answers the requests under way, waits for the sends under way and their
+    /// records, closes the database. Returns whether all of that was done within the shutdown time-out; what was
+    /// not recorded is left to its lease.
+    pub async fn stop(self) -> bool {
+        let deadline = tokio::time::Instant::now() + self.patience;
+        // Requests may wait for the end of a message, so the engine works on while they are answered.
+        let answered = self.server.stop(self.patience / 2).await;
+        let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+        let recorded = self.sending.stop(left).await;
+        drop(self.tenancy);
+        if let Err(error) = self.store.close().await {
+            tracing::warn!(%error, "the database did not close cleanly");
+        }
+        if !answered || !recorded {
+            tracing::warn!(answered, recorded, "the stop did not wait for everything");
+        }
+        answered && recorded
+    }
+}
+
+/// What the routes are made of.
+struct Rooms<'a> {
+    config: &'a Config,
+    store: &'a Store,
+    tenancy: &'a Tenancy,
+    delivery: &'a Delivery,
+    clock: Clock,
+}
+
+impl Rooms<'_> {
+    fn router(self, registry: Registry, http: HttpMetrics) -> Router {
+        let now = Arc::new(move || self.clock.now());
+        let store = self.store.clone();
+        let ready = move || {
+            let store = store.clone();
+            Box::pin(async move { store.ping().await.map_err(|error| error.to_string()) }) as _
+        };
+        let api = ApiState {
+            tenancy: self.tenancy.clone(),
+            delivery: self.delivery.clone(),
+            metrics: Arc::new(registry),
+            http,
+            ready: Arc::new(ready),
+            now: now.clone(),
+        };
+        let console = ConsoleState {
+            tenancy: self.tenancy.clone(),
+            delivery: self.delivery.clone(),
+            store: self.store.clone(),
+            now,
+            public_url: self.config.public_url.clone(),
+        };
+        api::router(api).merge(console::router(console))
+    }
+}
+
+async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let refused = |source: io::Error| match source.kind() {
+        io::ErrorKind::AddrInUse => StartError::AddressTaken { address },
+        _ => StartError::Listen { address, source },
+    };
+    let listener = TcpListener::bind(address).await.map_err(refused)?;
+    let bound = listener.local_addr().map_err(refused)?;
+    Ok((listener, bound))
+}
+
+fn base_url(config: &Config, address: SocketAddr) -> String {
+    let url = config
+        .public_url
+        .clone()
+        .unwrap_or_else(|| local_url(address));
+    url.trim_end_matches('/').to_owned()
+}
+
+/// A URL that works on this machine, also where the gateway listens on all its addresses.
+fn local_url(mut address: SocketAddr) -> String {
+    if address.ip().is_unspecified() {
+        address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+    }
+    format!("http://{address}")
+}

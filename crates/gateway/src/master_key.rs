@@ -1,0 +1,299 @@
+//! The master key: given, or for the embedded mode made once and kept beside the database.
+
+use std::{
+    fs::{DirBuilder, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use domain::seal::MasterKey;
+use store::Store;
+
+use crate::{config::Mode, failure::Failure, settings::Settings};
+
+const FILE: &str = "master.key";
+
+/// The key that these settings ask for. Embedded, one is made where there is none yet.
+pub(crate) async fn obtain(settings: &Settings) -> Result<MasterKey, Failure> {
+    if let Some(text) = &settings.master_key {
+        return MasterKey::from_base64(text)
+            .map_err(|error| failure(format!("WXGATE_MASTER_KEY is not usable: {error}")));
+    }
+    if let Some(path) = &settings.master_key_file {
+        // Not refused if others can read it: container platforms mount secrets that way.
+        return read(path)?.ok_or_else(|| {
+            failure(format!(
+                "the master key file {} does not exist: check WXGATE_MASTER_KEY_FILE",
+                path.display()
+            ))
+        });
+    }
+    match &settings.mode {
+        Mode::Production { .. } => Err(failure(
+            "PostgreSQL needs a master key, the same on all replicas: make one with `openssl rand -base64 32`, keep it safe, and set WXGATE_MASTER_KEY or WXGATE_MASTER_KEY_FILE",
+        )),
+        Mode::Embedded => beside(&settings.database_url).await,
+    }
+}
+
+/// The folder of a SQLite database.
+pub(crate) fn folder(database_url: &str) -> PathBuf {
+    let folder = database_file(database_url)
+        .parent()
+        .map(Path::to_owned)
+        .unwrap_or_default();
+    if folder.as_os_str().is_empty() {
+        PathBuf::from(".")
+    } else {
+        folder
+    }
+}
+
+/// Makes the folder of a SQLite database, for its owner alone.
+pub(crate) fn make_folder(database_url: &str) -> Result<PathBuf, Failure> {
+    let folder = folder(database_url);
+    let made = DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&folder);
+    made.map_err(|error| {
+        Failure::new(
+            "settings",
+            format!("cannot make the folder {} ({error}): choose a writable one with WXGATE_DATABASE_URL=sqlite://FOLDER/wxgate.db", folder.display()),
+        )
+    })?;
+    Ok(folder)
+}
+
+/// Puts `text` into a new file that only its owner can read; never over an existing one.
+pub(crate) fn create_private(path: &Path, text: &str) -> io::Result<()> {
+    // Written aside and linked into its place: nobody ever sees half of it, and a link replaces nothing.
+    let aside = path.with_extension(format!("{:08x}.tmp", rand::random::<u32>()));
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&aside)?;
+    let linked = file
+        .write_all(text.as_bytes())
+        .and_then(|()| file.sync_all())
+        .and_then(|()| std::fs::hard_link(&aside, path));
+    std::fs::remove_file(&aside)?;
+    linked
+}
+
+fn database_file(database_url: &str) -> PathBuf {
+    let file = database_url
+        .strip_prefix("sqlite://")
+        .unwrap_or(database_url);
+    PathBuf::from(file.split('?').next().unwrap_or_default())
+}
+
+async fn beside(database_url: &str) -> Result<MasterKey, Failure> {
+    let path = folder(database_url).join(FILE);
+    check_private(&path)?;
+    if let Some(key) = read(&path)? {
+        return Ok(key);
+    }
+    if seals_something(database_url).await {
+        return Err(failure(format!(
+            "the database has secrets, but its master key {} is gone: put the file back from a backup, or set WXGATE_MASTER_KEY to the key",
+            path.display()
+        )));
+    }
+    make_folder(database_url)?;
+    let key = MasterKey::from_bytes(rand::random());
+    match create_private(&path, &format!("{}\n", key.to_base64().as_str())) {
+        Ok(()) => {
+            tracing::info!(file = %path.display(), "made a master key; keep a copy of it apart from the database");
+            Ok(key)
+        }
+        // Another process that started at the same moment was faster.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            read(&path)?.ok_or_else(|| failure("the master key file went away: start again"))
+        }
+        Err(error) => Err(failure(format!(
+            "cannot write the master key to {} ({error}): choose a writable folder with WXGATE_DATABASE_URL=sqlite://FOLDER/wxgate.db",
+            path.display()
+        ))),
+    }
+}
+
+/// Whether the database was used under a master key before: a new one could open nothing in it.
+async fn seals_something(database_url: &str) -> bool {
+    if !database_file(database_url).exists() {
+        return false;
+    }
+    let Ok(store) = Store::connect(database_url).await else {
+        return false;
+    };
+    let used = store.platform().newest_signing_key().await.is_ok();
+    if let Err(error) = store.close().await {
+        tracing::debug!(%error, "closing the database after a look");
+    }
+    used
+}
+
+/// The key in a file; none: there is no such file.
+fn read(path: &Path) -> Result<Option<MasterKey>, Failure> {
+    let shown = path.display();
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
+            return Ok(None);
+        }
+        Err(error) => {
+            return Err(failure(format!(
+                "cannot read the master key file {shown} ({error}): check its permissions"
+            )));
+        }
+    };
+    let key = MasterKey::from_base64(&text).map_err(|error| {
+        failure(format!(
+            "the master key file {shown} is not usable: {error}"
+        ))
+    })?;
+    Ok(Some(key))
+}
+
+/// Refuses a file that others than its owner can read.
+fn check_private(path: &Path) -> Result<(), Failure> {
+    let open =
+        std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0);
+    if open {
+        let shown = path.display();
+        return Err(failure(format!(
+            "other users can read the master key file {shown}: run `chmod 600 {shown}`"
+        )));
+    }
+    Ok(())
+}
+
+fn failure(message: impl Into<String>) -> Failure {
+    Failure::new("master_key", message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Flags;
+
+    fn settings(pairs: &[(&str, &str)]) -> Settings {
+        let pairs = pairs
+            .iter()
+            .map(|(name, value)| ((*name).into(), (*value).into()));
+        Settings::from_layers(None, pairs, &Flags::default()).unwrap()
+    }
+
+    fn embedded(folder: &Path) -> Settings {
+        settings(&[(
+            "WXGATE_DATABASE_URL",
+            &format!("sqlite://{}/data/wxgate.db", folder.display()),
+        )])
+    }
+
+    fn mode(path: &Path) -> u32 {
+        std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[tokio::test]
+    async fn the_embedded_key_is_made_once_and_only_for_its_owner() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = embedded(folder.path());
+        let first = obtain(&settings).await.unwrap();
+        let path = folder.path().join("data/master.key");
+        assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
+        assert_eq!(obtain(&settings).await.unwrap().id(), first.id());
+        let left: Vec<_> = std::fs::read_dir(path.parent().unwrap()).unwrap().collect();
+        assert_eq!(left.len(), 1, "{left:?}");
+    }
+
+    #[tokio::test]
+    async fn a_key_that_others_can_read_is_refused_with_the_remedy() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = embedded(folder.path());
+        obtain(&settings).await.unwrap();
+        let path = folder.path().join("data/master.key");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        let refused = obtain(&settings).await.unwrap_err();
+        assert!(
+            refused
+                .message
+                .contains(&format!("chmod 600 {}", path.display())),
+            "{refused}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_used_database_gets_no_second_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = embedded(folder.path());
+        let key = obtain(&settings).await.unwrap();
+        let store = Store::connect(&settings.database_url).await.unwrap();
+        store.migrate_up().await.unwrap();
+        let coord = coord::Coord::in_process(coord::Clock::system());
+        tenancy::Tenancy::start(
+            store.clone(),
+            coord,
+            key,
+            tenancy::TenancyOptions::at("http://x"),
+        )
+        .await
+        .unwrap();
+        store.close().await.unwrap();
+        std::fs::remove_file(folder.path().join("data/master.key")).unwrap();
+        let refused = obtain(&settings).await.unwrap_err();
+        assert!(refused.message.contains("backup"), "{refused}");
+    }
+
+    #[tokio::test]
+    async fn postgres_asks_for_a_key_and_shows_how_to_make_one() {
+        let base = [
+            ("WXGATE_DATABASE_URL", "postgres://db/wxgate"),
+            ("WXGATE_REDIS_URL", "redis://cache"),
+        ];
+        let refused = obtain(&settings(&base)).await.unwrap_err();
+        assert!(
+            refused.message.contains("openssl rand -base64 32"),
+            "{refused}"
+        );
+        let text = MasterKey::from_bytes([7; 32]).to_base64();
+        let given = [base[0], base[1], ("WXGATE_MASTER_KEY", text.as_str())];
+        assert_eq!(
+            obtain(&settings(&given)).await.unwrap().id(),
+            MasterKey::from_bytes([7; 32]).id()
+        );
+        let wrong = [base[0], base[1], ("WXGATE_MASTER_KEY", "c2hvcnQ=")];
+        assert!(
+            obtain(&settings(&wrong))
+                .await
+                .unwrap_err()
+                .message
+                .contains("WXGATE_MASTER_KEY")
+        );
+    }
+
+    #[test]
+    fn a_private_file_is_never_written_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        create_private(&path, "one").unwrap();
+        assert_eq!(
+            create_private(&path, "two").unwrap_err().kind(),
+            io::ErrorKind::AlreadyExists
+        );
+        assert_eq!(
+            (
+                std::fs::read_to_string(&path).unwrap().as_str(),
+                mode(&path)
+            ),
+            ("one", 0o600)
+        );
+    }
+}

@@ -1,0 +1,174 @@
+//! What every process that works on the database is made of: the gateway itself, and commands that act as a
+//! replica for a moment.
+
+use std::{sync::Arc, time::Duration};
+
+use broker::Broker;
+use coord::{Clock, Coord};
+use delivery::{Delivery, Parts, StoredCredentials};
+use prometheus_client::registry::Registry;
+use store::{Store, StoreError};
+use tenancy::{Tenancy, TenancyOptions};
+
+use crate::{
+    config::{Config, Mode},
+    gateway::StartError,
+};
+
+/// How long a database that does not answer yet is waited for: it may be starting too.
+const PATIENCE: Duration = Duration::from_secs(10);
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// Two replicas that start at the same moment may both want to migrate; one of them fails and looks again.
+const MIGRATION_TRIES: u32 = 5;
+/// The shortest lease of a claimed message.
+const LEASE: Duration = Duration::from_mins(1);
+/// The longest wait for the token fetches that are under way at a stop.
+const FETCHES: Duration = Duration::from_secs(5);
+
+/// The database, opened and of this version's schema.
+pub(crate) async fn open_store(config: &Config) -> Result<Store, StartError> {
+    let store = connect(config).await?;
+    if config.migrate {
+        migrate(&store, &config.mode).await?;
+        return Ok(store);
+    }
+    let pending = store
+        .migrations()
+        .await?
+        .iter()
+        .filter(|migration| !migration.applied)
+        .count();
+    if pending > 0 {
+        Err(StartError::Pending { pending })
+    } else {
+        Ok(store)
+    }
+}
+
+/// Coordination as the mode wants it.
+pub(crate) fn open_coord(config: &Config, clock: Clock) -> Result<Coord, StartError> {
+    match &config.mode {
+        Mode::Embedded => Ok(Coord::in_process(clock)),
+        Mode::Production { redis_url } => Ok(Coord::redis(redis_url, clock)?),
+    }
+}
+
+/// Tenancy, issuing tokens by and for `base_url`.
+pub(crate) async fn open_tenancy(
+    config: &Config,
+    store: Store,
+    coord: Coord,
+    base_url: &str,
+) -> Result<Tenancy, StartError> {
+    Ok(Tenancy::start(
+        store,
+        coord,
+        config.master_key.clone(),
+        TenancyOptions::at(base_url),
+    )
+    .await?)
+}
+
+/// What sends messages.
+pub(crate) struct Sending {
+    /// The engine.
+    pub(crate) delivery: Delivery,
+    broker: Broker,
+}
+
+impl Sending {
+    /// Starts it; its counters go into `registry`.
+    pub(crate) fn start(
+        config: &Config,
+        store: Store,
+        coord: Coord,
+        registry: &mut Registry,
+    ) -> Result<Self, StartError> {
+        let wechat = wechat::Client::new(wechat::ClientOptions {
+            base_url: config.wechat_base_url.clone(),
+            connect_timeout: Duration::from_secs(2).min(config.wechat_timeout / 2),
+            timeout: config.wechat_timeout,
+            ..wechat::ClientOptions::default()
+        })?;
+        let credentials = StoredCredentials::new(store.clone(), config.master_key.clone());
+        let broker = Broker::new(
+            wechat.clone(),
+            coord.clone(),
+            Arc::new(credentials),
+            config.master_key.clone(),
+            broker::Metrics::register(registry),
+        );
+        let parts = Parts {
+            store,
+            coord,
+            wechat,
+            broker: broker.clone(),
+            master_key: config.master_key.clone(),
+            metrics: delivery::Metrics::register(registry),
+        };
+        let options = delivery::Options {
+            slots: config.sending_slots,
+            lease: LEASE.max(config.wechat_timeout * 3),
+            send_timeout: config.wechat_timeout,
+            ..delivery::Options::default()
+        };
+        Ok(Self {
+            delivery: Delivery::start(parts, options)?,
+            broker,
+        })
+    }
+
+    /// Stops claiming and waits for the sends under way. Returns whether all were recorded.
+    pub(crate) async fn stop(self, deadline: Duration) -> bool {
+        let recorded = self.delivery.stop(deadline).await;
+        if tokio::time::timeout(FETCHES, self.broker.shutdown())
+            .await
+            .is_err()
+        {
+            tracing::warn!("a token fetch was still under way and is given up");
+        }
+        recorded
+    }
+}
+
+impl std::fmt::Debug for Sending {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sending")
+            .field("delivery", &self.delivery)
+            .finish_non_exhaustive()
+    }
+}
+
+async fn connect(config: &Config) -> Result<Store, StoreError> {
+    let waits = matches!(config.mode, Mode::Production { .. });
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        match Store::connect(&config.database_url).await {
+            Err(StoreError::Unavailable(cause))
+                if waits && tokio::time::Instant::now() < deadline =>
+            {
+                tracing::warn!(cause, "the database does not answer yet");
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+            connected => return connected,
+        }
+    }
+}
+
+async fn migrate(store: &Store, mode: &Mode) -> Result<(), StoreError> {
+    let tries = if *mode == Mode::Embedded {
+        1
+    } else {
+        MIGRATION_TRIES
+    };
+    for _ in 1..tries {
+        match store.migrate_up().await {
+            Ok(()) => return Ok(()),
+            Err(error) => {
+                tracing::warn!(%error, "migrating did not work; another replica may be doing it");
+            }
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+    store.migrate_up().await
+}

@@ -1,0 +1,50 @@
+//! Settings as flags.
+
+use clap::Args;
+
+macro_rules! flags {
+    ($($(#[$doc:meta])* $name:ident: $value:literal;)*) => {
+        /// Settings given on the command line. The master key is not among them: every user of the machine can
+        /// read the arguments of a process.
+        #[derive(Args, Clone, Debug, Default)]
+        #[command(next_help_heading = "Settings (each also WXGATE_… in the environment, or a key of the settings file)")]
+        pub struct Flags {$(
+            $(#[$doc])*
+            #[arg(long, global = true, hide_short_help = true, value_name = $value)]
+            pub $name: Option<String>,
+        )*}
+
+        impl Flags {
+            /// Those that were given, by the name of their setting.
+            pub(crate) fn values(&self) -> Vec<(&'static str, String)> {
+                let all = [$((stringify!($name), &self.$name)),*];
+                all.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))).collect()
+            }
+        }
+    };
+}
+
+flags! {
+    /// Where to listen [127.0.0.1:8080]
+    listen: "ADDRESS:PORT";
+    /// The database: `sqlite://FILE` or `postgres://…` [`sqlite://wxgate-data/wxgate.db`]
+    database_url: "URL";
+    /// Redis, for replicas on PostgreSQL
+    redis_url: "URL";
+    /// The file with the master key: base64 of 32 bytes
+    master_key_file: "FILE";
+    /// Where WeChat is [`https://api.weixin.qq.com`]
+    wechat_base_url: "URL";
+    /// The longest that one call of WeChat may take [5s]
+    wechat_timeout: "SECONDS";
+    /// Where the world reaches the gateway; the same on all replicas
+    public_url: "URL";
+    /// Sends under way at the same time [256]
+    sending_slots: "N";
+    /// How long a stop waits for what is under way [30s]
+    shutdown_timeout: "SECONDS";
+    /// What to log [info]
+    log: "FILTER";
+    /// How to log it: text or json [text]
+    log_format: "FORMAT";
+}

@@ -1,0 +1,155 @@
+//! Every setting there is, by name.
+
+/// One setting: its key in the file, `WXGATE_` and its upper case in the environment, `--its-name` as a flag.
+#[derive(Debug)]
+pub(crate) struct Key {
+    /// Its name in the file.
+    pub(crate) name: &'static str,
+    /// What counts where nobody sets it.
+    pub(crate) default: Option<&'static str>,
+    /// What of it may be shown.
+    pub(crate) shown: Shown,
+}
+
+/// What of a value may be shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shown {
+    /// All.
+    Plain,
+    /// All but the password in it.
+    Url,
+    /// Nothing.
+    Never,
+}
+
+const fn key(name: &'static str, default: Option<&'static str>, shown: Shown) -> Key {
+    Key {
+        name,
+        default,
+        shown,
+    }
+}
+
+/// All settings, in the order in which `wxgate config` shows them.
+pub(crate) const KEYS: &[Key] = &[
+    key("listen", Some("127.0.0.1:8080"), Shown::Plain),
+    key(
+        "database_url",
+        Some("sqlite://wxgate-data/wxgate.db"),
+        Shown::Url,
+    ),
+    key("redis_url", None, Shown::Url),
+    key("master_key", None, Shown::Never),
+    key("master_key_file", None, Shown::Plain),
+    key("wechat_base_url", Some(crate::config::WECHAT), Shown::Url),
+    key("wechat_timeout", Some("5s"), Shown::Plain),
+    key("public_url", None, Shown::Url),
+    key("sending_slots", Some("256"), Shown::Plain),
+    key("shutdown_timeout", Some("30s"), Shown::Plain),
+    key("log", Some("info"), Shown::Plain),
+    key("log_format", Some("text"), Shown::Plain),
+];
+
+/// Settings that later versions may have. Accepting them now would let people believe that they work.
+pub(crate) const UNSUPPORTED: &[&str] =
+    &["trusted_proxies", "allow_private_webhooks", "otlp_endpoint"];
+
+impl Key {
+    /// Its variable in the environment.
+    pub(crate) fn variable(&self) -> String {
+        variable(self.name)
+    }
+}
+
+/// The setting with this name.
+pub(crate) fn find(name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.name == name)
+}
+
+/// The variable of a setting in the environment.
+pub(crate) fn variable(name: &str) -> String {
+    format!("WXGATE_{}", name.to_ascii_uppercase())
+}
+
+/// A value as it may be shown.
+pub(crate) fn mask(shown: Shown, value: &str) -> String {
+    match shown {
+        Shown::Plain => value.to_owned(),
+        Shown::Url => mask_url(value),
+        Shown::Never => "***".to_owned(),
+    }
+}
+
+/// Hides the password before `@` and the values of `password` and `token` parameters.
+fn mask_url(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return url.to_owned();
+    };
+    let (place, query) = match rest.split_once('?') {
+        Some((place, query)) => (place, Some(query)),
+        None => (rest, None),
+    };
+    let place = match place.rsplit_once('@') {
+        Some((who, place)) => match who.split_once(':') {
+            Some((user, _)) => format!("{user}:***@{place}"),
+            None => format!("{who}@{place}"),
+        },
+        None => place.to_owned(),
+    };
+    let hide = |pair: &str| match pair.split_once('=') {
+        Some((name, _))
+            if ["password", "token", "secret"]
+                .iter()
+                .any(|word| name.to_ascii_lowercase().contains(word)) =>
+        {
+            format!("{name}=***")
+        }
+        _ => pair.to_owned(),
+    };
+    let query = query.map(|query| query.split('&').map(hide).collect::<Vec<_>>().join("&"));
+    match query {
+        Some(query) => format!("{scheme}://{place}?{query}"),
+        None => format!("{scheme}://{place}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_in_urls_are_hidden() {
+        for (url, shown) in [
+            (
+                "postgres://wx:s3cret@db:5432/wxgate",
+                "postgres://wx:***@db:5432/wxgate",
+            ),
+            (
+                "postgres://wx:p@ss/w:rd@db/wxgate?sslmode=require",
+                "postgres://wx:***@db/wxgate?sslmode=require",
+            ),
+            (
+                "postgres://db/wxgate?user=wx&password=s3cret",
+                "postgres://db/wxgate?user=wx&password=***",
+            ),
+            ("redis://:s3cret@cache:6379/0", "redis://:***@cache:6379/0"),
+            ("redis://cache:6379", "redis://cache:6379"),
+            (
+                "sqlite://wxgate-data/wxgate.db",
+                "sqlite://wxgate-data/wxgate.db",
+            ),
+        ] {
+            assert_eq!(mask(Shown::Url, url), shown);
+        }
+        assert_eq!(mask(Shown::Never, "s3cret"), "***");
+    }
+
+    #[test]
+    fn no_setting_is_both_there_and_not() {
+        assert!(UNSUPPORTED.iter().all(|name| find(name).is_none()));
+        assert_eq!(
+            find("redis_url").map(Key::variable).as_deref(),
+            Some("WXGATE_REDIS_URL")
+        );
+    }
+}

@@ -1,0 +1,195 @@
+//! Where settings come from: file, environment, flags, in this order; the later one wins.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    fmt,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    SettingsError,
+    keys::{self, KEYS, UNSUPPORTED},
+};
+
+const PREFIX: &str = "WXGATE_";
+/// Names the file when `--config` does not.
+const CONFIG: &str = "WXGATE_CONFIG";
+
+/// Where a value came from; the later one wins.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Source {
+    /// Nobody set it.
+    Default,
+    /// The file.
+    File(PathBuf),
+    /// The environment.
+    Environment,
+    /// The command line.
+    Flag,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File(path) => write!(f, "file {}", path.display()),
+            Self::Environment => f.write_str("environment"),
+            Self::Flag => f.write_str("flag"),
+        }
+    }
+}
+
+/// The values of all layers, and what is odd about them.
+#[derive(Debug, Default)]
+pub(crate) struct Layers {
+    values: BTreeMap<&'static str, (String, Source)>,
+    /// What does not stop the program but should be seen.
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Layers {
+    /// Reads the three layers. `environment` is that of the process.
+    pub(crate) fn read(
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+        flags: Vec<(&'static str, String)>,
+    ) -> Result<Self, SettingsError> {
+        let environment = Environment::read(environment)?;
+        let mut layers = Self {
+            warnings: environment.warnings,
+            ..Self::default()
+        };
+        for key in KEYS {
+            layers.values.extend(
+                key.default
+                    .map(|value| (key.name, (value.to_owned(), Source::Default))),
+            );
+        }
+        if let Some(path) = file.map(Path::to_owned).or(environment.config) {
+            for (name, value) in read_file(&path)? {
+                layers
+                    .values
+                    .insert(name, (value, Source::File(path.clone())));
+            }
+        }
+        for (name, value) in environment.values {
+            layers.values.insert(name, (value, Source::Environment));
+        }
+        for (name, value) in flags {
+            layers.values.insert(name, (value, Source::Flag));
+        }
+        Ok(layers)
+    }
+
+    /// The value that counts.
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        self.values.get(name).map(|(value, _)| value.as_str())
+    }
+
+    /// Where the value that counts came from.
+    pub(crate) fn source(&self, name: &str) -> Source {
+        self.values
+            .get(name)
+            .map_or(Source::Default, |(_, source)| source.clone())
+    }
+
+    /// How to name a setting to whoever has to change it: the way it was set.
+    pub(crate) fn name(&self, name: &str) -> String {
+        match self.source(name) {
+            Source::Flag => format!("--{}", name.replace('_', "-")),
+            Source::File(path) => format!("`{name}` in {}", path.display()),
+            Source::Default | Source::Environment => keys::variable(name),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Environment {
+    values: Vec<(&'static str, String)>,
+    config: Option<PathBuf>,
+    warnings: Vec<String>,
+}
+
+impl Environment {
+    /// An empty variable counts as none: that is how compose files leave one out.
+    fn read(
+        variables: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Self, SettingsError> {
+        let mut found = Self::default();
+        for (variable, value) in variables {
+            let Some(variable) = variable
+                .to_str()
+                .filter(|variable| variable.starts_with(PREFIX))
+            else {
+                continue;
+            };
+            if value.is_empty() {
+                continue;
+            }
+            if variable == CONFIG {
+                found.config = Some(value.into());
+                continue;
+            }
+            let name = variable[PREFIX.len()..].to_ascii_lowercase();
+            refuse_unsupported(&name, variable)?;
+            let Some(key) = keys::find(&name).filter(|key| key.variable() == variable) else {
+                found.warnings.push(format!(
+                    "{variable} is no setting and has no effect; `wxgate config` lists them all"
+                ));
+                continue;
+            };
+            let value = value.into_string();
+            let value = value.map_err(|_| {
+                SettingsError::new(format!("{variable} must be UTF-8 text: set it again"))
+            })?;
+            found.values.push((key.name, value));
+        }
+        Ok(found)
+    }
+}
+
+fn read_file(path: &Path) -> Result<Vec<(&'static str, String)>, SettingsError> {
+    let shown = path.display();
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        SettingsError::new(format!("cannot read the settings file {shown} ({error}): name a readable one with --config or {CONFIG}"))
+    })?;
+    let source = config::File::from_str(&text, config::FileFormat::Toml);
+    let parsed = config::Config::builder()
+        .add_source(source)
+        .build()
+        .and_then(config::Config::try_deserialize::<BTreeMap<String, config::Value>>);
+    let parsed = parsed.map_err(|error| {
+        SettingsError::new(format!(
+            "the settings file {shown} is no valid TOML: {error}"
+        ))
+    })?;
+    let mut values = Vec::new();
+    for (name, value) in parsed {
+        refuse_unsupported(&name, &format!("`{name}` in {shown}"))?;
+        let Some(key) = keys::find(&name) else {
+            let known: Vec<_> = KEYS.iter().map(|key| key.name).collect();
+            return Err(SettingsError::new(format!(
+                "`{name}` in {shown} is no setting: use one of {}",
+                known.join(", ")
+            )));
+        };
+        let value = value.into_string();
+        let value = value.map_err(|_| {
+            SettingsError::new(format!(
+                "`{name}` in {shown} must be a text or a number, such as {name} = \"…\""
+            ))
+        })?;
+        values.push((key.name, value));
+    }
+    Ok(values)
+}
+
+fn refuse_unsupported(name: &str, set_as: &str) -> Result<(), SettingsError> {
+    if UNSUPPORTED.contains(&name) {
+        return Err(SettingsError::new(format!(
+            "{set_as} is not supported by this version: remove it"
+        )));
+    }
+    Ok(())
+}

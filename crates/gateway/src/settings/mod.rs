@@ -1,0 +1,150 @@
+//! Settings: from a TOML file, over it the environment, over both the flags. Read once, checked once.
+//!
+//! To add a setting: its line in `keys`, its flag in [`Flags`], its field and its check here.
+
+mod flags;
+mod keys;
+mod layers;
+mod values;
+
+use std::{
+    ffi::OsString,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde::Serialize;
+
+pub use flags::Flags;
+pub use layers::Source;
+
+use self::{keys::KEYS, layers::Layers};
+use crate::config::Mode;
+
+/// Why the settings cannot be used, as a sentence that says how to fix it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct SettingsError(String);
+
+impl SettingsError {
+    pub(crate) fn new(sentence: impl Into<String>) -> Self {
+        Self(sentence.into())
+    }
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines, one object a line.
+    Json,
+}
+
+/// Everything that can be set, checked.
+#[derive(Debug)]
+pub struct Settings {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// The database.
+    pub database_url: String,
+    /// What follows from the two URLs.
+    pub mode: Mode,
+    /// The master key itself, base64.
+    pub(crate) master_key: Option<String>,
+    /// The file with the master key.
+    pub(crate) master_key_file: Option<PathBuf>,
+    /// Where WeChat is.
+    pub wechat_base_url: String,
+    /// The longest that one call of WeChat may take.
+    pub wechat_timeout: Duration,
+    /// Where the world reaches the gateway.
+    pub public_url: Option<String>,
+    /// Sends under way at the same time.
+    pub sending_slots: usize,
+    /// How long a stop waits for what is under way.
+    pub shutdown_timeout: Duration,
+    /// What to log: `info`, or directives such as `warn,wxgate_broker=debug`.
+    pub log: String,
+    /// Whether somebody set `log`.
+    pub log_is_set: bool,
+    /// How to log it.
+    pub log_format: LogFormat,
+    /// What does not stop the program but should be seen.
+    pub warnings: Vec<String>,
+    /// All of it, as it may be shown.
+    shown: Vec<Shown>,
+}
+
+/// One setting as `wxgate config` shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Shown {
+    /// Its name.
+    pub name: &'static str,
+    /// Its value, with secrets masked; none: not set.
+    pub value: Option<String>,
+    /// Where it came from.
+    pub source: String,
+}
+
+impl Settings {
+    /// Reads the settings of this process.
+    pub fn read(file: Option<&Path>, flags: &Flags) -> Result<Self, SettingsError> {
+        Self::from_layers(file, std::env::vars_os(), flags)
+    }
+
+    /// Reads the settings from these places.
+    pub(crate) fn from_layers(
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+        flags: &Flags,
+    ) -> Result<Self, SettingsError> {
+        let layers = Layers::read(file, environment, flags.values())?;
+        let text = |name| layers.get(name).unwrap_or_default().to_owned();
+        let mode = Mode::of(&text("database_url"), layers.get("redis_url"))
+            .map_err(|error| SettingsError::new(error.to_string()))?;
+        let (master_key, master_key_file) = values::master_key(&layers)?;
+        let mut warnings = layers.warnings.clone();
+        warnings.extend(values::wechat_warning(&text("wechat_base_url")));
+        Ok(Self {
+            listen: values::address(&layers, "listen")?,
+            mode,
+            master_key,
+            master_key_file,
+            wechat_base_url: values::url(&layers, "wechat_base_url")?.unwrap_or_default(),
+            wechat_timeout: values::seconds(&layers, "wechat_timeout", 1..=60)?,
+            public_url: values::url(&layers, "public_url")?,
+            sending_slots: values::number(&layers, "sending_slots", 1..=10_000)?,
+            shutdown_timeout: values::seconds(&layers, "shutdown_timeout", 1..=600)?,
+            log: values::log(&layers, "log")?,
+            log_is_set: layers.source("log") != Source::Default,
+            log_format: values::log_format(&layers, "log_format")?,
+            warnings,
+            shown: show(&layers),
+            database_url: text("database_url"),
+        })
+    }
+
+    /// All settings with where they came from; secrets are masked.
+    pub fn shown(&self) -> &[Shown] {
+        &self.shown
+    }
+}
+
+fn show(layers: &Layers) -> Vec<Shown> {
+    let one = |key: &keys::Key| {
+        let value = layers
+            .get(key.name)
+            .map(|value| keys::mask(key.shown, value));
+        Shown {
+            name: key.name,
+            value,
+            source: layers.source(key.name).to_string(),
+        }
+    };
+    KEYS.iter().map(one).collect()
+}
+
+#[cfg(test)]
+mod tests;

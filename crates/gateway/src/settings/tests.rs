@@ -1,0 +1,202 @@
+use super::*;
+use std::io::Write;
+
+fn variables(pairs: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
+    pairs
+        .iter()
+        .map(|(name, value)| ((*name).into(), (*value).into()))
+        .collect()
+}
+
+fn file(text: &str) -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    file
+}
+
+fn with_environment(pairs: &[(&str, &str)]) -> Result<Settings, SettingsError> {
+    Settings::from_layers(None, variables(pairs), &Flags::default())
+}
+
+fn refusal(pairs: &[(&str, &str)]) -> String {
+    with_environment(pairs).unwrap_err().to_string()
+}
+
+#[test]
+fn defaults_are_those_of_the_contract() {
+    let settings = with_environment(&[]).unwrap();
+    assert_eq!(settings.listen.to_string(), "127.0.0.1:8080");
+    assert_eq!(settings.database_url, "sqlite://wxgate-data/wxgate.db");
+    assert_eq!(settings.mode, Mode::Embedded);
+    assert_eq!(settings.wechat_base_url, "https://api.weixin.qq.com");
+    assert_eq!(
+        (
+            settings.sending_slots,
+            settings.shutdown_timeout.as_secs(),
+            settings.wechat_timeout.as_secs()
+        ),
+        (256, 30, 5)
+    );
+    assert!(settings.warnings.is_empty() && !settings.log_is_set);
+}
+
+#[test]
+fn flags_beat_the_environment_and_the_environment_beats_the_file() {
+    let file = file("listen = \"127.0.0.1:1\"\nsending_slots = 7\nlog = \"debug\"\n");
+    let environment = variables(&[
+        ("WXGATE_LISTEN", "127.0.0.1:2"),
+        ("WXGATE_SENDING_SLOTS", "8"),
+        ("WXGATE_LOG_FORMAT", ""),
+    ]);
+    let flags = Flags {
+        listen: Some("localhost:3".into()),
+        ..Flags::default()
+    };
+    let settings = Settings::from_layers(Some(file.path()), environment, &flags).unwrap();
+    assert_eq!(
+        (
+            settings.listen.port(),
+            settings.sending_slots,
+            settings.log.as_str()
+        ),
+        (3, 8, "debug")
+    );
+    let sources: Vec<_> = settings
+        .shown()
+        .iter()
+        .map(|shown| (shown.name, shown.source.as_str()))
+        .collect();
+    let from_file = format!("file {}", file.path().display());
+    for expected in [
+        ("listen", "flag"),
+        ("sending_slots", "environment"),
+        ("log", from_file.as_str()),
+        ("log_format", "default"),
+    ] {
+        assert!(
+            sources.contains(&expected),
+            "{expected:?} is not in {sources:?}"
+        );
+    }
+}
+
+#[test]
+fn the_environment_can_name_the_file() {
+    let file = file("listen = \"127.0.0.1:1\"");
+    let settings = with_environment(&[("WXGATE_CONFIG", file.path().to_str().unwrap())]).unwrap();
+    assert_eq!(settings.listen.port(), 1);
+}
+
+#[test]
+fn unknown_keys_in_the_file_are_refused_and_unknown_variables_told() {
+    for (text, words) in [
+        ("lisen = \"x\"", "database_url"),
+        ("[listen]\nport = 1", "must be a text"),
+        ("listen =", "TOML"),
+    ] {
+        let file = file(text);
+        let refused = Settings::from_layers(Some(file.path()), [], &Flags::default())
+            .unwrap_err()
+            .to_string();
+        assert!(refused.contains(words), "{refused}");
+    }
+    let settings = with_environment(&[("WXGATE_LISEN", "x"), ("HOME", "/root")]).unwrap();
+    assert!(settings.warnings.len() == 1 && settings.warnings[0].contains("WXGATE_LISEN"));
+}
+
+#[test]
+fn what_would_have_no_effect_is_refused() {
+    for name in [
+        "WXGATE_TRUSTED_PROXIES",
+        "WXGATE_ALLOW_PRIVATE_WEBHOOKS",
+        "WXGATE_OTLP_ENDPOINT",
+    ] {
+        assert!(refusal(&[(name, "x")]).contains("not supported by this version"));
+    }
+}
+
+#[test]
+fn every_problem_names_its_setting() {
+    for (name, value) in [
+        ("WXGATE_LISTEN", "8080"),
+        ("WXGATE_WECHAT_BASE_URL", "api.weixin.qq.com"),
+        ("WXGATE_PUBLIC_URL", "https://user@host"),
+        ("WXGATE_SENDING_SLOTS", "0"),
+        ("WXGATE_SHUTDOWN_TIMEOUT", "soon"),
+        ("WXGATE_WECHAT_TIMEOUT", "500ms"),
+        ("WXGATE_LOG", "wxgate=loud"),
+        ("WXGATE_LOG_FORMAT", "xml"),
+    ] {
+        let refused = refusal(&[(name, value)]);
+        assert!(refused.contains(name), "{refused}");
+    }
+    let flags = Flags {
+        sending_slots: Some("none".into()),
+        ..Flags::default()
+    };
+    let refused = Settings::from_layers(None, [], &flags)
+        .unwrap_err()
+        .to_string();
+    assert!(refused.contains("--sending-slots"), "{refused}");
+    assert!(
+        refusal(&[("WXGATE_MASTER_KEY", "a"), ("WXGATE_MASTER_KEY_FILE", "b")])
+            .contains("keep one")
+    );
+}
+
+#[test]
+fn a_key_file_on_the_command_line_beats_a_key_in_the_environment() {
+    let flags = Flags {
+        master_key_file: Some("key".into()),
+        ..Flags::default()
+    };
+    let settings = Settings::from_layers(None, variables(&[("WXGATE_MASTER_KEY", "a")]), &flags);
+    let settings = settings.unwrap();
+    assert!(settings.master_key.is_none() && settings.master_key_file.is_some());
+}
+
+#[test]
+fn times_have_units() {
+    for (text, seconds) in [("7", 7), ("7s", 7), ("2m", 120)] {
+        assert_eq!(
+            with_environment(&[("WXGATE_SHUTDOWN_TIMEOUT", text)])
+                .unwrap()
+                .shutdown_timeout
+                .as_secs(),
+            seconds
+        );
+    }
+}
+
+#[test]
+fn plain_http_to_another_machine_is_told() {
+    let warnings = |url: &str| {
+        with_environment(&[("WXGATE_WECHAT_BASE_URL", url)])
+            .unwrap()
+            .warnings
+            .len()
+    };
+    assert_eq!(warnings("http://wechat.example"), 1);
+    for fine in [
+        "http://127.0.0.1:8090",
+        "http://localhost:8090",
+        "http://[::1]:8090",
+        "https://api2.weixin.qq.com/",
+    ] {
+        assert_eq!(warnings(fine), 0, "{fine}");
+    }
+}
+
+#[test]
+fn nothing_secret_is_shown() {
+    let settings = with_environment(&[
+        ("WXGATE_DATABASE_URL", "postgres://wx:s3cret@db/wxgate"),
+        ("WXGATE_REDIS_URL", "redis://:s3cret@cache"),
+        ("WXGATE_MASTER_KEY", "s3cret"),
+    ]);
+    let shown = serde_json::to_string(settings.unwrap().shown()).unwrap();
+    assert!(
+        !shown.contains("s3cret") && shown.contains("postgres://wx:***@db/wxgate"),
+        "{shown}"
+    );
+}

@@ -1,0 +1,158 @@
+//! Checks of single values. Each refusal names the setting the way it was set.
+
+use std::{cmp::Ordering, net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
+
+use reqwest::Url;
+
+use super::{LogFormat, SettingsError, layers::Layers};
+
+/// An address and a port.
+pub(crate) fn address(layers: &Layers, name: &str) -> Result<SocketAddr, SettingsError> {
+    let text = layers.get(name).unwrap_or_default();
+    let numeric = text
+        .strip_prefix("localhost:")
+        .map(|port| format!("127.0.0.1:{port}"));
+    numeric.as_deref().unwrap_or(text).parse().map_err(|_| {
+        SettingsError::new(format!(
+            "{} is `{text}`, but must be an address and a port, such as 127.0.0.1:8080 or, for all networks, 0.0.0.0:8080",
+            layers.name(name)
+        ))
+    })
+}
+
+/// A URL of a web site, without a slash at its end.
+pub(crate) fn url(layers: &Layers, name: &str) -> Result<Option<String>, SettingsError> {
+    let Some(text) = layers.get(name) else {
+        return Ok(None);
+    };
+    let refused = |why: &str| {
+        SettingsError::new(format!(
+            "{} {why}: write it as https://host[:port][/path]",
+            layers.name(name)
+        ))
+    };
+    let parsed = Url::parse(text).map_err(|error| refused(&format!("is no URL ({error})")))?;
+    if !matches!(parsed.scheme(), "http" | "https") {
+        return Err(refused("must begin with http:// or https://"));
+    }
+    if parsed.query().is_some()
+        || parsed.fragment().is_some()
+        || !parsed.username().is_empty()
+        || parsed.password().is_some()
+    {
+        return Err(refused("must have no query, fragment, user or password"));
+    }
+    Ok(Some(text.trim_end_matches('/').to_owned()))
+}
+
+/// A time in seconds: `5`, `5s`, `2m`, `500ms` is refused.
+pub(crate) fn seconds(
+    layers: &Layers,
+    name: &str,
+    range: RangeInclusive<u64>,
+) -> Result<Duration, SettingsError> {
+    let text = layers.get(name).unwrap_or_default().trim();
+    let (digits, unit) = text.split_at(
+        text.find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(text.len()),
+    );
+    let factor = match unit.trim() {
+        "" | "s" => Some(1),
+        "m" => Some(60),
+        _ => None,
+    };
+    let seconds = digits
+        .parse::<u64>()
+        .ok()
+        .zip(factor)
+        .and_then(|(number, factor)| number.checked_mul(factor));
+    match seconds.filter(|seconds| range.contains(seconds)) {
+        Some(seconds) => Ok(Duration::from_secs(seconds)),
+        None => Err(SettingsError::new(format!(
+            "{} is `{text}`, but must be {} to {} seconds, such as {}s",
+            layers.name(name),
+            range.start(),
+            range.end(),
+            range.start() * 5
+        ))),
+    }
+}
+
+/// A number.
+pub(crate) fn number(
+    layers: &Layers,
+    name: &str,
+    range: RangeInclusive<usize>,
+) -> Result<usize, SettingsError> {
+    let text = layers.get(name).unwrap_or_default();
+    let number = text
+        .trim()
+        .parse()
+        .ok()
+        .filter(|number| range.contains(number));
+    number.ok_or_else(|| {
+        SettingsError::new(format!(
+            "{} is `{text}`, but must be a number from {} to {}",
+            layers.name(name),
+            range.start(),
+            range.end()
+        ))
+    })
+}
+
+/// The master key or the file that holds it. Both from one layer contradict each other.
+pub(crate) fn master_key(
+    layers: &Layers,
+) -> Result<(Option<String>, Option<PathBuf>), SettingsError> {
+    let key = layers.get("master_key").map(str::to_owned);
+    let file = layers.get("master_key_file").map(PathBuf::from);
+    match layers
+        .source("master_key")
+        .cmp(&layers.source("master_key_file"))
+    {
+        _ if key.is_none() || file.is_none() => Ok((key, file)),
+        Ordering::Less => Ok((None, file)),
+        Ordering::Greater => Ok((key, None)),
+        Ordering::Equal => Err(SettingsError::new(
+            "WXGATE_MASTER_KEY and WXGATE_MASTER_KEY_FILE are both set: keep one of them",
+        )),
+    }
+}
+
+/// A filter for log lines.
+pub(crate) fn log(layers: &Layers, name: &str) -> Result<String, SettingsError> {
+    let text = layers.get(name).unwrap_or_default();
+    match tracing_subscriber::EnvFilter::try_new(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(SettingsError::new(format!(
+            "{} is `{text}` ({error}), but must be error, warn, info, debug or trace, or directives such as warn,wxgate_broker=debug",
+            layers.name(name)
+        ))),
+    }
+}
+
+/// The form of log lines.
+pub(crate) fn log_format(layers: &Layers, name: &str) -> Result<LogFormat, SettingsError> {
+    match layers.get(name).unwrap_or_default() {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        other => Err(SettingsError::new(format!(
+            "{} is `{other}`, but must be text or json",
+            layers.name(name)
+        ))),
+    }
+}
+
+/// What is to be said when AppSecrets would cross a network in the open.
+pub(crate) fn wechat_warning(base_url: &str) -> Option<String> {
+    let url = Url::parse(base_url).ok()?;
+    let host = url.host_str()?;
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let local = host == "localhost"
+        || bare
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback());
+    (url.scheme() == "http" && !local).then(|| {
+        format!("WXGATE_WECHAT_BASE_URL is plain http to {host}: AppSecrets and access tokens cross the network unencrypted; use https")
+    })
+}
