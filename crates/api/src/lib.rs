@@ -33,6 +33,18 @@ mod problem;
 mod refusals;
 mod routes;
 
+/// The shapes of answers, for whoever else shows the same things: the command line prints them as JSON.
+pub mod views {
+    pub use crate::dto::{
+        apps::{App, Pause},
+        keys::{CreatedKey, Key},
+        messages::Message,
+        page::Page,
+        tenants::Tenant,
+        time::Timestamp,
+    };
+}
+
 pub use metrics::HttpMetrics;
 pub use openapi::{openapi, openapi_json};
 

@@ -14,7 +14,7 @@ use domain::{
 };
 use store::{App, AppCursor, AppPatch, Listing, NewApp, Page, Store, StoreError};
 
-use crate::{engine::Parts, no_token, topic};
+use crate::{no_token, topic};
 
 /// What an app is registered with.
 #[derive(Clone, Debug)]
@@ -120,12 +120,13 @@ pub struct Apps {
 }
 
 impl Apps {
-    pub(crate) fn new(parts: &Parts) -> Self {
+    /// The desk of whoever has these; it needs no engine.
+    pub fn new(store: Store, coord: Coord, broker: Broker, master_key: MasterKey) -> Self {
         Self {
-            store: parts.store.clone(),
-            broker: parts.broker.clone(),
-            master_key: parts.master_key.clone(),
-            coord: parts.coord.clone(),
+            store,
+            broker,
+            master_key,
+            coord,
         }
     }
 

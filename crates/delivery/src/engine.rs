@@ -124,7 +124,12 @@ impl Delivery {
         tasks.spawn(waiters.clone().listen(parts.coord.clone(), stop.clone()));
         tasks.close();
 
-        let apps = Apps::new(&parts);
+        let apps = Apps::new(
+            parts.store.clone(),
+            parts.coord.clone(),
+            parts.broker.clone(),
+            parts.master_key.clone(),
+        );
         let quotas = Quotas::new(&parts, options.shares);
         Ok(Self(Arc::new(Inner {
             store: parts.store,

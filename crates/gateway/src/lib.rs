@@ -34,7 +34,6 @@ mod output;
 mod replica;
 mod server;
 pub mod settings;
-mod views;
 
 pub use crate::{
     config::{Config, Mode, ModeError},

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use broker::Broker;
 use coord::{Clock, Coord};
-use delivery::{Delivery, Parts, StoredCredentials};
+use delivery::{Apps, Delivery, Parts, StoredCredentials};
 use prometheus_client::registry::Registry;
 use store::{Store, StoreError};
 use tenancy::{Tenancy, TenancyOptions};
@@ -18,8 +18,6 @@ use crate::{
 /// How long a database that does not answer yet is waited for: it may be starting too.
 const PATIENCE: Duration = Duration::from_secs(10);
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
-/// Two replicas that start at the same moment may both want to migrate; one of them fails and looks again.
-const MIGRATION_TRIES: u32 = 5;
 /// The shortest lease of a claimed message.
 const LEASE: Duration = Duration::from_mins(1);
 /// The longest wait for the token fetches that are under way at a stop.
@@ -29,7 +27,7 @@ const FETCHES: Duration = Duration::from_secs(5);
 pub(crate) async fn open_store(config: &Config) -> Result<Store, StartError> {
     let store = connect(config).await?;
     if config.migrate {
-        migrate(&store, &config.mode).await?;
+        store.migrate_up().await?;
         return Ok(store);
     }
     let pending = store
@@ -69,6 +67,65 @@ pub(crate) async fn open_tenancy(
     .await?)
 }
 
+/// WeChat's API.
+fn open_wechat(config: &Config) -> Result<wechat::Client, StartError> {
+    Ok(wechat::Client::new(wechat::ClientOptions {
+        base_url: config.wechat_base_url.clone(),
+        connect_timeout: Duration::from_secs(2).min(config.wechat_timeout / 2),
+        timeout: config.wechat_timeout,
+        ..wechat::ClientOptions::default()
+    })?)
+}
+
+/// The access tokens of the apps in `store`.
+fn open_broker(
+    config: &Config,
+    wechat: &wechat::Client,
+    store: &Store,
+    coord: &Coord,
+    registry: &mut Registry,
+) -> Broker {
+    let credentials = StoredCredentials::new(store.clone(), config.master_key.clone());
+    Broker::new(
+        wechat.clone(),
+        coord.clone(),
+        Arc::new(credentials),
+        config.master_key.clone(),
+        broker::Metrics::register(registry),
+    )
+}
+
+async fn close_broker(broker: &Broker) {
+    if tokio::time::timeout(FETCHES, broker.shutdown())
+        .await
+        .is_err()
+    {
+        tracing::warn!("a token fetch was still under way and is given up");
+    }
+}
+
+/// The onboarding desk, for a process that sends nothing.
+pub(crate) struct Onboarding {
+    /// The desk.
+    pub(crate) apps: Apps,
+    broker: Broker,
+}
+
+impl Onboarding {
+    /// Opens it.
+    pub(crate) fn open(config: &Config, store: Store, coord: Coord) -> Result<Self, StartError> {
+        let wechat = open_wechat(config)?;
+        let broker = open_broker(config, &wechat, &store, &coord, &mut Registry::default());
+        let apps = Apps::new(store, coord, broker.clone(), config.master_key.clone());
+        Ok(Self { apps, broker })
+    }
+
+    /// Waits for the token fetches that are under way.
+    pub(crate) async fn close(self) {
+        close_broker(&self.broker).await;
+    }
+}
+
 /// What sends messages.
 pub(crate) struct Sending {
     /// The engine.
@@ -84,20 +141,8 @@ impl Sending {
         coord: Coord,
         registry: &mut Registry,
     ) -> Result<Self, StartError> {
-        let wechat = wechat::Client::new(wechat::ClientOptions {
-            base_url: config.wechat_base_url.clone(),
-            connect_timeout: Duration::from_secs(2).min(config.wechat_timeout / 2),
-            timeout: config.wechat_timeout,
-            ..wechat::ClientOptions::default()
-        })?;
-        let credentials = StoredCredentials::new(store.clone(), config.master_key.clone());
-        let broker = Broker::new(
-            wechat.clone(),
-            coord.clone(),
-            Arc::new(credentials),
-            config.master_key.clone(),
-            broker::Metrics::register(registry),
-        );
+        let wechat = open_wechat(config)?;
+        let broker = open_broker(config, &wechat, &store, &coord, registry);
         let parts = Parts {
             store,
             coord,
@@ -121,12 +166,7 @@ impl Sending {
     /// Stops claiming and waits for the sends under way. Returns whether all were recorded.
     pub(crate) async fn stop(self, deadline: Duration) -> bool {
         let recorded = self.delivery.stop(deadline).await;
-        if tokio::time::timeout(FETCHES, self.broker.shutdown())
-            .await
-            .is_err()
-        {
-            tracing::warn!("a token fetch was still under way and is given up");
-        }
+        close_broker(&self.broker).await;
         recorded
     }
 }
@@ -153,22 +193,4 @@ async fn connect(config: &Config) -> Result<Store, StoreError> {
             connected => return connected,
         }
     }
-}
-
-async fn migrate(store: &Store, mode: &Mode) -> Result<(), StoreError> {
-    let tries = if *mode == Mode::Embedded {
-        1
-    } else {
-        MIGRATION_TRIES
-    };
-    for _ in 1..tries {
-        match store.migrate_up().await {
-            Ok(()) => return Ok(()),
-            Err(error) => {
-                tracing::warn!(%error, "migrating did not work; another replica may be doing it");
-            }
-        }
-        tokio::time::sleep(LOOK_AGAIN).await;
-    }
-    store.migrate_up().await
 }

@@ -8,6 +8,9 @@ use sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
 
 use crate::{Store, error::StoreError};
 
+/// The advisory lock that migrations hold on PostgreSQL: "wxgate" in ASCII.
+const MIGRATION_LOCK: i64 = 0x7778_6761_7465;
+
 /// Which database, from its URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Engine {
@@ -61,9 +64,18 @@ impl Store {
         }
     }
 
-    /// Applies all pending migrations.
+    /// Applies all pending migrations. Replicas that start together do it one after the other.
     pub async fn migrate_up(&self) -> Result<(), StoreError> {
-        Ok(Migrator::up(&self.write, None).await?)
+        if self.engine() == Engine::Sqlite {
+            return Ok(Migrator::up(&self.write, None).await?);
+        }
+        // The lock is that of this transaction; the migrations run beside it.
+        let turn = self.begin().await?;
+        turn.execute_unprepared(&format!("SELECT pg_advisory_xact_lock({MIGRATION_LOCK})"))
+            .await?;
+        let migrated = Migrator::up(&self.write, None).await;
+        turn.rollback().await?;
+        Ok(migrated?)
     }
 
     /// Takes the last migration back. Its data is lost.

@@ -167,7 +167,7 @@ fn secret_violation(secret: &AppSecret) -> Option<Violation> {
 
 /// A mini-program or official account.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct App {
+pub struct App {
     #[schema(example = "wx0a1b2c3d4e5f6789")]
     appid: String,
     #[schema(example = "ten_01jq2xv1cde8sbw7mv9v6a5kzq")]
@@ -191,7 +191,7 @@ pub(crate) struct App {
 
 /// Why an app does not send for a while.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Pause {
+pub struct Pause {
     /// A word for programs.
     #[schema(example = "wrong_secret")]
     reason: String,
@@ -204,7 +204,7 @@ pub(crate) struct Pause {
 
 impl App {
     /// The app as it is at `now`: a pause that is over is not shown.
-    pub(crate) fn at(now: DateTime<Utc>, app: store::App) -> Self {
+    pub fn at(now: DateTime<Utc>, app: store::App) -> Self {
         let pause = app.pause.filter(|pause| pause.until > now);
         Self {
             appid: app.appid.to_string(),

@@ -69,7 +69,7 @@ fn scopes_schema() -> utoipa::openapi::schema::Array {
 
 /// An API key. Its secret is shown once, when it is made.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Key {
+pub struct Key {
     /// Its id; also the OAuth `client_id`.
     #[schema(example = "key_01jq2xv1cde8sbw7mv9v6a5kzq")]
     client_id: String,
@@ -108,7 +108,7 @@ impl From<store::Key> for Key {
 
 /// A key just made, with its secret: this is the only time it is shown.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct CreatedKey {
+pub struct CreatedKey {
     #[serde(flatten)]
     key: Key,
     /// The secret. It alone identifies the key.

@@ -17,7 +17,7 @@ use crate::problem::Problem;
 
 /// A message and what became of it.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Message {
+pub struct Message {
     #[schema(example = "msg_01jq2xv1cde8sbw7mv9v6a5kzq")]
     id: String,
     #[schema(example = "wx0a1b2c3d4e5f6789")]

@@ -13,7 +13,7 @@ const MAX_LIMIT: u64 = 200;
 
 /// One page of a list, newest first.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Page<T> {
+pub struct Page<T> {
     /// The items.
     data: Vec<T>,
     /// Send it as `cursor` for the next page; null: this was the last one.
@@ -22,6 +22,14 @@ pub(crate) struct Page<T> {
 }
 
 impl<T> Page<T> {
+    /// A list with everything on one page.
+    pub fn all(data: Vec<T>) -> Self {
+        Self {
+            data,
+            next_cursor: None,
+        }
+    }
+
     /// The page of what the store listed.
     pub(crate) fn of<U, K: Display>(listing: Listing<U, K>) -> Self
     where

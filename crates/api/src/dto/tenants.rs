@@ -11,7 +11,7 @@ use crate::problem::Problem;
 
 /// A customer of the gateway.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Tenant {
+pub struct Tenant {
     #[schema(example = "ten_01jq2xv1cde8sbw7mv9v6a5kzq")]
     id: String,
     #[schema(example = "Acme")]

@@ -14,7 +14,7 @@ use utoipa::{
 
 /// A time as every answer writes it: RFC 3339, UTC, milliseconds, `Z`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Timestamp(pub(crate) DateTime<Utc>);
+pub struct Timestamp(pub DateTime<Utc>);
 
 impl From<DateTime<Utc>> for Timestamp {
     fn from(time: DateTime<Utc>) -> Self {

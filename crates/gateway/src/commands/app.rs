@@ -1,5 +1,6 @@
 //! `wxgate app`.
 
+use api::views::{self, Page, Timestamp};
 use chrono::{DateTime, Utc};
 use clap::{
     Args, Subcommand,
@@ -20,7 +21,6 @@ use crate::{
     failure::Failure,
     output::{Output, card, table},
     settings::Settings,
-    views::{self, List, Time},
 };
 
 /// What to do with apps.
@@ -152,9 +152,9 @@ pub(crate) async fn run(
         Command::Remove { appid } => {
             let desk = Desk::open(settings).await?;
             let app = desk.store.platform().app(&appid).await?;
-            let sending = desk.sending()?;
-            let removed = sending.delivery.apps().remove(app.tenant, &appid).await;
-            sending.stop(settings.shutdown_timeout).await;
+            let onboarding = desk.onboarding()?;
+            let removed = onboarding.apps.remove(app.tenant, &appid).await;
+            onboarding.close().await;
             desk.close().await;
             removed?;
             output.result(&json!({"appid": appid.as_str(), "removed": true}), || {
@@ -164,15 +164,15 @@ pub(crate) async fn run(
     }
 }
 
-/// Lets the onboarding desk work, as a replica for a moment, and shows the app that comes of it.
+/// Lets the onboarding desk work and shows the app that comes of it.
 async fn change(
     desk: Desk,
     output: Output,
     verb: impl AsyncFnOnce(&delivery::Apps) -> Result<App, AppError>,
 ) -> Result<(), Failure> {
-    let sending = desk.sending()?;
-    let changed = verb(sending.delivery.apps()).await;
-    sending.stop(desk.config.shutdown_timeout).await;
+    let onboarding = desk.onboarding()?;
+    let changed = verb(&onboarding.apps).await;
+    onboarding.close().await;
     let now = desk.clock.now();
     desk.close().await;
     show(output, now, changed?)
@@ -188,7 +188,7 @@ fn state(now: DateTime<Utc>, app: &App) -> String {
 fn show(output: Output, now: DateTime<Utc>, app: App) -> Result<(), Failure> {
     let verified = app
         .verified_at
-        .map_or("never".to_owned(), |at| Time(at).to_string());
+        .map_or("never".to_owned(), |at| Timestamp(at).to_string());
     let detail = app
         .pause
         .as_ref()
@@ -201,7 +201,7 @@ fn show(output: Output, now: DateTime<Utc>, app: App) -> Result<(), Failure> {
         ("state", state(now, &app)),
         ("daily quota", app.daily_quota.to_string()),
         ("secret verified", verified),
-        ("created", Time(app.created_at).to_string()),
+        ("created", Timestamp(app.created_at).to_string()),
     ];
     lines.extend(detail.map(|detail| ("why", detail)));
     output.result(&views::App::at(now, app), || card(&lines))
@@ -221,7 +221,7 @@ fn list(output: Output, now: DateTime<Utc>, apps: Vec<App>) -> Result<(), Failur
         .into_iter()
         .map(|app| views::App::at(now, app))
         .collect();
-    output.result(&List::<views::App>::of(apps), || {
+    output.result(&Page::all(apps), || {
         table(&["appid", "tenant", "state", "name"], &rows)
     })
 }

@@ -87,7 +87,7 @@ async fn show(
     let demo = Demo::prepare(gateway, &master_key::folder(&settings.database_url)).await?;
     let messages = Client::sign_in(&url, &demo.keys.tenant)
         .await?
-        .send_demo(&demo.appid)
+        .send_demo(&demo)
         .await?;
     let guide = Guide {
         url: &url,

@@ -1,5 +1,6 @@
 //! `wxgate key`.
 
+use api::views::{self, Page, Timestamp};
 use clap::{ArgGroup, Args, Subcommand};
 use domain::{
     id::{KeyId, TenantId},
@@ -14,7 +15,6 @@ use crate::{
     failure::Failure,
     output::{Output, card, table},
     settings::Settings,
-    views::{self, List, Time},
 };
 
 /// What to do with keys.
@@ -143,7 +143,7 @@ fn list(output: Output, keys: Vec<Key>) -> Result<(), Failure> {
         };
         let used = key
             .last_used_at
-            .map_or("never".to_owned(), |used| Time(used).to_string());
+            .map_or("never".to_owned(), |used| Timestamp(used).to_string());
         vec![
             key.id.to_string(),
             state.to_owned(),
@@ -153,10 +153,13 @@ fn list(output: Output, keys: Vec<Key>) -> Result<(), Failure> {
         ]
     };
     let rows: Vec<_> = keys.iter().map(row).collect();
-    output.result(&List::<views::Key>::of(keys), || {
-        table(
-            &["client_id", "state", "last used", "name", "scopes"],
-            &rows,
-        )
-    })
+    output.result(
+        &Page::all(keys.into_iter().map(views::Key::from).collect()),
+        || {
+            table(
+                &["client_id", "state", "last used", "name", "scopes"],
+                &rows,
+            )
+        },
+    )
 }

@@ -91,6 +91,15 @@ impl Desk {
         )?)
     }
 
+    /// Opens the onboarding desk.
+    fn onboarding(&self) -> Result<replica::Onboarding, Failure> {
+        Ok(replica::Onboarding::open(
+            &self.config,
+            self.store.clone(),
+            self.coord.clone(),
+        )?)
+    }
+
     async fn close(self) {
         drop(self.tenancy);
         if let Err(error) = self.store.close().await {

@@ -2,6 +2,7 @@
 
 use std::{process::ExitCode, time::Duration};
 
+use api::views::{self, Timestamp};
 use clap::{
     Args,
     builder::{PossibleValuesParser, TypedValueParser},
@@ -19,7 +20,6 @@ use crate::{
     failure::Failure,
     output::{Output, card},
     settings::Settings,
-    views,
 };
 
 /// What to send.
@@ -160,7 +160,7 @@ fn verdict(message: &Message, wait: Duration) -> Result<(), Failure> {
             "the message is {} after {} s: it stays in the queue, and a running gateway will send it until {}",
             status.as_str(),
             wait.as_secs(),
-            views::Time(message.expires_at)
+            Timestamp(message.expires_at)
         ),
     };
     Err(Failure::new("not_sent", why))

@@ -1,5 +1,6 @@
 //! `wxgate tenant`.
 
+use api::views::{self, Page, Timestamp};
 use clap::Subcommand;
 use domain::{
     id::TenantId,
@@ -12,7 +13,6 @@ use crate::{
     failure::Failure,
     output::{Output, card, table},
     settings::Settings,
-    views::{self, List, Time},
 };
 
 /// What to do with tenants.
@@ -110,7 +110,7 @@ fn lines(tenant: &Tenant) -> [(&'static str, String); 6] {
             tenant.limits.requests_per_second.to_string(),
         ),
         ("messages per day", per_day),
-        ("created", Time(tenant.created_at).to_string()),
+        ("created", Timestamp(tenant.created_at).to_string()),
     ]
 }
 
@@ -119,12 +119,13 @@ fn list(output: Output, tenants: Vec<Tenant>) -> Result<(), Failure> {
         vec![
             tenant.id.to_string(),
             word(tenant.status),
-            Time(tenant.created_at).to_string(),
+            Timestamp(tenant.created_at).to_string(),
             tenant.name.clone(),
         ]
     };
     let rows: Vec<_> = tenants.iter().map(row).collect();
-    output.result(&List::<views::Tenant>::of(tenants), || {
-        table(&["id", "status", "created", "name"], &rows)
-    })
+    output.result(
+        &Page::all(tenants.into_iter().map(views::Tenant::from).collect()),
+        || table(&["id", "status", "created", "name"], &rows),
+    )
 }

@@ -6,11 +6,9 @@ use domain::app::AppId;
 use reqwest::{RequestBuilder, Response};
 use serde_json::{Value, json};
 
-use super::Credentials;
+use super::{Credentials, Demo};
 use crate::failure::Failure;
 
-/// Who gets the demo's messages.
-pub(super) const OPENID: &str = "oDEMO-0000000000000000000001";
 /// The template of the demo's subscribe message.
 pub(super) const TEMPLATE: &str = "demo-order-shipped";
 /// How long the demo waits for WeChat's answer.
@@ -49,14 +47,15 @@ impl Client {
     }
 
     /// Sends one message of each kind, waits for WeChat's answers, and reads both messages back.
-    pub(crate) async fn send_demo(&self, appid: &AppId) -> Result<[Value; 2], Failure> {
+    pub(crate) async fn send_demo(&self, demo: &Demo) -> Result<[Value; 2], Failure> {
+        let (appid, openid) = (&demo.appid, demo.openid.as_str());
         // A form id is good for one message, so each start brings its own.
         let form_id = format!("demo-form-{:016x}", rand::random::<u64>());
         let template = json!({
-            "channel": "template", "touser": OPENID, "template_id": "demo-order-paid", "form_id": form_id,
+            "channel": "template", "touser": openid, "template_id": "demo-order-paid", "form_id": form_id,
             "page": "pages/order?id=1", "data": {"keyword1": {"value": "Coffee, large"}, "keyword2": {"value": "¥ 18.00"}},
         });
-        let subscribe = subscribe_body();
+        let subscribe = subscribe_body(openid);
         let (subscribe, template) =
             tokio::try_join!(self.send(appid, &subscribe), self.send(appid, &template))?;
         Ok([subscribe, template])
@@ -81,9 +80,9 @@ impl Client {
 }
 
 /// The subscribe message of the demo, and of the curl lines.
-pub(super) fn subscribe_body() -> Value {
+pub(super) fn subscribe_body(openid: &str) -> Value {
     json!({
-        "touser": OPENID, "template_id": TEMPLATE, "page": "pages/order?id=1",
+        "touser": openid, "template_id": TEMPLATE, "page": "pages/order?id=1",
         "data": {"thing1": {"value": "Coffee beans"}, "date2": {"value": "2026-03-01"}},
     })
 }

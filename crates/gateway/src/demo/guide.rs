@@ -41,7 +41,7 @@ impl Guide<'_> {
     pub(crate) fn curl(&self) -> String {
         let Self { url, demo, .. } = self;
         let key = &demo.keys.tenant;
-        let body = client::subscribe_body();
+        let body = client::subscribe_body(&demo.openid);
         [
             format!(
                 "TOKEN=$(curl -s -u '{}:{}' -d grant_type=client_credentials {url}/oauth/token | sed -n 's/.*\"access_token\" *: *\"\\([^\"]*\\)\".*/\\1/p')",
@@ -99,6 +99,7 @@ mod tests {
                 operator: key("o"),
                 tenant: key("t"),
             },
+            openid: "oDEMO".into(),
             file: "wxgate-data/dev.json".into(),
         };
         let guide = Guide {
@@ -118,7 +119,11 @@ mod tests {
                 && !lines.contains("jq"),
             "{lines}"
         );
-        assert!(!client::subscribe_body().to_string().contains('\''));
+        assert!(
+            !client::subscribe_body(&demo.openid)
+                .to_string()
+                .contains('\'')
+        );
         assert!(guide.text().contains(&lines) && guide.text().contains("/console"));
     }
 

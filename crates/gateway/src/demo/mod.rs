@@ -37,6 +37,9 @@ pub(crate) struct Demo {
     pub(crate) appid: AppId,
     /// Its keys.
     pub(crate) keys: Keys,
+    /// Who gets its messages: another user at each start. A send that a killed start left under way holds back
+    /// messages to the same user until its lease ends.
+    pub(crate) openid: String,
     /// Where the keys are remembered.
     pub(crate) file: PathBuf,
 }
@@ -88,6 +91,7 @@ impl Demo {
             tenant,
             appid,
             keys,
+            openid: format!("oDEMO-{:022x}", rand::random::<u64>()),
             file,
         })
     }
@@ -247,7 +251,7 @@ mod tests {
         let client = Client::sign_in(&gateway.local_url(), &third.keys.tenant)
             .await
             .unwrap();
-        for message in client.send_demo(&third.appid).await.unwrap() {
+        for message in client.send_demo(&third).await.unwrap() {
             assert_eq!(message["status"], "sent", "{message}");
         }
         assert!(gateway.stop().await);
