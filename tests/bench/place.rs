@@ -1,0 +1,136 @@
+//! Where it is measured: a simulator, a database, a gateway.
+
+use std::time::Duration;
+
+use coord::{Clock, ManualClock};
+use domain::seal::MasterKey;
+use gateway::{Config, Gateway};
+use simulator::{Effect, Fault, Options, Simulator};
+use tempfile::TempDir;
+use testkit::{Postgres, Redis};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, interval},
+};
+
+/// The app that sends.
+pub(crate) const APP: &str = "wx00000000000000a1";
+/// How often the hand of the clock moves.
+const TICK: Duration = Duration::from_millis(5);
+/// Nothing here takes this long unless it is stuck.
+const PATIENCE: Duration = Duration::from_mins(10);
+
+/// The servers of production mode.
+pub(crate) struct Production {
+    postgres: Postgres,
+    redis: Redis,
+}
+
+impl Production {
+    /// Starts them.
+    pub(crate) fn start() -> Self {
+        Self {
+            postgres: Postgres::start(),
+            redis: Redis::start(),
+        }
+    }
+}
+
+/// Everything that is measured. The gateway's clock runs with the machine's, and can leap over a pause.
+pub(crate) struct Place {
+    pub(crate) simulator: Simulator,
+    pub(crate) gateway: Gateway,
+    hand: ManualClock,
+    ticking: JoinSet<()>,
+    /// Kept for as long as the place.
+    _home: (TempDir, Option<Production>),
+}
+
+impl Place {
+    /// Starts a simulator and a gateway in front of it.
+    pub(crate) async fn start(production: Option<Production>) -> Self {
+        let simulator = Simulator::start(Options::default().lean())
+            .await
+            .expect("a simulator");
+        let folder = tempfile::tempdir().expect("a folder");
+        let (database, redis) = match &production {
+            Some(Production { postgres, redis }) => {
+                (postgres.create_database("bench"), Some(redis.url()))
+            }
+            None => (
+                format!("sqlite://{}/bench.db", folder.path().display()),
+                None,
+            ),
+        };
+        let config = Config::new(&database, redis.as_deref(), MasterKey::from_bytes([7; 32]))
+            .expect("a mode");
+        let config = Config {
+            wechat_base_url: simulator.base_url(),
+            ..config
+        };
+        let (clock, hand) = Clock::manual(Clock::system().now());
+        let gateway = Gateway::start(config, clock).await.expect("a gateway");
+        let mut ticking = JoinSet::new();
+        ticking.spawn(tick(hand.clone()));
+        Self {
+            simulator,
+            gateway,
+            hand,
+            ticking,
+            _home: (folder, production),
+        }
+    }
+
+    /// WeChat has no tokens to give, so nothing can be sent.
+    pub(crate) fn refuse_tokens(&self) {
+        let control = self.simulator.control();
+        control.kill_tokens(APP);
+        let busy = Effect::Errcode {
+            errcode: -1,
+            errmsg: None,
+        };
+        control.add_fault(Fault::always(busy).for_path("/cgi-bin/stable_token"));
+    }
+
+    /// WeChat has tokens again, and the gateway need not wait for the end of its pause.
+    pub(crate) fn give_tokens(&self) {
+        self.simulator.control().clear_faults();
+        self.hand.advance(Duration::from_mins(15));
+    }
+
+    /// How many messages WeChat took so far.
+    pub(crate) fn accepted(&self) -> u64 {
+        self.simulator.control().stats().accepted
+    }
+
+    /// Waits until WeChat took so many.
+    pub(crate) async fn until_accepted(&self, wanted: u64) {
+        let deadline = Instant::now() + PATIENCE;
+        let mut ticks = interval(Duration::from_millis(2));
+        while self.accepted() < wanted {
+            ticks.tick().await;
+            assert!(
+                Instant::now() < deadline,
+                "{} of {wanted} messages arrived",
+                self.accepted()
+            );
+        }
+    }
+
+    /// Stops everything.
+    pub(crate) async fn stop(self) {
+        assert!(self.gateway.stop().await, "something was left unrecorded");
+        drop(self.ticking);
+        self.simulator.stop().await;
+    }
+}
+
+async fn tick(hand: ManualClock) {
+    let mut ticks = interval(TICK);
+    let mut last = ticks.tick().await;
+    loop {
+        let now = ticks.tick().await;
+        hand.advance(now - last);
+        last = now;
+    }
+}

@@ -1,0 +1,159 @@
+//! `wxgate dev`: everything at once, in an empty folder, with nothing installed.
+
+use std::{
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use crate::world::{Client, Key, Running, Time, eventually, free_port, run, wxgate};
+
+/// How long a newcomer waits for the first message.
+const FIRST_MESSAGE: Duration = Duration::from_secs(5);
+
+fn dev(folder: &Path, port: u16, more: &[&str]) -> Command {
+    let mut command = wxgate(folder);
+    command
+        .args([
+            "dev",
+            "--listen",
+            &format!("127.0.0.1:{port}"),
+            "--simulator-port",
+            "0",
+        ])
+        .args(more);
+    command
+}
+
+/// What it prints once it is there, and the process.
+async fn start(
+    folder: &Path,
+    port: u16,
+    more: &[&str],
+    name: &str,
+    last_words: &str,
+) -> (Running, String) {
+    let running = Running::start(dev(folder, port, more), folder.join(name));
+    let said = eventually("wxgate dev has said everything", || async {
+        let said = running.said();
+        assert!(!said.contains("error:"), "{said}");
+        said.contains(last_words).then_some(said)
+    })
+    .await;
+    (running, said)
+}
+
+#[tokio::test]
+async fn it_shows_two_messages_and_lines_that_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let (port, started) = (free_port(), Instant::now());
+    let (mut running, said) = start(folder.path(), port, &[], "first.log", "Ctrl-C").await;
+    assert!(started.elapsed() < FIRST_MESSAGE, "{:?}", started.elapsed());
+
+    let sent = said
+        .lines()
+        .filter(|line| line.contains(" is sent: WeChat answered 0 ok"))
+        .count();
+    assert_eq!(sent, 2, "{said}");
+    for place in ["/docs", "/console", "/v1"] {
+        assert!(
+            said.contains(&format!("http://127.0.0.1:{port}{place}")),
+            "{place}: {said}"
+        );
+    }
+    let lines = said
+        .lines()
+        .skip_while(|line| !line.starts_with("TOKEN="))
+        .take_while(|line| !line.is_empty());
+    let script: Vec<&str> = lines.collect();
+    let output = Command::new("bash")
+        .args(["-euo", "pipefail", "-c", &script.join("\n")])
+        .output()
+        .unwrap();
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        output.status.success(),
+        "{script:?}\n{printed}\n{complaint}"
+    );
+    let last: Value =
+        serde_json::from_str(printed.lines().last().unwrap_or_default()).expect(&printed);
+    assert_eq!(last["status"], "sent", "{printed}");
+
+    let database = folder.path().join("wxgate-data");
+    let secrets: Vec<_> = std::fs::read_dir(&database)
+        .unwrap()
+        .map(|file| file.unwrap().path())
+        .collect();
+    for file in secrets
+        .iter()
+        .filter(|file| !file.to_string_lossy().contains("wxgate.db"))
+    {
+        let mode = file.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{} is for its owner alone", file.display());
+    }
+    assert_eq!(running.terminate(), Some(0), "{}", running.said());
+}
+
+#[tokio::test]
+async fn it_starts_again_where_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let mut keys = Vec::new();
+    for round in ["first.log", "second.log"] {
+        let (mut running, said) = start(folder.path(), port, &["--json"], round, "curl").await;
+        let line = said
+            .lines()
+            .find(|line| line.starts_with('{') && line.contains("curl"))
+            .expect("a line of JSON");
+        let told: Value = serde_json::from_str(line).expect("JSON");
+        assert!(
+            told["messages"]
+                .as_array()
+                .is_some_and(|messages| messages.iter().all(|message| message["status"] == "sent"))
+        );
+        let client = Client::anonymous(&format!("http://127.0.0.1:{port}"), &Time::default());
+        let client = client.with_key(Key::of(&told["tenant_key"]));
+        let appid = told["appid"].as_str().expect("an appid");
+        let messages = client
+            .get(&format!("/v1/apps/{appid}/messages"))
+            .await
+            .expect(200);
+        let count = messages["data"].as_array().expect("data").len();
+        keys.push((told["tenant_key"].clone(), count));
+        assert_eq!(running.terminate(), Some(0), "{}", running.said());
+    }
+    assert_eq!(keys[0].0, keys[1].0, "the same key");
+    assert_eq!(
+        (keys[0].1, keys[1].1),
+        (2, 4),
+        "two messages each start, and the old ones are kept"
+    );
+}
+
+#[test]
+fn a_port_that_is_taken_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let refused = run(dev(folder.path(), port, &[])).expect(1).stderr();
+    assert!(
+        refused.contains(&port.to_string()) && refused.contains("WXGATE_LISTEN"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    // A file where the folder should be: root may write everywhere else.
+    std::fs::write(folder.path().join("wxgate-data"), "in the way").unwrap();
+    let refused = run(dev(folder.path(), free_port(), &[])).expect(1).stderr();
+    assert!(
+        refused.contains("wxgate-data") && refused.contains("WXGATE_DATABASE_URL"),
+        "{refused}"
+    );
+}

@@ -1,0 +1,130 @@
+//! The same request twice: sent once.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use serde_json::json;
+
+use crate::world::{Mode, World, id, message, message_with};
+
+const APP: &str = "wx00000000000000a1";
+
+both_modes!(
+    a_repeated_request_gets_the_first_answer,
+    twenty_twins_make_one_message,
+    a_key_is_for_one_request,
+    a_key_is_the_tenants_own,
+    a_key_is_kept_for_a_day,
+);
+
+async fn a_repeated_request_gets_the_first_answer(mode: Mode) {
+    let world = World::start(mode).await;
+    let tenant = world.tenant("a").await;
+    tenant.app(APP).await;
+    let message = message("o1");
+
+    let first = tenant.send_keyed(APP, "order-42", &message).await;
+    assert_eq!(first.header("idempotent-replayed"), None);
+    let first = first.expect(202);
+    tenant.wait_ended(&first).await;
+    let second = tenant.send_keyed(APP, "order-42", &message).await;
+    assert_eq!(second.header("idempotent-replayed"), Some("true"));
+    let second = second.expect(202);
+    assert_eq!(id(&second), id(&first));
+
+    let unkeyed = tenant
+        .send_and_wait(APP, &message_with("o2", json!({})))
+        .await;
+    assert_eq!(unkeyed["status"], "sent");
+    assert_eq!(world.wechat().sent(APP).len(), 2);
+}
+
+async fn twenty_twins_make_one_message(mode: Mode) {
+    let world = World::start(mode).await;
+    let tenant = world.tenant("a").await;
+    tenant.app(APP).await;
+    let message = message("o1");
+
+    let answers = join_all((0..20).map(|_| tenant.send_keyed(APP, "twin", &message))).await;
+
+    let mut ids = Vec::new();
+    for answer in answers {
+        // A twin may be told that the first is still running; it is never taken for another.
+        match answer.status.as_u16() {
+            409 => drop(answer.problem(409, "conflict")),
+            _ => ids.push(id(&answer.expect(202)).to_owned()),
+        }
+    }
+    assert!(!ids.is_empty());
+    ids.dedup();
+    assert_eq!(ids.len(), 1, "{ids:?}");
+    tenant.wait_count(APP, "sent", 1).await;
+    assert_eq!(world.wechat().sent(APP).len(), 1);
+}
+
+async fn a_key_is_for_one_request(mode: Mode) {
+    let world = World::start(mode).await;
+    let tenant = world.tenant("a").await;
+    tenant.app(APP).await;
+    tenant
+        .send_keyed(APP, "once", &message("o1"))
+        .await
+        .expect(202);
+    tenant
+        .send_keyed(APP, "once", &message("o2"))
+        .await
+        .problem(422, "idempotency_key_reused");
+    let long = "x".repeat(256);
+    for nonsense in ["", "with blank", long.as_str()] {
+        tenant
+            .send_keyed(APP, nonsense, &message("o3"))
+            .await
+            .problem(400, "invalid_request");
+    }
+    tenant.wait_count(APP, "sent", 1).await;
+    assert_eq!(world.wechat().sent(APP).len(), 1);
+}
+
+async fn a_key_is_the_tenants_own(mode: Mode) {
+    let world = World::start(mode).await;
+    let (first, second) = (world.tenant("a").await, world.tenant("b").await);
+    first.app(APP).await;
+    second.app("wx00000000000000b2").await;
+    let one = first
+        .send_keyed(APP, "same", &message("o1"))
+        .await
+        .expect(202);
+    let other = second
+        .send_keyed("wx00000000000000b2", "same", &message("o1"))
+        .await;
+    assert_eq!(other.header("idempotent-replayed"), None);
+    assert_ne!(id(&other.expect(202)), id(&one));
+}
+
+async fn a_key_is_kept_for_a_day(mode: Mode) {
+    let world = World::plan(mode).by_hand().start().await;
+    let tenant = world.tenant("a").await;
+    tenant.app(APP).await;
+    world.expect_copies();
+    let message = message("o1");
+    let first = tenant.send_keyed(APP, "daily", &message).await.expect(202);
+    tenant.wait_ended(&first).await;
+
+    world.pass(Duration::from_hours(23));
+    let same = tenant.send_keyed(APP, "daily", &message).await.expect(202);
+    assert_eq!(id(&same), id(&first));
+    world.pass(Duration::from_hours(2));
+    // Old keys are forgotten in rounds.
+    let fresh = tenant
+        .client
+        .time()
+        .eventually("the key is forgotten", || async {
+            let answer = tenant.send_keyed(APP, "daily", &message).await;
+            answer
+                .header("idempotent-replayed")
+                .is_none()
+                .then_some(answer)
+        })
+        .await;
+    assert_ne!(id(&fresh.expect(202)), id(&first));
+}

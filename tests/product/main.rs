@@ -1,0 +1,52 @@
+//! The product from outside: real gateways, called over HTTP, in front of a WeChat simulator.
+//!
+//! Every scenario runs in both modes: embedded (SQLite, coordination in process) and production (PostgreSQL and
+//! Redis). A scenario is an `async fn(Mode)` that begins with a [`World`](world::World) and reads like the product;
+//! `both_modes!` makes its two tests. Nothing here sleeps: tests wait on conditions, and time is turned by hand.
+//!
+//! Private PostgreSQL and Redis servers are started on free ports and end with this process. What is missing on the
+//! machine is a failure that names the remedy, never a test skipped.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    reason = "a test fails by panicking, its helpers too, and says what it saw"
+)]
+
+/// Makes `name::embedded` and `name::production` of each scenario.
+macro_rules! both_modes {
+    ($($scenario:ident),* $(,)?) => {$(
+        mod $scenario {
+            use crate::world::Mode;
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn embedded() {
+                super::$scenario(Mode::Embedded).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn production() {
+                super::$scenario(Mode::Production).await;
+            }
+        }
+    )*};
+}
+
+mod apps;
+mod cli;
+mod crash;
+mod dev;
+mod idempotency;
+mod network;
+mod oauth;
+mod operations;
+mod problems;
+mod quota;
+mod reading;
+mod restart;
+mod sending;
+mod strangers;
+mod time;
+mod tokens;
+mod world;

@@ -1,0 +1,149 @@
+//! Connections that break: what was certainly not sent is sent later, what may have been sent is never repeated
+//! unasked.
+
+use std::time::Duration;
+
+use serde_json::json;
+use simulator::{Effect, Fault};
+
+use crate::world::{Mode, World, id, message, message_with, outcomes};
+
+const APP: &str = "wx00000000000000a1";
+const SUBSCRIBE: &str = "/cgi-bin/message/subscribe/send";
+
+both_modes!(
+    an_answer_that_got_lost_leaves_the_message_uncertain,
+    a_request_that_got_lost_leaves_the_message_uncertain,
+    an_answer_that_never_comes_leaves_the_message_uncertain,
+    a_message_that_may_be_repeated_is,
+    a_refused_connection_delays_the_message,
+    a_broken_proxy_delays_the_message,
+    odd_answers_are_understood,
+);
+
+/// Only sends: token fetches go well.
+fn send_fault(effect: Effect) -> Fault {
+    Fault::next(1, effect).for_path(SUBSCRIBE)
+}
+
+/// One send that ends like `effect`, and then another that goes well; how often WeChat took a message in between.
+async fn uncertain_after(mode: Mode, effect: Effect) -> usize {
+    let world = World::start(mode).await;
+    let tenant = world.tenant("a").await;
+    tenant.app(APP).await;
+    world.wechat().add_fault(send_fault(effect));
+
+    let lost = tenant.send_and_wait(APP, &message("o1")).await;
+
+    assert_eq!(lost["status"], "uncertain", "{lost}");
+    assert_eq!(lost["failure"]["code"], "unanswered");
+    assert_eq!(
+        (&lost["msgid"], &lost["attempts"][0]["errcode"]),
+        (&json!(null), &json!(null))
+    );
+    assert_eq!(outcomes(&lost), ["unknown"]);
+    let taken = world.wechat().sent(APP).len();
+    // The one behind it, to the same user, would come after any repetition.
+    let next = tenant.send_and_wait(APP, &message("o1")).await;
+    assert_eq!(next["status"], "sent", "{next}");
+    assert_eq!(
+        world.wechat().sent(APP).len(),
+        taken + 1,
+        "nothing was repeated"
+    );
+    assert_eq!(tenant.read(&lost).await["status"], "uncertain");
+    taken
+}
+
+async fn an_answer_that_got_lost_leaves_the_message_uncertain(mode: Mode) {
+    assert_eq!(uncertain_after(mode, Effect::BreakAfter).await, 1);
+}
+
+async fn a_request_that_got_lost_leaves_the_message_uncertain(mode: Mode) {
+    assert_eq!(uncertain_after(mode, Effect::BreakBefore).await, 0);
+}
+
+async fn an_answer_that_never_comes_leaves_the_message_uncertain(mode: Mode) {
+    assert_eq!(uncertain_after(mode, Effect::Hang { acted: true }).await, 1);
+}
+
+async fn a_message_that_may_be_repeated_is(mode: Mode) {
+    let world = World::start(mode).await;
+    let tenant = world.tenant("a").await;
+    tenant.app(APP).await;
+    world.wechat().add_fault(send_fault(Effect::BreakAfter));
+    world.expect_copies();
+
+    let message = message_with("o1", json!({"on_uncertain": "retry"}));
+    let message = tenant.send_and_wait(APP, &message).await;
+
+    assert_eq!(message["status"], "sent", "{message}");
+    assert_eq!(outcomes(&message), ["unknown", "accepted"]);
+    assert_eq!(world.wechat().sent(APP).len(), 2);
+}
+
+async fn a_refused_connection_delays_the_message(mode: Mode) {
+    let mut world = World::start(mode).await;
+    let tenant = world.tenant("a").await;
+    tenant.app(APP).await;
+    tenant.send_and_wait(APP, &message("o1")).await;
+    world.wechat_goes_away().await;
+
+    let delayed = tenant.send(APP, &message("o1")).await;
+    let refused = tenant.wait_attempt(&delayed, "retry").await;
+    let why = refused["attempts"][0]["errmsg"]
+        .as_str()
+        .unwrap_or_default();
+    assert!(why.contains("connect"), "{refused}");
+    assert!(!why.contains("access_token"), "no token in an error: {why}");
+
+    world.wechat_comes_back().await;
+    let sent = tenant.wait_ended(&delayed).await;
+    assert_eq!(sent["status"], "sent", "{sent}");
+    assert_eq!(world.wechat().sent(APP).len(), 1);
+}
+
+async fn a_broken_proxy_delays_the_message(mode: Mode) {
+    let world = World::plan(mode).by_hand().start().await;
+    let tenant = world.tenant("a").await;
+    tenant.app(APP).await;
+    let bad_gateway = Effect::Status {
+        status: 502,
+        body: None,
+    };
+    world.wechat().add_fault(send_fault(bad_gateway));
+
+    let delayed = tenant.send(APP, &message("o1")).await;
+    let refused = tenant.wait_attempt(&delayed, "retry").await;
+    assert_eq!(refused["status"], "queued");
+    // Its backoff is half a second at least, and the time stands still.
+    let other = tenant.send_and_wait(APP, &message("o2")).await;
+    assert_eq!(other["status"], "sent");
+    assert_eq!(
+        tenant.read(&delayed).await["attempts"]
+            .as_array()
+            .map(Vec::len),
+        Some(1),
+        "{}",
+        id(&delayed)
+    );
+
+    world.pass(Duration::from_secs(2));
+    let sent = tenant.wait_ended(&delayed).await;
+    assert_eq!(outcomes(&sent), ["retry", "accepted"]);
+    assert_eq!(world.wechat().sent(APP).len(), 2);
+}
+
+async fn odd_answers_are_understood(mode: Mode) {
+    use simulator::Shape::{ControlCharacters, StringErrcode, TextPlain};
+    let world = World::start(mode).await;
+    let tenant = world.tenant("a").await;
+    tenant.app(APP).await;
+    for shape in [StringErrcode, TextPlain, ControlCharacters] {
+        world
+            .wechat()
+            .add_fault(send_fault(Effect::OddAnswer { shape }));
+        let message = tenant.send_and_wait(APP, &message("o1")).await;
+        assert_eq!(message["status"], "sent", "{shape:?}: {message}");
+    }
+}

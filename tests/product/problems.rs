@@ -1,0 +1,186 @@
+//! Requests that cannot be served: each has its problem. That every problem has its form, its `X-Request-Id` and,
+//! where it is 429 or 503, its `Retry-After`, is asserted for every answer in the client of these tests.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::world::{Mode, Tenant, World, finish, message};
+
+const APP: &str = "wx00000000000000a1";
+
+both_modes!(
+    what_is_not_there_and_what_cannot_be_read,
+    the_request_id_is_the_callers_if_it_is_sane,
+    a_message_that_breaks_its_rules_is_told_every_place,
+    who_asks_too_often_is_told_when_to_come_back,
+    lists_refuse_what_they_do_not_know,
+);
+
+async fn what_is_not_there_and_what_cannot_be_read(mode: Mode) {
+    let world = World::start(mode).await;
+    let Tenant { client, .. } = world.tenant("a").await;
+    let path = "/v1/apps";
+    let json = |body: &str| {
+        let body = body.to_owned();
+        let client = client.clone();
+        async move {
+            let request = client.request(Method::POST, path).await;
+            finish(
+                request
+                    .header("Content-Type", "application/json")
+                    .body(body),
+            )
+            .await
+        }
+    };
+
+    client.get("/v1/nothing").await.problem(404, "not_found");
+    client.get("/nothing").await.problem(404, "not_found");
+    let wrong_method = client.put("/v1/apps", &json!({})).await;
+    assert!(wrong_method.header("allow").is_some(), "{wrong_method:?}");
+    wrong_method.problem(405, "invalid_request");
+
+    json("{\"appid\": ").await.problem(400, "invalid_request");
+    json("").await.problem(400, "invalid_request");
+    let unknown =
+        json("{\"appid\": \"wx00000000000000a1\", \"secret\": \"s\", \"colour\": 1}").await;
+    let unknown = unknown.problem(422, "validation_failed");
+    assert_eq!(unknown["errors"][0]["pointer"], "/colour");
+    let wrong_type = json("{\"appid\": 7, \"secret\": \"s\"}")
+        .await
+        .problem(422, "validation_failed");
+    assert_eq!(wrong_type["errors"][0]["pointer"], "/appid");
+
+    let text = client
+        .request(Method::POST, path)
+        .await
+        .header("Content-Type", "text/plain")
+        .body("{}");
+    finish(text).await.problem(415, "unsupported_media_type");
+
+    let large = format!("{{\"name\": \"{}\"}}", "x".repeat(1024 * 1024));
+    json(&large).await.problem(413, "payload_too_large");
+}
+
+async fn the_request_id_is_the_callers_if_it_is_sane(mode: Mode) {
+    let world = World::start(mode).await;
+    let nobody = world.anonymous();
+    let answer = |id: &'static str| {
+        let request = nobody
+            .bare(Method::GET, "/v1/apps")
+            .header("X-Request-Id", id);
+        async move { finish(request).await }
+    };
+    let sane = answer("order-42.try_1").await;
+    assert_eq!(sane.header("x-request-id"), Some("order-42.try_1"));
+    assert_eq!(sane.body["instance"], "urn:request:order-42.try_1");
+    let strange = answer("<script>").await;
+    assert_ne!(strange.header("x-request-id"), Some("<script>"));
+    let (first, second) = (nobody.get("/healthz").await, nobody.get("/healthz").await);
+    assert_ne!(first.header("x-request-id"), second.header("x-request-id"));
+}
+
+async fn a_message_that_breaks_its_rules_is_told_every_place(mode: Mode) {
+    let world = World::start(mode).await;
+    let tenant = world.tenant("a").await;
+    tenant.app(APP).await;
+    let path = format!("/v1/apps/{APP}/messages");
+    let wrong = json!({
+        "touser": "", "template_id": "t", "url": "https://example.com", "ttl": 0,
+        "data": {"thing1": {"value": "x".repeat(21)}, "number2": {"value": "two"}, "thing3": "bare"},
+    });
+
+    let problem = tenant
+        .client
+        .post(&path, &wrong)
+        .await
+        .problem(422, "validation_failed");
+    let mut pointers: Vec<&str> = problem["errors"]
+        .as_array()
+        .expect("errors")
+        .iter()
+        .map(|error| error["pointer"].as_str().unwrap_or_default())
+        .collect();
+    pointers.sort_unstable();
+    assert_eq!(
+        pointers,
+        [
+            "/data/number2/value",
+            "/data/thing1/value",
+            "/data/thing3",
+            "/touser",
+            "/ttl",
+            "/url"
+        ]
+    );
+    assert!(
+        problem["errors"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|error| error["detail"] != ""),
+        "every place says its rule: {problem}"
+    );
+    assert_eq!(
+        world
+            .wechat()
+            .stats()
+            .total("/cgi-bin/message/subscribe/send"),
+        0
+    );
+    let listed = tenant.client.get(&path).await.expect(200);
+    assert_eq!(listed, json!({"data": [], "next_cursor": null}));
+}
+
+async fn who_asks_too_often_is_told_when_to_come_back(mode: Mode) {
+    let world = World::start(mode).await;
+    let hasty = world
+        .tenant_with("hasty", json!({"requests_per_second": 1}))
+        .await;
+    let calm = world.tenant("calm").await;
+    hasty.client.token().await;
+
+    let answers = futures::future::join_all((0..40).map(|_| hasty.client.get("/v1/apps"))).await;
+    let refused: Vec<_> = answers
+        .iter()
+        .filter(|answer| answer.status == 429)
+        .collect();
+    assert!(
+        !refused.is_empty(),
+        "40 requests at once pass a limit of one a second"
+    );
+    assert!(
+        answers.iter().any(|answer| answer.status == 200),
+        "a burst is allowed"
+    );
+    for answer in &answers {
+        assert!(answer.header("ratelimit").is_some(), "{answer:?}");
+        assert!(answer.header("ratelimit-policy").is_some(), "{answer:?}");
+    }
+    let code = refused.first().map(|answer| answer.body["code"].clone());
+    assert_eq!(code, Some(Value::from("rate_limited")));
+    calm.client.get("/v1/apps").await.expect(200);
+}
+
+async fn lists_refuse_what_they_do_not_know(mode: Mode) {
+    let world = World::start(mode).await;
+    let tenant = world.tenant("a").await;
+    tenant.app(APP).await;
+    tenant.send_and_wait(APP, &message("o1")).await;
+    for query in [
+        "limit=0",
+        "limit=201",
+        "limit=x",
+        "cursor=nonsense",
+        "colour=red",
+        "status=lost",
+        "created_after=today",
+    ] {
+        let path = format!("/v1/apps/{APP}/messages?{query}");
+        tenant
+            .client
+            .get(&path)
+            .await
+            .problem(400, "invalid_request");
+    }
+}

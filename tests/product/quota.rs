@@ -1,0 +1,176 @@
+//! The day's quota: kept to the last message, free again at 00:00 in Shanghai.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use simulator::{Effect, Fault};
+
+use crate::world::{Mode, Tenant, World, message, message_with};
+
+const APP: &str = "wx00000000000000a1";
+/// Worlds by hand begin at 10:00 in Shanghai.
+const TO_MIDNIGHT: Duration = Duration::from_hours(14);
+/// Ten seconds less.
+const ALMOST_MIDNIGHT: Duration = Duration::from_secs(14 * 3600 - 10);
+
+both_modes!(
+    exactly_the_quota_is_sent_and_the_rest_the_next_day,
+    a_message_that_would_expire_first_is_refused,
+    the_last_sends_of_a_day_are_for_what_matters_more,
+    wechat_may_say_earlier_that_the_day_is_over,
+    a_raised_quota_counts_at_once,
+);
+
+async fn quota(tenant: &Tenant) -> Value {
+    tenant
+        .client
+        .get(&format!("/v1/apps/{APP}/quota"))
+        .await
+        .expect(200)
+}
+
+/// High: it may use all of the quota.
+fn high(number: usize) -> Value {
+    message_with(&format!("o{number}"), json!({"priority": "high"}))
+}
+
+async fn exactly_the_quota_is_sent_and_the_rest_the_next_day(mode: Mode) {
+    let world = World::plan(mode).by_hand().start().await;
+    let tenant = world.tenant("a").await;
+    tenant.app_with(APP, json!({"daily_quota": 5})).await;
+    let before = quota(&tenant).await;
+    assert_eq!(
+        (&before["limit"], &before["used"], &before["remaining"]),
+        (&json!(5), &json!(0), &json!(5))
+    );
+    assert_eq!(before["reset_at"], "2026-03-02T16:00:00.000Z");
+
+    for number in 0..8 {
+        tenant.send(APP, &high(number)).await;
+    }
+    tenant.wait_count(APP, "sent", 5).await;
+    assert_eq!(tenant.count(APP, "queued").await, 3);
+    let spent = quota(&tenant).await;
+    assert_eq!(
+        (&spent["used"], &spent["remaining"]),
+        (&json!(5), &json!(0))
+    );
+
+    world.pass(ALMOST_MIDNIGHT);
+    tenant.app("wx00000000000000b2").await;
+    tenant
+        .send_and_wait("wx00000000000000b2", &message("o1"))
+        .await;
+    assert_eq!(world.wechat().sent(APP).len(), 5, "not before midnight");
+
+    world.pass(Duration::from_secs(15));
+    tenant.wait_count(APP, "sent", 8).await;
+    let next = quota(&tenant).await;
+    assert_eq!((&next["used"], &next["remaining"]), (&json!(3), &json!(2)));
+    assert_eq!(next["reset_at"], "2026-03-03T16:00:00.000Z");
+    assert_eq!(world.wechat().sent(APP).len(), 8);
+}
+
+async fn a_message_that_would_expire_first_is_refused(mode: Mode) {
+    let world = World::plan(mode).by_hand().start().await;
+    let tenant = world.tenant("a").await;
+    tenant.app_with(APP, json!({"daily_quota": 2})).await;
+    for number in 0..2 {
+        tenant.send_and_wait(APP, &high(number)).await;
+    }
+    let path = format!("/v1/apps/{APP}/messages");
+    let short = message_with("o3", json!({"priority": "high", "ttl": 3600}));
+
+    let refused = tenant.client.post(&path, &short).await;
+    assert_eq!(refused.header("retry-after"), Some("50400"), "{refused:?}");
+    refused.problem(429, "quota_exhausted");
+
+    let long = message_with("o3", json!({"priority": "high", "ttl": 86_400}));
+    assert_eq!(tenant.send(APP, &long).await["status"], "queued");
+    world.pass(TO_MIDNIGHT + Duration::from_secs(5));
+    tenant.wait_count(APP, "sent", 3).await;
+    tenant.send_and_wait(APP, &short).await;
+}
+
+async fn the_last_sends_of_a_day_are_for_what_matters_more(mode: Mode) {
+    let world = World::plan(mode).by_hand().start().await;
+    let tenant = world.tenant("a").await;
+    tenant.app_with(APP, json!({"daily_quota": 20})).await;
+    for number in 0..20 {
+        tenant
+            .send(
+                APP,
+                &message_with(&format!("low{number}"), json!({"priority": "low"})),
+            )
+            .await;
+    }
+    tenant.wait_count(APP, "sent", 16).await;
+    for number in 0..5 {
+        tenant.send(APP, &message(&format!("normal{number}"))).await;
+    }
+    tenant.wait_count(APP, "sent", 19).await;
+    tenant.send(APP, &high(0)).await;
+    tenant.send(APP, &high(1)).await;
+    tenant.wait_count(APP, "sent", 20).await;
+    let sent = world.wechat().sent(APP);
+    let count = |prefix: &str| {
+        sent.iter()
+            .filter(|sent| sent.touser.starts_with(prefix))
+            .count()
+    };
+    assert_eq!(
+        (count("low"), count("normal"), count("o")),
+        (16, 3, 1),
+        "80 %, 95 %, all"
+    );
+
+    world.pass(TO_MIDNIGHT + Duration::from_secs(5));
+    tenant.wait_count(APP, "sent", 27).await;
+}
+
+async fn wechat_may_say_earlier_that_the_day_is_over(mode: Mode) {
+    let world = World::plan(mode).by_hand().start().await;
+    let tenant = world.tenant("a").await;
+    tenant.app(APP).await;
+    let spent = Effect::Errcode {
+        errcode: 45009,
+        errmsg: None,
+    };
+    world
+        .wechat()
+        .add_fault(Fault::next(1, spent).for_path("/cgi-bin/message/subscribe/send"));
+
+    let first = tenant.send(APP, &message("o1")).await;
+    let first = tenant.wait_attempt(&first, "quota_spent").await;
+    assert_eq!(first["status"], "queued");
+    let second = tenant.send(APP, &message("o2")).await;
+    let app = tenant
+        .client
+        .get(&format!("/v1/apps/{APP}"))
+        .await
+        .expect(200);
+    assert_eq!(app["pause"]["reason"], "quota_exhausted", "{app}");
+    assert_eq!(world.wechat().sent(APP).len(), 0);
+
+    world.pass(TO_MIDNIGHT + Duration::from_secs(30));
+    for message in [first, second] {
+        assert_eq!(tenant.wait_ended(&message).await["status"], "sent");
+    }
+}
+
+async fn a_raised_quota_counts_at_once(mode: Mode) {
+    let world = World::plan(mode).by_hand().start().await;
+    let tenant = world.tenant("a").await;
+    tenant.app_with(APP, json!({"daily_quota": 2})).await;
+    for number in 0..4 {
+        tenant.send(APP, &high(number)).await;
+    }
+    tenant.wait_count(APP, "sent", 2).await;
+    let raised = json!({"daily_quota": 100});
+    tenant
+        .client
+        .patch(&format!("/v1/apps/{APP}"), &raised)
+        .await
+        .expect(200);
+    tenant.wait_count(APP, "sent", 4).await;
+}

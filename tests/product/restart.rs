@@ -1,0 +1,92 @@
+//! Gateways that stop, start again, or lose Redis.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use serde_json::json;
+
+use crate::world::{Mode, World, message};
+
+const APP: &str = "wx00000000000000a1";
+const OTHER: &str = "wx00000000000000b2";
+
+both_modes!(a_restart_in_good_order_loses_and_repeats_nothing);
+
+async fn a_restart_in_good_order_loses_and_repeats_nothing(mode: Mode) {
+    let mut world = World::start(mode).await;
+    let (tenant, other) = (world.tenant("a").await, world.tenant("b").await);
+    tenant.app(APP).await;
+    other.app(OTHER).await;
+    let kept = other.send_and_wait(OTHER, &message("o1")).await;
+    world.wechat().set_latency(Duration::from_millis(300));
+    // To few users, so that most wait behind another: they are queued or under way when the gateway stops.
+    join_all((0..40).map(|number| {
+        let tenant = tenant.clone();
+        async move {
+            tenant
+                .send(APP, &message(&format!("o{}", number % 8)))
+                .await
+        }
+    }))
+    .await;
+
+    world.stop_replica().await;
+    let taken = world.wechat().sent(APP).len();
+    assert!(taken < 40, "nothing was left to be sent after the restart");
+    world.wechat().set_latency(Duration::ZERO);
+    world.add_replica(false).await;
+
+    let (tenant, other) = (world.at(0, &tenant), world.at(0, &other));
+    tenant.wait_count(APP, "sent", 40).await;
+    assert_eq!(world.wechat().sent(APP).len(), 40);
+    assert_eq!(other.read(&kept).await, kept);
+    let quota = tenant
+        .client
+        .get(&format!("/v1/apps/{APP}/quota"))
+        .await
+        .expect(200);
+    assert_eq!(quota["used"], 40);
+}
+
+/// Redis is never on the path of correctness.
+mod sending_goes_on_without_redis {
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn production() {
+        super::sending_goes_on_without_redis().await;
+    }
+}
+
+async fn sending_goes_on_without_redis() {
+    let world = World::plan(Mode::Production).replicas(2).start().await;
+    let tenant = world.tenant("a").await;
+    tenant.app(APP).await;
+    tenant.send_and_wait(APP, &message("o1")).await;
+    let elsewhere = world.at(1, &tenant);
+
+    world.redis().kill();
+    for number in 0..5 {
+        let sent = tenant
+            .send_and_wait(APP, &message(&format!("a{number}")))
+            .await;
+        assert_eq!(sent["status"], "sent", "{sent}");
+        let sent = elsewhere
+            .send_and_wait(APP, &message(&format!("b{number}")))
+            .await;
+        assert_eq!(sent["status"], "sent", "{sent}");
+    }
+    tenant.app(OTHER).await;
+    assert_eq!(
+        tenant.send_and_wait(OTHER, &message("o1")).await["status"],
+        "sent"
+    );
+
+    world.redis().restart();
+    let sent = elsewhere.send_and_wait(APP, &message("o1")).await;
+    assert_eq!(sent["status"], "sent", "{sent}");
+    assert_eq!(world.wechat().sent(APP).len(), 12);
+    tenant
+        .client
+        .post(&format!("/v1/apps/{APP}/verify"), &json!({}))
+        .await
+        .expect(200);
+}

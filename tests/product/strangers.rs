@@ -1,0 +1,232 @@
+//! Every operation of the OpenAPI document is tried by a stranger: without a credential, with every scope but the
+//! one it wants, and as another tenant.
+//!
+//! The tables below know each operation. A new one that is missing here fails the test, so that nobody forgets to
+//! think of strangers. [`OPEN`] and [`NAMES_NOTHING`] are the exceptions; they may only shrink.
+
+use std::collections::BTreeMap;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::world::{Answer, Client, Mode, SCOPES, SECRET, Tenant, World, finish, id, message};
+
+const APP: &str = "wx00000000000000a1";
+const OTHER: &str = "wx00000000000000b2";
+
+both_modes!(every_operation_is_closed_to_strangers);
+
+/// What everybody may call.
+const OPEN: [&str; 7] = [
+    "GET /.well-known/jwks.json",
+    "GET /.well-known/oauth-authorization-server",
+    "GET /healthz",
+    "GET /metrics",
+    "GET /openapi.json",
+    "GET /readyz",
+    "POST /oauth/token",
+];
+
+/// What names nothing of a tenant in its path: it shows and makes things of the caller's own.
+const NAMES_NOTHING: [&str; 4] = [
+    "GET /v1/apps",
+    "POST /v1/apps",
+    "GET /v1/keys",
+    "POST /v1/keys",
+];
+
+/// A body that the operation takes from somebody who may call it.
+fn body(operation: &str) -> Option<Value> {
+    let body = match operation {
+        "POST /v1/tenants" | "PATCH /v1/tenants/{tenant_id}" | "PATCH /v1/apps/{appid}" => {
+            json!({"name": "stranger"})
+        }
+        "POST /v1/keys" | "POST /v1/tenants/{tenant_id}/keys" => {
+            json!({"name": "stranger", "scopes": ["apps:read"]})
+        }
+        "POST /v1/apps" => json!({"appid": "wx00000000000000c3", "secret": SECRET}),
+        "PUT /v1/apps/{appid}/secret" => json!({"secret": "strangers-secret"}),
+        "POST /v1/apps/{appid}/messages" => message("o1"),
+        _ => return None,
+    };
+    Some(body)
+}
+
+struct Operation {
+    method: Method,
+    path: String,
+    scope: Option<String>,
+    body: Option<Value>,
+}
+
+impl Operation {
+    fn name(&self) -> String {
+        format!("{} {}", self.method, self.path)
+    }
+
+    fn is_operators(&self) -> bool {
+        self.scope.as_deref() == Some("operator")
+    }
+
+    /// Calls it with these things in its path.
+    async fn call(&self, client: &Client, things: &BTreeMap<&str, String>) -> Answer {
+        let mut path = self.path.clone();
+        for (name, thing) in things {
+            path = path.replace(&format!("{{{name}}}"), thing);
+        }
+        assert!(
+            !path.contains('{'),
+            "{}: say in strangers.rs what stands in its path",
+            self.name()
+        );
+        let mut request = client.request(self.method.clone(), &path).await;
+        if let Some(body) = &self.body {
+            request = request.json(body);
+        }
+        finish(request).await
+    }
+}
+
+async fn operations(world: &World) -> Vec<Operation> {
+    let document = world.anonymous().get("/openapi.json").await.expect(200);
+    let mut operations = Vec::new();
+    for (path, item) in document["paths"].as_object().expect("paths") {
+        for (method, operation) in item.as_object().expect("operations") {
+            let method: Method = method.to_ascii_uppercase().parse().expect("a method");
+            let name = format!("{method} {path}");
+            let scope = operation["security"][0]["oauth2"][0]
+                .as_str()
+                .map(str::to_owned);
+            let body = body(&name);
+            let wants_body = operation.get("requestBody").is_some() && scope.is_some();
+            assert!(
+                !wants_body || body.is_some(),
+                "{name}: add a body for it to strangers.rs"
+            );
+            operations.push(Operation {
+                method,
+                path: path.clone(),
+                scope,
+                body,
+            });
+        }
+    }
+    operations
+}
+
+/// What a tenant has: something for every name that stands in a path.
+async fn things_of(world: &World, tenant: &Tenant, appid: &str) -> BTreeMap<&'static str, String> {
+    tenant.app(appid).await;
+    let message = tenant.send_and_wait(appid, &message("o1")).await;
+    let key = world.key_of(&tenant.id, &["apps:read"]).await;
+    BTreeMap::from([
+        ("appid", appid.to_owned()),
+        ("id", id(&message).to_owned()),
+        ("key_id", key.key().client_id.clone()),
+        ("tenant_id", tenant.id.clone()),
+    ])
+}
+
+/// Well-formed, and nobody's.
+fn things_of_nobody() -> BTreeMap<&'static str, String> {
+    BTreeMap::from([
+        ("appid", "wx00000000000000ff".to_owned()),
+        ("id", "msg_01jq2xv1cde8sbw7mv9v6a5kzq".to_owned()),
+        ("key_id", "key_01jq2xv1cde8sbw7mv9v6a5kzq".to_owned()),
+        ("tenant_id", "ten_01jq2xv1cde8sbw7mv9v6a5kzq".to_owned()),
+    ])
+}
+
+/// An answer without what differs between two requests for the same thing.
+fn comparable(answer: Answer) -> Value {
+    let mut body = answer.body;
+    if let Some(members) = body.as_object_mut() {
+        members.remove("instance");
+    }
+    json!([answer.status.as_u16(), body])
+}
+
+async fn every_operation_is_closed_to_strangers(mode: Mode) {
+    let world = World::start(mode).await;
+    let (owner, stranger) = (world.tenant("owner").await, world.tenant("stranger").await);
+    let things = things_of(&world, &owner, APP).await;
+    things_of(&world, &stranger, OTHER).await;
+    let before = snapshot(&owner, &things).await;
+
+    let (mut open, mut names_nothing) = (Vec::new(), Vec::new());
+    for operation in operations(&world).await {
+        let name = operation.name();
+        let Some(scope) = &operation.scope else {
+            open.push(name);
+            continue;
+        };
+        let anonymous = operation.call(&world.anonymous(), &things).await;
+        assert!(
+            anonymous.header("www-authenticate").is_some(),
+            "{name}: {anonymous:?}"
+        );
+        anonymous.problem(401, "unauthorized");
+
+        let others: Vec<&str> = SCOPES.into_iter().filter(|other| other != scope).collect();
+        let unable = world.key_of(&owner.id, &others).await;
+        operation
+            .call(&unable, &things)
+            .await
+            .problem(403, "insufficient_scope");
+
+        if operation.is_operators() {
+            continue;
+        }
+        if !operation.path.contains('{') {
+            names_nothing.push(name);
+            continue;
+        }
+        let theirs = operation.call(&stranger.client, &things).await;
+        let nobodys = operation.call(&stranger.client, &things_of_nobody()).await;
+        assert_eq!(theirs.status, 404, "{name}: {theirs:?}");
+        assert_eq!(
+            comparable(theirs),
+            comparable(nobodys),
+            "{name} tells that the thing exists"
+        );
+    }
+
+    let sorted = |mut names: Vec<String>| {
+        names.sort_unstable();
+        names
+    };
+    let mut allowed = NAMES_NOTHING;
+    allowed.sort_unstable();
+    assert_eq!(sorted(open), OPEN, "what is open to everybody");
+    assert_eq!(
+        sorted(names_nothing),
+        allowed,
+        "what names nothing in its path"
+    );
+    assert_eq!(
+        snapshot(&owner, &things).await,
+        before,
+        "a stranger changed something"
+    );
+    let seen =
+        stranger.client.get("/v1/apps").await.text + &stranger.client.get("/v1/keys").await.text;
+    for thing in things.values() {
+        assert!(!seen.contains(thing.as_str()), "a list shows {thing}");
+    }
+}
+
+/// Everything of the owner that a stranger might have changed.
+async fn snapshot(owner: &Tenant, things: &BTreeMap<&'static str, String>) -> Value {
+    let client = &owner.client;
+    let keys = client.get("/v1/keys?limit=200").await.expect(200);
+    let key = keys["data"]
+        .as_array()
+        .expect("data")
+        .iter()
+        .find(|key| key["client_id"] == things["key_id"].as_str());
+    json!({
+        "apps": client.get("/v1/apps").await.expect(200),
+        "messages": client.get(&format!("/v1/apps/{APP}/messages")).await.expect(200),
+        "revoked": key.expect("the key")["revoked_at"],
+    })
+}

@@ -1,0 +1,260 @@
+//! A caller of the HTTP API.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use reqwest::{Method, RequestBuilder, StatusCode, header::HeaderMap};
+use serde_json::Value;
+use tokio::sync::Mutex;
+
+use super::wait::Time;
+
+/// Longer than any answer takes, `Prefer: wait=30` among them.
+const TIMEOUT: Duration = Duration::from_secs(40);
+
+/// An API key as its maker got it.
+#[derive(Clone, Debug)]
+pub(crate) struct Key {
+    pub(crate) client_id: String,
+    pub(crate) client_secret: String,
+}
+
+impl Key {
+    /// Reads the answer that made a key.
+    pub(crate) fn of(created: &Value) -> Self {
+        let text = |name: &str| created[name].as_str().unwrap_or_default().to_owned();
+        Self {
+            client_id: text("client_id"),
+            client_secret: text("client_secret"),
+        }
+    }
+}
+
+/// A caller with a key, or with none. It fetches access tokens by itself.
+#[derive(Clone)]
+pub(crate) struct Client {
+    base: String,
+    http: reqwest::Client,
+    key: Option<Key>,
+    time: Time,
+    token: Arc<Mutex<Option<(u64, String)>>>,
+}
+
+impl Client {
+    /// Somebody without a credential.
+    pub(crate) fn anonymous(base: &str, time: &Time) -> Self {
+        let http = reqwest::Client::builder()
+            .timeout(TIMEOUT)
+            .connect_timeout(Duration::from_secs(5))
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .expect("an HTTP client");
+        Self {
+            base: base.to_owned(),
+            http,
+            key: None,
+            time: time.clone(),
+            token: Arc::default(),
+        }
+    }
+
+    /// The same connections with this key.
+    pub(crate) fn with_key(&self, key: Key) -> Self {
+        Self {
+            key: Some(key),
+            token: Arc::default(),
+            ..self.clone()
+        }
+    }
+
+    /// The same caller at another gateway.
+    pub(crate) fn at(&self, base: &str) -> Self {
+        Self {
+            base: base.to_owned(),
+            ..self.clone()
+        }
+    }
+
+    /// The time that passes while it waits.
+    pub(crate) fn time(&self) -> &Time {
+        &self.time
+    }
+
+    /// The key that it uses.
+    pub(crate) fn key(&self) -> &Key {
+        self.key.as_ref().expect("a client with a key")
+    }
+
+    /// A request that can still be changed; without a credential.
+    pub(crate) fn bare(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("{}{path}", self.base))
+    }
+
+    /// A request that can still be changed, with the credential if there is one.
+    pub(crate) async fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let request = self.bare(method, path);
+        if self.key.is_some() {
+            request.bearer_auth(self.token().await)
+        } else {
+            request
+        }
+    }
+
+    /// An access token that is still good: fetched once, however many ask.
+    pub(crate) async fn token(&self) -> String {
+        let turn = self.time.turns();
+        let mut kept = self.token.lock().await;
+        match &*kept {
+            Some((fetched, token)) if *fetched == turn => token.clone(),
+            _ => {
+                let answer = self.fetch_token(None).await.expect(200);
+                let token = answer["access_token"].as_str().expect("an access_token");
+                kept.insert((turn, token.to_owned())).1.clone()
+            }
+        }
+    }
+
+    /// Asks the token endpoint by HTTP Basic.
+    pub(crate) async fn fetch_token(&self, scope: Option<&str>) -> Answer {
+        let Key {
+            client_id,
+            client_secret,
+        } = self.key();
+        let mut form = vec![("grant_type", "client_credentials")];
+        form.extend(scope.map(|scope| ("scope", scope)));
+        let request = self.bare(Method::POST, "/oauth/token");
+        finish(
+            request
+                .basic_auth(client_id, Some(client_secret))
+                .form(&form),
+        )
+        .await
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        finish(self.request(Method::GET, path).await).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
+        finish(self.request(Method::DELETE, path).await).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.call(Method::POST, path, Some(body)).await
+    }
+
+    pub(crate) async fn put(&self, path: &str, body: &Value) -> Answer {
+        self.call(Method::PUT, path, Some(body)).await
+    }
+
+    pub(crate) async fn patch(&self, path: &str, body: &Value) -> Answer {
+        self.call(Method::PATCH, path, Some(body)).await
+    }
+
+    pub(crate) async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Answer {
+        let mut request = self.request(method, path).await;
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        finish(request).await
+    }
+}
+
+/// Sends a request and reads its answer whole.
+pub(crate) async fn finish(request: RequestBuilder) -> Answer {
+    let (client, request) = request.build_split();
+    let request = request.expect("a well-formed request");
+    let asked = format!("{} {}", request.method(), request.url().path());
+    let response = match client.execute(request).await {
+        Ok(response) => response,
+        Err(error) => panic!("{asked}: no answer: {error:?}"),
+    };
+    let (status, headers) = (response.status(), response.headers().clone());
+    let text = response.text().await.expect("a body that is text");
+    let answer = Answer {
+        asked,
+        status,
+        headers,
+        body: serde_json::from_str(&text).unwrap_or(Value::Null),
+        text,
+    };
+    answer.check_manners();
+    answer
+}
+
+/// An answer, read whole.
+#[derive(Clone)]
+pub(crate) struct Answer {
+    asked: String,
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    /// Null where the body is not JSON.
+    pub(crate) body: Value,
+    pub(crate) text: String,
+}
+
+impl Answer {
+    /// What holds for every answer, whoever asks for it.
+    fn check_manners(&self) {
+        let status = self.status.as_u16();
+        assert!(
+            self.header("x-request-id").is_some(),
+            "no X-Request-Id: {self:?}"
+        );
+        assert!(status != 500, "the gateway broke: {self:?}");
+        if matches!(status, 429 | 503) {
+            let wait = self
+                .header("retry-after")
+                .and_then(|text| text.parse::<u64>().ok());
+            assert!(
+                wait.is_some_and(|seconds| seconds > 0),
+                "no Retry-After: {self:?}"
+            );
+        }
+        let is_oauth = self.asked.ends_with("/oauth/token");
+        if status >= 400 && !is_oauth {
+            assert_eq!(
+                self.header("content-type"),
+                Some("application/problem+json"),
+                "{self:?}"
+            );
+            for member in ["type", "title", "detail", "instance", "code"] {
+                let text = self.body[member].as_str();
+                assert!(
+                    text.is_some_and(|text| !text.is_empty()),
+                    "no {member}: {self:?}"
+                );
+            }
+            assert_eq!(self.body["status"], status, "{self:?}");
+        }
+    }
+
+    /// The body, if the status is this one.
+    #[track_caller]
+    pub(crate) fn expect(self, status: u16) -> Value {
+        assert_eq!(self.status.as_u16(), status, "{self:?}");
+        self.body
+    }
+
+    /// The body, if it is a problem with this status and code.
+    #[track_caller]
+    pub(crate) fn problem(self, status: u16, code: &str) -> Value {
+        assert_eq!(
+            (self.status.as_u16(), self.body["code"].as_str()),
+            (status, Some(code)),
+            "{self:?}"
+        );
+        self.body
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let body: String = self.text.chars().take(1500).collect();
+        write!(f, "{} → {} {body}", self.asked, self.status)
+    }
+}

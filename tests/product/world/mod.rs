@@ -1,0 +1,341 @@
+//! A world of one's own for each test: a WeChat, a database, gateways, an operator.
+
+mod client;
+mod home;
+mod program;
+mod replica;
+mod tenant;
+mod wait;
+
+use std::{
+    net::SocketAddr,
+    process::Command,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use chrono::{DateTime, TimeZone, Utc};
+use coord::Clock;
+use serde_json::{Value, json};
+use simulator::{Control, Options, Simulator};
+
+pub(crate) use client::{Answer, Client, Key, finish};
+pub(crate) use program::{Ended, Running, free_port, run, wxgate};
+pub(crate) use tenant::{SCOPES, SECRET, TEMPLATE, Tenant, id, message, message_with, outcomes};
+pub(crate) use wait::{Time, eventually, until};
+
+use home::Home;
+use replica::{Place, Replica};
+use testkit::{Postgres, Redis};
+
+/// The two modes of the product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// SQLite, coordination in process.
+    Embedded,
+    /// PostgreSQL and Redis.
+    Production,
+}
+
+/// Codes that WeChat answers only when the gateway did something wrong: a request that it cannot read, or two sends
+/// to one user at once.
+const OUR_FAULT: [i64; 6] = [40033, 41001, 43002, 44002, 47001, 43108];
+
+/// Everything that a scenario needs. What is dropped is stopped.
+pub(crate) struct World {
+    home: Home,
+    replicas: Vec<Replica>,
+    /// Put aside while WeChat is away.
+    simulator: Option<Simulator>,
+    address: SocketAddr,
+    clock: Clock,
+    time: Time,
+    operator: Client,
+    copies: AtomicBool,
+}
+
+/// A world that is still to be made.
+pub(crate) struct Plan {
+    mode: Mode,
+    by_hand: bool,
+    replicas: usize,
+    breakable: bool,
+    own_process: bool,
+}
+
+impl Plan {
+    /// The time stands still at 10:00 in Shanghai until [`World::pass`].
+    pub(crate) fn by_hand(mut self) -> Self {
+        self.by_hand = true;
+        self
+    }
+
+    /// So many gateways on one database. Production mode only.
+    pub(crate) fn replicas(mut self, replicas: usize) -> Self {
+        self.replicas = replicas;
+        self
+    }
+
+    /// With a PostgreSQL of its own, which the test may stop.
+    pub(crate) fn breakable(mut self) -> Self {
+        self.breakable = true;
+        self
+    }
+
+    /// The gateway is the real binary in a process of its own, which the test may kill.
+    pub(crate) fn own_process(mut self) -> Self {
+        self.own_process = true;
+        self
+    }
+
+    /// Makes it.
+    pub(crate) async fn start(self) -> World {
+        let simulator = Simulator::start(Options::default())
+            .await
+            .expect("a simulator");
+        let (clock, time) = if self.by_hand {
+            let morning = Utc.with_ymd_and_hms(2026, 3, 2, 2, 0, 0).unwrap();
+            simulator.control().clock().pin(morning.timestamp_millis());
+            let (clock, hand) = Clock::manual(morning);
+            (clock, Time::of(hand))
+        } else {
+            (Clock::system(), Time::default())
+        };
+        let home = Home::new(self.mode, self.breakable);
+        let nobody = Client::anonymous("http://127.0.0.1:9", &time);
+        let mut world = World {
+            home,
+            replicas: Vec::new(),
+            address: simulator.address(),
+            simulator: Some(simulator),
+            clock,
+            time,
+            operator: nobody,
+            copies: AtomicBool::new(false),
+        };
+        for _ in 0..self.replicas {
+            world.add_replica(self.own_process).await;
+        }
+        let key = world.replicas[0].operator_key(&world.place()).await;
+        world.operator = world.anonymous().with_key(key);
+        world
+    }
+}
+
+impl World {
+    /// The usual world: one gateway, the machine's clock.
+    pub(crate) async fn start(mode: Mode) -> Self {
+        Self::plan(mode).start().await
+    }
+
+    /// A world with something special.
+    pub(crate) fn plan(mode: Mode) -> Plan {
+        Plan {
+            mode,
+            by_hand: false,
+            replicas: 1,
+            breakable: false,
+            own_process: false,
+        }
+    }
+
+    // --- callers ---
+
+    /// The operator, at the first gateway.
+    pub(crate) fn operator(&self) -> Client {
+        self.anonymous().with_key(self.operator.key().clone())
+    }
+
+    /// Somebody without a credential, at the first gateway.
+    pub(crate) fn anonymous(&self) -> Client {
+        Client::anonymous(self.url(0), &self.time)
+    }
+
+    /// A new tenant that may ask as often as it likes.
+    pub(crate) async fn tenant(&self, name: &str) -> Tenant {
+        self.tenant_with(name, json!({"requests_per_second": 100_000}))
+            .await
+    }
+
+    /// A new tenant with these limits.
+    pub(crate) async fn tenant_with(&self, name: &str, limits: Value) -> Tenant {
+        let operator = self.operator();
+        let new = json!({"name": name, "limits": limits});
+        let tenant = operator.post("/v1/tenants", &new).await.expect(201);
+        let id = id(&tenant).to_owned();
+        let client = self.key_of(&id, &SCOPES).await;
+        Tenant { id, client }
+    }
+
+    /// A caller with a new key of a tenant.
+    pub(crate) async fn key_of(&self, tenant: &str, scopes: &[&str]) -> Client {
+        let new = json!({"name": "test", "scopes": scopes});
+        let path = format!("/v1/tenants/{tenant}/keys");
+        let created = self.operator().post(&path, &new).await.expect(201);
+        self.anonymous().with_key(Key::of(&created))
+    }
+
+    /// The tenant at the gateway with this number.
+    pub(crate) fn at(&self, replica: usize, tenant: &Tenant) -> Tenant {
+        let client = self
+            .anonymous()
+            .at(self.url(replica))
+            .with_key(tenant.client.key().clone());
+        Tenant {
+            client,
+            ..tenant.clone()
+        }
+    }
+
+    // --- WeChat ---
+
+    /// The strings that move WeChat.
+    pub(crate) fn wechat(&self) -> Control {
+        self.simulator
+            .as_ref()
+            .expect("WeChat is there")
+            .control()
+            .clone()
+    }
+
+    /// WeChat's machine is gone: connections are refused.
+    pub(crate) async fn wechat_goes_away(&mut self) {
+        self.simulator.take().expect("WeChat is there").stop().await;
+    }
+
+    /// WeChat is back at the same address, and has forgotten everything.
+    pub(crate) async fn wechat_comes_back(&mut self) {
+        let options = Options::at(self.address);
+        self.simulator = Some(
+            Simulator::start(options)
+                .await
+                .expect("WeChat's address is free"),
+        );
+    }
+
+    /// Says that WeChat will get a message twice, and that this is right.
+    pub(crate) fn expect_copies(&self) {
+        self.copies.store(true, Ordering::Relaxed);
+    }
+
+    // --- time ---
+
+    /// What time it is for the gateways.
+    pub(crate) fn now(&self) -> DateTime<Utc> {
+        self.clock.now()
+    }
+
+    /// Turns the clocks of the gateways and of WeChat.
+    pub(crate) fn pass(&self, time: Duration) {
+        self.wechat().clock().advance(time);
+        self.time.pass(time);
+    }
+
+    /// From now on the time stands still, so much later than it is. For gateways that start after this.
+    pub(crate) fn leap(&mut self, time: Duration) {
+        let later = self.clock.now() + time;
+        self.wechat().clock().pin(later.timestamp_millis());
+        let (clock, hand) = Clock::manual(later);
+        (self.clock, self.time) = (clock, Time::of(hand));
+    }
+
+    // --- gateways ---
+
+    /// Where the gateway with this number listens.
+    pub(crate) fn url(&self, replica: usize) -> &str {
+        self.replicas[replica].url()
+    }
+
+    /// Starts one more gateway on the same database.
+    pub(crate) async fn add_replica(&mut self, own_process: bool) {
+        let place = self.place();
+        let replica = if own_process {
+            Replica::process(&place).await
+        } else {
+            Replica::in_process(&place, &self.clock).await
+        };
+        self.replicas.push(replica);
+    }
+
+    /// Stops the last gateway in good order.
+    pub(crate) async fn stop_replica(&mut self) {
+        self.replicas.pop().expect("a gateway").stop().await;
+    }
+
+    /// `kill -9` of the last gateway.
+    pub(crate) fn kill_replica(&mut self) {
+        self.replicas.pop().expect("a gateway").kill();
+    }
+
+    /// Asks the last gateway, a process, to stop as a supervisor would; its exit code.
+    pub(crate) fn terminate_replica(&mut self) -> Option<i32> {
+        self.replicas.pop().expect("a gateway").terminate()
+    }
+
+    /// The PostgreSQL of a breakable world in production mode.
+    pub(crate) fn postgres(&self) -> &Postgres {
+        self.home.postgres()
+    }
+
+    /// The Redis of a world in production mode.
+    pub(crate) fn redis(&self) -> &Redis {
+        self.home.redis()
+    }
+
+    // --- the program ---
+
+    /// `wxgate` with these arguments, for this database and this WeChat.
+    pub(crate) fn wxgate(&self, arguments: &[&str]) -> Command {
+        let mut command = wxgate(self.home.folder());
+        self.place().tell(&mut command);
+        command.args(arguments);
+        command
+    }
+
+    /// What every gateway of this world is told.
+    fn place(&self) -> Place {
+        Place {
+            database_url: self.home.database_url.clone(),
+            redis_url: self.home.redis_url.clone(),
+            wechat_url: format!("http://{}", self.address),
+            folder: self.home.folder().to_owned(),
+        }
+    }
+}
+
+impl Drop for World {
+    /// Asserts what no scenario should have to think of.
+    fn drop(&mut self) {
+        let replicas = std::mem::take(&mut self.replicas);
+        tokio::task::block_in_place(|| {
+            tokio::runtime::Handle::current().block_on(async {
+                for replica in replicas {
+                    replica.stop().await;
+                }
+            });
+        });
+        let Some(wechat) = self
+            .simulator
+            .as_ref()
+            .filter(|_| !std::thread::panicking())
+        else {
+            return;
+        };
+        let control = wechat.control();
+        for (path, outcomes) in control.stats().calls {
+            for code in OUR_FAULT {
+                let count = outcomes.get(&code).copied().unwrap_or(0);
+                assert_eq!(
+                    count, 0,
+                    "WeChat answered {code} on {path}: that is the gateway's fault"
+                );
+            }
+        }
+        if !self.copies.load(Ordering::Relaxed) {
+            for appid in control.appids() {
+                let copies = control.duplicates(&appid).markers;
+                assert!(copies.is_empty(), "sent more than once: {copies:?}");
+            }
+        }
+    }
+}

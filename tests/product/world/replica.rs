@@ -1,0 +1,177 @@
+//! A gateway of a world: in this process, or the real program in one of its own.
+
+use std::{
+    path::PathBuf,
+    process::Command,
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use coord::Clock;
+use domain::{scope::ScopeSet, seal::MasterKey};
+use gateway::{Config, Gateway};
+use tenancy::{KeyOwner, NewKey};
+
+use super::{
+    client::Key,
+    program::{self, Running, free_port},
+    tenant::SECRET,
+};
+
+/// What a gateway must be told.
+pub(crate) struct Place {
+    pub(crate) database_url: String,
+    pub(crate) redis_url: Option<String>,
+    pub(crate) wechat_url: String,
+    pub(crate) folder: PathBuf,
+}
+
+impl Place {
+    /// As the environment of the program.
+    pub(crate) fn tell(&self, command: &mut Command) {
+        command
+            .env("WXGATE_DATABASE_URL", &self.database_url)
+            .env("WXGATE_MASTER_KEY", BASE64_STANDARD.encode(MASTER_KEY))
+            .env("WXGATE_WECHAT_BASE_URL", &self.wechat_url);
+        if let Some(redis_url) = &self.redis_url {
+            command.env("WXGATE_REDIS_URL", redis_url);
+        }
+    }
+}
+
+/// The same for all replicas of all worlds.
+const MASTER_KEY: [u8; 32] = [7; 32];
+
+/// Tokens are issued by and for this URL: the same for all replicas.
+const PUBLIC_URL: &str = "http://wxgate.test";
+
+/// A running gateway.
+pub(crate) enum Replica {
+    /// A library call away, with the clock of the test.
+    InProcess(Gateway, String),
+    /// The program, which can be killed.
+    Process(Running, String),
+}
+
+impl Replica {
+    /// Starts one in this process.
+    pub(crate) async fn in_process(place: &Place, clock: &Clock) -> Self {
+        let key = MasterKey::from_bytes(MASTER_KEY);
+        let config =
+            Config::new(&place.database_url, place.redis_url.as_deref(), key).expect("a mode");
+        let config = Config {
+            wechat_base_url: place.wechat_url.clone(),
+            public_url: Some(PUBLIC_URL.to_owned()),
+            ..config
+        };
+        let gateway = Gateway::start(config, clock.clone())
+            .await
+            .expect("a gateway");
+        let url = gateway.local_url();
+        Self::InProcess(gateway, url)
+    }
+
+    /// Starts the program and waits until it is ready.
+    pub(crate) async fn process(place: &Place) -> Self {
+        static LOGS: AtomicUsize = AtomicUsize::new(0);
+        let address = format!("127.0.0.1:{}", free_port());
+        let mut command = program::wxgate(&place.folder);
+        place.tell(&mut command);
+        command
+            .args(["serve", "--listen", &address])
+            .env("WXGATE_PUBLIC_URL", PUBLIC_URL);
+        let log = place.folder.join(format!(
+            "gateway-{}.log",
+            LOGS.fetch_add(1, Ordering::Relaxed)
+        ));
+        let mut running = Running::start(command, log);
+        let url = format!("http://{address}");
+        running.wait_ready(&url).await;
+        Self::Process(running, url)
+    }
+
+    /// Where it listens.
+    pub(crate) fn url(&self) -> &str {
+        match self {
+            Self::InProcess(_, url) | Self::Process(_, url) => url,
+        }
+    }
+
+    /// The first operator's key: made by the library, or on the command line as every operator does.
+    pub(crate) async fn operator_key(&self, place: &Place) -> Key {
+        match self {
+            Self::InProcess(gateway, _) => {
+                let new = NewKey {
+                    name: "operator".into(),
+                    scopes: ScopeSet::all(),
+                    expires_at: None,
+                };
+                let created = gateway
+                    .tenancy()
+                    .create_key(KeyOwner::Operator, new, None)
+                    .await;
+                let created = created.expect("an operator's key");
+                Key {
+                    client_id: created.key.id.to_string(),
+                    client_secret: created.secret.expose().to_owned(),
+                }
+            }
+            Self::Process(..) => {
+                let mut command = program::wxgate(&place.folder);
+                place.tell(&mut command);
+                command.args([
+                    "key",
+                    "create",
+                    "--operator",
+                    "--name",
+                    "operator",
+                    "--json",
+                ]);
+                Key::of(&program::run(command).expect(0).json())
+            }
+        }
+    }
+
+    /// Stops it in good order.
+    pub(crate) async fn stop(self) {
+        match self {
+            Self::InProcess(gateway, _) => {
+                assert!(gateway.stop().await, "something was left unrecorded");
+            }
+            Self::Process(mut running, _) => {
+                let code = running.terminate();
+                assert_eq!(code, Some(0), "{}", running.said());
+                assert_no_secrets(&running.said());
+            }
+        }
+    }
+
+    /// Asks the process to stop, and returns its exit code.
+    pub(crate) fn terminate(self) -> Option<i32> {
+        match self {
+            Self::InProcess(..) => panic!("not a process: World::plan(mode).own_process()"),
+            Self::Process(mut running, _) => {
+                let code = running.terminate();
+                assert_no_secrets(&running.said());
+                code
+            }
+        }
+    }
+
+    /// `kill -9`.
+    pub(crate) fn kill(self) {
+        match self {
+            Self::InProcess(..) => {
+                panic!("only a process can be killed: World::plan(mode).own_process()")
+            }
+            Self::Process(mut running, _) => running.kill(),
+        }
+    }
+}
+
+/// What a log must never hold: AppSecrets, client secrets, access tokens of WeChat and of the gateway.
+fn assert_no_secrets(log: &str) {
+    for secret in [SECRET, "wxg_", "access_token=", "eyJ"] {
+        assert!(!log.contains(secret), "`{secret}` is in the log: {log}");
+    }
+}

@@ -1,0 +1,180 @@
+//! What a tenant does with the gateway.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::client::{Answer, Client, finish};
+
+/// Every scope that a tenant's key may have.
+pub(crate) const SCOPES: [&str; 13] = [
+    "messages:send",
+    "messages:read",
+    "grants:write",
+    "grants:read",
+    "apps:read",
+    "apps:write",
+    "tokens:read",
+    "templates:read",
+    "webhooks:write",
+    "webhooks:read",
+    "keys:write",
+    "audit:read",
+    "wechat:proxy",
+];
+
+/// A tenant, by a key that may do everything in it.
+#[derive(Clone)]
+pub(crate) struct Tenant {
+    pub(crate) id: String,
+    pub(crate) client: Client,
+}
+
+impl Tenant {
+    /// Registers a mini-program; the simulator takes any secret unless it was told one.
+    pub(crate) async fn app(&self, appid: &str) {
+        self.app_with(appid, json!({})).await;
+    }
+
+    /// As [`Tenant::app`], with more fields, such as `daily_quota`.
+    pub(crate) async fn app_with(&self, appid: &str, more: Value) {
+        let mut body = json!({"appid": appid, "secret": SECRET});
+        merge(&mut body, more);
+        self.client.post("/v1/apps", &body).await.expect(201);
+    }
+
+    /// Sends, and does not wait: the answer is the message as it was accepted.
+    pub(crate) async fn send(&self, appid: &str, message: &Value) -> Value {
+        let path = format!("/v1/apps/{appid}/messages");
+        self.client.post(&path, message).await.expect(202)
+    }
+
+    /// Sends, and waits until WeChat has answered: the answer is the message as it ended.
+    pub(crate) async fn send_and_wait(&self, appid: &str, message: &Value) -> Value {
+        self.try_send_and_wait(appid, message).await.expect(200)
+    }
+
+    /// As [`Tenant::send_and_wait`], whatever the answer is.
+    pub(crate) async fn try_send_and_wait(&self, appid: &str, message: &Value) -> Answer {
+        let path = format!("/v1/apps/{appid}/messages");
+        let request = self.client.request(Method::POST, &path).await;
+        let answered = finish(request.header("Prefer", "wait=20").json(message));
+        self.client.time().during(answered).await
+    }
+
+    /// Sends under an idempotency key.
+    pub(crate) async fn send_keyed(&self, appid: &str, key: &str, message: &Value) -> Answer {
+        let path = format!("/v1/apps/{appid}/messages");
+        let request = self.client.request(Method::POST, &path).await;
+        finish(request.header("Idempotency-Key", key).json(message)).await
+    }
+
+    /// The message as it is now.
+    pub(crate) async fn read(&self, message: &Value) -> Value {
+        let path = format!("/v1/messages/{}", id(message));
+        self.client.get(&path).await.expect(200)
+    }
+
+    /// The message when it is where `wanted` says. It may have passed by there, so ask for what lasts.
+    pub(crate) async fn wait_for(&self, message: &Value, wanted: &str) -> Value {
+        let what = format!("{} is {wanted}", id(message));
+        self.client
+            .time()
+            .eventually(&what, || async {
+                let message = self.read(message).await;
+                (message["status"] == wanted).then_some(message)
+            })
+            .await
+    }
+
+    /// The message when it has ended, however.
+    pub(crate) async fn wait_ended(&self, message: &Value) -> Value {
+        let what = format!("{} has ended", id(message));
+        self.client
+            .time()
+            .eventually(&what, || async {
+                let message = self.read(message).await;
+                let open = ["scheduled", "queued", "sending"].map(Value::from);
+                (!open.contains(&message["status"])).then_some(message)
+            })
+            .await
+    }
+
+    /// The message when its last attempt ended like this.
+    pub(crate) async fn wait_attempt(&self, message: &Value, outcome: &str) -> Value {
+        let what = format!("the last attempt of {} is {outcome}", id(message));
+        self.client
+            .time()
+            .eventually(&what, || async {
+                let message = self.read(message).await;
+                (outcomes(&message).last().map(String::as_str) == Some(outcome)).then_some(message)
+            })
+            .await
+    }
+
+    /// How many of the app's messages have this status; at most 200 are counted.
+    pub(crate) async fn count(&self, appid: &str, status: &str) -> usize {
+        let path = format!("/v1/apps/{appid}/messages?limit=200&status={status}");
+        let page = self.client.get(&path).await.expect(200);
+        page["data"].as_array().expect("data").len()
+    }
+
+    /// Waits until exactly so many of the app's messages have this status.
+    pub(crate) async fn wait_count(&self, appid: &str, status: &str, wanted: usize) {
+        let what = format!("{wanted} messages of {appid} are {status}");
+        self.client
+            .time()
+            .eventually(&what, || async {
+                (self.count(appid, status).await == wanted).then_some(())
+            })
+            .await;
+    }
+}
+
+/// The AppSecret of every app here.
+pub(crate) const SECRET: &str = "0f1e2d3c4b5a69788796a5b4c3d2e1f0";
+
+/// A subscribe message to `openid`. Its page carries a marker of its own, by which the simulator knows copies.
+pub(crate) fn message(openid: &str) -> Value {
+    static MARKERS: AtomicUsize = AtomicUsize::new(0);
+    let marker = MARKERS.fetch_add(1, Ordering::Relaxed);
+    json!({
+        "touser": openid,
+        "template_id": TEMPLATE,
+        "page": format!("pages/order?marker=m{marker}"),
+        "data": {"thing1": {"value": "保温杯"}, "number2": {"value": 2}},
+    })
+}
+
+/// The template of every message here.
+pub(crate) const TEMPLATE: &str = "8-VxnRzHxkMVwBSkPGXFUNkRDfMlAqV0P1nVTW4Zx9k";
+
+/// [`message`] with more or other fields.
+pub(crate) fn message_with(openid: &str, more: Value) -> Value {
+    let mut message = message(openid);
+    merge(&mut message, more);
+    message
+}
+
+fn merge(body: &mut Value, more: Value) {
+    let (Value::Object(body), Value::Object(more)) = (body, more) else {
+        panic!("two objects");
+    };
+    body.extend(more);
+}
+
+/// A thing's id.
+#[track_caller]
+pub(crate) fn id(thing: &Value) -> &str {
+    thing["id"].as_str().expect("an id")
+}
+
+/// How the attempts of a message ended, in order.
+pub(crate) fn outcomes(message: &Value) -> Vec<String> {
+    let attempts = message["attempts"].as_array().expect("attempts");
+    attempts
+        .iter()
+        .map(|attempt| attempt["outcome"].as_str().unwrap_or_default().to_owned())
+        .collect()
+}

@@ -1,0 +1,52 @@
+//! Small rooms, and tests that neither wait by the clock nor skip themselves.
+
+use crate::workspace::{root, shown, sources};
+
+/// Where a reader tires. Split by noun, not by number.
+const LONGEST_FILE: usize = 450;
+
+#[test]
+fn files_are_short_enough_to_read() {
+    let mut long = Vec::new();
+    for path in ["crates", "migrations", "tests"]
+        .iter()
+        .flat_map(|folder| sources(&root().join(folder)))
+    {
+        // Suites of crates are lists of cases: read by search, not from top to bottom.
+        if shown(&path).split('/').nth(2) == Some("tests") {
+            continue;
+        }
+        let lines = std::fs::read_to_string(&path).unwrap().lines().count();
+        if lines > LONGEST_FILE {
+            long.push(format!("{}: {lines} lines", shown(&path)));
+        }
+    }
+    assert!(
+        long.is_empty(),
+        "over {LONGEST_FILE} lines:\n{}",
+        long.join("\n")
+    );
+}
+
+#[test]
+fn product_tests_wait_on_conditions_and_skip_nothing() {
+    // Put together here, or this file would be its own first finding.
+    let forbidden = [
+        (concat!("sleep", "("), "wait with `world::eventually`"),
+        (concat!("#[ig", "nore"), "a test that is skipped is a wish"),
+        (concat!("to", "do!"), "write it"),
+    ];
+    for path in sources(&root().join("tests")) {
+        let source = std::fs::read_to_string(&path).unwrap();
+        for (number, line) in source.lines().enumerate() {
+            for (pattern, advice) in forbidden {
+                assert!(
+                    !line.contains(pattern),
+                    "{}:{}: `{pattern}`: {advice}",
+                    shown(&path),
+                    number + 1
+                );
+            }
+        }
+    }
+}

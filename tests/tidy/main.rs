@@ -1,0 +1,13 @@
+//! The rules of the repository, checked like everything else.
+
+#![expect(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, its helpers too"
+)]
+
+mod arrows;
+mod errors;
+mod files;
+mod manifests;
+mod workspace;
