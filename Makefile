@@ -25,7 +25,7 @@ build: ## Build everything, tests too
 	$(CARGO) build --workspace --all-targets
 
 test: build ## Run every test, in both modes, against private PostgreSQL and Redis processes
-	$(CARGO) test --workspace
+	$(CARGO) test --workspace --no-fail-fast
 
 check: ## Formatting, lints, documentation, and that openapi/openapi.json is what the code says
 	$(CARGO) fmt --all --check

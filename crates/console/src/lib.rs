@@ -7,7 +7,7 @@
 //! the browser send; it may read and nothing else, and ends with the token, after 15 minutes. What may be seen is
 //! what the key behind it may read, through the same doors as in the API.
 //!
-//! To add a page: its template, a struct beside it in `pages`, a handler that asks [`session`] for its visitor first,
+//! To add a page: its template, a struct beside it in `pages`, a handler that asks `session` for its visitor first,
 //! and a line in [`router`].
 
 use std::{fmt, sync::Arc};

@@ -78,13 +78,15 @@ pub(crate) async fn record(
     for pause in pauses {
         tracing::warn!(appid = %pause.appid, reason = %pause.reason, until = %pause.until, "app paused: {}", pause.detail);
     }
-    if settlements
-        .iter()
-        .any(|settlement| settlement.transition.due_at.is_some())
-    {
+    let due_ats = || {
+        settlements
+            .iter()
+            .filter_map(|settlement| settlement.transition.due_at)
+    };
+    if due_ats().any(|due_at| due_at > now) {
         due.notify_one();
     }
-    if released {
+    if released || due_ats().any(|due_at| due_at <= now) {
         parts.coord.wakeups().wake(topic::QUEUE, "");
     }
     tell_ends(parts, settlements, &changed);

@@ -25,26 +25,26 @@ macro_rules! flags {
 }
 
 flags! {
-    /// Where to listen [127.0.0.1:8080]
+    /// Where to listen (default: 127.0.0.1:8080)
     listen: "ADDRESS:PORT";
-    /// The database: `sqlite://FILE` or `postgres://…` [`sqlite://wxgate-data/wxgate.db`]
+    /// The database: `sqlite://FILE` or `postgres://…` (default: `sqlite://wxgate-data/wxgate.db`)
     database_url: "URL";
     /// Redis, for replicas on PostgreSQL
     redis_url: "URL";
     /// The file with the master key: base64 of 32 bytes
     master_key_file: "FILE";
-    /// Where WeChat is [`https://api.weixin.qq.com`]
+    /// Where WeChat is (default: `https://api.weixin.qq.com`)
     wechat_base_url: "URL";
-    /// The longest that one call of WeChat may take [5s]
+    /// The longest that one call of WeChat may take (default: 5s)
     wechat_timeout: "SECONDS";
     /// Where the world reaches the gateway; the same on all replicas
     public_url: "URL";
-    /// Sends under way at the same time [256]
+    /// Sends under way at the same time (default: 256)
     sending_slots: "N";
-    /// How long a stop waits for what is under way [30s]
+    /// How long a stop waits for what is under way (default: 30s)
     shutdown_timeout: "SECONDS";
-    /// What to log [info]
+    /// What to log (default: info)
     log: "FILTER";
-    /// How to log it: text or json [text]
+    /// How to log it: text or json (default: text)
     log_format: "FORMAT";
 }
