@@ -1,10 +1,14 @@
 //! The broker's front: who asks, what is remembered, what ends.
 
-use std::sync::{
-    Arc, Weak,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
+use chrono::{DateTime, Utc};
 use coord::{Coord, Subscription, Wake};
 use dashmap::DashMap;
 use domain::{
@@ -20,7 +24,8 @@ use tokio_util::{
 };
 
 use crate::{
-    BrokerError, Credentials, Metrics, Token, TokenState,
+    BrokerError, Credentials, Event, Metrics, Observer, Token, TokenState,
+    census::Census,
     fetch::Fetch,
     flight,
     memory::{Entry, Memory},
@@ -31,6 +36,8 @@ use crate::{
 const CHANGED: &str = "app credentials changed";
 /// How often a caller joins a flight that was bound elsewhere before it is told to come back later.
 const TRANSFERS: u32 = 3;
+/// How often apps that nobody uses any longer are looked for.
+const SWEEP: Duration = Duration::from_mins(10);
 
 /// One valid access token per appid. Cloning is cheap, and clones are the same thing.
 ///
@@ -49,6 +56,9 @@ pub(crate) struct Inner {
     /// Tells flights not to wait for other replicas any longer.
     pub(crate) stop: CancellationToken,
     memories: DashMap<AppId, Arc<Memory>>,
+    /// When they were last swept, in seconds.
+    swept_at: AtomicI64,
+    observer: OnceLock<Arc<dyn Observer>>,
     /// Tells this replica's leases and notices from those of others.
     instance: u64,
     turns: AtomicU64,
@@ -75,15 +85,25 @@ impl Broker {
             metrics,
             tasks: TaskTracker::new(),
             memories: DashMap::new(),
+            swept_at: AtomicI64::new(0),
+            observer: OnceLock::new(),
             instance: rand::random(),
             turns: AtomicU64::new(0),
             _stop_at_drop: stop.clone().drop_guard(),
             stop: stop.clone(),
         });
+        inner.metrics.watch(Arc::downgrade(&inner));
         inner
             .tasks
             .spawn(listen(Arc::downgrade(&inner), changes).with_cancellation_token_owned(stop));
         Self(inner)
+    }
+
+    /// Tells this one of events from now on. The first observer stays.
+    #[must_use]
+    pub fn with_observer(self, observer: Arc<dyn Observer>) -> Self {
+        let _ = self.0.observer.set(observer);
+        self
     }
 
     /// The app's token. From memory without waiting as long as it is good; the refresh runs in the background.
@@ -107,6 +127,33 @@ impl Broker {
         Box::pin(self.obtain(appid, Some(generation))).await
     }
 
+    /// Another token, because somebody wants one. The present one serves until then, and when this fails. At least
+    /// 30 s apart; 20 a day in stable mode, whose old token then ends at once (a legacy one has five minutes more).
+    /// [`BrokerError::Later`] says when to ask again. A pause of a blocked app is not waited for.
+    pub async fn refresh(&self, appid: &AppId) -> Result<Token, BrokerError> {
+        let memory = self.0.memory(appid);
+        let now = self.0.coord.clock().now();
+        memory.learn(self.0.shared.token(appid).await, None, now);
+        let beyond = memory.newest();
+        let _waiting = self.0.metrics.waiting();
+        for _ in 0..TRANSFERS {
+            let now = self.0.coord.clock().now();
+            let entry = memory.enter_asking(now, beyond, |goal| {
+                flight::launch(&self.0, appid, &memory, goal)
+            });
+            let token = match entry {
+                Entry::Token(token) => token,
+                Entry::Failed(error) => return Err(error),
+                Entry::Wait(flight) => flight.await?,
+            };
+            // The flight may have been under way already, and found that WeChat keeps the present token.
+            if token.generation > beyond {
+                return Ok(token);
+            }
+        }
+        Err(self.0.later(&memory, "WeChat keeps the present token"))
+    }
+
     /// Proves a secret with one fetch, before it is stored. The token is kept, so that the first send needs no other,
     /// and what was known of the app before is forgotten on all replicas: no [`Broker::forget`] is needed after it.
     pub async fn verify(
@@ -115,20 +162,15 @@ impl Broker {
         secret: &AppSecret,
         mode: TokenMode,
     ) -> Result<(), BrokerError> {
-        let known = self
-            .0
-            .memories
-            .get(appid)
-            .map(|memory| Arc::clone(&memory))
-            .unwrap_or_default();
+        let known = self.0.memories.get(appid).map(|memory| Arc::clone(&memory));
+        let known = known.unwrap_or_else(|| Arc::new(Memory::new(self.0.coord.clock().now())));
         let (held, ledger) = Fetch::begin(&self.0, appid, &known)
             .await
             .prove(secret, mode)
             .await?;
         self.0.shared.put_token(appid, &held).await;
-        self.0
-            .memories
-            .insert(appid.clone(), Arc::new(Memory::of(held, ledger)));
+        let memory = Memory::of(held, ledger, self.0.coord.clock().now());
+        self.0.memories.insert(appid.clone(), Arc::new(memory));
         self.0.tell_others(appid);
         Ok(())
     }
@@ -146,7 +188,17 @@ impl Broker {
         });
     }
 
-    /// How it stands with the app's token, if this replica has dealt with it.
+    /// How it stands with the app's token, on this replica or on those it can ask. Costs WeChat nothing.
+    pub async fn survey(&self, appid: &AppId) -> TokenState {
+        let known = self.0.memories.get(appid).map(|memory| Arc::clone(&memory));
+        let now = self.0.coord.clock().now();
+        let memory = known.unwrap_or_else(|| Arc::new(Memory::new(now)));
+        let ledger = self.0.shared.ledger(appid).await;
+        memory.learn(self.0.shared.token(appid).await, ledger, now);
+        memory.state(self.0.coord.clock().now())
+    }
+
+    /// How it stands with the app's token, as far as this replica has dealt with it.
     pub fn state(&self, appid: &AppId) -> Option<TokenState> {
         let now = self.0.coord.clock().now();
         self.0.memories.get(appid).map(|memory| memory.state(now))
@@ -161,7 +213,7 @@ impl Broker {
     }
 
     async fn obtain(&self, appid: &AppId, stale: Option<u64>) -> Result<Token, BrokerError> {
-        let memory = Arc::clone(&self.0.memories.entry(appid.clone()).or_default());
+        let memory = self.0.memory(appid);
         for _ in 0..TRANSFERS {
             let now = self.0.coord.clock().now();
             let entry = memory.enter(now, stale, |goal| {
@@ -188,6 +240,50 @@ impl Broker {
 }
 
 impl Inner {
+    /// The app's memory, which is used now.
+    fn memory(&self, appid: &AppId) -> Arc<Memory> {
+        let now = self.coord.clock().now();
+        self.sweep(now);
+        let memory = self
+            .memories
+            .entry(appid.clone())
+            .or_insert_with(|| Arc::new(Memory::new(now)));
+        // While the entry is held, so that no sweep takes it for idle.
+        memory.touch(now);
+        Arc::clone(&memory)
+    }
+
+    /// Forgets apps that have not been used for hours. What is worth keeping of them is in the cells.
+    fn sweep(&self, now: DateTime<Utc>) {
+        let (now_s, last) = (now.timestamp(), self.swept_at.load(Ordering::Relaxed));
+        let is_due = Duration::from_secs((now_s - last).unsigned_abs()) >= SWEEP;
+        let is_ours = is_due
+            && self
+                .swept_at
+                .compare_exchange(last, now_s, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok();
+        if is_ours {
+            self.memories.retain(|_, memory| !memory.is_idle(now));
+        }
+    }
+
+    /// Takes all apps into a census.
+    pub(crate) fn count_apps(&self, census: &mut Census) {
+        let now = self.coord.clock().now();
+        for memory in &self.memories {
+            census.count(&memory, now);
+        }
+    }
+
+    /// Tells the observer, without waiting for it.
+    pub(crate) fn tell(&self, appid: &AppId, event: Event) {
+        if let Some(observer) = self.observer.get() {
+            let (observer, appid) = (Arc::clone(observer), appid.clone());
+            self.tasks
+                .spawn(async move { observer.observe(&appid, event).await });
+        }
+    }
+
     /// A failure that backs off further with every one in a row.
     pub(crate) fn later(&self, memory: &Memory, detail: impl Into<String>) -> BrokerError {
         let retry_at =
@@ -243,9 +339,14 @@ impl Inner {
             .map(|entry| (entry.key().clone(), Arc::clone(&entry)))
             .collect();
         for (appid, memory) in memories {
+            let now = self.coord.clock().now();
             memory.forgive();
-            if let Some(held) = memory.held(self.coord.clock().now()) {
+            if let Some(held) = memory.held(now) {
                 self.shared.put_token(&appid, &held).await;
+            }
+            let ledger = memory.ledger().at(now);
+            if ledger.fetches() > 0 {
+                self.shared.put_ledger(&appid, ledger).await;
             }
         }
     }

@@ -3,8 +3,10 @@
 use std::net::IpAddr;
 
 use chrono::{DateTime, Utc};
-use domain::verdict::BlockReason;
+use domain::{retry::Delay, verdict::BlockReason};
 use wechat::{Cause, TokenError};
+
+use crate::ledger::Spent;
 
 /// Why there is no token now. All who waited for the same fetch get the same one, and so does everybody who asks
 /// before it is time to try again.
@@ -30,12 +32,12 @@ pub enum BrokerError {
         /// What happened.
         detail: String,
     },
-    /// WeChat grants the app no more fetches today.
+    /// WeChat grants the app no more fetches today, or the gateway keeps the last ones for repairs.
     #[error("the day's token fetches are spent: {cause}")]
     FetchesSpent {
         /// When the broker will try again.
         retry_at: DateTime<Utc>,
-        /// WeChat's words.
+        /// WeChat's words; without an errcode, the gateway's own count.
         cause: Cause,
     },
     /// WeChat does not understand the gateway's request.
@@ -63,6 +65,55 @@ impl BrokerError {
             | Self::Bug { retry_at, .. } => Some(*retry_at),
             Self::UnknownApp => None,
         }
+    }
+
+    /// In metrics: why the app gets no token.
+    pub(crate) fn word(&self) -> &'static str {
+        match self {
+            Self::Blocked { reason, .. } => reason.as_str(),
+            Self::Later { .. } => LATER,
+            Self::FetchesSpent { .. } => SPENT,
+            Self::Bug { .. } => BUG,
+            Self::UnknownApp => "unknown_app",
+        }
+    }
+
+    /// Every [`BrokerError::word`] of a failure that is remembered.
+    pub(crate) fn words() -> impl Iterator<Item = &'static str> {
+        let blocked = BlockReason::ALL.iter().map(|reason| reason.as_str());
+        blocked.chain([LATER, SPENT, BUG])
+    }
+
+    /// The gateway itself does not ask, because its count says that WeChat would refuse.
+    pub(crate) fn spent(spent: Spent, now: DateTime<Utc>) -> Self {
+        match spent {
+            Spent::Day {
+                kind,
+                used,
+                retry_at,
+            } => Self::FetchesSpent {
+                retry_at,
+                cause: Cause {
+                    errcode: None,
+                    errmsg: format!(
+                        "{used} of the {} {} that WeChat grants a day are used by the gateway's own count; \
+                         find out what fetches so often",
+                        kind.limit(),
+                        kind.as_str(),
+                    ),
+                    rid: None,
+                },
+            },
+            Spent::Minute => Self::Later {
+                retry_at: Delay::NextMinute.next_try(now, 1, rand::random()),
+                detail: "the minute's calls of stable_token are spent".to_owned(),
+            },
+        }
+    }
+
+    /// Whether it only keeps fetches for repairs, so that a repair need not heed it.
+    pub(crate) fn is_saving(&self) -> bool {
+        matches!(self, Self::FetchesSpent { cause, .. } if cause.errcode.is_none())
     }
 
     /// Reads WeChat's refusal of try number `attempt` (1 for the first).
@@ -98,3 +149,6 @@ impl BrokerError {
 
 const SPENT_PROBE: chrono::Duration = chrono::Duration::minutes(30);
 const BUG_PROBE: chrono::Duration = chrono::Duration::minutes(5);
+const LATER: &str = "later";
+const SPENT: &str = "fetches_spent";
+const BUG: &str = "bug";

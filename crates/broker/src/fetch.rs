@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use domain::{
     app::{AppId, TokenMode},
     secret::AppSecret,
@@ -11,8 +12,11 @@ use wechat::FetchedToken;
 use crate::{
     AppCredentials, BrokerError, CredentialsError,
     broker::Inner,
+    foreign::{ForeignRefresh, is_foreign},
+    goal::{Goal, Held, Reason},
     ledger::Ledger,
-    memory::{Goal, Held, Memory, Reason},
+    memory::Memory,
+    observer::Event,
     token::Token,
 };
 
@@ -25,6 +29,8 @@ pub(crate) struct Fetch<'a> {
     appid: &'a AppId,
     memory: &'a Memory,
     ledger: Ledger,
+    /// The ledger as the other replicas see it.
+    shown: Ledger,
 }
 
 impl<'a> Fetch<'a> {
@@ -32,11 +38,13 @@ impl<'a> Fetch<'a> {
     pub(crate) async fn begin(inner: &'a Inner, appid: &'a AppId, memory: &'a Memory) -> Self {
         let now = inner.coord.clock().now();
         let others = inner.shared.ledger(appid).await.unwrap_or_default();
+        let ledger = memory.ledger().merge(others, now);
         Self {
             inner,
             appid,
             memory,
-            ledger: memory.ledger().merge(others, now),
+            ledger,
+            shown: ledger,
         }
     }
 
@@ -51,7 +59,8 @@ impl<'a> Fetch<'a> {
                 refresh_at: self.inner.coord.clock().now() + LATER_TOGETHER,
                 ..held.clone()
             }),
-            (Reason::Dead(_), mode) => self.repair(goal, &secret, mode).await,
+            (Reason::Dead(_), mode) => self.repair(goal, &secret, mode, alone).await,
+            (Reason::Asked(_), mode) => self.replace(goal, &secret, mode).await,
             (Reason::Missing | Reason::Ending(_), mode) => {
                 self.ask(goal, &secret, mode, false).await
             }
@@ -84,29 +93,96 @@ impl<'a> Fetch<'a> {
         goal: &Goal,
         secret: &AppSecret,
         mode: TokenMode,
+        alone: bool,
     ) -> Result<Held, BrokerError> {
+        // Who cannot ask the other replicas does not know whether one of them was the cause.
+        let foreign = match &goal.reason {
+            Reason::Dead(Some(refused)) if !alone && is_foreign(refused, &self.ledger) => {
+                Some(refused.at)
+            }
+            _ => None,
+        };
         if mode == TokenMode::Stable {
             // Mostly WeChat has a new one already: then nothing needs to be forced.
             let held = self.ask(goal, secret, mode, false).await?;
-            if !goal.is_dead(&held.token.value) {
+            if !goal.is_unwanted(&held.token.value) {
+                self.blame(foreign).await;
                 return Ok(held);
             }
         }
-        let force = mode == TokenMode::Stable;
         let now = self.inner.coord.clock().now();
-        self.ledger.repair(now, force).map_err(|retry_at| {
-            let detail = "WeChat refuses the present token and allows no new one yet; \
-                          look for another system that fetches tokens with the same AppSecret";
-            BrokerError::Later {
-                retry_at,
-                detail: detail.to_owned(),
-            }
-        })?;
-        let held = self.ask(goal, secret, mode, force).await?;
-        if goal.is_dead(&held.token.value) {
-            return Err(self.later("WeChat insists on the token that it refuses"));
+        self.ledger
+            .repair(now, mode == TokenMode::Stable)
+            .map_err(|retry_at| {
+                let detail = "WeChat refuses the present token and allows no new one yet; \
+                              look for another system that fetches tokens with the same AppSecret";
+                BrokerError::Later {
+                    retry_at,
+                    detail: detail.to_owned(),
+                }
+            })?;
+        let held = self.force(goal, secret, mode).await?;
+        if mode == TokenMode::Legacy {
+            self.blame(foreign).await;
         }
         Ok(held)
+    }
+
+    /// Replaces a token because somebody asks for it. Nothing is asked of WeChat that it would not do.
+    async fn replace(
+        &mut self,
+        goal: &Goal,
+        secret: &AppSecret,
+        mode: TokenMode,
+    ) -> Result<Held, BrokerError> {
+        let now = self.inner.coord.clock().now();
+        let forced = mode == TokenMode::Stable && matches!(goal.reason, Reason::Asked(Some(_)));
+        let refused = |retry_at| BrokerError::Later {
+            retry_at,
+            detail: "the token was replaced a moment ago, or too often today".to_owned(),
+        };
+        self.ledger.may_repair(now, forced).map_err(refused)?;
+        if mode == TokenMode::Stable {
+            let held = self.ask(goal, secret, mode, false).await?;
+            if !goal.is_unwanted(&held.token.value) {
+                self.ledger.repair(now, false).map_err(refused)?;
+                self.save().await;
+                return Ok(held);
+            }
+        }
+        self.ledger.repair(now, forced).map_err(refused)?;
+        self.force(goal, secret, mode).await
+    }
+
+    /// Fetches a token that ends the one before it.
+    async fn force(
+        &mut self,
+        goal: &Goal,
+        secret: &AppSecret,
+        mode: TokenMode,
+    ) -> Result<Held, BrokerError> {
+        let held = self
+            .ask(goal, secret, mode, mode == TokenMode::Stable)
+            .await?;
+        if goal.is_unwanted(&held.token.value) {
+            return Err(self.later("WeChat insists on the token that it was to replace"));
+        }
+        Ok(held)
+    }
+
+    /// Says that another system replaced the token, if it did so, by what time.
+    async fn blame(&mut self, foreign: Option<DateTime<Utc>>) {
+        let Some(at) = foreign else { return };
+        let seen = self.ledger.count_foreign(at);
+        self.inner.metrics.foreign_refresh();
+        tracing::warn!(
+            appid = %self.appid,
+            count_today = seen.count_today,
+            "an access token died young: {}",
+            ForeignRefresh::ADVICE
+        );
+        self.inner.tell(self.appid, Event::ForeignRefresh(seen));
+        self.save().await;
     }
 
     /// One call. It is counted before it is made, so that a crash cannot hide it.
@@ -117,47 +193,60 @@ impl<'a> Fetch<'a> {
         mode: TokenMode,
         force: bool,
     ) -> Result<Held, BrokerError> {
-        let Inner {
-            coord,
-            shared,
-            client,
-            metrics,
-            ..
-        } = self.inner;
-        self.ledger = self.ledger.at(coord.clock().now());
-        self.ledger.spend();
-        self.memory.set_ledger(self.ledger);
-        shared.put_ledger(self.appid, self.ledger).await;
+        let Inner { coord, client, .. } = self.inner;
         let asked_at = coord.clock().now();
+        self.ledger = self.ledger.at(asked_at);
+        let is_repair = matches!(goal.reason, Reason::Dead(_));
+        self.ledger
+            .spend(asked_at, mode, is_repair)
+            .map_err(|spent| {
+                tracing::warn!(appid = %self.appid, ?spent, "no access token is asked for");
+                BrokerError::spent(spent, asked_at)
+            })?;
+        if force || mode == TokenMode::Legacy {
+            self.ledger.replace(asked_at);
+        }
+        self.save().await;
         let outcome = match mode {
             TokenMode::Stable => client.fetch_stable_token(self.appid, secret, force).await,
             TokenMode::Legacy => client.fetch_legacy_token(self.appid, secret).await,
         };
-        metrics.fetched(mode, force, &outcome);
-        let FetchedToken { token, expires_in } = outcome.map_err(|error| {
+        self.inner.metrics.fetched(mode, force, &outcome);
+        let fetched = outcome.map_err(|error| {
             tracing::warn!(appid = %self.appid, %error, "no access token");
             BrokerError::refused(error, coord.clock().now(), self.memory.next_try())
         })?;
-        if expires_in.is_zero() {
+        if fetched.expires_in.is_zero() {
             return Err(self.later("WeChat returned a token that has ended"));
         }
-        let generation = match &goal.reason {
-            // The same one again, with another end.
-            Reason::Ending(held) if held.token.value.expose() == token.expose() => {
-                held.token.generation
-            }
-            _ => goal
-                .beyond
-                .saturating_add(1)
-                .max(asked_at.timestamp_millis().unsigned_abs()),
-        };
-        tracing::info!(appid = %self.appid, generation, force, ?expires_in, "fetched an access token");
-        let token = Token {
-            value: token.into(),
-            generation,
-            expires_at: asked_at + expires_in,
-        };
+        let token = number(goal, fetched, asked_at);
+        tracing::info!(
+            appid = %self.appid,
+            generation = token.generation,
+            force,
+            expires_at = %token.expires_at,
+            "fetched an access token"
+        );
         Ok(Held::new(token, mode, asked_at))
+    }
+
+    /// Shows the ledger to the other replicas, and the budgets that have become low to whoever listens.
+    async fn save(&mut self) {
+        let now = self.inner.coord.clock().now();
+        let shown = std::mem::replace(&mut self.shown, self.ledger).at(now);
+        for (kind, budget) in self.ledger.budgets().worse_than(&shown.budgets()) {
+            tracing::warn!(
+                appid = %self.appid,
+                budget = kind.as_str(),
+                used = budget.used,
+                limit = budget.limit,
+                "a budget of token fetches runs low: find out what fetches so often before it is gone"
+            );
+            self.inner
+                .tell(self.appid, Event::BudgetLow { kind, budget });
+        }
+        self.memory.set_ledger(self.ledger);
+        self.inner.shared.put_ledger(self.appid, self.ledger).await;
     }
 
     async fn credentials(&self) -> Result<AppCredentials, BrokerError> {
@@ -173,5 +262,25 @@ impl<'a> Fetch<'a> {
 
     fn later(&self, detail: impl Into<String>) -> BrokerError {
         self.inner.later(self.memory, detail)
+    }
+}
+
+/// Puts a token into the order of the app's tokens.
+fn number(goal: &Goal, fetched: FetchedToken, asked_at: DateTime<Utc>) -> Token {
+    let FetchedToken { token, expires_in } = fetched;
+    let generation = match &goal.reason {
+        // The same one again, with another end.
+        Reason::Ending(held) if held.token.value.expose() == token.expose() => {
+            held.token.generation
+        }
+        _ => goal
+            .beyond
+            .saturating_add(1)
+            .max(asked_at.timestamp_millis().unsigned_abs()),
+    };
+    Token {
+        value: token.into(),
+        generation,
+        expires_at: asked_at + expires_in,
     }
 }

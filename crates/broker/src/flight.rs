@@ -14,7 +14,8 @@ use crate::{
     BrokerError,
     broker::Inner,
     fetch::Fetch,
-    memory::{Flight, Goal, Held, Memory},
+    goal::{Goal, Held, Reason},
+    memory::{Flight, Memory},
 };
 
 /// Longer than the two calls that a repair may take, each with the client's time-out.
@@ -40,6 +41,7 @@ pub(crate) fn launch(
     memory: &Arc<Memory>,
     goal: Goal,
 ) -> Flight {
+    let asked = matches!(goal.reason, Reason::Asked(_));
     let task = {
         let (inner, appid, memory) = (Arc::clone(inner), appid.clone(), Arc::clone(memory));
         async move {
@@ -50,15 +52,16 @@ pub(crate) fn launch(
             {
                 inner.drop_memory(&appid, &memory);
             }
-            memory.land(landed)
+            memory.land(landed, asked)
         }
     };
     let task = inner.tasks.spawn(task);
     let (inner, memory) = (Arc::clone(inner), Arc::clone(memory));
     let landed = async move {
         // A flight that panicked or was cut off by the runtime's end has not landed itself.
-        task.await
-            .unwrap_or_else(|crash| memory.land(Err(inner.later(&memory, crash.to_string()))))
+        task.await.unwrap_or_else(|crash| {
+            memory.land(Err(inner.later(&memory, crash.to_string())), asked)
+        })
     };
     landed.boxed().shared()
 }
@@ -98,39 +101,52 @@ async fn take_turn(
     name: &str,
     owner: &str,
 ) -> Result<Turn, BrokerError> {
-    let mut woken = inner.coord.wakeups().subscribe(name);
-    loop {
+    // A topic costs tens of kilobytes as long as it is open, so only who has to wait opens it.
+    let mut woken = None;
+    let turn = loop {
         if let Some(held) = look(inner, appid, goal).await {
-            return Ok(Turn::Found(held));
+            break Turn::Found(held);
         }
         match inner.coord.leases().take(name, owner, LEASE).await {
             // What the last holder brought may have arrived between the look and the lease.
             Ok(true) => {
                 let Some(held) = look(inner, appid, goal).await else {
-                    return Ok(Turn::Leased);
+                    break Turn::Leased;
                 };
                 let _ = inner.coord.leases().release(name, owner).await;
-                return Ok(Turn::Found(held));
+                break Turn::Found(held);
             }
             Err(error) => {
                 tracing::debug!(%appid, %error, "fetching without a lease");
-                return Ok(Turn::Alone);
+                break Turn::Alone;
             }
-            Ok(false) => select! {
-                () = woken.notified() => {}
-                () = inner.coord.clock().sleep(POLL) => {}
-                () = inner.stop.cancelled() => return Err(inner.shutting_down()),
-            },
+            Ok(false) => {}
         }
+        let Some(woken) = &mut woken else {
+            // And look again, for what came before it was open.
+            woken = Some(inner.coord.wakeups().subscribe(name));
+            continue;
+        };
+        select! {
+            () = woken.notified() => {}
+            () = inner.coord.clock().sleep(POLL) => {}
+            () = inner.stop.cancelled() => return Err(inner.shutting_down()),
+        }
+    };
+    if woken.take().is_some() && matches!(turn, Turn::Found(_)) {
+        // Closes the topic, if nobody else waits here. Who fetches wakes it anyway.
+        inner.coord.wakeups().wake(name, "");
     }
+    Ok(turn)
 }
 
-/// Looks into the shared cell. A token there that will not do still moves the goal: what is fetched must be later.
+/// Looks into the shared cell. A token there that will not do still moves the goal: what is fetched must be later, and
+/// the dead one may be known to the others only.
 async fn look(inner: &Inner, appid: &AppId, goal: &mut Goal) -> Option<Held> {
     let held = inner.shared.token(appid).await?;
     if goal.is_met_by(&held) {
         return Some(held);
     }
-    goal.beyond = goal.beyond.max(held.token.generation);
+    goal.meet(held, inner.coord.clock().now());
     None
 }

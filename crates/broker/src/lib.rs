@@ -13,8 +13,13 @@
 //! - **Tokens stay sealed.** In the shared cell they are encrypted for their appid, and neither errors nor logs
 //!   contain them.
 //!
-//! To add a way of fetching: its [`domain::app::TokenMode`], its call in `fetch`, its margin in `memory`, and
-//! what repairs a dead token of that kind in `repair`.
+//! - **Budgets are kept, and shown before they are gone.** Fetches end before WeChat's limits do, with some left
+//!   for repairs; [`TokenState::budgets`] shows the rest, and an [`Observer`] hears of a low one.
+//! - **Whoever else fetches is noticed.** A token that dies young is counted as a [`ForeignRefresh`].
+//! - **Idle apps cost nothing.** Nothing is fetched for them, and after some hours nothing is remembered of them.
+//!
+//! To add a way of fetching: its [`domain::app::TokenMode`], its call and what repairs a dead token of that kind in
+//! `fetch`, its margin in `goal`, its limit in `budget`.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -49,20 +54,28 @@
 //! ```
 
 mod broker;
+mod budget;
+mod census;
 mod credentials;
 mod error;
 mod fetch;
 mod flight;
+mod foreign;
+mod goal;
 mod ledger;
 mod memory;
 mod metrics;
+mod observer;
 mod shared;
 mod token;
 
 pub use self::{
     broker::Broker,
+    budget::{Budget, BudgetKind, Budgets},
     credentials::{AppCredentials, Credentials, CredentialsError},
     error::BrokerError,
+    foreign::ForeignRefresh,
     metrics::Metrics,
+    observer::{Event, Observer},
     token::{LiveToken, Token, TokenState},
 };

@@ -1,16 +1,19 @@
 //! What this replica knows of one app, and whom it lets through: pure decisions under one lock.
 
 use std::{
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{
+        PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicI64, Ordering},
+    },
     time::Duration,
 };
 
 use chrono::{DateTime, Utc};
-use domain::{app::TokenMode, secret::AccessToken};
 use futures::future::{BoxFuture, Shared};
 
 use crate::{
     BrokerError,
+    goal::{Goal, Held, Reason, Refused},
     ledger::Ledger,
     token::{LiveToken, Token, TokenState},
 };
@@ -18,72 +21,13 @@ use crate::{
 /// A fetch under way. Everybody who waits for it holds a clone; it goes on when they leave.
 pub(crate) type Flight = Shared<BoxFuture<'static, Result<Token, BrokerError>>>;
 
-/// A token in memory.
-#[derive(Clone, Debug)]
-pub(crate) struct Held {
-    pub(crate) token: Token,
-    pub(crate) mode: TokenMode,
-    pub(crate) fetched_at: DateTime<Utc>,
-    /// When to look for its successor.
-    pub(crate) refresh_at: DateTime<Utc>,
-}
-
-impl Held {
-    /// Decides when to refresh: ahead of the end, with jitter so that replicas do not come at once, and in no case
-    /// before half of the token's life.
-    pub(crate) fn new(token: Token, mode: TokenMode, fetched_at: DateTime<Utc>) -> Self {
-        let life = (token.expires_at - fetched_at).to_std().unwrap_or_default();
-        let (least, jitter) = match mode {
-            // WeChat makes the next stable token five minutes before the end; earlier it returns the same.
-            TokenMode::Stable => (Duration::from_mins(4), Duration::from_secs(55)),
-            TokenMode::Legacy => (Duration::from_mins(10), Duration::from_mins(5)),
-        };
-        let margin = (least + jitter.mul_f64(rand::random())).min(life / 2);
-        let refresh_at = token.expires_at - margin;
-        Self {
-            token,
-            mode,
-            fetched_at,
-            refresh_at,
-        }
-    }
-
-    fn is_alive(&self, now: DateTime<Utc>) -> bool {
-        self.token.expires_at > now
-    }
-}
-
-/// What a flight is to bring.
-#[derive(Clone, Debug)]
-pub(crate) struct Goal {
-    /// A token later than this.
-    pub(crate) beyond: u64,
-    /// Why the present one will not do.
-    pub(crate) reason: Reason,
-}
-
-/// Why a token is wanted.
-#[derive(Clone, Debug)]
-pub(crate) enum Reason {
-    /// There is none, or it has ended.
-    Missing,
-    /// This one ends soon; it serves until then.
-    Ending(Held),
-    /// WeChat refuses the one of the goal's generation; its value, where this replica knows it.
-    Dead(Option<Arc<AccessToken>>),
-}
-
-impl Goal {
-    /// Whether `held` is what is wanted.
-    pub(crate) fn is_met_by(&self, held: &Held) -> bool {
-        held.token.generation > self.beyond && !self.is_dead(&held.token.value)
-    }
-
-    /// Whether this is the very token that WeChat refuses.
-    pub(crate) fn is_dead(&self, value: &AccessToken) -> bool {
-        matches!(&self.reason, Reason::Dead(Some(dead)) if dead.expose() == value.expose())
-    }
-}
+/// How long an app is remembered after its last use: longer than a token lives.
+const IDLE: Duration = Duration::from_hours(3);
+/// An app counts as in use for so long: shorter than any margin of a refresh, so that a token of an app in use which
+/// is near its end is one whose refresh fails.
+const IN_USE: Duration = Duration::from_mins(1);
+/// How exactly the last use is known, in seconds: most uses write nothing.
+const USE_GRAIN: i64 = 15;
 
 /// What a caller gets.
 pub(crate) enum Entry {
@@ -96,14 +40,17 @@ pub(crate) enum Entry {
 }
 
 /// One app's memory.
-#[derive(Default)]
-pub(crate) struct Memory(RwLock<State>);
+pub(crate) struct Memory {
+    state: RwLock<State>,
+    /// When the app last used it, in seconds.
+    used_at: AtomicI64,
+}
 
 #[derive(Default)]
 struct State {
     held: Option<Held>,
     /// The highest generation known to be refused by WeChat, until a later token is held.
-    dead: Option<(u64, Option<Arc<AccessToken>>)>,
+    dead: Option<(u64, Option<Refused>)>,
     /// The highest generation seen.
     newest: u64,
     /// Told to everybody until its `retry_at`.
@@ -114,25 +61,38 @@ struct State {
 }
 
 impl Memory {
+    /// A memory of nothing yet.
+    pub(crate) fn new(now: DateTime<Utc>) -> Self {
+        Self {
+            state: RwLock::default(),
+            used_at: AtomicI64::new(now.timestamp()),
+        }
+    }
+
     /// A memory that begins with a token.
-    pub(crate) fn of(held: Held, ledger: Ledger) -> Self {
-        let memory = State {
-            newest: held.token.generation,
-            held: Some(held),
-            ledger,
-            ..State::default()
-        };
-        Self(RwLock::new(memory))
+    pub(crate) fn of(held: Held, ledger: Ledger, now: DateTime<Utc>) -> Self {
+        let memory = Self::new(now);
+        memory.learn(Some(held), Some(ledger), now);
+        memory
     }
 
     /// The token, if it is alive and not yet due for a refresh. The hot path.
     pub(crate) fn fresh(&self, now: DateTime<Utc>) -> Option<Token> {
+        self.touch(now);
         let state = self.read();
         state
             .held
             .as_ref()
             .filter(|held| held.refresh_at > now && held.is_alive(now))
             .map(|held| held.token.clone())
+    }
+
+    /// Notes a use.
+    pub(crate) fn touch(&self, now: DateTime<Utc>) {
+        let now = now.timestamp();
+        if now - self.used_at.load(Ordering::Relaxed) >= USE_GRAIN {
+            self.used_at.store(now, Ordering::Relaxed);
+        }
     }
 
     /// Lets a caller in who wants a token, one later than the `refused` one if given. `launch` starts a flight; it is called at
@@ -144,13 +104,13 @@ impl Memory {
         launch: impl FnOnce(Goal) -> Flight,
     ) -> Entry {
         let mut state = self.write();
-        if let Some(generation) = refused {
-            state.bury(generation);
+        if let Some(generation) = refused
+            && state.bury(generation, now)
+        {
+            // What is saved for repairs is for this one.
+            state.failure.take_if(|failure| failure.is_saving());
         }
-        let failure = state
-            .failure
-            .clone()
-            .filter(|failure| failure.retry_at().is_some_and(|retry_at| retry_at > now));
+        let failure = state.present_failure(now);
         if let Some(held) = state.held.clone().filter(|held| held.is_alive(now)) {
             let token = held.token.clone();
             if held.refresh_at <= now && state.flight.is_none() && failure.is_none() {
@@ -168,8 +128,36 @@ impl Memory {
         Entry::Wait(state.flight.get_or_insert_with(|| launch(goal)).clone())
     }
 
-    /// Ends a flight: keeps what it brought.
-    pub(crate) fn land(&self, landed: Result<Held, BrokerError>) -> Result<Token, BrokerError> {
+    /// Lets somebody in who asks for a token later than `beyond` although nothing is wrong with it, or although WeChat
+    /// is to be left alone. What is under way will do, if it brings one.
+    pub(crate) fn enter_asking(
+        &self,
+        now: DateTime<Utc>,
+        beyond: u64,
+        launch: impl FnOnce(Goal) -> Flight,
+    ) -> Entry {
+        let mut state = self.write();
+        let held = state.held.clone().filter(|held| held.is_alive(now));
+        if let Some(Held { token, .. }) =
+            held.as_ref().filter(|held| held.token.generation > beyond)
+        {
+            return Entry::Token(token.clone());
+        }
+        let mut goal = state.goal();
+        if held.is_some() || state.present_failure(now).is_some() {
+            let dead = state.dead.as_ref().and_then(|(_, dead)| dead.as_ref());
+            let present = held.as_ref().or(dead.map(|dead| &dead.held));
+            goal.reason = Reason::Asked(present.map(|held| held.token.value.clone()));
+        }
+        Entry::Wait(state.flight.get_or_insert_with(|| launch(goal)).clone())
+    }
+
+    /// Ends a flight: keeps what it brought. One that was only `asked` for and brought nothing changes nothing.
+    pub(crate) fn land(
+        &self,
+        landed: Result<Held, BrokerError>,
+        asked: bool,
+    ) -> Result<Token, BrokerError> {
         let mut state = self.write();
         state.flight = None;
         match landed {
@@ -179,10 +167,23 @@ impl Memory {
                 Ok(token)
             }
             Err(error) => {
-                state.failures_in_a_row = state.failures_in_a_row.saturating_add(1);
-                state.failure = error.retry_at().is_some().then(|| error.clone());
+                if !asked {
+                    state.failures_in_a_row = state.failures_in_a_row.saturating_add(1);
+                    state.failure = error.retry_at().is_some().then(|| error.clone());
+                }
                 Err(error)
             }
+        }
+    }
+
+    /// Takes in what other replicas know.
+    pub(crate) fn learn(&self, held: Option<Held>, ledger: Option<Ledger>, now: DateTime<Utc>) {
+        let mut state = self.write();
+        if let Some(held) = held.filter(|held| held.token.generation > state.newest) {
+            state.adopt(held);
+        }
+        if let Some(ledger) = ledger {
+            state.ledger = state.ledger.merge(ledger, now);
         }
     }
 
@@ -216,65 +217,85 @@ impl Memory {
         self.write().ledger = ledger;
     }
 
+    /// Whether the app was used within the last minute.
+    pub(crate) fn is_in_use(&self, now: DateTime<Utc>) -> bool {
+        !self.is_unused_for(IN_USE, now)
+    }
+
+    /// Whether nothing in here is worth keeping: long unused, no token, nothing under way, no pause.
+    pub(crate) fn is_idle(&self, now: DateTime<Utc>) -> bool {
+        self.is_unused_for(IDLE, now) && {
+            let state = self.read();
+            state.flight.is_none()
+                && !state.held.as_ref().is_some_and(|held| held.is_alive(now))
+                && state.present_failure(now).is_none()
+        }
+    }
+
     /// What may be shown.
     pub(crate) fn state(&self, now: DateTime<Utc>) -> TokenState {
         let state = self.read();
         let held = state.held.as_ref().filter(|held| held.is_alive(now));
         let ledger = state.ledger.at(now);
         TokenState {
-            token: held.map(
-                |Held {
-                     token, fetched_at, ..
-                 }| LiveToken {
-                    generation: token.generation,
-                    fetched_at: *fetched_at,
-                    expires_at: token.expires_at,
-                },
-            ),
-            fetches_today: ledger.fetches,
-            forced_today: ledger.forced,
+            token: held.map(LiveToken::from),
+            is_fetching: state.flight.is_some(),
+            fetches_today: ledger.fetches(),
+            forced_today: ledger.forced(),
+            budgets: ledger.budgets(),
+            foreign_refresh: ledger.foreign(now),
             failure: state.failure.clone(),
         }
     }
 
+    fn is_unused_for(&self, span: Duration, now: DateTime<Utc>) -> bool {
+        let unused = now.timestamp() - self.used_at.load(Ordering::Relaxed);
+        // The last use may be later than is known.
+        u64::try_from(unused - USE_GRAIN).is_ok_and(|unused| unused >= span.as_secs())
+    }
+
     fn read(&self) -> RwLockReadGuard<'_, State> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, State> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
-    /// Takes the token of `generation` out of use, and older ones with it. A later one stays.
-    fn bury(&mut self, generation: u64) {
+    /// What is told to everybody now.
+    fn present_failure(&self, now: DateTime<Utc>) -> Option<BrokerError> {
+        self.failure
+            .clone()
+            .filter(|failure| failure.retry_at().is_some_and(|retry_at| retry_at > now))
+    }
+
+    /// Takes the token of `generation` out of use, and older ones with it; says whether one was in use. A later one
+    /// stays.
+    fn bury(&mut self, generation: u64, now: DateTime<Utc>) -> bool {
         self.newest = self.newest.max(generation);
-        match self
+        let in_use = self
             .held
-            .take_if(|held| held.token.generation <= generation)
-        {
-            Some(held) => {
-                let value = (held.token.generation == generation).then_some(held.token.value);
-                self.dead = Some((generation, value));
-            }
-            None if self.held.is_none()
-                && self
-                    .dead
-                    .as_ref()
-                    .is_none_or(|(dead, _)| *dead < generation) =>
-            {
-                self.dead = Some((generation, None));
-            }
-            None => {}
+            .take_if(|held| held.token.generation <= generation);
+        let was_in_use = in_use.is_some();
+        let is_news = self
+            .dead
+            .as_ref()
+            .is_none_or(|(dead, _)| *dead < generation);
+        if was_in_use || self.held.is_none() && is_news {
+            let refused = in_use
+                .filter(|held| held.token.generation == generation)
+                .map(|held| Refused { held, at: now });
+            self.dead = Some((generation, refused));
         }
+        was_in_use
     }
 
     fn goal(&self) -> Goal {
-        let reason = self
-            .dead
-            .as_ref()
-            .map_or(Reason::Missing, |(_, value)| Reason::Dead(value.clone()));
+        let reason = self.dead.as_ref().map_or(Reason::Missing, |(_, refused)| {
+            Reason::Dead(refused.clone())
+        });
         Goal {
             beyond: self.newest,
             reason,
@@ -288,11 +309,11 @@ impl State {
         } = &held.token;
         self.failure = None;
         self.failures_in_a_row = 0;
-        let buried = self.dead.as_ref().is_some_and(|(dead, dead_value)| {
+        let buried = self.dead.as_ref().is_some_and(|(dead, refused)| {
             generation <= dead
-                || dead_value
+                || refused
                     .as_ref()
-                    .is_some_and(|dead| dead.expose() == value.expose())
+                    .is_some_and(|refused| refused.held.token.value.expose() == value.expose())
         });
         if !buried
             && self

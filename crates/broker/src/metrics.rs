@@ -1,6 +1,6 @@
 //! What operators see of the broker.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use domain::app::TokenMode;
 use prometheus_client::{
@@ -10,6 +10,11 @@ use prometheus_client::{
 };
 use wechat::TokenError;
 
+use crate::{
+    broker,
+    census::{Census, CensusTaker},
+};
+
 /// The broker's metrics. Clones count together.
 #[derive(Clone, Default)]
 pub struct Metrics(Arc<Inner>);
@@ -18,6 +23,9 @@ pub struct Metrics(Arc<Inner>);
 struct Inner {
     fetches: Family<FetchLabels, Counter>,
     waiting: Gauge,
+    foreign_refreshes: Counter,
+    /// Whose apps are counted.
+    brokers: Mutex<Vec<Weak<broker::Inner>>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -30,7 +38,12 @@ impl Metrics {
     /// Adds them to a registry.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
-        let Inner { fetches, waiting } = &*metrics.0;
+        let Inner {
+            fetches,
+            waiting,
+            foreign_refreshes,
+            ..
+        } = &*metrics.0;
         registry.register(
             "wxgate_token_fetches",
             "Access tokens asked of WeChat",
@@ -41,7 +54,43 @@ impl Metrics {
             "Callers waiting for an access token",
             waiting.clone(),
         );
+        registry.register(
+            "wxgate_token_foreign_refreshes",
+            "Access tokens that another system replaced",
+            foreign_refreshes.clone(),
+        );
+        registry.register_collector(Box::new(CensusTaker(metrics.clone())));
         metrics
+    }
+
+    /// Counts this broker's apps from now on.
+    pub(crate) fn watch(&self, broker: Weak<broker::Inner>) {
+        let mut brokers = self
+            .0
+            .brokers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        brokers.retain(|broker| broker.strong_count() > 0);
+        brokers.push(broker);
+    }
+
+    /// How it stands with all apps.
+    pub(crate) fn census(&self) -> Census {
+        let brokers = self
+            .0
+            .brokers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let mut census = Census::new();
+        for broker in brokers.iter().filter_map(Weak::upgrade) {
+            broker.count_apps(&mut census);
+        }
+        census
+    }
+
+    /// Counts a token that somebody else replaced.
+    pub(crate) fn foreign_refresh(&self) {
+        self.0.foreign_refreshes.inc();
     }
 
     /// Counts a fetch.

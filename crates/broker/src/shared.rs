@@ -6,16 +6,12 @@ use chrono::DateTime;
 use coord::{Cell, Coord};
 use domain::{
     app::{AppId, TokenMode},
-    quota,
     seal::{MasterKey, SealOwner},
     secret::AccessToken,
 };
 use zeroize::Zeroizing;
 
-use crate::{ledger::Ledger, memory::Held, token::Token};
-
-/// How long a ledger is kept after its day, for the spacing of repairs around midnight.
-const AFTER_MIDNIGHT: chrono::Duration = chrono::Duration::minutes(1);
+use crate::{goal::Held, ledger::Ledger, token::Token};
 
 /// The cells of all apps.
 pub(crate) struct Shared {
@@ -84,7 +80,7 @@ impl Shared {
             value: ledger.to_text().into_bytes(),
             generation: ledger.generation(),
         };
-        let deadline = quota::reset_at(self.coord.clock().now()) + AFTER_MIDNIGHT;
+        let deadline = ledger.deadline(self.coord.clock().now());
         // Without Redis each replica keeps its own ledger.
         let _ = self
             .coord

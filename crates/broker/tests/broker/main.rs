@@ -6,10 +6,16 @@
     reason = "a test fails by panicking"
 )]
 
+mod asking;
+mod budgets;
+mod days;
 mod failing;
 mod fetching;
+mod foreign;
+mod idle;
 mod repairing;
 mod replicas;
+mod storms;
 
 use std::{
     sync::{Arc, Mutex},
@@ -19,12 +25,16 @@ use std::{
 use coord::{Clock, Coord, ManualClock};
 use domain::{
     app::{AppId, TokenMode},
+    message::Channel,
     seal::MasterKey,
     secret::AppSecret,
 };
 use simulator::{Options, Simulator};
+use testkit::Redis;
 use wechat::{Client, ClientOptions};
-use wxgate_broker::{AppCredentials, Broker, Credentials, CredentialsError, Metrics, Token};
+use wxgate_broker::{
+    AppCredentials, Broker, Credentials, CredentialsError, Event, Metrics, Observer, Token,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// How long something in the background may take on a busy machine before the test calls it lost.
@@ -93,14 +103,17 @@ impl World {
         self.replica_with(coord, Metrics::default())
     }
 
-    fn replica_with(&self, coord: &Coord, metrics: Metrics) -> Broker {
+    fn client(&self) -> Client {
         let options = ClientOptions {
             base_url: self.wechat.base_url(),
             ..ClientOptions::default()
         };
-        let client = Client::new(options).unwrap();
+        Client::new(options).unwrap()
+    }
+
+    fn replica_with(&self, coord: &Coord, metrics: Metrics) -> Broker {
         Broker::new(
-            client,
+            self.client(),
             coord.clone(),
             Arc::clone(&self.app) as _,
             MasterKey::from_bytes([7; 32]),
@@ -120,6 +133,12 @@ impl World {
         stats.total(STABLE) + stats.total(LEGACY)
     }
 
+    /// Effective forced refreshes.
+    fn forced(&self) -> u64 {
+        let stats = self.wechat.control().app_stats(self.appid.as_str());
+        stats.total(&format!("{STABLE}#force_refresh"))
+    }
+
     async fn token(&self, broker: &Broker) -> Token {
         broker.token(&self.appid).await.unwrap()
     }
@@ -128,6 +147,34 @@ impl World {
     async fn later_than(&self, broker: &Broker, generation: u64) -> Token {
         until(async || Some(self.token(broker).await).filter(|token| token.generation > generation))
             .await
+    }
+}
+
+/// Whether WeChat takes the token for a call.
+async fn accepts(client: &Client, token: &Token) -> bool {
+    client.quota(&token.value, Channel::Subscribe).await.is_ok()
+}
+
+/// The coordination of replicas that share a Redis.
+fn over(redis: &Redis, world: &World) -> Coord {
+    Coord::redis(&redis.url(), world.clock.clone()).unwrap()
+}
+
+/// Writes down what it hears.
+#[derive(Default)]
+struct Diary(Mutex<Vec<(AppId, Event)>>);
+
+#[async_trait::async_trait]
+impl Observer for Diary {
+    async fn observe(&self, appid: &AppId, event: Event) {
+        self.0.lock().unwrap().push((appid.clone(), event));
+    }
+}
+
+impl Diary {
+    fn events(&self) -> Vec<Event> {
+        let entries = self.0.lock().unwrap();
+        entries.iter().map(|(_, event)| *event).collect()
     }
 }
 

@@ -5,11 +5,7 @@ use domain::app::TokenMode;
 use futures::future::join_all;
 use testkit::Redis;
 
-use crate::{SECOND, World, until};
-
-fn over(redis: &Redis, world: &World) -> Coord {
-    Coord::redis(&redis.url(), world.clock.clone()).unwrap()
-}
+use crate::{SECOND, World, over, until};
 
 #[tokio::test]
 async fn replicas_cause_one_fetch() {
@@ -164,6 +160,8 @@ async fn tokens_are_put_back_into_an_empty_redis() {
     let there = until(async || coord.cells().get(&key).await.ok().flatten()).await;
     assert_eq!(there.generation, token.generation);
     let newcomer = world.replica(&over(&redis, &world));
+    let counted = async || newcomer.survey(&world.appid).await.budgets.legacy_fetches;
+    until(async || (counted().await.used == 1).then_some(())).await;
     assert_eq!(world.token(&newcomer).await.generation, token.generation);
     assert_eq!(world.fetches(), 1);
 }

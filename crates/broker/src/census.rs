@@ -1,0 +1,156 @@
+//! How it stands with all apps at once: counted when the metrics are read, so that no app is a series of its own.
+
+use std::{collections::BTreeMap, fmt};
+
+use chrono::{DateTime, Utc};
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric},
+    metrics::{MetricType, gauge::ConstGauge},
+};
+
+use crate::{BrokerError, BudgetKind, Metrics, memory::Memory};
+
+/// What is known of the apps of one or more brokers.
+pub(crate) struct Census {
+    /// Apps in memory.
+    remembered: u64,
+    /// Apps without a token, by why.
+    failing: BTreeMap<&'static str, u64>,
+    /// Apps with a low budget, by which.
+    low: BTreeMap<&'static str, u64>,
+    /// Seconds, of the tokens of apps in use.
+    age: Option<Span>,
+    remaining: Option<Span>,
+}
+
+/// The least and the most.
+#[derive(Clone, Copy)]
+struct Span {
+    min: f64,
+    max: f64,
+}
+
+impl Census {
+    /// Of nobody.
+    pub(crate) fn new() -> Self {
+        Self {
+            remembered: 0,
+            failing: BrokerError::words().map(|word| (word, 0)).collect(),
+            low: BudgetKind::ALL.map(|kind| (kind.as_str(), 0)).into(),
+            age: None,
+            remaining: None,
+        }
+    }
+
+    /// Counts an app.
+    pub(crate) fn count(&mut self, memory: &Memory, now: DateTime<Utc>) {
+        let state = memory.state(now);
+        self.remembered += 1;
+        if let Some(failure) = &state.failure {
+            *self.failing.entry(failure.word()).or_default() += 1;
+        }
+        for (kind, budget) in state.budgets.iter() {
+            if budget.is_low() {
+                *self.low.entry(kind.as_str()).or_default() += 1;
+            }
+        }
+        if let Some(token) = state.token.filter(|_| memory.is_in_use(now)) {
+            widen(&mut self.age, (now - token.fetched_at).as_seconds_f64());
+            widen(
+                &mut self.remaining,
+                (token.expires_at - now).as_seconds_f64(),
+            );
+        }
+    }
+}
+
+fn widen(span: &mut Option<Span>, value: f64) {
+    let there = span.get_or_insert(Span {
+        min: value,
+        max: value,
+    });
+    there.min = there.min.min(value);
+    there.max = there.max.max(value);
+}
+
+/// Takes the census at each reading.
+pub(crate) struct CensusTaker(pub(crate) Metrics);
+
+impl Collector for CensusTaker {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
+        let census = self.0.census();
+        ConstGauge::new(i64::try_from(census.remembered).unwrap_or(i64::MAX)).encode(
+            encoder.encode_descriptor(
+                "wxgate_token_apps",
+                "Apps whose tokens are remembered",
+                None,
+                MetricType::Gauge,
+            )?,
+        )?;
+        by_word(
+            &mut encoder,
+            "wxgate_token_failing_apps",
+            "Apps whose token fetch failed last, by why",
+            "reason",
+            &census.failing,
+        )?;
+        by_word(
+            &mut encoder,
+            "wxgate_token_low_budget_apps",
+            "Apps that have used four fifths of a budget of token fetches",
+            "budget",
+            &census.low,
+        )?;
+        span(
+            &mut encoder,
+            "wxgate_token_age_seconds",
+            "Youngest and oldest token of the apps used within a minute",
+            census.age,
+        )?;
+        span(
+            &mut encoder,
+            "wxgate_token_remaining_seconds",
+            "Shortest and longest life left to a token of the apps used within a minute",
+            census.remaining,
+        )
+    }
+}
+
+fn by_word(
+    encoder: &mut DescriptorEncoder,
+    name: &str,
+    help: &str,
+    label: &str,
+    counts: &BTreeMap<&'static str, u64>,
+) -> Result<(), fmt::Error> {
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for (word, count) in counts {
+        let gauge = ConstGauge::new(i64::try_from(*count).unwrap_or(i64::MAX));
+        gauge.encode(family.encode_family(&[(label, *word)])?)?;
+    }
+    Ok(())
+}
+
+fn span(
+    encoder: &mut DescriptorEncoder,
+    name: &str,
+    help: &str,
+    span: Option<Span>,
+) -> Result<(), fmt::Error> {
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for (bound, value) in span
+        .map(|Span { min, max }| [("min", min), ("max", max)])
+        .into_iter()
+        .flatten()
+    {
+        ConstGauge::new(value).encode(family.encode_family(&[("bound", bound)])?)?;
+    }
+    Ok(())
+}
+
+impl fmt::Debug for CensusTaker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CensusTaker").finish_non_exhaustive()
+    }
+}
