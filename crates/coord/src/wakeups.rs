@@ -48,9 +48,25 @@ pub trait Wakeups: Send + Sync {
 
 /// The wake-ups of a topic since it was subscribed. Dropping a wait half-way loses nothing.
 pub struct Subscription {
+    /// Dropped before the topic, which then sees whether it was the last.
     receiver: broadcast::Receiver<Wake>,
-    /// Keeps the topic open, so that waiting for it never ends by itself.
-    _topic: broadcast::Sender<Wake>,
+    _topic: Topic,
+}
+
+type Topics = Arc<DashMap<String, broadcast::Sender<Wake>>>;
+
+/// Keeps a topic open, so that waiting for it never ends by itself; the last subscriber closes it.
+struct Topic {
+    topics: Topics,
+    name: String,
+    _open: broadcast::Sender<Wake>,
+}
+
+impl Drop for Topic {
+    fn drop(&mut self) {
+        self.topics
+            .remove_if(&self.name, |_, sender| sender.receiver_count() == 0);
+    }
 }
 
 impl Subscription {
@@ -75,7 +91,7 @@ impl Subscription {
 /// Wake-ups within this process.
 #[derive(Clone, Default)]
 pub(crate) struct Hub {
-    topics: Arc<DashMap<String, broadcast::Sender<Wake>>>,
+    topics: Topics,
 }
 
 impl Hub {
@@ -90,25 +106,43 @@ impl Hub {
 
 impl Wakeups for Hub {
     fn wake(&self, topic: &str, payload: &str) {
-        let heard = match self.topics.get(topic) {
-            Some(sender) => sender.send(Wake::Said(payload.into())).is_ok(),
-            None => return,
-        };
-        if !heard {
-            self.topics
-                .remove_if(topic, |_, sender| sender.receiver_count() == 0);
+        if let Some(sender) = self.topics.get(topic) {
+            // Fails when the last subscriber is just leaving, which is fine.
+            let _ = sender.send(Wake::Said(payload.into()));
         }
     }
 
     fn subscribe(&self, topic: &str) -> Subscription {
-        // The entry stays locked until the receiver counts, so that `wake` does not remove it in between.
+        // The entry stays locked until the receiver counts, so that nobody who leaves removes it in between.
         let sender = self
             .topics
             .entry(topic.to_owned())
             .or_insert_with(|| broadcast::Sender::new(BACKLOG));
         Subscription {
             receiver: sender.subscribe(),
-            _topic: sender.clone(),
+            _topic: Topic {
+                topics: Arc::clone(&self.topics),
+                name: topic.to_owned(),
+                _open: sender.clone(),
+            },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_subscriber_closes_the_topic() {
+        let hub = Hub::default();
+        let (first, second) = (hub.subscribe("topic"), hub.subscribe("topic"));
+        drop(first);
+        assert_eq!(hub.topics.len(), 1);
+        drop(second);
+        assert!(
+            hub.topics.is_empty(),
+            "10,000 topics of the past would be 400 MB"
+        );
     }
 }
