@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     message::OnUncertain,
+    retry::Delay,
     verdict::{FailureCode, Verdict},
 };
 
@@ -196,11 +197,9 @@ impl Facts {
                 self.queued_in_time(delay.next_try(now, self.attempts, jitter))
             }
             // The engine repeats once with a fresh token; what comes here is the second refusal.
-            Verdict::StaleToken => self.queued_in_time(crate::retry::Delay::Backoff.next_try(
-                now,
-                self.attempts,
-                jitter,
-            )),
+            Verdict::StaleToken => {
+                self.queued_in_time(Delay::Backoff.next_try(now, self.attempts, jitter))
+            }
             // The whole app rests: its messages go on as soon as it does, which a repair may bring early.
             Verdict::AppBlocked { .. } | Verdict::QuotaSpent => self.queued_in_time(now),
             Verdict::Unknown => self.unknown(now, jitter),
@@ -208,10 +207,16 @@ impl Facts {
     }
 
     fn unknown(&self, now: DateTime<Utc>, jitter: f64) -> Transition {
-        if self.repeatable || self.on_uncertain == OnUncertain::Retry {
-            self.queued_in_time(crate::retry::Delay::Backoff.next_try(now, self.attempts, jitter))
+        let uncertain = to(Status::Uncertain, Some(FailureCode::Unanswered));
+        if !self.repeatable && self.on_uncertain == OnUncertain::Hold {
+            return uncertain;
+        }
+        let again = self.queued_in_time(Delay::Backoff.next_try(now, self.attempts, jitter));
+        // With no time for a repeat it stays unknown whether it was sent.
+        if again.status == Status::Queued {
+            again
         } else {
-            to(Status::Uncertain, Some(FailureCode::Unanswered))
+            uncertain
         }
     }
 

@@ -60,7 +60,8 @@ impl Shares {
             Priority::Normal => self.normal,
             Priority::Low => self.low,
         };
-        let share = u128::from(limit) * u128::from(percent.min(100)) / 100;
+        // Rounded up: the only send of a tiny quota belongs to everybody.
+        let share = (u128::from(limit) * u128::from(percent.min(100))).div_ceil(100);
         u64::try_from(share).unwrap_or(limit)
     }
 
@@ -89,11 +90,11 @@ mod tests {
     }
 
     #[test]
-    fn shares_round_down() {
+    fn shares_round_up() {
         let shares = Shares::default();
         assert_eq!(shares.ceiling(1_000_000, Priority::Low), 800_000);
         assert_eq!(shares.ceiling(1_000_000, Priority::Normal), 950_000);
-        assert_eq!(shares.ceiling(1, Priority::Normal), 0);
+        assert_eq!(shares.ceiling(1, Priority::Low), 1);
         assert_eq!(shares.ceiling(1, Priority::High), 1);
         assert_eq!(shares.remaining(100, 96, Priority::Normal), 0);
         assert_eq!(shares.remaining(100, 96, Priority::High), 4);

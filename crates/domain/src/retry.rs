@@ -19,6 +19,8 @@ pub enum Delay {
 
 /// The first backoff.
 const BASE: Duration = Duration::from_secs(1);
+/// How often a message comes back within the second before it backs off like any other.
+const MOMENTS: u32 = 5;
 /// The longest backoff.
 const CAP: Duration = Duration::from_mins(10);
 
@@ -30,6 +32,7 @@ impl Delay {
         match self {
             Self::Backoff => now + backoff(attempt, jitter),
             Self::NextMinute => next_minute(now) + spread(Duration::from_secs(5), jitter),
+            Self::Moment if attempt > MOMENTS => now + backoff(attempt - MOMENTS, jitter),
             Self::Moment => {
                 now + Duration::from_millis(200) + spread(Duration::from_millis(800), jitter)
             }

@@ -19,6 +19,7 @@ const MAX_PAGE: usize = 1024;
 const MAX_REFERENCE: usize = 255;
 const MAX_METADATA_BYTES: usize = 4096;
 const MAX_DATA_KEYS: usize = 50;
+const MAX_DATA_BYTES: usize = 8192;
 
 /// A message as asked for, not checked yet. Absent fields take their defaults in [`Request::check`].
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -239,11 +240,11 @@ fn check_data(channel: Channel, data: Option<&Map<String, Value>>, found: &mut V
 fn check_lengths(request: &Request, found: &mut Vec<Violation>) {
     let mut at_most = |value: Option<&str>, max: usize, pointer: &str| {
         if let Some(value) = value
-            && (value.is_empty() || value.len() > max)
+            && (value.is_empty() || value.len() > max || value.chars().any(char::is_control))
         {
             found.push(Violation::new(
                 pointer,
-                format!("must have 1 to {max} bytes, or be left out"),
+                format!("must have 1 to {max} bytes without control characters, or be left out"),
             ));
         }
     };
@@ -257,17 +258,17 @@ fn check_lengths(request: &Request, found: &mut Vec<Violation>) {
     at_most(request.url.as_deref(), MAX_PAGE, "/url");
     at_most(request.client_msg_id.as_deref(), 32, "/client_msg_id");
     at_most(request.reference.as_deref(), MAX_REFERENCE, "/reference");
-    let metadata_bytes = request
-        .metadata
-        .as_ref()
-        .and_then(|map| serde_json::to_vec(map).ok())
-        .map_or(0, |json| json.len());
-    if metadata_bytes > MAX_METADATA_BYTES {
-        found.push(Violation::new(
-            "/metadata",
-            format!("must be at most {MAX_METADATA_BYTES} bytes as JSON"),
-        ));
-    }
+    let mut at_most_as_json = |map: Option<&Map<String, Value>>, max: usize, pointer: &str| {
+        let json = map.and_then(|map| serde_json::to_vec(map).ok());
+        if json.is_some_and(|json| json.len() > max) {
+            found.push(Violation::new(
+                pointer,
+                format!("must be at most {max} bytes as JSON"),
+            ));
+        }
+    };
+    at_most_as_json(request.data.as_ref(), MAX_DATA_BYTES, "/data");
+    at_most_as_json(request.metadata.as_ref(), MAX_METADATA_BYTES, "/metadata");
 }
 
 fn check_times(request: &Request, now: DateTime<Utc>, found: &mut Vec<Violation>) {
@@ -387,6 +388,25 @@ mod tests {
                 "/send_at"
             ]
         );
+    }
+
+    #[test]
+    fn what_a_database_cannot_keep_is_refused() {
+        let wrong = Request {
+            reference: Some("order\0".into()),
+            ..request()
+        };
+        assert_eq!(pointers(wrong), ["/reference"]);
+        let Value::Object(large) = json!({"keyword1": {"value": "x".repeat(9000)}}) else {
+            unreachable!()
+        };
+        let wrong = Request {
+            channel: Channel::Template,
+            form_id: Some("f1".into()),
+            data: Some(large),
+            ..request()
+        };
+        assert_eq!(pointers(wrong), ["/data"]);
     }
 
     #[test]
