@@ -35,9 +35,9 @@ const PAUSES: &str = "
 ## Pauses of apps
 
 `pause.reason` of an app that cannot send until somebody repairs it. Its messages wait, within their ttl, and go on as soon
-as `POST /v1/apps/{appid}/verify` or `PUT /v1/apps/{appid}/secret` succeeds. Three more need no repair, the gateway tries
-again by itself: `quota_exhausted` (until 00:00 Asia/Shanghai), `token_fetches_spent` (WeChat grants no more token fetches
-today) and `no_token` (WeChat's token endpoint fails).
+as `POST /v1/apps/{appid}/verify` or `PUT /v1/apps/{appid}/secret` succeeds. Four more need no repair, the gateway tries
+again by itself: `quota_exhausted` (until 00:00 Asia/Shanghai), `throttled` (until the next minute begins),
+`token_fetches_spent` (WeChat grants no more token fetches today) and `no_token` (WeChat's token endpoint fails).
 
 | reason | means |
 | --- | --- |

@@ -29,7 +29,13 @@ impl Credentials for StoredCredentials {
         let sealed = match self.store.platform().sealed_app(appid).await {
             Ok(sealed) => sealed,
             Err(StoreError::NotFound(_)) => return Err(CredentialsError::UnknownApp),
-            Err(error) => return Err(CredentialsError::Unavailable(error.to_string())),
+            Err(error) => {
+                // What the database says is for operators; this text reaches tenants.
+                tracing::error!(%appid, %error, "cannot read an AppSecret");
+                return Err(CredentialsError::Unavailable(
+                    "the database does not answer".to_owned(),
+                ));
+            }
         };
         let owner = SealOwner::app_secret(sealed.tenant, appid);
         let secret = self

@@ -8,7 +8,8 @@ use coord::Clock;
 use domain::{
     lifecycle::Event,
     quota,
-    verdict::{Attempt, BlockReason, FailureCode, Verdict},
+    retry::Delay,
+    verdict::{Attempt, BlockReason, FailureCode, Outcome, Verdict},
 };
 use store::{Claimed, LanePause, QUOTA_EXHAUSTED, Settlement};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
@@ -47,6 +48,8 @@ struct Landing {
     detail: Option<String>,
     /// Why the app's other messages must wait as well.
     rest: Option<Rest>,
+    /// Whether WeChat may have counted a call: not when it was never asked or could not be connected to.
+    reached_wechat: bool,
 }
 
 impl Dispatcher {
@@ -108,6 +111,7 @@ impl Inner {
             appid: message.appid,
             touser: message.touser,
             transition,
+            refund: (!landing.reached_wechat).then_some(message.claimed_at),
             attempts: landing.attempts,
             msgid,
             failure_detail,
@@ -128,7 +132,7 @@ impl Inner {
         let mut attempts = message.attempts.clone();
         let token = match self.broker.token(&message.appid).await {
             Ok(token) => token,
-            Err(error) => return self.grounded(attempts, &error),
+            Err(error) => return self.grounded(attempts, &error, false),
         };
         if !self.has_time(message) {
             return Landing {
@@ -136,6 +140,7 @@ impl Inner {
                 attempts,
                 detail: None,
                 rest: None,
+                reached_wechat: false,
             };
         }
         let first = self.try_once(message, &token, &mut attempts).await;
@@ -144,7 +149,7 @@ impl Inner {
         }
         let fresh = match self.broker.stale(&message.appid, token.generation).await {
             Ok(fresh) => fresh,
-            Err(error) => return self.grounded(attempts, &error),
+            Err(error) => return self.grounded(attempts, &error, true),
         };
         if !self.has_time(message) {
             return self.landed(first, attempts);
@@ -190,7 +195,12 @@ impl Inner {
     }
 
     /// What becomes of a message for whose app there is no token: nothing was sent.
-    fn grounded(&self, mut attempts: Vec<Attempt>, error: &BrokerError) -> Landing {
+    fn grounded(
+        &self,
+        mut attempts: Vec<Attempt>,
+        error: &BrokerError,
+        reached_wechat: bool,
+    ) -> Landing {
         let now = self.clock.now();
         let verdict = no_token::verdict(error, now);
         let cause = no_token::cause(error);
@@ -213,10 +223,20 @@ impl Inner {
             attempts,
             detail: Some(error.to_string()),
             rest,
+            reached_wechat,
         }
     }
 
     fn landed(&self, answer: Answer, attempts: Vec<Attempt>) -> Landing {
+        // A try without a code never left, met a proxy's page, or is of unknown outcome. A first try with a dead
+        // token was answered with a code as well.
+        let reached_wechat = answer.errcode.is_some()
+            || answer.verdict == Verdict::Unknown
+            || attempts
+                .iter()
+                .rev()
+                .nth(1)
+                .is_some_and(|before| before.outcome == Outcome::StaleToken);
         let said = match answer.errcode {
             Some(errcode) => format!("WeChat answered {errcode} {}", answer.errmsg),
             None => answer.errmsg,
@@ -233,6 +253,7 @@ impl Inner {
             attempts,
             detail: Some(said),
             rest,
+            reached_wechat,
         }
     }
 
@@ -264,6 +285,11 @@ impl Rest {
                 until: now + *pause,
                 reason: reason.as_str(),
                 detail: format!("{} ({said})", reason.advice()),
+            }),
+            Verdict::Later(delay @ Delay::NextMinute) => Some(Self {
+                until: delay.next_try(now, 1, 0.0),
+                reason: "throttled",
+                detail: format!("WeChat takes no more of the app's messages this minute ({said})"),
             }),
             Verdict::QuotaSpent => Some(Self {
                 until: quota::reset_at(now),

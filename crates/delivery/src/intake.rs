@@ -200,29 +200,39 @@ impl IntakeLoop {
             .into_iter()
             .map(|waiting| (waiting.new, waiting.answer))
             .unzip();
-        let now = self.parts.coord.clock().now();
-        match self
-            .parts
-            .store
-            .platform()
-            .intake(&news, self.shares, now)
-            .await
-        {
-            Ok(received) => {
-                self.announce(&news, &received);
-                for (answer, received) in answers.into_iter().zip(received) {
-                    // Fails when the caller has gone: its message is in the queue all the same.
-                    let _ = answer.send(Ok(received));
+        let received: Vec<Result<Received, SubmitError>> = match self.take_in(&news).await {
+            Ok(received) => received.into_iter().map(Ok).collect(),
+            // One that the database refuses must not take the others with it.
+            Err(StoreError::Broken(error)) if news.len() > 1 => {
+                tracing::error!(
+                    error,
+                    "cannot accept a batch; accepting its messages one by one"
+                );
+                let mut received = Vec::with_capacity(news.len());
+                for new in &news {
+                    let alone = self.take_in(std::slice::from_ref(new)).await;
+                    received.push(alone.map(|alone| alone[0]).map_err(SubmitError::from));
                 }
+                received
             }
             Err(error) => {
-                tracing::error!(%error, messages = answers.len(), "cannot accept messages");
+                tracing::error!(%error, messages = news.len(), "cannot accept messages");
                 let refusal = SubmitError::from(error);
-                for answer in answers {
-                    let _ = answer.send(Err(refusal.clone()));
-                }
+                news.iter().map(|_| Err(refusal.clone())).collect()
             }
+        };
+        for (answer, received) in answers.into_iter().zip(received) {
+            // Fails when the caller has gone: its message is in the queue all the same.
+            let _ = answer.send(received);
         }
+    }
+
+    async fn take_in(&self, news: &[NewMessage]) -> Result<Vec<Received>, StoreError> {
+        let now = self.parts.coord.clock().now();
+        let platform = self.parts.store.platform();
+        let received = platform.intake(news, self.shares, now).await?;
+        self.announce(news, &received);
+        Ok(received)
     }
 
     fn announce(&self, news: &[NewMessage], received: &[Received]) {

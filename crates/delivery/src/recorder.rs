@@ -1,9 +1,13 @@
 //! The recorder: writes what came of sends, all that waits at one moment in one transaction.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use domain::{id::MessageId, lifecycle::Status};
-use store::{LanePause, Recorded, Settlement};
+use store::{LanePause, Recorded, Settlement, StoreError};
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
 
 use crate::{engine::Parts, topic, waiters::ended_payload};
@@ -42,22 +46,60 @@ impl Recorder {
         while self.settled.recv_many(&mut batch, BATCH).await > 0 {
             let mut slots = Vec::with_capacity(batch.len());
             let mut settlements = Vec::with_capacity(batch.len());
-            let mut pauses: Vec<LanePause> = Vec::new();
+            // By appid, so that two recorders lock the lanes in the same order.
+            let mut pauses: BTreeMap<String, LanePause> = BTreeMap::new();
             for settled in batch.drain(..) {
                 slots.push(settled.slot);
                 settlements.push(settled.settlement);
-                if let Some(pause) = settled.pause
-                    && !pauses.iter().any(|known| known.appid == pause.appid)
-                {
-                    pauses.push(pause);
+                if let Some(pause) = settled.pause {
+                    let longest = pauses
+                        .entry(pause.appid.to_string())
+                        .or_insert_with(|| pause.clone());
+                    if pause.until > longest.until {
+                        *longest = pause;
+                    }
                 }
             }
-            // Not before the database has it: what is lost here would be sent again or called uncertain.
-            while let Err(error) = record(&self.parts, &self.due, &settlements, &pauses).await {
-                tracing::error!(%error, messages = settlements.len(), "cannot record what became of messages; trying again");
-                tokio::time::sleep(AFTER_FAILURE).await;
-            }
+            let pauses: Vec<LanePause> = pauses.into_values().collect();
+            self.record_all(&settlements, &pauses).await;
             drop(slots);
+        }
+    }
+}
+
+impl Recorder {
+    /// Does not return before the database has the batch: what is lost here would be sent again or called uncertain.
+    async fn record_all(&self, settlements: &[Settlement], pauses: &[LanePause]) {
+        loop {
+            match record(&self.parts, &self.due, settlements, pauses).await {
+                Ok(()) => return,
+                // Trying the same again cannot heal it; one that the database refuses must not hold up the others.
+                Err(StoreError::Broken(error)) if settlements.len() <= 1 => {
+                    let message = settlements
+                        .first()
+                        .map(|settlement| settlement.id.to_string());
+                    tracing::error!(
+                        message,
+                        error,
+                        "what became of a message cannot be recorded; its lease decides"
+                    );
+                    return;
+                }
+                Err(StoreError::Broken(error)) => {
+                    tracing::error!(
+                        error,
+                        "cannot record a batch; recording its messages one by one"
+                    );
+                    for settlement in settlements {
+                        Box::pin(self.record_all(std::slice::from_ref(settlement), pauses)).await;
+                    }
+                    return;
+                }
+                Err(error) => {
+                    tracing::error!(%error, messages = settlements.len(), "cannot record what became of messages; trying again");
+                    tokio::time::sleep(AFTER_FAILURE).await;
+                }
+            }
         }
     }
 }
@@ -68,7 +110,7 @@ pub(crate) async fn record(
     due: &Notify,
     settlements: &[Settlement],
     pauses: &[LanePause],
-) -> Result<(), store::StoreError> {
+) -> Result<(), StoreError> {
     let now = parts.coord.clock().now();
     let Recorded { changed, released } = parts
         .store

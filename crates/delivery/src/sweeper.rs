@@ -150,6 +150,7 @@ fn lost(flight: Claimed, now: DateTime<Utc>) -> Option<Settlement> {
         touser: flight.touser,
         transition,
         attempts,
+        refund: None,
         msgid: None,
         failure_detail: None,
     })

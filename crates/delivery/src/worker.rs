@@ -53,15 +53,22 @@ impl Worker {
     pub(crate) async fn run(self) {
         let mut wakeups = self.coord.wakeups().subscribe(topic::QUEUE);
         let mut cursor = String::new();
+        let mut round_has_more = false;
         loop {
             let permits = tokio::select! {
-                permits = self.free_slots() => permits,
+                biased;
                 () = self.stop.cancelled() => return,
+                permits = self.free_slots() => permits,
             };
             let Some(permits) = permits else { return };
             match self.step(&mut cursor, permits).await {
-                Ok(true) => {}
-                Ok(false) => {
+                Ok(more) => {
+                    round_has_more |= more;
+                    // In the middle of a round the next apps are served at once; at its end the next round begins
+                    // at once only if this one moved anything.
+                    if !cursor.is_empty() || std::mem::take(&mut round_has_more) {
+                        continue;
+                    }
                     // The subscription remembers what was said while the claim ran.
                     tokio::select! {
                         () = wakeups.notified() => {}
@@ -77,7 +84,7 @@ impl Worker {
         }
     }
 
-    /// One claim, dispatched. Says whether another may find more at once.
+    /// One claim, dispatched. Says whether its apps may have more at once.
     async fn step(
         &self,
         cursor: &mut String,

@@ -4,11 +4,10 @@ use chrono::{DateTime, Utc};
 use domain::{
     app::{AppId, AppKind, TokenMode},
     id::TenantId,
-    lifecycle::Status,
 };
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, Condition, EntityTrait, JoinType, QueryFilter, QueryOrder,
-    QuerySelect, Select, SelectTwo, SqlErr, sea_query::Expr,
+    QuerySelect, Select, SelectTwo, SqlErr,
 };
 
 mod cursor;
@@ -19,7 +18,7 @@ use crate::{
     Listing, Page, PlatformStore, Store, StoreError, TenantStore,
     entity::{
         app::{ActiveModel, Column, Entity, Model},
-        lane, message,
+        lane,
     },
     error::unknown,
     millis,
@@ -218,7 +217,9 @@ impl TenantStore {
         .await
     }
 
-    /// Removes an app and its lane, and cancels what it has not sent yet. Its messages stay readable.
+    /// Removes an app and its lane, then cancels what it has not sent yet, a batch at a time so that nobody else
+    /// waits for a large backlog. What a crash leaves over is canceled by the claims that find it. Its messages stay
+    /// readable.
     pub async fn delete_app(&self, appid: &AppId, now: DateTime<Utc>) -> Result<(), StoreError> {
         let transaction = self.store.begin().await?;
         let removed = Entity::delete_many()
@@ -232,19 +233,11 @@ impl TenantStore {
         lane::Entity::delete_by_id(appid.as_str())
             .exec(&transaction)
             .await?;
-        message::Entity::update_many()
-            .col_expr(
-                message::Column::Status,
-                Expr::value(Status::Canceled.as_str()),
-            )
-            .col_expr(message::Column::Phase, Expr::value(ENDED))
-            .col_expr(message::Column::UpdatedAt, Expr::value(millis(now)))
-            .filter(message::Column::Appid.eq(appid.as_str()))
-            .filter(message::Column::Phase.lt(FLYING))
-            .exec(&transaction)
-            .await?;
         transaction.commit().await?;
-        Ok(())
+        self.store
+            .platform()
+            .cancel_unsent(self.tenant, appid, now)
+            .await
     }
 
     async fn change(&self, appid: &AppId, change: ActiveModel) -> Result<(), StoreError> {
@@ -293,10 +286,6 @@ impl PlatformStore {
         })
     }
 }
-
-/// The first phase of a message that has left the queue, and the one after its end.
-const FLYING: i64 = 3;
-const ENDED: i64 = 4;
 
 async fn one(store: &Store, tenant: Option<TenantId>, appid: &AppId) -> Result<App, StoreError> {
     let found = with_lane(Entity::find().filter(is(tenant, appid)))

@@ -71,6 +71,11 @@ impl Store {
         }
         // The lock is that of this transaction; the migrations run beside it.
         let turn = self.begin().await?;
+        // However long the one before takes, and however long these take.
+        turn.execute_unprepared(
+            "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0",
+        )
+        .await?;
         turn.execute_unprepared(&format!("SELECT pg_advisory_xact_lock({MIGRATION_LOCK})"))
             .await?;
         let migrated = Migrator::up(&self.write, None).await;

@@ -111,7 +111,8 @@ pub(crate) fn split_words(errmsg: &str) -> Words {
         .map(str::to_owned);
     let said = said.trim();
     Words {
-        errmsg: said[..said.floor_char_boundary(MAX_ERRMSG)].to_owned(),
+        // No control characters: PostgreSQL keeps no NUL, and a log line should stay one.
+        errmsg: said[..said.floor_char_boundary(MAX_ERRMSG)].replace(char::is_control, " "),
         rid,
     }
 }

@@ -82,10 +82,14 @@ async fn send_message(
     }
     let message = match wait.duration() {
         Some(at_most) => {
-            state
+            let ended = state
                 .delivery
-                .wait_ended(tenant, accepted.message.id, at_most)
-                .await?
+                .wait_ended(tenant, accepted.message.id, at_most);
+            // It has been accepted, whatever happens to the wait: an error here would invite a second copy.
+            ended.await.unwrap_or_else(|error| {
+                tracing::warn!(%error, "cannot wait for a message's end");
+                accepted.message
+            })
         }
         None => accepted.message,
     };

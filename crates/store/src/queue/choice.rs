@@ -16,6 +16,7 @@ pub(super) type Person = (String, String);
 #[derive(FromQueryResult)]
 pub(super) struct Lane {
     pub(super) appid: String,
+    pub(super) tenant_id: Uuid,
     pub(super) daily_quota: i64,
     pub(super) quota_day: i64,
     pub(super) quota_used: i64,
@@ -24,6 +25,7 @@ pub(super) struct Lane {
 #[derive(FromQueryResult)]
 pub(super) struct Candidate {
     pub(super) id: Uuid,
+    pub(super) tenant_id: Uuid,
     pub(super) appid: String,
     pub(super) touser: String,
     pub(super) priority: i64,
@@ -38,13 +40,43 @@ pub(super) struct Choice {
     pub(super) behind: Vec<Uuid>,
     pub(super) expired: Vec<Uuid>,
     pub(super) expired_people: Vec<Person>,
+    /// Of a former owner of the appid: they are not sent in the name of the present one.
+    pub(super) orphans: Vec<Uuid>,
     pub(super) meters: HashMap<String, Meter>,
 }
 
 /// An app's quota for today.
 pub(super) struct Meter {
+    pub(super) tenant: Uuid,
     pub(super) limit: u64,
     pub(super) used: u64,
+    /// What was used before this claim.
+    before: u64,
+}
+
+impl Meter {
+    fn of(lane: &Lane, today: i64) -> Self {
+        let used = if lane.quota_day == today {
+            lane.quota_used.unsigned_abs()
+        } else {
+            0
+        };
+        Self {
+            tenant: lane.tenant_id,
+            limit: lane.daily_quota.unsigned_abs(),
+            used,
+            before: used,
+        }
+    }
+
+    pub(super) fn is_spent(&self) -> bool {
+        self.used >= self.limit
+    }
+
+    /// Whether this claim has anything to write into the lane.
+    pub(super) fn has_news(&self) -> bool {
+        self.used != self.before || self.is_spent()
+    }
 }
 
 /// Decides about each candidate, in order.
@@ -56,18 +88,10 @@ pub(super) fn choose(
     now: DateTime<Utc>,
 ) -> Choice {
     let today = day_number(now);
-    let meter = |lane: &Lane| Meter {
-        limit: lane.daily_quota.unsigned_abs(),
-        used: if lane.quota_day == today {
-            lane.quota_used.unsigned_abs()
-        } else {
-            0
-        },
-    };
     let mut choice = Choice {
         meters: lanes
             .iter()
-            .map(|lane| (lane.appid.clone(), meter(lane)))
+            .map(|lane| (lane.appid.clone(), Meter::of(lane, today)))
             .collect(),
         ..Choice::default()
     };
@@ -77,7 +101,9 @@ pub(super) fn choose(
             continue;
         };
         let person = (candidate.appid, candidate.touser);
-        if candidate.expires_at <= millis(now) {
+        if candidate.tenant_id != meter.tenant {
+            choice.orphans.push(candidate.id);
+        } else if candidate.expires_at <= millis(now) {
             choice.expired.push(candidate.id);
             choice.expired_people.push(person);
         } else if request

@@ -6,7 +6,6 @@ use chrono::{DateTime, Utc};
 use domain::{
     id::MessageId,
     quota::{self, Shares},
-    verdict::FailureCode,
 };
 use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult};
 use uuid::Uuid;
@@ -14,14 +13,19 @@ use uuid::Uuid;
 use super::{
     BEHIND, ENDED, FLYING, QUOTA_EXHAUSTED, READY,
     choice::{Candidate, Choice, Lane, Person, choose, day_number},
-    flight::{Claimed, FLYING_COLUMNS, FlyingRow},
+    flight::{Claimed, FLYING_COLUMNS, FlyingRow, readable},
     record::release_behind,
     sql::Sql,
+    sweep::LAPSED,
 };
 use crate::{PlatformStore, StoreError, millis};
 
+/// The end of a message whose app was removed.
+const CANCELED: &str = "status = 'canceled'";
 /// How many apps one claim serves at most. The next claim goes on after the last of them.
 const LANES: usize = 16;
+/// How many messages of a removed app one claim calls back.
+const ORPHANS: i64 = 500;
 /// How many apps with ready messages one claim looks at to find them; the others are paused.
 const VISITS: i64 = 256;
 
@@ -49,14 +53,25 @@ pub struct ClaimBatch {
     pub expired: Vec<MessageId>,
     /// After which app to go on.
     pub cursor: String,
-    /// Whether another claim may find more at once.
+    /// Whether the apps of this claim may have more at once.
     pub more: bool,
 }
 
 #[derive(FromQueryResult)]
 struct Visit {
     appid: String,
-    open: bool,
+    /// Whether it may send now; none: the app is gone.
+    open: Option<bool>,
+}
+
+/// The apps that a claim found with ready messages.
+struct Visited {
+    /// Those it may serve.
+    open: Vec<String>,
+    /// Those that have been removed.
+    gone: Vec<String>,
+    /// Where to go on; empty: this was the end of the round.
+    cursor: String,
 }
 
 impl PlatformStore {
@@ -67,18 +82,19 @@ impl PlatformStore {
         request: &ClaimRequest,
         now: DateTime<Utc>,
     ) -> Result<ClaimBatch, StoreError> {
-        let (appids, cursor) = self.visit(&request.cursor, request.slots, now).await?;
-        // A round that began in the middle has apps before it, one that stopped in the middle has some behind.
-        let mid_round = |next: &str| !request.cursor.is_empty() || !next.is_empty();
-        if appids.is_empty() {
+        let Visited { open, gone, cursor } =
+            self.visit(&request.cursor, request.slots, now).await?;
+        for appid in &gone {
+            self.cancel_ready(appid, now).await?;
+        }
+        if open.is_empty() {
             return Ok(ClaimBatch {
-                more: mid_round(&cursor),
                 cursor,
                 ..ClaimBatch::default()
             });
         }
         let tx = self.store.begin().await?;
-        let lanes = lock(&tx, &appids, now).await?;
+        let lanes = lock(&tx, &open, now).await?;
         let share = request.slots.div_ceil(lanes.len().max(1));
         let candidates = candidates(&tx, &lanes, share).await?;
         let full = candidates.len() >= share;
@@ -86,22 +102,43 @@ impl PlatformStore {
         let choice = choose(&lanes, candidates, &busy, request, now);
 
         let claimed = fly(&tx, &choice, request, now).await?;
-        move_to(&tx, &choice.behind, BEHIND, now).await?;
-        expire(&tx, &choice, now).await?;
-        if !lanes.is_empty() {
-            charge(&tx, &choice, now).await?;
-        }
+        end(&tx, &choice.orphans, CANCELED, now).await?;
+        end(&tx, &choice.expired, LAPSED, now).await?;
+        release_behind(&tx, &choice.expired_people, now).await?;
+        stand_behind(&tx, &choice.behind, now).await?;
+        charge(&tx, &choice, now).await?;
         tx.commit().await?;
 
         let progress =
-            !claimed.is_empty() || !choice.behind.is_empty() || !choice.expired.is_empty();
-        let expired = choice.expired.into_iter().map(MessageId::from).collect();
+            !(claimed.is_empty() && choice.behind.is_empty() && choice.expired.is_empty());
         Ok(ClaimBatch {
             claimed,
-            expired,
-            more: (full && progress) || mid_round(&cursor),
+            expired: choice.expired.into_iter().map(MessageId::from).collect(),
+            more: full && progress,
             cursor,
         })
+    }
+
+    /// Calls back ready messages of an app that is gone, a batch at a time.
+    pub(crate) async fn cancel_ready(
+        &self,
+        appid: &str,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let connection = &self.store.write;
+        let mut sql = Sql::new("UPDATE message SET status = 'canceled', phase = ");
+        sql.push(&ENDED.to_string())
+            .push(", updated_at = ")
+            .bind(millis(now));
+        sql.push(&format!(
+            " WHERE phase = {READY} AND id IN (SELECT m.id FROM message m WHERE m.phase = {READY} AND m.appid = "
+        ));
+        sql.bind(appid)
+            .push(" AND NOT EXISTS (SELECT 1 FROM app WHERE app.appid = m.appid) LIMIT ")
+            .bind(ORPHANS)
+            .push(")");
+        connection.execute_raw(sql.on(connection)).await?;
+        Ok(())
     }
 
     /// Goes round the apps that have ready messages, by hops over the ready index: the cost is that of the apps
@@ -111,7 +148,7 @@ impl PlatformStore {
         cursor: &str,
         slots: usize,
         now: DateTime<Utc>,
-    ) -> Result<(Vec<String>, String), StoreError> {
+    ) -> Result<Visited, StoreError> {
         let next = |after: &str| {
             format!(
                 "(SELECT m.appid FROM message m WHERE m.phase = {READY} AND m.appid > {after} ORDER BY m.appid LIMIT 1)"
@@ -123,8 +160,8 @@ impl PlatformStore {
             .push(&next("active.appid"));
         sql.push(", n + 1 FROM active WHERE active.appid IS NOT NULL AND n < $2) ");
         sql.push("SELECT active.appid, (lane.paused_until IS NULL OR lane.paused_until <= $3) AND tenant.status = 'active' AS open ");
-        sql.push("FROM active JOIN lane ON lane.appid = active.appid JOIN app ON app.appid = active.appid ");
-        sql.push("JOIN tenant ON tenant.id = app.tenant_id ORDER BY active.appid");
+        sql.push("FROM active LEFT JOIN lane ON lane.appid = active.appid LEFT JOIN app ON app.appid = active.appid ");
+        sql.push("LEFT JOIN tenant ON tenant.id = app.tenant_id WHERE active.appid IS NOT NULL ORDER BY active.appid");
         let statement = sql
             .with_values([cursor.into(), VISITS.into(), millis(now).into()])
             .on(&self.store.read);
@@ -137,11 +174,14 @@ impl PlatformStore {
             .last()
             .map(|visit| visit.appid.clone())
             .unwrap_or_default();
-        let mut open: Vec<String> = visited
-            .into_iter()
-            .filter(|visit| visit.open)
-            .map(|visit| visit.appid)
-            .collect();
+        let (mut open, mut gone) = (Vec::new(), Vec::new());
+        for Visit { appid, open: state } in visited {
+            match state {
+                Some(true) => open.push(appid),
+                Some(false) => {}
+                None => gone.push(appid),
+            }
+        }
         // No more apps than slots: one that got none would be passed over, round after round.
         let served = LANES.min(slots).max(1);
         let cursor = if open.len() > served {
@@ -152,7 +192,7 @@ impl PlatformStore {
         } else {
             String::new()
         };
-        Ok((open, cursor))
+        Ok(Visited { open, gone, cursor })
     }
 }
 
@@ -164,7 +204,7 @@ async fn lock(
     now: DateTime<Utc>,
 ) -> Result<Vec<Lane>, StoreError> {
     let mut sql = Sql::new(
-        "SELECT lane.appid, app.daily_quota, lane.quota_day, lane.quota_used \
+        "SELECT lane.appid, app.tenant_id, app.daily_quota, lane.quota_day, lane.quota_used \
          FROM lane JOIN app ON app.appid = lane.appid WHERE (lane.paused_until IS NULL OR lane.paused_until <= ",
     );
     sql.bind(millis(now))
@@ -192,7 +232,7 @@ async fn candidates(
         if index > 0 {
             sql.push(" UNION ALL ");
         }
-        sql.push("SELECT * FROM (SELECT m.id, m.appid, m.touser, m.priority, m.expires_at, EXISTS (SELECT 1 FROM message f WHERE f.phase = ");
+        sql.push("SELECT * FROM (SELECT m.id, m.tenant_id, m.appid, m.touser, m.priority, m.expires_at, EXISTS (SELECT 1 FROM message f WHERE f.phase = ");
         sql.push(&FLYING.to_string()).push(" AND f.appid = m.appid AND f.touser = m.touser) AS busy FROM message m WHERE m.phase = ");
         sql.push(&READY.to_string())
             .push(" AND m.appid = ")
@@ -265,20 +305,19 @@ async fn fly(
         .list(&choice.fly);
     sql.push(" RETURNING ").push(FLYING_COLUMNS);
     let rows = FlyingRow::find_by_statement(sql.on(tx)).all(tx).await?;
-    rows.into_iter().map(Claimed::try_from).collect()
+    Ok(readable(rows))
 }
 
-async fn move_to(
+async fn stand_behind(
     tx: &impl ConnectionTrait,
     ids: &[Uuid],
-    phase: i64,
     now: DateTime<Utc>,
 ) -> Result<(), StoreError> {
     if ids.is_empty() {
         return Ok(());
     }
     let mut sql = Sql::new("UPDATE message SET phase = ");
-    sql.push(&phase.to_string())
+    sql.push(&BEHIND.to_string())
         .push(", updated_at = ")
         .bind(millis(now));
     sql.push(" WHERE phase = ")
@@ -289,25 +328,25 @@ async fn move_to(
     Ok(())
 }
 
-async fn expire(
+/// Ends ready messages that will not be sent. `how` sets their status and failure.
+async fn end(
     tx: &impl ConnectionTrait,
-    choice: &Choice,
+    ids: &[Uuid],
+    how: &str,
     now: DateTime<Utc>,
 ) -> Result<(), StoreError> {
-    if choice.expired.is_empty() {
+    if ids.is_empty() {
         return Ok(());
     }
-    let mut sql = Sql::new("UPDATE message SET status = 'expired', phase = ");
-    sql.push(&ENDED.to_string())
-        .push(", failure_code = ")
-        .bind(FailureCode::Expired.as_str());
-    sql.push(", updated_at = ").bind(millis(now));
-    sql.push(" WHERE phase = ")
+    let mut sql = Sql::new(&format!(
+        "UPDATE message SET {how}, phase = {ENDED}, updated_at = "
+    ));
+    sql.bind(millis(now))
+        .push(" WHERE phase = ")
         .push(&READY.to_string())
         .push(" AND id IN ")
-        .list(&choice.expired);
+        .list(ids);
     tx.execute_raw(sql.on(tx)).await?;
-    release_behind(tx, &choice.expired_people, now).await?;
     Ok(())
 }
 
@@ -319,9 +358,17 @@ async fn charge(
 ) -> Result<(), StoreError> {
     let today = day_number(now);
     let reset_at = millis(quota::reset_at(now));
+    let news: Vec<_> = choice
+        .meters
+        .iter()
+        .filter(|(_, meter)| meter.has_news())
+        .collect();
+    if news.is_empty() {
+        return Ok(());
+    }
     let mut sql = Sql::new("WITH v(lane_appid, used, rest) AS (VALUES ");
-    sql.rows(choice.meters.iter().map(|(appid, meter)| {
-        let rest = (meter.used >= meter.limit).then_some(reset_at);
+    sql.rows(news.into_iter().map(|(appid, meter)| {
+        let rest = meter.is_spent().then_some(reset_at);
         [
             appid.as_str().into(),
             meter.used.cast_signed().into(),

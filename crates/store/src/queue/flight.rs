@@ -45,6 +45,8 @@ pub struct Claimed {
     pub lease: i64,
     /// Until when the lease holds.
     pub lease_until: DateTime<Utc>,
+    /// When it was claimed: the day that its quota was charged to.
+    pub claimed_at: DateTime<Utc>,
 }
 
 impl Claimed {
@@ -74,11 +76,24 @@ pub(super) struct FlyingRow {
     on_uncertain: String,
     lease: i64,
     lease_until: i64,
+    updated_at: i64,
 }
 
 /// The columns of [`FlyingRow`].
 pub(super) const FLYING_COLUMNS: &str = "id, tenant_id, appid, touser, template_id, content, attempt_count, attempts, \
-                                         expires_at, on_uncertain, lease, lease_until";
+                                         expires_at, on_uncertain, lease, lease_until, updated_at";
+
+/// The rows that this version of the program understands. One that it does not, perhaps from a newer replica, must
+/// not hold up all others.
+pub(super) fn readable(rows: Vec<FlyingRow>) -> Vec<Claimed> {
+    let read = rows.into_iter().filter_map(|row| {
+        let id = MessageId::from(row.id);
+        Claimed::try_from(row)
+            .inspect_err(|error| tracing::error!(message = %id, %error, "a message cannot be read"))
+            .ok()
+    });
+    read.collect()
+}
 
 impl TryFrom<FlyingRow> for Claimed {
     type Error = StoreError;
@@ -97,6 +112,7 @@ impl TryFrom<FlyingRow> for Claimed {
             on_uncertain: on_uncertain(&row.on_uncertain),
             lease: row.lease,
             lease_until: time(row.lease_until),
+            claimed_at: time(row.updated_at),
         })
     }
 }

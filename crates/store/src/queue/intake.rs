@@ -236,9 +236,13 @@ async fn recognise(
             .enumerate()
             .filter_map(|(index, new)| Some((index, new, new.idempotency.as_ref()?)))
     };
-    let to_claim: Vec<_> = keyed()
+    let mut to_claim: Vec<_> = keyed()
         .filter(|(index, new, _)| received[*index] == Received::Stored && !new.draft.dry_run)
         .collect();
+    // In one order everywhere: two replicas with the same keys must not wait for each other in a circle.
+    to_claim.sort_by(|(_, a, a_key), (_, b, b_key)| {
+        (a.tenant.uuid(), &a_key.key).cmp(&(b.tenant.uuid(), &b_key.key))
+    });
     let mut fresh = HashSet::new();
     if !to_claim.is_empty() {
         let mut sql = Sql::new(

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use domain::app::AppId;
 use sea_orm::{
-    ColumnTrait, EntityTrait, QueryFilter,
+    ColumnTrait, EntityTrait, QueryFilter, QuerySelect,
     sea_query::{Expr, SimpleExpr},
 };
 
@@ -55,20 +55,27 @@ impl TenantStore {
     }
 
     async fn clear_pause(&self, appid: &AppId, why: SimpleExpr) -> Result<(), StoreError> {
+        let tx = self.store.begin().await?;
         let owned = app::Entity::find()
             .filter(app::Column::TenantId.eq(self.tenant.uuid()))
             .filter(app::Column::Appid.eq(appid.as_str()));
-        if owned.one(&self.store.write).await?.is_none() {
+        if owned.one(&tx).await?.is_none() {
             return Err(StoreError::NotFound("app"));
         }
+        // After a claim that is under way: the pause it may be about to write must be seen here.
+        lane::Entity::find_by_id(appid.as_str())
+            .lock_exclusive()
+            .one(&tx)
+            .await?;
         lane::Entity::update_many()
             .col_expr(lane::Column::PausedUntil, Expr::value(None::<i64>))
             .col_expr(lane::Column::PauseReason, Expr::value(None::<String>))
             .col_expr(lane::Column::PauseDetail, Expr::value(None::<String>))
             .filter(lane::Column::Appid.eq(appid.as_str()))
             .filter(why)
-            .exec(&self.store.write)
+            .exec(&tx)
             .await?;
+        tx.commit().await?;
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! Record: one transaction for all verdicts that wait to be written at this moment.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use domain::{
@@ -12,7 +12,11 @@ use domain::{
 use sea_orm::ConnectionTrait;
 use uuid::Uuid;
 
-use super::{BEHIND, ENDED, FLYING, READY, WAITING, choice::Person, sql::Sql};
+use super::{
+    BEHIND, ENDED, FLYING, QUOTA_EXHAUSTED, READY, WAITING,
+    choice::{Person, day_number},
+    sql::Sql,
+};
 use crate::{PlatformStore, StoreError, messages::to_json, millis};
 
 /// What a flight came to.
@@ -30,6 +34,8 @@ pub struct Settlement {
     pub transition: Transition,
     /// All its tries, this one included.
     pub attempts: Vec<Attempt>,
+    /// When it was claimed, if none of its tries since then has reached WeChat: the quota is given back.
+    pub refund: Option<DateTime<Utc>>,
     /// WeChat's id for it.
     pub msgid: Option<u64>,
     /// What is particular about its failure; none: the failure code's own advice.
@@ -68,7 +74,10 @@ impl PlatformStore {
     ) -> Result<Recorded, StoreError> {
         let tx = self.store.begin().await?;
         let mut recorded = Recorded::default();
-        // Lanes before messages, as everybody locks them.
+        // Lanes before messages, and lanes in the order of their appids, as everybody locks them.
+        for (appid, (day, count)) in refunds(batch) {
+            refund(&tx, appid, day, count).await?;
+        }
         for pause in pauses {
             pause_lane(&tx, pause).await?;
         }
@@ -159,6 +168,45 @@ pub(super) async fn release_behind(
         " AND m.appid = v.a AND m.touser = v.t ORDER BY m.priority, m.due_at LIMIT 1) FROM v)",
     );
     Ok(tx.execute_raw(sql.on(tx)).await?.rows_affected() > 0)
+}
+
+/// How many sends each app gets back for which day. A batch that spans midnight gives back for its later day only:
+/// the earlier one is over.
+fn refunds(batch: &[Settlement]) -> BTreeMap<&str, (i64, i64)> {
+    let mut refunds = BTreeMap::new();
+    for settlement in batch {
+        let Some(claimed_at) = settlement.refund else {
+            continue;
+        };
+        let day = day_number(claimed_at);
+        let (of_day, count) = refunds.entry(settlement.appid.as_str()).or_insert((day, 0));
+        if day > *of_day {
+            (*of_day, *count) = (day, 0);
+        }
+        *count += i64::from(day == *of_day);
+    }
+    refunds
+}
+
+/// Gives quota back. A lane that rested because it was spent goes on.
+async fn refund(
+    tx: &impl ConnectionTrait,
+    appid: &str,
+    day: i64,
+    count: i64,
+) -> Result<(), StoreError> {
+    let mut sql = Sql::new("UPDATE lane SET paused_until = CASE WHEN pause_reason = ");
+    sql.bind(QUOTA_EXHAUSTED)
+        .push(" THEN NULL ELSE paused_until END, quota_used = CASE WHEN quota_used < ")
+        .bind(count)
+        .push(" THEN 0 ELSE quota_used - ")
+        .bind(count)
+        .push(" END WHERE appid = ")
+        .bind(appid)
+        .push(" AND quota_day = ")
+        .bind(day);
+    tx.execute_raw(sql.on(tx)).await?;
+    Ok(())
 }
 
 async fn pause_lane(tx: &impl ConnectionTrait, pause: &LanePause) -> Result<(), StoreError> {

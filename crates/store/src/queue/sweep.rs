@@ -1,14 +1,17 @@
 //! What time does to the queue. Each call does one bounded batch; callers repeat while it was full.
 
 use chrono::{DateTime, Duration, Utc};
-use domain::{id::MessageId, verdict::FailureCode};
+use domain::{
+    app::AppId,
+    id::{MessageId, TenantId},
+};
 use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult};
 use uuid::Uuid;
 
 use super::{
     BEHIND, ENDED, FLYING, READY, WAITING,
     choice::Person,
-    flight::{Claimed, FLYING_COLUMNS, FlyingRow},
+    flight::{Claimed, FLYING_COLUMNS, FlyingRow, readable},
     record::release_behind,
     sql::Sql,
 };
@@ -18,6 +21,12 @@ use crate::{PlatformStore, StoreError, millis, time};
 const BATCH: i64 = 500;
 /// How long an idempotency key is kept.
 const KEY_LIFE: Duration = Duration::hours(24);
+
+/// The end of an unsent message whose ttl is over. One that has been tried without an answer may have been sent:
+/// its outcome stays unknown.
+pub(super) const LAPSED: &str = "\
+    status = CASE WHEN attempts LIKE '%\"outcome\":\"unknown\"%' THEN 'uncertain' ELSE 'expired' END, \
+    failure_code = CASE WHEN attempts LIKE '%\"outcome\":\"unknown\"%' THEN 'unanswered' ELSE 'expired' END";
 
 /// What one call of a sweep did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -100,10 +109,8 @@ impl PlatformStore {
             .iter()
             .map(|row| row.try_get("", "id"))
             .collect::<Result<Vec<Uuid>, _>>()?;
-        let mut sql = Sql::new("UPDATE message SET status = 'expired', failure_code = ");
-        sql.bind(FailureCode::Expired.as_str())
-            .push(", updated_at = ")
-            .bind(millis(now));
+        let mut sql = Sql::new(&format!("UPDATE message SET {LAPSED}, updated_at = "));
+        sql.bind(millis(now));
         sql.push(", phase = ")
             .push(&ENDED.to_string())
             .push(" WHERE phase < ")
@@ -115,6 +122,35 @@ impl PlatformStore {
         Ok(ids.into_iter().map(MessageId::from).collect())
     }
 
+    /// Cancels what a tenant's removed app has not sent.
+    pub(crate) async fn cancel_unsent(
+        &self,
+        tenant: TenantId,
+        appid: &AppId,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let connection = &self.store.write;
+        for phase in [READY, BEHIND, WAITING] {
+            loop {
+                let mut sql = Sql::new("UPDATE message SET status = 'canceled', updated_at = ");
+                sql.bind(millis(now)).push(&format!(
+                    ", phase = {ENDED} WHERE phase = {phase} AND id IN (SELECT id FROM message WHERE phase = {phase} AND appid = "
+                ));
+                sql.bind(appid.as_str())
+                    .push(" AND tenant_id = ")
+                    .bind(tenant.uuid())
+                    .push(" LIMIT ")
+                    .bind(BATCH)
+                    .push(")");
+                let canceled = connection.execute_raw(sql.on(connection)).await?;
+                if !Swept::of(canceled.rows_affected()).more {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Flights whose lease has ended without a record: their worker is gone.
     pub async fn overdue(&self, now: DateTime<Utc>) -> Result<Vec<Claimed>, StoreError> {
         let mut sql = Sql::new(&format!(
@@ -124,18 +160,19 @@ impl PlatformStore {
         let rows = FlyingRow::find_by_statement(sql.on(&self.store.read))
             .all(&self.store.read)
             .await?;
-        rows.into_iter().map(Claimed::try_from).collect()
+        Ok(readable(rows))
     }
 
-    /// Makes messages ready that stand behind nothing.
+    /// Makes messages ready that stand behind no flight, one for each user.
     ///
     /// Whoever ends a flight or a ready message does that for the next in line; this is the net beneath, for
     /// the message that was next and expired or was called back.
     pub async fn release_stranded(&self, now: DateTime<Utc>) -> Result<Swept, StoreError> {
-        let mut sql = Sql::new("SELECT DISTINCT m.appid, m.touser FROM message m WHERE m.phase = ");
-        sql.push(&BEHIND.to_string()).push(" AND NOT EXISTS (SELECT 1 FROM message f WHERE f.appid = m.appid AND f.touser = m.touser");
-        sql.push(&format!(" AND f.phase IN ({READY}, {FLYING})) LIMIT "))
-            .bind(BATCH);
+        let mut sql = Sql::new(&format!(
+            "SELECT DISTINCT m.appid, m.touser FROM message m WHERE m.phase = {BEHIND} AND NOT EXISTS \
+             (SELECT 1 FROM message f WHERE f.phase = {FLYING} AND f.appid = m.appid AND f.touser = m.touser) LIMIT "
+        ));
+        sql.bind(BATCH);
         let rows = self
             .store
             .read

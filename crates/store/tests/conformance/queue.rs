@@ -33,6 +33,9 @@ on_both! {
     a_paused_app_rests_and_others_go_on
     a_lost_lease_is_found_and_a_late_answer_changes_nothing
     a_retry_waits_and_comes_back
+    quota_is_given_back_for_what_never_left
+    a_removed_apps_messages_are_nobodys
+    a_lapsed_message_that_may_have_been_sent_is_uncertain
     old_keys_are_forgotten
     lists_are_filtered_and_paged
 }
@@ -118,6 +121,7 @@ fn settle(flight: &Claimed, event: &Event, now: DateTime<Utc>) -> Settlement {
         touser: flight.touser.clone(),
         transition: flight.facts().apply(event, now, 0.0).unwrap(),
         attempts: flight.attempts.clone(),
+        refund: None,
         msgid,
         failure_detail: None,
     }
@@ -780,4 +784,140 @@ async fn lists_are_filtered_and_paged(store: Store) {
         ..Default::default()
     };
     assert_eq!(of(middle).await.items.len(), 3);
+}
+
+async fn quota_is_given_back_for_what_never_left(store: Store) {
+    let tenant = onboard(&store, 1, 2).await;
+    let mut sender = Sender {
+        store: &store,
+        tenant,
+        next: 0,
+    };
+    for n in 0..3 {
+        sender.send(1, draft(&format!("o{n}")), at(n)).await;
+    }
+    let flights = claim(&store, 8, at(5)).await;
+    assert_eq!(flights.len(), 2, "the quota");
+    assert!(claim(&store, 8, at(5)).await.is_empty());
+    let batch: Vec<Settlement> = flights
+        .iter()
+        .map(|flight| Settlement {
+            refund: Some(flight.claimed_at),
+            ..settle(flight, &Event::Released, at(6))
+        })
+        .collect();
+    store.platform().record(&batch, &[], at(6)).await.unwrap();
+    let used = || async {
+        store
+            .tenant(tenant)
+            .quota_use(&appid(1), at(7))
+            .await
+            .unwrap()
+            .used
+    };
+    assert_eq!(used().await, 0);
+    assert_eq!(claim(&store, 8, at(7)).await.len(), 2, "the lane goes on");
+    assert_eq!(used().await, 2);
+    // What was charged to another day is not given back to this one.
+    let stale = Settlement {
+        refund: Some(at(5) - chrono::Duration::days(1)),
+        ..batch[0].clone()
+    };
+    store.platform().record(&[stale], &[], at(8)).await.unwrap();
+    assert_eq!(used().await, 2);
+}
+
+async fn a_removed_apps_messages_are_nobodys(store: Store) {
+    let mut former = Sender::new(&store, 1).await;
+    let now_or_later = [None, Some(at(50))];
+    let mut unsent = Vec::new();
+    for send_at in now_or_later {
+        unsent.push(
+            former
+                .send(
+                    1,
+                    Draft {
+                        send_at,
+                        ..draft("o1")
+                    },
+                    at(0),
+                )
+                .await,
+        );
+    }
+    let flights = claim(&store, 8, at(1)).await;
+    store
+        .tenant(former.tenant)
+        .delete_app(&appid(1), at(2))
+        .await
+        .unwrap();
+    assert_eq!(former.status(unsent[1]).await, Status::Canceled);
+
+    // The flight comes back when its app is gone, and again when the appid has another owner.
+    record(&store, &flights, &Event::Released, at(3)).await;
+    let owner = onboard(&store, 2, 10).await;
+    let app = wxgate_store::NewApp {
+        appid: appid(1),
+        ..crate::common::new_app(1)
+    };
+    store.tenant(owner).create_app(app, at(4)).await.unwrap();
+    assert!(
+        claim(&store, 8, at(5)).await.is_empty(),
+        "never in the name of the new owner"
+    );
+    assert_eq!(former.status(unsent[0]).await, Status::Canceled);
+
+    // Without a new owner the claim calls it back as well.
+    let mut lonely = Sender::new(&store, 3).await;
+    let id = lonely.send(3, draft("o1"), at(6)).await;
+    let flights = claim(&store, 8, at(7)).await;
+    store
+        .tenant(lonely.tenant)
+        .delete_app(&appid(3), at(8))
+        .await
+        .unwrap();
+    record(&store, &flights, &Event::Released, at(9)).await;
+    assert!(claim(&store, 8, at(10)).await.is_empty());
+    assert_eq!(lonely.status(id).await, Status::Canceled);
+}
+
+async fn a_lapsed_message_that_may_have_been_sent_is_uncertain(store: Store) {
+    use domain::verdict::{Attempt, Outcome};
+    let mut sender = Sender::new(&store, 1).await;
+    let careless = Draft {
+        on_uncertain: domain::message::OnUncertain::Retry,
+        ..draft("o1")
+    };
+    let id = sender.send(1, careless, at(0)).await;
+    let flights = claim(&store, 8, at(1)).await;
+    let unknown = Attempt {
+        number: 1,
+        started_at: at(1),
+        duration_ms: 5000,
+        outcome: Outcome::Unknown,
+        errcode: None,
+        errmsg: Some("the connection broke".into()),
+        rid: None,
+    };
+    let settlement = Settlement {
+        attempts: vec![unknown],
+        ..settle(&flights[0], &Event::Answered(Verdict::Unknown), at(6))
+    };
+    store
+        .platform()
+        .record(&[settlement], &[], at(6))
+        .await
+        .unwrap();
+    assert_eq!(sender.status(id).await, Status::Queued);
+    store.platform().expire(at(4000)).await.unwrap();
+    let message = store
+        .tenant(sender.tenant)
+        .message(id)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        (message.status, message.failure.unwrap().code),
+        (Status::Uncertain, FailureCode::Unanswered)
+    );
 }
