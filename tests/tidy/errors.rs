@@ -59,6 +59,7 @@ fn the_page_of_errors_is_what_the_code_says() {
     let there = std::fs::read_to_string(&path).unwrap_or_default();
     if there != page {
         let new = root().join("target/ERRORS.md");
+        std::fs::create_dir_all(root().join("target")).unwrap();
         std::fs::write(&new, page).unwrap();
         panic!(
             "docs/ERRORS.md is not what the code says: `cp target/ERRORS.md docs/ERRORS.md` if the code is right"
