@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use futures::future::{join, join_all};
+use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::world::{Mode, SECRET, Tenant, World, message, outcomes, until};
+use crate::world::{Answer, Mode, SECRET, Tenant, World, eventually, message, outcomes, until};
 
 const APP: &str = "wx00000000000000a1";
 const FETCH: &str = "/cgi-bin/stable_token";
@@ -178,14 +179,14 @@ async fn token_state(tenant: &Tenant) -> Value {
     answer.expect(200)
 }
 
-async fn refresh(tenant: &Tenant) -> crate::world::Answer {
+async fn refresh(tenant: &Tenant) -> Answer {
     let path = format!("/v1/apps/{APP}/token/refresh");
-    tenant.client.call(reqwest::Method::POST, &path, None).await
+    tenant.client.call(Method::POST, &path, None).await
 }
 
-async fn hand_out(tenant: &Tenant) -> crate::world::Answer {
+async fn hand_out(tenant: &Tenant) -> Answer {
     let path = format!("/v1/apps/{APP}/access-token");
-    tenant.client.call(reqwest::Method::POST, &path, None).await
+    tenant.client.call(Method::POST, &path, None).await
 }
 
 async fn the_state_shows_everything_but_the_token(mode: Mode) {
@@ -200,7 +201,7 @@ async fn the_state_shows_everything_but_the_token(mode: Mode) {
     );
 
     let handed = hand_out(&tenant).await.expect(200);
-    world.pass(Duration::from_secs(60));
+    world.pass(Duration::from_mins(1));
     let state = token_state(&tenant).await;
 
     let value = handed["access_token"].as_str().expect("a token");
@@ -283,12 +284,10 @@ async fn a_token_that_is_handed_out_works_and_is_on_record(mode: Mode) {
     let left = handed["expires_in"].as_u64().expect("expires_in");
     assert!((1..=7200).contains(&left), "{left}");
     let value = handed["access_token"].as_str().expect("a token");
-    let url = format!(
-        "{}/cgi-bin/message/subscribe/send?access_token={value}",
-        world.wechat_url()
-    );
-    let sent = reqwest::Client::new().post(url).json(&message("o1"));
-    let sent: Value = sent.send().await.unwrap().json().await.unwrap();
+    let path = format!("/cgi-bin/message/subscribe/send?access_token={value}");
+    let wechat = tenant.client.at(&world.wechat_url());
+    let direct = wechat.bare(Method::POST, &path).json(&message("o1"));
+    let sent: Value = direct.send().await.unwrap().json().await.unwrap();
     assert_eq!(sent["errcode"], 0, "{sent}");
     assert_eq!(world.wechat().app_stats(APP).total(FETCH), 1);
 
@@ -343,7 +342,7 @@ async fn a_foreign_fetch_costs_one_refresh_and_is_shown(mode: Mode) {
     let path = format!("/v1/apps/{APP}");
     let app = tenant.client.get(&path).await.expect(200);
     assert_eq!(app["foreign_refresh"], *foreign, "{app}");
-    let line = crate::world::eventually("an audit line", || async {
+    let line = eventually("an audit line", || async {
         world.audit(&tenant).await.pop()
     });
     assert_eq!(line.await.action, "access_token.foreign_refresh");
