@@ -35,9 +35,9 @@ const PAUSES: &str = "
 ## Pauses of apps
 
 `pause.reason` of an app that cannot send until somebody repairs it. Its messages wait, within their ttl, and go on as soon
-as `POST /v1/apps/{appid}/verify` or `PUT /v1/apps/{appid}/secret` succeeds. Three more need no repair, the gateway tries
-again by itself: `quota_exhausted` (until 00:00 Asia/Shanghai), `token_fetches_spent` (WeChat grants no more token fetches
-today) and `no_token` (WeChat's token endpoint fails).
+as `POST /v1/apps/{appid}/verify` or `PUT /v1/apps/{appid}/secret` succeeds. Four more need no repair, the gateway tries
+again by itself: `quota_exhausted` (until 00:00 Asia/Shanghai), `throttled` (until the next minute begins),
+`token_fetches_spent` (WeChat grants no more token fetches today) and `no_token` (WeChat's token endpoint fails).
 
 | reason | means |
 | --- | --- |
@@ -59,6 +59,7 @@ fn the_page_of_errors_is_what_the_code_says() {
     let there = std::fs::read_to_string(&path).unwrap_or_default();
     if there != page {
         let new = root().join("target/ERRORS.md");
+        std::fs::create_dir_all(root().join("target")).unwrap();
         std::fs::write(&new, page).unwrap();
         panic!(
             "docs/ERRORS.md is not what the code says: `cp target/ERRORS.md docs/ERRORS.md` if the code is right"
