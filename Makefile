@@ -42,8 +42,9 @@ openapi: build ## Write openapi/openapi.json from the code
 	$(BUILT)/wxgate openapi >openapi/openapi.json.new
 	mv openapi/openapi.json.new openapi/openapi.json
 
-bench: ## Measure: messages through the gateway against the bare WeChat client, in both modes (N=20000)
+bench: ## Measure: messages through the gateway against the bare WeChat client, in both modes (N=20000); tokens from memory
 	$(CARGO) run --release --package wxgate-tests --bin wxgate-bench -- $(N)
+	$(CARGO) bench --package wxgate-broker
 
 deny: ## Check licences, advisories and banned crates (installs cargo-deny the first time: minutes)
 	@$(CARGO) deny --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-deny

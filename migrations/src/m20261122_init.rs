@@ -1,4 +1,4 @@
-//! Tenants, keys, apps and the queue of messages.
+//! Tenants, keys, apps, the queue of messages and the audit log.
 
 use sea_orm_migration::{prelude::*, sea_orm::DatabaseBackend};
 
@@ -110,6 +110,20 @@ enum Idempotency {
     CreatedAt,
 }
 
+#[derive(DeriveIden)]
+enum Audit {
+    Table,
+    Id,
+    TenantId,
+    Actor,
+    Action,
+    Target,
+    Outcome,
+    Detail,
+    RequestId,
+    At,
+}
+
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
@@ -121,6 +135,7 @@ impl MigrationTrait for Migration {
             lane(),
             message(),
             idempotency(),
+            audit(),
         ] {
             manager.create_table(table).await?;
         }
@@ -138,6 +153,7 @@ impl MigrationTrait for Migration {
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         let tables = [
+            Audit::Table.into_iden(),
             Idempotency::Table.into_iden(),
             Message::Table.into_iden(),
             Lane::Table.into_iden(),
@@ -309,6 +325,22 @@ fn idempotency() -> TableCreateStatement {
         .to_owned()
 }
 
+/// Names its tenant without a foreign key: a line outlives whatever it speaks of.
+fn audit() -> TableCreateStatement {
+    Table::create()
+        .table(Audit::Table)
+        .col(uuid(Audit::Id).primary_key())
+        .col(ColumnDef::new(Audit::TenantId).uuid())
+        .col(text(Audit::Actor))
+        .col(text(Audit::Action))
+        .col(text(Audit::Target))
+        .col(text(Audit::Outcome))
+        .col(maybe_text(Audit::Detail))
+        .col(maybe_text(Audit::RequestId))
+        .col(int(Audit::At))
+        .to_owned()
+}
+
 /// The partial indexes are the queue: each holds one phase of it (see `store::queue`), so that
 /// looking for work costs the same with ten rows of history and with ten million.
 fn indexes() -> Vec<IndexCreateStatement> {
@@ -323,6 +355,12 @@ fn indexes() -> Vec<IndexCreateStatement> {
             .name("app_tenant")
             .table(App::Table)
             .col(App::TenantId)
+            .to_owned(),
+        Index::create()
+            .name("audit_tenant")
+            .table(Audit::Table)
+            .col(Audit::TenantId)
+            .col(Audit::Id)
             .to_owned(),
         Index::create()
             .name("idempotency_age")

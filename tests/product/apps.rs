@@ -35,7 +35,9 @@ async fn an_app_is_registered_read_changed_and_removed(mode: Mode) {
     assert!(app["verified_at"].is_string(), "{app}");
 
     let path = format!("/v1/apps/{APP}");
-    assert_eq!(tenant.client.get(&path).await.expect(200), app);
+    let mut alone = tenant.client.get(&path).await.expect(200);
+    let foreign = alone.as_object_mut().unwrap().remove("foreign_refresh");
+    assert_eq!((alone, foreign), (app, Some(Value::Null)));
     let wanted = json!({"name": "Shop 2", "daily_quota": 7, "token_mode": "legacy", "callback_token": "tok456"});
     let changed = tenant.client.patch(&path, &wanted).await.expect(200);
     assert_eq!(
@@ -173,7 +175,7 @@ async fn a_replaced_secret_is_proven_first(mode: Mode) {
     tenant.send_and_wait(APP, &message("o1")).await;
     world
         .wechat()
-        .change_app(APP, |app| app.secret = Some("fresh-secret".into()));
+        .change_app(APP, |app| app.secret = Some(SECRET.into()));
     let path = format!("/v1/apps/{APP}/secret");
 
     let wrong = tenant
@@ -184,6 +186,13 @@ async fn a_replaced_secret_is_proven_first(mode: Mode) {
         wrong.problem(502, "wechat_rejected")["wechat"]["errcode"],
         40125
     );
+    world.wechat().kill_tokens(APP);
+    let sent = tenant.send_and_wait(APP, &message("o1")).await;
+    assert_eq!(sent["status"], "sent", "the old secret is kept: {sent}");
+
+    world
+        .wechat()
+        .change_app(APP, |app| app.secret = Some("fresh-secret".into()));
     let right = tenant
         .client
         .put(&path, &json!({"secret": "fresh-secret"}))

@@ -1,9 +1,12 @@
 //! One live access token per appid, whoever asks and however many.
 
-use futures::future::join_all;
+use std::time::Duration;
+
+use futures::future::{join, join_all};
+use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::world::{Mode, Tenant, World, message, outcomes};
+use crate::world::{Answer, Mode, SECRET, Tenant, World, eventually, message, outcomes, until};
 
 const APP: &str = "wx00000000000000a1";
 const FETCH: &str = "/cgi-bin/stable_token";
@@ -15,6 +18,11 @@ both_modes!(
     fifty_dead_sends_refresh_once,
     a_legacy_app_uses_the_legacy_call,
     a_wrong_secret_pauses_the_app_and_says_why,
+    the_state_shows_everything_but_the_token,
+    refreshes_are_spaced,
+    a_refresh_of_a_refused_app_says_why,
+    a_token_that_is_handed_out_works_and_is_on_record,
+    a_foreign_fetch_costs_one_refresh_and_is_shown,
 );
 
 /// Replicas share the token too.
@@ -47,9 +55,7 @@ async fn a_hundred_sends_fetch_one_token(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     fresh_app(&world, &tenant).await;
-    world
-        .wechat()
-        .set_latency(std::time::Duration::from_millis(50));
+    world.wechat().set_latency(Duration::from_millis(50));
 
     let messages = send_many(&[tenant], 100).await;
 
@@ -65,9 +71,7 @@ async fn three_replicas_fetch_one_token() {
     let world = World::plan(Mode::Production).replicas(3).start().await;
     let tenant = world.tenant("a").await;
     fresh_app(&world, &tenant).await;
-    world
-        .wechat()
-        .set_latency(std::time::Duration::from_millis(50));
+    world.wechat().set_latency(Duration::from_millis(50));
     let tenants: Vec<_> = (0..3).map(|replica| world.at(replica, &tenant)).collect();
 
     let messages = send_many(&tenants, 100).await;
@@ -108,9 +112,7 @@ async fn fifty_dead_sends_refresh_once(mode: Mode) {
     tenant.send_and_wait(APP, &message("o0")).await;
     let before = world.wechat().app_stats(APP);
     world.wechat().kill_tokens(APP);
-    world
-        .wechat()
-        .set_latency(std::time::Duration::from_millis(50));
+    world.wechat().set_latency(Duration::from_millis(50));
 
     let messages = send_many(&[tenant], 50).await;
 
@@ -170,4 +172,178 @@ async fn a_wrong_secret_pauses_the_app_and_says_why(mode: Mode) {
         .expect(200);
     assert_eq!(tenant.wait_ended(&blocked).await["status"], "sent");
     assert_eq!(tenant.wait_ended(&waiting).await["status"], "sent");
+}
+
+async fn token_state(tenant: &Tenant) -> Value {
+    let answer = tenant.client.get(&format!("/v1/apps/{APP}/token")).await;
+    answer.expect(200)
+}
+
+async fn refresh(tenant: &Tenant) -> Answer {
+    let path = format!("/v1/apps/{APP}/token/refresh");
+    tenant.client.call(Method::POST, &path, None).await
+}
+
+async fn hand_out(tenant: &Tenant) -> Answer {
+    let path = format!("/v1/apps/{APP}/access-token");
+    tenant.client.call(Method::POST, &path, None).await
+}
+
+async fn the_state_shows_everything_but_the_token(mode: Mode) {
+    let world = World::plan(mode).by_hand().start().await;
+    let tenant = world.tenant("a").await;
+    fresh_app(&world, &tenant).await;
+    let state = token_state(&tenant).await;
+    assert_eq!(
+        (&state["state"], &state["fetches_today"], &state["age"]),
+        (&json!("absent"), &json!(0), &Value::Null),
+        "{state}"
+    );
+
+    let handed = hand_out(&tenant).await.expect(200);
+    world.pass(Duration::from_mins(1));
+    let state = token_state(&tenant).await;
+
+    let value = handed["access_token"].as_str().expect("a token");
+    assert!(!state.to_string().contains(value), "{state}");
+    assert_eq!(
+        (&state["state"], &state["fetches_today"], &state["failure"]),
+        (&json!("live"), &json!(1), &Value::Null),
+        "{state}"
+    );
+    let (age, left) = (state["age"].as_i64(), state["expires_in"].as_i64());
+    assert!(age >= Some(60) && left < Some(7200), "{state}");
+    assert_eq!(
+        (
+            &state["budgets"]["stable_calls"],
+            &state["budgets"]["forced_refreshes"]
+        ),
+        (
+            &json!({"used": 1, "limit": 500_000, "low": false}),
+            &json!({"used": 0, "limit": 20, "low": false})
+        ),
+        "{state}"
+    );
+    assert_eq!(state["foreign_refresh"], Value::Null, "{state}");
+}
+
+async fn refreshes_are_spaced(mode: Mode) {
+    let world = World::plan(mode).by_hand().start().await;
+    let tenant = world.tenant("a").await;
+    tenant.app(APP).await;
+    let before = token_state(&tenant).await;
+
+    let first = refresh(&tenant).await.expect(200);
+    assert!(
+        first["generation"].as_u64() > before["generation"].as_u64(),
+        "{first}"
+    );
+    assert_eq!(first["budgets"]["forced_refreshes"]["used"], 1, "{first}");
+    let again = refresh(&tenant).await;
+    assert_eq!(again.header("retry-after"), Some("30"), "{again:?}");
+    again.problem(429, "rate_limited");
+    assert_eq!(world.wechat().app_stats(APP).total(FORCED), 1);
+
+    world.pass(Duration::from_secs(30));
+    refresh(&tenant).await.expect(200);
+    assert_eq!(world.wechat().app_stats(APP).total(FORCED), 2);
+    let sent = tenant.send_and_wait(APP, &message("o1")).await;
+    assert_eq!(outcomes(&sent), ["accepted"]);
+}
+
+async fn a_refresh_of_a_refused_app_says_why(mode: Mode) {
+    let world = World::start(mode).await;
+    let tenant = world.tenant("a").await;
+    fresh_app(&world, &tenant).await;
+    world
+        .wechat()
+        .change_app(APP, |app| app.secret = Some("another".into()));
+    let refused = refresh(&tenant).await.problem(502, "wechat_rejected");
+    assert_eq!(refused["wechat"]["errcode"], 40125, "{refused}");
+    hand_out(&tenant).await.problem(502, "wechat_rejected");
+    assert!(world.audit(&tenant).await.is_empty(), "nothing handed out");
+    let state = token_state(&tenant).await;
+    assert_eq!(
+        (&state["state"], &state["failure"]["reason"]),
+        (&json!("failing"), &json!("wrong_secret")),
+        "{state}"
+    );
+    assert!(state["failure"]["retry_at"].is_string(), "{state}");
+}
+
+async fn a_token_that_is_handed_out_works_and_is_on_record(mode: Mode) {
+    let world = World::start(mode).await;
+    let tenant = world.tenant("a").await;
+    tenant.app(APP).await;
+
+    let answer = hand_out(&tenant).await;
+
+    assert_eq!(answer.header("cache-control"), Some("no-store"));
+    let request = answer.header("x-request-id").map(str::to_owned);
+    let handed = answer.expect(200);
+    let left = handed["expires_in"].as_u64().expect("expires_in");
+    assert!((1..=7200).contains(&left), "{left}");
+    let value = handed["access_token"].as_str().expect("a token");
+    let path = format!("/cgi-bin/message/subscribe/send?access_token={value}");
+    let wechat = tenant.client.at(&world.wechat_url());
+    let direct = wechat.bare(Method::POST, &path).json(&message("o1"));
+    let sent: Value = direct.send().await.unwrap().json().await.unwrap();
+    assert_eq!(sent["errcode"], 0, "{sent}");
+    assert_eq!(world.wechat().app_stats(APP).total(FETCH), 1);
+
+    let lines = world.audit(&tenant).await;
+    let [line] = lines.as_slice() else {
+        panic!("one line: {lines:?}");
+    };
+    assert_eq!(
+        (line.action.as_str(), line.outcome.as_str()),
+        ("access_token.hand_out", "ok")
+    );
+    assert_eq!(line.actor, tenant.client.key().client_id);
+    assert_eq!((line.target.as_str(), &line.request_id), (APP, &request));
+    assert!(!format!("{line:?}").contains(value));
+}
+
+async fn a_foreign_fetch_costs_one_refresh_and_is_shown(mode: Mode) {
+    const SENDS: usize = 500;
+    let world = World::start(mode).await;
+    let tenant = world.tenant("a").await;
+    tenant
+        .app_with(APP, json!({"secret": SECRET, "token_mode": "legacy"}))
+        .await;
+    let wechat = world.wechat();
+    wechat.set_latency(Duration::from_millis(20));
+
+    let meddle = async {
+        until("some are sent", || wechat.sent(APP).len() >= 100).await;
+        // The first leaves the gateway's token five minutes, the second ends it.
+        wechat.foreign_fetch(APP);
+        wechat.foreign_fetch(APP);
+    };
+    let tenants = [tenant.clone()];
+    let (messages, ()) = join(send_many(&tenants, SENDS), meddle).await;
+
+    assert!(
+        messages.iter().all(|message| message["status"] == "sent"),
+        "{messages:?}"
+    );
+    assert_eq!(wechat.sent(APP).len(), SENDS);
+    let fetches = wechat.app_stats(APP).total("/cgi-bin/token");
+    assert_eq!(fetches, 2, "the first, and one refresh");
+    let state = token_state(&tenant).await;
+    let foreign = &state["foreign_refresh"];
+    assert_eq!(foreign["count_today"], 1, "{state}");
+    assert!(
+        foreign["advice"]
+            .as_str()
+            .is_some_and(|advice| advice.contains("stable")),
+        "{state}"
+    );
+    let path = format!("/v1/apps/{APP}");
+    let app = tenant.client.get(&path).await.expect(200);
+    assert_eq!(app["foreign_refresh"], *foreign, "{app}");
+    let line = eventually("an audit line", || async {
+        world.audit(&tenant).await.pop()
+    });
+    assert_eq!(line.await.action, "access_token.foreign_refresh");
 }

@@ -83,6 +83,13 @@ impl From<AppError> for Problem {
                     .retry_after(retry_after)
                     .caused_by(detail)
             }
+            AppError::TooOften {
+                retry_after,
+                detail,
+            } => {
+                let words = format!("{detail}: send the request again after Retry-After");
+                Self::new(Kind::RateLimited, words).retry_after(retry_after)
+            }
             AppError::Unavailable(cause) => Self::unavailable(cause),
             AppError::Broken(cause) => Self::internal(cause),
         }
@@ -196,6 +203,11 @@ mod tests {
             retry_after: Duration::from_secs(30),
             detail: "connection refused".into(),
         };
+        let spaced = AppError::TooOften {
+            retry_after: Duration::from_millis(29_001),
+            detail: "the token was replaced a moment ago".into(),
+        };
+        assert_eq!(answer(spaced), (429, "rate_limited", Some(30)));
         assert_eq!(answer(AppError::Taken), (409, "conflict", None));
         assert_eq!(answer(AppError::NotFound), (404, "not_found", None));
         assert_eq!(

@@ -32,6 +32,12 @@ pub enum BrokerError {
         /// What happened.
         detail: String,
     },
+    /// [`Broker::refresh`](crate::Broker::refresh) alone: the token was replaced a moment ago, or too often today.
+    #[error("the token was replaced a moment ago, or too often today")]
+    TooSoon {
+        /// When another refresh may be asked for.
+        retry_at: DateTime<Utc>,
+    },
     /// WeChat grants the app no more fetches today, or the gateway keeps the last ones for repairs.
     #[error("the day's token fetches are spent: {cause}")]
     FetchesSpent {
@@ -61,6 +67,7 @@ impl BrokerError {
         match self {
             Self::Blocked { retry_at, .. }
             | Self::Later { retry_at, .. }
+            | Self::TooSoon { retry_at }
             | Self::FetchesSpent { retry_at, .. }
             | Self::Bug { retry_at, .. } => Some(*retry_at),
             Self::UnknownApp => None,
@@ -71,7 +78,7 @@ impl BrokerError {
     pub(crate) fn word(&self) -> &'static str {
         match self {
             Self::Blocked { reason, .. } => reason.as_str(),
-            Self::Later { .. } => LATER,
+            Self::Later { .. } | Self::TooSoon { .. } => LATER,
             Self::FetchesSpent { .. } => SPENT,
             Self::Bug { .. } => BUG,
             Self::UnknownApp => "unknown_app",
@@ -109,6 +116,11 @@ impl BrokerError {
                 detail: "the minute's calls of stable_token are spent".to_owned(),
             },
         }
+    }
+
+    /// Whether the gateway itself holds back, to stay within what WeChat grants; WeChat was not asked.
+    pub fn is_own_limit(&self) -> bool {
+        matches!(self, Self::TooSoon { .. }) || self.is_saving()
     }
 
     /// Whether it only keeps fetches for repairs, so that a repair need not heed it.

@@ -137,10 +137,7 @@ impl<'a> Fetch<'a> {
     ) -> Result<Held, BrokerError> {
         let now = self.inner.coord.clock().now();
         let forced = mode == TokenMode::Stable && matches!(goal.reason, Reason::Asked(Some(_)));
-        let refused = |retry_at| BrokerError::Later {
-            retry_at,
-            detail: "the token was replaced a moment ago, or too often today".to_owned(),
-        };
+        let refused = |retry_at| BrokerError::TooSoon { retry_at };
         self.ledger.may_repair(now, forced).map_err(refused)?;
         if mode == TokenMode::Stable {
             let held = self.ask(goal, secret, mode, false).await?;

@@ -91,6 +91,14 @@ pub enum AppError {
         /// What happened.
         detail: String,
     },
+    /// The gateway itself holds back, to stay within what WeChat grants the app.
+    #[error("{detail}")]
+    TooOften {
+        /// When to try again.
+        retry_after: Duration,
+        /// What is used up.
+        detail: String,
+    },
     /// The database does not answer.
     #[error("{0}")]
     Unavailable(String),
@@ -113,10 +121,10 @@ impl From<StoreError> for AppError {
 /// The desk. Cheap to clone.
 #[derive(Clone)]
 pub struct Apps {
-    store: Store,
-    broker: Broker,
+    pub(crate) store: Store,
+    pub(crate) broker: Broker,
     master_key: MasterKey,
-    coord: Coord,
+    pub(crate) coord: Coord,
 }
 
 impl Apps {
@@ -354,8 +362,14 @@ fn is_alphanumeric(text: &str, length: std::ops::RangeInclusive<usize>) -> bool 
     length.contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric())
 }
 
-fn refusal(error: &BrokerError, now: DateTime<Utc>) -> AppError {
+/// Why there is no token, for whoever asked for it.
+pub(crate) fn refusal(error: &BrokerError, now: DateTime<Utc>) -> AppError {
     match error {
+        BrokerError::UnknownApp => AppError::NotFound,
+        _ if error.is_own_limit() => AppError::TooOften {
+            retry_after: no_token::retry_after(error, now),
+            detail: error.to_string(),
+        },
         BrokerError::Blocked { reason, cause, .. } if cause.errcode.is_some() => AppError::Wechat {
             errcode: cause.errcode.unwrap_or_default(),
             errmsg: cause.errmsg.clone(),

@@ -16,6 +16,7 @@
 //! [`domain::lifecycle`]; this crate carries it out without knowing it.
 
 mod apps;
+mod audit;
 mod credentials;
 mod dispatch;
 mod engine;
@@ -25,10 +26,13 @@ mod no_token;
 mod quota;
 mod recorder;
 mod sweeper;
+mod tokens;
 mod waiters;
 mod worker;
 
 pub use apps::{AppError, AppUpdate, Apps, CallbackSettings, Registration};
+pub use audit::TokenAudit;
+pub use broker::{BudgetKind, ForeignRefresh, LiveToken};
 pub use credentials::StoredCredentials;
 pub use engine::{Delivery, DeliveryError, Options, Parts};
 pub use intake::{Accepted, SubmitError};
@@ -37,6 +41,7 @@ pub use quota::{QuotaReport, WechatQuotaReport};
 pub use store::{
     App, AppCursor, Failure, IdempotencyKey, Listing, Message, MessageFilter, Page, Pause,
 };
+pub use tokens::{HandedToken, TokenBudget, TokenFailure, TokenReport, TokenStatus};
 
 /// Wake-up topics that replicas share.
 mod topic {

@@ -18,9 +18,10 @@ pub(crate) fn verdict(error: &BrokerError, now: DateTime<Utc>) -> Verdict {
             reason: *reason,
             pause: wait,
         },
-        BrokerError::Later { .. } | BrokerError::FetchesSpent { .. } | BrokerError::Bug { .. } => {
-            Verdict::Later(Delay::After(wait))
-        }
+        BrokerError::Later { .. }
+        | BrokerError::TooSoon { .. }
+        | BrokerError::FetchesSpent { .. }
+        | BrokerError::Bug { .. } => Verdict::Later(Delay::After(wait)),
         BrokerError::UnknownApp => Verdict::Rejected(FailureCode::Refused),
     }
 }
@@ -30,7 +31,10 @@ pub(crate) fn reason(error: &BrokerError) -> &'static str {
     match error {
         BrokerError::Blocked { reason, .. } => reason.as_str(),
         BrokerError::FetchesSpent { .. } => "token_fetches_spent",
-        BrokerError::Later { .. } | BrokerError::Bug { .. } | BrokerError::UnknownApp => "no_token",
+        BrokerError::Later { .. }
+        | BrokerError::TooSoon { .. }
+        | BrokerError::Bug { .. }
+        | BrokerError::UnknownApp => "no_token",
     }
 }
 
@@ -40,7 +44,7 @@ pub(crate) fn cause(error: &BrokerError) -> Option<&Cause> {
         BrokerError::Blocked { cause, .. }
         | BrokerError::FetchesSpent { cause, .. }
         | BrokerError::Bug { cause, .. } => Some(cause),
-        BrokerError::Later { .. } | BrokerError::UnknownApp => None,
+        BrokerError::Later { .. } | BrokerError::TooSoon { .. } | BrokerError::UnknownApp => None,
     }
 }
 

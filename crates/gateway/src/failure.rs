@@ -89,6 +89,7 @@ impl From<AppError> for Failure {
                 "wechat_unavailable",
                 format!("{error}: check WXGATE_WECHAT_BASE_URL and try again"),
             ),
+            AppError::TooOften { .. } => Self::new("rate_limited", error.to_string()),
             AppError::Unavailable(_) => Self::new("database_unavailable", error.to_string()),
             AppError::Broken(_) => Self::new("internal", error.to_string()),
         }

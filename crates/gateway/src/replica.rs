@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use broker::Broker;
 use coord::{Clock, Coord};
-use delivery::{Apps, Delivery, Parts, StoredCredentials};
+use delivery::{Apps, Delivery, Parts, StoredCredentials, TokenAudit};
 use prometheus_client::registry::Registry;
 use store::{Store, StoreError};
 use tenancy::{Tenancy, TenancyOptions};
@@ -93,6 +93,7 @@ fn open_broker(
         config.master_key.clone(),
         broker::Metrics::register(registry),
     )
+    .with_observer(Arc::new(TokenAudit::new(store.clone(), coord.clone())))
 }
 
 async fn close_broker(broker: &Broker) {

@@ -23,6 +23,7 @@ use sea_orm::{
 };
 
 mod apps;
+mod audit;
 mod connect;
 mod entity;
 mod error;
@@ -34,6 +35,7 @@ mod signing_keys;
 mod tenants;
 
 pub use apps::{App, AppCursor, AppCursorFormat, AppPatch, NewApp, Pause, SealedApp};
+pub use audit::{AuditLine, NewAuditLine};
 pub use connect::{Engine, MigrationState};
 pub use error::StoreError;
 pub use keys::{Credential, Key, NewKey};

@@ -18,6 +18,7 @@ use chrono::{DateTime, TimeZone, Utc};
 use coord::Clock;
 use serde_json::{Value, json};
 use simulator::{Control, Options, Simulator};
+use store::{NewAuditLine, Page};
 
 pub(crate) use client::{Answer, Client, Key, finish};
 pub(crate) use program::{Ended, Running, free_port, run, wxgate};
@@ -198,6 +199,11 @@ impl World {
             .clone()
     }
 
+    /// Where WeChat listens, for a caller of its own.
+    pub(crate) fn wechat_url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
     /// WeChat's machine is gone: connections are refused.
     pub(crate) async fn wechat_goes_away(&mut self) {
         self.simulator.take().expect("WeChat is there").stop().await;
@@ -216,6 +222,20 @@ impl World {
     /// Says that WeChat will get a message twice, and that this is right.
     pub(crate) fn expect_copies(&self) {
         self.copies.store(true, Ordering::Relaxed);
+    }
+
+    // --- the audit log ---
+
+    /// What the log says of the tenant, newest first.
+    pub(crate) async fn audit(&self, tenant: &Tenant) -> Vec<NewAuditLine> {
+        let page = Page {
+            limit: 100,
+            after: None,
+        };
+        let id = tenant.id.parse().expect("a tenant's id");
+        let lines = self.replicas[0].store().tenant(id).audit(&page).await;
+        let lines = lines.expect("the audit log").items;
+        lines.into_iter().map(|line| line.line).collect()
     }
 
     // --- time ---
@@ -297,7 +317,7 @@ impl World {
         Place {
             database_url: self.home.database_url.clone(),
             redis_url: self.home.redis_url.clone(),
-            wechat_url: format!("http://{}", self.address),
+            wechat_url: self.wechat_url(),
             folder: self.home.folder().to_owned(),
         }
     }

@@ -10,6 +10,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use coord::Clock;
 use domain::{scope::ScopeSet, seal::MasterKey};
 use gateway::{Config, Gateway};
+use store::Store;
 use tenancy::{KeyOwner, NewKey};
 
 use super::{
@@ -94,6 +95,14 @@ impl Replica {
     pub(crate) fn url(&self) -> &str {
         match self {
             Self::InProcess(_, url) | Self::Process(_, url) => url,
+        }
+    }
+
+    /// The database, as the gateway in this process sees it.
+    pub(crate) fn store(&self) -> &Store {
+        match self {
+            Self::InProcess(gateway, _) => gateway.store(),
+            Self::Process(..) => panic!("not in this process"),
         }
     }
 

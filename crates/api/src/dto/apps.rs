@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 use super::{
     not_null,
     time::Timestamp,
+    tokens::ForeignRefresh,
     words::{AppKind, TokenMode},
 };
 use crate::problem::Problem;
@@ -200,6 +201,16 @@ pub struct Pause {
     detail: Option<String>,
     /// When the gateway tries again.
     until: Timestamp,
+}
+
+/// An app, as it is read alone.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct AppDetail {
+    #[serde(flatten)]
+    pub(crate) app: App,
+    /// Whether another system replaced its access tokens in the last week; null: none did.
+    #[schema(required = true)]
+    pub(crate) foreign_refresh: Option<ForeignRefresh>,
 }
 
 impl App {

@@ -8,6 +8,7 @@ pub(crate) mod messages;
 pub(crate) mod page;
 pub(crate) mod tenants;
 pub(crate) mod time;
+pub(crate) mod tokens;
 pub(crate) mod words;
 
 use serde::{Deserialize, Deserializer};

@@ -10,7 +10,7 @@ use super::location;
 use crate::{
     ApiState,
     dto::{
-        apps::{App, AppChanges, NewApp, NewSecret, Quota},
+        apps::{App, AppChanges, AppDetail, NewApp, NewSecret, Quota},
         page::{Page, PageQuery},
     },
     extract::{ApiJson, ApiQuery, AppIdPath},
@@ -109,19 +109,25 @@ async fn list_apps(
 
 /// Read an app
 ///
-/// Never its secrets. `pause` says why it does not send at the moment.
+/// Never its secrets. `pause` says why it does not send at the moment, `foreign_refresh` whether another system fetches
+/// tokens with its AppSecret.
 #[utoipa::path(
     get, path = "/v1/apps/{appid}", tag = "apps", security(("oauth2" = ["apps:read"])),
     params(("appid" = String, Path, description = "The app.")),
-    responses((status = 200, description = "The app.", body = App), Missing, Guarded),
+    responses((status = 200, description = "The app.", body = AppDetail), Missing, Guarded),
 )]
 async fn get_app(
     State(state): State<ApiState>,
     caller: Authorized,
     AppIdPath(appid): AppIdPath,
-) -> Result<Json<App>, Problem> {
-    let app = state.delivery.apps().get(caller.tenant(), &appid).await?;
-    Ok(Json(App::at((state.now)(), app)))
+) -> Result<Json<AppDetail>, Problem> {
+    let apps = state.delivery.apps();
+    let app = apps.get(caller.tenant(), &appid).await?;
+    let foreign_refresh = apps.foreign_refresh(&appid).await.map(Into::into);
+    Ok(Json(AppDetail {
+        app: App::at((state.now)(), app),
+        foreign_refresh,
+    }))
 }
 
 /// Change an app

@@ -9,6 +9,7 @@ mod messages;
 mod oauth;
 mod operations;
 mod tenants;
+mod tokens;
 
 use domain::{app::AppId, id::TenantId};
 use http::{HeaderName, HeaderValue, header};
@@ -21,6 +22,7 @@ pub(crate) fn guarded() -> OpenApiRouter<ApiState> {
     let none = OpenApiRouter::default();
     none.merge(messages::routes())
         .merge(apps::routes())
+        .merge(tokens::routes())
         .merge(keys::routes())
         .merge(tenants::routes())
 }

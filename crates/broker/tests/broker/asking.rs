@@ -45,7 +45,9 @@ async fn asking_is_spaced_and_a_refusal_changes_nothing() {
 
         for _ in 0..100 {
             let error = broker.refresh(&world.appid).await.unwrap_err();
-            assert_eq!(error.retry_at(), Some(world.clock.now() + SECOND * 30));
+            let retry_at = world.clock.now() + SECOND * 30;
+            assert_eq!(error, BrokerError::TooSoon { retry_at });
+            assert!(error.is_own_limit());
         }
 
         assert_eq!(world.fetches(), fetches);

@@ -2,6 +2,7 @@
 
 pub(crate) mod api_key;
 pub(crate) mod app;
+pub(crate) mod audit;
 pub(crate) mod lane;
 pub(crate) mod message;
 pub(crate) mod signing_key;

@@ -1,0 +1,197 @@
+//! What the owner of an app sees of its token, and how the token itself is handed out.
+
+use std::{sync::Arc, time::Duration};
+
+use broker::{BrokerError, BudgetKind, ForeignRefresh, LiveToken, TokenState};
+use chrono::{DateTime, Utc};
+use domain::{
+    app::{AppId, TokenMode},
+    id::{KeyId, TenantId},
+    secret::AccessToken,
+};
+use store::App;
+
+use crate::{
+    apps::{AppError, Apps, refusal},
+    audit, no_token,
+};
+
+/// How it stands with an app's token. Never contains the token.
+#[derive(Clone, Debug)]
+pub struct TokenReport {
+    /// How the app's tokens are fetched.
+    pub mode: TokenMode,
+    /// In one word.
+    pub status: TokenStatus,
+    /// The token that is alive, if any.
+    pub token: Option<LiveToken>,
+    /// Since 00:00 in Shanghai.
+    pub fetches_today: u32,
+    /// What is used of WeChat's limits.
+    pub budgets: Vec<TokenBudget>,
+    /// Whether another system replaced the app's tokens in the last week.
+    pub foreign_refresh: Option<ForeignRefresh>,
+    /// What went wrong last, until the next success.
+    pub failure: Option<TokenFailure>,
+    /// When all this was so.
+    pub as_of: DateTime<Utc>,
+}
+
+/// How it stands with an app's token, in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenStatus {
+    /// There is one, and it is good.
+    Live,
+    /// There is none, and one is being fetched.
+    Fetching,
+    /// There is none, and WeChat gave none when it was asked.
+    Failing,
+    /// There is none, because nobody needed one.
+    Absent,
+}
+
+/// One of WeChat's limits, and how much of it is used.
+#[derive(Clone, Copy, Debug)]
+pub struct TokenBudget {
+    /// Which.
+    pub kind: BudgetKind,
+    /// Used so far.
+    pub used: u32,
+    /// What WeChat grants.
+    pub limit: u32,
+    /// Whether four fifths are gone.
+    pub low: bool,
+}
+
+/// Why there was no token when one was fetched.
+#[derive(Clone, Debug)]
+pub struct TokenFailure {
+    /// A word for programs.
+    pub reason: &'static str,
+    /// What to do about it.
+    pub detail: String,
+    /// When the gateway asks WeChat again.
+    pub retry_at: Option<DateTime<Utc>>,
+}
+
+/// A token that is handed out.
+#[derive(Clone, Debug)]
+pub struct HandedToken {
+    /// The token itself.
+    pub value: Arc<AccessToken>,
+    /// How long it lives.
+    pub expires_in: Duration,
+}
+
+impl Apps {
+    /// How it stands with the token of the tenant's app. Costs WeChat nothing.
+    pub async fn token_state(
+        &self,
+        tenant: TenantId,
+        appid: &AppId,
+    ) -> Result<TokenReport, AppError> {
+        let app = self.get(Some(tenant), appid).await?;
+        Ok(self.token_report(&app).await)
+    }
+
+    /// Whether another system has replaced the app's tokens in the last week.
+    pub async fn foreign_refresh(&self, appid: &AppId) -> Option<ForeignRefresh> {
+        self.broker.survey(appid).await.foreign_refresh
+    }
+
+    /// Replaces the token of the tenant's app, because somebody wants that.
+    pub async fn refresh_token(
+        &self,
+        tenant: TenantId,
+        appid: &AppId,
+    ) -> Result<TokenReport, AppError> {
+        let app = self.get(Some(tenant), appid).await?;
+        let refreshed = self.broker.refresh(appid).await;
+        refreshed.map_err(|error| refusal(&error, self.coord.clock().now()))?;
+        Ok(self.token_report(&app).await)
+    }
+
+    /// Hands out the token of the tenant's app to the holder of `key`. That is on record before the token leaves:
+    /// where it cannot be written, there is no token.
+    pub async fn access_token(
+        &self,
+        tenant: TenantId,
+        appid: &AppId,
+        key: KeyId,
+        request_id: &str,
+    ) -> Result<HandedToken, AppError> {
+        self.get(Some(tenant), appid).await?;
+        let token = self.broker.token(appid).await;
+        let now = self.coord.clock().now();
+        let token = token.map_err(|error| refusal(&error, now))?;
+        self.store
+            .tenant(tenant)
+            .append_audit(audit::handed_out(appid, key, request_id, now), now)
+            .await
+            .map_err(|error| AppError::Unavailable(format!("no audit line: {error}")))?;
+        Ok(HandedToken {
+            value: token.value,
+            expires_in: (token.expires_at - now).to_std().unwrap_or_default(),
+        })
+    }
+
+    async fn token_report(&self, app: &App) -> TokenReport {
+        let state = self.broker.survey(&app.appid).await;
+        TokenReport::of(app.token_mode, &state, self.coord.clock().now())
+    }
+}
+
+impl TokenReport {
+    fn of(mode: TokenMode, state: &TokenState, now: DateTime<Utc>) -> Self {
+        let status = match state {
+            TokenState { token: Some(_), .. } => TokenStatus::Live,
+            TokenState {
+                is_fetching: true, ..
+            } => TokenStatus::Fetching,
+            TokenState {
+                failure: Some(_), ..
+            } => TokenStatus::Failing,
+            _ => TokenStatus::Absent,
+        };
+        let budgets = state.budgets.iter().map(|(kind, budget)| TokenBudget {
+            kind,
+            used: budget.used,
+            limit: budget.limit,
+            low: budget.is_low(),
+        });
+        Self {
+            mode,
+            status,
+            token: state.token,
+            fetches_today: state.fetches_today,
+            budgets: budgets.collect(),
+            foreign_refresh: state.foreign_refresh,
+            failure: state.failure.as_ref().map(TokenFailure::of),
+            as_of: now,
+        }
+    }
+}
+
+impl TokenFailure {
+    /// In words for the app's owner: what the gateway met on its way to WeChat stays in its log.
+    fn of(error: &BrokerError) -> Self {
+        let detail = match error {
+            BrokerError::Blocked { .. }
+            | BrokerError::FetchesSpent { .. }
+            | BrokerError::TooSoon { .. }
+            | BrokerError::UnknownApp => error.to_string(),
+            BrokerError::Later { .. } => {
+                "WeChat gave no token: the gateway tries again by itself".to_owned()
+            }
+            BrokerError::Bug { .. } => {
+                "WeChat did not understand the gateway: please report it with the app's id"
+                    .to_owned()
+            }
+        };
+        Self {
+            reason: no_token::reason(error),
+            detail,
+            retry_at: error.retry_at(),
+        }
+    }
+}
