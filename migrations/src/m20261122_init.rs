@@ -93,6 +93,7 @@ enum Message {
     Attempts,
     Lease,
     LeaseUntil,
+    RetriedAt,
     Msgid,
     FailureCode,
     FailureDetail,
@@ -301,6 +302,7 @@ fn message() -> TableCreateStatement {
         .col(text(Message::Attempts))
         .col(maybe_int(Message::Lease))
         .col(maybe_int(Message::LeaseUntil))
+        .col(maybe_int(Message::RetriedAt))
         .col(maybe_text(Message::Msgid))
         .col(maybe_text(Message::FailureCode))
         .col(maybe_text(Message::FailureDetail))

@@ -7,11 +7,12 @@ use chrono::{DateTime, Utc};
 use coord::Clock;
 use domain::{
     lifecycle::Event,
+    message::OnUncertain,
     quota,
     retry::Delay,
     verdict::{Attempt, BlockReason, FailureCode, Outcome, Verdict},
 };
-use store::{Claimed, LanePause, QUOTA_EXHAUSTED, Settlement};
+use store::{Claimed, LanePause, QUOTA_EXHAUSTED, Settlement, Word};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::task::TaskTracker;
 use wechat::{Answer, Outgoing};
@@ -108,6 +109,11 @@ impl Inner {
         let settlement = Settlement {
             id: message.id,
             lease: message.lease,
+            word: if is_final(&landing.event) {
+                Word::Final
+            } else {
+                Word::Worker
+            },
             appid: message.appid,
             touser: message.touser,
             transition,
@@ -130,6 +136,15 @@ impl Inner {
     /// Sends with the app's token; with a fresh one, once more, when WeChat calls the first one dead.
     async fn send(&self, message: &Claimed) -> Landing {
         let mut attempts = message.attempts.clone();
+        if !self.may_repeat(message) {
+            return Landing {
+                event: Event::Answered(Verdict::Unknown),
+                attempts,
+                detail: None,
+                rest: None,
+                reached_wechat: false,
+            };
+        }
         let token = match self.broker.token(&message.appid).await {
             Ok(token) => token,
             Err(error) => return self.grounded(attempts, &error, false),
@@ -257,11 +272,23 @@ impl Inner {
         }
     }
 
+    /// Whether the message was never sent with unknown outcome, or one more copy does no harm: its tenant says so, or
+    /// WeChat still refuses it.
+    fn may_repeat(&self, message: &Claimed) -> bool {
+        let refused = message.facts().repeatable_until;
+        let refused = refused.is_some_and(|until| self.clock.now() + self.send_timeout < until);
+        message.maybe_sent_at().is_none() || message.on_uncertain == OnUncertain::Retry || refused
+    }
+
     /// Whether a send that starts now ends before the lease does and starts before the message's ttl is over.
     fn has_time(&self, message: &Claimed) -> bool {
         let now = self.clock.now();
         now + self.send_timeout < message.lease_until && now < message.expires_at
     }
+}
+
+fn is_final(event: &Event) -> bool {
+    matches!(event, Event::Answered(verdict) if verdict.is_final())
 }
 
 fn next_number(attempts: &[Attempt]) -> u32 {

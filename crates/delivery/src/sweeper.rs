@@ -7,7 +7,7 @@ use domain::{
     lifecycle::{Event, Status},
     verdict::{Attempt, Outcome},
 };
-use store::{Claimed, Settlement, StoreError};
+use store::{Claimed, Settlement, StoreError, Word};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -146,6 +146,7 @@ fn lost(flight: Claimed, now: DateTime<Utc>) -> Option<Settlement> {
     Some(Settlement {
         id: flight.id,
         lease: flight.lease,
+        word: Word::Nobody,
         appid: flight.appid,
         touser: flight.touser,
         transition,

@@ -9,7 +9,8 @@
 //! ```
 //!
 //! Nothing else may change a status. A state that ends is left by an explicit [`Event::Retry`] alone;
-//! a receipt of WeChat's may still settle what was `sent` or `uncertain`.
+//! a receipt of WeChat's may still settle what was `sent` or `uncertain`, and so may WeChat's own word about the
+//! send, where it comes after the lease ([`Verdict::is_final`]).
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -99,8 +100,10 @@ pub struct Facts {
     pub expires_at: DateTime<Utc>,
     /// What its tenant wants when the outcome of a send is unknown.
     pub on_uncertain: OnUncertain,
-    /// Whether WeChat itself refuses a second copy.
-    pub repeatable: bool,
+    /// Until when WeChat itself refuses a second copy, where it does.
+    pub repeatable_until: Option<DateTime<Utc>>,
+    /// Whether an earlier try may have reached WeChat: then it can end unsent no more, only `uncertain`.
+    pub maybe_sent: bool,
 }
 
 /// What happened to a message.
@@ -171,8 +174,8 @@ impl Facts {
             (Sending, Event::Answered(verdict)) => Ok(self.answered(verdict, now, jitter)),
             (Sending, Event::Released) => Ok(self.queued_in_time(now)),
             (Sending, Event::LeaseEnded) => Ok(self.unknown(now, jitter)),
-            (Scheduled | Queued, Event::Lapsed) => Ok(to(Expired, Some(FailureCode::Expired))),
-            (Scheduled | Queued, Event::Cancel) => Ok(to(Canceled, None)),
+            (Scheduled | Queued, Event::Lapsed) => Ok(self.unsent(Expired)),
+            (Scheduled | Queued, Event::Cancel) => Ok(self.unsent(Canceled)),
             (Failed | Expired | Canceled | Uncertain | Undelivered, Event::Retry { .. }) => {
                 Ok(queued(now))
             }
@@ -207,28 +210,44 @@ impl Facts {
     }
 
     fn unknown(&self, now: DateTime<Utc>, jitter: f64) -> Transition {
-        let uncertain = to(Status::Uncertain, Some(FailureCode::Unanswered));
-        if !self.repeatable && self.on_uncertain == OnUncertain::Hold {
-            return uncertain;
-        }
-        let again = self.queued_in_time(Delay::Backoff.next_try(now, self.attempts, jitter));
+        let again = Delay::Backoff.next_try(now, self.attempts, jitter);
+        let harmless = self.repeatable_until.is_some_and(|until| again < until);
+        let wanted = harmless || self.on_uncertain == OnUncertain::Retry;
         // With no time for a repeat it stays unknown whether it was sent.
-        if again.status == Status::Queued {
-            again
+        if wanted && again < self.expires_at {
+            queued(again)
         } else {
-            uncertain
+            UNCERTAIN
         }
     }
 
     /// Queued for `due_at`; a message that would come too late ends now rather than then.
     fn queued_in_time(&self, due_at: DateTime<Utc>) -> Transition {
         if due_at >= self.expires_at {
-            to(Status::Expired, Some(FailureCode::Expired))
+            self.unsent(Status::Expired)
         } else {
             queued(due_at)
         }
     }
+
+    /// The end of a message that is not sent any more.
+    fn unsent(&self, end: Status) -> Transition {
+        if self.maybe_sent {
+            UNCERTAIN
+        } else {
+            to(
+                end,
+                (end == Status::Expired).then_some(FailureCode::Expired),
+            )
+        }
+    }
 }
+
+const UNCERTAIN: Transition = Transition {
+    status: Status::Uncertain,
+    due_at: None,
+    failure: Some(FailureCode::Unanswered),
+};
 
 impl Event {
     fn verb(&self) -> &'static str {

@@ -19,6 +19,9 @@ pub const MAX_TTL: Duration = Duration::from_hours(7 * 24);
 /// How far ahead a message may be scheduled.
 pub const MAX_SCHEDULE: Duration = Duration::from_hours(30 * 24);
 
+/// WeChat remembers a `client_msg_id` for ten minutes; the last of them is left for clocks and connections.
+const CLIENT_MSG_ID_WINDOW: Duration = Duration::from_mins(9);
+
 /// Which of WeChat's three ways a message takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -153,15 +156,16 @@ impl Content {
         }
     }
 
-    /// Whether WeChat itself refuses a second copy, so that repeating a send of unknown outcome is harmless.
-    pub fn repeatable(&self) -> bool {
-        matches!(
-            self,
+    /// For how long after a send WeChat itself refuses a second copy, so that repeating one of unknown outcome is
+    /// harmless; none: it never does.
+    pub fn repeatable_for(&self) -> Option<Duration> {
+        match self {
             Self::Official {
                 client_msg_id: Some(_),
                 ..
-            }
-        )
+            } => Some(CLIENT_MSG_ID_WINDOW),
+            _ => None,
+        }
     }
 }
 

@@ -38,6 +38,11 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// Whether it is WeChat's last word about this message: true whenever it comes, even after the lease of its send.
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::Accepted { .. } | Self::Rejected(_))
+    }
+
     /// The word an attempt is recorded with.
     pub fn outcome(&self) -> Outcome {
         match self {

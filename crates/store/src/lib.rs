@@ -43,7 +43,7 @@ pub use messages::{Failure, Message, MessageFilter};
 pub use page::{Listing, Page};
 pub use queue::{
     ClaimBatch, ClaimRequest, Claimed, IdempotencyKey, LanePause, NewMessage, QUOTA_EXHAUSTED,
-    QuotaUse, Received, Recorded, Settlement, Swept,
+    QuotaUse, Received, Recorded, Settlement, Swept, Word,
 };
 pub use signing_keys::SigningKey;
 pub use tenants::{Tenant, TenantPatch};

@@ -14,7 +14,8 @@ fn sending() -> Facts {
         attempts: 1,
         expires_at: start() + Duration::from_mins(2),
         on_uncertain: OnUncertain::Hold,
-        repeatable: false,
+        repeatable_until: None,
+        maybe_sent: false,
     }
 }
 
@@ -41,7 +42,7 @@ fn a_broken_connection_is_uncertain_unless_repeating_is_allowed() {
     assert_eq!(
         after(
             Facts {
-                repeatable: true,
+                repeatable_until: Some(start() + Duration::from_mins(9)),
                 ..sending()
             },
             Verdict::Unknown
@@ -56,6 +57,38 @@ fn a_broken_connection_is_uncertain_unless_repeating_is_allowed() {
             .status,
         Status::Uncertain
     );
+}
+
+#[test]
+fn wechats_refusal_of_copies_ends_after_its_time() {
+    let repeatable = |until| Facts {
+        attempts: 8,
+        expires_at: start() + Duration::from_hours(1),
+        repeatable_until: Some(start() + until),
+        ..sending()
+    };
+    let after = |until| after(repeatable(until), Verdict::Unknown).status;
+    assert_eq!(after(Duration::from_mins(3)), Status::Queued);
+    assert_eq!(after(Duration::from_mins(2)), Status::Uncertain);
+}
+
+#[test]
+fn what_may_have_been_sent_does_not_end_unsent() {
+    let facts = Facts {
+        status: Status::Queued,
+        maybe_sent: true,
+        ..sending()
+    };
+    for event in [Event::Lapsed, Event::Cancel] {
+        let ended = facts.apply(&event, start(), 0.0).unwrap();
+        assert_eq!(ended.status, Status::Uncertain);
+    }
+    let late = Verdict::Later(Delay::After(Duration::from_mins(3)));
+    let facts = Facts {
+        maybe_sent: true,
+        ..sending()
+    };
+    assert_eq!(after(facts, late).status, Status::Uncertain);
 }
 
 #[test]
@@ -190,9 +223,9 @@ proptest! {
             attempts: 0,
             expires_at: start() + Duration::from_hours(1),
             on_uncertain: if retry { OnUncertain::Retry } else { OnUncertain::Hold },
-            repeatable: false,
+            repeatable_until: None,
+            maybe_sent: false,
         };
-        let mut possibly_sent = false;
         for (event, seconds, jitter) in history {
             now += chrono::Duration::seconds(seconds);
             let Ok(next) = facts.apply(&event, now, jitter) else { continue };
@@ -212,20 +245,24 @@ proptest! {
             prop_assert_eq!(next.failure.is_some(), told);
             // A send of unknown outcome is repeated only where that was asked for.
             if matches!(event, Event::Answered(Verdict::Unknown) | Event::LeaseEnded) {
-                possibly_sent = true;
+                facts.maybe_sent = true;
                 prop_assert!(retry || next.status == Status::Uncertain);
             }
             // What was sent is never claimed again without an explicit retry.
             if let Event::Answered(Verdict::Accepted { .. }) = event {
                 prop_assert_eq!(next.status, Status::Sent);
-                possibly_sent = true;
+                facts.maybe_sent = true;
+            }
+            // Nobody is told that a message was not sent which may have been.
+            if matches!(next.status, Status::Expired | Status::Canceled) {
+                prop_assert!(!facts.maybe_sent);
             }
             if let Event::Retry { expires_at } = event {
                 facts.expires_at = expires_at;
-                possibly_sent = false;
+                facts.maybe_sent = false;
             }
             if next.status == Status::Sending {
-                prop_assert!(!possibly_sent || retry);
+                prop_assert!(!facts.maybe_sent || retry);
                 facts.attempts += 1;
             }
             facts.status = next.status;

@@ -6,7 +6,7 @@ use domain::{
     id::{MessageId, TenantId},
     lifecycle::{Facts, Status},
     message::{Content, OnUncertain},
-    verdict::Attempt,
+    verdict::{Attempt, Outcome},
 };
 use sea_orm::FromQueryResult;
 use uuid::Uuid;
@@ -47,17 +47,36 @@ pub struct Claimed {
     pub lease_until: DateTime<Utc>,
     /// When it was claimed: the day that its quota was charged to.
     pub claimed_at: DateTime<Utc>,
+    /// When its tenant last wanted it sent again, whatever had become of it before.
+    pub retried_at: Option<DateTime<Utc>>,
 }
 
 impl Claimed {
+    /// When it may have reached WeChat first, in a try that nobody has asked to repeat since.
+    pub fn maybe_sent_at(&self) -> Option<DateTime<Utc>> {
+        let since = self.retried_at.unwrap_or(DateTime::<Utc>::MIN_UTC);
+        let unanswered = self
+            .attempts
+            .iter()
+            .filter(|attempt| is_unanswered(attempt));
+        unanswered
+            .map(|attempt| attempt.started_at)
+            .find(|started_at| *started_at >= since)
+    }
+
     /// What the state machine needs to know.
     pub fn facts(&self) -> Facts {
+        let maybe_sent_at = self.maybe_sent_at().unwrap_or(self.claimed_at);
         Facts {
             status: Status::Sending,
             attempts: self.claims,
             expires_at: self.expires_at,
             on_uncertain: self.on_uncertain,
-            repeatable: self.content.repeatable(),
+            repeatable_until: self
+                .content
+                .repeatable_for()
+                .map(|window| maybe_sent_at + window),
+            maybe_sent: self.attempts.iter().any(is_unanswered),
         }
     }
 }
@@ -77,11 +96,16 @@ pub(super) struct FlyingRow {
     lease: i64,
     lease_until: i64,
     updated_at: i64,
+    retried_at: Option<i64>,
 }
 
 /// The columns of [`FlyingRow`].
 pub(super) const FLYING_COLUMNS: &str = "id, tenant_id, appid, touser, template_id, content, attempt_count, attempts, \
-                                         expires_at, on_uncertain, lease, lease_until, updated_at";
+                                         expires_at, on_uncertain, lease, lease_until, updated_at, retried_at";
+
+fn is_unanswered(attempt: &Attempt) -> bool {
+    attempt.outcome == Outcome::Unknown
+}
 
 /// The rows that this version of the program understands. One that it does not, perhaps from a newer replica, must
 /// not hold up all others.
@@ -113,6 +137,7 @@ impl TryFrom<FlyingRow> for Claimed {
             lease: row.lease,
             lease_until: time(row.lease_until),
             claimed_at: time(row.updated_at),
+            retried_at: row.retried_at.map(time),
         })
     }
 }

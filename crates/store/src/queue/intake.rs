@@ -25,7 +25,7 @@ use crate::{
     millis,
 };
 
-/// How many messages one INSERT takes: 25 columns stay under SQLite's 32,766 bound values.
+/// How many messages one INSERT takes: 26 columns stay under SQLite's 32,766 bound values.
 const INSERT_ROWS: usize = 512;
 
 /// A message about to be accepted.
@@ -322,6 +322,7 @@ fn row(new: &NewMessage) -> Result<ActiveModel, StoreError> {
         attempts: Set("[]".to_owned()),
         lease: Set(None),
         lease_until: Set(None),
+        retried_at: Set(None),
         msgid: Set(None),
         failure_code: Set(None),
         failure_detail: Set(None),

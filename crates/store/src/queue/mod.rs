@@ -28,7 +28,7 @@ pub use claim::{ClaimBatch, ClaimRequest};
 pub use flight::Claimed;
 pub use intake::{IdempotencyKey, NewMessage, Received};
 pub use lane::QuotaUse;
-pub use record::{LanePause, Recorded, Settlement};
+pub use record::{LanePause, Recorded, Settlement, Word};
 pub use sweep::Swept;
 
 const READY: i64 = 0;

@@ -19,13 +19,26 @@ use super::{
 };
 use crate::{PlatformStore, StoreError, messages::to_json, millis};
 
+/// Whose word a settlement is: decides what counts when two speak of one flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// WeChat's last one about the message. It corrects a [`Word::Nobody`] that came before it.
+    Final,
+    /// The worker's, about a send that is not settled by it. It counts while the lease holds.
+    Worker,
+    /// The lease has ended without any.
+    Nobody,
+}
+
 /// What a flight came to.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settlement {
     /// Which message.
     pub id: MessageId,
-    /// The lease it was claimed under. A record that comes after the lease was taken away changes nothing.
+    /// The lease it was claimed under. A record that comes after another claim changes nothing.
     pub lease: i64,
+    /// Whose word it is.
+    pub word: Word,
     /// The app that sent it.
     pub appid: AppId,
     /// The receiver's openid.
@@ -58,7 +71,7 @@ pub struct LanePause {
 /// What a [`record`](PlatformStore::record) did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recorded {
-    /// The messages that were still under the lease of their settlement, and so have changed.
+    /// The messages that their settlement was in time for, and so have changed.
     pub changed: HashSet<MessageId>,
     /// Whether messages that had stood behind these are ready now.
     pub released: bool,
@@ -87,17 +100,18 @@ impl PlatformStore {
                 .map(|settlement| row(settlement, now))
                 .collect::<Result<Vec<_>, _>>()?;
             let mut sql = Sql::new(
-                "WITH v(message_id, claim, new_status, new_phase, next_due, tries, history, wechat_id, code, detail) AS (VALUES ",
+                "WITH v(message_id, claim, corrects, kept, new_status, new_phase, next_due, tries, history, wechat_id, code, detail) AS (VALUES ",
             );
             sql.rows(rows.into_iter());
             sql.push(
                 ") UPDATE message SET status = v.new_status, phase = v.new_phase, due_at = COALESCE(v.next_due, due_at), \
                  attempt_count = v.tries, attempts = v.history, msgid = COALESCE(v.wechat_id, msgid), failure_code = v.code, \
-                 failure_detail = v.detail, lease = NULL, lease_until = NULL, updated_at = ",
+                 failure_detail = v.detail, lease = v.kept, lease_until = NULL, updated_at = ",
             );
             sql.bind(millis(now))
-                .push(" FROM v WHERE id = v.message_id AND lease = v.claim AND phase = ");
-            sql.push(&FLYING.to_string()).push(" RETURNING id");
+                .push(" FROM v WHERE id = v.message_id AND lease = v.claim AND (phase = ")
+                .push(&FLYING.to_string())
+                .push(" OR v.corrects AND status IN ('queued', 'uncertain')) RETURNING id");
             for row in tx.query_all_raw(sql.on(&tx)).await? {
                 recorded
                     .changed
@@ -114,7 +128,7 @@ impl PlatformStore {
     }
 }
 
-fn row(settlement: &Settlement, now: DateTime<Utc>) -> Result<[sea_orm::Value; 10], StoreError> {
+fn row(settlement: &Settlement, now: DateTime<Utc>) -> Result<[sea_orm::Value; 12], StoreError> {
     let transition = &settlement.transition;
     let phase = match transition.status {
         Status::Queued if transition.due_at.is_some_and(|due_at| due_at > now) => WAITING,
@@ -125,6 +139,10 @@ fn row(settlement: &Settlement, now: DateTime<Utc>) -> Result<[sea_orm::Value; 1
     Ok([
         settlement.id.uuid().into(),
         settlement.lease.into(),
+        (settlement.word == Word::Final).into(),
+        (settlement.word == Word::Nobody)
+            .then_some(settlement.lease)
+            .into(),
         transition.status.as_str().into(),
         phase.into(),
         transition.due_at.map(millis).into(),

@@ -7,14 +7,14 @@ use chrono::{DateTime, Utc};
 use domain::{
     id::{self, MessageId, TenantId},
     lifecycle::{Event, Status},
-    message::{Draft, Priority},
+    message::{Draft, OnUncertain, Priority},
     quota::{self, Shares},
     retry::Delay,
     verdict::{FailureCode, Verdict},
 };
 use wxgate_store::{
     ClaimBatch, ClaimRequest, Claimed, IdempotencyKey, LanePause, NewMessage, Page, Received,
-    Settlement, Store,
+    Settlement, Store, Word,
 };
 
 on_both! {
@@ -31,7 +31,8 @@ on_both! {
     the_quota_is_exact_and_begins_anew_each_day
     low_priority_leaves_the_rest_of_the_quota
     a_paused_app_rests_and_others_go_on
-    a_lost_lease_is_found_and_a_late_answer_changes_nothing
+    a_lost_lease_is_found_and_wechats_last_word_corrects_it
+    a_message_that_flies_again_is_its_new_claims
     a_retry_waits_and_comes_back
     quota_is_given_back_for_what_never_left
     a_removed_apps_messages_are_nobodys
@@ -117,6 +118,11 @@ fn settle(flight: &Claimed, event: &Event, now: DateTime<Utc>) -> Settlement {
     Settlement {
         id: flight.id,
         lease: flight.lease,
+        word: match event {
+            Event::Answered(verdict) if verdict.is_final() => Word::Final,
+            Event::LeaseEnded => Word::Nobody,
+            _ => Word::Worker,
+        },
         appid: flight.appid.clone(),
         touser: flight.touser.clone(),
         transition: flight.facts().apply(event, now, 0.0).unwrap(),
@@ -626,7 +632,7 @@ async fn a_paused_app_rests_and_others_go_on(store: Store) {
     assert_eq!(claim(&store, 8, at(59)).await.len(), 1);
 }
 
-async fn a_lost_lease_is_found_and_a_late_answer_changes_nothing(store: Store) {
+async fn a_lost_lease_is_found_and_wechats_last_word_corrects_it(store: Store) {
     let mut sender = Sender::new(&store, 1).await;
     let id = sender.send(1, draft("o1"), at(0)).await;
     let flights = claim(&store, 8, at(1)).await;
@@ -634,12 +640,37 @@ async fn a_lost_lease_is_found_and_a_late_answer_changes_nothing(store: Store) {
     let lost = store.platform().overdue(at(61)).await.unwrap();
     assert_eq!(lost, flights);
     assert_eq!(record(&store, &lost, &Event::LeaseEnded, at(61)).await, 1);
-    assert_eq!(
-        record(&store, &flights, &accepted(1), at(62)).await,
-        0,
-        "the answer came too late"
-    );
     assert_eq!(sender.status(id).await, Status::Uncertain);
+    let open = Event::Answered(Verdict::Later(Delay::Backoff));
+    assert_eq!(
+        record(&store, &flights, &open, at(62)).await,
+        0,
+        "no last word, and too late"
+    );
+    assert_eq!(record(&store, &flights, &accepted(1), at(62)).await, 1);
+    assert_eq!(sender.status(id).await, Status::Sent);
+    assert_eq!(
+        record(&store, &flights, &accepted(2), at(63)).await,
+        0,
+        "it is settled"
+    );
+}
+
+async fn a_message_that_flies_again_is_its_new_claims(store: Store) {
+    let mut sender = Sender::new(&store, 1).await;
+    let wanted_again = Draft {
+        on_uncertain: OnUncertain::Retry,
+        ..draft("o1")
+    };
+    let id = sender.send(1, wanted_again, at(0)).await;
+    let first = claim(&store, 8, at(1)).await;
+    record(&store, &first, &Event::LeaseEnded, at(61)).await;
+    store.platform().promote(at(70)).await.unwrap();
+    let second = claim(&store, 8, at(70) + Duration::from_millis(5)).await;
+    assert_eq!(second[0].id, id);
+    assert_eq!(record(&store, &first, &accepted(1), at(71)).await, 0);
+    assert_eq!(record(&store, &second, &accepted(2), at(71)).await, 1);
+    assert_eq!(sender.status(id).await, Status::Sent);
 }
 
 async fn a_retry_waits_and_comes_back(store: Store) {
