@@ -54,6 +54,7 @@ impl Worker {
         let mut wakeups = self.coord.wakeups().subscribe(topic::QUEUE);
         let mut cursor = String::new();
         let mut round_has_more = false;
+        let mut broken = Vec::new();
         loop {
             let permits = tokio::select! {
                 biased;
@@ -61,7 +62,7 @@ impl Worker {
                 permits = self.free_slots() => permits,
             };
             let Some(permits) = permits else { return };
-            match self.step(&mut cursor, permits).await {
+            match self.step(&mut cursor, &mut broken, permits).await {
                 Ok(more) => {
                     round_has_more |= more;
                     // In the middle of a round the next apps are served at once; at its end the next round begins
@@ -85,12 +86,21 @@ impl Worker {
     }
 
     /// One claim, dispatched. Says whether its apps may have more at once.
+    ///
+    /// `broken` are the leases of claims that failed: nobody knows whether they were committed, so they are taken
+    /// back before the next one.
     async fn step(
         &self,
         cursor: &mut String,
+        broken: &mut Vec<i64>,
         permits: OwnedSemaphorePermit,
     ) -> Result<bool, StoreError> {
         let now = self.coord.clock().now();
+        let platform = self.store.platform();
+        while let Some(&lease) = broken.last() {
+            platform.disown(lease, now).await?;
+            broken.pop();
+        }
         let request = ClaimRequest {
             slots: permits.num_permits(),
             cursor: std::mem::take(cursor),
@@ -103,7 +113,10 @@ impl Worker {
             expired,
             cursor: next,
             more,
-        } = self.store.platform().claim(&request, now).await?;
+        } = platform
+            .claim(&request, now)
+            .await
+            .inspect_err(|_| broken.push(request.lease))?;
         *cursor = next;
         self.dispatcher.dispatch(claimed, permits);
         if !expired.is_empty() {

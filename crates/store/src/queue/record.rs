@@ -207,7 +207,7 @@ fn refunds(batch: &[Settlement]) -> BTreeMap<&str, (i64, i64)> {
 }
 
 /// Gives quota back. A lane that rested because it was spent goes on.
-async fn refund(
+pub(super) async fn refund(
     tx: &impl ConnectionTrait,
     appid: &str,
     day: i64,

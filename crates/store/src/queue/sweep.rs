@@ -1,5 +1,7 @@
 //! What time does to the queue. Each call does one bounded batch; callers repeat while it was full.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Duration, Utc};
 use domain::{
     app::AppId,
@@ -10,9 +12,9 @@ use uuid::Uuid;
 
 use super::{
     BEHIND, ENDED, FLYING, READY, WAITING,
-    choice::Person,
+    choice::{Person, day_number},
     flight::{Claimed, FLYING_COLUMNS, FlyingRow, readable},
-    record::release_behind,
+    record::{refund, release_behind},
     sql::Sql,
 };
 use crate::{PlatformStore, StoreError, millis, time};
@@ -161,6 +163,39 @@ impl PlatformStore {
             .all(&self.store.read)
             .await?;
         Ok(readable(rows))
+    }
+
+    /// Takes back a claim whose worker never got its messages, because the answer to its commit was lost: they are
+    /// ready again, their quota is given back. Only that worker knows that none of them was sent.
+    pub async fn disown(&self, lease: i64, now: DateTime<Utc>) -> Result<(), StoreError> {
+        let tx = self.store.begin().await?;
+        let mut sql = Sql::new("SELECT appid, updated_at FROM message WHERE phase = ");
+        sql.push(&FLYING.to_string())
+            .push(" AND lease = ")
+            .bind(lease);
+        let mut charged: BTreeMap<String, (i64, i64)> = BTreeMap::new();
+        for row in tx.query_all_raw(sql.on(&tx)).await? {
+            let claimed_at: i64 = row.try_get("", "updated_at")?;
+            let (_, count) = charged
+                .entry(row.try_get("", "appid")?)
+                .or_insert((day_number(time(claimed_at)), 0));
+            *count += 1;
+        }
+        // Lanes before messages, and lanes in the order of their appids, as everybody locks them.
+        for (appid, (day, count)) in &charged {
+            refund(&tx, appid, *day, *count).await?;
+        }
+        let mut sql = Sql::new("UPDATE message SET status = 'queued', phase = ");
+        sql.push(&READY.to_string())
+            .push(", attempt_count = attempt_count - 1, lease = NULL, lease_until = NULL, updated_at = ")
+            .bind(millis(now))
+            .push(" WHERE phase = ")
+            .push(&FLYING.to_string())
+            .push(" AND lease = ")
+            .bind(lease);
+        tx.execute_raw(sql.on(&tx)).await?;
+        tx.commit().await?;
+        Ok(())
     }
 
     /// Makes messages ready that stand behind no flight, one for each user.

@@ -33,6 +33,7 @@ on_both! {
     a_paused_app_rests_and_others_go_on
     a_lost_lease_is_found_and_wechats_last_word_corrects_it
     a_message_that_flies_again_is_its_new_claims
+    a_claim_that_nobody_got_is_taken_back
     a_retry_waits_and_comes_back
     quota_is_given_back_for_what_never_left
     a_removed_apps_messages_are_nobodys
@@ -671,6 +672,20 @@ async fn a_message_that_flies_again_is_its_new_claims(store: Store) {
     assert_eq!(record(&store, &first, &accepted(1), at(71)).await, 0);
     assert_eq!(record(&store, &second, &accepted(2), at(71)).await, 1);
     assert_eq!(sender.status(id).await, Status::Sent);
+}
+
+async fn a_claim_that_nobody_got_is_taken_back(store: Store) {
+    let mut sender = Sender::new(&store, 1).await;
+    let id = sender.send(1, draft("o1"), at(0)).await;
+    let flights = claim(&store, 8, at(1)).await;
+    let platform = store.platform();
+    platform.disown(flights[0].lease + 1, at(2)).await.unwrap();
+    assert_eq!(sender.status(id).await, Status::Sending);
+    platform.disown(flights[0].lease, at(2)).await.unwrap();
+    assert_eq!(sender.status(id).await, Status::Queued);
+    let door = store.tenant(sender.tenant);
+    assert_eq!(door.quota_use(&appid(1), at(2)).await.unwrap().used, 0);
+    assert_eq!(claim(&store, 8, at(3)).await[0].claims, 1);
 }
 
 async fn a_retry_waits_and_comes_back(store: Store) {
