@@ -65,6 +65,9 @@ enum Lane {
     Appid,
     QuotaDay,
     QuotaUsed,
+    Minute,
+    MinuteUsed,
+    MinuteLimit,
     PausedUntil,
     PauseReason,
     PauseDetail,
@@ -273,6 +276,9 @@ fn lane() -> TableCreateStatement {
         .col(text(Lane::Appid).primary_key())
         .col(int(Lane::QuotaDay))
         .col(int(Lane::QuotaUsed))
+        .col(int(Lane::Minute))
+        .col(int(Lane::MinuteUsed))
+        .col(maybe_int(Lane::MinuteLimit))
         .col(maybe_int(Lane::PausedUntil))
         .col(maybe_text(Lane::PauseReason))
         .col(maybe_text(Lane::PauseDetail))

@@ -18,6 +18,8 @@ both_modes!(
     a_message_that_would_expire_first_is_refused,
     the_last_sends_of_a_day_are_for_what_matters_more,
     wechat_may_say_earlier_that_the_day_is_over,
+    a_spent_day_with_sends_left_is_a_minute,
+    a_minutes_limit_slows_the_app_down,
     a_raised_quota_counts_at_once,
 );
 
@@ -27,6 +29,11 @@ async fn quota(tenant: &Tenant) -> Value {
         .get(&format!("/v1/apps/{APP}/quota"))
         .await
         .expect(200)
+}
+
+async fn app(tenant: &Tenant) -> Value {
+    let path = format!("/v1/apps/{APP}");
+    tenant.client.get(&path).await.expect(200)
 }
 
 /// High: it may use all of the quota.
@@ -128,34 +135,94 @@ async fn the_last_sends_of_a_day_are_for_what_matters_more(mode: Mode) {
     tenant.wait_count(APP, "sent", 27).await;
 }
 
+/// The account's day is smaller than the gateway was told.
 async fn wechat_may_say_earlier_that_the_day_is_over(mode: Mode) {
     let world = World::plan(mode).by_hand().start().await;
     let tenant = world.tenant("a").await;
-    tenant.app(APP).await;
-    let spent = Effect::Errcode {
-        errcode: 45009,
-        errmsg: None,
-    };
     world
         .wechat()
-        .add_fault(Fault::next(1, spent).for_path("/cgi-bin/message/subscribe/send"));
+        .change_app(APP, |app| app.limits.subscribe_send = 1);
+    tenant.app(APP).await;
+    tenant.send_and_wait(APP, &message("o1")).await;
 
-    let first = tenant.send(APP, &message("o1")).await;
+    let mut waiting = Vec::new();
+    let first = tenant.send(APP, &message("o2")).await;
     let first = tenant.wait_attempt(&first, "quota_spent").await;
     assert_eq!(first["status"], "queued");
-    let second = tenant.send(APP, &message("o2")).await;
-    let app = tenant
-        .client
-        .get(&format!("/v1/apps/{APP}"))
-        .await
-        .expect(200);
+    waiting.push(first);
+    for number in 3..6 {
+        waiting.push(tenant.send(APP, &message(&format!("o{number}"))).await);
+    }
+    let app = app(&tenant).await;
     assert_eq!(app["pause"]["reason"], "quota_exhausted", "{app}");
-    assert_eq!(world.wechat().sent(APP).len(), 0);
+    assert_eq!(app["pause"]["until"], "2026-03-02T16:00:00.000Z", "{app}");
+    assert_eq!(quota(&tenant).await["remaining"], 0, "WeChat's count holds");
+    assert_eq!(world.wechat().sent(APP).len(), 1);
 
+    world
+        .wechat()
+        .change_app(APP, |app| app.limits.subscribe_send = 100);
     world.pass(TO_MIDNIGHT + Duration::from_secs(30));
-    for message in [first, second] {
+    for message in waiting {
         assert_eq!(tenant.wait_ended(&message).await["status"], "sent");
     }
+}
+
+/// 45009 is also what WeChat says when it means a minute: its own count tells.
+async fn a_spent_day_with_sends_left_is_a_minute(mode: Mode) {
+    let world = World::plan(mode).by_hand().start().await;
+    let tenant = world.tenant("a").await;
+    tenant.app(APP).await;
+    refuse(&world, 45009, 1);
+    let first = tenant.send(APP, &message("o1")).await;
+    let first = tenant.wait_attempt(&first, "quota_spent").await;
+    assert_eq!(app(&tenant).await["pause"]["reason"], "throttled");
+    world.pass(Duration::from_mins(1));
+    assert_eq!(tenant.wait_ended(&first).await["status"], "sent");
+    assert_eq!(app(&tenant).await["pause"], Value::Null);
+}
+
+/// What WeChat refuses in a minute waits for the next, and the app keeps to the pace that went well.
+async fn a_minutes_limit_slows_the_app_down(mode: Mode) {
+    let world = World::plan(mode).by_hand().start().await;
+    let tenant = world.tenant("a").await;
+    tenant.app(APP).await;
+    for number in 0..10 {
+        tenant
+            .send_and_wait(APP, &message(&format!("before{number}")))
+            .await;
+    }
+    refuse(&world, 45011, 1);
+    let first = tenant.send(APP, &message("o1")).await;
+    let first = tenant.wait_attempt(&first, "retry").await;
+    let slowed = app(&tenant).await;
+    assert_eq!(slowed["pause"]["reason"], "throttled", "{slowed}");
+    assert_eq!(slowed["pace"], 9, "nine tenths of ten: {slowed}");
+
+    world.pass(Duration::from_mins(1) + Duration::from_secs(6));
+    assert_eq!(tenant.wait_ended(&first).await["status"], "sent");
+    for number in 0..20 {
+        tenant.send(APP, &message(&format!("after{number}"))).await;
+    }
+    tenant.wait_count(APP, "sent", 10 + 10).await;
+    assert_eq!(
+        tenant.count(APP, "queued").await,
+        11,
+        "a tenth more a minute"
+    );
+    world.pass(Duration::from_mins(1));
+    tenant.wait_count(APP, "sent", 10 + 10 + 11).await;
+}
+
+fn refuse(world: &World, errcode: i64, count: u64) {
+    let refusal = Effect::Errcode {
+        errcode,
+        errmsg: None,
+    };
+    let sends = "/cgi-bin/message/subscribe/send";
+    world
+        .wechat()
+        .add_fault(Fault::next(count, refusal).for_path(sends));
 }
 
 async fn a_raised_quota_counts_at_once(mode: Mode) {

@@ -173,6 +173,7 @@ async fn app_row(
             detail: pause.detail.unwrap_or_default(),
             until: time(pause.until),
         }),
+        pace: app.pace,
         used: counted.used,
         limit: counted.limit,
     })

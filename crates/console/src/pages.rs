@@ -56,6 +56,8 @@ pub(crate) struct AppRow {
     pub(crate) tenant: String,
     /// Why it does not send, if it does not.
     pub(crate) pause: Option<Pause>,
+    /// Messages a minute that it keeps to since WeChat refused more.
+    pub(crate) pace: Option<u64>,
     /// Sends counted today.
     pub(crate) used: u64,
     /// Sends that are possible today.

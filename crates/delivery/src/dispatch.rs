@@ -3,16 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use broker::{Broker, BrokerError, Token};
-use chrono::{DateTime, Utc};
 use coord::Clock;
 use domain::{
     lifecycle::Event,
     message::OnUncertain,
-    quota,
-    retry::Delay,
     verdict::{Attempt, BlockReason, FailureCode, Outcome, Verdict},
 };
-use store::{Claimed, LanePause, QUOTA_EXHAUSTED, Settlement, Word};
+use store::{Claimed, Settlement, Word};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::task::TaskTracker;
 use wechat::{Answer, Outgoing};
@@ -21,7 +18,9 @@ use crate::{
     engine::{Options, Parts},
     metrics::Metrics,
     no_token,
+    quota::Quotas,
     recorder::Settled,
+    rest::{self, Rest},
 };
 
 /// How long an app rests whose fresh tokens WeChat refuses.
@@ -36,6 +35,7 @@ struct Inner {
     broker: Broker,
     clock: Clock,
     metrics: Metrics,
+    quotas: Arc<Quotas>,
     send_timeout: Duration,
     tasks: TaskTracker,
     settled: mpsc::Sender<Settled>,
@@ -57,6 +57,7 @@ impl Dispatcher {
     pub(crate) fn new(
         parts: &Parts,
         options: &Options,
+        quotas: Arc<Quotas>,
         tasks: TaskTracker,
         settled: mpsc::Sender<Settled>,
     ) -> Self {
@@ -65,6 +66,7 @@ impl Dispatcher {
             broker: parts.broker.clone(),
             clock: parts.coord.clock().clone(),
             metrics: parts.metrics.clone(),
+            quotas,
             send_timeout: options.send_timeout,
             tasks,
             settled,
@@ -86,14 +88,12 @@ impl Dispatcher {
 
 impl Inner {
     async fn fly(&self, message: Claimed, slot: OwnedSemaphorePermit) {
-        let landing = self.send(&message).await;
+        let mut landing = self.send(&message).await;
+        if landing.event == Event::Answered(Verdict::QuotaSpent) {
+            landing.rest = self.reconciled(&message, landing.rest).await;
+        }
         let now = self.clock.now();
-        let pause = landing.rest.map(|rest| LanePause {
-            appid: message.appid.clone(),
-            until: rest.until,
-            reason: rest.reason.to_owned(),
-            detail: rest.detail,
-        });
+        let news = rest::news(&message, landing.rest.as_ref(), &landing.event, now);
         // Cannot be refused: a claimed message is `sending`.
         let Ok(transition) = message.facts().apply(&landing.event, now, rand::random()) else {
             return;
@@ -109,7 +109,7 @@ impl Inner {
         let settlement = Settlement {
             id: message.id,
             lease: message.lease,
-            word: if is_final(&landing.event) {
+            word: if landing.event.is_final() {
                 Word::Final
             } else {
                 Word::Worker
@@ -127,10 +127,18 @@ impl Inner {
             .settled
             .send(Settled {
                 settlement,
-                pause,
+                news,
                 slot: Some(slot),
             })
             .await;
+    }
+
+    /// The rest of an app whose day WeChat calls spent, after a look at WeChat's own count.
+    async fn reconciled(&self, message: &Claimed, rest: Option<Rest>) -> Option<Rest> {
+        let now = self.clock.now();
+        let channel = message.content.channel();
+        let told = self.quotas.ask(&message.appid, channel, now).await;
+        rest.map(|rest| rest.reconciled(told, now))
     }
 
     /// Sends with the app's token; with a fresh one, once more, when WeChat calls the first one dead.
@@ -287,43 +295,8 @@ impl Inner {
     }
 }
 
-fn is_final(event: &Event) -> bool {
-    matches!(event, Event::Answered(verdict) if verdict.is_final())
-}
-
 fn next_number(attempts: &[Attempt]) -> u32 {
     attempts
         .last()
         .map_or(1, |last| last.number.saturating_add(1))
-}
-
-/// Why an app sends nothing until a time.
-struct Rest {
-    until: DateTime<Utc>,
-    reason: &'static str,
-    detail: String,
-}
-
-impl Rest {
-    /// What an answer to one message means for all of its app.
-    fn of(verdict: &Verdict, said: &str, now: DateTime<Utc>) -> Option<Self> {
-        match verdict {
-            Verdict::AppBlocked { reason, pause } => Some(Self {
-                until: now + *pause,
-                reason: reason.as_str(),
-                detail: format!("{} ({said})", reason.advice()),
-            }),
-            Verdict::Later(delay @ Delay::NextMinute) => Some(Self {
-                until: delay.next_try(now, 1, 0.0),
-                reason: "throttled",
-                detail: format!("WeChat takes no more of the app's messages this minute ({said})"),
-            }),
-            Verdict::QuotaSpent => Some(Self {
-                until: quota::reset_at(now),
-                reason: QUOTA_EXHAUSTED,
-                detail: format!("WeChat says that the app's quota for today is spent ({said})"),
-            }),
-            _ => None,
-        }
-    }
 }

@@ -97,7 +97,7 @@ struct Inner {
     intake: Intake,
     waiters: Waiters,
     apps: Apps,
-    quotas: Quotas,
+    quotas: Arc<Quotas>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -114,7 +114,8 @@ impl Delivery {
             Intake::new(parts.clone(), options.shares, due.clone(), stop.clone());
         let waiters = Waiters::new(parts.store.clone());
         let recorder = Recorder::new(parts.clone(), due.clone(), settlements);
-        let dispatcher = Dispatcher::new(&parts, &options, tasks.clone(), settled);
+        let quotas = Arc::new(Quotas::new(&parts, options.shares));
+        let dispatcher = Dispatcher::new(&parts, &options, quotas.clone(), tasks.clone(), settled);
         let worker = Worker::new(&parts, options, dispatcher, stop.clone());
         let sweeper = Sweeper::new(&parts, due, stop.clone());
         tasks.spawn(intake_loop.run());
@@ -130,7 +131,6 @@ impl Delivery {
             parts.broker.clone(),
             parts.master_key.clone(),
         );
-        let quotas = Quotas::new(&parts, options.shares);
         Ok(Self(Arc::new(Inner {
             store: parts.store,
             intake,

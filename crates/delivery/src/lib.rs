@@ -25,6 +25,7 @@ mod metrics;
 mod no_token;
 mod quota;
 mod recorder;
+mod rest;
 mod sweeper;
 mod tokens;
 mod waiters;

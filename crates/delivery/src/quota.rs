@@ -1,6 +1,6 @@
 //! Quota reports: the day's use as counted here and as WeChat says.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use broker::Broker;
 use chrono::{DateTime, Utc};
@@ -12,10 +12,13 @@ use domain::{
     message::{Channel, Priority},
     quota::{self, Shares},
 };
-use std::sync::Arc;
 use store::Store;
+use tokio::sync::Mutex;
 
-use crate::engine::{DeliveryError, Parts};
+use crate::{
+    engine::{DeliveryError, Parts},
+    rest::day_may_be_late,
+};
 
 /// How long WeChat's figures are kept before it is asked again.
 const KEEP: Duration = Duration::from_mins(1);
@@ -48,6 +51,13 @@ pub struct WechatQuotaReport {
     pub as_of: DateTime<Utc>,
 }
 
+/// WeChat's last answer: its figures, or none when it did not tell them.
+#[derive(Clone, Copy)]
+struct Told {
+    at: DateTime<Utc>,
+    figures: Option<WechatQuotaReport>,
+}
+
 /// Makes the reports.
 pub(crate) struct Quotas {
     store: Store,
@@ -55,7 +65,7 @@ pub(crate) struct Quotas {
     client: wechat::Client,
     clock: Clock,
     shares: Shares,
-    told: Arc<DashMap<AppId, WechatQuotaReport>>,
+    told: DashMap<AppId, Arc<Mutex<Option<Told>>>>,
 }
 
 impl Quotas {
@@ -66,7 +76,7 @@ impl Quotas {
             client: parts.wechat.clone(),
             clock: parts.coord.clock().clone(),
             shares,
-            told: Arc::default(),
+            told: DashMap::new(),
         }
     }
 
@@ -78,11 +88,12 @@ impl Quotas {
         let now = self.clock.now();
         let door = self.store.tenant(tenant);
         let app = door.app(appid).await?;
-        let counted = door.quota_use(appid, now).await?;
         let channel = match app.kind {
             AppKind::MiniProgram => Channel::Subscribe,
             AppKind::OfficialAccount => Channel::Official,
         };
+        let wechat = self.ask(appid, channel, now).await;
+        let counted = door.quota_use(appid, now).await?;
         Ok(QuotaReport {
             limit: counted.limit,
             used: counted.used,
@@ -90,20 +101,41 @@ impl Quotas {
                 .shares
                 .remaining(counted.limit, counted.used, Priority::High),
             reset_at: quota::reset_at(now),
-            wechat: self.ask(appid, channel, now).await,
+            wechat,
         })
     }
 
-    /// WeChat's figures, at most a minute old. It may not tell them: then nobody is kept waiting for them.
-    async fn ask(
+    /// WeChat's figures, at most a minute old, however many ask. It may not tell them: then nobody is kept waiting for
+    /// them. Where it has less left than was counted here, others send in the app's name, and its count is taken over.
+    pub(crate) async fn ask(
         &self,
         appid: &AppId,
         channel: Channel,
         now: DateTime<Utc>,
     ) -> Option<WechatQuotaReport> {
-        if let Some(told) = self.told.get(appid).filter(|told| now < told.as_of + KEEP) {
-            return Some(*told);
+        let told = self.told.entry(appid.clone()).or_default().clone();
+        let mut told = told.lock().await;
+        if let Some(told) = told.filter(|told| now < told.at + KEEP) {
+            return told.figures;
         }
+        let figures = self.fetch(appid, channel, now).await;
+        *told = Some(Told { at: now, figures });
+        if let Some(figures) = figures.filter(|_| !day_may_be_late(now)) {
+            let platform = self.store.platform();
+            let taken_over = platform.cap_quota(appid, figures.remain, now).await;
+            if let Err(error) = taken_over {
+                tracing::warn!(%appid, %error, "cannot take over WeChat's count of the app's quota");
+            }
+        }
+        figures
+    }
+
+    async fn fetch(
+        &self,
+        appid: &AppId,
+        channel: Channel,
+        now: DateTime<Utc>,
+    ) -> Option<WechatQuotaReport> {
         let token = self.broker.token(appid).await.ok()?;
         let figures = match self.client.quota(&token.value, channel).await {
             Ok(figures) => figures,
@@ -112,13 +144,11 @@ impl Quotas {
                 return None;
             }
         };
-        let report = WechatQuotaReport {
+        Some(WechatQuotaReport {
             daily_limit: figures.daily_limit,
             used: figures.used,
             remain: figures.remain,
             as_of: now,
-        };
-        self.told.insert(appid.clone(), report);
-        Some(report)
+        })
     }
 }

@@ -1,13 +1,13 @@
 //! The recorder: writes what came of sends, all that waits at one moment in one transaction.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashSet, btree_map::Entry},
     sync::Arc,
     time::Duration,
 };
 
 use domain::{id::MessageId, lifecycle::Status};
-use store::{LanePause, Recorded, Settlement, StoreError};
+use store::{LaneNews, Recorded, Settlement, StoreError};
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
 
 use crate::{engine::Parts, topic, waiters::ended_payload};
@@ -20,7 +20,8 @@ const AFTER_FAILURE: Duration = Duration::from_millis(500);
 /// A send that has come to its end, on the way to the database.
 pub(crate) struct Settled {
     pub(crate) settlement: Settlement,
-    pub(crate) pause: Option<LanePause>,
+    /// What it means for its app.
+    pub(crate) news: Option<LaneNews>,
     /// The sending slot, free when this is dropped: so at most `slots` sends are ever unrecorded.
     pub(crate) slot: Option<OwnedSemaphorePermit>,
 }
@@ -47,21 +48,19 @@ impl Recorder {
             let mut slots = Vec::with_capacity(batch.len());
             let mut settlements = Vec::with_capacity(batch.len());
             // By appid, so that two recorders lock the lanes in the same order.
-            let mut pauses: BTreeMap<String, LanePause> = BTreeMap::new();
+            let mut news: BTreeMap<String, LaneNews> = BTreeMap::new();
             for settled in batch.drain(..) {
                 slots.push(settled.slot);
                 settlements.push(settled.settlement);
-                if let Some(pause) = settled.pause {
-                    let longest = pauses
-                        .entry(pause.appid.to_string())
-                        .or_insert_with(|| pause.clone());
-                    if pause.until > longest.until {
-                        *longest = pause;
+                if let Some(fresh) = settled.news {
+                    match news.entry(fresh.appid().to_string()) {
+                        Entry::Vacant(place) => drop(place.insert(fresh)),
+                        Entry::Occupied(mut known) => merge(known.get_mut(), fresh),
                     }
                 }
             }
-            let pauses: Vec<LanePause> = pauses.into_values().collect();
-            self.record_all(&settlements, &pauses).await;
+            let news: Vec<LaneNews> = news.into_values().collect();
+            self.record_all(&settlements, &news).await;
             drop(slots);
         }
     }
@@ -69,9 +68,9 @@ impl Recorder {
 
 impl Recorder {
     /// Does not return before the database has the batch: what is lost here would be sent again or called uncertain.
-    async fn record_all(&self, settlements: &[Settlement], pauses: &[LanePause]) {
+    async fn record_all(&self, settlements: &[Settlement], news: &[LaneNews]) {
         loop {
-            match record(&self.parts, &self.due, settlements, pauses).await {
+            match record(&self.parts, &self.due, settlements, news).await {
                 Ok(()) => return,
                 // Trying the same again cannot heal it; one that the database refuses must not hold up the others.
                 Err(StoreError::Broken(error)) if settlements.len() <= 1 => {
@@ -91,7 +90,7 @@ impl Recorder {
                         "cannot record a batch; recording its messages one by one"
                     );
                     for settlement in settlements {
-                        Box::pin(self.record_all(std::slice::from_ref(settlement), pauses)).await;
+                        Box::pin(self.record_all(std::slice::from_ref(settlement), news)).await;
                     }
                     return;
                 }
@@ -109,16 +108,22 @@ pub(crate) async fn record(
     parts: &Parts,
     due: &Notify,
     settlements: &[Settlement],
-    pauses: &[LanePause],
+    news: &[LaneNews],
 ) -> Result<(), StoreError> {
     let now = parts.coord.clock().now();
     let Recorded { changed, released } = parts
         .store
         .platform()
-        .record(settlements, pauses, now)
+        .record(settlements, news, now)
         .await?;
-    for pause in pauses {
-        tracing::warn!(appid = %pause.appid, reason = %pause.reason, until = %pause.until, "app paused: {}", pause.detail);
+    for news in news {
+        match news {
+            LaneNews::Pause(pause) => {
+                tracing::warn!(appid = %pause.appid, reason = %pause.reason, until = %pause.until, "app paused: {}", pause.detail);
+            }
+            LaneNews::Open(appid) => tracing::info!(%appid, "app sends again"),
+            LaneNews::StillPaused(..) => {}
+        }
     }
     let due_ats = || {
         settlements
@@ -128,11 +133,29 @@ pub(crate) async fn record(
     if due_ats().any(|due_at| due_at > now) {
         due.notify_one();
     }
-    if released || due_ats().any(|due_at| due_at <= now) {
+    let opened = news.iter().any(|news| matches!(news, LaneNews::Open(_)));
+    if released || opened || due_ats().any(|due_at| due_at <= now) {
         parts.coord.wakeups().wake(topic::QUEUE, "");
     }
     tell_ends(parts, settlements, &changed);
     Ok(())
+}
+
+/// Two sends of one app ended at the same time: the worse news counts, of two pauses the longer one.
+fn merge(known: &mut LaneNews, fresh: LaneNews) {
+    match (known, fresh) {
+        (LaneNews::Pause(known), LaneNews::Pause(fresh)) => {
+            let refused = known.refused + fresh.refused;
+            let by_probe = known.by_probe || fresh.by_probe;
+            if fresh.until > known.until {
+                *known = fresh;
+            }
+            known.refused = refused;
+            known.by_probe = by_probe;
+        }
+        (known, fresh @ LaneNews::Pause(_)) => *known = fresh,
+        _ => {}
+    }
 }
 
 fn tell_ends(parts: &Parts, settlements: &[Settlement], changed: &HashSet<MessageId>) {

@@ -250,6 +250,11 @@ const UNCERTAIN: Transition = Transition {
 };
 
 impl Event {
+    /// Whether it is WeChat's last word about the message.
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::Answered(verdict) if verdict.is_final())
+    }
+
     fn verb(&self) -> &'static str {
         match self {
             Self::Due => "become due",

@@ -51,6 +51,8 @@ pub struct App {
     pub updated_at: DateTime<Utc>,
     /// Why it does not send; may lie in the past, then it is over.
     pub pause: Option<Pause>,
+    /// Messages in a minute that it keeps to, since WeChat refused more; none: it sends as fast as it can.
+    pub pace: Option<u64>,
 }
 
 /// Why an app does not send for a while.
@@ -129,6 +131,8 @@ impl TenantStore {
             appid: Set(row.appid.clone()),
             quota_day: Set(0),
             quota_used: Set(0),
+            minute: Set(0),
+            minute_used: Set(0),
             ..lane::ActiveModel::default()
         };
         let transaction = self.store.begin().await?;
@@ -368,6 +372,9 @@ fn app(row: Model, lane: Option<lane::Model>) -> Result<App, StoreError> {
         verified_at: row.verified_at.map(time),
         created_at: time(row.created_at),
         updated_at: time(row.updated_at),
+        pace: lane
+            .as_ref()
+            .and_then(|lane| u64::try_from(lane.minute_limit?).ok()),
         pause: lane.and_then(pause),
         name: row.name,
         appid: AppId::parse(row.appid.as_str()).map_err(|_| unknown("app.appid", &row.appid))?,
@@ -377,7 +384,7 @@ fn app(row: Model, lane: Option<lane::Model>) -> Result<App, StoreError> {
 fn pause(lane: lane::Model) -> Option<Pause> {
     let until = time(lane.paused_until?);
     Some(Pause {
-        reason: lane.pause_reason.unwrap_or_default(),
+        reason: lane.pause_reason?,
         detail: lane.pause_detail,
         until,
     })

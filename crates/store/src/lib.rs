@@ -42,8 +42,8 @@ pub use keys::{Credential, Key, NewKey};
 pub use messages::{Failure, Message, MessageFilter};
 pub use page::{Listing, Page};
 pub use queue::{
-    ClaimBatch, ClaimRequest, Claimed, IdempotencyKey, LanePause, NewMessage, QUOTA_EXHAUSTED,
-    QuotaUse, Received, Recorded, Settlement, Swept, Word,
+    ClaimBatch, ClaimRequest, Claimed, IdempotencyKey, LaneNews, LanePause, NewMessage,
+    QUOTA_EXHAUSTED, QuotaUse, Received, Recorded, Settlement, Swept, THROTTLED, Word,
 };
 pub use signing_keys::SigningKey;
 pub use tenants::{Tenant, TenantPatch};

@@ -186,6 +186,10 @@ pub struct App {
     /// Why it does not send at the moment; null: it sends.
     #[schema(required = true)]
     pause: Option<Pause>,
+    /// Messages a minute that it keeps to since WeChat refused more (45011), growing by a tenth each minute; null: as
+    /// many as it can.
+    #[schema(required = true)]
+    pace: Option<u64>,
     created_at: Timestamp,
     updated_at: Timestamp,
 }
@@ -231,6 +235,7 @@ impl App {
                 detail: pause.detail,
                 until: pause.until.into(),
             }),
+            pace: app.pace,
             created_at: app.created_at.into(),
             updated_at: app.updated_at.into(),
         }

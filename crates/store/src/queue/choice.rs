@@ -2,25 +2,18 @@
 
 use std::collections::{HashMap, HashSet};
 
-use chrono::{DateTime, Datelike, Utc};
-use domain::quota;
+use chrono::{DateTime, Utc};
 use sea_orm::FromQueryResult;
 use uuid::Uuid;
 
-use super::claim::ClaimRequest;
+use super::{
+    claim::ClaimRequest,
+    meter::{Lane, Meter},
+};
 use crate::{messages::priority, millis};
 
 /// An app and the openid of one of its users.
 pub(super) type Person = (String, String);
-
-#[derive(FromQueryResult)]
-pub(super) struct Lane {
-    pub(super) appid: String,
-    pub(super) tenant_id: Uuid,
-    pub(super) daily_quota: i64,
-    pub(super) quota_day: i64,
-    pub(super) quota_used: i64,
-}
 
 #[derive(FromQueryResult)]
 pub(super) struct Candidate {
@@ -45,40 +38,6 @@ pub(super) struct Choice {
     pub(super) meters: HashMap<String, Meter>,
 }
 
-/// An app's quota for today.
-pub(super) struct Meter {
-    pub(super) tenant: Uuid,
-    pub(super) limit: u64,
-    pub(super) used: u64,
-    /// What was used before this claim.
-    before: u64,
-}
-
-impl Meter {
-    fn of(lane: &Lane, today: i64) -> Self {
-        let used = if lane.quota_day == today {
-            lane.quota_used.unsigned_abs()
-        } else {
-            0
-        };
-        Self {
-            tenant: lane.tenant_id,
-            limit: lane.daily_quota.unsigned_abs(),
-            used,
-            before: used,
-        }
-    }
-
-    pub(super) fn is_spent(&self) -> bool {
-        self.used >= self.limit
-    }
-
-    /// Whether this claim has anything to write into the lane.
-    pub(super) fn has_news(&self) -> bool {
-        self.used != self.before || self.is_spent()
-    }
-}
-
 /// Decides about each candidate, in order.
 pub(super) fn choose(
     lanes: &[Lane],
@@ -87,11 +46,10 @@ pub(super) fn choose(
     request: &ClaimRequest,
     now: DateTime<Utc>,
 ) -> Choice {
-    let today = day_number(now);
     let mut choice = Choice {
         meters: lanes
             .iter()
-            .map(|lane| (lane.appid.clone(), Meter::of(lane, today)))
+            .map(|lane| (lane.appid.clone(), Meter::of(lane, now)))
             .collect(),
         ..Choice::default()
     };
@@ -106,24 +64,16 @@ pub(super) fn choose(
         } else if candidate.expires_at <= millis(now) {
             choice.expired.push(candidate.id);
             choice.expired_people.push(person);
-        } else if request
-            .shares
-            .remaining(meter.limit, meter.used, priority(candidate.priority))
-            == 0
+        } else if !meter.admits(request.shares, priority(candidate.priority))
             || choice.fly.len() == request.slots
         {
-            // Stays ready: the quota that is left belongs to higher priorities, or all slots are taken.
+            // Stays ready: what is left of the quota belongs to higher priorities, or all slots are taken.
         } else if busy.contains(&person) || !people.insert(person) {
             choice.behind.push(candidate.id);
         } else {
-            meter.used += 1;
+            meter.take();
             choice.fly.push(candidate.id);
         }
     }
     choice
-}
-
-/// A Beijing day as the lanes keep it.
-pub(super) fn day_number(now: DateTime<Utc>) -> i64 {
-    quota::day(now).num_days_from_ce().into()
 }

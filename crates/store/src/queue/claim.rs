@@ -3,17 +3,15 @@
 use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
-use domain::{
-    id::MessageId,
-    quota::{self, Shares},
-};
+use domain::{id::MessageId, quota::Shares};
 use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult};
 use uuid::Uuid;
 
 use super::{
-    BEHIND, ENDED, FLYING, QUOTA_EXHAUSTED, READY,
-    choice::{Candidate, Choice, Lane, Person, choose, day_number},
+    BEHIND, ENDED, FLYING, READY,
+    choice::{Candidate, Choice, Person, choose},
     flight::{Claimed, FLYING_COLUMNS, FlyingRow, readable},
+    meter::{LANE_COLUMNS, Lane, charge},
     record::release_behind,
     sql::Sql,
     sweep::LAPSED,
@@ -106,7 +104,7 @@ impl PlatformStore {
         end(&tx, &choice.expired, LAPSED, now).await?;
         release_behind(&tx, &choice.expired_people, now).await?;
         stand_behind(&tx, &choice.behind, now).await?;
-        charge(&tx, &choice, now).await?;
+        charge(&tx, choice.meters.iter(), request, now).await?;
         tx.commit().await?;
 
         let progress =
@@ -203,10 +201,10 @@ async fn lock(
     appids: &[String],
     now: DateTime<Utc>,
 ) -> Result<Vec<Lane>, StoreError> {
-    let mut sql = Sql::new(
-        "SELECT lane.appid, app.tenant_id, app.daily_quota, lane.quota_day, lane.quota_used \
-         FROM lane JOIN app ON app.appid = lane.appid WHERE (lane.paused_until IS NULL OR lane.paused_until <= ",
-    );
+    let mut sql = Sql::new(&format!(
+        "SELECT {LANE_COLUMNS} FROM lane JOIN app ON app.appid = lane.appid \
+         WHERE (lane.paused_until IS NULL OR lane.paused_until <= "
+    ));
     sql.bind(millis(now))
         .push(") AND lane.appid IN ")
         .list(appids)
@@ -305,7 +303,14 @@ async fn fly(
         .list(&choice.fly);
     sql.push(" RETURNING ").push(FLYING_COLUMNS);
     let rows = FlyingRow::find_by_statement(sql.on(tx)).all(tx).await?;
-    Ok(readable(rows))
+    let mut claimed = readable(rows);
+    for flight in &mut claimed {
+        flight.is_probe = choice
+            .meters
+            .get(flight.appid.as_str())
+            .is_some_and(|meter| meter.is_probed);
+    }
+    Ok(claimed)
 }
 
 async fn stand_behind(
@@ -346,42 +351,6 @@ async fn end(
         .push(&READY.to_string())
         .push(" AND id IN ")
         .list(ids);
-    tx.execute_raw(sql.on(tx)).await?;
-    Ok(())
-}
-
-/// Writes the quota used. A lane without any left rests until the next day, so that claims pass it by.
-async fn charge(
-    tx: &impl ConnectionTrait,
-    choice: &Choice,
-    now: DateTime<Utc>,
-) -> Result<(), StoreError> {
-    let today = day_number(now);
-    let reset_at = millis(quota::reset_at(now));
-    let news: Vec<_> = choice
-        .meters
-        .iter()
-        .filter(|(_, meter)| meter.has_news())
-        .collect();
-    if news.is_empty() {
-        return Ok(());
-    }
-    let mut sql = Sql::new("WITH v(lane_appid, used, rest) AS (VALUES ");
-    sql.rows(news.into_iter().map(|(appid, meter)| {
-        let rest = meter.is_spent().then_some(reset_at);
-        [
-            appid.as_str().into(),
-            meter.used.cast_signed().into(),
-            rest.into(),
-        ]
-    }));
-    sql.push(") UPDATE lane SET quota_day = ")
-        .bind(today)
-        .push(", quota_used = v.used, paused_until = v.rest");
-    sql.push(", pause_reason = CASE WHEN v.rest IS NULL THEN NULL ELSE ")
-        .bind(QUOTA_EXHAUSTED)
-        .push(" END, pause_detail = NULL");
-    sql.push(" FROM v WHERE lane.appid = v.lane_appid");
     tx.execute_raw(sql.on(tx)).await?;
     Ok(())
 }

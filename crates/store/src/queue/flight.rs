@@ -49,6 +49,8 @@ pub struct Claimed {
     pub claimed_at: DateTime<Utc>,
     /// When its tenant last wanted it sent again, whatever had become of it before.
     pub retried_at: Option<DateTime<Utc>>,
+    /// Whether it goes ahead of an app that rested: what becomes of it decides whether the others follow.
+    pub is_probe: bool,
 }
 
 impl Claimed {
@@ -138,6 +140,7 @@ impl TryFrom<FlyingRow> for Claimed {
             lease_until: time(row.lease_until),
             claimed_at: time(row.updated_at),
             retried_at: row.retried_at.map(time),
+            is_probe: false,
         })
     }
 }

@@ -210,7 +210,7 @@ fn admit(
         _ => {}
     }
     let limit = app.daily_quota.unsigned_abs();
-    let used = if app.quota_day == super::choice::day_number(now) {
+    let used = if app.quota_day == super::meter::day_number(now) {
         app.quota_used.unsigned_abs()
     } else {
         0

@@ -3,13 +3,13 @@
 use chrono::{DateTime, Utc};
 use domain::app::AppId;
 use sea_orm::{
-    ColumnTrait, EntityTrait, QueryFilter, QuerySelect,
+    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect,
     sea_query::{Expr, SimpleExpr},
 };
 
-use super::{QUOTA_EXHAUSTED, choice::day_number};
+use super::{QUOTA_EXHAUSTED, meter::day_number, sql::Sql};
 use crate::{
-    StoreError, TenantStore,
+    PlatformStore, StoreError, TenantStore,
     entity::{app, lane},
 };
 
@@ -20,6 +20,31 @@ pub struct QuotaUse {
     pub limit: u64,
     /// Sends counted today.
     pub used: u64,
+}
+
+impl PlatformStore {
+    /// Takes over WeChat's count of an app's day: no more than `remain` sends are left of it.
+    pub async fn cap_quota(
+        &self,
+        appid: &AppId,
+        remain: u64,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let (today, remain) = (day_number(now), i64::try_from(remain).unwrap_or(i64::MAX));
+        let mut sql = Sql::new("UPDATE lane SET quota_day = ");
+        sql.bind(today)
+            .push(", quota_used = app.daily_quota - ")
+            .bind(remain)
+            .push(" FROM app WHERE app.appid = lane.appid AND lane.appid = ")
+            .bind(appid.as_str())
+            .push(" AND app.daily_quota - CASE WHEN lane.quota_day = ")
+            .bind(today)
+            .push(" THEN lane.quota_used ELSE 0 END > ")
+            .bind(remain);
+        let connection = &self.store.write;
+        connection.execute_raw(sql.on(connection)).await?;
+        Ok(())
+    }
 }
 
 impl TenantStore {

@@ -20,6 +20,8 @@ mod claim;
 mod flight;
 mod intake;
 mod lane;
+mod meter;
+mod pause;
 mod record;
 mod sql;
 mod sweep;
@@ -28,7 +30,8 @@ pub use claim::{ClaimBatch, ClaimRequest};
 pub use flight::Claimed;
 pub use intake::{IdempotencyKey, NewMessage, Received};
 pub use lane::QuotaUse;
-pub use record::{LanePause, Recorded, Settlement, Word};
+pub use pause::{LaneNews, LanePause, THROTTLED};
+pub use record::{Recorded, Settlement, Word};
 pub use sweep::Swept;
 
 const READY: i64 = 0;

@@ -13,8 +13,10 @@ use sea_orm::ConnectionTrait;
 use uuid::Uuid;
 
 use super::{
-    BEHIND, ENDED, FLYING, QUOTA_EXHAUSTED, READY, WAITING,
-    choice::{Person, day_number},
+    BEHIND, ENDED, FLYING, READY, WAITING,
+    choice::Person,
+    meter::day_number,
+    pause::{LaneNews, refund, tell},
     sql::Sql,
 };
 use crate::{PlatformStore, StoreError, messages::to_json, millis};
@@ -55,19 +57,6 @@ pub struct Settlement {
     pub failure_detail: Option<String>,
 }
 
-/// An app that must not send until a time.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LanePause {
-    /// Which app.
-    pub appid: AppId,
-    /// Until when.
-    pub until: DateTime<Utc>,
-    /// Why, in one word.
-    pub reason: String,
-    /// Why, in WeChat's words and what to do.
-    pub detail: String,
-}
-
 /// What a [`record`](PlatformStore::record) did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recorded {
@@ -78,11 +67,11 @@ pub struct Recorded {
 }
 
 impl PlatformStore {
-    /// Writes a batch of settlements and pauses in one transaction.
+    /// Writes a batch of settlements, and what they mean for whole apps, in one transaction.
     pub async fn record(
         &self,
         batch: &[Settlement],
-        pauses: &[LanePause],
+        news: &[LaneNews],
         now: DateTime<Utc>,
     ) -> Result<Recorded, StoreError> {
         let tx = self.store.begin().await?;
@@ -91,8 +80,8 @@ impl PlatformStore {
         for (appid, (day, count)) in refunds(batch) {
             refund(&tx, appid, day, count).await?;
         }
-        for pause in pauses {
-            pause_lane(&tx, pause).await?;
+        for news in news {
+            tell(&tx, news, now).await?;
         }
         if !batch.is_empty() {
             let rows = batch
@@ -204,41 +193,4 @@ fn refunds(batch: &[Settlement]) -> BTreeMap<&str, (i64, i64)> {
         *count += i64::from(day == *of_day);
     }
     refunds
-}
-
-/// Gives quota back. A lane that rested because it was spent goes on.
-pub(super) async fn refund(
-    tx: &impl ConnectionTrait,
-    appid: &str,
-    day: i64,
-    count: i64,
-) -> Result<(), StoreError> {
-    let mut sql = Sql::new("UPDATE lane SET paused_until = CASE WHEN pause_reason = ");
-    sql.bind(QUOTA_EXHAUSTED)
-        .push(" THEN NULL ELSE paused_until END, quota_used = CASE WHEN quota_used < ")
-        .bind(count)
-        .push(" THEN 0 ELSE quota_used - ")
-        .bind(count)
-        .push(" END WHERE appid = ")
-        .bind(appid)
-        .push(" AND quota_day = ")
-        .bind(day);
-    tx.execute_raw(sql.on(tx)).await?;
-    Ok(())
-}
-
-async fn pause_lane(tx: &impl ConnectionTrait, pause: &LanePause) -> Result<(), StoreError> {
-    let mut sql = Sql::new("UPDATE lane SET paused_until = ");
-    sql.bind(millis(pause.until))
-        .push(", pause_reason = ")
-        .bind(pause.reason.as_str());
-    sql.push(", pause_detail = ")
-        .bind(pause.detail.as_str())
-        .push(" WHERE appid = ")
-        .bind(pause.appid.as_str());
-    sql.push(" AND (paused_until IS NULL OR paused_until < ")
-        .bind(millis(pause.until))
-        .push(")");
-    tx.execute_raw(sql.on(tx)).await?;
-    Ok(())
 }

@@ -12,9 +12,11 @@ use uuid::Uuid;
 
 use super::{
     BEHIND, ENDED, FLYING, READY, WAITING,
-    choice::{Person, day_number},
+    choice::Person,
     flight::{Claimed, FLYING_COLUMNS, FlyingRow, readable},
-    record::{refund, release_behind},
+    meter::day_number,
+    pause::refund,
+    record::release_behind,
     sql::Sql,
 };
 use crate::{PlatformStore, StoreError, millis, time};

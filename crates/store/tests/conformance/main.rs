@@ -5,4 +5,5 @@
 mod audit;
 mod common;
 mod identity;
+mod lanes;
 mod queue;

@@ -13,8 +13,8 @@ use domain::{
     verdict::{FailureCode, Verdict},
 };
 use wxgate_store::{
-    ClaimBatch, ClaimRequest, Claimed, IdempotencyKey, LanePause, NewMessage, Page, Received,
-    Settlement, Store, Word,
+    ClaimBatch, ClaimRequest, Claimed, IdempotencyKey, LaneNews, LanePause, NewMessage, Page,
+    Received, Settlement, Store, Word,
 };
 
 on_both! {
@@ -42,14 +42,14 @@ on_both! {
     lists_are_filtered_and_paged
 }
 
-struct Sender<'a> {
-    store: &'a Store,
-    tenant: TenantId,
-    next: u16,
+pub(crate) struct Sender<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) tenant: TenantId,
+    pub(crate) next: u16,
 }
 
 impl<'a> Sender<'a> {
-    async fn new(store: &'a Store, number: u8) -> Self {
+    pub(crate) async fn new(store: &'a Store, number: u8) -> Self {
         Sender {
             store,
             tenant: onboard(store, number, 1_000_000).await,
@@ -57,7 +57,7 @@ impl<'a> Sender<'a> {
         }
     }
 
-    fn new_message(&mut self, app: u8, draft: Draft, now: DateTime<Utc>) -> NewMessage {
+    pub(crate) fn new_message(&mut self, app: u8, draft: Draft, now: DateTime<Utc>) -> NewMessage {
         self.next += 1;
         let id = id::new(now, self.next, u64::from(app));
         NewMessage {
@@ -70,14 +70,14 @@ impl<'a> Sender<'a> {
         }
     }
 
-    async fn send(&mut self, app: u8, draft: Draft, now: DateTime<Utc>) -> MessageId {
+    pub(crate) async fn send(&mut self, app: u8, draft: Draft, now: DateTime<Utc>) -> MessageId {
         let new = self.new_message(app, draft, now);
         let id = new.id;
         assert_eq!(intake(self.store, &[new], now).await, [Received::Stored]);
         id
     }
 
-    async fn status(&self, id: MessageId) -> Status {
+    pub(crate) async fn status(&self, id: MessageId) -> Status {
         self.store
             .tenant(self.tenant)
             .message(id)
@@ -88,7 +88,11 @@ impl<'a> Sender<'a> {
     }
 }
 
-async fn intake(store: &Store, batch: &[NewMessage], now: DateTime<Utc>) -> Vec<Received> {
+pub(crate) async fn intake(
+    store: &Store,
+    batch: &[NewMessage],
+    now: DateTime<Utc>,
+) -> Vec<Received> {
     store
         .platform()
         .intake(batch, Shares::default(), now)
@@ -96,7 +100,12 @@ async fn intake(store: &Store, batch: &[NewMessage], now: DateTime<Utc>) -> Vec<
         .unwrap()
 }
 
-async fn claim_batch(store: &Store, slots: usize, cursor: &str, now: DateTime<Utc>) -> ClaimBatch {
+pub(crate) async fn claim_batch(
+    store: &Store,
+    slots: usize,
+    cursor: &str,
+    now: DateTime<Utc>,
+) -> ClaimBatch {
     let request = ClaimRequest {
         slots,
         cursor: cursor.to_owned(),
@@ -107,11 +116,11 @@ async fn claim_batch(store: &Store, slots: usize, cursor: &str, now: DateTime<Ut
     store.platform().claim(&request, now).await.unwrap()
 }
 
-async fn claim(store: &Store, slots: usize, now: DateTime<Utc>) -> Vec<Claimed> {
+pub(crate) async fn claim(store: &Store, slots: usize, now: DateTime<Utc>) -> Vec<Claimed> {
     claim_batch(store, slots, "", now).await.claimed
 }
 
-fn settle(flight: &Claimed, event: &Event, now: DateTime<Utc>) -> Settlement {
+pub(crate) fn settle(flight: &Claimed, event: &Event, now: DateTime<Utc>) -> Settlement {
     let msgid = match event {
         Event::Answered(Verdict::Accepted { msgid }) => *msgid,
         _ => None,
@@ -120,7 +129,7 @@ fn settle(flight: &Claimed, event: &Event, now: DateTime<Utc>) -> Settlement {
         id: flight.id,
         lease: flight.lease,
         word: match event {
-            Event::Answered(verdict) if verdict.is_final() => Word::Final,
+            event if event.is_final() => Word::Final,
             Event::LeaseEnded => Word::Nobody,
             _ => Word::Worker,
         },
@@ -134,11 +143,16 @@ fn settle(flight: &Claimed, event: &Event, now: DateTime<Utc>) -> Settlement {
     }
 }
 
-fn accepted(msgid: u64) -> Event {
+pub(crate) fn accepted(msgid: u64) -> Event {
     Event::Answered(Verdict::Accepted { msgid: Some(msgid) })
 }
 
-async fn record(store: &Store, flights: &[Claimed], event: &Event, now: DateTime<Utc>) -> usize {
+pub(crate) async fn record(
+    store: &Store,
+    flights: &[Claimed],
+    event: &Event,
+    now: DateTime<Utc>,
+) -> usize {
     let batch: Vec<Settlement> = flights
         .iter()
         .map(|flight| settle(flight, event, now))
@@ -556,7 +570,16 @@ async fn the_quota_is_exact_and_begins_anew_each_day(store: Store) {
             .used,
         0
     );
-    assert_eq!(claim(&store, 25, reset_at).await.len(), 10);
+    let probe = claim(&store, 25, reset_at).await;
+    assert_eq!(probe.len(), 1, "WeChat's day may begin later");
+    let opened = LaneNews::Open(appid(1));
+    let settled = [settle(&probe[0], &accepted(1), reset_at)];
+    let platform = store.platform();
+    platform
+        .record(&settled, &[opened], reset_at)
+        .await
+        .unwrap();
+    assert_eq!(claim(&store, 25, reset_at).await.len(), 9);
 }
 
 async fn low_priority_leaves_the_rest_of_the_quota(store: Store) {
@@ -609,7 +632,10 @@ async fn a_paused_app_rests_and_others_go_on(store: Store) {
         until: at(60),
         reason: "wrong_secret".into(),
         detail: "set it".into(),
+        refused: 1,
+        by_probe: false,
     };
+    let pause = LaneNews::Pause(pause);
     store.platform().record(&[], &[pause], at(0)).await.unwrap();
     assert_eq!(
         claim(&store, 8, at(1))

@@ -1,0 +1,145 @@
+//! Rests: what the end of one flight means for all of its app.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use domain::{lifecycle::Event, quota, retry::Delay, verdict::Verdict};
+use store::{Claimed, LaneNews, LanePause, QUOTA_EXHAUSTED, THROTTLED};
+
+use crate::quota::WechatQuotaReport;
+
+/// How long an app rests after a probe that told nothing.
+const PROBE_AGAIN: Duration = Duration::from_secs(5);
+/// WeChat does not say when its day begins: for so long after ours, a spent quota may be yesterday's.
+const DAY_MAY_BE_LATE: Duration = Duration::from_hours(8);
+/// How often it is looked at in that time.
+const LOOK_FOR_THE_DAY: Duration = Duration::from_mins(30);
+
+/// Why an app sends nothing until a time.
+#[derive(Debug)]
+pub(crate) struct Rest {
+    pub(crate) until: DateTime<Utc>,
+    pub(crate) reason: &'static str,
+    pub(crate) detail: String,
+}
+
+impl Rest {
+    /// What an answer to one message means for its app. `said` is the answer in WeChat's words.
+    pub(crate) fn of(verdict: &Verdict, said: &str, now: DateTime<Utc>) -> Option<Self> {
+        match verdict {
+            Verdict::AppBlocked { reason, pause } => Some(Self {
+                until: now + *pause,
+                reason: reason.as_str(),
+                detail: format!("{} ({said})", reason.advice()),
+            }),
+            Verdict::Later(Delay::NextMinute) => Some(Self::minute(now, said)),
+            Verdict::QuotaSpent => Some(Self {
+                until: next_day(now),
+                reason: QUOTA_EXHAUSTED,
+                detail: format!("WeChat says that the app's quota for today is spent ({said})"),
+            }),
+            _ => None,
+        }
+    }
+
+    /// The same with WeChat's own count at hand: what it calls a spent day while it has sends left was a minute.
+    pub(crate) fn reconciled(self, told: Option<WechatQuotaReport>, now: DateTime<Utc>) -> Self {
+        match told {
+            Some(told) if self.reason == QUOTA_EXHAUSTED && told.remain > 0 => {
+                let said = format!("{}; by its own count {} are left", self.detail, told.remain);
+                Self::minute(now, &said)
+            }
+            _ => self,
+        }
+    }
+
+    fn minute(now: DateTime<Utc>, said: &str) -> Self {
+        Self {
+            until: Delay::NextMinute.next_try(now, 1, 0.0),
+            reason: THROTTLED,
+            detail: format!("WeChat takes no more of the app's messages this minute ({said})"),
+        }
+    }
+}
+
+/// When an app is probed whose day is spent: when the next one begins, or soon where this one may not have begun at
+/// WeChat yet.
+fn next_day(now: DateTime<Utc>) -> DateTime<Utc> {
+    if day_may_be_late(now) {
+        now + LOOK_FOR_THE_DAY
+    } else {
+        quota::reset_at(now)
+    }
+}
+
+/// Whether WeChat's count may still be yesterday's.
+pub(crate) fn day_may_be_late(now: DateTime<Utc>) -> bool {
+    quota::day(now) != quota::day(now - DAY_MAY_BE_LATE)
+}
+
+/// What a flight's end means for all of its app.
+pub(crate) fn news(
+    message: &Claimed,
+    rest: Option<&Rest>,
+    event: &Event,
+    now: DateTime<Utc>,
+) -> Option<LaneNews> {
+    let appid = message.appid.clone();
+    if let Some(rest) = rest {
+        return Some(LaneNews::Pause(LanePause {
+            appid,
+            until: rest.until,
+            reason: rest.reason.to_owned(),
+            detail: rest.detail.clone(),
+            refused: 1,
+            by_probe: message.is_probe,
+        }));
+    }
+    message.is_probe.then(|| {
+        if event.is_final() {
+            LaneNews::Open(appid)
+        } else {
+            LaneNews::StillPaused(appid, now + PROBE_AGAIN)
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeZone;
+
+    use super::*;
+
+    #[test]
+    fn a_spent_day_is_looked_at_again_while_it_may_be_yesterday() {
+        let rest = |hour| {
+            let now = Utc.with_ymd_and_hms(2026, 3, 1, hour, 0, 0).unwrap();
+            Rest::of(&Verdict::QuotaSpent, "45009", now).map(|rest| rest.until - now)
+        };
+        // 00:00 in Shanghai is 16:00 UTC.
+        assert_eq!(rest(12), Some(chrono::Duration::hours(4)));
+        assert_eq!(rest(16), Some(chrono::Duration::minutes(30)));
+        assert_eq!(rest(23), Some(chrono::Duration::minutes(30)));
+        assert_eq!(rest(0), Some(chrono::Duration::hours(16)));
+    }
+
+    #[test]
+    fn a_spent_day_with_sends_left_was_a_minute() {
+        let now = Utc.with_ymd_and_hms(2026, 3, 1, 12, 0, 30).unwrap();
+        let told = |remain| WechatQuotaReport {
+            daily_limit: 100,
+            used: 100 - remain,
+            remain,
+            as_of: now,
+        };
+        let spent = || Rest::of(&Verdict::QuotaSpent, "45009", now).unwrap();
+        assert_eq!(
+            spent().reconciled(Some(told(0)), now).reason,
+            QUOTA_EXHAUSTED
+        );
+        assert_eq!(spent().reconciled(None, now).reason, QUOTA_EXHAUSTED);
+        let minute = spent().reconciled(Some(told(1)), now);
+        assert_eq!(minute.reason, THROTTLED);
+        assert!(minute.until - now <= chrono::Duration::seconds(30));
+    }
+}

@@ -1,0 +1,180 @@
+//! Meters: what an app may still send, today, this minute, and while it is only being probed.
+
+use chrono::{DateTime, Datelike, Utc};
+use domain::{
+    message::Priority,
+    quota::{self, Shares},
+};
+use sea_orm::{ConnectionTrait, FromQueryResult};
+use uuid::Uuid;
+
+use super::{QUOTA_EXHAUSTED, claim::ClaimRequest, sql::Sql};
+use crate::{StoreError, millis};
+
+const MINUTE: i64 = 60_000;
+
+/// A lane as a claim has locked it.
+#[derive(FromQueryResult)]
+pub(super) struct Lane {
+    pub(super) appid: String,
+    tenant_id: Uuid,
+    daily_quota: i64,
+    quota_day: i64,
+    quota_used: i64,
+    minute: i64,
+    minute_used: i64,
+    minute_limit: Option<i64>,
+    pause_reason: Option<String>,
+}
+
+/// The columns of [`Lane`].
+pub(super) const LANE_COLUMNS: &str = "lane.appid, app.tenant_id, app.daily_quota, lane.quota_day, lane.quota_used, \
+                                       lane.minute, lane.minute_used, lane.minute_limit, lane.pause_reason";
+
+/// What an app may still send.
+pub(super) struct Meter {
+    pub(super) tenant: Uuid,
+    day: Gauge,
+    minute: Gauge,
+    /// Whether WeChat takes more in a minute than it ever refused; else `minute` holds.
+    unpaced: bool,
+    /// Whether the app's pause is over, but nobody knows yet whether its reason is: then one message goes ahead.
+    pub(super) is_probed: bool,
+}
+
+struct Gauge {
+    limit: u64,
+    used: u64,
+    /// What was used before this claim.
+    before: u64,
+}
+
+impl Gauge {
+    fn new(limit: i64, used: i64) -> Self {
+        let used = used.unsigned_abs();
+        Self {
+            limit: limit.unsigned_abs(),
+            used,
+            before: used,
+        }
+    }
+
+    fn is_spent(&self) -> bool {
+        self.used >= self.limit
+    }
+}
+
+impl Meter {
+    pub(super) fn of(lane: &Lane, now: DateTime<Utc>) -> Self {
+        let today = lane.quota_day == day_number(now);
+        let this_minute = lane.minute == minute_number(now);
+        // WeChat does not tell its limit: each minute that keeps to the last guess allows a tenth more.
+        let grown = |limit: i64| {
+            if this_minute {
+                limit
+            } else {
+                limit + limit / 10 + 1
+            }
+        };
+        let pace = lane.minute_limit.map(grown);
+        let pace = pace.filter(|limit| *limit < lane.daily_quota);
+        Self {
+            tenant: lane.tenant_id,
+            day: Gauge::new(lane.daily_quota, if today { lane.quota_used } else { 0 }),
+            minute: Gauge::new(
+                pace.unwrap_or(0),
+                if this_minute { lane.minute_used } else { 0 },
+            ),
+            unpaced: pace.is_none(),
+            is_probed: lane.pause_reason.is_some(),
+        }
+    }
+
+    /// Whether one more message of `priority` may go out.
+    pub(super) fn admits(&self, shares: Shares, priority: Priority) -> bool {
+        let probe_is_out = self.is_probed && self.has_taken();
+        let minute_is_spent = !self.unpaced && self.minute.is_spent();
+        let left = shares.remaining(self.day.limit, self.day.used, priority);
+        left > 0 && !minute_is_spent && !probe_is_out
+    }
+
+    /// Counts one.
+    pub(super) fn take(&mut self) {
+        self.day.used += 1;
+        self.minute.used += 1;
+    }
+
+    fn has_taken(&self) -> bool {
+        self.day.used > self.day.before
+    }
+
+    /// Until when the app rests after this claim, and why; none: it does not.
+    fn rest(
+        &self,
+        request: &ClaimRequest,
+        now: DateTime<Utc>,
+    ) -> Option<(i64, Option<&'static str>)> {
+        if self.is_probed && self.has_taken() {
+            // Nobody else goes before the probe is recorded, or lost with its lease.
+            Some((millis(request.lease_until), None))
+        } else if self.day.is_spent() {
+            Some((millis(quota::reset_at(now)), Some(QUOTA_EXHAUSTED)))
+        } else if !self.unpaced && self.minute.is_spent() {
+            Some(((minute_number(now) + 1) * MINUTE, None))
+        } else {
+            None
+        }
+    }
+}
+
+/// Writes what the lanes have used. One without anything left rests, so that claims pass it by.
+pub(super) async fn charge<'a>(
+    tx: &impl ConnectionTrait,
+    meters: impl Iterator<Item = (&'a String, &'a Meter)>,
+    request: &ClaimRequest,
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    let news: Vec<_> = meters
+        .map(|(appid, meter)| (appid, meter, meter.rest(request, now)))
+        .filter(|(_, meter, rest)| meter.has_taken() || rest.is_some())
+        .collect();
+    if news.is_empty() {
+        return Ok(());
+    }
+    let mut sql =
+        Sql::new("WITH v(lane_appid, used, in_minute, at_most, rest, why, probed) AS (VALUES ");
+    sql.rows(news.into_iter().map(|(appid, meter, rest)| {
+        let (until, why) = rest.unzip();
+        [
+            appid.as_str().into(),
+            meter.day.used.cast_signed().into(),
+            meter.minute.used.cast_signed().into(),
+            (!meter.unpaced)
+                .then_some(meter.minute.limit.cast_signed())
+                .into(),
+            until.into(),
+            why.flatten().into(),
+            meter.is_probed.into(),
+        ]
+    }));
+    sql.push(") UPDATE lane SET quota_day = ")
+        .bind(day_number(now))
+        .push(", quota_used = v.used, minute = ")
+        .bind(minute_number(now))
+        .push(", minute_used = v.in_minute, minute_limit = v.at_most, paused_until = v.rest, ")
+        .push("pause_reason = CASE WHEN v.probed THEN pause_reason ELSE v.why END, ")
+        .push("pause_detail = CASE WHEN v.probed THEN pause_detail END ")
+        .push("FROM v WHERE lane.appid = v.lane_appid");
+    tx.execute_raw(sql.on(tx)).await?;
+    Ok(())
+}
+
+/// A Beijing day as the lanes keep it.
+pub(super) fn day_number(now: DateTime<Utc>) -> i64 {
+    quota::day(now).num_days_from_ce().into()
+}
+
+/// A minute as the lanes keep it: WeChat's limits of a minute begin anew with each.
+pub(super) fn minute_number(now: DateTime<Utc>) -> i64 {
+    millis(now).div_euclid(MINUTE)
+}
