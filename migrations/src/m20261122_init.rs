@@ -100,6 +100,7 @@ enum Message {
     Msgid,
     FailureCode,
     FailureDetail,
+    PayloadDroppedAt,
     CreatedAt,
     UpdatedAt,
 }
@@ -312,6 +313,7 @@ fn message() -> TableCreateStatement {
         .col(maybe_text(Message::Msgid))
         .col(maybe_text(Message::FailureCode))
         .col(maybe_text(Message::FailureDetail))
+        .col(maybe_int(Message::PayloadDroppedAt))
         .col(int(Message::CreatedAt))
         .col(int(Message::UpdatedAt))
         .to_owned()

@@ -6,7 +6,7 @@ use chrono::SecondsFormat;
 use serde_json::{Value, json};
 use simulator::{AccountState, Effect, Fault};
 
-use crate::world::{Mode, World, message, message_with};
+use crate::world::{Mode, World, eventually, message, message_with};
 
 const APP: &str = "wx00000000000000a1";
 const OTHER: &str = "wx00000000000000b2";
@@ -17,6 +17,7 @@ both_modes!(
     a_schedule_that_makes_no_sense_is_refused,
     an_app_that_is_repaired_sends_what_waited,
     a_token_is_replaced_before_it_ends,
+    what_ended_long_ago_is_forgotten,
 );
 
 fn in_seconds(world: &World, seconds: i64) -> String {
@@ -176,4 +177,29 @@ async fn a_token_is_replaced_before_it_ends(mode: Mode) {
     let stats = world.wechat().app_stats(APP);
     let fetches = stats.total("/cgi-bin/stable_token");
     assert!((2..=6).contains(&fetches), "{stats:?}");
+}
+
+/// Ninety days after its end, not after its acceptance.
+async fn what_ended_long_ago_is_forgotten(mode: Mode) {
+    let world = World::plan(mode).by_hand().start().await;
+    let tenant = world.tenant("a").await;
+    tenant.app(APP).await;
+    let path = |message: &Value| format!("/v1/messages/{}", message["id"].as_str().unwrap());
+    let day = Duration::from_hours(24);
+    let early = tenant.send_and_wait(APP, &message("o1")).await;
+    let in_twenty_days = json!({"send_at": in_seconds(&world, 20 * 24 * 3600)});
+    let late = tenant.send(APP, &message_with("o2", in_twenty_days)).await;
+    world.pass(day * 20 + Duration::from_mins(1));
+    assert_eq!(tenant.wait_ended(&late).await["status"], "sent");
+    assert_eq!(tenant.client.get(&path(&early)).await.status, 200);
+
+    world.pass(day * 71);
+    let forgotten = async || {
+        let answer = tenant.client.get(&path(&early)).await;
+        (answer.status == 404).then_some(())
+    };
+    eventually("the first one is forgotten", forgotten).await;
+    assert_eq!(tenant.client.get(&path(&late)).await.status, 200);
+    let listed = tenant.client.get(&format!("/v1/apps/{APP}/messages")).await;
+    assert_eq!(listed.expect(200)["data"].as_array().unwrap().len(), 1);
 }

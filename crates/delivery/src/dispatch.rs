@@ -23,6 +23,8 @@ use crate::{
     rest::{self, Rest},
 };
 
+/// How many tries of a message are kept.
+const HISTORY: usize = 50;
 /// How long an app rests whose fresh tokens WeChat refuses.
 const TOKEN_REFUSED_PAUSE: Duration = Duration::from_mins(1);
 
@@ -205,15 +207,16 @@ impl Inner {
             answer.verdict.outcome(),
             answer.duration,
         );
-        attempts.push(Attempt {
-            number: next_number(attempts),
+        let attempt = Attempt {
+            number: 0,
             started_at,
             duration_ms: u64::try_from(answer.duration.as_millis()).unwrap_or(u64::MAX),
             outcome: answer.verdict.outcome(),
             errcode: answer.errcode,
             errmsg: Some(answer.errmsg.clone()),
             rid: answer.rid.clone(),
-        });
+        };
+        remember(attempts, attempt);
         answer
     }
 
@@ -227,15 +230,16 @@ impl Inner {
         let now = self.clock.now();
         let verdict = no_token::verdict(error, now);
         let cause = no_token::cause(error);
-        attempts.push(Attempt {
-            number: next_number(&attempts),
+        let attempt = Attempt {
+            number: 0,
             started_at: now,
             duration_ms: 0,
             outcome: verdict.outcome(),
             errcode: cause.and_then(|cause| cause.errcode),
             errmsg: Some(error.to_string()),
             rid: cause.and_then(|cause| cause.rid.clone()),
-        });
+        };
+        remember(&mut attempts, attempt);
         let rest = error.retry_at().map(|until| Rest {
             until,
             reason: no_token::reason(error),
@@ -295,8 +299,52 @@ impl Inner {
     }
 }
 
-fn next_number(attempts: &[Attempt]) -> u32 {
-    attempts
+/// Adds a try to the history of its message, as the next in number. Of a long history the start and the latest tries
+/// are kept, and whatever may have reached WeChat.
+fn remember(attempts: &mut Vec<Attempt>, attempt: Attempt) {
+    let number = attempts
         .last()
-        .map_or(1, |last| last.number.saturating_add(1))
+        .map_or(1, |last| last.number.saturating_add(1));
+    if attempts.len() >= HISTORY {
+        let passing = attempts
+            .iter()
+            .skip(HISTORY / 5)
+            .position(|attempt| attempt.outcome != Outcome::Unknown);
+        if let Some(index) = passing {
+            attempts.remove(HISTORY / 5 + index);
+        }
+    }
+    attempts.push(Attempt { number, ..attempt });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_history_keeps_its_start_its_end_and_what_may_have_been_sent() {
+        let mut attempts = Vec::new();
+        for number in 1..=200 {
+            let outcome = if number == 50 {
+                Outcome::Unknown
+            } else {
+                Outcome::Retry
+            };
+            let attempt = Attempt {
+                number: 0,
+                started_at: chrono::DateTime::UNIX_EPOCH,
+                duration_ms: 0,
+                outcome,
+                errcode: Some(-1),
+                errmsg: None,
+                rid: None,
+            };
+            remember(&mut attempts, attempt);
+        }
+        let numbers: Vec<u32> = attempts.iter().map(|attempt| attempt.number).collect();
+        assert_eq!(numbers.len(), HISTORY);
+        assert_eq!(numbers[..10], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+        assert_eq!(numbers[10..12], [50, 162]);
+        assert_eq!(numbers.last(), Some(&200));
+    }
 }

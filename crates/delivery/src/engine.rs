@@ -19,7 +19,9 @@ use crate::{
     apps::Apps,
     dispatch::Dispatcher,
     intake::{Accepted, Intake, SubmitError},
+    janitor::Janitor,
     metrics::Metrics,
+    pulse::Pulse,
     quota::{QuotaReport, Quotas},
     recorder::Recorder,
     sweeper::Sweeper,
@@ -55,6 +57,27 @@ pub struct Options {
     pub send_timeout: Duration,
     /// How much of an app's quota each priority may use.
     pub shares: Shares,
+    /// How long messages are kept.
+    pub retention: Retention,
+}
+
+/// How long messages are kept after they have ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// What became of them, with every attempt.
+    pub messages: Duration,
+    /// What was in them: the template's values, the page, the metadata. At most as long as the rest.
+    pub payloads: Duration,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        let days = |days: u64| Duration::from_hours(24 * days);
+        Self {
+            messages: days(90),
+            payloads: days(90),
+        }
+    }
 }
 
 impl Default for Options {
@@ -64,6 +87,7 @@ impl Default for Options {
             lease: Duration::from_mins(1),
             send_timeout: Duration::from_secs(5),
             shares: Shares::default(),
+            retention: Retention::default(),
         }
     }
 }
@@ -100,6 +124,7 @@ struct Inner {
     quotas: Arc<Quotas>,
     stop: CancellationToken,
     tasks: TaskTracker,
+    pulse: Pulse,
 }
 
 impl Delivery {
@@ -118,11 +143,17 @@ impl Delivery {
         let dispatcher = Dispatcher::new(&parts, &options, quotas.clone(), tasks.clone(), settled);
         let worker = Worker::new(&parts, options, dispatcher, stop.clone());
         let sweeper = Sweeper::new(&parts, due, stop.clone());
-        tasks.spawn(intake_loop.run());
-        tasks.spawn(recorder.run());
-        tasks.spawn(worker.run());
-        tasks.spawn(sweeper.run());
-        tasks.spawn(waiters.clone().listen(parts.coord.clone(), stop.clone()));
+        let janitor = Janitor::new(&parts, options.retention, stop.clone());
+        let pulse = Pulse::new(tasks.clone(), stop.clone());
+        pulse.spawn("intake", intake_loop.run());
+        pulse.spawn("recorder", recorder.run());
+        pulse.spawn("worker", worker.run());
+        pulse.spawn("sweeper", sweeper.run());
+        pulse.spawn("janitor", janitor.run());
+        pulse.spawn(
+            "waiters",
+            waiters.clone().listen(parts.coord.clone(), stop.clone()),
+        );
         tasks.close();
 
         let apps = Apps::new(
@@ -139,6 +170,7 @@ impl Delivery {
             quotas,
             stop,
             tasks,
+            pulse,
         })))
     }
 
@@ -203,6 +235,11 @@ impl Delivery {
         appid: &AppId,
     ) -> Result<QuotaReport, DeliveryError> {
         self.0.quotas.report(tenant, appid).await
+    }
+
+    /// Which task of the engine has died, if any: then the replica must be restarted.
+    pub fn dead_task(&self) -> Option<&'static str> {
+        self.0.pulse.dead()
     }
 
     /// The onboarding desk.

@@ -1,10 +1,10 @@
 //! What happens to a message: intake → claim → send → record.
 //!
-//! [`Delivery::start`] starts four tasks around the queue in the database. *Intake* accepts messages, all that
+//! [`Delivery::start`] starts tasks around the queue in the database. *Intake* accepts messages, all that
 //! wait in one transaction. The *worker* claims as many messages as there are free sending slots and hands each
 //! to a *dispatch*, which asks the broker for a token, sends, and turns WeChat's answer into a transition. The
 //! *recorder* writes all transitions that wait in one transaction. The *sweeper* does what time does: due
-//! messages become ready, late ones expire, leases of dead workers end.
+//! messages become ready, late ones expire, leases of dead workers end. The *janitor* forgets what is old.
 //!
 //! Batches form by themselves: each task takes whatever waited while its last commit ran. There are no timers
 //! to tune and no delay at low load.
@@ -21,8 +21,10 @@ mod credentials;
 mod dispatch;
 mod engine;
 mod intake;
+mod janitor;
 mod metrics;
 mod no_token;
+mod pulse;
 mod quota;
 mod recorder;
 mod rest;
@@ -35,7 +37,7 @@ pub use apps::{AppError, AppUpdate, Apps, CallbackSettings, Registration};
 pub use audit::TokenAudit;
 pub use broker::{BudgetKind, ForeignRefresh, LiveToken};
 pub use credentials::StoredCredentials;
-pub use engine::{Delivery, DeliveryError, Options, Parts};
+pub use engine::{Delivery, DeliveryError, Options, Parts, Retention};
 pub use intake::{Accepted, SubmitError};
 pub use metrics::Metrics;
 pub use quota::{QuotaReport, WechatQuotaReport};

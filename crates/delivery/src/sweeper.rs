@@ -15,8 +15,6 @@ use crate::{engine::Parts, recorder::record, topic, waiters::ended_payload};
 
 /// How often the queue is swept for what no due time announces.
 const ROUND: Duration = Duration::from_secs(1);
-/// How often old idempotency keys are forgotten.
-const FORGET: Duration = Duration::from_mins(1);
 
 pub(crate) struct Sweeper {
     parts: Parts,
@@ -42,7 +40,6 @@ impl Sweeper {
     async fn sweep(self) {
         let clock = self.parts.coord.clock().clone();
         let mut round_at = clock.now();
-        let mut forget_at = clock.now() + FORGET;
         loop {
             let now = clock.now();
             let swept = async {
@@ -50,17 +47,6 @@ impl Sweeper {
                 if now >= round_at {
                     round_at = now + ROUND;
                     self.round(now).await?;
-                }
-                if now >= forget_at {
-                    forget_at = now + FORGET;
-                    while self
-                        .parts
-                        .store
-                        .platform()
-                        .forget_idempotency_keys(now)
-                        .await?
-                        .more
-                    {}
                 }
                 self.parts.store.platform().next_due().await
             };

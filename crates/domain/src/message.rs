@@ -156,6 +156,36 @@ impl Content {
         }
     }
 
+    /// The same without anything that was said to the user: what is left when payloads are dropped.
+    #[must_use]
+    pub fn emptied(&self) -> Self {
+        let data = Map::new();
+        match self {
+            Self::Subscribe {
+                miniprogram_state,
+                lang,
+                ..
+            } => Self::Subscribe {
+                data,
+                page: None,
+                miniprogram_state: *miniprogram_state,
+                lang: *lang,
+            },
+            Self::Template { .. } => Self::Template {
+                data,
+                page: None,
+                form_id: String::new(),
+                emphasis_keyword: None,
+            },
+            Self::Official { .. } => Self::Official {
+                data,
+                url: None,
+                miniprogram: None,
+                client_msg_id: None,
+            },
+        }
+    }
+
     /// For how long after a send WeChat itself refuses a second copy, so that repeating one of unknown outcome is
     /// harmless; none: it never does.
     pub fn repeatable_for(&self) -> Option<Duration> {

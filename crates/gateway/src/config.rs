@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use delivery::Retention;
 use domain::seal::MasterKey;
 use store::Engine;
 
@@ -87,6 +88,8 @@ pub struct Config {
     pub sending_slots: usize,
     /// How long a stop waits for what is under way.
     pub shutdown_timeout: Duration,
+    /// How long messages are kept after they have ended.
+    pub retention: Retention,
     /// Whether to apply pending migrations; if not, they are a reason not to start.
     pub migrate: bool,
 }
@@ -108,6 +111,7 @@ impl Config {
             public_url: None,
             sending_slots: 256,
             shutdown_timeout: Duration::from_secs(30),
+            retention: Retention::default(),
             migrate: true,
         })
     }

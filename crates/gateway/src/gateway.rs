@@ -174,10 +174,15 @@ struct Rooms<'a> {
 impl Rooms<'_> {
     fn router(self, registry: Registry, http: HttpMetrics) -> Router {
         let now = Arc::new(move || self.clock.now());
-        let store = self.store.clone();
+        let (store, delivery) = (self.store.clone(), self.delivery.clone());
         let ready = move || {
-            let store = store.clone();
-            Box::pin(async move { store.ping().await.map_err(|error| error.to_string()) }) as _
+            let (store, dead) = (store.clone(), delivery.dead_task());
+            Box::pin(async move {
+                if let Some(task) = dead {
+                    return Err(format!("the engine's task `{task}` has died"));
+                }
+                store.ping().await.map_err(|error| error.to_string())
+            }) as _
         };
         let api = ApiState {
             tenancy: self.tenancy.clone(),

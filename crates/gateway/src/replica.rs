@@ -156,6 +156,7 @@ impl Sending {
             slots: config.sending_slots,
             lease: LEASE.max(config.wechat_timeout * 3),
             send_timeout: config.wechat_timeout,
+            retention: config.retention,
             ..delivery::Options::default()
         };
         Ok(Self {

@@ -42,7 +42,7 @@ pub use keys::{Credential, Key, NewKey};
 pub use messages::{Failure, Message, MessageFilter};
 pub use page::{Listing, Page};
 pub use queue::{
-    ClaimBatch, ClaimRequest, Claimed, IdempotencyKey, LaneNews, LanePause, NewMessage,
+    ClaimBatch, ClaimRequest, Claimed, Dropped, IdempotencyKey, LaneNews, LanePause, NewMessage,
     QUOTA_EXHAUSTED, QuotaUse, Received, Recorded, Settlement, Swept, THROTTLED, Word,
 };
 pub use signing_keys::SigningKey;

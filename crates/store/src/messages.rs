@@ -12,6 +12,7 @@ use domain::{
 };
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use serde_json::{Map, Value};
+use uuid::Uuid;
 
 use crate::{
     Listing, Page, PlatformStore, StoreError, TenantStore,
@@ -19,6 +20,9 @@ use crate::{
     error::unknown,
     time,
 };
+
+/// How many messages one page of a list looks at for a filter without an index.
+const SCAN: u64 = 10_000;
 
 /// A message with all that became of it.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,6 +63,8 @@ pub struct Message {
     pub msgid: Option<String>,
     /// Why it did not arrive.
     pub failure: Option<Failure>,
+    /// When its values and metadata were dropped, so that nobody keeps what was in it; none: it is whole.
+    pub payload_dropped_at: Option<DateTime<Utc>>,
     /// When it was accepted.
     pub created_at: DateTime<Utc>,
     /// When it last changed.
@@ -131,12 +137,49 @@ impl TenantStore {
         if let Some(after) = page.after {
             query = query.filter(Column::Id.lt(after));
         }
+        let floor = self.scan_floor(appid, filter, page).await?;
+        if let Some(floor) = floor {
+            query = query.filter(Column::Id.gte(floor));
+        }
         let rows = query
             .order_by_desc(Column::Id)
             .limit(page.limit + 1)
             .all(&self.store.read)
             .await?;
-        Listing::of(rows, page, |row: &Model| row.id).try_map(Message::try_from)
+        let mut listing = Listing::of(rows, page, |row: &Model| row.id);
+        listing.next = listing.next.or(floor);
+        listing.try_map(Message::try_from)
+    }
+
+    /// Where a page ends that is filtered by what no index holds: it looks at so many of the app's messages and no
+    /// more, and may come out short. None: it reaches the last one.
+    async fn scan_floor(
+        &self,
+        appid: &AppId,
+        filter: &MessageFilter,
+        page: &Page,
+    ) -> Result<Option<Uuid>, StoreError> {
+        let indexed = filter.touser.is_some() || filter.reference.is_some();
+        if indexed || filter.status.is_none() && filter.template_id.is_none() {
+            return Ok(None);
+        }
+        let start = [filter.created_before.map(id::lower_bound), page.after];
+        let mut query = Entity::find()
+            .select_only()
+            .column(Column::Id)
+            .filter(Column::Appid.eq(appid.as_str()));
+        if let Some(start) = start.into_iter().flatten().min() {
+            query = query.filter(Column::Id.lt(start));
+        }
+        let floor: Option<Uuid> = query
+            .order_by_desc(Column::Id)
+            .offset(SCAN)
+            .limit(1)
+            .into_tuple()
+            .one(&self.store.read)
+            .await?;
+        let after = filter.created_after.map(id::lower_bound);
+        Ok(floor.filter(|floor| after.is_none_or(|after| *floor > after)))
     }
 }
 
@@ -201,6 +244,7 @@ impl TryFrom<Model> for Message {
             attempts: json(&row.attempts, "message.attempts")?,
             msgid: row.msgid,
             failure,
+            payload_dropped_at: row.payload_dropped_at.map(time),
             created_at: time(row.created_at),
             updated_at: time(row.updated_at),
         })

@@ -52,6 +52,9 @@ pub struct Message {
     /// Why it did not arrive.
     #[schema(required = true)]
     failure: Option<Failure>,
+    /// When its values and metadata were dropped for the sake of personal data; null: it is whole.
+    #[schema(required = true)]
+    payload_dropped_at: Option<Timestamp>,
 }
 
 /// What is sent, in the fields of its channel; the fields of other channels are absent.
@@ -223,6 +226,7 @@ impl From<store::Message> for Message {
                 code: failure.code.as_str(),
                 detail: failure.detail,
             }),
+            payload_dropped_at: message.payload_dropped_at.map(Into::into),
         }
     }
 }
@@ -316,6 +320,7 @@ mod tests {
             }],
             msgid: Some("3256829574012846080".into()),
             failure: None,
+            payload_dropped_at: None,
             created_at: time(0),
             updated_at: time(90),
         };
@@ -326,7 +331,7 @@ mod tests {
             "priority": "normal", "send_at": null, "ttl": 120, "reference": null, "metadata": null,
             "on_uncertain": "hold", "dry_run": false, "created_at": "2023-11-14T22:13:20.000Z",
             "updated_at": "2023-11-14T22:13:20.090Z", "expires_at": "2023-11-14T22:15:20.000Z",
-            "msgid": "3256829574012846080", "failure": null,
+            "msgid": "3256829574012846080", "failure": null, "payload_dropped_at": null,
             "attempts": [{
                 "number": 1, "started_at": "2023-11-14T22:13:20.005Z", "duration_ms": 81, "outcome": "accepted",
                 "errcode": 0, "errmsg": "ok", "rid": null,

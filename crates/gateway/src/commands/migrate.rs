@@ -58,6 +58,7 @@ fn schema_only(settings: &Settings) -> Config {
         public_url: None,
         sending_slots: settings.sending_slots,
         shutdown_timeout: settings.shutdown_timeout,
+        retention: settings.retention,
         migrate: true,
     }
 }

@@ -44,6 +44,7 @@ async fn configure(settings: &Settings, migrate: bool) -> Result<Config, Failure
         public_url: settings.public_url.clone(),
         sending_slots: settings.sending_slots,
         shutdown_timeout: settings.shutdown_timeout,
+        retention: settings.retention,
         migrate,
     })
 }

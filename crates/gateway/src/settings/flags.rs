@@ -43,6 +43,10 @@ flags! {
     sending_slots: "N";
     /// How long a stop waits for what is under way (default: 30s)
     shutdown_timeout: "SECONDS";
+    /// How long messages are kept after they have ended (default: 90d)
+    message_retention: "DAYS";
+    /// How long the values and metadata of messages are kept (default: as long as the messages)
+    payload_retention: "DAYS";
     /// What to log (default: info)
     log: "FILTER";
     /// How to log it: text or json (default: text)

@@ -46,6 +46,8 @@ pub(crate) const KEYS: &[Key] = &[
     key("public_url", None, Shown::Url),
     key("sending_slots", Some("256"), Shown::Plain),
     key("shutdown_timeout", Some("30s"), Shown::Plain),
+    key("message_retention", Some("90d"), Shown::Plain),
+    key("payload_retention", None, Shown::Plain),
     key("log", Some("info"), Shown::Plain),
     key("log_format", Some("text"), Shown::Plain),
 ];

@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use delivery::Retention;
 use serde::Serialize;
 
 pub use flags::Flags;
@@ -65,6 +66,8 @@ pub struct Settings {
     pub sending_slots: usize,
     /// How long a stop waits for what is under way.
     pub shutdown_timeout: Duration,
+    /// How long messages are kept after they have ended.
+    pub retention: Retention,
     /// What to log: `info`, or directives such as `warn,wxgate_broker=debug`.
     pub log: String,
     /// Whether somebody set `log`.
@@ -117,6 +120,7 @@ impl Settings {
             public_url: values::url(&layers, "public_url")?,
             sending_slots: values::number(&layers, "sending_slots", 1..=10_000)?,
             shutdown_timeout: values::seconds(&layers, "shutdown_timeout", 1..=600)?,
+            retention: values::retention(&layers)?,
             log: values::log(&layers, "log")?,
             log_is_set: layers.source("log") != Source::Default,
             log_format: values::log_format(&layers, "log_format")?,

@@ -37,6 +37,11 @@ fn defaults_are_those_of_the_contract() {
         ),
         (256, 30, 5)
     );
+    let days = |days: u64| Duration::from_hours(24 * days);
+    assert_eq!(
+        (settings.retention.messages, settings.retention.payloads),
+        (days(90), days(90))
+    );
     assert!(settings.warnings.is_empty() && !settings.log_is_set);
 }
 
@@ -124,6 +129,9 @@ fn every_problem_names_its_setting() {
         ("WXGATE_SENDING_SLOTS", "0"),
         ("WXGATE_SHUTDOWN_TIMEOUT", "soon"),
         ("WXGATE_WECHAT_TIMEOUT", "500ms"),
+        ("WXGATE_MESSAGE_RETENTION", "0d"),
+        ("WXGATE_PAYLOAD_RETENTION", "two weeks"),
+        ("WXGATE_PAYLOAD_RETENTION", "91d"),
         ("WXGATE_LOG", "wxgate=loud"),
         ("WXGATE_LOG_FORMAT", "xml"),
     ] {

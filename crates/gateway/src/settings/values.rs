@@ -2,6 +2,7 @@
 
 use std::{cmp::Ordering, net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 
+use delivery::Retention;
 use reqwest::Url;
 
 use super::{LogFormat, SettingsError, layers::Layers};
@@ -74,6 +75,35 @@ pub(crate) fn seconds(
             range.start(),
             range.end(),
             range.start() * 5
+        ))),
+    }
+}
+
+/// How long messages and what is in them are kept.
+pub(crate) fn retention(layers: &Layers) -> Result<Retention, SettingsError> {
+    let messages = days(layers, "message_retention")?.unwrap_or_default();
+    let payloads = days(layers, "payload_retention")?.unwrap_or(messages);
+    if payloads > messages {
+        return Err(SettingsError::new(format!(
+            "{} is longer than {}: the payload of a message goes with it at the latest, so shorten the one or lengthen the other",
+            layers.name("payload_retention"),
+            layers.name("message_retention")
+        )));
+    }
+    Ok(Retention { messages, payloads })
+}
+
+/// A time in days: `90d`.
+fn days(layers: &Layers, name: &str) -> Result<Option<Duration>, SettingsError> {
+    let Some(text) = layers.get(name) else {
+        return Ok(None);
+    };
+    let number = text.trim().trim_end_matches('d').trim_end().parse::<u64>();
+    match number.ok().filter(|days| (1..=3650).contains(days)) {
+        Some(days) => Ok(Some(Duration::from_hours(24 * days))),
+        None => Err(SettingsError::new(format!(
+            "{} is `{text}`, but must be 1 to 3650 days, such as 30d",
+            layers.name(name)
         ))),
     }
 }

@@ -28,6 +28,7 @@ pub(crate) struct Model {
     pub(crate) msgid: Option<String>,
     pub(crate) failure_code: Option<String>,
     pub(crate) failure_detail: Option<String>,
+    pub(crate) payload_dropped_at: Option<i64>,
     pub(crate) created_at: i64,
     pub(crate) updated_at: i64,
 }

@@ -25,7 +25,7 @@ use crate::{
     millis,
 };
 
-/// How many messages one INSERT takes: 26 columns stay under SQLite's 32,766 bound values.
+/// How many messages one INSERT takes: 27 columns stay under SQLite's 32,766 bound values.
 const INSERT_ROWS: usize = 512;
 
 /// A message about to be accepted.
@@ -158,6 +158,7 @@ impl NewMessage {
             attempts: Vec::new(),
             msgid: None,
             failure: None,
+            payload_dropped_at: None,
             created_at: self.received_at,
             updated_at: self.received_at,
         }
@@ -326,6 +327,7 @@ fn row(new: &NewMessage) -> Result<ActiveModel, StoreError> {
         msgid: Set(None),
         failure_code: Set(None),
         failure_detail: Set(None),
+        payload_dropped_at: Set(None),
         created_at: Set(at),
         updated_at: Set(at),
     })

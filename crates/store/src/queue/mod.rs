@@ -23,6 +23,7 @@ mod lane;
 mod meter;
 mod pause;
 mod record;
+mod retention;
 mod sql;
 mod sweep;
 
@@ -32,6 +33,7 @@ pub use intake::{IdempotencyKey, NewMessage, Received};
 pub use lane::QuotaUse;
 pub use pause::{LaneNews, LanePause, THROTTLED};
 pub use record::{Recorded, Settlement, Word};
+pub use retention::Dropped;
 pub use sweep::Swept;
 
 const READY: i64 = 0;

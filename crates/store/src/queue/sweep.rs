@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, Duration, Utc};
+use chrono::{DateTime, Utc};
 use domain::{
     app::AppId,
     id::{MessageId, TenantId},
@@ -22,9 +22,7 @@ use super::{
 use crate::{PlatformStore, StoreError, millis, time};
 
 /// How many messages one call moves.
-const BATCH: i64 = 500;
-/// How long an idempotency key is kept.
-const KEY_LIFE: Duration = Duration::hours(24);
+pub(super) const BATCH: i64 = 500;
 
 /// The end of an unsent message whose ttl is over. One that has been tried without an answer may have been sent:
 /// its outcome stays unknown.
@@ -42,7 +40,7 @@ pub struct Swept {
 }
 
 impl Swept {
-    fn of(moved: u64) -> Self {
+    pub(super) fn of(moved: u64) -> Self {
         Self {
             moved,
             more: moved >= BATCH.unsigned_abs(),
@@ -225,22 +223,5 @@ impl PlatformStore {
             tx.commit().await?;
         }
         Ok(Swept::of(people.len() as u64))
-    }
-
-    /// Forgets idempotency keys that have outlived their 24 hours.
-    pub async fn forget_idempotency_keys(&self, now: DateTime<Utc>) -> Result<Swept, StoreError> {
-        let mut sql = Sql::new(
-            "DELETE FROM idempotency WHERE (tenant_id, key) IN (SELECT tenant_id, key FROM idempotency WHERE created_at < ",
-        );
-        sql.bind(millis(now - KEY_LIFE))
-            .push(" LIMIT ")
-            .bind(BATCH)
-            .push(")");
-        let result = self
-            .store
-            .write
-            .execute_raw(sql.on(&self.store.write))
-            .await?;
-        Ok(Swept::of(result.rows_affected()))
     }
 }

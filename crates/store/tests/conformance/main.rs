@@ -7,3 +7,4 @@ mod common;
 mod identity;
 mod lanes;
 mod queue;
+mod retention;

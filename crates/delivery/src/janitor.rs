@@ -1,0 +1,94 @@
+//! The janitor: forgets what is old, in small batches, so that nobody waits for it.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use store::{PlatformStore, StoreError};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::engine::{Parts, Retention};
+
+/// How often it looks for what has become old.
+const ROUND: Duration = Duration::from_mins(1);
+/// The pause between two batches: others want to write too.
+const BREATH: Duration = Duration::from_millis(20);
+/// How often it begins again with the oldest messages whose payload it may drop, for those that had not ended.
+const FROM_THE_START: Duration = Duration::from_hours(24);
+
+pub(crate) struct Janitor {
+    parts: Parts,
+    retention: Retention,
+    stop: CancellationToken,
+}
+
+/// How far it has come with payloads.
+struct Progress {
+    cursor: Uuid,
+    started_at: DateTime<Utc>,
+}
+
+impl Janitor {
+    pub(crate) fn new(parts: &Parts, retention: Retention, stop: CancellationToken) -> Self {
+        Self {
+            parts: parts.clone(),
+            retention,
+            stop,
+        }
+    }
+
+    /// Runs until it is stopped.
+    pub(crate) async fn run(self) {
+        let stop = self.stop.clone();
+        stop.run_until_cancelled(self.clean()).await;
+    }
+
+    async fn clean(self) {
+        let clock = self.parts.coord.clock().clone();
+        let platform = self.parts.store.platform();
+        let mut payloads = Progress {
+            cursor: Uuid::nil(),
+            started_at: clock.now(),
+        };
+        loop {
+            let now = clock.now();
+            if now >= payloads.started_at + FROM_THE_START {
+                payloads = Progress {
+                    cursor: Uuid::nil(),
+                    started_at: now,
+                };
+            }
+            if let Err(error) = self.round(&platform, &mut payloads, now).await {
+                tracing::error!(%error, "cannot forget what is old");
+            }
+            clock.sleep(ROUND).await;
+        }
+    }
+
+    async fn round(
+        &self,
+        platform: &PlatformStore,
+        payloads: &mut Progress,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        while platform.forget_idempotency_keys(now).await?.more {
+            tokio::time::sleep(BREATH).await;
+        }
+        let before = now - self.retention.messages;
+        while platform.forget_messages(before).await?.more {
+            tokio::time::sleep(BREATH).await;
+        }
+        if self.retention.payloads < self.retention.messages {
+            let before = now - self.retention.payloads;
+            while let Some(cursor) = platform
+                .drop_payloads(payloads.cursor, before, now)
+                .await?
+                .cursor
+            {
+                payloads.cursor = cursor;
+                tokio::time::sleep(BREATH).await;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,88 @@
+//! The pulse: notices a task of the engine that ended before it was told to.
+
+use std::sync::{Arc, OnceLock};
+
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// Watches the engine's tasks. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Pulse {
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    dead: Arc<OnceLock<&'static str>>,
+}
+
+/// Goes with its task, however that ends.
+struct Watch {
+    name: &'static str,
+    pulse: Pulse,
+}
+
+impl Pulse {
+    pub(crate) fn new(tasks: TaskTracker, stop: CancellationToken) -> Self {
+        Self {
+            tasks,
+            stop,
+            dead: Arc::default(),
+        }
+    }
+
+    /// Starts a task that must live as long as the engine.
+    pub(crate) fn spawn(
+        &self,
+        name: &'static str,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let watch = Watch {
+            name,
+            pulse: self.clone(),
+        };
+        self.tasks.spawn(async move {
+            let _watch = watch;
+            task.await;
+        });
+    }
+
+    /// The first task that has died, if any.
+    pub(crate) fn dead(&self) -> Option<&'static str> {
+        self.dead.get().copied()
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if !self.pulse.stop.is_cancelled() && self.pulse.dead.set(self.name).is_ok() {
+            tracing::error!(
+                task = self.name,
+                "a task of the engine has died: this replica is not ready any more, restart it"
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn after(task: impl Future<Output = ()> + Send + 'static, stop_first: bool) -> Pulse {
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let pulse = Pulse::new(tasks.clone(), stop.clone());
+        if stop_first {
+            stop.cancel();
+        }
+        pulse.spawn("sweeper", task);
+        tasks.close();
+        tasks.wait().await;
+        pulse
+    }
+
+    #[tokio::test]
+    async fn a_task_that_ends_by_itself_is_noticed() {
+        assert_eq!(
+            after(async { panic!("a bug") }, false).await.dead(),
+            Some("sweeper")
+        );
+        assert_eq!(after(async {}, false).await.dead(), Some("sweeper"));
+        assert_eq!(after(async {}, true).await.dead(), None);
+    }
+}

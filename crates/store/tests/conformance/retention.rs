@@ -1,0 +1,124 @@
+//! Retention: what is old is forgotten; and lists stay cheap while it is not.
+
+use std::time::Duration;
+
+use domain::{
+    lifecycle::Status,
+    message::{Content, Draft},
+};
+use uuid::Uuid;
+use wxgate_store::{MessageFilter, Page, Store};
+
+use crate::{
+    common::{appid, at, draft, on_both},
+    queue::{Sender, accepted, claim, intake, record},
+};
+
+on_both! {
+    messages_that_ended_long_ago_are_forgotten
+    payloads_go_before_their_messages
+    a_filter_without_an_index_looks_at_so_many_messages
+}
+
+async fn messages_that_ended_long_ago_are_forgotten(store: Store) {
+    let mut sender = Sender::new(&store, 1).await;
+    let ended = sender.send(1, draft("o1"), at(0)).await;
+    let flights = claim(&store, 8, at(1)).await;
+    record(&store, &flights, &accepted(1), at(2)).await;
+    let waiting = sender.send(1, draft("o2"), at(0)).await;
+    let platform = store.platform();
+    for (before, forgotten) in [(at(1), 0), (at(2), 0), (at(3), 1), (at(1_000_000), 0)] {
+        let swept = platform.forget_messages(before).await.unwrap();
+        assert_eq!(swept.moved, forgotten, "{before}");
+    }
+    assert_eq!(platform.message(ended).await.unwrap(), None);
+    assert_eq!(sender.status(waiting).await, Status::Queued);
+}
+
+async fn payloads_go_before_their_messages(store: Store) {
+    let mut sender = Sender::new(&store, 1).await;
+    let metadata = serde_json::json!({"name": "Li"}).as_object().cloned();
+    let personal = Draft {
+        metadata,
+        ..draft("o1")
+    };
+    let ended = sender.send(1, personal, at(0)).await;
+    let flights = claim(&store, 8, at(1)).await;
+    record(&store, &flights, &accepted(1), at(2)).await;
+    let waiting = sender.send(1, draft("o2"), at(1)).await;
+
+    let platform = store.platform();
+    let dropped = platform
+        .drop_payloads(Uuid::nil(), at(2), at(9))
+        .await
+        .unwrap();
+    assert_eq!(
+        (dropped.messages, dropped.cursor),
+        (0, Some(waiting.uuid()))
+    );
+    let dropped = platform
+        .drop_payloads(Uuid::nil(), at(3), at(9))
+        .await
+        .unwrap();
+    assert_eq!(dropped.messages, 1);
+    let again = platform
+        .drop_payloads(Uuid::nil(), at(3), at(9))
+        .await
+        .unwrap();
+    assert_eq!(again.messages, 0);
+    let end = platform
+        .drop_payloads(waiting.uuid(), at(3), at(9))
+        .await
+        .unwrap();
+    assert_eq!(end.cursor, None);
+
+    let empty = platform.message(ended).await.unwrap().unwrap();
+    assert_eq!(
+        (empty.metadata, empty.payload_dropped_at),
+        (None, Some(at(9)))
+    );
+    let Content::Subscribe { data, .. } = empty.content else {
+        unreachable!()
+    };
+    assert!(data.is_empty());
+    assert_eq!(empty.status, Status::Sent);
+    let whole = platform.message(waiting).await.unwrap().unwrap();
+    let Content::Subscribe { data, .. } = whole.content else {
+        unreachable!()
+    };
+    assert!(!data.is_empty() && whole.payload_dropped_at.is_none());
+}
+
+async fn a_filter_without_an_index_looks_at_so_many_messages(store: Store) {
+    let mut sender = Sender::new(&store, 1).await;
+    let rare = Draft {
+        template_id: "rare".into(),
+        ..draft("o")
+    };
+    let oldest = sender.send(1, rare, at(0)).await;
+    let mut at = at(1);
+    for _ in 0..22 {
+        let batch: Vec<_> = (0..500)
+            .map(|_| sender.new_message(1, draft("o"), at))
+            .collect();
+        intake(&store, &batch, at).await;
+        at += Duration::from_secs(1);
+    }
+    let door = store.tenant(sender.tenant);
+    let filter = MessageFilter {
+        template_id: Some("rare".into()),
+        ..MessageFilter::default()
+    };
+    let page = |after| Page { limit: 50, after };
+    let first = door
+        .messages(&appid(1), &filter, &page(None))
+        .await
+        .unwrap();
+    assert!(first.items.is_empty() && first.next.is_some());
+    let second = door
+        .messages(&appid(1), &filter, &page(first.next))
+        .await
+        .unwrap();
+    assert_eq!(second.items.len(), 1);
+    assert_eq!((second.items[0].id, second.next), (oldest, None));
+}
