@@ -183,3 +183,30 @@ const BUG_PROBE: chrono::Duration = chrono::Duration::minutes(5);
 const LATER: &str = "later";
 const SPENT: &str = "fetches_spent";
 const BUG: &str = "bug";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_budget_says_when_to_ask_again_and_is_the_gateways_own() {
+        let now: DateTime<Utc> = "2026-03-01T12:00:40Z".parse().unwrap();
+        for (kind, span) in BudgetKind::ALL
+            .into_iter()
+            .zip(["a day", "a day", "a minute", "a day"])
+        {
+            let used = kind.ceiling(false);
+            let error = BrokerError::spent(Spent { kind, used }, now);
+            assert!(error.is_own_limit() && error.is_saving(), "{error:?}");
+            let words = format!("{used} of the {} {}", kind.limit(), kind.as_str());
+            let text = error.to_string();
+            assert!(text.contains(&words) && text.contains(span), "{text}");
+            let wait = error.retry_at().unwrap() - now;
+            if kind == BudgetKind::StableCallsAMinute {
+                assert!((20..=60).contains(&wait.num_seconds()), "{wait}");
+            } else {
+                assert_eq!(error.retry_at(), Some(quota::reset_at(now)));
+            }
+        }
+    }
+}
