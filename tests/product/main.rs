@@ -37,6 +37,7 @@ mod apps;
 mod cli;
 mod crash;
 mod dev;
+mod foreign;
 mod idempotency;
 mod network;
 mod oauth;

@@ -2,14 +2,12 @@
 
 use std::time::Duration;
 
-use futures::{
-    future::join,
-    stream::{self, StreamExt},
-};
+use futures::stream::{self, StreamExt};
 use reqwest::Method;
 use serde_json::{Value, json};
+use store::NewAuditLine;
 
-use crate::world::{Answer, Mode, SECRET, Tenant, World, eventually, message, outcomes, until};
+use crate::world::{Answer, Mode, Tenant, World, message, outcomes};
 
 const APP: &str = "wx00000000000000a1";
 const FETCH: &str = "/cgi-bin/stable_token";
@@ -25,8 +23,15 @@ both_modes!(
     refreshes_are_spaced,
     a_refresh_of_a_refused_app_says_why,
     a_token_that_is_handed_out_works_and_is_on_record,
-    a_foreign_fetch_costs_one_refresh_and_is_shown,
 );
+
+/// Nineteen hundred requests: once is enough.
+mod asking_too_often_is_told_when_to_ask_again {
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn embedded() {
+        super::asking_too_often_is_told_when_to_ask_again(crate::world::Mode::Embedded).await;
+    }
+}
 
 /// Replicas share the token too.
 mod three_replicas_fetch_one_token {
@@ -240,6 +245,11 @@ async fn the_state_shows_everything_but_the_token(mode: Mode) {
     assert_eq!(state["foreign_refresh"], Value::Null, "{state}");
 }
 
+/// What happened, and how it ended.
+fn summary(line: &NewAuditLine) -> (&str, &str) {
+    (&line.action, &line.outcome)
+}
+
 async fn refreshes_are_spaced(mode: Mode) {
     let world = World::plan(mode).by_hand().start().await;
     let tenant = world.tenant("a").await;
@@ -254,7 +264,22 @@ async fn refreshes_are_spaced(mode: Mode) {
     assert_eq!(first["budgets"]["forced_refreshes"]["used"], 1, "{first}");
     let again = refresh(&tenant).await;
     assert_eq!(again.header("retry-after"), Some("30"), "{again:?}");
+    let request = again.header("x-request-id").map(str::to_owned);
     again.problem(429, "rate_limited");
+    let mut lines = world.audit(&tenant).await;
+    // The time stands still, so neither is newer.
+    lines.sort_by(|one, two| one.outcome.cmp(&two.outcome));
+    let [done, refused] = lines.as_slice() else {
+        panic!("two lines: {lines:?}");
+    };
+    assert_eq!(summary(done), ("access_token.refresh", "ok"));
+    assert_eq!(summary(refused), ("access_token.refresh", "refused"));
+    assert!(done.request_id.is_some(), "{done:?}");
+    assert_eq!(refused.actor, tenant.client.key().client_id);
+    assert_eq!(
+        (refused.target.as_str(), &refused.request_id),
+        (APP, &request)
+    );
     assert_eq!(world.wechat().app_stats(APP).total(FORCED), 1);
 
     world.pass(Duration::from_secs(30));
@@ -274,7 +299,22 @@ async fn a_refresh_of_a_refused_app_says_why(mode: Mode) {
     let refused = refresh(&tenant).await.problem(502, "wechat_rejected");
     assert_eq!(refused["wechat"]["errcode"], 40125, "{refused}");
     hand_out(&tenant).await.problem(502, "wechat_rejected");
-    assert!(world.audit(&tenant).await.is_empty(), "nothing handed out");
+    let lines = world.audit(&tenant).await;
+    let [handed, refreshed] = lines.as_slice() else {
+        panic!("two lines: {lines:?}");
+    };
+    for (line, action) in [
+        (handed, "access_token.hand_out"),
+        (refreshed, "access_token.refresh"),
+    ] {
+        assert_eq!(summary(line), (action, "refused"));
+        assert!(
+            line.detail
+                .as_ref()
+                .is_some_and(|detail| detail.starts_with("wrong_secret: ")),
+            "{line:?}"
+        );
+    }
     let state = token_state(&tenant).await;
     assert_eq!(
         (&state["state"], &state["failure"]["reason"]),
@@ -308,55 +348,40 @@ async fn a_token_that_is_handed_out_works_and_is_on_record(mode: Mode) {
     let [line] = lines.as_slice() else {
         panic!("one line: {lines:?}");
     };
-    assert_eq!(
-        (line.action.as_str(), line.outcome.as_str()),
-        ("access_token.hand_out", "ok")
-    );
+    assert_eq!(summary(line), ("access_token.hand_out", "ok"));
     assert_eq!(line.actor, tenant.client.key().client_id);
     assert_eq!((line.target.as_str(), &line.request_id), (APP, &request));
     assert!(!format!("{line:?}").contains(value));
 }
 
-async fn a_foreign_fetch_costs_one_refresh_and_is_shown(mode: Mode) {
-    const SENDS: usize = 2_000;
-    let world = World::start(mode).await;
+/// The gateway's own count of WeChat's limits: told to who asks, and shown before it is reached.
+async fn asking_too_often_is_told_when_to_ask_again(mode: Mode) {
+    const KEPT_FOR_REPAIRS: usize = 1_900;
+    let world = World::plan(mode).by_hand().start().await;
     let tenant = world.tenant("a").await;
-    tenant
-        .app_with(APP, json!({"secret": SECRET, "token_mode": "legacy"}))
-        .await;
-    let wechat = world.wechat();
-    wechat.set_latency(Duration::from_millis(20));
-
-    let meddle = async {
-        until("some are sent", || wechat.sent(APP).len() >= 100).await;
-        // The first leaves the gateway's token five minutes, the second ends it.
-        wechat.foreign_fetch(APP);
-        wechat.foreign_fetch(APP);
-    };
-    let tenants = [tenant.clone()];
-    let (messages, ()) = join(send_many(&tenants, SENDS), meddle).await;
-
-    assert!(
-        messages.iter().all(|message| message["status"] == "sent"),
-        "{messages:?}"
-    );
-    assert_eq!(wechat.sent(APP).len(), SENDS);
-    let fetches = wechat.app_stats(APP).total("/cgi-bin/token");
-    assert_eq!(fetches, 2, "the first, and one refresh");
+    tenant.app_with(APP, json!({"token_mode": "legacy"})).await;
+    let path = format!("/v1/apps/{APP}/verify");
+    let prove = async || tenant.client.call(Method::POST, &path, None).await;
+    for _ in 1..KEPT_FOR_REPAIRS {
+        prove().await.expect(200);
+    }
     let state = token_state(&tenant).await;
-    let foreign = &state["foreign_refresh"];
-    assert_eq!(foreign["count_today"], 1, "{state}");
-    assert!(
-        foreign["advice"]
-            .as_str()
-            .is_some_and(|advice| advice.contains("stable")),
+    assert_eq!(
+        state["budgets"]["legacy_fetches"],
+        json!({"used": 1_900, "limit": 2_000, "low": true}),
         "{state}"
     );
-    let path = format!("/v1/apps/{APP}");
-    let app = tenant.client.get(&path).await.expect(200);
-    assert_eq!(app["foreign_refresh"], *foreign, "{app}");
-    let line = eventually("an audit line", || async {
-        world.audit(&tenant).await.pop()
-    });
-    assert_eq!(line.await.action, "access_token.foreign_refresh");
+
+    for refused in [prove().await, refresh(&tenant).await] {
+        let wait = refused.header("retry-after").map(str::to_owned);
+        let wait: u64 = wait.and_then(|wait| wait.parse().ok()).expect("seconds");
+        // It is 10:00 in Shanghai.
+        assert!((13 * 3_600..=14 * 3_600).contains(&wait), "{wait}");
+        refused.problem(429, "rate_limited");
+    }
+    hand_out(&tenant).await.expect(200);
+    assert_eq!(
+        world.wechat().app_stats(APP).total("/cgi-bin/token"),
+        KEPT_FOR_REPAIRS as u64
+    );
 }

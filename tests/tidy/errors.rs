@@ -37,7 +37,7 @@ const PAUSES: &str = "
 `pause.reason` of an app that cannot send until somebody repairs it. Its messages wait, within their ttl, and go on as soon
 as `POST /v1/apps/{appid}/verify` or `PUT /v1/apps/{appid}/secret` succeeds. Four more need no repair, the gateway tries
 again by itself: `quota_exhausted` (until 00:00 Asia/Shanghai), `throttled` (until the next minute begins),
-`token_fetches_spent` (WeChat grants no more token fetches today) and `no_token` (WeChat's token endpoint fails).
+`token_fetches_spent` (WeChat grants no more token fetches today or in this minute) and `no_token` (WeChat's token endpoint fails).
 
 | reason | means |
 | --- | --- |

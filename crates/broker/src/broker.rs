@@ -24,9 +24,9 @@ use tokio_util::{
 };
 
 use crate::{
-    BrokerError, Credentials, Event, Metrics, Observer, Token, TokenState,
+    BrokerError, Credentials, Event, Metrics, Observer, Proof, Token, TokenState,
+    arrears::{self, Arrears},
     census::Census,
-    fetch::Fetch,
     flight,
     memory::{Entry, Memory},
     shared::Shared,
@@ -55,6 +55,8 @@ pub(crate) struct Inner {
     pub(crate) tasks: TaskTracker,
     /// Tells flights not to wait for other replicas any longer.
     pub(crate) stop: CancellationToken,
+    /// What Redis is yet to be told.
+    pub(crate) arrears: Arc<Arrears>,
     memories: DashMap<AppId, Arc<Memory>>,
     /// When they were last swept, in seconds.
     swept_at: AtomicI64,
@@ -84,6 +86,7 @@ impl Broker {
             credentials,
             metrics,
             tasks: TaskTracker::new(),
+            arrears: Arc::default(),
             memories: DashMap::new(),
             swept_at: AtomicI64::new(0),
             observer: OnceLock::new(),
@@ -93,9 +96,17 @@ impl Broker {
             stop: stop.clone(),
         });
         inner.metrics.watch(Arc::downgrade(&inner));
-        inner
-            .tasks
-            .spawn(listen(Arc::downgrade(&inner), changes).with_cancellation_token_owned(stop));
+        inner.tasks.spawn(
+            listen(Arc::downgrade(&inner), changes).with_cancellation_token_owned(stop.clone()),
+        );
+        inner.tasks.spawn(
+            arrears::settle(
+                Arc::downgrade(&inner),
+                Arc::clone(&inner.arrears),
+                inner.coord.clock().clone(),
+            )
+            .with_cancellation_token_owned(stop),
+        );
         Self(inner)
     }
 
@@ -154,28 +165,41 @@ impl Broker {
         Err(self.0.later(&memory, "WeChat keeps the present token"))
     }
 
-    /// Proves a secret with one fetch, before it is stored. The token is kept, so that the first send needs no other,
-    /// and what was known of the app before is forgotten on all replicas: no [`Broker::forget`] is needed after it.
-    pub async fn verify(
+    /// Proves a secret with one fetch, before it is stored. Changes nothing: [`Broker::adopt`] does, once it is stored.
+    pub async fn prove(
         &self,
         appid: &AppId,
         secret: &AppSecret,
         mode: TokenMode,
-    ) -> Result<(), BrokerError> {
+    ) -> Result<Proof, BrokerError> {
         let known = self.0.memories.get(appid).map(|memory| Arc::clone(&memory));
         let known = known.unwrap_or_else(|| Arc::new(Memory::new(self.0.coord.clock().now())));
-        let (held, ledger) = Fetch::begin(&self.0, appid, &known)
-            .await
-            .prove(secret, mode)
-            .await?;
-        self.0.shared.put_token(appid, &held).await;
-        let memory = Memory::of(held, ledger, self.0.coord.clock().now());
-        self.0.memories.insert(appid.clone(), Arc::new(memory));
-        self.0.tell_others(appid);
-        Ok(())
+        flight::prove(&self.0, appid, &known, secret, mode).await
     }
 
-    /// Forgets the app on all replicas: it was removed, or its secret changed without [`Broker::verify`].
+    /// Uses what a secret has brought that is now stored, on all replicas, so that the first send needs no other token.
+    /// Whatever was known of the app before is forgotten, and what fetches that began before bring is not kept: they
+    /// may have read the old secret. No [`Broker::forget`] is needed after it.
+    pub async fn adopt(&self, appid: &AppId, proof: Proof) {
+        let Proof { mut held, ledger } = proof;
+        let there = self.0.shared.token(appid).await;
+        let known = self.0.memories.get(appid).map(|memory| memory.newest());
+        let now = self.0.coord.clock().now();
+        let newest = known.max(there.map(|held| held.token.generation));
+        // Fetches have the time of their beginning as generation.
+        held.token.generation = newest
+            .max(Some(now.timestamp_millis().unsigned_abs()))
+            .map_or(1, |newest| newest.saturating_add(1));
+        let memory = Arc::new(Memory::of(held.clone(), ledger, now));
+        self.0.memories.insert(appid.clone(), Arc::clone(&memory));
+        if self.0.shared.put_token(appid, &held).await.is_err() {
+            self.0.arrears.owe(appid, &memory);
+            self.0.arrears.ring();
+        }
+        self.0.tell_others(appid);
+    }
+
+    /// Forgets the app on all replicas: it was removed, or its secret changed without [`Broker::adopt`].
     pub fn forget(&self, appid: &AppId) {
         let known = self.0.memories.remove(appid).map(|(_, memory)| memory);
         let generation = known
@@ -193,7 +217,7 @@ impl Broker {
         let known = self.0.memories.get(appid).map(|memory| Arc::clone(&memory));
         let now = self.0.coord.clock().now();
         let memory = known.unwrap_or_else(|| Arc::new(Memory::new(now)));
-        let ledger = self.0.shared.ledger(appid).await;
+        let ledger = self.0.shared.ledger(appid).await.ok().flatten();
         memory.learn(self.0.shared.token(appid).await, ledger, now);
         memory.state(self.0.coord.clock().now())
     }
@@ -213,7 +237,7 @@ impl Broker {
     }
 
     async fn obtain(&self, appid: &AppId, stale: Option<u64>) -> Result<Token, BrokerError> {
-        let memory = self.0.memory(appid);
+        let mut memory = self.0.memory(appid);
         for _ in 0..TRANSFERS {
             let now = self.0.coord.clock().now();
             let entry = memory.enter(now, stale, |goal| {
@@ -225,8 +249,15 @@ impl Broker {
                 Entry::Wait(flight) => flight,
             };
             let waiting = self.0.metrics.waiting();
-            let token = flight.await?;
+            let landed = flight.await;
             drop(waiting);
+            let is_known = !matches!(landed, Err(BrokerError::UnknownApp));
+            if is_known && !self.0.remembers(appid, &memory) {
+                // The app changed meanwhile, and the flight may have used its old secret.
+                memory = self.0.memory(appid);
+                continue;
+            }
+            let token = landed?;
             // The flight may have been under way already, for a token that is by now refused itself.
             let good = stale.is_none_or(|stale| token.generation > stale);
             if good && token.expires_at > self.0.coord.clock().now() {
@@ -251,6 +282,13 @@ impl Inner {
         // While the entry is held, so that no sweep takes it for idle.
         memory.touch(now);
         Arc::clone(&memory)
+    }
+
+    /// Whether this is what is remembered of the app: it has not been changed or forgotten since.
+    pub(crate) fn remembers(&self, appid: &AppId, memory: &Memory) -> bool {
+        self.memories
+            .get(appid)
+            .is_some_and(|there| std::ptr::eq(&raw const **there, memory))
     }
 
     /// Forgets apps that have not been used for hours. What is worth keeping of them is in the cells.
@@ -331,24 +369,14 @@ impl Inner {
         }
     }
 
-    /// Redis was away: it may have lost our tokens, and we may have missed that an app was repaired.
-    async fn restore(&self) {
-        let memories: Vec<_> = self
-            .memories
-            .iter()
-            .map(|entry| (entry.key().clone(), Arc::clone(&entry)))
-            .collect();
-        for (appid, memory) in memories {
-            let now = self.coord.clock().now();
-            memory.forgive();
-            if let Some(held) = memory.held(now) {
-                self.shared.put_token(&appid, &held).await;
-            }
-            let ledger = memory.ledger().at(now);
-            if ledger.fetches() > 0 {
-                self.shared.put_ledger(&appid, ledger).await;
-            }
+    /// Redis was away: it may have lost what we showed it, and we may have missed that an app was repaired or that there
+    /// is a later token.
+    fn restore(&self) {
+        for entry in &self.memories {
+            entry.forgive();
+            self.arrears.owe(entry.key(), entry.value());
         }
+        self.arrears.ring();
     }
 }
 
@@ -359,7 +387,7 @@ async fn listen(inner: Weak<Inner>, mut changes: Subscription) {
         let Some(inner) = inner.upgrade() else { return };
         match wake {
             Wake::Said(words) => inner.heard_of_a_change(&words),
-            Wake::Missed => inner.restore().await,
+            Wake::Missed => inner.restore(),
         }
     }
 }

@@ -3,17 +3,17 @@
 use std::net::IpAddr;
 
 use chrono::{DateTime, Utc};
-use domain::{retry::Delay, verdict::BlockReason};
+use domain::{quota, retry::Delay, verdict::BlockReason};
 use wechat::{Cause, TokenError};
 
-use crate::ledger::Spent;
+use crate::{BudgetKind, ledger::Spent};
 
 /// Why there is no token now. All who waited for the same fetch get the same one, and so does everybody who asks
 /// before it is time to try again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BrokerError {
     /// The app gets no tokens until somebody repairs it.
-    #[error("{}: {cause}", reason.advice())]
+    #[error("{}: {cause}", advice(*reason, *seen_ip))]
     Blocked {
         /// Why.
         reason: BlockReason,
@@ -38,8 +38,8 @@ pub enum BrokerError {
         /// When another refresh may be asked for.
         retry_at: DateTime<Utc>,
     },
-    /// WeChat grants the app no more fetches today, or the gateway keeps the last ones for repairs.
-    #[error("the day's token fetches are spent: {cause}")]
+    /// WeChat grants the app no more fetches today or in this minute, or the gateway keeps the last ones for repairs.
+    #[error("the token fetches are spent: {cause}")]
     FetchesSpent {
         /// When the broker will try again.
         retry_at: DateTime<Utc>,
@@ -74,6 +74,16 @@ impl BrokerError {
         }
     }
 
+    /// What the app's owner must do, where WeChat refuses the app.
+    pub fn advice(&self) -> Option<String> {
+        match self {
+            Self::Blocked {
+                reason, seen_ip, ..
+            } => Some(advice(*reason, *seen_ip)),
+            _ => None,
+        }
+    }
+
     /// In metrics: why the app gets no token.
     pub(crate) fn word(&self) -> &'static str {
         match self {
@@ -93,27 +103,27 @@ impl BrokerError {
 
     /// The gateway itself does not ask, because its count says that WeChat would refuse.
     pub(crate) fn spent(spent: Spent, now: DateTime<Utc>) -> Self {
-        match spent {
-            Spent::Day {
-                kind,
-                used,
-                retry_at,
-            } => Self::FetchesSpent {
-                retry_at,
-                cause: Cause {
-                    errcode: None,
-                    errmsg: format!(
-                        "{used} of the {} {} that WeChat grants a day are used by the gateway's own count; \
-                         find out what fetches so often",
-                        kind.limit(),
-                        kind.as_str(),
-                    ),
-                    rid: None,
-                },
-            },
-            Spent::Minute => Self::Later {
-                retry_at: Delay::NextMinute.next_try(now, 1, rand::random()),
-                detail: "the minute's calls of stable_token are spent".to_owned(),
+        let Spent { kind, used } = spent;
+        let (retry_at, span) = match kind {
+            BudgetKind::StableCallsAMinute => {
+                let next_minute = Delay::NextMinute.next_try(now, 1, rand::random());
+                (next_minute, "minute")
+            }
+            BudgetKind::LegacyFetches | BudgetKind::StableCalls | BudgetKind::ForcedRefreshes => {
+                (quota::reset_at(now), "day")
+            }
+        };
+        Self::FetchesSpent {
+            retry_at,
+            cause: Cause {
+                errcode: None,
+                errmsg: format!(
+                    "{used} of the {} {} that WeChat grants a {span} are used by the gateway's own count; \
+                     find out what fetches so often",
+                    kind.limit(),
+                    kind.as_str(),
+                ),
+                rid: None,
             },
         }
     }
@@ -148,7 +158,7 @@ impl BrokerError {
             },
             // The reset is believed but not proven, and WeChat is known to say 45009 too early: probe, slowly.
             TokenError::QuotaSpent(cause) => Self::FetchesSpent {
-                retry_at: domain::quota::reset_at(now).min(now + SPENT_PROBE),
+                retry_at: quota::reset_at(now).min(now + SPENT_PROBE),
                 cause,
             },
             TokenError::Bug(cause) => Self::Bug {
@@ -159,8 +169,44 @@ impl BrokerError {
     }
 }
 
+/// With the address that WeChat saw, where it refuses one.
+fn advice(reason: BlockReason, seen_ip: Option<IpAddr>) -> String {
+    let advice = reason.advice();
+    seen_ip.map_or_else(
+        || advice.to_owned(),
+        |ip| format!("{advice} (WeChat saw {ip})"),
+    )
+}
+
 const SPENT_PROBE: chrono::Duration = chrono::Duration::minutes(30);
 const BUG_PROBE: chrono::Duration = chrono::Duration::minutes(5);
 const LATER: &str = "later";
 const SPENT: &str = "fetches_spent";
 const BUG: &str = "bug";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_budget_says_when_to_ask_again_and_is_the_gateways_own() {
+        let now: DateTime<Utc> = "2026-03-01T12:00:40Z".parse().unwrap();
+        for (kind, span) in BudgetKind::ALL
+            .into_iter()
+            .zip(["a day", "a day", "a minute", "a day"])
+        {
+            let used = kind.ceiling(false);
+            let error = BrokerError::spent(Spent { kind, used }, now);
+            assert!(error.is_own_limit() && error.is_saving(), "{error:?}");
+            let words = format!("{used} of the {} {}", kind.limit(), kind.as_str());
+            let text = error.to_string();
+            assert!(text.contains(&words) && text.contains(span), "{text}");
+            let wait = error.retry_at().unwrap() - now;
+            if kind == BudgetKind::StableCallsAMinute {
+                assert!((20..=60).contains(&wait.num_seconds()), "{wait}");
+            } else {
+                assert_eq!(error.retry_at(), Some(quota::reset_at(now)));
+            }
+        }
+    }
+}

@@ -1,10 +1,11 @@
 //! Asking WeChat.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use domain::{
     app::{AppId, TokenMode},
+    quota,
     secret::AppSecret,
 };
 use wechat::FetchedToken;
@@ -12,8 +13,8 @@ use wechat::FetchedToken;
 use crate::{
     AppCredentials, BrokerError, CredentialsError,
     broker::Inner,
-    foreign::{ForeignRefresh, is_foreign},
-    goal::{Goal, Held, Reason},
+    foreign::{Suspicion, is_foreign},
+    goal::{Goal, Held, Reason, Refused},
     ledger::Ledger,
     memory::Memory,
     observer::Event,
@@ -23,33 +24,46 @@ use crate::{
 /// How long a legacy token's refresh is put off while replicas cannot agree.
 const LATER_TOGETHER: Duration = Duration::from_secs(30);
 
+/// What an AppSecret that WeChat takes has brought: a token, for [`Broker::adopt`](crate::Broker::adopt).
+#[derive(Debug)]
+pub struct Proof {
+    pub(crate) held: Held,
+    pub(crate) ledger: Ledger,
+}
+
 /// One turn at WeChat for one app.
 pub(crate) struct Fetch<'a> {
     inner: &'a Inner,
     appid: &'a AppId,
-    memory: &'a Memory,
+    memory: &'a Arc<Memory>,
     ledger: Ledger,
+    /// Whether the other replicas' ledger is known.
+    sees_others: bool,
     /// The ledger as the other replicas see it.
     shown: Ledger,
 }
 
 impl<'a> Fetch<'a> {
     /// Opens the day's account.
-    pub(crate) async fn begin(inner: &'a Inner, appid: &'a AppId, memory: &'a Memory) -> Self {
+    pub(crate) async fn begin(inner: &'a Inner, appid: &'a AppId, memory: &'a Arc<Memory>) -> Self {
         let now = inner.coord.clock().now();
-        let others = inner.shared.ledger(appid).await.unwrap_or_default();
+        let others = inner.shared.ledger(appid).await;
+        let sees_others = others.is_ok();
+        let others = others.ok().flatten().unwrap_or_default();
         let ledger = memory.ledger().merge(others, now);
         Self {
             inner,
             appid,
             memory,
             ledger,
+            sees_others,
             shown: ledger,
         }
     }
 
     /// Brings what is wanted. `alone` means that the other replicas could not be asked.
     pub(crate) async fn bring(mut self, goal: &Goal, alone: bool) -> Result<Held, BrokerError> {
+        self.sees_others &= !alone;
         let AppCredentials { secret, mode } = self.credentials().await?;
         match (&goal.reason, mode) {
             // A legacy fetch kills the token that the other replicas use, five minutes on. So without Redis each
@@ -59,7 +73,7 @@ impl<'a> Fetch<'a> {
                 refresh_at: self.inner.coord.clock().now() + LATER_TOGETHER,
                 ..held.clone()
             }),
-            (Reason::Dead(_), mode) => self.repair(goal, &secret, mode, alone).await,
+            (Reason::Dead(_), mode) => self.repair(goal, &secret, mode).await,
             (Reason::Asked(_), mode) => self.replace(goal, &secret, mode).await,
             (Reason::Missing | Reason::Ending(_), mode) => {
                 self.ask(goal, &secret, mode, false).await
@@ -72,19 +86,16 @@ impl<'a> Fetch<'a> {
         mut self,
         secret: &AppSecret,
         mode: TokenMode,
-    ) -> Result<(Held, Ledger), BrokerError> {
-        let there = self
-            .inner
-            .shared
-            .token(self.appid)
-            .await
-            .map_or(0, |held| held.token.generation);
+    ) -> Result<Proof, BrokerError> {
         let goal = Goal {
-            beyond: self.memory.newest().max(there),
+            beyond: self.memory.newest(),
             reason: Reason::Missing,
         };
         let held = self.ask(&goal, secret, mode, false).await?;
-        Ok((held, self.ledger))
+        Ok(Proof {
+            held,
+            ledger: self.ledger,
+        })
     }
 
     /// Replaces a token that WeChat refuses.
@@ -93,15 +104,12 @@ impl<'a> Fetch<'a> {
         goal: &Goal,
         secret: &AppSecret,
         mode: TokenMode,
-        alone: bool,
     ) -> Result<Held, BrokerError> {
-        // Who cannot ask the other replicas does not know whether one of them was the cause.
         let foreign = match &goal.reason {
-            Reason::Dead(Some(refused)) if !alone && is_foreign(refused, &self.ledger) => {
-                Some(refused.at)
-            }
+            Reason::Dead(refused) => refused.as_ref(),
             _ => None,
-        };
+        }
+        .filter(|refused| is_foreign(refused, &self.ledger));
         if mode == TokenMode::Stable {
             // Mostly WeChat has a new one already: then nothing needs to be forced.
             let held = self.ask(goal, secret, mode, false).await?;
@@ -137,7 +145,11 @@ impl<'a> Fetch<'a> {
     ) -> Result<Held, BrokerError> {
         let now = self.inner.coord.clock().now();
         let forced = mode == TokenMode::Stable && matches!(goal.reason, Reason::Asked(Some(_)));
-        let refused = |retry_at| BrokerError::TooSoon { retry_at };
+        let reset_at = quota::reset_at(now);
+        let is_day_spent = forced && self.ledger.has_spent_forced();
+        let refused = |again| BrokerError::TooSoon {
+            retry_at: if is_day_spent { reset_at } else { again },
+        };
         self.ledger.may_repair(now, forced).map_err(refused)?;
         if mode == TokenMode::Stable {
             let held = self.ask(goal, secret, mode, false).await?;
@@ -167,19 +179,24 @@ impl<'a> Fetch<'a> {
         Ok(held)
     }
 
-    /// Says that another system replaced the token, if it did so, by what time.
-    async fn blame(&mut self, foreign: Option<DateTime<Utc>>) {
-        let Some(at) = foreign else { return };
-        let seen = self.ledger.count_foreign(at);
-        self.inner.metrics.foreign_refresh();
-        tracing::warn!(
-            appid = %self.appid,
-            count_today = seen.count_today,
-            "an access token died young: {}",
-            ForeignRefresh::ADVICE
-        );
-        self.inner.tell(self.appid, Event::ForeignRefresh(seen));
-        self.save().await;
+    /// Says that another system replaced the token. Who cannot ask the other replicas does not know whether one of them
+    /// was the cause, and finds out when they can be asked.
+    async fn blame(&mut self, refused: Option<&Refused>) {
+        let Some(refused) = refused else { return };
+        if self.sees_others {
+            let seen = self.ledger.count_foreign(refused.at);
+            self.inner.blame(self.appid, seen);
+            self.save().await;
+        } else {
+            self.memory.suspect(Suspicion::of(refused));
+            self.inner.arrears.owe(self.appid, self.memory);
+            tracing::warn!(
+                appid = %self.appid,
+                "an access token died young while Redis did not answer: whether another system replaced it is found \
+                 out when Redis answers"
+            );
+            self.inner.tell(self.appid, Event::DiedYoung);
+        }
     }
 
     /// One call. It is counted before it is made, so that a crash cannot hide it.
@@ -194,12 +211,10 @@ impl<'a> Fetch<'a> {
         let asked_at = coord.clock().now();
         self.ledger = self.ledger.at(asked_at);
         let is_repair = matches!(goal.reason, Reason::Dead(_));
-        self.ledger
-            .spend(asked_at, mode, is_repair)
-            .map_err(|spent| {
-                tracing::warn!(appid = %self.appid, ?spent, "no access token is asked for");
-                BrokerError::spent(spent, asked_at)
-            })?;
+        self.ledger.spend(mode, is_repair).map_err(|spent| {
+            tracing::warn!(appid = %self.appid, ?spent, "no access token is asked for");
+            BrokerError::spent(spent, asked_at)
+        })?;
         if force || mode == TokenMode::Legacy {
             self.ledger.replace(asked_at);
         }
@@ -242,8 +257,21 @@ impl<'a> Fetch<'a> {
             self.inner
                 .tell(self.appid, Event::BudgetLow { kind, budget });
         }
-        self.memory.set_ledger(self.ledger);
-        self.inner.shared.put_ledger(self.appid, self.ledger).await;
+        self.memory.keep_ledger(self.ledger, now);
+        // What the others know must not be written over unseen.
+        let added = if self.sees_others {
+            self.inner
+                .shared
+                .add_to_ledger(self.appid, self.ledger)
+                .await
+                .ok()
+        } else {
+            None
+        };
+        match added {
+            Some(together) => self.ledger = together,
+            None => self.inner.arrears.owe(self.appid, self.memory),
+        }
     }
 
     async fn credentials(&self) -> Result<AppCredentials, BrokerError> {

@@ -6,14 +6,17 @@
 
 use std::{sync::Arc, time::Duration};
 
-use domain::app::AppId;
+use domain::{
+    app::{AppId, TokenMode},
+    secret::AppSecret,
+};
 use futures::FutureExt;
 use tokio::select;
 
 use crate::{
     BrokerError,
     broker::Inner,
-    fetch::Fetch,
+    fetch::{Fetch, Proof},
     goal::{Goal, Held, Reason},
     memory::{Flight, Memory},
 };
@@ -52,7 +55,9 @@ pub(crate) fn launch(
             {
                 inner.drop_memory(&appid, &memory);
             }
-            memory.land(landed, asked)
+            let landed = memory.land(landed, asked);
+            inner.arrears.ring();
+            landed
         }
     };
     let task = inner.tasks.spawn(task);
@@ -69,7 +74,7 @@ pub(crate) fn launch(
 async fn fly(
     inner: &Inner,
     appid: &AppId,
-    memory: &Memory,
+    memory: &Arc<Memory>,
     mut goal: Goal,
 ) -> Result<Held, BrokerError> {
     let (name, owner) = (format!("token:{appid}"), inner.owner());
@@ -82,15 +87,52 @@ async fn fly(
         .await
         .bring(&goal, alone)
         .await;
-    if let Ok(held) = &landed {
-        inner.shared.put_token(appid, held).await;
+    if let Ok(held) = &landed
+        && let Err(error) = inner.shared.put_token(appid, held).await
+    {
+        tracing::debug!(%appid, %error, "the token is not shared yet");
+        inner.arrears.owe(appid, memory);
     }
-    if !alone {
-        // Fails when Redis has just gone; then the lease ends by itself.
-        let _ = inner.coord.leases().release(&name, &owner).await;
-    }
-    inner.coord.wakeups().wake(&name, "");
+    give_back(inner, &name, &owner).await;
     landed
+}
+
+/// Proves a secret in a turn of its own: a legacy fetch beside another one would leave it to chance whose token lives.
+/// Goes on when its caller leaves, so that the turn ends.
+pub(crate) async fn prove(
+    inner: &Arc<Inner>,
+    appid: &AppId,
+    memory: &Arc<Memory>,
+    secret: &AppSecret,
+    mode: TokenMode,
+) -> Result<Proof, BrokerError> {
+    let task = {
+        let (inner, appid, memory) = (Arc::clone(inner), appid.clone(), Arc::clone(memory));
+        let secret = secret.clone();
+        async move {
+            let (name, owner) = (format!("token:{appid}"), inner.owner());
+            // No token that is there will do.
+            let mut goal = Goal {
+                beyond: u64::MAX,
+                reason: Reason::Missing,
+            };
+            take_turn(&inner, &appid, &mut goal, &name, &owner).await?;
+            let fetch = Fetch::begin(&inner, &appid, &memory).await;
+            let proof = fetch.prove(&secret, mode).await;
+            inner.arrears.ring();
+            give_back(&inner, &name, &owner).await;
+            proof
+        }
+    };
+    let proven = inner.tasks.spawn(task).await;
+    proven.unwrap_or_else(|crash| Err(inner.later(memory, crash.to_string())))
+}
+
+/// Ends a turn. One that was taken without an answer of Redis may be held all the same.
+async fn give_back(inner: &Inner, name: &str, owner: &str) {
+    // Fails when Redis has just gone; then the lease ends by itself.
+    let _ = inner.coord.leases().release(name, owner).await;
+    inner.coord.wakeups().wake(name, "");
 }
 
 /// Waits for a turn or for what is wanted, whichever comes first.

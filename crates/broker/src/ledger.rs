@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Datelike, NaiveDate, Utc};
+use chrono::{DateTime, Datelike, NaiveDate, SubsecRound, Utc};
 use domain::{app::TokenMode, quota};
 
 use crate::{
@@ -19,8 +19,12 @@ const SPENT_PAUSE: Duration = Duration::from_mins(5);
 const AFTER_MIDNIGHT: Duration = Duration::from_mins(1);
 /// How long a foreign refresh is shown.
 const FOREIGN_SHOWN: Duration = Duration::from_hours(7 * 24);
+/// How many of the calls that end a token are remembered. Replicas that could not ask each other made them close
+/// together, and each may explain another token's death.
+const REPLACEMENTS: usize = 4;
 
-/// What was fetched today. Kept in memory and, for the other replicas, in a cell.
+/// What was fetched today. Kept in memory and, for the other replicas, in a cell. Merging is all that it takes to bring
+/// two of them together, in any order and as often as one likes. Times are in whole milliseconds, as in the cell.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Ledger {
     day: NaiveDate,
@@ -31,23 +35,17 @@ pub(crate) struct Ledger {
     minute: i64,
     in_minute: u32,
     repaired_at: Option<DateTime<Utc>>,
-    /// When the gateway last made a call that ends the token before it.
-    replaced_at: Option<DateTime<Utc>>,
+    /// When the gateway made calls that end the token before them: milliseconds, the last first, zero for none.
+    replaced: [i64; REPLACEMENTS],
     foreign: u32,
     foreign_at: Option<DateTime<Utc>>,
 }
 
-/// A fetch that WeChat would refuse.
+/// A budget that a fetch would overrun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Spent {
-    /// A day's budget, and when it comes back.
-    Day {
-        kind: BudgetKind,
-        used: u32,
-        retry_at: DateTime<Utc>,
-    },
-    /// The minute's.
-    Minute,
+pub(crate) struct Spent {
+    pub(crate) kind: BudgetKind,
+    pub(crate) used: u32,
 }
 
 impl Ledger {
@@ -65,7 +63,7 @@ impl Ledger {
             Self {
                 day,
                 repaired_at: self.repaired_at,
-                replaced_at: self.replaced_at,
+                replaced: self.replaced,
                 foreign_at: self.foreign_at,
                 ..Self::default()
             }
@@ -89,33 +87,25 @@ impl Ledger {
             minute: one.minute,
             in_minute: one.in_minute.max(two.in_minute),
             repaired_at: one.repaired_at.max(two.repaired_at),
-            replaced_at: one.replaced_at.max(two.replaced_at),
+            replaced: newest(one.replaced.into_iter().chain(two.replaced)),
             foreign: one.foreign.max(two.foreign),
             foreign_at: one.foreign_at.max(two.foreign_at),
         }
     }
 
-    /// Counts a fetch at `now`, the ledger's own time, unless it is beyond the budget.
-    pub(crate) fn spend(
-        &mut self,
-        now: DateTime<Utc>,
-        mode: TokenMode,
-        repair: bool,
-    ) -> Result<(), Spent> {
+    /// Counts a fetch, unless it is beyond a budget.
+    pub(crate) fn spend(&mut self, mode: TokenMode, repair: bool) -> Result<(), Spent> {
         let (kind, used) = match mode {
             TokenMode::Legacy => (BudgetKind::LegacyFetches, &mut self.legacy),
             TokenMode::Stable => (BudgetKind::StableCalls, &mut self.stable),
         };
         if *used >= kind.ceiling(repair) {
-            return Err(Spent::Day {
-                kind,
-                used: *used,
-                retry_at: quota::reset_at(now),
-            });
+            return Err(Spent { kind, used: *used });
         }
         if mode == TokenMode::Stable {
-            if self.in_minute >= BudgetKind::StableCallsAMinute.ceiling(repair) {
-                return Err(Spent::Minute);
+            let (kind, used) = (BudgetKind::StableCallsAMinute, self.in_minute);
+            if used >= kind.ceiling(repair) {
+                return Err(Spent { kind, used });
             }
             self.in_minute += 1;
         }
@@ -128,7 +118,7 @@ impl Ledger {
     pub(crate) fn repair(&mut self, now: DateTime<Utc>, forced: bool) -> Result<(), DateTime<Utc>> {
         self.may_repair(now, forced)?;
         self.forced += u32::from(forced);
-        self.repaired_at = Some(now);
+        self.repaired_at = Some(now.trunc_subsecs(3));
         Ok(())
     }
 
@@ -141,33 +131,45 @@ impl Ledger {
         {
             return Err(again);
         }
-        if forced && self.forced >= BudgetKind::ForcedRefreshes.limit() {
+        if forced && self.has_spent_forced() {
             return Err(quota::reset_at(now).min(now + SPENT_PAUSE));
         }
         Ok(())
     }
 
+    /// Whether the day's forced refreshes are gone.
+    pub(crate) fn has_spent_forced(&self) -> bool {
+        self.forced >= BudgetKind::ForcedRefreshes.limit()
+    }
+
     /// Notes a call that ends the token before it, whether or not its answer arrives.
     pub(crate) fn replace(&mut self, now: DateTime<Utc>) {
-        self.replaced_at = Some(now);
+        self.replaced = newest(self.replaced.into_iter().chain([now.timestamp_millis()]));
     }
 
-    /// Whether a call of the gateway explains that a token of this age was refused at `refused_at`.
+    /// Whether a call of the gateway explains that a token of this age was refused at `refused_at`. The call that repairs
+    /// it comes later, or at the same moment.
     pub(crate) fn explains(&self, fetched_at: DateTime<Utc>, refused_at: DateTime<Utc>) -> bool {
-        // Tokens come back from the cell in milliseconds.
-        self.replaced_at.is_some_and(|at| {
-            at.timestamp_millis() > fetched_at.timestamp_millis() && at <= refused_at
-        })
+        let life = fetched_at.timestamp_millis()..refused_at.timestamp_millis();
+        self.replaced
+            .iter()
+            .any(|at| *at > life.start && *at < life.end)
     }
 
-    /// Counts a refresh by somebody else.
-    pub(crate) fn count_foreign(&mut self, now: DateTime<Utc>) -> ForeignRefresh {
+    /// Counts a refresh by somebody else, which was noticed at `at`.
+    pub(crate) fn count_foreign(&mut self, at: DateTime<Utc>) -> ForeignRefresh {
+        let last_at = self.foreign_at.max(Some(at.trunc_subsecs(3))).unwrap_or(at);
         self.foreign = self.foreign.saturating_add(1);
-        self.foreign_at = Some(now);
+        self.foreign_at = Some(last_at);
         ForeignRefresh {
             count_today: self.foreign,
-            last_at: now,
+            last_at,
         }
+    }
+
+    /// Whether a refresh by somebody else was counted since `fetched_at`: then the end of a token of that age is.
+    pub(crate) fn has_counted(&self, fetched_at: DateTime<Utc>) -> bool {
+        self.foreign_at.is_some_and(|at| at > fetched_at)
     }
 
     /// The refreshes by somebody else, if there was one in the last week.
@@ -217,14 +219,15 @@ impl Ledger {
             minute,
             in_minute,
             repaired_at,
-            replaced_at,
+            replaced,
             foreign,
             foreign_at,
         } = self;
-        let [repaired, replaced, foreign_at] = [repaired_at, replaced_at, foreign_at]
-            .map(|at| at.map_or(0, |at| at.timestamp_millis()));
+        let [repaired, foreign_at] =
+            [repaired_at, foreign_at].map(|at| at.map_or(0, |at| at.timestamp_millis()));
+        let [r0, r1, r2, r3] = replaced;
         format!(
-            "{day} {legacy} {stable} {forced} {minute} {in_minute} {repaired} {replaced} {foreign} {foreign_at}"
+            "{day} {legacy} {stable} {forced} {minute} {in_minute} {repaired} {foreign} {foreign_at} {r0} {r1} {r2} {r3}"
         )
     }
 
@@ -243,9 +246,9 @@ impl Ledger {
             minute,
             in_minute,
             repaired,
-            replaced,
             foreign,
             foreign_at,
+            ref replaced @ ..,
         ] = numbers.as_slice()
         else {
             return None;
@@ -259,11 +262,19 @@ impl Ledger {
             minute,
             in_minute: in_minute.try_into().ok()?,
             repaired_at: time(repaired),
-            replaced_at: time(replaced),
+            replaced: replaced.try_into().ok()?,
             foreign: foreign.try_into().ok()?,
             foreign_at: time(foreign_at),
         })
     }
+}
+
+/// The last of these times, each once.
+fn newest(times: impl Iterator<Item = i64>) -> [i64; REPLACEMENTS] {
+    let mut times: Vec<_> = times.collect();
+    times.sort_unstable_by(|one, two| two.cmp(one));
+    times.dedup();
+    std::array::from_fn(|n| times.get(n).copied().unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -304,12 +315,11 @@ mod tests {
     fn the_last_of_a_day_is_kept_for_repairs() {
         let now = at("12:00:00");
         let mut ledger = Ledger::default().at(now);
-        let fetch = |ledger: &mut Ledger, repair| ledger.spend(now, TokenMode::Legacy, repair);
+        let fetch = |ledger: &mut Ledger, repair| ledger.spend(TokenMode::Legacy, repair);
         let spent = |used| {
-            Err(Spent::Day {
+            Err(Spent {
                 kind: BudgetKind::LegacyFetches,
                 used,
-                retry_at: at("16:00:00"),
             })
         };
         while fetch(&mut ledger, false).is_ok() {}
@@ -320,24 +330,25 @@ mod tests {
         assert_eq!(fetch(&mut ledger, true), spent(2_000));
 
         let mut tomorrow = ledger.at(at("16:00:00"));
-        assert_eq!(
-            tomorrow.spend(at("16:00:00"), TokenMode::Legacy, false),
-            Ok(())
-        );
+        assert_eq!(tomorrow.spend(TokenMode::Legacy, false), Ok(()));
     }
 
     #[test]
     fn stable_calls_are_counted_by_the_minute_too() {
         let now = at("12:00:59");
         let mut ledger = Ledger::default().at(now);
-        while ledger.spend(now, TokenMode::Stable, true).is_ok() {}
+        while ledger.spend(TokenMode::Stable, false).is_ok() {}
+        let budget = ledger.budgets().stable_calls_a_minute;
+        assert_eq!((budget.used, budget.is_low()), (9_500, true));
+        while ledger.spend(TokenMode::Stable, true).is_ok() {}
         assert_eq!(ledger.budgets().stable_calls_a_minute.used, 10_000);
-        assert_eq!(
-            ledger.spend(now, TokenMode::Stable, true),
-            Err(Spent::Minute)
-        );
+        let spent = Spent {
+            kind: BudgetKind::StableCallsAMinute,
+            used: 10_000,
+        };
+        assert_eq!(ledger.spend(TokenMode::Stable, true), Err(spent));
         let mut next = ledger.at(at("12:01:00"));
-        assert_eq!(next.spend(at("12:01:00"), TokenMode::Stable, false), Ok(()));
+        assert_eq!(next.spend(TokenMode::Stable, false), Ok(()));
         assert_eq!(next.budgets().stable_calls.used, 10_001);
     }
 
@@ -355,16 +366,25 @@ mod tests {
             !ledger.explains(at("12:00:00"), at("12:29:00")),
             "it came after"
         );
+        for n in 0..REPLACEMENTS - 1 {
+            ledger.replace(at("13:00:00") + SPENT_PAUSE * u32::try_from(n).unwrap());
+        }
+        assert!(ledger.explains(at("12:00:00"), at("12:40:00")));
+        let known = ledger.merge(
+            Ledger::from_text(&ledger.to_text()).unwrap(),
+            at("14:00:00"),
+        );
+        assert_eq!(known, ledger.at(at("14:00:00")), "known is known");
     }
 
     #[test]
     fn replicas_add_up_what_they_know() {
         let now = at("12:00:00");
         let mut one = Ledger::default().at(now);
-        one.spend(now, TokenMode::Stable, false).unwrap();
-        one.spend(now, TokenMode::Legacy, false).unwrap();
+        one.spend(TokenMode::Stable, false).unwrap();
+        one.spend(TokenMode::Legacy, false).unwrap();
         let mut two = Ledger::default().at(now);
-        two.spend(now, TokenMode::Stable, false).unwrap();
+        two.spend(TokenMode::Stable, false).unwrap();
         two.repair(now, true).unwrap();
         two.replace(now);
         two.count_foreign(now);

@@ -9,13 +9,16 @@
 //!   the end, in the background.
 //! - **A failing app is left alone.** What WeChat said is remembered until its pause ends, and told to whoever
 //!   asks in between.
-//! - **Redis is not needed.** Leases and cells save fetches; without them each replica asks for itself.
+//! - **Redis is not needed.** Leases and cells save fetches; without them each replica asks for itself. What Redis could
+//!   not be told is told when it answers again, be it after a slow second or empty.
 //! - **Tokens stay sealed.** In the shared cell they are encrypted for their appid, and neither errors nor logs
 //!   contain them.
-//!
 //! - **Budgets are kept, and shown before they are gone.** Fetches end before WeChat's limits do, with some left
 //!   for repairs; [`TokenState::budgets`] shows the rest, and an [`Observer`] hears of a low one.
-//! - **Whoever else fetches is noticed.** A token that dies young is counted as a [`ForeignRefresh`].
+//! - **Whoever else fetches is noticed.** A token that dies young is counted as a [`ForeignRefresh`]; one that dies while
+//!   Redis does not answer is judged when it does.
+//! - **A proven secret wins.** [`Broker::prove`] asks with it before it is stored, [`Broker::adopt`] uses its token after
+//!   that, and no fetch with the old secret puts its own in that place.
 //! - **Idle apps cost nothing.** Nothing is fetched for them, and after some hours nothing is remembered of them.
 //!
 //! To add a way of fetching: its [`domain::app::TokenMode`], its call and what repairs a dead token of that kind in
@@ -53,6 +56,7 @@
 //! # }).unwrap();
 //! ```
 
+mod arrears;
 mod broker;
 mod budget;
 mod census;
@@ -74,6 +78,7 @@ pub use self::{
     budget::{Budget, BudgetKind, Budgets},
     credentials::{AppCredentials, Credentials, CredentialsError},
     error::BrokerError,
+    fetch::Proof,
     foreign::ForeignRefresh,
     metrics::Metrics,
     observer::{Event, Observer},

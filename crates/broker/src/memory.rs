@@ -12,7 +12,8 @@ use chrono::{DateTime, Utc};
 use futures::future::{BoxFuture, Shared};
 
 use crate::{
-    BrokerError,
+    BrokerError, ForeignRefresh,
+    foreign::Suspicion,
     goal::{Goal, Held, Reason, Refused},
     ledger::Ledger,
     token::{LiveToken, Token, TokenState},
@@ -26,6 +27,8 @@ const IDLE: Duration = Duration::from_hours(3);
 /// An app counts as in use for so long: shorter than any margin of a refresh, so that a token of an app in use which
 /// is near its end is one whose refresh fails.
 const IN_USE: Duration = Duration::from_mins(1);
+/// How many deaths of an app wait to be judged while Redis is away; repairs are 30 s apart.
+const SUSPICIONS: usize = 20;
 /// How exactly the last use is known, in seconds: most uses write nothing.
 const USE_GRAIN: i64 = 15;
 
@@ -58,6 +61,8 @@ struct State {
     failures_in_a_row: u32,
     flight: Option<Flight>,
     ledger: Ledger,
+    /// Deaths of tokens that the other replicas have not been asked about yet.
+    suspicions: Vec<Suspicion>,
 }
 
 impl Memory {
@@ -213,8 +218,43 @@ impl Memory {
         self.read().ledger
     }
 
-    pub(crate) fn set_ledger(&self, ledger: Ledger) {
-        self.write().ledger = ledger;
+    /// Takes in what a fetch has counted.
+    pub(crate) fn keep_ledger(&self, ledger: Ledger, now: DateTime<Utc>) {
+        let mut state = self.write();
+        state.ledger = state.ledger.merge(ledger, now);
+    }
+
+    /// Notes a death whose cause can be told only when the other replicas can be asked.
+    pub(crate) fn suspect(&self, suspicion: Suspicion) {
+        let mut state = self.write();
+        if state.suspicions.len() < SUSPICIONS {
+            state.suspicions.push(suspicion);
+        }
+    }
+
+    /// Whether there are deaths to be judged.
+    pub(crate) fn suspects(&self) -> bool {
+        !self.read().suspicions.is_empty()
+    }
+
+    /// Judges the deaths that may be judged by now, after the ledger of the other replicas was learned: counts those
+    /// that nothing else explains.
+    pub(crate) fn judge(&self, now: DateTime<Utc>) -> Vec<ForeignRefresh> {
+        let state = &mut *self.write();
+        let due: Vec<_> = state
+            .suspicions
+            .extract_if(.., |suspicion| suspicion.is_due(now))
+            .collect();
+        state.ledger = state.ledger.at(now);
+        let ledger = &mut state.ledger;
+        due.into_iter()
+            .filter_map(|suspicion| suspicion.judge(ledger))
+            .collect()
+    }
+
+    /// Whether a fetch is under way.
+    pub(crate) fn is_fetching(&self) -> bool {
+        self.read().flight.is_some()
     }
 
     /// Whether the app was used within the last minute.
@@ -222,11 +262,12 @@ impl Memory {
         !self.is_unused_for(IN_USE, now)
     }
 
-    /// Whether nothing in here is worth keeping: long unused, no token, nothing under way, no pause.
+    /// Whether nothing in here is worth keeping: long unused, no token, nothing under way or to be judged, no pause.
     pub(crate) fn is_idle(&self, now: DateTime<Utc>) -> bool {
         self.is_unused_for(IDLE, now) && {
             let state = self.read();
             state.flight.is_none()
+                && state.suspicions.is_empty()
                 && !state.held.as_ref().is_some_and(|held| held.is_alive(now))
                 && state.present_failure(now).is_none()
         }

@@ -10,6 +10,9 @@ use crate::{Budget, BudgetKind, ForeignRefresh};
 pub enum Event {
     /// Another system replaced the app's token. Told once for each token, by the replica that repaired it.
     ForeignRefresh(ForeignRefresh),
+    /// A token died young while Redis did not answer, so that another replica may have replaced it as well as another
+    /// system. [`Event::ForeignRefresh`] follows when Redis answers and no replica did.
+    DiedYoung,
     /// A budget has passed 80 or 95 percent. Told once for each, by the replica whose fetch passed it.
     BudgetLow {
         /// Which.

@@ -1,9 +1,10 @@
 //! What replicas show each other of an app: its token, sealed, and its ledger.
 //!
-//! All of it saves fetches and none of it is needed: what cannot be read is treated as missing.
+//! All of it saves fetches and none of it is needed to send. What could not be shown is shown when Redis answers
+//! again: see `arrears`.
 
 use chrono::DateTime;
-use coord::{Cell, Coord};
+use coord::{Cell, Coord, CoordError};
 use domain::{
     app::{AppId, TokenMode},
     seal::{MasterKey, SealOwner},
@@ -12,6 +13,9 @@ use domain::{
 use zeroize::Zeroizing;
 
 use crate::{goal::Held, ledger::Ledger, token::Token};
+
+/// How often a ledger is written until it is there.
+const PUTS: u32 = 4;
 
 /// The cells of all apps.
 pub(crate) struct Shared {
@@ -34,20 +38,17 @@ impl Shared {
         held.filter(|held| held.token.expires_at > self.coord.clock().now())
     }
 
-    /// Leaves a token for the other replicas.
-    pub(crate) async fn put_token(&self, appid: &AppId, held: &Held) {
+    /// Leaves a token for the other replicas, unless they have a later one.
+    pub(crate) async fn put_token(&self, appid: &AppId, held: &Held) -> Result<(), CoordError> {
         let cell = Cell {
             value: self.seal(appid, held),
             generation: held.token.generation,
         };
-        if let Err(error) = self
-            .coord
-            .cells()
+        let cells = self.coord.cells();
+        cells
             .put(&token_key(appid), cell, held.token.expires_at)
-            .await
-        {
-            tracing::debug!(%appid, %error, "the token is not shared");
-        }
+            .await?;
+        Ok(())
     }
 
     /// Takes back the token of this generation, or whatever is there.
@@ -69,24 +70,34 @@ impl Shared {
     }
 
     /// What the other replicas know of today's fetches.
-    pub(crate) async fn ledger(&self, appid: &AppId) -> Option<Ledger> {
-        let cell = self.coord.cells().get(&ledger_key(appid)).await.ok()??;
-        Ledger::from_text(std::str::from_utf8(&cell.value).ok()?)
+    pub(crate) async fn ledger(&self, appid: &AppId) -> Result<Option<Ledger>, CoordError> {
+        let cell = self.coord.cells().get(&ledger_key(appid)).await?;
+        Ok(cell.and_then(|cell| Ledger::from_text(str::from_utf8(&cell.value).ok()?)))
     }
 
-    /// Tells the other replicas of today's fetches.
-    pub(crate) async fn put_ledger(&self, appid: &AppId, ledger: Ledger) {
-        let cell = Cell {
-            value: ledger.to_text().into_bytes(),
-            generation: ledger.generation(),
-        };
-        let deadline = ledger.deadline(self.coord.clock().now());
-        // Without Redis each replica keeps its own ledger.
-        let _ = self
-            .coord
-            .cells()
-            .put(&ledger_key(appid), cell, deadline)
-            .await;
+    /// Adds what this replica knows of today's fetches to what the others know, and says what they know together.
+    pub(crate) async fn add_to_ledger(
+        &self,
+        appid: &AppId,
+        ours: Ledger,
+    ) -> Result<Ledger, CoordError> {
+        let mut together = ours;
+        // Ends when the cell has it: another replica may write at the same time.
+        for _ in 0..PUTS {
+            let now = self.coord.clock().now();
+            let theirs = self.ledger(appid).await?.unwrap_or_default().at(now);
+            together = together.merge(theirs, now);
+            if together == theirs {
+                break;
+            }
+            let cell = Cell {
+                value: together.to_text().into_bytes(),
+                generation: together.generation(),
+            };
+            let (key, deadline) = (ledger_key(appid), together.deadline(now));
+            self.coord.cells().put(&key, cell, deadline).await?;
+        }
+        Ok(together)
     }
 
     /// Generation, mode, times and token as lines. The generation is in there too, so that nobody with access to Redis

@@ -9,7 +9,8 @@
 //! - **Nothing is on the path of correctness.** A cell may be missing, a lease may be held twice, a wake-up may
 //!   come for nothing or not at all. Callers look for themselves and go on when Redis is gone.
 //! - **Answers are quick.** When Redis is away a call fails within about a second, and the calls after it fail
-//!   at once until a probe, one a second, finds Redis back. A Redis that comes back empty needs no restart.
+//!   at once until a probe, one a second, finds Redis back. A Redis that comes back empty, or that somebody empties,
+//!   needs no restart: every subscriber hears [`Wake::Missed`].
 //!
 //! To add a thing that replicas share: write its trait and its in-process form in one module, its Redis form
 //! under `remote`, give [`Coord`] an accessor, and add its rules to `tests/conformance`, which runs them

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use broker::{Broker, BrokerError};
+use broker::{Broker, BrokerError, Proof};
 use chrono::{DateTime, Utc};
 use coord::Coord;
 use domain::{
@@ -147,9 +147,11 @@ impl Apps {
             Err(StoreError::NotFound(_)) => {}
             Err(error) => return Err(error.into()),
         }
-        if new.verify {
-            self.prove(&new.appid, &new.secret, new.token_mode).await?;
-        }
+        let proof = if new.verify {
+            Some(self.prove(&new.appid, &new.secret, new.token_mode).await?)
+        } else {
+            None
+        };
         let now = self.coord.clock().now();
         let Sealed { token, aes_key } = self.seal_callback(tenant, &new.appid, &new.callback);
         let row = NewApp {
@@ -170,7 +172,11 @@ impl Apps {
             callback_aes_key_sealed: aes_key,
             verified_at: new.verify.then_some(now),
         };
-        Ok(self.store.tenant(tenant).create_app(row, now).await?)
+        let app = self.store.tenant(tenant).create_app(row, now).await?;
+        if let Some(proof) = proof {
+            self.broker.adopt(&app.appid, proof).await;
+        }
+        Ok(app)
     }
 
     /// An app of the tenant; of any tenant for the platform.
@@ -245,11 +251,12 @@ impl Apps {
             .master_key
             .open(&owner, &sealed.secret_sealed)
             .map_err(|error| AppError::Broken(error.to_string()))?;
-        self.prove(appid, &AppSecret::new(secret.as_str()), sealed.token_mode)
-            .await?;
+        let secret = AppSecret::new(secret.as_str());
+        let proof = self.prove(appid, &secret, sealed.token_mode).await?;
         let door = self.store.tenant(tenant);
         door.mark_app_verified(appid, self.coord.clock().now())
             .await?;
+        self.broker.adopt(appid, proof).await;
         door.resume_lane(appid).await?;
         self.coord.wakeups().wake(topic::QUEUE, "");
         self.get(Some(tenant), appid).await
@@ -263,12 +270,14 @@ impl Apps {
         secret: AppSecret,
     ) -> Result<App, AppError> {
         let app = self.get(Some(tenant), appid).await?;
-        self.prove(appid, &secret, app.token_mode).await?;
+        let proof = self.prove(appid, &secret, app.token_mode).await?;
         let sealed = self.seal(&SealOwner::app_secret(tenant, appid), secret.expose());
         let door = self.store.tenant(tenant);
         let now = self.coord.clock().now();
         door.replace_app_secret(appid, sealed, Some(now), now)
             .await?;
+        // After the secret is kept, so that no fetch with the old one comes later.
+        self.broker.adopt(appid, proof).await;
         door.resume_lane(appid).await?;
         self.coord.wakeups().wake(topic::QUEUE, "");
         self.get(Some(tenant), appid).await
@@ -279,9 +288,9 @@ impl Apps {
         appid: &AppId,
         secret: &AppSecret,
         mode: TokenMode,
-    ) -> Result<(), AppError> {
+    ) -> Result<Proof, AppError> {
         self.broker
-            .verify(appid, secret, mode)
+            .prove(appid, secret, mode)
             .await
             .map_err(|error| refusal(&error, self.coord.clock().now()))
     }
@@ -370,11 +379,11 @@ pub(crate) fn refusal(error: &BrokerError, now: DateTime<Utc>) -> AppError {
             retry_after: no_token::retry_after(error, now),
             detail: error.to_string(),
         },
-        BrokerError::Blocked { reason, cause, .. } if cause.errcode.is_some() => AppError::Wechat {
+        BrokerError::Blocked { cause, .. } if cause.errcode.is_some() => AppError::Wechat {
             errcode: cause.errcode.unwrap_or_default(),
             errmsg: cause.errmsg.clone(),
             rid: cause.rid.clone(),
-            advice: reason.advice().to_owned(),
+            advice: error.advice().unwrap_or_default(),
         },
         _ => AppError::WechatUnavailable {
             retry_after: no_token::retry_after(error, now),

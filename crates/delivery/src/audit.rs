@@ -1,7 +1,7 @@
 //! What the audit log is told of access tokens.
 
 use async_trait::async_trait;
-use broker::{Event, ForeignRefresh, Observer};
+use broker::{BrokerError, Event, ForeignRefresh, Observer};
 use chrono::{DateTime, Utc};
 use coord::Coord;
 use domain::{
@@ -10,24 +10,54 @@ use domain::{
 };
 use store::{NewAuditLine, Store, StoreError};
 
+use crate::tokens::TokenFailure;
+
 /// Who did what nobody asked for.
 const BROKER: &str = "gateway";
 
-/// A token was handed out to the holder of a key.
-pub(crate) fn handed_out(
+/// Who asked for a token, or for another one, and with which request.
+#[derive(Clone, Copy, Debug)]
+pub struct Asker<'a> {
+    /// The caller's key.
+    pub key: KeyId,
+    /// The request's id.
+    pub request_id: &'a str,
+}
+
+/// What was asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Asked {
+    /// The token itself.
+    HandOut,
+    /// Another token.
+    Refresh,
+}
+
+/// Somebody asked for something and got it, or did not, and why.
+pub(crate) fn asked(
+    what: Asked,
     appid: &AppId,
-    key: KeyId,
-    request_id: &str,
+    asker: Asker<'_>,
+    refusal: Option<&BrokerError>,
     now: DateTime<Utc>,
 ) -> NewAuditLine {
+    let action = match what {
+        Asked::HandOut => "access_token.hand_out",
+        Asked::Refresh => "access_token.refresh",
+    };
+    let outcome = if refusal.is_some() { "refused" } else { "ok" };
+    let detail = refusal.map(|error| {
+        let TokenFailure { reason, detail, .. } = TokenFailure::of(error);
+        format!("{reason}: {detail}")
+    });
     NewAuditLine {
         id: id::new(now, 0, rand::random()),
-        actor: key.to_string(),
-        action: "access_token.hand_out".to_owned(),
+        actor: asker.key.to_string(),
+        action: action.to_owned(),
         target: appid.to_string(),
-        outcome: "ok".to_owned(),
-        detail: None,
-        request_id: Some(request_id.to_owned()),
+        outcome: outcome.to_owned(),
+        detail,
+        request_id: Some(asker.request_id.to_owned()),
     }
 }
 
@@ -71,6 +101,13 @@ fn noticed(appid: &AppId, event: Event, now: DateTime<Utc>) -> NewAuditLine {
                 seen.count_today,
                 ForeignRefresh::ADVICE
             ),
+        ),
+        Event::DiedYoung => (
+            "access_token.died_young",
+            "repaired",
+            "either another system fetches tokens with this AppSecret, or another replica did while Redis did not \
+             answer: a line `access_token.foreign_refresh` follows if it was another system"
+                .to_owned(),
         ),
         Event::BudgetLow { kind, budget } => (
             "access_token.budget_low",

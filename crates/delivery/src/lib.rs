@@ -34,7 +34,7 @@ mod waiters;
 mod worker;
 
 pub use apps::{AppError, AppUpdate, Apps, CallbackSettings, Registration};
-pub use audit::TokenAudit;
+pub use audit::{Asker, TokenAudit};
 pub use broker::{BudgetKind, ForeignRefresh, LiveToken};
 pub use credentials::StoredCredentials;
 pub use engine::{Delivery, DeliveryError, Options, Parts, Retention};

@@ -31,10 +31,8 @@ pub(crate) fn reason(error: &BrokerError) -> &'static str {
     match error {
         BrokerError::Blocked { reason, .. } => reason.as_str(),
         BrokerError::FetchesSpent { .. } => "token_fetches_spent",
-        BrokerError::Later { .. }
-        | BrokerError::TooSoon { .. }
-        | BrokerError::Bug { .. }
-        | BrokerError::UnknownApp => "no_token",
+        BrokerError::TooSoon { .. } => "too_soon",
+        BrokerError::Later { .. } | BrokerError::Bug { .. } | BrokerError::UnknownApp => "no_token",
     }
 }
 

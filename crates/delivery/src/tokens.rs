@@ -6,14 +6,15 @@ use broker::{BrokerError, BudgetKind, ForeignRefresh, LiveToken, TokenState};
 use chrono::{DateTime, Utc};
 use domain::{
     app::{AppId, TokenMode},
-    id::{KeyId, TenantId},
+    id::TenantId,
     secret::AccessToken,
 };
-use store::App;
+use store::{App, StoreError};
 
 use crate::{
     apps::{AppError, Apps, refusal},
-    audit, no_token,
+    audit::{self, Asked, Asker},
+    no_token,
 };
 
 /// How it stands with an app's token. Never contains the token.
@@ -99,40 +100,61 @@ impl Apps {
         self.broker.survey(appid).await.foreign_refresh
     }
 
-    /// Replaces the token of the tenant's app, because somebody wants that.
+    /// Replaces the token of the tenant's app, because somebody wants that. On record, whether it is done or refused.
     pub async fn refresh_token(
         &self,
         tenant: TenantId,
         appid: &AppId,
+        asker: Asker<'_>,
     ) -> Result<TokenReport, AppError> {
         let app = self.get(Some(tenant), appid).await?;
         let refreshed = self.broker.refresh(appid).await;
+        let error = refreshed.as_ref().err();
+        // What is done is done, and a refusal gives nothing away: both are answered without their line too.
+        if let Err(unwritten) = self
+            .record(tenant, Asked::Refresh, appid, asker, error)
+            .await
+        {
+            tracing::warn!(%appid, error = %unwritten, "a token refresh is not in the audit log");
+        }
         refreshed.map_err(|error| refusal(&error, self.coord.clock().now()))?;
         Ok(self.token_report(&app).await)
     }
 
-    /// Hands out the token of the tenant's app to the holder of `key`. That is on record before the token leaves:
-    /// where it cannot be written, there is no token.
+    /// Hands out the token of the tenant's app. That is on record before the token leaves: where it cannot be written,
+    /// there is no token. A refusal is on record too.
     pub async fn access_token(
         &self,
         tenant: TenantId,
         appid: &AppId,
-        key: KeyId,
-        request_id: &str,
+        asker: Asker<'_>,
     ) -> Result<HandedToken, AppError> {
         self.get(Some(tenant), appid).await?;
         let token = self.broker.token(appid).await;
+        let error = token.as_ref().err();
+        let recorded = self
+            .record(tenant, Asked::HandOut, appid, asker, error)
+            .await;
         let now = self.coord.clock().now();
         let token = token.map_err(|error| refusal(&error, now))?;
-        self.store
-            .tenant(tenant)
-            .append_audit(audit::handed_out(appid, key, request_id, now), now)
-            .await
-            .map_err(|error| AppError::Unavailable(format!("no audit line: {error}")))?;
+        recorded.map_err(|error| AppError::Unavailable(format!("no audit line: {error}")))?;
         Ok(HandedToken {
             value: token.value,
             expires_in: (token.expires_at - now).to_std().unwrap_or_default(),
         })
+    }
+
+    async fn record(
+        &self,
+        tenant: TenantId,
+        what: Asked,
+        appid: &AppId,
+        asker: Asker<'_>,
+        refusal: Option<&BrokerError>,
+    ) -> Result<(), StoreError> {
+        let now = self.coord.clock().now();
+        let line = audit::asked(what, appid, asker, refusal, now);
+        self.store.tenant(tenant).append_audit(line, now).await
     }
 
     async fn token_report(&self, app: &App) -> TokenReport {
@@ -174,7 +196,7 @@ impl TokenReport {
 
 impl TokenFailure {
     /// In words for the app's owner: what the gateway met on its way to WeChat stays in its log.
-    fn of(error: &BrokerError) -> Self {
+    pub(crate) fn of(error: &BrokerError) -> Self {
         let detail = match error {
             BrokerError::Blocked { .. }
             | BrokerError::FetchesSpent { .. }

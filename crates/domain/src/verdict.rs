@@ -161,8 +161,12 @@ codes! {
         WrongSecret = "wrong_secret": "the AppSecret is wrong or was reset: take the current one from WeChat's console (a registered app gets it by PUT /v1/apps/{appid}/secret)",
         /// 40013: no such appid.
         UnknownAppid = "unknown_appid": "WeChat knows no such appid: check it in the console, then remove and add the app again",
-        /// 40164, 61004, 89501–89507: the gateway's address is not on the app's IP whitelist.
+        /// 40164, 61004: the gateway's address is not on the app's IP whitelist.
         IpNotAllowed = "ip_not_allowed": "the gateway's address is not on the app's IP whitelist: add the address named in errmsg in WeChat's console",
+        /// 89501–89505: the app's administrator has not answered WeChat's question about the gateway's address yet.
+        IpUnconfirmed = "ip_unconfirmed": "WeChat has asked the app's administrator whether the gateway's address may call: let the administrator confirm it in WeChat",
+        /// 89506, 89507: the administrator said no.
+        IpRefused = "ip_refused": "the app's administrator refused the gateway's address, so WeChat blocks it for an hour, or for a day after the second time: put it on the IP whitelist in WeChat's console, or let the administrator confirm it when WeChat asks again",
         /// 40243: the AppSecret is frozen.
         SecretFrozen = "secret_frozen": "the AppSecret is frozen: unfreeze it in WeChat's console; that takes about ten minutes",
         /// 48001, 61007 …: the account lacks the permission.

@@ -1,7 +1,7 @@
 //! A Redis server of one's own.
 
 use std::{
-    io::{Read, Write},
+    io::{self, BufRead, BufReader, Write},
     net::TcpStream,
     path::Path,
     time::Duration,
@@ -72,15 +72,44 @@ impl Redis {
         }
     }
 
+    /// Keeps it from answering anybody for so long. Connections stay, and what is asked meanwhile is done afterwards.
+    ///
+    /// # Panics
+    ///
+    /// If it does not run.
+    pub fn stall(&self, time: Duration) {
+        self.tell(&format!("CLIENT PAUSE {} ALL", time.as_millis()));
+    }
+
+    /// Takes everything out of it. Connections stay.
+    ///
+    /// # Panics
+    ///
+    /// If it does not run.
+    pub fn empty(&self) {
+        self.tell("FLUSHALL");
+    }
+
+    fn tell(&self, words: &str) {
+        let answer = self.ask(words);
+        assert!(
+            answer.as_ref().is_ok_and(|answer| answer == "+OK"),
+            "Redis does not do `{words}`: {answer:?}"
+        );
+    }
+
     fn answers(&self) -> bool {
-        let asked = TcpStream::connect(("127.0.0.1", self.port)).and_then(|mut stream| {
-            stream.set_read_timeout(Some(Duration::from_secs(1)))?;
-            stream.write_all(b"PING\r\n")?;
-            let mut answer = [0; 7];
-            stream.read_exact(&mut answer)?;
-            Ok(answer)
-        });
-        asked.is_ok_and(|answer| &answer == b"+PONG\r\n")
+        self.ask("PING").is_ok_and(|answer| answer == "+PONG")
+    }
+
+    /// The one line that it answers.
+    fn ask(&self, words: &str) -> io::Result<String> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
+        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+        stream.write_all(format!("{words}\r\n").as_bytes())?;
+        let mut answer = String::new();
+        BufReader::new(stream).read_line(&mut answer)?;
+        Ok(answer.trim_end().to_owned())
     }
 }
 

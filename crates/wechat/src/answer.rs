@@ -241,10 +241,11 @@ pub(crate) fn to_fetch(heard: Heard, secret: &str) -> Result<FetchedToken, Token
     let cause = Cause::of_reply(reply, secret);
     Err(match codes::action(code, Endpoint::Token) {
         Some(Action::Block { reason, pause }) => {
-            let seen_ip = if reason == BlockReason::IpNotAllowed {
-                find_ip(&cause.errmsg)
-            } else {
-                None
+            let seen_ip = match reason {
+                BlockReason::IpNotAllowed | BlockReason::IpUnconfirmed | BlockReason::IpRefused => {
+                    find_ip(&cause.errmsg)
+                }
+                _ => None,
             };
             TokenError::Blocked {
                 reason,

@@ -191,7 +191,7 @@ const SUSPENDED: Action = Action::Block {
 /// The administrator refused the gateway's address, and WeChat remembers that for so long.
 const fn address_refused(hours: u64) -> Action {
     Action::Block {
-        reason: BlockReason::IpNotAllowed,
+        reason: BlockReason::IpRefused,
         pause: Duration::from_hours(hours),
     }
 }
@@ -211,7 +211,9 @@ const fn row(
 }
 
 use Action::{Bug, QuotaSpent, Reject, StaleToken};
-use BlockReason::{IpNotAllowed, NoPermission, SecretFrozen, UnknownAppid, WrongSecret};
+use BlockReason::{
+    IpNotAllowed, IpUnconfirmed, NoPermission, SecretFrozen, UnknownAppid, WrongSecret,
+};
 use FailureCode::{
     BlockedContent, EndpointGone, InvalidFormId, InvalidPage, InvalidRecipient, InvalidTemplate,
     InvalidValue, NoGrant, RecipientRefuses, Refused,
@@ -289,11 +291,11 @@ static TABLE: &[CodeRow] = &[
     row(61024, TOKEN,     misconfigured(NoPermission), "the account is run by a third-party platform, which must fetch its tokens"),
     row(76021, QUOTA,     Bug,                         "unknown cgi_path"),
     row(76022, QUOTA,     misconfigured(NoPermission), "no permission for this cgi_path"),
-    row(89501, ANY,       misconfigured(IpNotAllowed), "the gateway's address waits for the administrator's answer"),
-    row(89502, ANY,       misconfigured(IpNotAllowed), "the gateway's address waits for the administrator's answer"),
-    row(89503, ANY,       misconfigured(IpNotAllowed), "the administrator must confirm the gateway's address"),
-    row(89504, ANY,       misconfigured(IpNotAllowed), "the gateway's address waits for the administrator's answer"),
-    row(89505, ANY,       misconfigured(IpNotAllowed), "the gateway's address waits for the administrator's answer"),
+    row(89501, ANY,       misconfigured(IpUnconfirmed), "the gateway's address waits for the administrator's answer"),
+    row(89502, ANY,       misconfigured(IpUnconfirmed), "the gateway's address waits for the administrator's answer"),
+    row(89503, ANY,       misconfigured(IpUnconfirmed), "the administrator must confirm the gateway's address"),
+    row(89504, ANY,       misconfigured(IpUnconfirmed), "the gateway's address waits for the administrator's answer"),
+    row(89505, ANY,       misconfigured(IpUnconfirmed), "the gateway's address waits for the administrator's answer"),
     row(89506, ANY,       address_refused(24),         "the administrator refused the gateway's address twice: blocked for 24 hours"),
     row(89507, ANY,       address_refused(1),          "the administrator refused the gateway's address: blocked for an hour"),
 ];

@@ -4,6 +4,8 @@ use axum::{Extension, Json, extract::State, response::IntoResponse};
 use http::{HeaderValue, header};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+use delivery::Asker;
+
 use crate::{
     ApiState,
     dto::tokens::{AccessToken, TokenState},
@@ -44,7 +46,7 @@ async fn get_token_state(
 /// Fetches another access token; the present one serves until then, and when this fails. Refreshes are 30 s apart, and
 /// in stable mode 20 a day: earlier is `rate_limited`, and `Retry-After` says when. Where WeChat refuses the app it is
 /// `wechat_rejected`, where WeChat fails or counts the day as spent `wechat_unavailable`. A pause of the app is not
-/// waited for: use this after a repair.
+/// waited for: use this after a repair. Each time is on record in the audit log, done or refused.
 #[utoipa::path(
     post, path = "/v1/apps/{appid}/token/refresh", tag = "apps", security(("oauth2" = ["apps:write"])),
     params(("appid" = String, Path, description = "The app.")),
@@ -53,17 +55,20 @@ async fn get_token_state(
 async fn refresh_token(
     State(state): State<ApiState>,
     caller: Authorized,
+    Extension(request): Extension<RequestId>,
     AppIdPath(appid): AppIdPath,
 ) -> Result<Json<TokenState>, Problem> {
     let tenant = state.owner(&caller, &appid).await?;
-    let report = state.delivery.apps().refresh_token(tenant, &appid).await?;
+    let asker = asker(&caller, &request);
+    let apps = state.delivery.apps();
+    let report = apps.refresh_token(tenant, &appid, asker).await?;
     Ok(Json(report.into()))
 }
 
 /// Be handed an app's token
 ///
-/// WeChat's access token itself, for a tenant's other calls of WeChat. Each time is on record in the audit log. Ask for
-/// it when it is needed, and again when WeChat refuses it; who fetches one from WeChat instead ends this one.
+/// WeChat's access token itself, for a tenant's other calls of WeChat. Each time is on record in the audit log, given or
+/// refused. Ask for it when it is needed, and again when WeChat refuses it; who fetches one from WeChat instead ends this one.
 #[utoipa::path(
     post, path = "/v1/apps/{appid}/access-token", tag = "apps", security(("oauth2" = ["tokens:read"])),
     params(("appid" = String, Path, description = "The app.")),
@@ -82,8 +87,16 @@ async fn hand_out_token(
     let token = state
         .delivery
         .apps()
-        .access_token(tenant, &appid, caller.0.key, &request.0)
+        .access_token(tenant, &appid, asker(&caller, &request))
         .await?;
     let no_store = [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
     Ok((no_store, Json(AccessToken::from(token))))
+}
+
+/// For the audit log.
+fn asker<'a>(caller: &Authorized, request: &'a RequestId) -> Asker<'a> {
+    Asker {
+        key: caller.0.key,
+        request_id: &request.0,
+    }
 }

@@ -68,7 +68,13 @@ async fn asking_forces_twenty_a_day() {
         world.advance(SECOND * 30);
     }
     let fetches = world.fetches();
-    broker.refresh(&world.appid).await.unwrap_err();
+    let error = broker.refresh(&world.appid).await.unwrap_err();
+    let retry_at = "2026-03-01T16:00:00Z".parse().unwrap();
+    assert_eq!(
+        error,
+        BrokerError::TooSoon { retry_at },
+        "midnight in Shanghai"
+    );
     assert_eq!((world.forced(), world.fetches()), (20, fetches));
     assert!(
         broker

@@ -16,10 +16,8 @@ async fn a_spent_legacy_budget_is_told_not_overrun_and_keeps_its_last_for_repair
     let broker = world.replica(&coord).with_observer(Arc::clone(&diary) as _);
     let secret = AppSecret::new(SECRET);
     for _ in 0..1_899 {
-        broker
-            .verify(&world.appid, &secret, TokenMode::Legacy)
-            .await
-            .unwrap();
+        let proof = broker.prove(&world.appid, &secret, TokenMode::Legacy).await;
+        broker.adopt(&world.appid, proof.unwrap()).await;
     }
     world.advance(SECOND * 7_200);
     let last = world.token(&broker).await;

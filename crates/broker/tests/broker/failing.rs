@@ -63,9 +63,9 @@ async fn a_proven_secret_ends_the_pause() {
     for replica in [&one, &two] {
         replica.token(&world.appid).await.unwrap_err();
     }
-    one.verify(&world.appid, &AppSecret::new(SECRET), TokenMode::Stable)
-        .await
-        .unwrap();
+    let secret = AppSecret::new(SECRET);
+    let proof = one.prove(&world.appid, &secret, TokenMode::Stable).await;
+    one.adopt(&world.appid, proof.unwrap()).await;
     world.token(&one).await;
     crate::until(async || two.token(&world.appid).await.ok()).await;
     assert_eq!(world.fetches(), 3);
@@ -85,6 +85,68 @@ async fn the_refused_address_is_told() {
         matches!(error, BrokerError::Blocked { seen_ip: Some(ip), .. } if ip.is_loopback()),
         "{error:?}"
     );
+}
+
+#[tokio::test]
+async fn each_refusal_has_its_pause_and_says_what_to_do() {
+    use BlockReason::{
+        IpNotAllowed, IpRefused, IpUnconfirmed, SecretFrozen, Suspended, UnknownAppid, WrongSecret,
+    };
+    const MINUTE: u32 = 60;
+    let refusals = [
+        (40_125, WrongSecret, 5 * MINUTE, "take the current one"),
+        (40_013, UnknownAppid, 5 * MINUTE, "check it in the console"),
+        (40_164, IpNotAllowed, 5 * MINUTE, "(WeChat saw 203.0.113.9)"),
+        (40_243, SecretFrozen, 5 * MINUTE, "unfreeze it"),
+        (50_007, Suspended, 30 * MINUTE, "only its owner can repair"),
+        (89_501, IpUnconfirmed, 5 * MINUTE, "confirm it in WeChat"),
+        (89_503, IpUnconfirmed, 5 * MINUTE, "confirm it in WeChat"),
+        (
+            89_506,
+            IpRefused,
+            24 * 60 * MINUTE,
+            "when WeChat asks again",
+        ),
+        (89_507, IpRefused, 60 * MINUTE, "when WeChat asks again"),
+    ];
+    for (errcode, reason, pause, words) in refusals {
+        let world = World::new(TokenMode::Stable).await;
+        let broker = world.alone();
+        let refusal = Effect::Errcode {
+            errcode,
+            errmsg: Some("refused for 203.0.113.9, not in whitelist".to_owned()),
+        };
+        world
+            .wechat
+            .control()
+            .add_fault(Fault::always(refusal.clone()));
+
+        let error = broker.token(&world.appid).await.unwrap_err();
+
+        let advice = error.advice().unwrap_or_default();
+        assert!(
+            advice.contains(words) && error.to_string().contains(words),
+            "{errcode}: {error}"
+        );
+        assert!(
+            matches!(&error, BrokerError::Blocked { reason: why, .. } if *why == reason),
+            "{error:?}"
+        );
+        assert_eq!(
+            error.retry_at(),
+            Some(world.clock.now() + SECOND * pause),
+            "{errcode}"
+        );
+        // Nobody asks WeChat until then, however many ask here.
+        world.advance(SECOND * (pause - 1));
+        for _ in 0..100 {
+            broker.token(&world.appid).await.unwrap_err();
+        }
+        assert_eq!(world.fetches(), 1, "{errcode}");
+        world.advance(SECOND);
+        broker.token(&world.appid).await.unwrap_err();
+        assert_eq!(world.fetches(), 2, "{errcode}");
+    }
 }
 
 #[tokio::test]

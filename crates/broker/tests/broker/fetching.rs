@@ -111,7 +111,7 @@ async fn a_proven_secret_leaves_its_token_for_the_first_send() {
     let world = World::new(TokenMode::Stable).await;
     let broker = world.alone();
     let wrong = broker
-        .verify(&world.appid, &AppSecret::new("wrong"), TokenMode::Stable)
+        .prove(&world.appid, &AppSecret::new("wrong"), TokenMode::Stable)
         .await;
     assert!(
         matches!(wrong, Err(BrokerError::Blocked { .. })),
@@ -123,10 +123,9 @@ async fn a_proven_secret_leaves_its_token_for_the_first_send() {
         "a wrong guess says nothing about the app"
     );
 
-    broker
-        .verify(&world.appid, &AppSecret::new(SECRET), TokenMode::Stable)
-        .await
-        .unwrap();
+    let secret = AppSecret::new(SECRET);
+    let proof = broker.prove(&world.appid, &secret, TokenMode::Stable).await;
+    broker.adopt(&world.appid, proof.unwrap()).await;
     world.token(&broker).await;
 
     assert_eq!(world.fetches(), 2);

@@ -9,7 +9,7 @@ use prometheus_client::{encoding::text::encode, registry::Registry};
 use testkit::Redis;
 use wxgate_broker::{Event, ForeignRefresh, Metrics};
 
-use crate::{Diary, SECOND, World, accepts, over};
+use crate::{Diary, SECOND, World, accepts, over, until};
 
 #[tokio::test]
 async fn a_foreign_fetch_among_two_thousand_users_costs_one_refresh() {
@@ -130,13 +130,112 @@ async fn replicas_that_cannot_ask_each_other_blame_nobody() {
     let replicas = [0; 2].map(|_| world.replica(&over(&redis, &world)));
     redis.kill();
     let first = world.token(&replicas[0]).await;
+    world.advance(SECOND);
     world.token(&replicas[1]).await;
     world.advance(SECOND * 300);
     assert!(!accepts(&world.client(), &first).await);
     let repaired = replicas[0].stale(&world.appid, first.generation).await;
     repaired.unwrap();
-    let state = replicas[0].state(&world.appid).unwrap();
-    assert_eq!(state.foreign_refresh, None);
+    let unseen = async || {
+        for replica in &replicas {
+            let seen = replica.survey(&world.appid).await.foreign_refresh;
+            assert_eq!(seen, None);
+        }
+    };
+    unseen().await;
+
+    // And not either when they can: the other's fetch explains the death.
+    redis.restart();
+    let coord = over(&redis, &world);
+    let key = format!("token:{}", world.appid);
+    until(async || coord.cells().get(&key).await.ok().flatten()).await;
+    for _ in 0..20 {
+        world.advance(SECOND);
+        unseen().await;
+    }
+}
+
+#[tokio::test]
+async fn a_death_while_redis_is_away_is_judged_when_it_is_back() {
+    let redis = Redis::start();
+    let world = World::new(TokenMode::Legacy).await;
+    let diary = Arc::new(Diary::default());
+    let replicas = [0; 2].map(|_| {
+        let replica = world.replica(&over(&redis, &world));
+        replica.with_observer(Arc::clone(&diary) as _)
+    });
+    let first = world.token(&replicas[0]).await;
+    world.token(&replicas[1]).await;
+    redis.kill();
+    world.wechat.control().foreign_fetch(world.appid.as_str());
+    world.advance(SECOND * 300);
+    let refused_at = world.clock.now();
+
+    let second = replicas[0].stale(&world.appid, first.generation).await;
+    let second = second.unwrap().generation;
+    until(async || (!diary.events().is_empty()).then_some(())).await;
+    assert_eq!(diary.events(), [Event::DiedYoung], "on record at once");
+    redis.restart();
+    let coord = over(&redis, &world);
+    let key = format!("token:{}", world.appid);
+    until(async || {
+        coord
+            .cells()
+            .get(&key)
+            .await
+            .ok()?
+            .filter(|there| there.generation == second)
+    })
+    .await;
+    let seen = until(async || {
+        world.time.sleepers(1).await;
+        world.advance(SECOND);
+        replicas[0].survey(&world.appid).await.foreign_refresh
+    })
+    .await;
+
+    let expected = ForeignRefresh {
+        count_today: 1,
+        last_at: refused_at,
+    };
+    assert_eq!(seen, expected);
+    until(async || {
+        let other = replicas[1].survey(&world.appid).await.foreign_refresh;
+        other.filter(|seen| *seen == expected)
+    })
+    .await;
+    assert_eq!(world.fetches(), 2, "the first, and one repair");
+    // Who still had the dead one uses what the repair has brought.
+    let late = replicas[1].stale(&world.appid, first.generation).await;
+    assert_eq!(late.unwrap().generation, second);
+    join_all(replicas.iter().map(wxgate_broker::Broker::shutdown)).await;
+    assert_eq!(
+        diary.events(),
+        [Event::DiedYoung, Event::ForeignRefresh(expected)]
+    );
+}
+
+#[tokio::test]
+async fn a_death_while_redis_is_slow_is_foreign_all_the_same() {
+    let redis = Redis::start();
+    let mut world = World::new(TokenMode::Legacy).await;
+    // What Redis is too slow for is told again by a clock that goes.
+    world.clock = coord::Clock::system();
+    world.wechat.control().clock().release();
+    let replicas = [0; 2].map(|_| world.replica(&over(&redis, &world)));
+    let first = world.token(&replicas[0]).await;
+    world.wechat.control().kill_tokens(world.appid.as_str());
+
+    redis.stall(SECOND * 3);
+    let second = replicas[0].stale(&world.appid, first.generation).await;
+    let second = second.unwrap().generation;
+
+    for replica in &replicas {
+        let seen = until(async || replica.survey(&world.appid).await.foreign_refresh).await;
+        assert_eq!(seen.count_today, 1);
+        assert_eq!(world.token(replica).await.generation, second);
+    }
+    assert_eq!(world.fetches(), 2);
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ mod foreign;
 mod idle;
 mod repairing;
 mod replicas;
+mod secrets;
 mod storms;
 
 use std::{

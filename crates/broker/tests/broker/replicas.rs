@@ -149,6 +149,23 @@ async fn without_redis_a_legacy_token_is_used_to_its_end() {
 }
 
 #[tokio::test]
+async fn tokens_are_put_back_into_a_redis_that_somebody_emptied() {
+    let redis = Redis::start();
+    let world = World::new(TokenMode::Legacy).await;
+    let coord = over(&redis, &world);
+    let broker = world.replica(&coord);
+    let token = world.token(&broker).await;
+    let key = format!("token:{}", world.appid);
+    // Whether before the listener has connected or after: both are noticed.
+    redis.empty();
+    let there = until(async || coord.cells().get(&key).await.ok().flatten()).await;
+    assert_eq!(there.generation, token.generation);
+    let newcomer = world.replica(&over(&redis, &world));
+    assert_eq!(world.token(&newcomer).await.generation, token.generation);
+    assert_eq!(world.fetches(), 1);
+}
+
+#[tokio::test]
 async fn tokens_are_put_back_into_an_empty_redis() {
     let redis = Redis::start();
     let world = World::new(TokenMode::Legacy).await;

@@ -75,7 +75,10 @@ impl Link {
             });
         }
         match tokio::time::timeout(PATIENCE, exchange).await {
-            Ok(Ok(answer)) => Ok(answer),
+            Ok(Ok(answer)) => {
+                self.set_rest(None);
+                Ok(answer)
+            }
             Ok(Err(error)) => {
                 if error.is_io_error() || error.is_timeout() || error.is_connection_dropped() {
                     self.rest();
@@ -98,14 +101,22 @@ impl Link {
             .await
     }
 
+    /// The name that Redis keeps as long as it keeps anything: another one means that it was emptied. `new` is what it is
+    /// called from now on if it has none.
+    pub(super) async fn name(&self, new: &str) -> Result<String, CoordError> {
+        let mut manager = self.manager();
+        let script = Script::new(NAME);
+        let mut call = script.key("wxgate:name");
+        call.arg(new);
+        self.ask(async move { call.invoke_async(&mut manager).await })
+            .await
+    }
+
     /// Called by whoever has just seen Redis alive over another connection: ends the rest, and has the shared
     /// connection find out now. Its first try may only report that the last one had failed.
     pub(super) async fn revive(&self) {
         for _ in 0..2 {
-            *self
-                .resting_until
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner) = None;
+            self.set_rest(None);
             if self.ping().await.is_ok() {
                 return;
             }
@@ -113,7 +124,7 @@ impl Link {
     }
 
     /// Whether to fail at once. When the rest is over one caller goes ahead as the probe; the others rest on
-    /// until it has an answer.
+    /// until it has an answer, which ends the rest for all.
     fn is_resting(&self) -> bool {
         let mut until = self
             .resting_until
@@ -130,10 +141,14 @@ impl Link {
     }
 
     fn rest(&self) {
+        self.set_rest(Some(Instant::now() + REST));
+    }
+
+    fn set_rest(&self, until: Option<Instant>) {
         *self
             .resting_until
             .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + REST);
+            .unwrap_or_else(PoisonError::into_inner) = until;
     }
 }
 
@@ -158,6 +173,13 @@ impl TimedScript {
         call
     }
 }
+
+/// Ends by itself, a day after the last replica has asked.
+const NAME: &str = "
+redis.call('SET', KEYS[1], ARGV[1], 'NX')
+redis.call('EXPIRE', KEYS[1], 86400)
+return redis.call('GET', KEYS[1])
+";
 
 /// Redis's own clock is the one that all replicas share; only a clock that is turned by hand replaces it.
 const PRELUDE: &str = "

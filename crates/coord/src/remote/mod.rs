@@ -1,6 +1,7 @@
 //! The forms of everything over Redis.
 //!
-//! Keys: `wxgate:cell:…` and `wxgate:lease:…` (hashes), `wxgate:limit:…` (a number); channel: `wxgate:wakes`.
+//! Keys: `wxgate:cell:…` and `wxgate:lease:…` (hashes), `wxgate:limit:…` (a number), `wxgate:name` (tells an
+//! emptied Redis from the one before); channel: `wxgate:wakes`.
 //! All keys end by themselves.
 
 mod cells;

@@ -2,8 +2,8 @@
 //!
 //! Two tasks, both ended by the token: the *publisher* takes what local callers leave in the outbox and sends it
 //! in pipelines; the *listener* holds a connection of its own and hands the wake-ups of other replicas to the
-//! hub. When the listener connects it tells every subscriber that it may have missed something, because nobody
-//! keeps wake-ups for it while it is away.
+//! hub. When the listener connects, or finds that Redis was emptied, it tells every subscriber that it may have missed
+//! something, because nobody keeps wake-ups for it while it is away.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -12,7 +12,11 @@ use std::{
 
 use futures::StreamExt;
 use redis::{Msg, RedisError, RedisResult};
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    select,
+    sync::mpsc,
+    time::{Instant, interval_at, timeout},
+};
 use tokio_util::{future::FutureExt, sync::CancellationToken, task::TaskTracker};
 
 use super::link::{Link, PATIENCE};
@@ -25,8 +29,8 @@ const OUTBOX: usize = 4096;
 const PIPELINE: usize = 256;
 /// How long the listener waits before it connects again. In real time under every clock: the network has its own.
 const RECONNECT: Duration = Duration::from_millis(250);
-/// How long the listener trusts a silent connection before it asks for a sign of life.
-const SILENCE: Duration = Duration::from_secs(15);
+/// How often the listener asks for a sign of life, and whether Redis is still the one that it was.
+const WATCH: Duration = Duration::from_secs(5);
 
 /// Where local callers leave a topic and a payload for the publisher.
 pub(super) type Outbox = mpsc::Sender<(String, String)>;
@@ -59,7 +63,7 @@ impl Wakeups for RemoteWakeups {
 pub(super) fn start(link: &Link, hub: Hub, stop: &CancellationToken) -> Outbox {
     let (outbox, waiting) = mpsc::channel(OUTBOX);
     // Tells our own publications from those of others; it only has to differ among a few replicas.
-    let instance = format!("{:016x}", RandomState::new().hash_one(std::process::id()));
+    let instance = new_name();
     let tasks = TaskTracker::new();
     tasks.spawn(
         publish(link.clone(), instance.clone(), waiting)
@@ -104,14 +108,31 @@ async fn listen_once(link: &Link, instance: &str, hub: &Hub) -> RedisResult<()> 
     let (mut sink, mut messages) = soon(link.client().get_async_pubsub()).await?.split();
     soon(sink.subscribe(CHANNEL)).await?;
     link.revive().await;
+    let mut name = link.name(&new_name()).await.ok();
     hub.missed();
+    let mut watch = interval_at(Instant::now() + WATCH, WATCH);
     loop {
-        match timeout(SILENCE, messages.next()).await {
-            Ok(Some(message)) => hand_over(&message, instance, hub),
-            Ok(None) => return Ok(()),
-            Err(_elapsed) => soon(sink.ping::<()>()).await?,
+        select! {
+            message = messages.next() => match message {
+                Some(message) => hand_over(&message, instance, hub),
+                None => return Ok(()),
+            },
+            _ = watch.tick() => {
+                soon(sink.ping::<()>()).await?;
+                let now = link.name(&new_name()).await.ok();
+                if name.is_some() && now.is_some() && now != name {
+                    tracing::warn!("Redis was emptied: what is known here is put back");
+                    hub.missed();
+                }
+                name = now.or(name);
+            }
         }
     }
+}
+
+/// A name that nobody else has.
+fn new_name() -> String {
+    format!("{:016x}", RandomState::new().hash_one(std::process::id()))
 }
 
 fn hand_over(message: &Msg, instance: &str, hub: &Hub) {

@@ -88,6 +88,44 @@ async fn redis_may_die_and_come_back_empty() {
 }
 
 #[tokio::test]
+async fn a_slow_moment_is_over_when_redis_answers_again() {
+    let server = testkit::Redis::start();
+    let Pair { one, .. } = Pair::on(&server);
+    assert_eq!(one.health().await, Ok(()));
+    server.stall(SECOND * 2);
+    assert!(one.health().await.is_err(), "it does not answer in time");
+    assert!(one.health().await.is_err(), "and is left alone for a while");
+
+    let answers = async {
+        while one.health().await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(LOST, answers)
+        .await
+        .expect("an answer");
+    for _ in 0..100 {
+        assert_eq!(one.health().await, Ok(()));
+    }
+}
+
+#[tokio::test]
+async fn a_redis_that_somebody_empties_is_noticed() {
+    let server = testkit::Redis::start();
+    let Pair { one, two, .. } = Pair::on(&server);
+    connect(&one, &two).await;
+    connect(&two, &one).await;
+    for _ in 0..2 {
+        let mut subscriptions = [&one, &two].map(|coord| coord.wakeups().subscribe("queue"));
+        server.empty();
+        for subscription in &mut subscriptions {
+            let missed = tokio::time::timeout(LOST, subscription.next()).await;
+            assert_eq!(missed, Ok(Wake::Missed));
+        }
+    }
+}
+
+#[tokio::test]
 async fn without_redis_it_starts_and_says_so() {
     let (clock, _time) = Clock::manual(start());
     // Port 1 of this machine: nobody listens.
