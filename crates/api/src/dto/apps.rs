@@ -178,7 +178,7 @@ pub struct App {
     token_mode: TokenMode,
     #[schema(example = 1_000_000)]
     daily_quota: u64,
-    /// Whether the Token and the `EncodingAESKey` of its message push settings are known.
+    /// Whether the Token of its message push settings is known: without it no event of WeChat's is taken.
     has_callback: bool,
     /// When WeChat last accepted its AppSecret; null: never tried.
     #[schema(required = true)]
@@ -224,7 +224,7 @@ impl App {
             kind: app.kind.into(),
             token_mode: app.token_mode.into(),
             daily_quota: app.daily_quota,
-            has_callback: app.has_callback,
+            has_callback: app.has_callback_token,
             verified_at: app.verified_at.map(Into::into),
             pause: pause.map(|pause| Pause {
                 reason: pause.reason,

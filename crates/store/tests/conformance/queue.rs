@@ -40,14 +40,14 @@ on_both! {
     lists_are_filtered_and_paged
 }
 
-struct Sender<'a> {
+pub(crate) struct Sender<'a> {
     store: &'a Store,
-    tenant: TenantId,
+    pub(crate) tenant: TenantId,
     next: u16,
 }
 
 impl<'a> Sender<'a> {
-    async fn new(store: &'a Store, number: u8) -> Self {
+    pub(crate) async fn new(store: &'a Store, number: u8) -> Self {
         Sender {
             store,
             tenant: onboard(store, number, 1_000_000).await,
@@ -68,14 +68,14 @@ impl<'a> Sender<'a> {
         }
     }
 
-    async fn send(&mut self, app: u8, draft: Draft, now: DateTime<Utc>) -> MessageId {
+    pub(crate) async fn send(&mut self, app: u8, draft: Draft, now: DateTime<Utc>) -> MessageId {
         let new = self.new_message(app, draft, now);
         let id = new.id;
         assert_eq!(intake(self.store, &[new], now).await, [Received::Stored]);
         id
     }
 
-    async fn status(&self, id: MessageId) -> Status {
+    pub(crate) async fn status(&self, id: MessageId) -> Status {
         self.store
             .tenant(self.tenant)
             .message(id)
@@ -105,7 +105,7 @@ async fn claim_batch(store: &Store, slots: usize, cursor: &str, now: DateTime<Ut
     store.platform().claim(&request, now).await.unwrap()
 }
 
-async fn claim(store: &Store, slots: usize, now: DateTime<Utc>) -> Vec<Claimed> {
+pub(crate) async fn claim(store: &Store, slots: usize, now: DateTime<Utc>) -> Vec<Claimed> {
     claim_batch(store, slots, "", now).await.claimed
 }
 
@@ -127,11 +127,16 @@ fn settle(flight: &Claimed, event: &Event, now: DateTime<Utc>) -> Settlement {
     }
 }
 
-fn accepted(msgid: u64) -> Event {
+pub(crate) fn accepted(msgid: u64) -> Event {
     Event::Answered(Verdict::Accepted { msgid: Some(msgid) })
 }
 
-async fn record(store: &Store, flights: &[Claimed], event: &Event, now: DateTime<Utc>) -> usize {
+pub(crate) async fn record(
+    store: &Store,
+    flights: &[Claimed],
+    event: &Event,
+    now: DateTime<Utc>,
+) -> usize {
     let batch: Vec<Settlement> = flights
         .iter()
         .map(|flight| settle(flight, event, now))
