@@ -17,6 +17,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     apps::Apps,
+    callbacks::Callbacks,
     dispatch::Dispatcher,
     intake::{Accepted, Intake, SubmitError},
     metrics::Metrics,
@@ -98,6 +99,7 @@ struct Inner {
     waiters: Waiters,
     apps: Apps,
     quotas: Quotas,
+    callbacks: Callbacks,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -117,7 +119,9 @@ impl Delivery {
         let dispatcher = Dispatcher::new(&parts, &options, tasks.clone(), settled);
         let worker = Worker::new(&parts, options, dispatcher, stop.clone());
         let sweeper = Sweeper::new(&parts, due, stop.clone());
+        let (callbacks, desk_loop) = Callbacks::new(&parts, stop.clone());
         tasks.spawn(intake_loop.run());
+        tasks.spawn(desk_loop.run());
         tasks.spawn(recorder.run());
         tasks.spawn(worker.run());
         tasks.spawn(sweeper.run());
@@ -137,6 +141,7 @@ impl Delivery {
             waiters,
             apps,
             quotas,
+            callbacks,
             stop,
             tasks,
         })))
@@ -208,6 +213,11 @@ impl Delivery {
     /// The onboarding desk.
     pub fn apps(&self) -> &Apps {
         &self.0.apps
+    }
+
+    /// What WeChat pushes.
+    pub fn callbacks(&self) -> &Callbacks {
+        &self.0.callbacks
     }
 
     /// Stops: claims nothing more, waits for the sends under way and their records, at most until `deadline` is

@@ -11,7 +11,7 @@ use store::{Claimed, Settlement, StoreError};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::{engine::Parts, recorder::record, topic, waiters::ended_payload};
+use crate::{callbacks, engine::Parts, recorder::record, topic, waiters::ended_payload};
 
 /// How often the queue is swept for what no due time announces.
 const ROUND: Duration = Duration::from_secs(1);
@@ -61,6 +61,7 @@ impl Sweeper {
                         .await?
                         .more
                     {}
+                    while self.parts.store.platform().forget_events(now).await?.more {}
                 }
                 self.parts.store.platform().next_due().await
             };
@@ -114,6 +115,14 @@ impl Sweeper {
                 .filter_map(|flight| lost(flight, now))
                 .collect();
             record(&self.parts, &self.due, &settlements, &[]).await?;
+        }
+        loop {
+            let swept = platform.sweep_receipts(now).await?;
+            callbacks::announce(&self.parts, &swept.settled);
+            self.parts.metrics.receipts_abandoned(swept.abandoned);
+            if !swept.more {
+                break;
+            }
         }
         if platform.release_stranded(now).await?.moved > 0 {
             self.parts.coord.wakeups().wake(topic::QUEUE, "");

@@ -211,6 +211,20 @@ pub(crate) struct AppDetail {
     /// Whether another system replaced its access tokens in the last week; null: none did.
     #[schema(required = true)]
     pub(crate) foreign_refresh: Option<ForeignRefresh>,
+    pub(crate) callback: Callback,
+}
+
+/// What an app's message push settings in WeChat's console should be.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Callback {
+    /// What to set as the URL.
+    #[schema(example = "https://wxgate.example.com/callbacks/wx0a1b2c3d4e5f6789")]
+    pub(crate) url: String,
+    /// Whether the Token is known; it is set as `callback_token` and never shown.
+    pub(crate) token_set: bool,
+    /// Whether the `EncodingAESKey` is known; it is set as `callback_aes_key` and never shown. Without it, events come
+    /// in plain mode.
+    pub(crate) aes_key_set: bool,
 }
 
 impl App {
