@@ -27,7 +27,7 @@ both_modes!(
     an_event_may_come_before_the_answer_of_the_send,
     one_event_may_tell_of_several_messages,
     what_is_not_known_is_answered_and_counted,
-    every_replica_hears,
+    settings_and_digests_survive_a_restart,
 );
 
 /// Registers an app whose tenant has told its settings, and gives WeChat the same.
@@ -315,22 +315,38 @@ async fn what_is_not_known_is_answered_and_counted(mode: Mode) {
     }
 }
 
-async fn every_replica_hears(mode: Mode) {
-    if mode == Mode::Embedded {
-        // Alone by nature: a restart is the other process that reads the same settings.
-        let mut world = World::start(mode).await;
-        let tenant = world.tenant("a").await;
-        hearing(&world, &tenant, PushMode::Safe, PushFormat::Json).await;
-        let sent = tenant.send_and_wait(APP, &message("o1")).await;
-        let receipt = letter(&world, &arrived(&sent));
-        world.stop_replica().await;
-        world.add_replica(false).await;
-        assert_success(&post(&world, &receipt).await);
-        let read = world.at(0, &tenant).read(&sent).await;
-        assert_eq!(read["status"], "delivered");
-        return;
+async fn settings_and_digests_survive_a_restart(mode: Mode) {
+    let mut world = World::start(mode).await;
+    let tenant = world.tenant("a").await;
+    hearing(&world, &tenant, PushMode::Safe, PushFormat::Json).await;
+    let sent = tenant.send_and_wait(APP, &message("o1")).await;
+    let (receipt, news) = (
+        letter(&world, &arrived(&sent)),
+        letter(&world, &popup("o1")),
+    );
+    assert_success(&post(&world, &news).await);
+    world.stop_replica().await;
+    world.add_replica(false).await;
+
+    assert_success(&post(&world, &receipt).await);
+    let read = world.at(0, &tenant).read(&sent).await;
+    assert_eq!(read["status"], "delivered");
+    assert_success(&post(&world, &news).await);
+    let repeated =
+        "wxgate_callbacks_total{event=\"subscribe_msg_popup_event\",outcome=\"repeated\"}";
+    assert_eq!(counted(&world, repeated).await, 1);
+}
+
+/// Only replicas can hear different things.
+mod every_replica_hears {
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn production() {
+        super::every_replica_hears().await;
     }
-    let world = World::plan(mode).replicas(2).start().await;
+}
+
+async fn every_replica_hears() {
+    let world = World::plan(Mode::Production).replicas(2).start().await;
     let tenant = world.tenant("a").await;
     hearing(&world, &tenant, PushMode::Safe, PushFormat::Json).await;
     let sent = tenant.send_and_wait(APP, &message("o1")).await;
@@ -341,4 +357,33 @@ async fn every_replica_hears(mode: Mode) {
     pushes(&world, APP, elsewhere);
     world.wechat().push(APP, arrived(&sent));
     tenant.wait_for(&sent, "delivered").await;
+}
+
+/// Only a database that is a server of its own can be gone.
+mod nothing_is_answered_that_is_not_in_the_database {
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn production() {
+        super::nothing_is_answered_that_is_not_in_the_database().await;
+    }
+}
+
+async fn nothing_is_answered_that_is_not_in_the_database() {
+    let world = World::plan(Mode::Production).breakable().start().await;
+    let tenant = world.tenant("a").await;
+    hearing(&world, &tenant, PushMode::Safe, PushFormat::Json).await;
+    let sent = tenant.send_and_wait(APP, &message("o1")).await;
+    let receipt = letter(&world, &arrived(&sent));
+
+    world.postgres().kill();
+    post(&world, &receipt).await.problem(503, "overloaded");
+    world.postgres().restart();
+    let nobody = world.anonymous();
+    eventually("it is ready again", || async {
+        (nobody.get("/readyz").await.status == 200).then_some(())
+    })
+    .await;
+    assert_eq!(tenant.read(&sent).await["status"], "sent");
+    // WeChat repeats what was not answered with `success`.
+    assert_success(&post(&world, &receipt).await);
+    assert_eq!(tenant.read(&sent).await["status"], "delivered");
 }
