@@ -8,6 +8,7 @@ pub use sea_orm_migration::MigratorTrait;
 use sea_orm_migration::{MigrationTrait, async_trait};
 
 mod m20261122_init;
+mod m20261122_receipts;
 
 /// All migrations in order.
 #[derive(Debug)]
@@ -16,6 +17,9 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m20261122_init::Migration)]
+        vec![
+            Box::new(m20261122_init::Migration),
+            Box::new(m20261122_receipts::Migration),
+        ]
     }
 }

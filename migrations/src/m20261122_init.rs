@@ -53,6 +53,9 @@ enum App {
     SecretSealed,
     CallbackTokenSealed,
     CallbackAesKeySealed,
+    PreviousCallbackTokenSealed,
+    PreviousCallbackAesKeySealed,
+    CallbackChangedAt,
     VerifiedAt,
     CreatedAt,
     UpdatedAt,
@@ -260,6 +263,9 @@ fn app() -> TableCreateStatement {
         .col(blob(App::SecretSealed))
         .col(maybe_blob(App::CallbackTokenSealed))
         .col(maybe_blob(App::CallbackAesKeySealed))
+        .col(maybe_blob(App::PreviousCallbackTokenSealed))
+        .col(maybe_blob(App::PreviousCallbackAesKeySealed))
+        .col(maybe_int(App::CallbackChangedAt))
         .col(maybe_int(App::VerifiedAt))
         .col(int(App::CreatedAt))
         .col(int(App::UpdatedAt))

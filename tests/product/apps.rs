@@ -37,7 +37,13 @@ async fn an_app_is_registered_read_changed_and_removed(mode: Mode) {
     let path = format!("/v1/apps/{APP}");
     let mut alone = tenant.client.get(&path).await.expect(200);
     let foreign = alone.as_object_mut().unwrap().remove("foreign_refresh");
+    let callback = alone.as_object_mut().unwrap().remove("callback");
     assert_eq!((alone, foreign), (app, Some(Value::Null)));
+    let url = format!("http://wxgate.test/callbacks/{APP}");
+    assert_eq!(
+        callback,
+        Some(json!({"url": url, "token_set": true, "aes_key_set": false}))
+    );
     let wanted = json!({"name": "Shop 2", "daily_quota": 7, "token_mode": "legacy", "callback_token": "tok456"});
     let changed = tenant.client.patch(&path, &wanted).await.expect(200);
     assert_eq!(

@@ -34,6 +34,7 @@ macro_rules! both_modes {
 }
 
 mod apps;
+mod callbacks;
 mod cli;
 mod crash;
 mod dev;

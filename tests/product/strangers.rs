@@ -17,13 +17,15 @@ const OTHER: &str = "wx00000000000000b2";
 both_modes!(every_operation_is_closed_to_strangers);
 
 /// What everybody may call.
-const OPEN: [&str; 7] = [
+const OPEN: [&str; 9] = [
     "GET /.well-known/jwks.json",
     "GET /.well-known/oauth-authorization-server",
+    "GET /callbacks/{appid}",
     "GET /healthz",
     "GET /metrics",
     "GET /openapi.json",
     "GET /readyz",
+    "POST /callbacks/{appid}",
     "POST /oauth/token",
 ];
 

@@ -70,6 +70,8 @@ pub struct ApiState {
     pub ready: Readiness,
     /// The clock.
     pub now: Now,
+    /// Where the world reaches the gateway, without a slash at the end.
+    pub base_url: Arc<str>,
 }
 
 impl fmt::Debug for ApiState {

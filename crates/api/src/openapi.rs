@@ -41,6 +41,7 @@ pub(crate) const SCHEME: &str = "oauth2";
         (name = "apps", description = "Mini-programs and official accounts."),
         (name = "keys", description = "A tenant's own API keys."),
         (name = "tenants", description = "Tenants and their keys: for operators."),
+        (name = "callbacks", description = "What WeChat calls. Its signature is the credential; nobody else need call these."),
         (name = "operations", description = "Health, metrics, this document."),
     ),
 )]
@@ -95,6 +96,8 @@ refusals! {
     Guarded: 401 403 429 500 503;
     /// Of what is asked whether it can work.
     Unready: 503;
+    /// Of what WeChat signs.
+    Signed: 403;
     /// Of what reads a body that is no JSON.
     Large: 413;
     /// Of what has an id in its path.

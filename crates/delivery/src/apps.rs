@@ -9,11 +9,16 @@ use domain::{
     app::{AppId, AppKind, DEFAULT_DAILY_QUOTA, TokenMode},
     id::TenantId,
     seal::{MasterKey, SealOwner},
-    secret::{AppSecret, CallbackAesKey, CallbackToken},
+    secret::AppSecret,
     violation::Violation,
 };
 use store::{App, AppCursor, AppPatch, Listing, NewApp, Page, Store, StoreError};
 
+mod callback;
+
+pub use callback::CallbackSettings;
+
+use self::callback::SealedCallback;
 use crate::{no_token, topic};
 
 /// What an app is registered with.
@@ -35,15 +40,6 @@ pub struct Registration {
     pub verify: bool,
     /// Its message push settings.
     pub callback: CallbackSettings,
-}
-
-/// The message push settings of an app in WeChat's console.
-#[derive(Clone, Debug, Default)]
-pub struct CallbackSettings {
-    /// The Token.
-    pub token: Option<CallbackToken>,
-    /// The `EncodingAESKey`.
-    pub aes_key: Option<CallbackAesKey>,
 }
 
 /// What to change of an app; none leaves as is.
@@ -153,7 +149,8 @@ impl Apps {
             None
         };
         let now = self.coord.clock().now();
-        let Sealed { token, aes_key } = self.seal_callback(tenant, &new.appid, &new.callback);
+        let SealedCallback { token, aes_key } =
+            self.seal_callback(tenant, &new.appid, &new.callback);
         let row = NewApp {
             secret_sealed: self.seal(
                 &SealOwner::app_secret(tenant, &new.appid),
@@ -201,7 +198,7 @@ impl Apps {
         Ok(apps?)
     }
 
-    /// Changes an app.
+    /// Changes an app. Its message push settings before the change are good for another day.
     pub async fn update(
         &self,
         tenant: TenantId,
@@ -209,7 +206,8 @@ impl Apps {
         update: AppUpdate,
     ) -> Result<App, AppError> {
         check(update.name.as_deref(), update.daily_quota, &update.callback)?;
-        let Sealed { token, aes_key } = self.seal_callback(tenant, appid, &update.callback);
+        let callback = self.news_of(tenant, appid, update.callback).await?;
+        let SealedCallback { token, aes_key } = self.seal_callback(tenant, appid, &callback);
         let patch = AppPatch {
             name: update.name,
             token_mode: update.token_mode,
@@ -298,28 +296,6 @@ impl Apps {
     fn seal(&self, owner: &SealOwner, plain: &str) -> Vec<u8> {
         self.master_key.seal(owner, rand::random(), plain)
     }
-
-    fn seal_callback(
-        &self,
-        tenant: TenantId,
-        appid: &AppId,
-        callback: &CallbackSettings,
-    ) -> Sealed {
-        let token = callback
-            .token
-            .as_ref()
-            .map(|token| self.seal(&SealOwner::callback_token(tenant, appid), token.expose()));
-        let aes_key = callback
-            .aes_key
-            .as_ref()
-            .map(|key| self.seal(&SealOwner::callback_aes_key(tenant, appid), key.expose()));
-        Sealed { token, aes_key }
-    }
-}
-
-struct Sealed {
-    token: Option<Vec<u8>>,
-    aes_key: Option<Vec<u8>>,
 }
 
 fn check(
@@ -340,35 +316,12 @@ fn check(
             "must be 1 to 1000000000 messages a day",
         ));
     }
-    if callback
-        .token
-        .as_ref()
-        .is_some_and(|token| !is_alphanumeric(token.expose(), 3..=32))
-    {
-        found.push(Violation::new(
-            "/callback_token",
-            "must be the Token of WeChat's console: 3 to 32 letters and digits",
-        ));
-    }
-    if callback
-        .aes_key
-        .as_ref()
-        .is_some_and(|key| !is_alphanumeric(key.expose(), 43..=43))
-    {
-        found.push(Violation::new(
-            "/callback_aes_key",
-            "must be the EncodingAESKey of WeChat's console: 43 letters and digits",
-        ));
-    }
+    found.extend(callback.violations());
     if found.is_empty() {
         Ok(())
     } else {
         Err(AppError::Invalid(found))
     }
-}
-
-fn is_alphanumeric(text: &str, length: std::ops::RangeInclusive<usize>) -> bool {
-    length.contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric())
 }
 
 /// Why there is no token, for whoever asked for it.

@@ -17,6 +17,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     apps::Apps,
+    callbacks::Callbacks,
     dispatch::Dispatcher,
     intake::{Accepted, Intake, SubmitError},
     janitor::Janitor,
@@ -122,6 +123,7 @@ struct Inner {
     waiters: Waiters,
     apps: Apps,
     quotas: Arc<Quotas>,
+    callbacks: Callbacks,
     stop: CancellationToken,
     tasks: TaskTracker,
     pulse: Pulse,
@@ -144,8 +146,10 @@ impl Delivery {
         let worker = Worker::new(&parts, options, dispatcher, stop.clone());
         let sweeper = Sweeper::new(&parts, due, stop.clone());
         let janitor = Janitor::new(&parts, options.retention, stop.clone());
+        let (callbacks, desk_loop) = Callbacks::new(&parts, stop.clone());
         let pulse = Pulse::new(tasks.clone(), stop.clone());
         pulse.spawn("intake", intake_loop.run());
+        pulse.spawn("callbacks", desk_loop.run());
         pulse.spawn("recorder", recorder.run());
         pulse.spawn("worker", worker.run());
         pulse.spawn("sweeper", sweeper.run());
@@ -168,6 +172,7 @@ impl Delivery {
             waiters,
             apps,
             quotas,
+            callbacks,
             stop,
             tasks,
             pulse,
@@ -245,6 +250,11 @@ impl Delivery {
     /// The onboarding desk.
     pub fn apps(&self) -> &Apps {
         &self.0.apps
+    }
+
+    /// What WeChat pushes.
+    pub fn callbacks(&self) -> &Callbacks {
+        &self.0.callbacks
     }
 
     /// Stops: claims nothing more, waits for the sends under way and their records, at most until `deadline` is

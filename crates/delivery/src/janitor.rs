@@ -74,6 +74,9 @@ impl Janitor {
         while platform.forget_idempotency_keys(now).await?.more {
             tokio::time::sleep(BREATH).await;
         }
+        while platform.forget_events(now).await?.more {
+            tokio::time::sleep(BREATH).await;
+        }
         let before = now - self.retention.messages;
         while platform.forget_messages(before).await?.more {
             tokio::time::sleep(BREATH).await;

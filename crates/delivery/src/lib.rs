@@ -5,6 +5,7 @@
 //! to a *dispatch*, which asks the broker for a token, sends, and turns WeChat's answer into a transition. The
 //! *recorder* writes all transitions that wait in one transaction. The *sweeper* does what time does: due
 //! messages become ready, late ones expire, leases of dead workers end. The *janitor* forgets what is old.
+//! [`Callbacks`] take what WeChat pushes: what became of messages after it took them, and what users allow.
 //!
 //! Batches form by themselves: each task takes whatever waited while its last commit ran. There are no timers
 //! to tune and no delay at low load.
@@ -17,6 +18,7 @@
 
 mod apps;
 mod audit;
+mod callbacks;
 mod credentials;
 mod dispatch;
 mod engine;
@@ -36,6 +38,7 @@ mod worker;
 pub use apps::{AppError, AppUpdate, Apps, CallbackSettings, Registration};
 pub use audit::{Asker, TokenAudit};
 pub use broker::{BudgetKind, ForeignRefresh, LiveToken};
+pub use callbacks::{CallbackError, CallbackRefusal, Callbacks, Consequence, SubscriptionNews};
 pub use credentials::StoredCredentials;
 pub use engine::{Delivery, DeliveryError, Options, Parts, Retention};
 pub use intake::{Accepted, SubmitError};
@@ -45,6 +48,7 @@ pub use store::{
     App, AppCursor, Failure, IdempotencyKey, Listing, Message, MessageFilter, Page, Pause,
 };
 pub use tokens::{HandedToken, TokenBudget, TokenFailure, TokenReport, TokenStatus};
+pub use wechat::callback::Query as CallbackQuery;
 
 /// Wake-up topics that replicas share.
 mod topic {

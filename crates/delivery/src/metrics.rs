@@ -13,6 +13,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use crate::callbacks;
+
 /// The counters of delivery. Clones count together.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -20,6 +22,21 @@ pub struct Metrics {
     attempts: Family<AttemptLabels, Counter>,
     ended: Family<EndLabels, Counter>,
     send_seconds: Family<ChannelLabels, Histogram, fn() -> Histogram>,
+    callbacks: Family<CallbackLabels, Counter>,
+    callbacks_refused: Family<RefusalLabels, Counter>,
+    settled: Family<EndLabels, Counter>,
+    receipts_abandoned: Counter,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CallbackLabels {
+    event: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RefusalLabels {
+    reason: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -46,6 +63,10 @@ impl Metrics {
             attempts: Family::default(),
             ended: Family::default(),
             send_seconds: Family::new_with_constructor(send_histogram),
+            callbacks: Family::default(),
+            callbacks_refused: Family::default(),
+            settled: Family::default(),
+            receipts_abandoned: Counter::default(),
         };
         registry.register(
             "wxgate_messages_accepted",
@@ -67,7 +88,58 @@ impl Metrics {
             "How long WeChat takes to answer a send",
             metrics.send_seconds.clone(),
         );
+        metrics.register_callbacks(registry);
         metrics
+    }
+
+    fn register_callbacks(&self, registry: &mut Registry) {
+        registry.register(
+            "wxgate_callbacks",
+            "Events that WeChat pushed, by what became of them",
+            self.callbacks.clone(),
+        );
+        registry.register(
+            "wxgate_callbacks_refused",
+            "Callbacks that were not WeChat's, or not for an app here",
+            self.callbacks_refused.clone(),
+        );
+        registry.register(
+            "wxgate_messages_settled",
+            "Messages of which WeChat's event said what became of them",
+            self.settled.clone(),
+        );
+        registry.register(
+            "wxgate_receipts_abandoned",
+            "Events about messages that nobody here has sent",
+            self.receipts_abandoned.clone(),
+        );
+    }
+
+    pub(crate) fn heard(&self, event: &'static str, outcome: callbacks::Outcome) {
+        let outcome = outcome.as_str();
+        self.callbacks
+            .get_or_create(&CallbackLabels { event, outcome })
+            .inc();
+    }
+
+    pub(crate) fn refused(&self, reason: &'static str) {
+        self.callbacks_refused
+            .get_or_create(&RefusalLabels { reason })
+            .inc();
+    }
+
+    pub(crate) fn settled(&self, status: Status, count: usize) {
+        if count > 0 {
+            self.settled
+                .get_or_create(&EndLabels {
+                    status: status.as_str(),
+                })
+                .inc_by(count as u64);
+        }
+    }
+
+    pub(crate) fn receipts_abandoned(&self, count: u64) {
+        self.receipts_abandoned.inc_by(count);
     }
 
     pub(crate) fn sent(&self, channel: Channel, outcome: Outcome, duration: Duration) {

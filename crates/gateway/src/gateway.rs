@@ -91,6 +91,7 @@ impl Gateway {
             store: &store,
             tenancy: &tenancy,
             delivery: &sending.delivery,
+            base_url: &base_url,
             clock,
         }
         .router(registry, http);
@@ -168,6 +169,7 @@ struct Rooms<'a> {
     store: &'a Store,
     tenancy: &'a Tenancy,
     delivery: &'a Delivery,
+    base_url: &'a str,
     clock: Clock,
 }
 
@@ -191,6 +193,7 @@ impl Rooms<'_> {
             http,
             ready: Arc::new(ready),
             now: now.clone(),
+            base_url: self.base_url.into(),
         };
         let console = ConsoleState {
             tenancy: self.tenancy.clone(),

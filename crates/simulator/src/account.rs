@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::endpoint::Endpoint;
+use crate::push::Push;
 use crate::refusal::Refusal;
 use crate::template::Template;
 
@@ -37,6 +38,8 @@ pub struct AppSettings {
     /// The data key whose value marks a message for duplicate detection, for senders that cannot put `marker=…` into
     /// the page.
     pub marker_key: Option<String>,
+    /// Where its events are pushed; `None` pushes nothing.
+    pub push: Option<Push>,
 }
 
 impl Default for AppSettings {
@@ -54,6 +57,7 @@ impl Default for AppSettings {
             wxopen_withdrawn: None,
             latency_ms: None,
             marker_key: None,
+            push: None,
         }
     }
 }

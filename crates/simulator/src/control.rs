@@ -8,6 +8,7 @@ use crate::clock::SimClock;
 use crate::faults::{Fault, FaultReport};
 use crate::form_ids::FormId;
 use crate::journal::{Duplicates, Sent};
+use crate::push::{Letter, PushError, PushEvent};
 use crate::stats::Stats;
 use crate::sync::lock;
 use crate::world::World;
@@ -140,6 +141,17 @@ impl Control {
     pub fn add_form_id(&self, appid: &str, form_id: FormId) {
         let now = self.world.clock.now_ms();
         self.world.register(appid).form_ids.add(form_id, now);
+    }
+
+    /// Pushes an event to the account's URL, in the background.
+    pub fn push(&self, appid: &str, event: PushEvent) {
+        let app = self.world.register(appid);
+        self.world.push(&app, event);
+    }
+
+    /// What would be pushed now, for a test that posts it itself.
+    pub fn letter(&self, appid: &str, event: &PushEvent) -> Result<Letter, PushError> {
+        self.world.letter(&self.world.register(appid), event)
     }
 
     /// The numbers of all accounts together, and of calls that belong to none.

@@ -218,6 +218,7 @@ fn act_on_app(
         ("POST", ["foreign_fetch"]) => {
             return Ok(json!({ "access_token": control.foreign_fetch(appid) }));
         }
+        ("POST", ["push"]) => control.push(appid, read(body)?),
         ("POST", ["kill_tokens"]) => control.kill_tokens(appid),
         _ => return Err(no_such_call(method, path)),
     }

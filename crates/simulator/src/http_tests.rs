@@ -257,6 +257,43 @@ async fn the_control_api_moves_the_same_simulator() {
 }
 
 #[tokio::test]
+async fn a_push_is_repeated_until_it_is_taken() {
+    use axum::{Router, extract::State, http::StatusCode, routing::post};
+    use reqwest::Method;
+    use tokio::sync::mpsc;
+
+    let (heard, mut pushes) = mpsc::unbounded_channel();
+    let answer = async |State(heard): State<mpsc::UnboundedSender<_>>, body: String| {
+        heard.send(body).unwrap();
+        (StatusCode::FORBIDDEN, "success")
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let router = Router::new().route("/", post(answer)).with_state(heard);
+    let mut servers = tokio::task::JoinSet::new();
+    servers.spawn(async move { axum::serve(listener, router).await });
+
+    let visitor = Visitor::new().await;
+    let patch = json!({"push": {"url": url, "token": "AAAAA", "receipts": true}});
+    visitor
+        .sim(Method::PATCH, &format!("apps/{APP}"), &patch)
+        .await;
+    visitor.request("o").send().await.unwrap();
+    let popup = json!({"event": "popup", "openid": "p", "choices": [["t", "accept"]]});
+    visitor
+        .sim(Method::POST, &format!("apps/{APP}/push"), &popup)
+        .await;
+    let mut counts = std::collections::BTreeMap::new();
+    for _ in 0..6 {
+        let push: Value = serde_json::from_str(&pushes.recv().await.unwrap()).unwrap();
+        let openid = push["FromUserName"].as_str().unwrap().to_owned();
+        *counts.entry(openid).or_insert(0) += 1;
+    }
+    assert_eq!(counts, [("o".to_owned(), 3), ("p".to_owned(), 3)].into());
+    visitor.wechat.stop().await;
+}
+
+#[tokio::test]
 async fn mistakes_in_control_calls_are_refused() {
     use reqwest::Method;
     let visitor = Visitor::new().await;

@@ -26,6 +26,7 @@
 //! * A call acts when it arrives; latency delays its answer. A sender who stops waiting has sent all the same.
 //! * Days turn at 00:00 in Shanghai by the [`SimClock`], never by the machine's clock alone.
 //! * [`Sent`], [`Duplicates`] and [`Stats`] count what was *accepted*, also if the answer was then lost.
+//! * What it pushes is signed and encrypted by its own code, from WeChat's documentation, and repeated up to three times.
 //! * A broken connection is reset; no client ever sees half an answer that could pass for one.
 //!
 //! # The calls of WeChat
@@ -59,6 +60,7 @@
 //! | `POST /_sim/apps/{appid}/users` | `{"openids": ["o"]}` |
 //! | `POST /_sim/apps/{appid}/foreign_fetch` | answers `{"access_token": "…"}` |
 //! | `POST /_sim/apps/{appid}/kill_tokens` | |
+//! | `POST /_sim/apps/{appid}/push` | a [`PushEvent`]: `{"event": "popup", "openid": "o", "choices": [["t", "accept"]]}` |
 //!
 //! # How to add to it
 //!
@@ -82,6 +84,7 @@ mod journal;
 mod message;
 mod mint;
 mod options;
+mod push;
 mod quota;
 mod refusal;
 mod server;
@@ -102,6 +105,7 @@ pub use faults::{Effect, Fault, FaultReport, Shape};
 pub use form_ids::{FormId, FormIdKind};
 pub use journal::{Duplicates, Repeated, Sent};
 pub use options::Options;
+pub use push::{Letter, Push, PushError, PushEvent, PushFormat, PushMode, PushReceipt};
 pub use simulator::{Simulator, StartError};
 pub use stats::Stats;
 pub use template::{KeywordEnum, Template};

@@ -11,6 +11,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::control::Control;
 use crate::options::Options;
+use crate::push;
 use crate::server;
 use crate::world::World;
 
@@ -71,6 +72,9 @@ impl Simulator {
         let world = Arc::new(World::new(options, u64::from(address.port())));
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
+        if let Some(posts) = world.posts() {
+            tasks.spawn(push::run(Arc::clone(&world), posts, stop.clone()));
+        }
         tasks.spawn(server::serve(listener, Arc::clone(&world), stop.clone()));
         tracing::info!(%address, "the WeChat simulator listens");
         Ok(Self {

@@ -1,18 +1,20 @@
 //! All state of one simulator.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use dashmap::DashMap;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::account::{AppSettings, well_shaped};
 use crate::app::App;
 use crate::clock::SimClock;
 use crate::faults::Faults;
 use crate::journal::Journal;
-use crate::mint::Mint;
+use crate::mint::{Mint, mix};
 use crate::options::Options;
+use crate::push::{Job, Letter, PushError, PushEvent, Stamp};
 use crate::refusal::Refusal;
 use crate::stats::{Counters, Stats};
 use crate::sync::lock;
@@ -31,6 +33,9 @@ pub(crate) struct World {
     latency_ms: AtomicU64,
     apps: DashMap<Box<str>, Arc<App>>,
     passes: DashMap<Box<str>, Pass>,
+    outbox: UnboundedSender<Job>,
+    /// The other end of the outbox, until somebody posts what is in it.
+    posts: Mutex<Option<UnboundedReceiver<Job>>>,
 }
 
 /// A token and the account it opens.
@@ -44,6 +49,7 @@ impl World {
     /// An empty world. `salt` keeps its tokens apart from those of another simulator, or of an earlier one at the same port.
     pub(crate) fn new(options: Options, salt: u64) -> Self {
         let clock = SimClock::default();
+        let (outbox, posts) = unbounded_channel();
         let started = clock.now_ms().unsigned_abs();
         Self {
             mint: Mint::new(options.seed ^ salt.rotate_left(48) ^ started),
@@ -52,6 +58,8 @@ impl World {
             latency_ms: AtomicU64::new(millis(options.latency)),
             apps: DashMap::new(),
             passes: DashMap::new(),
+            outbox,
+            posts: Mutex::new(Some(posts)),
             clock,
             options,
         }
@@ -136,6 +144,38 @@ impl World {
         let ticket = lock(&app.tokens).fetch_legacy(self.mint.token(), now, ttl_ms);
         self.admit(app, &ticket);
         ticket
+    }
+
+    /// Hands an event to whoever posts it.
+    pub(crate) fn push(&self, app: &Arc<App>, event: PushEvent) {
+        let app = Arc::clone(app);
+        // Fails when the simulator has stopped: then nothing is pushed any more.
+        let _ = self.outbox.send(Job { app, event });
+    }
+
+    /// What is to be posted. Only the first who asks gets it.
+    pub(crate) fn posts(&self) -> Option<UnboundedReceiver<Job>> {
+        lock(&self.posts).take()
+    }
+
+    /// Writes a push as of now.
+    pub(crate) fn letter(&self, app: &App, event: &PushEvent) -> Result<Letter, PushError> {
+        let settings = app.settings();
+        let push = settings.push.as_ref().ok_or(PushError::NotSet)?;
+        let (one, other) = (mix(self.mint.salt()), mix(self.mint.salt()));
+        let mut random = [0; 16];
+        for (place, number) in random
+            .iter_mut()
+            .zip(one.to_be_bytes().into_iter().chain(other.to_be_bytes()))
+        {
+            *place = b'0' + number % 10;
+        }
+        let stamp = Stamp {
+            now: self.clock.now_ms() / 1_000,
+            nonce: u32::try_from(one % 1_000_000_000).unwrap_or_default(),
+            random,
+        };
+        push.write(&app.appid, event, stamp)
     }
 
     /// The numbers of all accounts and of the calls that belong to none.

@@ -7,12 +7,15 @@ use domain::{
 };
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, Condition, EntityTrait, JoinType, QueryFilter, QueryOrder,
-    QuerySelect, Select, SelectTwo, SqlErr,
+    QuerySelect, Select, SelectTwo, SqlErr, UpdateMany, sea_query::Expr,
 };
 
 mod cursor;
+mod words;
 
 pub use cursor::{AppCursor, AppCursorFormat};
+pub(crate) use words::parse_kind;
+use words::{kind_text, parse_token_mode, token_mode_text};
 
 use crate::{
     Listing, Page, PlatformStore, Store, StoreError, TenantStore,
@@ -41,8 +44,10 @@ pub struct App {
     pub token_mode: TokenMode,
     /// Messages that WeChat takes from it in one Beijing day.
     pub daily_quota: u64,
-    /// Whether the Token and the `EncodingAESKey` of its message push settings are known.
-    pub has_callback: bool,
+    /// Whether the Token of its message push settings is known: without it nothing of WeChat's is heard.
+    pub has_callback_token: bool,
+    /// Whether the `EncodingAESKey` of its message push settings is known.
+    pub has_callback_aes_key: bool,
     /// When WeChat last accepted its AppSecret.
     pub verified_at: Option<DateTime<Utc>>,
     /// When it was registered.
@@ -89,7 +94,8 @@ pub struct NewApp {
     pub verified_at: Option<DateTime<Utc>>,
 }
 
-/// What to change of an app; none leaves as is.
+/// What to change of an app; none leaves as is. When the message push settings change, what they were is kept as
+/// [`PreviousCallback`].
 #[derive(Clone, Debug, Default)]
 pub struct AppPatch {
     /// What its owner calls it.
@@ -121,6 +127,20 @@ pub struct SealedApp {
     pub callback_token_sealed: Option<Vec<u8>>,
     /// The `EncodingAESKey` of its message push settings.
     pub callback_aes_key_sealed: Option<Vec<u8>>,
+    /// What these two were before.
+    pub previous_callback: Option<PreviousCallback>,
+}
+
+/// The message push settings that an app had before they were changed, sealed: WeChat uses them until its console has
+/// been told of the new ones.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PreviousCallback {
+    /// The Token.
+    pub token_sealed: Vec<u8>,
+    /// The `EncodingAESKey`, if there was one.
+    pub aes_key_sealed: Option<Vec<u8>>,
+    /// When the new ones were set.
+    pub changed_at: DateTime<Utc>,
 }
 
 impl TenantStore {
@@ -171,6 +191,8 @@ impl TenantStore {
         patch: AppPatch,
         now: DateTime<Utc>,
     ) -> Result<App, StoreError> {
+        let callback_changes =
+            patch.callback_token_sealed.is_some() || patch.callback_aes_key_sealed.is_some();
         let change = ActiveModel {
             name: maybe(patch.name),
             token_mode: maybe(
@@ -184,7 +206,21 @@ impl TenantStore {
             updated_at: Set(millis(now)),
             ..ActiveModel::default()
         };
-        self.change(appid, change).await?;
+        let mut update = Entity::update_many().set(change);
+        if callback_changes {
+            // The right sides are what the row was before.
+            update = update
+                .col_expr(
+                    Column::PreviousCallbackTokenSealed,
+                    Expr::col(Column::CallbackTokenSealed),
+                )
+                .col_expr(
+                    Column::PreviousCallbackAesKeySealed,
+                    Expr::col(Column::CallbackAesKeySealed),
+                )
+                .col_expr(Column::CallbackChangedAt, Expr::value(millis(now)));
+        }
+        self.run(appid, update).await?;
         self.app(appid).await
     }
 
@@ -245,8 +281,11 @@ impl TenantStore {
     }
 
     async fn change(&self, appid: &AppId, change: ActiveModel) -> Result<(), StoreError> {
-        let changed = Entity::update_many()
-            .set(change)
+        self.run(appid, Entity::update_many().set(change)).await
+    }
+
+    async fn run(&self, appid: &AppId, update: UpdateMany<Entity>) -> Result<(), StoreError> {
+        let changed = update
             .filter(is(Some(self.tenant), appid))
             .exec(&self.store.write)
             .await?;
@@ -279,6 +318,14 @@ impl PlatformStore {
             .one(&self.store.read)
             .await?;
         let row = row.ok_or(StoreError::NotFound("app"))?;
+        let previous_callback = row
+            .previous_callback_token_sealed
+            .zip(row.callback_changed_at)
+            .map(|(token_sealed, changed_at)| PreviousCallback {
+                token_sealed,
+                aes_key_sealed: row.previous_callback_aes_key_sealed,
+                changed_at: time(changed_at),
+            });
         Ok(SealedApp {
             appid: appid.clone(),
             tenant: row.tenant_id.into(),
@@ -287,6 +334,7 @@ impl PlatformStore {
             secret_sealed: row.secret_sealed,
             callback_token_sealed: row.callback_token_sealed,
             callback_aes_key_sealed: row.callback_aes_key_sealed,
+            previous_callback,
         })
     }
 }
@@ -356,6 +404,9 @@ fn new_row(tenant: TenantId, new: NewApp, now: DateTime<Utc>) -> Model {
         secret_sealed: new.secret_sealed,
         callback_token_sealed: new.callback_token_sealed,
         callback_aes_key_sealed: new.callback_aes_key_sealed,
+        previous_callback_token_sealed: None,
+        previous_callback_aes_key_sealed: None,
+        callback_changed_at: None,
         verified_at: new.verified_at.map(millis),
         created_at: millis(now),
         updated_at: millis(now),
@@ -368,7 +419,8 @@ fn app(row: Model, lane: Option<lane::Model>) -> Result<App, StoreError> {
         kind: parse_kind(&row.kind)?,
         token_mode: parse_token_mode(&row.token_mode)?,
         daily_quota: u64::try_from(row.daily_quota).unwrap_or(0),
-        has_callback: row.callback_token_sealed.is_some() && row.callback_aes_key_sealed.is_some(),
+        has_callback_token: row.callback_token_sealed.is_some(),
+        has_callback_aes_key: row.callback_aes_key_sealed.is_some(),
         verified_at: row.verified_at.map(time),
         created_at: time(row.created_at),
         updated_at: time(row.updated_at),
@@ -388,34 +440,4 @@ fn pause(lane: lane::Model) -> Option<Pause> {
         detail: lane.pause_detail,
         until,
     })
-}
-
-fn kind_text(kind: AppKind) -> &'static str {
-    match kind {
-        AppKind::MiniProgram => "mini_program",
-        AppKind::OfficialAccount => "official_account",
-    }
-}
-
-pub(crate) fn parse_kind(text: &str) -> Result<AppKind, StoreError> {
-    match text {
-        "mini_program" => Ok(AppKind::MiniProgram),
-        "official_account" => Ok(AppKind::OfficialAccount),
-        other => Err(unknown("app.kind", other)),
-    }
-}
-
-fn token_mode_text(mode: TokenMode) -> &'static str {
-    match mode {
-        TokenMode::Stable => "stable",
-        TokenMode::Legacy => "legacy",
-    }
-}
-
-fn parse_token_mode(text: &str) -> Result<TokenMode, StoreError> {
-    match text {
-        "stable" => Ok(TokenMode::Stable),
-        "legacy" => Ok(TokenMode::Legacy),
-        other => Err(unknown("app.token_mode", other)),
-    }
 }

@@ -34,7 +34,9 @@ mod queue;
 mod signing_keys;
 mod tenants;
 
-pub use apps::{App, AppCursor, AppCursorFormat, AppPatch, NewApp, Pause, SealedApp};
+pub use apps::{
+    App, AppCursor, AppCursorFormat, AppPatch, NewApp, Pause, PreviousCallback, SealedApp,
+};
 pub use audit::{AuditLine, NewAuditLine};
 pub use connect::{Engine, MigrationState};
 pub use error::StoreError;
@@ -42,8 +44,9 @@ pub use keys::{Credential, Key, NewKey};
 pub use messages::{Failure, Message, MessageFilter};
 pub use page::{Listing, Page};
 pub use queue::{
-    ClaimBatch, ClaimRequest, Claimed, Dropped, IdempotencyKey, LaneNews, LanePause, NewMessage,
-    QUOTA_EXHAUSTED, QuotaUse, Received, Recorded, Settlement, Swept, THROTTLED, Word,
+    ClaimBatch, ClaimRequest, Claimed, Dropped, HeardEvent, IdempotencyKey, LaneNews, LanePause,
+    NewMessage, NewReceipt, QUOTA_EXHAUSTED, QuotaUse, Received, Recorded, Settled, Settlement,
+    Swept, SweptReceipts, THROTTLED, Word,
 };
 pub use signing_keys::SigningKey;
 pub use tenants::{Tenant, TenantPatch};

@@ -9,6 +9,8 @@
 //!   the connection breaks after that, the verdict is `Unknown`, never a guess.
 //! - **Secrets stay here.** Access tokens and `AppSecrets` travel in URLs and bodies; no error, no `Debug` and
 //!   no text of an [`Answer`] contains them, not even where WeChat echoes them.
+//! - **What WeChat pushes is checked before it is read.** [`callback::Keys`] verify, decrypt and read it, whatever
+//!   the form; no bytes make them panic.
 //!
 //! To add a call: its path and name in [`codes::Endpoint`], its URL in `client::Routes`, its fields in
 //! `decode::Wire`, the verb on [`Client`], its error codes in [`codes`], and its examples in
@@ -34,6 +36,7 @@
 //! ```
 
 mod answer;
+pub mod callback;
 mod client;
 pub mod codes;
 mod decode;

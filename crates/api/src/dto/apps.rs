@@ -178,7 +178,7 @@ pub struct App {
     token_mode: TokenMode,
     #[schema(example = 1_000_000)]
     daily_quota: u64,
-    /// Whether the Token and the `EncodingAESKey` of its message push settings are known.
+    /// Whether the Token of its message push settings is known: without it no event of WeChat's is taken.
     has_callback: bool,
     /// When WeChat last accepted its AppSecret; null: never tried.
     #[schema(required = true)]
@@ -215,6 +215,20 @@ pub(crate) struct AppDetail {
     /// Whether another system replaced its access tokens in the last week; null: none did.
     #[schema(required = true)]
     pub(crate) foreign_refresh: Option<ForeignRefresh>,
+    pub(crate) callback: Callback,
+}
+
+/// What an app's message push settings in WeChat's console should be.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Callback {
+    /// What to set as the URL.
+    #[schema(example = "https://wxgate.example.com/callbacks/wx0a1b2c3d4e5f6789")]
+    pub(crate) url: String,
+    /// Whether the Token is known; it is set as `callback_token` and never shown.
+    pub(crate) token_set: bool,
+    /// Whether the `EncodingAESKey` is known; it is set as `callback_aes_key` and never shown. Without it, events come
+    /// in plain mode.
+    pub(crate) aes_key_set: bool,
 }
 
 impl App {
@@ -228,7 +242,7 @@ impl App {
             kind: app.kind.into(),
             token_mode: app.token_mode.into(),
             daily_quota: app.daily_quota,
-            has_callback: app.has_callback,
+            has_callback: app.has_callback_token,
             verified_at: app.verified_at.map(Into::into),
             pause: pause.map(|pause| Pause {
                 reason: pause.reason,

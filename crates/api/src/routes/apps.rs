@@ -6,11 +6,11 @@ use http::StatusCode;
 use tenancy::TenancyErrorKind;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::location;
+use super::{callbacks, location};
 use crate::{
     ApiState,
     dto::{
-        apps::{App, AppChanges, AppDetail, NewApp, NewSecret, Quota},
+        apps::{App, AppChanges, AppDetail, Callback, NewApp, NewSecret, Quota},
         page::{Page, PageQuery},
     },
     extract::{ApiJson, ApiQuery, AppIdPath},
@@ -110,7 +110,7 @@ async fn list_apps(
 /// Read an app
 ///
 /// Never its secrets. `pause` says why it does not send at the moment, `foreign_refresh` whether another system fetches
-/// tokens with its AppSecret.
+/// tokens with its AppSecret, `callback` what to set in WeChat's console.
 #[utoipa::path(
     get, path = "/v1/apps/{appid}", tag = "apps", security(("oauth2" = ["apps:read"])),
     params(("appid" = String, Path, description = "The app.")),
@@ -124,15 +124,22 @@ async fn get_app(
     let apps = state.delivery.apps();
     let app = apps.get(caller.tenant(), &appid).await?;
     let foreign_refresh = apps.foreign_refresh(&appid).await.map(Into::into);
+    let callback = Callback {
+        url: callbacks::url(&state.base_url, &appid),
+        token_set: app.has_callback_token,
+        aes_key_set: app.has_callback_aes_key,
+    };
     Ok(Json(AppDetail {
         app: App::at((state.now)(), app),
         foreign_refresh,
+        callback,
     }))
 }
 
 /// Change an app
 ///
-/// Its name, how its token is fetched, its quota, its message push settings. Its AppSecret has an endpoint of its own.
+/// Its name, how its token is fetched, its quota, its message push settings. What these settings were before is accepted
+/// for another 24 hours, or until they change again. Its AppSecret has an endpoint of its own.
 #[utoipa::path(
     patch, path = "/v1/apps/{appid}", tag = "apps", security(("oauth2" = ["apps:write"])),
     params(("appid" = String, Path, description = "The app.")),

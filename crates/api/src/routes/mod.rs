@@ -1,6 +1,7 @@
 //! The routes, one module a noun. Each handler is registered together with its documentation, so that a route
 //! without one cannot exist.
 
+pub(crate) mod callbacks;
 pub(crate) mod docs;
 
 mod apps;
@@ -31,6 +32,7 @@ pub(crate) fn guarded() -> OpenApiRouter<ApiState> {
 pub(crate) fn open() -> OpenApiRouter<ApiState> {
     OpenApiRouter::default()
         .merge(oauth::routes())
+        .merge(callbacks::routes())
         .merge(operations::routes())
 }
 

@@ -9,6 +9,7 @@ use crate::app::App;
 use crate::endpoint::Endpoint;
 use crate::journal::Sent;
 use crate::message::{Data, Message, Slot};
+use crate::push::PushEvent;
 use crate::refusal::Refusal;
 use crate::template::Template;
 use crate::values;
@@ -151,7 +152,30 @@ impl Desk<'_> {
                 .then(|| String::from_utf8_lossy(self.call.body).into_owned()),
             at: self.call.now,
         });
+        if self
+            .settings
+            .push
+            .as_ref()
+            .is_some_and(|push| push.receipts)
+        {
+            self.tell(msgid);
+        }
         msgid
+    }
+
+    /// Pushes that the message arrived. Form-id messages were never told of.
+    fn tell(&self, msgid: u64) {
+        let (openid, template_id) = (&*self.message.touser, &*self.message.template_id);
+        let event = match self.call.endpoint {
+            Endpoint::WxopenSend => return,
+            Endpoint::TemplateSend => PushEvent::JobFinished {
+                openid: openid.to_owned(),
+                msgid,
+                status: "success".to_owned(),
+            },
+            _ => PushEvent::delivered(openid, template_id, msgid),
+        };
+        self.world.push(self.app, event);
     }
 }
 

@@ -11,6 +11,8 @@
 //! | flying | with a worker, under a lease | sending | record, or the end of the lease |
 //! | ended | done | all others | an explicit retry |
 //!
+//! What WeChat tells of a message later settles it by [`receive`](crate::PlatformStore::receive).
+//!
 //! Three transactions move a message through its life, each for as many messages as there are at that
 //! moment: [`intake`](crate::PlatformStore::intake), [`claim`](crate::PlatformStore::claim) and
 //! [`record`](crate::PlatformStore::record).
@@ -18,10 +20,12 @@
 mod choice;
 mod claim;
 mod flight;
+mod heard;
 mod intake;
 mod lane;
 mod meter;
 mod pause;
+mod receipts;
 mod record;
 mod retention;
 mod sql;
@@ -29,9 +33,11 @@ mod sweep;
 
 pub use claim::{ClaimBatch, ClaimRequest};
 pub use flight::Claimed;
+pub use heard::HeardEvent;
 pub use intake::{IdempotencyKey, NewMessage, Received};
 pub use lane::QuotaUse;
 pub use pause::{LaneNews, LanePause, THROTTLED};
+pub use receipts::{NewReceipt, Settled, SweptReceipts};
 pub use record::{Recorded, Settlement, Word};
 pub use retention::Dropped;
 pub use sweep::Swept;

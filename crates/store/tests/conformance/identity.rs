@@ -9,8 +9,8 @@ use domain::{
     tenant::{TenantLimits, TenantStatus},
 };
 use wxgate_store::{
-    AppPatch, ClaimRequest, NewKey, NewMessage, Page, Received, SigningKey, Store, StoreError,
-    Tenant, TenantPatch,
+    AppPatch, ClaimRequest, NewKey, NewMessage, Page, PreviousCallback, Received, SigningKey,
+    Store, StoreError, Tenant, TenantPatch,
 };
 
 on_both! {
@@ -22,6 +22,7 @@ on_both! {
     use_is_noted_once_a_minute
     a_key_needs_a_tenant
     apps_are_made_changed_and_listed
+    message_push_settings_are_kept_when_they_change
     an_appid_belongs_to_one_tenant
     another_tenants_app_is_not_there
     a_removed_app_cancels_what_it_has_not_sent
@@ -322,7 +323,7 @@ async fn apps_are_made_changed_and_listed(store: Store) {
         (
             made.tenant,
             made.daily_quota,
-            made.has_callback,
+            made.has_callback_token,
             &made.pause
         ),
         (one, 1000, false, &None)
@@ -339,7 +340,7 @@ async fn apps_are_made_changed_and_listed(store: Store) {
     assert_eq!(
         (
             changed.daily_quota,
-            changed.has_callback,
+            changed.has_callback_token && changed.has_callback_aes_key,
             changed.updated_at
         ),
         (7, true, at(2))
@@ -348,13 +349,8 @@ async fn apps_are_made_changed_and_listed(store: Store) {
         callback_token_sealed: Some(None),
         ..AppPatch::default()
     };
-    assert!(
-        !door
-            .update_app(&appid(1), forget, at(3))
-            .await
-            .unwrap()
-            .has_callback
-    );
+    let forgotten = door.update_app(&appid(1), forget, at(3)).await.unwrap();
+    assert!(!forgotten.has_callback_token && forgotten.has_callback_aes_key);
 
     // Two of the same moment, one of another tenant, one later.
     door.create_app(new_app(3), at(5)).await.unwrap();
@@ -399,6 +395,41 @@ async fn apps_are_made_changed_and_listed(store: Store) {
         own.items.iter().map(|app| &app.appid).collect::<Vec<_>>(),
         [&appid(4), &appid(3), &appid(1)]
     );
+}
+
+async fn message_push_settings_are_kept_when_they_change(store: Store) {
+    let door = store.tenant(tenant(&store, 1).await.id);
+    door.create_app(new_app(1), at(1)).await.unwrap();
+    let sealed = async || store.platform().sealed_app(&appid(1)).await.unwrap();
+    let change = async |token: Option<u8>, aes_key: Option<u8>, second: i64| {
+        let patch = AppPatch {
+            callback_token_sealed: token.map(|byte| Some(vec![byte; 40])),
+            callback_aes_key_sealed: aes_key.map(|byte| Some(vec![byte; 40])),
+            ..AppPatch::default()
+        };
+        let changed = door.update_app(&appid(1), patch, at(second)).await;
+        changed.unwrap();
+        sealed().await
+    };
+    let first = change(Some(1), None, 2).await;
+    assert_eq!(first.callback_token_sealed, Some(vec![1; 40]));
+    assert_eq!(first.previous_callback, None, "there was nothing before");
+    let previous = |token: u8, aes_key: Option<u8>, second: i64| PreviousCallback {
+        token_sealed: vec![token; 40],
+        aes_key_sealed: aes_key.map(|byte| vec![byte; 40]),
+        changed_at: at(second),
+    };
+    let second = change(None, Some(2), 3).await;
+    assert_eq!(second.previous_callback, Some(previous(1, None, 3)));
+    let third = change(Some(3), Some(4), 4).await;
+    assert_eq!(third.callback_aes_key_sealed, Some(vec![4; 40]));
+    assert_eq!(third.previous_callback, Some(previous(1, Some(2), 4)));
+    let renamed = AppPatch {
+        name: Some("another".into()),
+        ..AppPatch::default()
+    };
+    door.update_app(&appid(1), renamed, at(5)).await.unwrap();
+    assert_eq!(sealed().await.previous_callback, third.previous_callback);
 }
 
 async fn an_appid_belongs_to_one_tenant(store: Store) {

@@ -7,4 +7,5 @@ mod common;
 mod identity;
 mod lanes;
 mod queue;
+mod receipts;
 mod retention;

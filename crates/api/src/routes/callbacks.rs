@@ -1,0 +1,158 @@
+//! Callbacks: where WeChat checks an app's URL and pushes what happened.
+//!
+//! Whatever does not prove itself gets one and the same refusal, for an unknown app as for a wrong signature: a
+//! stranger learns neither which apps there are nor which check failed. The log says it.
+
+use axum::{
+    RequestPartsExt,
+    body::Bytes,
+    extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Path, Query, Request, State},
+    response::{IntoResponse, Response},
+};
+use delivery::{CallbackError, CallbackQuery};
+use domain::app::AppId;
+use http::{StatusCode, header, request::Parts};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{
+    ApiState,
+    openapi::{Always, Large, Signed, Unready},
+    problem::{Kind, Problem},
+};
+
+/// The largest push. WeChat's are a few hundred bytes, three times that in compatible mode.
+const MAX_BODY: usize = 64 * 1024;
+
+/// Where an app's callbacks go.
+pub(crate) fn url(base_url: &str, appid: &AppId) -> String {
+    format!("{base_url}/callbacks/{appid}")
+}
+
+pub(super) fn routes() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::default()
+        .routes(routes!(check_url, receive))
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+}
+
+/// Check an app's URL
+///
+/// Called by WeChat when this URL is saved in its console. WeChat's signature is the credential: it is made with the
+/// Token, which the app must have as `callback_token`.
+#[utoipa::path(
+    get, path = "/callbacks/{appid}", tag = "callbacks",
+    params(
+        ("appid" = String, Path, description = "The app."),
+        ("signature" = String, Query, description = "SHA-1 in hex over the sorted Token, timestamp and nonce.",
+            example = "f464b24fc39322e44b38aa78f5edd27bd1441696"),
+        ("timestamp" = String, Query, description = "When it was signed, in seconds since 1970.", example = "1714036504"),
+        ("nonce" = String, Query, description = "Whatever WeChat chose.", example = "1514711492"),
+        ("echostr" = String, Query, description = "What is answered."),
+    ),
+    responses(
+        (status = 200, description = "The `echostr`, as it is.", body = String, content_type = "text/plain"),
+        Signed, Unready, Always,
+    ),
+)]
+async fn check_url(
+    State(state): State<ApiState>,
+    Addressed { appid, query }: Addressed,
+) -> Result<Response, Problem> {
+    let echo = state.delivery.callbacks().check_url(&appid, &query).await?;
+    Ok(text(echo))
+}
+
+/// Tell what happened
+///
+/// Called by WeChat, in plain, compatible or safe mode, with JSON or XML. WeChat's signature is the credential; with a
+/// `callback_aes_key` the push must be encrypted, because the plain signature does not cover the body. Answered when
+/// what it says is in the database; WeChat repeats it otherwise, and repeats count once.
+#[utoipa::path(
+    post, path = "/callbacks/{appid}", tag = "callbacks",
+    params(
+        ("appid" = String, Path, description = "The app."),
+        ("signature" = Option<String>, Query, description = "SHA-1 in hex over the sorted Token, timestamp and nonce.",
+            example = "f464b24fc39322e44b38aa78f5edd27bd1441696"),
+        ("timestamp" = String, Query, description = "When it was signed, in seconds since 1970.", example = "1714036504"),
+        ("nonce" = String, Query, description = "Whatever WeChat chose.", example = "1514711492"),
+        ("encrypt_type" = Option<String>, Query, description = "`aes` where the body is encrypted.", example = "aes"),
+        ("msg_signature" = Option<String>, Query, description = "SHA-1 in hex over the sorted Token, timestamp, nonce and ciphertext.",
+            example = "046e02f8204d34f8ba5fa3b1db94908f3df2e9b3"),
+    ),
+    request_body(description = "WeChat's event, or its envelope.", content(("application/json"), ("text/xml"))),
+    responses(
+        (status = 200, description = "`success`", body = String, content_type = "text/plain"),
+        Signed, Large, Unready, Always,
+    ),
+)]
+async fn receive(
+    State(state): State<ApiState>,
+    Addressed { appid, query }: Addressed,
+    Push(body): Push,
+) -> Result<Response, Problem> {
+    let callbacks = state.delivery.callbacks();
+    callbacks.receive(&appid, &query, &body).await?;
+    Ok(text("success".to_owned()))
+}
+
+/// Whom it is for, and what WeChat says of itself.
+struct Addressed {
+    appid: AppId,
+    query: CallbackQuery,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Addressed {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let path = parts.extract::<Path<String>>().await.ok();
+        let appid = path.and_then(|Path(text)| AppId::parse(text).ok());
+        let query = parts.extract::<Query<CallbackQuery>>().await.ok();
+        match (appid, query) {
+            (Some(appid), Some(Query(query))) => Ok(Self { appid, query }),
+            _ => {
+                Err(refused().caused_by("the path has no appid, or the query is none of WeChat's"))
+            }
+        }
+    }
+}
+
+/// What is pushed.
+struct Push(Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for Push {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        match Bytes::from_request(request, state).await {
+            Ok(body) => Ok(Self(body)),
+            Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+                let detail = format!(
+                    "a callback may have at most {MAX_BODY} bytes: WeChat's are far smaller"
+                );
+                Err(Problem::new(Kind::PayloadTooLarge, detail))
+            }
+            Err(_) => Err(Problem::invalid_request(
+                "the body broke off: send it again",
+            )),
+        }
+    }
+}
+
+/// The one refusal.
+fn refused() -> Problem {
+    Problem::new(Kind::BadSignature, Kind::BadSignature.example())
+}
+
+impl From<CallbackError> for Problem {
+    fn from(error: CallbackError) -> Self {
+        match error {
+            CallbackError::Refused(refusal) => refused().caused_by(refusal),
+            CallbackError::Unavailable(cause) => Self::unavailable(cause),
+            CallbackError::Broken(cause) => Self::internal(cause),
+        }
+    }
+}
+
+fn text(text: String) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()
+}

@@ -1,0 +1,190 @@
+//! What an event means for the gateway.
+
+use domain::{app::AppId, verdict::FailureCode};
+use sha2::{Digest, Sha256};
+use store::{HeardEvent, NewReceipt};
+use wechat::callback::{Choice, Event, EventKind, Receipt, TemplateChoice};
+
+/// What an event means for the gateway. The desk carries it out before WeChat is answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Consequence {
+    /// These messages arrived or did not.
+    Receipts(Vec<NewReceipt>),
+    /// A user gave or took permission to be written to. Counts once for each digest.
+    Subscriptions(SubscriptionNews),
+    /// Nothing that is known of.
+    Nothing,
+}
+
+/// What a user said to templates of an app.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubscriptionNews {
+    /// Tells it from others, and a repeat from news.
+    pub event: HeardEvent,
+    /// The user's openid.
+    pub openid: String,
+    /// What was said to each template: an acceptance is one more message that may be sent, a rejection is none at all.
+    pub choices: Vec<TemplateChoice>,
+}
+
+impl Consequence {
+    /// What `event` means for the app that it happened to.
+    pub fn of(appid: &AppId, event: &Event) -> Self {
+        match &event.kind {
+            EventKind::Sent(receipts) | EventKind::JobFinished(receipts) => Self::Receipts(
+                receipts
+                    .iter()
+                    // Some messages of official accounts are told of with this instead of their id.
+                    .filter(|receipt| receipt.msgid != 0)
+                    .map(|receipt| new_receipt(appid, &event.openid, receipt))
+                    .collect(),
+            ),
+            EventKind::Popup(choices) | EventKind::Change(choices) => {
+                Self::Subscriptions(SubscriptionNews {
+                    event: HeardEvent {
+                        appid: appid.clone(),
+                        digest: digest(event, choices),
+                    },
+                    openid: event.openid.clone(),
+                    choices: choices.clone(),
+                })
+            }
+            EventKind::Unknown { .. } => Self::Nothing,
+        }
+    }
+}
+
+fn new_receipt(appid: &AppId, openid: &str, receipt: &Receipt) -> NewReceipt {
+    let failure_detail = receipt.words.as_ref().map(|words| {
+        format!(
+            "{}: WeChat's event said `{words}`",
+            FailureCode::Undelivered.advice()
+        )
+    });
+    NewReceipt {
+        appid: appid.clone(),
+        touser: openid.to_owned(),
+        msgid: receipt.msgid,
+        delivered: receipt.delivered,
+        failure_detail,
+    }
+}
+
+/// Whom it concerns, when it happened and what it says: the same for every repeat, whatever its signature.
+fn digest(event: &Event, choices: &[TemplateChoice]) -> [u8; 32] {
+    let mut digest = Sha256::new();
+    let mut part = |text: &str| {
+        digest.update(text.len().to_be_bytes());
+        digest.update(text);
+    };
+    part(event.kind.as_str());
+    part(&event.openid);
+    part(&event.created_at.to_string());
+    for TemplateChoice {
+        template_id,
+        choice,
+    } in choices
+    {
+        part(template_id);
+        part(match choice {
+            Choice::Accept => "accept",
+            Choice::Reject => "reject",
+            Choice::Other(word) => word,
+        });
+    }
+    digest.finalize().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn appid() -> AppId {
+        AppId::parse("wx0a1b2c3d4e5f6789").unwrap()
+    }
+
+    fn event(kind: EventKind) -> Event {
+        Event {
+            openid: "o1".into(),
+            created_at: 1_726_569_012,
+            kind,
+        }
+    }
+
+    fn chose(template_id: &str, choice: Choice) -> TemplateChoice {
+        TemplateChoice {
+            template_id: template_id.to_owned(),
+            choice,
+        }
+    }
+
+    fn receipt(msgid: u64, words: Option<&str>) -> Receipt {
+        Receipt {
+            msgid,
+            template_id: None,
+            delivered: words.is_none(),
+            words: words.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn receipts_say_what_wechat_said_and_one_without_an_id_is_nobodys() {
+        let receipts = vec![
+            receipt(7, None),
+            receipt(0, None),
+            receipt(8, Some("failed:user block")),
+        ];
+        let Consequence::Receipts(receipts) =
+            Consequence::of(&appid(), &event(EventKind::JobFinished(receipts)))
+        else {
+            panic!("receipts")
+        };
+        let of = |receipt: &NewReceipt| (receipt.msgid, receipt.delivered);
+        assert_eq!(
+            receipts.iter().map(of).collect::<Vec<_>>(),
+            [(7, true), (8, false)]
+        );
+        let detail = receipts[1].failure_detail.as_deref().unwrap();
+        assert!(detail.ends_with("`failed:user block`"), "{detail}");
+        assert!(detail.starts_with(FailureCode::Undelivered.advice()));
+    }
+
+    #[test]
+    fn a_digest_tells_events_apart_and_knows_a_repeat() {
+        let digest = |event: &Event| match Consequence::of(&appid(), event) {
+            Consequence::Subscriptions(news) => news.event.digest,
+            other => panic!("{other:?}"),
+        };
+        let one = event(EventKind::Popup(vec![chose("t1", Choice::Accept)]));
+        assert_eq!(digest(&one), digest(&one.clone()));
+        let later = Event {
+            created_at: one.created_at + 1,
+            ..one.clone()
+        };
+        let others = Event {
+            openid: "o2".into(),
+            ..one.clone()
+        };
+        let change = event(EventKind::Change(vec![chose("t1", Choice::Accept)]));
+        let rejected = event(EventKind::Popup(vec![chose("t1", Choice::Reject)]));
+        let template = event(EventKind::Popup(vec![chose("t2", Choice::Accept)]));
+        let both = event(EventKind::Popup(vec![
+            chose("t1", Choice::Accept),
+            chose("t2", Choice::Accept),
+        ]));
+        let all = [one, later, others, change, rejected, template, both];
+        let digests: std::collections::HashSet<_> = all.iter().map(digest).collect();
+        assert_eq!(digests.len(), all.len());
+    }
+
+    #[test]
+    fn what_is_not_known_has_no_consequence() {
+        let unknown = EventKind::Unknown {
+            name: "text".into(),
+        };
+        assert_eq!(
+            Consequence::of(&appid(), &event(unknown)),
+            Consequence::Nothing
+        );
+    }
+}

@@ -1,0 +1,35 @@
+//! The words of an app in the database.
+
+use domain::app::{AppKind, TokenMode};
+
+use crate::{StoreError, error::unknown};
+
+pub(super) fn kind_text(kind: AppKind) -> &'static str {
+    match kind {
+        AppKind::MiniProgram => "mini_program",
+        AppKind::OfficialAccount => "official_account",
+    }
+}
+
+pub(crate) fn parse_kind(text: &str) -> Result<AppKind, StoreError> {
+    match text {
+        "mini_program" => Ok(AppKind::MiniProgram),
+        "official_account" => Ok(AppKind::OfficialAccount),
+        other => Err(unknown("app.kind", other)),
+    }
+}
+
+pub(super) fn token_mode_text(mode: TokenMode) -> &'static str {
+    match mode {
+        TokenMode::Stable => "stable",
+        TokenMode::Legacy => "legacy",
+    }
+}
+
+pub(super) fn parse_token_mode(text: &str) -> Result<TokenMode, StoreError> {
+    match text {
+        "stable" => Ok(TokenMode::Stable),
+        "legacy" => Ok(TokenMode::Legacy),
+        other => Err(unknown("app.token_mode", other)),
+    }
+}

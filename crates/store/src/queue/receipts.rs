@@ -1,0 +1,375 @@
+//! Receipts: what WeChat says of messages that it took.
+//!
+//! A receipt names its message by WeChat's id, the user and the app. It may come more than once, and before the answer
+//! of the send has been recorded: then it waits in a table of its own, and is looked at again by the sweep. The state
+//! machine decides what a receipt makes of a message, so that the first one counts and repeats change nothing.
+//!
+//! The message is found by the index on the user, newest first: a receipt comes within seconds of its send, so it is
+//! among the first few. An index on WeChat's id would be written with every send, for this alone.
+//!
+//! **Locks.** A receipt locks ended messages only, in the order of their ids, and no lane; a record locks flying ones.
+//! So neither ever waits for the other. Waiting receipts are written in a statement of their own, never with a message
+//! locked.
+
+use chrono::{DateTime, Duration, Utc};
+use domain::{
+    app::AppId,
+    id::MessageId,
+    lifecycle::{Event, Facts, Status},
+    verdict::FailureCode,
+};
+use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult};
+use uuid::Uuid;
+
+use super::{ENDED, sql::Sql};
+use crate::{PlatformStore, StoreError, error::unknown, messages::on_uncertain, millis, time};
+
+/// How many receipts one sweep looks at.
+const BATCH: i64 = 500;
+/// How long after it came a receipt is looked at again; then after twice the time, and so on.
+const FIRST_LOOK: Duration = Duration::seconds(1);
+/// How long a receipt waits for its message: longer than an answer that WeChat gave can wait for its record.
+const PATIENCE: Duration = Duration::hours(1);
+
+/// What WeChat says of one message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewReceipt {
+    /// The app that sent it.
+    pub appid: AppId,
+    /// The receiver's openid.
+    pub touser: String,
+    /// WeChat's id for it.
+    pub msgid: u64,
+    /// Whether it arrived.
+    pub delivered: bool,
+    /// What is particular about its failure; none: the failure code's own advice.
+    pub failure_detail: Option<String>,
+}
+
+/// A message that a receipt has settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// Which message.
+    pub id: MessageId,
+    /// What it is now.
+    pub status: Status,
+}
+
+/// What a sweep over waiting receipts did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SweptReceipts {
+    /// The messages that are settled now.
+    pub settled: Vec<Settled>,
+    /// How many receipts were given up: nobody here has sent their messages.
+    pub abandoned: u64,
+    /// Whether there may be more to look at at once.
+    pub more: bool,
+}
+
+/// The key of a receipt: appid, user, WeChat's id.
+type Key = (String, String, String);
+
+impl NewReceipt {
+    fn key(&self) -> Key {
+        let msgid = self.msgid.to_string();
+        (self.appid.as_str().to_owned(), self.touser.clone(), msgid)
+    }
+
+    fn event(&self) -> Event {
+        Event::Receipt {
+            delivered: self.delivered,
+        }
+    }
+}
+
+#[derive(FromQueryResult)]
+struct MessageRow {
+    id: Uuid,
+    appid: String,
+    touser: String,
+    msgid: String,
+    status: String,
+    attempt_count: i64,
+    expires_at: i64,
+    on_uncertain: String,
+}
+
+impl MessageRow {
+    fn facts(&self) -> Result<Facts, StoreError> {
+        Ok(Facts {
+            status: Status::parse(&self.status)
+                .ok_or_else(|| unknown("message.status", &self.status))?,
+            attempts: u32::try_from(self.attempt_count).unwrap_or(u32::MAX),
+            expires_at: time(self.expires_at),
+            on_uncertain: on_uncertain(&self.on_uncertain),
+            // About repeats, which a receipt does not bring about.
+            repeatable_until: None,
+            maybe_sent: false,
+        })
+    }
+
+    fn is_for(&self, (appid, touser, msgid): &Key) -> bool {
+        (&self.appid, &self.touser, &self.msgid) == (appid, touser, msgid)
+    }
+}
+
+#[derive(FromQueryResult)]
+struct WaitingRow {
+    appid: String,
+    touser: String,
+    msgid: String,
+    status: String,
+    failure_detail: Option<String>,
+    received_at: i64,
+}
+
+impl WaitingRow {
+    fn read(self) -> Result<(NewReceipt, DateTime<Utc>), StoreError> {
+        let receipt = NewReceipt {
+            appid: AppId::parse(&self.appid).map_err(|_| unknown("receipt.appid", &self.appid))?,
+            touser: self.touser,
+            msgid: self
+                .msgid
+                .parse()
+                .map_err(|_| unknown("receipt.msgid", &self.msgid))?,
+            delivered: self.status == Status::Delivered.as_str(),
+            failure_detail: self.failure_detail,
+        };
+        Ok((receipt, time(self.received_at)))
+    }
+}
+
+/// What became of receipts: messages that they settled, and those that found none.
+struct Applied {
+    settled: Vec<Settled>,
+    unmatched: Vec<NewReceipt>,
+}
+
+impl PlatformStore {
+    /// Takes receipts in: when this returns, each has settled its message or waits for it. Returns what was settled.
+    pub async fn receive(
+        &self,
+        receipts: &[NewReceipt],
+        now: DateTime<Utc>,
+    ) -> Result<Vec<Settled>, StoreError> {
+        let Applied { settled, unmatched } = self.apply_receipts(receipts, now).await?;
+        self.put_waiting(unmatched, now).await?;
+        Ok(settled)
+    }
+
+    /// Looks again at receipts that wait, and forgets those that have waited too long.
+    pub async fn sweep_receipts(&self, now: DateTime<Utc>) -> Result<SweptReceipts, StoreError> {
+        let mut sql = Sql::new(
+            "SELECT appid, touser, msgid, status, failure_detail, received_at FROM receipt WHERE look_at <= ",
+        );
+        sql.bind(millis(now))
+            .push(" ORDER BY look_at LIMIT ")
+            .bind(BATCH);
+        let rows = WaitingRow::find_by_statement(sql.on(&self.store.read))
+            .all(&self.store.read)
+            .await?;
+        let more = i64::try_from(rows.len()).unwrap_or(BATCH) >= BATCH;
+        let waiting = rows
+            .into_iter()
+            .map(WaitingRow::read)
+            .collect::<Result<Vec<_>, _>>()?;
+        if waiting.is_empty() {
+            return Ok(SweptReceipts::default());
+        }
+        let receipts: Vec<NewReceipt> =
+            waiting.iter().map(|(receipt, _)| receipt.clone()).collect();
+        let Applied { settled, unmatched } = self.apply_receipts(&receipts, now).await?;
+
+        let (mut done, mut later) = (Vec::new(), Vec::new());
+        let mut abandoned = 0;
+        for (receipt, received_at) in waiting {
+            if !unmatched.contains(&receipt) {
+                done.push(receipt.key());
+            } else if now - received_at >= PATIENCE {
+                abandoned += 1;
+                done.push(receipt.key());
+            } else {
+                let waited = (now - received_at).max(FIRST_LOOK);
+                later.push((receipt.key(), (now + waited).min(received_at + PATIENCE)));
+            }
+        }
+        self.forget_waiting(done).await?;
+        self.put_off(later).await?;
+        Ok(SweptReceipts {
+            settled,
+            abandoned,
+            more,
+        })
+    }
+
+    /// Settles the messages of those receipts that have one, in one transaction.
+    async fn apply_receipts(
+        &self,
+        receipts: &[NewReceipt],
+        now: DateTime<Utc>,
+    ) -> Result<Applied, StoreError> {
+        if receipts.is_empty() {
+            return Ok(Applied {
+                settled: Vec::new(),
+                unmatched: Vec::new(),
+            });
+        }
+        let tx = self.store.begin().await?;
+        let rows = lock_messages(&tx, receipts).await?;
+        let mut changes: Vec<[sea_orm::Value; 4]> = Vec::new();
+        let (mut settled, mut unmatched): (Vec<Settled>, Vec<NewReceipt>) =
+            (Vec::new(), Vec::new());
+        for receipt in receipts {
+            let key = receipt.key();
+            let Some(row) = rows.iter().find(|row| row.is_for(&key)) else {
+                unmatched.push(receipt.clone());
+                continue;
+            };
+            let id = MessageId::from(row.id);
+            // Of two receipts for one message the first counts, also when they come together.
+            if settled.iter().any(|one| one.id == id) {
+                continue;
+            }
+            let facts = match row.facts() {
+                Ok(facts) => facts,
+                // Perhaps from a newer replica, which will know what to do with the receipt.
+                Err(error) => {
+                    tracing::error!(message = %id, %error, "a message cannot be read");
+                    unmatched.push(receipt.clone());
+                    continue;
+                }
+            };
+            // Refused: another receipt came before.
+            let Ok(transition) = facts.apply(&receipt.event(), now, 0.0) else {
+                continue;
+            };
+            let detail = transition.failure.and(receipt.failure_detail.clone());
+            changes.push([
+                row.id.into(),
+                transition.status.as_str().into(),
+                transition.failure.map(FailureCode::as_str).into(),
+                detail.into(),
+            ]);
+            settled.push(Settled {
+                id,
+                status: transition.status,
+            });
+        }
+        if changes.is_empty() {
+            tx.rollback().await?;
+        } else {
+            write(&tx, changes, now).await?;
+            tx.commit().await?;
+        }
+        Ok(Applied { settled, unmatched })
+    }
+
+    /// Lets receipts wait. One that waits already goes on waiting.
+    async fn put_waiting(
+        &self,
+        mut receipts: Vec<NewReceipt>,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        if receipts.is_empty() {
+            return Ok(());
+        }
+        // In one order, so that two replicas that hear of the same do not wait for each other.
+        receipts.sort_by_cached_key(NewReceipt::key);
+        let mut sql = Sql::new(
+            "INSERT INTO receipt (appid, touser, msgid, status, failure_detail, received_at, look_at) VALUES ",
+        );
+        sql.rows(receipts.iter().map(|receipt| {
+            let (appid, touser, msgid) = receipt.key();
+            let status = if receipt.delivered {
+                Status::Delivered
+            } else {
+                Status::Undelivered
+            };
+            [
+                appid.into(),
+                touser.into(),
+                msgid.into(),
+                status.as_str().into(),
+                receipt.failure_detail.clone().into(),
+                millis(now).into(),
+                millis(now + FIRST_LOOK).into(),
+            ]
+        }));
+        sql.push(" ON CONFLICT (appid, touser, msgid) DO NOTHING");
+        self.run(sql).await
+    }
+
+    async fn forget_waiting(&self, keys: Vec<Key>) -> Result<(), StoreError> {
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let mut sql = Sql::new("DELETE FROM receipt WHERE (appid, touser, msgid) IN (VALUES ");
+        sql.rows(
+            keys.into_iter()
+                .map(|(appid, touser, msgid)| [appid.into(), touser.into(), msgid.into()]),
+        )
+        .push(")");
+        self.run(sql).await
+    }
+
+    async fn put_off(&self, looks: Vec<(Key, DateTime<Utc>)>) -> Result<(), StoreError> {
+        if looks.is_empty() {
+            return Ok(());
+        }
+        let mut sql = Sql::new("WITH v(a, t, m, next_look) AS (VALUES ");
+        sql.rows(looks.into_iter().map(|((appid, touser, msgid), look_at)| {
+            [
+                appid.into(),
+                touser.into(),
+                msgid.into(),
+                millis(look_at).into(),
+            ]
+        }));
+        sql.push(") UPDATE receipt SET look_at = v.next_look FROM v WHERE appid = v.a AND touser = v.t AND msgid = v.m");
+        self.run(sql).await
+    }
+
+    async fn run(&self, sql: Sql) -> Result<(), StoreError> {
+        let connection = &self.store.write;
+        connection.execute_raw(sql.on(connection)).await?;
+        Ok(())
+    }
+}
+
+/// The ended messages of these receipts, locked in the order of their ids.
+async fn lock_messages(
+    tx: &impl ConnectionTrait,
+    receipts: &[NewReceipt],
+) -> Result<Vec<MessageRow>, StoreError> {
+    let mut sql = Sql::new("WITH v(a, t, m) AS (VALUES ");
+    sql.rows(receipts.iter().map(|receipt| {
+        let (appid, touser, msgid) = receipt.key();
+        [appid.into(), touser.into(), msgid.into()]
+    }));
+    // A message that flies again has the id of its earlier send, of which nothing is to be learnt any more.
+    sql.push(&format!(
+        ") SELECT id, appid, touser, msgid, status, attempt_count, expires_at, on_uncertain FROM message \
+         WHERE id IN (SELECT (SELECT m.id FROM message m WHERE m.appid = v.a AND m.touser = v.t AND m.msgid = v.m \
+         AND m.phase = {ENDED} ORDER BY m.id DESC LIMIT 1) FROM v) ORDER BY id"
+    ));
+    if tx.get_database_backend() == DbBackend::Postgres {
+        sql.push(" FOR UPDATE");
+    }
+    Ok(MessageRow::find_by_statement(sql.on(tx)).all(tx).await?)
+}
+
+async fn write(
+    tx: &impl ConnectionTrait,
+    changes: Vec<[sea_orm::Value; 4]>,
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    let mut sql = Sql::new("WITH v(message_id, new_status, code, detail) AS (VALUES ");
+    sql.rows(changes.into_iter());
+    sql.push(
+        ") UPDATE message SET status = v.new_status, failure_code = v.code, failure_detail = v.detail, updated_at = ",
+    );
+    sql.bind(millis(now))
+        .push(" FROM v WHERE id = v.message_id");
+    tx.execute_raw(sql.on(tx)).await?;
+    Ok(())
+}

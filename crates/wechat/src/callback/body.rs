@@ -1,0 +1,75 @@
+//! Bodies: JSON or XML, read into one shape.
+
+use serde_json::Value;
+
+use super::{Refusal, xml};
+
+/// A piece of a body. JSON's numbers and words are texts, as XML has nothing else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Node {
+    /// A value.
+    Text(String),
+    /// A JSON array.
+    List(Vec<Node>),
+    /// A JSON object, or an element with elements in it. A name may come several times in XML.
+    Fields(Vec<(String, Node)>),
+}
+
+impl Node {
+    /// Reads a body of either form.
+    pub(super) fn read(body: &[u8]) -> Result<Self, Refusal> {
+        let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
+        let text = std::str::from_utf8(body).map_err(|_| Refusal::Unreadable("it is not UTF-8"))?;
+        match text.trim_start().bytes().next() {
+            Some(b'{') => serde_json::from_str(text)
+                .map(Self::of_json)
+                .map_err(|_| Refusal::Unreadable("it is no valid JSON")),
+            Some(b'<') => xml::read(text).map_err(Refusal::Unreadable),
+            _ => Err(Refusal::Unreadable("it is neither JSON nor XML")),
+        }
+    }
+
+    fn of_json(value: Value) -> Self {
+        match value {
+            Value::Null => Self::Text(String::new()),
+            Value::Bool(truth) => Self::Text(truth.to_string()),
+            Value::Number(number) => Self::Text(number.to_string()),
+            Value::String(text) => Self::Text(text),
+            Value::Array(items) => Self::List(items.into_iter().map(Self::of_json).collect()),
+            Value::Object(fields) => Self::Fields(
+                fields
+                    .into_iter()
+                    .map(|(name, value)| (name, Self::of_json(value)))
+                    .collect(),
+            ),
+        }
+    }
+
+    /// The fields with this name.
+    pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Self> {
+        let fields = match self {
+            Self::Fields(fields) => fields.as_slice(),
+            Self::Text(_) | Self::List(_) => &[],
+        };
+        fields
+            .iter()
+            .filter(move |(given, _)| given == name)
+            .map(|(_, node)| node)
+    }
+
+    /// The text of the first field with this name.
+    pub(super) fn text<'a>(&'a self, name: &'a str) -> Option<&'a str> {
+        match self.all(name).next()? {
+            Self::Text(text) => Some(text),
+            Self::List(_) | Self::Fields(_) => None,
+        }
+    }
+
+    /// Itself, or what it lists: WeChat writes a list of one as the one.
+    pub(super) fn items(&self) -> &[Self] {
+        match self {
+            Self::List(items) => items,
+            one => std::slice::from_ref(one),
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! Events: what WeChat says happened.
+//!
+//! WeChat writes a list of one as the one itself, numbers as texts, and the list under `List`, under the event's own
+//! name, or both in each other; XML and JSON differ. All of that is read here, and what is not known is
+//! [`EventKind::Unknown`], never an error.
+
+use super::{Refusal, body::Node};
+
+/// The longest id kept: an openid has 28 characters, a template id 43.
+const MAX_ID: usize = 128;
+/// The longest text of WeChat's kept.
+const MAX_WORDS: usize = 256;
+
+/// Something that happened to an app.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// The user whom it concerns: an openid.
+    pub openid: String,
+    /// When, in seconds since 1970.
+    pub created_at: i64,
+    /// What.
+    pub kind: EventKind,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EventKind {
+    /// `subscribe_msg_popup_event`: the user answered the popup that asks for permission.
+    Popup(Vec<TemplateChoice>),
+    /// `subscribe_msg_change_event`: the user changed what is allowed in the settings.
+    Change(Vec<TemplateChoice>),
+    /// `subscribe_msg_sent_event`: what became of subscribe messages.
+    Sent(Vec<Receipt>),
+    /// `TEMPLATESENDJOBFINISH`: what became of a message of an official account.
+    JobFinished(Vec<Receipt>),
+    /// Anything else: another event, or what a user wrote.
+    Unknown {
+        /// Its `Event`, or its `MsgType` where it is none.
+        name: String,
+    },
+}
+
+/// What a user says to one template.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TemplateChoice {
+    /// The template.
+    pub template_id: String,
+    /// What the user chose.
+    pub choice: Choice,
+}
+
+/// What a user chose.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// Messages may come: after a popup, one more of them.
+    Accept,
+    /// No messages.
+    Reject,
+    /// Another word.
+    Other(String),
+}
+
+/// What became of one message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// WeChat's id of the message: the one it answered the send with.
+    pub msgid: u64,
+    /// The template, where WeChat names it.
+    pub template_id: Option<String>,
+    /// Whether it arrived.
+    pub delivered: bool,
+    /// WeChat's words, where it did not.
+    pub words: Option<String>,
+}
+
+impl EventKind {
+    /// WeChat's name of the event; `unknown` for all that are not known, so that there are few.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Popup(_) => POPUP.0,
+            Self::Change(_) => CHANGE.0,
+            Self::Sent(_) => SENT.0,
+            Self::JobFinished(_) => JOB_FINISHED,
+            Self::Unknown { .. } => "unknown",
+        }
+    }
+}
+
+/// The names of an event in `Event`, and of the element around its list.
+const POPUP: (&str, &str) = ("subscribe_msg_popup_event", "SubscribeMsgPopupEvent");
+const CHANGE: (&str, &str) = ("subscribe_msg_change_event", "SubscribeMsgChangeEvent");
+const SENT: (&str, &str) = ("subscribe_msg_sent_event", "SubscribeMsgSentEvent");
+const JOB_FINISHED: &str = "TEMPLATESENDJOBFINISH";
+
+impl Event {
+    pub(super) fn read(body: &Node) -> Result<Self, Refusal> {
+        let name = body.text("Event").or_else(|| body.text("MsgType"));
+        let name = name.ok_or(Refusal::Unreadable("it has neither `Event` nor `MsgType`"))?;
+        let kind = if name == POPUP.0 {
+            EventKind::Popup(choices(body, POPUP.1)?)
+        } else if name == CHANGE.0 {
+            EventKind::Change(choices(body, CHANGE.1)?)
+        } else if name == SENT.0 {
+            let items = list(body, SENT.1);
+            EventKind::Sent(items.into_iter().map(sent).collect::<Result<_, _>>()?)
+        } else if name == JOB_FINISHED {
+            EventKind::JobFinished(vec![job_finished(body)?])
+        } else {
+            EventKind::Unknown { name: words(name) }
+        };
+        let openid = match (body.text("FromUserName"), &kind) {
+            (Some(openid), _) => id(openid)?,
+            (None, EventKind::Unknown { .. }) => String::new(),
+            (None, _) => return Err(Refusal::Unreadable("it has no `FromUserName`")),
+        };
+        let created_at = body
+            .text("CreateTime")
+            .and_then(|time| time.trim().parse().ok());
+        let created_at = match (created_at, &kind) {
+            (Some(time), _) => time,
+            (None, EventKind::Unknown { .. }) => 0,
+            (None, _) => return Err(Refusal::Unreadable("it has no `CreateTime`")),
+        };
+        Ok(Self {
+            openid,
+            created_at,
+            kind,
+        })
+    }
+}
+
+/// What the event lists, wherever it does.
+fn list<'a>(body: &'a Node, container: &'a str) -> Vec<&'a Node> {
+    let mut found: Vec<&Node> = body.all("List").flat_map(Node::items).collect();
+    for held in body.all(container).flat_map(Node::items) {
+        let mut inside = held.all("List").flat_map(Node::items).peekable();
+        if inside.peek().is_some() {
+            found.extend(inside);
+        } else {
+            found.push(held);
+        }
+    }
+    found.retain(|item| matches!(item, Node::Fields(_)));
+    found
+}
+
+fn choices(body: &Node, container: &str) -> Result<Vec<TemplateChoice>, Refusal> {
+    let read = |item: &Node| {
+        let choice = match item.text("SubscribeStatusString").unwrap_or_default() {
+            // `acceptWithAudio` and `acceptWithAlert` among them.
+            text if text.starts_with("accept") => Choice::Accept,
+            "reject" => Choice::Reject,
+            other => Choice::Other(words(other)),
+        };
+        Ok(TemplateChoice {
+            template_id: id(required(item, "TemplateId")?)?,
+            choice,
+        })
+    };
+    list(body, container).into_iter().map(read).collect()
+}
+
+fn sent(item: &Node) -> Result<Receipt, Refusal> {
+    let code = item.text("ErrorCode").unwrap_or_default().trim();
+    let status = item.text("ErrorStatus").unwrap_or_default().trim();
+    let delivered = if code.is_empty() {
+        status == "success"
+    } else {
+        code == "0"
+    };
+    Ok(Receipt {
+        msgid: msgid(item)?,
+        template_id: item.text("TemplateId").map(id).transpose()?,
+        delivered,
+        words: (!delivered).then(|| words(format!("{code} {status}").trim())),
+    })
+}
+
+fn job_finished(body: &Node) -> Result<Receipt, Refusal> {
+    let status = body.text("Status").unwrap_or_default().trim();
+    let delivered = status == "success";
+    Ok(Receipt {
+        msgid: msgid(body)?,
+        template_id: None,
+        delivered,
+        words: (!delivered).then(|| words(status)),
+    })
+}
+
+fn msgid(item: &Node) -> Result<u64, Refusal> {
+    // `MsgId` is the spelling of ordinary messages; events have been seen with both.
+    let text = item.text("MsgID").or_else(|| item.text("MsgId"));
+    text.and_then(|text| text.trim().parse().ok())
+        .ok_or(Refusal::Unreadable("it has no `MsgID` that is a number"))
+}
+
+fn required<'a>(item: &'a Node, name: &'static str) -> Result<&'a str, Refusal> {
+    item.text(name)
+        .filter(|text| !text.is_empty())
+        .ok_or(Refusal::Unreadable("an item of its list is not complete"))
+}
+
+/// An id that every database can keep.
+fn id(text: &str) -> Result<String, Refusal> {
+    let fine = text.len() <= MAX_ID && !text.contains(char::is_control);
+    fine.then(|| text.to_owned())
+        .ok_or(Refusal::Unreadable("it has an id that is none of WeChat's"))
+}
+
+/// Words on one line that every database can keep.
+fn words(text: &str) -> String {
+    text[..text.floor_char_boundary(MAX_WORDS)].replace(char::is_control, " ")
+}

@@ -1,0 +1,108 @@
+//! XML as WeChat writes it: elements, text and CDATA, nothing that expands.
+//!
+//! A document type is refused, so there are no entities but XML's own five and character references, and neither the
+//! depth nor the size of what is read can exceed that of the body.
+
+use quick_xml::{
+    Reader, escape,
+    events::{BytesRef, Event},
+};
+
+use super::body::Node;
+
+/// WeChat's deepest event has three elements in each other.
+const MAX_DEPTH: usize = 8;
+
+/// An element that is open.
+struct Open {
+    name: String,
+    text: String,
+    fields: Vec<(String, Node)>,
+}
+
+impl Open {
+    fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            text: String::new(),
+            fields: Vec::new(),
+        }
+    }
+
+    fn close(self) -> (String, Node) {
+        let node = if self.fields.is_empty() {
+            Node::Text(self.text)
+        } else {
+            Node::Fields(self.fields)
+        };
+        (self.name, node)
+    }
+}
+
+/// Reads a document; the name of its root does not matter.
+pub(super) fn read(text: &str) -> Result<Node, &'static str> {
+    let mut reader = Reader::from_str(text);
+    let mut open: Vec<Open> = Vec::new();
+    let mut root = None;
+    loop {
+        match reader.read_event().map_err(|_| "it is no valid XML")? {
+            Event::Start(start) => {
+                if root.is_some() {
+                    return Err("it has more than one root");
+                }
+                if open.len() == MAX_DEPTH {
+                    return Err("its elements are nested too deeply");
+                }
+                open.push(Open::new(start.name().as_ref()));
+            }
+            Event::Empty(empty) => {
+                let element = Open::new(empty.name().as_ref());
+                put(&mut open, &mut root, element)?;
+            }
+            Event::End(_) => {
+                let element = open.pop().ok_or("it closes what it did not open")?;
+                put(&mut open, &mut root, element)?;
+            }
+            Event::Text(piece) => write(&mut open, &piece.into_inner())?,
+            Event::CData(piece) => write(&mut open, &piece.into_inner())?,
+            Event::GeneralRef(reference) => write(&mut open, &resolve(&reference)?)?,
+            Event::DocType(_) => return Err("it has a document type"),
+            Event::Comment(_) | Event::Decl(_) | Event::PI(_) => {}
+            Event::Eof => break,
+        }
+    }
+    if open.is_empty() {
+        root.ok_or("it has no root")
+    } else {
+        Err("it ends before its root does")
+    }
+}
+
+fn put(open: &mut [Open], root: &mut Option<Node>, element: Open) -> Result<(), &'static str> {
+    let (name, node) = element.close();
+    match open.last_mut() {
+        Some(parent) => parent.fields.push((name, node)),
+        None if root.is_none() => *root = Some(node),
+        None => return Err("it has more than one root"),
+    }
+    Ok(())
+}
+
+fn write(open: &mut [Open], piece: &str) -> Result<(), &'static str> {
+    match open.last_mut() {
+        Some(element) => element.text.push_str(piece),
+        None if piece.trim().is_empty() => {}
+        None => return Err("it has text outside of its root"),
+    }
+    Ok(())
+}
+
+fn resolve(reference: &BytesRef<'_>) -> Result<String, &'static str> {
+    let unknown = "it refers to an entity that XML does not know";
+    match reference.resolve_char_ref().map_err(|_| unknown)? {
+        Some(character) => Ok(character.to_string()),
+        None => escape::resolve_xml_entity(reference)
+            .map(str::to_owned)
+            .ok_or(unknown),
+    }
+}

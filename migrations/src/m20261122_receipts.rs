@@ -1,0 +1,94 @@
+//! What WeChat tells of messages: receipts that wait for their message, and events that must not count twice.
+
+use sea_orm_migration::prelude::*;
+
+#[derive(DeriveMigrationName)]
+pub(crate) struct Migration;
+
+/// A receipt whose message is not known yet: it came before the answer of the send was recorded.
+#[derive(DeriveIden)]
+enum Receipt {
+    Table,
+    Appid,
+    Touser,
+    Msgid,
+    Status,
+    FailureDetail,
+    ReceivedAt,
+    LookAt,
+}
+
+/// An event that was taken in, by a digest of it: WeChat tells some of them more than once.
+#[derive(DeriveIden)]
+enum HeardEvent {
+    Table,
+    Appid,
+    Digest,
+    ReceivedAt,
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for Migration {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        manager.create_table(receipt()).await?;
+        manager.create_table(heard_event()).await?;
+        let due = Index::create()
+            .name("receipt_due")
+            .table(Receipt::Table)
+            .col(Receipt::LookAt)
+            .to_owned();
+        let age = Index::create()
+            .name("heard_event_age")
+            .table(HeardEvent::Table)
+            .col(HeardEvent::ReceivedAt)
+            .to_owned();
+        manager.create_index(due).await?;
+        manager.create_index(age).await
+    }
+
+    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        for table in [HeardEvent::Table.into_iden(), Receipt::Table.into_iden()] {
+            manager
+                .drop_table(Table::drop().table(table).to_owned())
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+fn receipt() -> TableCreateStatement {
+    Table::create()
+        .table(Receipt::Table)
+        .col(ColumnDef::new(Receipt::Appid).text().not_null())
+        .col(ColumnDef::new(Receipt::Touser).text().not_null())
+        .col(ColumnDef::new(Receipt::Msgid).text().not_null())
+        .col(ColumnDef::new(Receipt::Status).text().not_null())
+        .col(ColumnDef::new(Receipt::FailureDetail).text())
+        .col(ColumnDef::new(Receipt::ReceivedAt).big_integer().not_null())
+        .col(ColumnDef::new(Receipt::LookAt).big_integer().not_null())
+        .primary_key(
+            Index::create()
+                .col(Receipt::Appid)
+                .col(Receipt::Touser)
+                .col(Receipt::Msgid),
+        )
+        .to_owned()
+}
+
+fn heard_event() -> TableCreateStatement {
+    Table::create()
+        .table(HeardEvent::Table)
+        .col(ColumnDef::new(HeardEvent::Appid).text().not_null())
+        .col(ColumnDef::new(HeardEvent::Digest).var_binary(32).not_null())
+        .col(
+            ColumnDef::new(HeardEvent::ReceivedAt)
+                .big_integer()
+                .not_null(),
+        )
+        .primary_key(
+            Index::create()
+                .col(HeardEvent::Appid)
+                .col(HeardEvent::Digest),
+        )
+        .to_owned()
+}

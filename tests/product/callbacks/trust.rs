@@ -1,0 +1,223 @@
+//! Who is believed: the check of the URL, what is refused, and settings that change.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use simulator::{Letter, Push, PushFormat, PushMode};
+
+use super::{
+    AES_KEY, APP, OTHER, TOKEN, arrived, assert_success, counted, hearing, letter, popup, post,
+    post_to, pushes, settings,
+};
+use crate::world::{Mode, World, message};
+
+both_modes!(
+    the_url_is_checked_and_the_console_is_told_what_to_set,
+    whatever_is_not_wechats_is_refused_alike,
+    old_settings_are_good_for_a_day,
+);
+
+async fn the_url_is_checked_and_the_console_is_told_what_to_set(mode: Mode) {
+    let world = World::start(mode).await;
+    let tenant = world.tenant("a").await;
+    hearing(&world, &tenant, PushMode::Safe, PushFormat::Xml).await;
+
+    let shown = tenant.client.get(&format!("/v1/apps/{APP}")).await;
+    assert!(!shown.text.contains(TOKEN) && !shown.text.contains(AES_KEY));
+    let url = format!("http://wxgate.test/callbacks/{APP}");
+    assert_eq!(
+        shown.expect(200)["callback"],
+        json!({"url": url, "token_set": true, "aes_key_set": true})
+    );
+
+    let signed = letter(&world, &popup("o1")).query;
+    let anonymous = world.anonymous();
+    for (sent, echo) in [
+        ("4375120948345356249", "4375120948345356249"),
+        ("a%20%3Cb%3E%22%26%E5%A5%BD", "a <b>\"&好"),
+        ("", ""),
+    ] {
+        let path = format!("/callbacks/{APP}?{signed}&echostr={sent}");
+        let answer = anonymous.get(&path).await;
+        assert_eq!((answer.status.as_u16(), answer.text.as_str()), (200, echo));
+        assert_eq!(
+            answer.header("content-type"),
+            Some("text/plain; charset=utf-8")
+        );
+        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
+    }
+    for wrong in [
+        format!("/callbacks/{APP}?{signed}"),
+        format!("/callbacks/{APP}?{signed}&echostr=1&echostr=2"),
+        format!(
+            "/callbacks/{APP}?{}&echostr=1",
+            signed.replace("nonce=", "nonce=1")
+        ),
+        format!("/callbacks/{APP}?echostr=1"),
+        format!("/callbacks/{OTHER}?{signed}&echostr=1"),
+    ] {
+        anonymous.get(&wrong).await.problem(403, "bad_signature");
+    }
+}
+
+async fn whatever_is_not_wechats_is_refused_alike(mode: Mode) {
+    let world = World::plan(mode).by_hand().start().await;
+    let tenant = world.tenant("a").await;
+    hearing(&world, &tenant, PushMode::Safe, PushFormat::Json).await;
+    tenant.app_with(OTHER, json!({})).await;
+    let sent = tenant.send_and_wait(APP, &message("o1")).await;
+    let good = letter(&world, &arrived(&sent));
+    let with = |change: fn(&mut Letter)| {
+        let mut letter = good.clone();
+        change(&mut letter);
+        letter
+    };
+    let plain = Push {
+        mode: PushMode::Plain,
+        ..settings(&world, PushMode::Safe, PushFormat::Json)
+    };
+    pushes(&world, APP, plain);
+    let talked_down = letter(&world, &arrived(&sent));
+    let foreign = Push {
+        token: "another".into(),
+        ..settings(&world, PushMode::Safe, PushFormat::Json)
+    };
+    pushes(&world, APP, foreign);
+    let forged = letter(&world, &arrived(&sent));
+    pushes(
+        &world,
+        OTHER,
+        settings(&world, PushMode::Safe, PushFormat::Json),
+    );
+    let of_another_app = world.wechat().letter(OTHER, &arrived(&sent)).unwrap();
+
+    let mut answers = Vec::new();
+    for (what, appid, letter) in [
+        ("an unknown app", "wx00000000000000ff", good.clone()),
+        ("no appid", "nonsense", good.clone()),
+        ("an app without a Token", OTHER, good.clone()),
+        ("another Token", APP, forged),
+        ("a plain push", APP, talked_down),
+        ("another app's envelope", APP, of_another_app),
+        (
+            "another nonce",
+            APP,
+            with(|l| l.query = l.query.replace("nonce=", "nonce=9")),
+        ),
+        (
+            "another time",
+            APP,
+            with(|l| l.query = l.query.replace("timestamp=1", "timestamp=2")),
+        ),
+        (
+            "no signature",
+            APP,
+            with(|l| l.query = "encrypt_type=aes".into()),
+        ),
+        ("no query", APP, with(|l| l.query.clear())),
+        (
+            "a changed body",
+            APP,
+            with(|l| l.body = l.body.replace("\"Encrypt\":\"", "\"Encrypt\":\"A")),
+        ),
+        ("no body", APP, with(|l| l.body.clear())),
+        (
+            "another body",
+            APP,
+            with(|l| l.body = "<!DOCTYPE a>".into()),
+        ),
+    ] {
+        let answer = post_to(&world, appid, &letter).await;
+        let mut body = answer.problem(403, "bad_signature");
+        body.as_object_mut().unwrap().remove("instance");
+        answers.push((what, body));
+    }
+    for (what, body) in &answers {
+        assert_eq!(body, &answers[0].1, "{what} is told from an unknown app");
+    }
+    let large = with(|l| l.body = format!("{{\"Encrypt\":\"{}\"}}", "A".repeat(64 * 1024)));
+    post(&world, &large).await.problem(413, "payload_too_large");
+
+    // Five minutes later somebody who overheard it says it again.
+    world.pass(Duration::from_mins(5) + Duration::from_secs(1));
+    post(&world, &good).await.problem(403, "bad_signature");
+    assert_eq!(tenant.read(&sent).await["status"], "sent");
+    assert_eq!(
+        counted(&world, "wxgate_callbacks_refused_total{reason=\"stale\"}").await,
+        1
+    );
+
+    // The clock of somebody else runs ahead; four minutes are nothing.
+    pushes(
+        &world,
+        APP,
+        settings(&world, PushMode::Safe, PushFormat::Json),
+    );
+    world.wechat().clock().advance(Duration::from_mins(4));
+    let ahead = letter(&world, &arrived(&sent));
+    world.wechat().clock().advance(Duration::from_mins(2));
+    let too_far_ahead = letter(&world, &arrived(&sent));
+    post(&world, &too_far_ahead)
+        .await
+        .problem(403, "bad_signature");
+    assert_success(&post(&world, &ahead).await);
+    assert_eq!(tenant.read(&sent).await["status"], "delivered");
+}
+
+async fn old_settings_are_good_for_a_day(mode: Mode) {
+    let world = World::plan(mode).by_hand().start().await;
+    let tenant = world.tenant("a").await;
+    hearing(&world, &tenant, PushMode::Safe, PushFormat::Json).await;
+    let safe = || settings(&world, PushMode::Safe, PushFormat::Json);
+    let new_key = "A1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p6Q7r8S9t0U1v";
+    let new = || Push {
+        token: "newToken".into(),
+        aes_key: Some(new_key.into()),
+        ..safe()
+    };
+    let newest = || Push {
+        token: "newestToken".into(),
+        ..new()
+    };
+    let change = async |change: Value| {
+        let path = format!("/v1/apps/{APP}");
+        tenant.client.patch(&path, &change).await.expect(200);
+    };
+    let heard = async |push: Push| {
+        pushes(&world, APP, push);
+        let answer = post(&world, &letter(&world, &popup("o1"))).await;
+        let taken = answer.status == 200;
+        if !taken {
+            answer.problem(403, "bad_signature");
+        }
+        taken
+    };
+
+    let both = json!({"callback_token": "newToken", "callback_aes_key": new_key});
+    change(both.clone()).await;
+    assert!(heard(safe()).await && heard(new()).await);
+    // Neither a mixture nor anything plain.
+    let mixed = Push {
+        token: "newToken".into(),
+        ..safe()
+    };
+    let plain = Push {
+        mode: PushMode::Plain,
+        ..safe()
+    };
+    assert!(!heard(mixed).await && !heard(plain).await);
+
+    world.pass(Duration::from_hours(23));
+    // Saying the same again is no change, and a name is none of theirs.
+    change(both).await;
+    change(json!({"name": "another"})).await;
+    assert!(heard(safe()).await && heard(new()).await);
+    world.pass(Duration::from_hours(1));
+    assert!(!heard(safe()).await && heard(new()).await);
+
+    // One of the two alone: the pair that was is good.
+    change(json!({"callback_token": "newestToken"})).await;
+    assert!(heard(newest()).await && heard(new()).await);
+    change(json!({"callback_aes_key": AES_KEY})).await;
+    assert!(heard(newest()).await && !heard(new()).await);
+}
