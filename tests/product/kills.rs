@@ -2,7 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use crate::world::{Load, Mode, World, message, reckon, until};
+use reqwest::Method;
+use serde_json::json;
+use simulator::{Effect, Fault};
+
+use crate::world::{Load, Mode, Tenant, World, eventually, message, reckon, until};
 
 const APP: &str = "wx00000000000000a1";
 
@@ -17,6 +21,13 @@ mod a_stop_under_load_leaves_nothing_uncertain {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn production() {
         super::a_stop_under_load_leaves_nothing_uncertain().await;
+    }
+}
+
+mod a_killed_fetcher_is_replaced_and_no_dead_token_used {
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn production() {
+        super::a_killed_fetcher_is_replaced_and_no_dead_token_used().await;
     }
 }
 
@@ -115,4 +126,74 @@ async fn a_stop_under_load_leaves_nothing_uncertain() {
     tenant.wait_count(APP, "sending", 0).await;
     let uncertain = reckon(&world, &tenant, APP, &accepted.messages).await;
     assert_eq!(uncertain, 0);
+}
+
+/// The call that fetches tokens in legacy mode.
+const FETCH: &str = "/cgi-bin/token";
+/// The broker's lease on the fetch, 15 s, and what a busy machine takes.
+const TURN: Duration = Duration::from_secs(15 + 10);
+
+/// Has a replica look for the app's token.
+async fn hand_out(replica: &Tenant) {
+    let path = format!("/v1/apps/{APP}/access-token");
+    let handed = replica.client.call(Method::POST, &path, None).await;
+    handed.expect(200);
+}
+
+/// Legacy mode, where WeChat tells nobody what it told the one that was killed. Of the token's six seconds three are
+/// left when its refresh begins. One message goes while they last, and a hundred when they are over.
+async fn a_killed_fetcher_is_replaced_and_no_dead_token_used() {
+    let mut world = World::plan(Mode::Production)
+        .replicas(3)
+        .own_process()
+        .start()
+        .await;
+    let tenant = world.tenant("a").await;
+    let new = json!({"appid": APP, "secret": "s", "tenant_id": tenant.id, "verify": false, "token_mode": "legacy"});
+    world.operator().post("/v1/apps", &new).await.expect(201);
+    let wechat = world.wechat();
+    wechat.change_app(APP, |app| app.token_ttl = 6);
+    let victim = world.at(0, &tenant);
+    hand_out(&victim).await;
+    let began = Instant::now();
+    let fetches = || wechat.app_stats(APP).total(FETCH);
+    wechat.change_app(APP, |app| app.token_ttl = 7200);
+    let slow = wechat.add_fault(Fault::always(Effect::Latency { ms: 4000 }).for_path(FETCH));
+    eventually("the first replica refreshes the token", || async {
+        hand_out(&victim).await;
+        (fetches() == 2).then_some(())
+    })
+    .await;
+    world.kill_oldest();
+    let killed = Instant::now();
+    wechat.remove_fault(slow);
+
+    let tenant = world.at(0, &tenant);
+    let early = tenant.send_and_wait(APP, &message("early")).await;
+    assert_eq!(early["status"], "sent", "the old token still serves");
+    until("the old token has ended", || {
+        began.elapsed() > Duration::from_secs(6)
+    })
+    .await;
+    let load = Load::new(&world, &tenant, APP, 100).run();
+    let replaced = async {
+        until("another has fetched", || fetches() == 3).await;
+        killed.elapsed()
+    };
+    let (mut accepted, took) = futures::join!(load, replaced);
+    eprintln!("fetched again after {took:?}");
+    assert!(took < TURN, "{took:?}");
+
+    tenant.wait_count(APP, "queued", 0).await;
+    tenant.wait_count(APP, "sending", 0).await;
+    accepted.messages.push(early);
+    assert_eq!(reckon(&world, &tenant, APP, &accepted.messages).await, 0);
+    let stats = wechat.app_stats(APP);
+    assert_eq!(stats.total(FETCH), 3, "{stats:?}");
+    let sends = &stats.calls["/cgi-bin/message/subscribe/send"];
+    assert_eq!(
+        sends.keys().collect::<Vec<_>>(),
+        [&0],
+        "dead tokens: {stats:?}"
+    );
 }

@@ -38,6 +38,7 @@ mod cli;
 mod crash;
 mod days;
 mod dev;
+mod fairness;
 mod idempotency;
 mod kills;
 mod network;

@@ -72,6 +72,8 @@ impl Load {
     /// Hands in all messages. The time must not be turned meanwhile: replicas would count one caller's requests by
     /// different times.
     pub(crate) async fn run(self) -> Accepted {
+        // While the first replica is still there.
+        self.tenant.client.token().await;
         let (refused, unanswered) = (Cell::new(0), Cell::new(0));
         let messages = stream::iter(0..self.messages)
             .map(|number| self.hand_in(number, &refused, &unanswered))

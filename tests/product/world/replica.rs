@@ -104,12 +104,17 @@ impl Replica {
         }
     }
 
-    /// The database, as the gateway in this process sees it.
-    pub(crate) fn store(&self) -> &Store {
+    /// The gateway in this process.
+    pub(crate) fn gateway(&self) -> &Gateway {
         match self {
-            Self::InProcess(gateway, _) => gateway.store(),
+            Self::InProcess(gateway, _) => gateway,
             Self::Process(..) => panic!("not in this process"),
         }
+    }
+
+    /// The database, as the gateway in this process sees it.
+    pub(crate) fn store(&self) -> &Store {
+        self.gateway().store()
     }
 
     /// The first operator's key: made by the library, or on the command line as every operator does.
