@@ -46,6 +46,7 @@ mod oauth;
 mod operations;
 mod outages;
 mod problems;
+mod proxies;
 mod quota;
 mod reading;
 mod restart;
