@@ -43,6 +43,7 @@ mod idempotency;
 mod kills;
 mod network;
 mod oauth;
+mod old_tokens;
 mod operations;
 mod outages;
 mod problems;
