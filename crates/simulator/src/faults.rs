@@ -58,6 +58,11 @@ pub enum Effect {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         body: Option<String>,
     },
+    /// The call acts, and then answers an HTTP status with HTML, as a proxy that lost the answer would.
+    StatusAfter {
+        /// Such as 504.
+        status: u16,
+    },
     /// The connection breaks and nothing has happened.
     BreakBefore,
     /// The call acts (the message is on its way), then the connection breaks without an answer.

@@ -20,7 +20,8 @@ pub struct Stats {
     /// refreshes, on top of the same calls under `/cgi-bin/stable_token`. Calls that were broken or hung before they
     /// acted are not here.
     pub calls: BTreeMap<String, BTreeMap<i64, u64>>,
-    /// Calls that ended in no WeChat answer, by kind: `break_before`, `break_after`, `hang`, `status_502` ….
+    /// Calls that ended in no WeChat answer, by kind: `break_before`, `break_after`, `hang`, `status_502`,
+    /// `status_504_after` ….
     pub broken: BTreeMap<String, u64>,
 }
 

@@ -46,16 +46,57 @@ impl Process {
     /// Ends the process with `signal` and waits until it is gone. Does nothing where none runs.
     pub(crate) fn end(&self, signal: Signal) {
         if let Some(mut child) = self.lock().take() {
-            if let Ok(pid) = i32::try_from(child.id()) {
-                let _ = nix::sys::signal::kill(Pid::from_raw(pid), signal);
-            }
+            self::signal(child.id(), signal);
             let _ = child.wait();
+        }
+    }
+
+    /// `kill -9` of the process and of its children, which it can then no longer end itself. Does nothing where none
+    /// runs.
+    pub(crate) fn fail(&self) {
+        let Some(id) = self.lock().as_ref().map(Child::id) else {
+            return;
+        };
+        // One that stands still makes no more children.
+        signal(id, Signal::SIGSTOP);
+        let children = children(id);
+        self.end(Signal::SIGKILL);
+        for child in &children {
+            signal(*child, Signal::SIGKILL);
+        }
+        while children.iter().any(|child| lives(*child)) {
+            thread::sleep(LOOK_AGAIN);
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Child>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn signal(id: u32, signal: Signal) {
+    if let Ok(id) = i32::try_from(id) {
+        // Fails when it has ended by itself.
+        let _ = nix::sys::signal::kill(Pid::from_raw(id), signal);
+    }
+}
+
+/// The children that a process has now.
+fn children(id: u32) -> Vec<u32> {
+    let listed = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children"));
+    let listed = listed.unwrap_or_default();
+    listed
+        .split_whitespace()
+        .filter_map(|id| id.parse().ok())
+        .collect()
+}
+
+/// Whether a process can still do anything. One whose new parent never asks for its end can not, but stays listed.
+fn lives(id: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    // The name before the state is in brackets and may hold anything.
+    stat.rsplit_once(") ")
+        .is_some_and(|(_, state)| !state.starts_with(['Z', 'X']))
 }
 
 /// A command that the kernel kills when the test process ends, and that does not run as root.

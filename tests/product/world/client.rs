@@ -162,15 +162,20 @@ impl Client {
 
 /// Sends a request and reads its answer whole.
 pub(crate) async fn finish(request: RequestBuilder) -> Answer {
+    match attempt(request).await {
+        Ok(answer) => answer,
+        Err(error) => panic!("no answer: {error:?}"),
+    }
+}
+
+/// As [`finish`], from a gateway that may be gone: then there is no answer, or only a part of one.
+pub(crate) async fn attempt(request: RequestBuilder) -> reqwest::Result<Answer> {
     let (client, request) = request.build_split();
-    let request = request.expect("a well-formed request");
+    let request = request?;
     let asked = format!("{} {}", request.method(), request.url().path());
-    let response = match client.execute(request).await {
-        Ok(response) => response,
-        Err(error) => panic!("{asked}: no answer: {error:?}"),
-    };
+    let response = client.execute(request).await?;
     let (status, headers) = (response.status(), response.headers().clone());
-    let text = response.text().await.expect("a body that is text");
+    let text = response.text().await?;
     let answer = Answer {
         asked,
         status,
@@ -179,7 +184,7 @@ pub(crate) async fn finish(request: RequestBuilder) -> Answer {
         text,
     };
     answer.check_manners();
-    answer
+    Ok(answer)
 }
 
 /// An answer, read whole.

@@ -1,7 +1,9 @@
 //! A world of one's own for each test: a WeChat, a database, gateways, an operator.
 
 mod client;
+mod fleet;
 mod home;
+mod load;
 mod program;
 mod replica;
 mod tenant;
@@ -21,10 +23,12 @@ use simulator::{Control, Options, Simulator};
 use store::{NewAuditLine, Page};
 
 pub(crate) use client::{Answer, Client, Key, finish};
+pub(crate) use load::{Load, reckon};
 pub(crate) use program::{Ended, Running, free_port, run, wxgate};
 pub(crate) use tenant::{SCOPES, SECRET, TEMPLATE, Tenant, id, message, message_with, outcomes};
 pub(crate) use wait::{Time, eventually, until};
 
+use fleet::Roster;
 use home::Home;
 use replica::{Place, Replica};
 use testkit::{Postgres, Redis};
@@ -45,7 +49,10 @@ const OUR_FAULT: [i64; 6] = [40033, 41001, 43002, 44002, 47001, 43108];
 /// Everything that a scenario needs. What is dropped is stopped.
 pub(crate) struct World {
     home: Home,
+    sending_slots: Option<usize>,
     replicas: Vec<Replica>,
+    /// Where they listen, for callers who go on while replicas come and go.
+    roster: Roster,
     /// Put aside while WeChat is away.
     simulator: Option<Simulator>,
     address: SocketAddr,
@@ -60,6 +67,7 @@ pub(crate) struct Plan {
     mode: Mode,
     by_hand: bool,
     replicas: usize,
+    sending_slots: Option<usize>,
     breakable: bool,
     own_process: bool,
 }
@@ -74,6 +82,12 @@ impl Plan {
     /// So many gateways on one database. Production mode only.
     pub(crate) fn replicas(mut self, replicas: usize) -> Self {
         self.replicas = replicas;
+        self
+    }
+
+    /// So many sends under way at each gateway.
+    pub(crate) fn slots(mut self, slots: usize) -> Self {
+        self.sending_slots = Some(slots);
         self
     }
 
@@ -106,7 +120,9 @@ impl Plan {
         let nobody = Client::anonymous("http://127.0.0.1:9", &time);
         let mut world = World {
             home,
+            sending_slots: self.sending_slots,
             replicas: Vec::new(),
+            roster: Roster::default(),
             address: simulator.address(),
             simulator: Some(simulator),
             clock,
@@ -135,6 +151,7 @@ impl World {
             mode,
             by_hand: false,
             replicas: 1,
+            sending_slots: None,
             breakable: false,
             own_process: false,
         }
@@ -275,21 +292,27 @@ impl World {
             Replica::in_process(&place, &self.clock).await
         };
         self.replicas.push(replica);
+        self.roster.enter(&self.replicas);
     }
 
     /// Stops the last gateway in good order.
     pub(crate) async fn stop_replica(&mut self) {
-        self.replicas.pop().expect("a gateway").stop().await;
+        let replica = self.replicas.pop().expect("a gateway");
+        self.roster.enter(&self.replicas);
+        replica.stop().await;
     }
 
     /// `kill -9` of the last gateway.
     pub(crate) fn kill_replica(&mut self) {
         self.replicas.pop().expect("a gateway").kill();
+        self.roster.enter(&self.replicas);
     }
 
     /// Asks the last gateway, a process, to stop as a supervisor would; its exit code.
     pub(crate) fn terminate_replica(&mut self) -> Option<i32> {
-        self.replicas.pop().expect("a gateway").terminate()
+        let replica = self.replicas.pop().expect("a gateway");
+        self.roster.enter(&self.replicas);
+        replica.terminate()
     }
 
     /// The PostgreSQL of a breakable world in production mode.
@@ -318,6 +341,7 @@ impl World {
             database_url: self.home.database_url.clone(),
             redis_url: self.home.redis_url.clone(),
             wechat_url: self.wechat_url(),
+            sending_slots: self.sending_slots,
             folder: self.home.folder().to_owned(),
         }
     }

@@ -147,10 +147,25 @@ impl Running {
 
     /// Asks it to stop, as a supervisor would, and waits for its end.
     pub(crate) fn terminate(&mut self) -> Option<i32> {
+        self.ask_to_stop();
+        self.child.wait().expect("its end").code()
+    }
+
+    /// As [`Running::terminate`], for a test that goes on meanwhile.
+    pub(crate) async fn wait_terminated(&mut self) -> Option<i32> {
+        self.ask_to_stop();
+        let child = RefCell::new(&mut self.child);
+        let ended = eventually("wxgate has ended", || {
+            let ended = child.borrow_mut().try_wait().expect("a child");
+            async move { ended }
+        });
+        ended.await.code()
+    }
+
+    fn ask_to_stop(&self) {
         let pid = i32::try_from(self.child.id()).expect("a process id");
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGTERM)
             .expect("a process to stop");
-        self.child.wait().expect("its end").code()
     }
 
     /// Panics if it has ended by itself.

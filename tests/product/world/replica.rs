@@ -24,6 +24,8 @@ pub(crate) struct Place {
     pub(crate) database_url: String,
     pub(crate) redis_url: Option<String>,
     pub(crate) wechat_url: String,
+    /// None: the default.
+    pub(crate) sending_slots: Option<usize>,
     pub(crate) folder: PathBuf,
 }
 
@@ -36,6 +38,9 @@ impl Place {
             .env("WXGATE_WECHAT_BASE_URL", &self.wechat_url);
         if let Some(redis_url) = &self.redis_url {
             command.env("WXGATE_REDIS_URL", redis_url);
+        }
+        if let Some(slots) = self.sending_slots {
+            command.env("WXGATE_SENDING_SLOTS", slots.to_string());
         }
     }
 }
@@ -63,6 +68,7 @@ impl Replica {
         let config = Config {
             wechat_base_url: place.wechat_url.clone(),
             public_url: Some(PUBLIC_URL.to_owned()),
+            sending_slots: place.sending_slots.unwrap_or(config.sending_slots),
             ..config
         };
         let gateway = Gateway::start(config, clock.clone())
@@ -98,12 +104,17 @@ impl Replica {
         }
     }
 
-    /// The database, as the gateway in this process sees it.
-    pub(crate) fn store(&self) -> &Store {
+    /// The gateway in this process.
+    pub(crate) fn gateway(&self) -> &Gateway {
         match self {
-            Self::InProcess(gateway, _) => gateway.store(),
+            Self::InProcess(gateway, _) => gateway,
             Self::Process(..) => panic!("not in this process"),
         }
+    }
+
+    /// The database, as the gateway in this process sees it.
+    pub(crate) fn store(&self) -> &Store {
+        self.gateway().store()
     }
 
     /// The first operator's key: made by the library, or on the command line as every operator does.
@@ -161,6 +172,18 @@ impl Replica {
             Self::InProcess(..) => panic!("not a process: World::plan(mode).own_process()"),
             Self::Process(mut running, _) => {
                 let code = running.terminate();
+                assert_no_secrets(&running.said());
+                code
+            }
+        }
+    }
+
+    /// As [`Replica::terminate`], for a test that goes on meanwhile.
+    pub(crate) async fn wait_terminated(self) -> Option<i32> {
+        match self {
+            Self::InProcess(..) => panic!("not a process: World::plan(mode).own_process()"),
+            Self::Process(mut running, _) => {
+                let code = running.wait_terminated().await;
                 assert_no_secrets(&running.said());
                 code
             }

@@ -113,6 +113,20 @@ impl Tenant {
             .await
     }
 
+    /// All messages of the app, newest first.
+    pub(crate) async fn all(&self, appid: &str) -> Vec<Value> {
+        let first = format!("/v1/apps/{appid}/messages?limit=200");
+        let (mut all, mut path) = (Vec::new(), first.clone());
+        loop {
+            let page = self.client.get(&path).await.expect(200);
+            all.extend(page["data"].as_array().expect("data").iter().cloned());
+            match page["next_cursor"].as_str() {
+                Some(cursor) => path = format!("{first}&cursor={cursor}"),
+                None => return all,
+            }
+        }
+    }
+
     /// How many of the app's messages have this status; at most 200 are counted.
     pub(crate) async fn count(&self, appid: &str, status: &str) -> usize {
         let path = format!("/v1/apps/{appid}/messages?limit=200&status={status}");

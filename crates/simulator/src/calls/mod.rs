@@ -188,6 +188,10 @@ fn run(
             counters.count_broken("break_after");
             Ending::Break
         }
+        Some(Effect::StatusAfter { status }) => {
+            counters.count_broken(&format!("status_{status}_after"));
+            Ending::Html(status, error_page(status))
+        }
         Some(Effect::Hang { .. }) => {
             counters.count_broken("hang");
             Ending::Hang

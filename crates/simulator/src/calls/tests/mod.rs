@@ -179,10 +179,9 @@ fn faults_strike_before_or_after_the_act() {
         body: None,
     };
     assert_eq!(accepted(bad_gateway).1, 0);
+    assert_eq!(accepted(Effect::StatusAfter { status: 504 }).1, 1);
     let stats = desk.world.stats();
-    assert_eq!(
-        (stats.broken["break_after"], stats.broken["status_502"]),
-        (1, 1)
-    );
-    assert_eq!(stats.count(path, 0), 2);
+    let broken = ["break_after", "status_502", "status_504_after"].map(|kind| stats.broken[kind]);
+    assert_eq!(broken, [1, 1, 1]);
+    assert_eq!(stats.count(path, 0), 3);
 }

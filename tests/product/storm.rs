@@ -1,0 +1,79 @@
+//! A WeChat that has a bad day: busy answers, broken proxies and cut connections, all at once.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use simulator::{Effect, Fault};
+
+use crate::world::{Load, Mode, Tenant, World, outcomes, reckon};
+
+const APP: &str = "wx00000000000000a1";
+const SUBSCRIBE: &str = "/cgi-bin/message/subscribe/send";
+const MESSAGES: usize = 400;
+/// Longer than the longest backoff, ten minutes.
+const BACKOFF: Duration = Duration::from_secs(601);
+/// More tries than any of the messages needs, by far.
+const MOST_ROUNDS: usize = 40;
+
+both_modes!(every_message_ends_once_whatever_wechat_does);
+
+/// 400 messages; of the sends 30 % are answered -1, 5 % HTTP 502, and 2 % are taken and then cut. The time passes over
+/// all backoffs at once when every message that has not ended has been tried again.
+async fn every_message_ends_once_whatever_wechat_does(mode: Mode) {
+    let replicas = if mode == Mode::Production { 3 } else { 1 };
+    let world = World::plan(mode).by_hand().replicas(replicas).start().await;
+    let tenant = world.tenant("a").await;
+    tenant.app(APP).await;
+    let wechat = world.wechat();
+    let busy = Effect::Errcode {
+        errcode: -1,
+        errmsg: None,
+    };
+    let bad_gateway = Effect::Status {
+        status: 502,
+        body: None,
+    };
+    for (part, effect) in [(0.3, busy), (0.05, bad_gateway), (0.02, Effect::BreakAfter)] {
+        wechat.add_fault(Fault::sometimes(part, effect).for_path(SUBSCRIBE));
+    }
+
+    let accepted = Load::new(&world, &tenant, APP, MESSAGES).run().await;
+    let mut round = 1;
+    while !all_ended(&tenant, round).await {
+        assert!(round < MOST_ROUNDS, "messages that never end");
+        world.pass(BACKOFF);
+        round += 1;
+    }
+
+    let tenant = world.at(0, &tenant);
+    let stats = wechat.app_stats(APP);
+    let (cut, proxied) = (stats.broken["break_after"], stats.broken["status_502"]);
+    let refused = stats.count(SUBSCRIBE, -1);
+    eprintln!("{round} rounds: {refused} times -1, {proxied} times 502, {cut} cut");
+    let uncertain = reckon(&world, &tenant, APP, &accepted.messages).await;
+    assert_eq!(
+        u64::try_from(uncertain),
+        Ok(cut),
+        "what was cut is uncertain and nothing else"
+    );
+    assert_eq!(
+        usize::try_from(stats.accepted),
+        Ok(MESSAGES),
+        "WeChat has all of them"
+    );
+}
+
+/// Waits until each message has ended or was tried once a round; whether all have ended.
+async fn all_ended(tenant: &Tenant, round: usize) -> bool {
+    let what = format!("each message has ended or was tried {round} times");
+    let is_open =
+        |message: &&Value| message["status"] == "queued" || message["status"] == "sending";
+    let rests =
+        |message: &&Value| message["status"] == "queued" && outcomes(message).len() >= round;
+    let look = || async {
+        let all = tenant.all(APP).await;
+        let open: Vec<&Value> = all.iter().filter(is_open).collect();
+        open.iter().all(rests).then_some(open.is_empty())
+    };
+    tenant.client.time().eventually(&what, look).await
+}

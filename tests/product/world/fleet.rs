@@ -1,0 +1,78 @@
+//! Replicas that come and go while callers go on.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use domain::{app::AppId, message::Request};
+use futures::stream::{self, StreamExt};
+use serde_json::{Map, Value, json};
+
+use super::{TEMPLATE, Tenant, World, replica::Replica};
+
+/// How many messages are handed in at once where no HTTP is between.
+const AT_ONCE: usize = 512;
+
+/// Where the replicas of a world listen, as of now. Cloning is cheap, and clones show the same.
+#[derive(Clone, Default)]
+pub(super) struct Roster(Arc<Mutex<Vec<String>>>);
+
+impl Roster {
+    /// Writes down who is there.
+    pub(super) fn enter(&self, replicas: &[Replica]) {
+        let urls = replicas.iter().map(|replica| replica.url().to_owned());
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = urls.collect();
+    }
+
+    /// One of those who are there, a different one for each `turn`.
+    pub(super) fn pick(&self, turn: usize) -> Option<String> {
+        let urls = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        urls.get(turn % urls.len().max(1)).cloned()
+    }
+}
+
+impl World {
+    /// `kill -9` of the gateway that has run longest. Callers learn it the hard way: it stays in the roster until the
+    /// next one is added.
+    pub(crate) fn kill_oldest(&mut self) {
+        self.replicas.remove(0).kill();
+    }
+
+    /// Asks the gateway that has run longest, a process, to stop; its exit code.
+    pub(crate) async fn terminate_oldest(&mut self) -> Option<i32> {
+        self.replicas.remove(0).wait_terminated().await
+    }
+
+    /// Hands in so many messages of the tenant's app, each to a user of its own, at the first gateway's engine: what
+    /// waits in a queue needs no HTTP to get there.
+    pub(crate) async fn hand_in(&self, tenant: &Tenant, appid: &str, count: usize) {
+        let delivery = self.replicas[0].gateway().delivery();
+        let tenant = tenant.id.parse().expect("a tenant's id");
+        let appid = AppId::parse(appid).expect("an appid");
+        let hand_in = |number: usize| {
+            let request = Request {
+                touser: format!("backlog{number}"),
+                template_id: TEMPLATE.to_owned(),
+                data: Some(data()),
+                ..Request::default()
+            };
+            let draft = request.check(self.now()).expect("a good message");
+            delivery.submit(tenant, &appid, draft, None)
+        };
+        let mut accepted = stream::iter(0..count)
+            .map(hand_in)
+            .buffer_unordered(AT_ONCE);
+        while let Some(accepted) = accepted.next().await {
+            accepted.expect("an accepted message");
+        }
+    }
+
+    /// Stops all gateways in good order.
+    pub(crate) async fn stop_all(&mut self) {
+        while !self.replicas.is_empty() {
+            self.stop_replica().await;
+        }
+    }
+}
+
+fn data() -> Map<String, Value> {
+    Map::from_iter([("thing1".to_owned(), json!({"value": "保温杯"}))])
+}
