@@ -7,6 +7,9 @@ use domain::{app::TokenMode, secret::AccessToken};
 
 use crate::token::Token;
 
+/// How long a request may be on its way: a token is not used that ends meanwhile.
+const LAST_MOMENTS: Duration = Duration::from_secs(5);
+
 /// A token in memory.
 #[derive(Clone, Debug)]
 pub(crate) struct Held {
@@ -37,8 +40,11 @@ impl Held {
         }
     }
 
+    /// Whether a send that starts now reaches WeChat before the token ends.
     pub(crate) fn is_alive(&self, now: DateTime<Utc>) -> bool {
-        self.token.expires_at > now
+        let life = (self.token.expires_at - self.fetched_at).to_std();
+        let last = LAST_MOMENTS.min(life.unwrap_or_default() / 10);
+        self.token.expires_at - last > now
     }
 }
 

@@ -113,6 +113,11 @@ impl Ledger {
         Ok(())
     }
 
+    /// Whether the gateway has asked WeChat to replace a token since `fetched_at`, whatever came of it.
+    pub(crate) fn has_replaced_since(&self, fetched_at: DateTime<Utc>) -> bool {
+        self.replaced[0] > fetched_at.timestamp_millis()
+    }
+
     /// Asks for leave to make a token end early, and notes it; `forced` as WeChat's stable mode does. Otherwise says
     /// when to ask again.
     pub(crate) fn repair(&mut self, now: DateTime<Utc>, forced: bool) -> Result<(), DateTime<Utc>> {

@@ -9,6 +9,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
+use domain::app::TokenMode;
 use futures::future::{BoxFuture, Shared};
 
 use crate::{
@@ -60,6 +61,8 @@ struct State {
     failure: Option<BrokerError>,
     failures_in_a_row: u32,
     flight: Option<Flight>,
+    /// Whether the flight ends the token in use at once: then nobody uses it meanwhile.
+    ends_present: bool,
     ledger: Ledger,
     /// Deaths of tokens that the other replicas have not been asked about yet.
     suspicions: Vec<Suspicion>,
@@ -119,12 +122,18 @@ impl Memory {
         if let Some(held) = state.held.clone().filter(|held| held.is_alive(now)) {
             let token = held.token.clone();
             if held.refresh_at <= now && state.flight.is_none() && failure.is_none() {
+                // WeChat keeps the last two legacy tokens. If it made one whose answer was lost, the next ends this.
+                state.ends_present = held.mode == TokenMode::Legacy
+                    && state.ledger.has_replaced_since(held.fetched_at);
                 state.flight = Some(launch(Goal {
                     beyond: token.generation,
                     reason: Reason::Ending(held),
                 }));
             }
-            return Entry::Token(token);
+            return match &state.flight {
+                Some(flight) if state.ends_present => Entry::Wait(flight.clone()),
+                _ => Entry::Token(token),
+            };
         }
         if let Some(failure) = failure {
             return Entry::Failed(failure);
@@ -165,6 +174,7 @@ impl Memory {
     ) -> Result<Token, BrokerError> {
         let mut state = self.write();
         state.flight = None;
+        state.ends_present = false;
         match landed {
             Ok(held) => {
                 let token = held.token.clone();

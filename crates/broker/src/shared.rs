@@ -35,7 +35,7 @@ impl Shared {
         if held.is_none() {
             tracing::warn!(%appid, "the shared token cannot be opened: do all replicas use the same master key?");
         }
-        held.filter(|held| held.token.expires_at > self.coord.clock().now())
+        held.filter(|held| held.is_alive(self.coord.clock().now()))
     }
 
     /// Leaves a token for the other replicas, unless they have a later one.

@@ -26,7 +26,8 @@ pub(crate) enum Heard {
 ///
 /// WeChat's API answers every request with HTTP 200, errors too. Another status comes from a gateway on the way:
 ///
-/// - 5xx and 429 mean that it could not pass the request on. Tried later, when `Retry-After` says if that is
+/// - 504 means that it passed the request on and got no answer (RFC 9110 §15.6.5): nobody knows.
+/// - Other 5xx and 429 mean that it could not pass the request on. Tried later, when `Retry-After` says if that is
 ///   within an hour.
 /// - 3xx and other 4xx mean by HTTP's own rules that the request was not carried out. Tried later too: a firewall or
 ///   a wrong base URL must not fail every message of every tenant for good.
@@ -52,6 +53,7 @@ pub(crate) async fn exchange(http: &reqwest::Client, request: Request) -> Heard 
     }
     match reply.filter(|reply| reply.errcode.is_some_and(|code| code != 0)) {
         Some(reply) => Heard::Reply(Box::new(reply)),
+        None if status == StatusCode::GATEWAY_TIMEOUT => Heard::Unclear(describe_status(status)),
         None => Heard::NotDone(delay, describe_status(status)),
     }
 }
