@@ -71,12 +71,6 @@ impl Sql {
         self.push(")")
     }
 
-    /// Adds the values of placeholders that the text has already.
-    pub(super) fn with_values(mut self, values: impl IntoIterator<Item = Value>) -> Self {
-        self.values.extend(values);
-        self
-    }
-
     pub(super) fn on(self, connection: &impl ConnectionTrait) -> Statement {
         Statement::from_sql_and_values(connection.get_database_backend(), self.text, self.values)
     }
