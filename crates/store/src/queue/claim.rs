@@ -225,8 +225,8 @@ async fn lock(
          FROM lane JOIN app ON app.appid = lane.appid WHERE (lane.paused_until IS NULL OR lane.paused_until <= ",
     );
     sql.bind(millis(now))
-        .push(") AND lane.appid IN ")
-        .list(appids)
+        .push(") AND lane.appid")
+        .one_of(appids)
         .push(" ORDER BY lane.appid");
     if tx.get_database_backend() == DbBackend::Postgres {
         sql.push(" FOR UPDATE OF lane");
@@ -279,7 +279,7 @@ async fn busy(
     }
     let mut sql = Sql::new("SELECT f.appid, f.touser FROM message f WHERE f.phase = ");
     sql.push(&FLYING.to_string())
-        .push(" AND (f.appid, f.touser) IN (VALUES ");
+        .push(" AND (f.appid, f.touser) IN (");
     sql.rows(people.iter().map(|candidate| {
         [
             candidate.appid.as_str().into(),
@@ -318,8 +318,8 @@ async fn fly(
     // Whoever changed a candidate since it was read keeps it.
     sql.push(" WHERE phase = ")
         .push(&READY.to_string())
-        .push(" AND id IN ")
-        .list(&choice.fly);
+        .push(" AND id")
+        .one_of(&choice.fly);
     sql.push(" RETURNING ").push(FLYING_COLUMNS);
     let rows = FlyingRow::find_by_statement(sql.on(tx)).all(tx).await?;
     Ok(readable(rows))
@@ -339,8 +339,8 @@ async fn stand_behind(
         .bind(millis(now));
     sql.push(" WHERE phase = ")
         .push(&READY.to_string())
-        .push(" AND id IN ")
-        .list(ids);
+        .push(" AND id")
+        .one_of(ids);
     tx.execute_raw(sql.on(tx)).await?;
     Ok(())
 }
@@ -361,8 +361,8 @@ async fn end(
     sql.bind(millis(now))
         .push(" WHERE phase = ")
         .push(&READY.to_string())
-        .push(" AND id IN ")
-        .list(ids);
+        .push(" AND id")
+        .one_of(ids);
     tx.execute_raw(sql.on(tx)).await?;
     Ok(())
 }
@@ -383,7 +383,7 @@ async fn charge(
     if news.is_empty() {
         return Ok(());
     }
-    let mut sql = Sql::new("WITH v(lane_appid, used, rest) AS (VALUES ");
+    let mut sql = Sql::new("WITH v(lane_appid, used, rest) AS (");
     sql.rows(news.into_iter().map(|(appid, meter)| {
         let rest = meter.is_spent().then_some(reset_at);
         [

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::{
     BEHIND, ENDED, FLYING, QUOTA_EXHAUSTED, READY, WAITING,
     choice::{Person, day_number},
-    sql::Sql,
+    sql::{Cell, Sql},
 };
 use crate::{PlatformStore, StoreError, messages::to_json, millis};
 
@@ -87,7 +87,7 @@ impl PlatformStore {
                 .map(|settlement| row(settlement, now))
                 .collect::<Result<Vec<_>, _>>()?;
             let mut sql = Sql::new(
-                "WITH v(message_id, claim, new_status, new_phase, next_due, tries, history, wechat_id, code, detail) AS (VALUES ",
+                "WITH v(message_id, claim, new_status, new_phase, next_due, tries, history, wechat_id, code, detail) AS (",
             );
             sql.rows(rows.into_iter());
             sql.push(
@@ -114,7 +114,7 @@ impl PlatformStore {
     }
 }
 
-fn row(settlement: &Settlement, now: DateTime<Utc>) -> Result<[sea_orm::Value; 10], StoreError> {
+fn row(settlement: &Settlement, now: DateTime<Utc>) -> Result<[Cell; 10], StoreError> {
     let transition = &settlement.transition;
     let phase = match transition.status {
         Status::Queued if transition.due_at.is_some_and(|due_at| due_at > now) => WAITING,
@@ -151,7 +151,7 @@ pub(super) async fn release_behind(
     if people.is_empty() {
         return Ok(false);
     }
-    let mut sql = Sql::new("WITH v(a, t) AS (VALUES ");
+    let mut sql = Sql::new("WITH v(a, t) AS (");
     sql.rows(
         people
             .iter()

@@ -115,8 +115,8 @@ impl PlatformStore {
             .push(&ENDED.to_string())
             .push(" WHERE phase < ")
             .push(&FLYING.to_string())
-            .push(" AND id IN ")
-            .list(&ids);
+            .push(" AND id")
+            .one_of(&ids);
         tx.execute_raw(sql.on(&tx)).await?;
         tx.commit().await?;
         Ok(ids.into_iter().map(MessageId::from).collect())
