@@ -178,8 +178,19 @@ fn postgres(url: &str) -> ConnectOptions {
                 ("idle_in_transaction_session_timeout", "10s"),
                 ("statement_timeout", "30s"),
             ];
+            // Every statement has its index. Plans that read all of a table or an index are only ever chosen by
+            // statistics from before the queue filled, and a prepared statement keeps them. Where there is no other,
+            // they count as so expensive that PostgreSQL would take half a second to compile them.
+            let plans = [
+                "enable_seqscan",
+                "enable_bitmapscan",
+                "enable_hashjoin",
+                "enable_mergejoin",
+                "jit",
+            ];
             postgres
                 .options(safety)
+                .options(plans.map(|plan| (plan, "off")))
                 .statement_cache_capacity(STATEMENTS)
         });
     options

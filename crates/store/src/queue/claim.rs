@@ -15,7 +15,7 @@ use super::{
     choice::{Candidate, Choice, Lane, Person, choose, day_number},
     flight::{Claimed, FLYING_COLUMNS, FlyingRow, readable},
     record::release_behind,
-    sql::Sql,
+    sql::{Sql, still},
     sweep::LAPSED,
 };
 use crate::{PlatformStore, StoreError, millis};
@@ -131,7 +131,8 @@ impl PlatformStore {
             .push(", updated_at = ")
             .bind(millis(now));
         sql.push(&format!(
-            " WHERE phase = {READY} AND id IN (SELECT m.id FROM message m WHERE m.phase = {READY} AND m.appid = "
+            " WHERE {} AND id IN (SELECT m.id FROM message m WHERE m.phase = {READY} AND m.appid = ",
+            still(READY)
         ));
         sql.bind(appid)
             .push(" AND NOT EXISTS (SELECT 1 FROM app WHERE app.appid = m.appid) LIMIT ")
@@ -249,8 +250,10 @@ async fn candidates(
         if index > 0 {
             sql.push(" UNION ALL ");
         }
-        sql.push("SELECT * FROM (SELECT m.id, m.tenant_id, m.appid, m.touser, m.priority, m.expires_at, EXISTS (SELECT 1 FROM message f WHERE f.phase = ");
-        sql.push(&FLYING.to_string()).push(" AND f.appid = m.appid AND f.touser = m.touser) AS busy FROM message m WHERE m.phase = ");
+        // No EXISTS: PostgreSQL may answer that from a table of all flying messages, made anew for each claim from an
+        // index that is full of former flights.
+        sql.push("SELECT * FROM (SELECT m.id, m.tenant_id, m.appid, m.touser, m.priority, m.expires_at, (SELECT f.phase FROM message f WHERE f.phase = ");
+        sql.push(&FLYING.to_string()).push(" AND f.appid = m.appid AND f.touser = m.touser LIMIT 1) IS NOT NULL AS busy FROM message m WHERE m.phase = ");
         sql.push(&READY.to_string())
             .push(" AND m.appid = ")
             .bind(lane.appid.as_str());
@@ -316,8 +319,8 @@ async fn fly(
         .push(", updated_at = ")
         .bind(millis(now));
     // Whoever changed a candidate since it was read keeps it.
-    sql.push(" WHERE phase = ")
-        .push(&READY.to_string())
+    sql.push(" WHERE ")
+        .push(&still(READY))
         .push(" AND id")
         .one_of(&choice.fly);
     sql.push(" RETURNING ").push(FLYING_COLUMNS);
@@ -337,8 +340,8 @@ async fn stand_behind(
     sql.push(&BEHIND.to_string())
         .push(", updated_at = ")
         .bind(millis(now));
-    sql.push(" WHERE phase = ")
-        .push(&READY.to_string())
+    sql.push(" WHERE ")
+        .push(&still(READY))
         .push(" AND id")
         .one_of(ids);
     tx.execute_raw(sql.on(tx)).await?;
@@ -359,8 +362,8 @@ async fn end(
         "UPDATE message SET {how}, phase = {ENDED}, updated_at = "
     ));
     sql.bind(millis(now))
-        .push(" WHERE phase = ")
-        .push(&READY.to_string())
+        .push(" WHERE ")
+        .push(&still(READY))
         .push(" AND id")
         .one_of(ids);
     tx.execute_raw(sql.on(tx)).await?;

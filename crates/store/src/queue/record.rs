@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::{
     BEHIND, ENDED, FLYING, QUOTA_EXHAUSTED, READY, WAITING,
     choice::{Person, day_number},
-    sql::{Cell, Sql},
+    sql::{Cell, Sql, still},
 };
 use crate::{PlatformStore, StoreError, messages::to_json, millis};
 
@@ -96,8 +96,8 @@ impl PlatformStore {
                  failure_detail = v.detail, lease = NULL, lease_until = NULL, updated_at = ",
             );
             sql.bind(millis(now))
-                .push(" FROM v WHERE id = v.message_id AND lease = v.claim AND phase = ");
-            sql.push(&FLYING.to_string()).push(" RETURNING id");
+                .push(" FROM v WHERE id = v.message_id AND lease = v.claim AND ");
+            sql.push(&still(FLYING)).push(" RETURNING id");
             for row in tx.query_all_raw(sql.on(&tx)).await? {
                 recorded
                     .changed
@@ -161,7 +161,7 @@ pub(super) async fn release_behind(
         .bind(millis(now))
         .push(", phase = ")
         .push(&READY.to_string());
-    sql.push(" WHERE phase = ").push(&BEHIND.to_string());
+    sql.push(" WHERE ").push(&still(BEHIND));
     sql.push(" AND id IN (SELECT (SELECT m.id FROM message m WHERE m.phase = ")
         .push(&BEHIND.to_string());
     sql.push(

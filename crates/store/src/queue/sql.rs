@@ -280,6 +280,13 @@ impl From<Vec<u8>> for Cell {
     }
 }
 
+/// That a message named by its id is in `phase`, worded so that only its id can find it. By the plain condition
+/// PostgreSQL goes through the phase's whole index, past all that has left it, where it believes that to be small;
+/// and it believes what was true before the last thousands of messages.
+pub(super) fn still(phase: i64) -> String {
+    format!("phase + 0 = {phase}")
+}
+
 /// Cuts a batch into pieces whose sizes are powers of two, the largest first, none over `max`: inserts
 /// cannot be padded, and this keeps their statements few as well.
 pub(super) fn pieces<T>(mut batch: Vec<T>, max: usize) -> Vec<Vec<T>> {
