@@ -201,10 +201,8 @@ impl Delivery {
         id: MessageId,
         at_most: Duration,
     ) -> Result<Message, DeliveryError> {
-        self.0.waiters.wait(id, at_most).await?;
-        self.message(Some(tenant), id)
-            .await?
-            .ok_or(DeliveryError::NotFound("message"))
+        let message = self.0.waiters.wait(tenant, id, at_most).await?;
+        message.ok_or(DeliveryError::NotFound("message"))
     }
 
     /// The tenant's message with this id; any tenant's for the platform.

@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use coord::{Coord, Wake};
 use dashmap::DashMap;
-use domain::id::MessageId;
-use store::{Store, StoreError};
+use domain::id::{MessageId, TenantId};
+use store::{Message, Store, StoreError};
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -30,8 +30,14 @@ impl Waiters {
         }
     }
 
-    /// Returns when the message has ended or `at_most` is over.
-    pub(crate) async fn wait(&self, id: MessageId, at_most: Duration) -> Result<(), StoreError> {
+    /// The tenant's message as it is when it has ended or `at_most` is over; none: there is no such message.
+    pub(crate) async fn wait(
+        &self,
+        tenant: TenantId,
+        id: MessageId,
+        at_most: Duration,
+    ) -> Result<Option<Message>, StoreError> {
+        let door = self.store.tenant(tenant);
         let deadline = Instant::now() + at_most;
         let ended = Ticket::take(self, id.uuid());
         loop {
@@ -40,8 +46,13 @@ impl Waiters {
             tokio::pin!(notified);
             notified.as_mut().enable();
             let over = Instant::now() >= deadline;
-            if over || self.store.platform().has_ended(id).await?.unwrap_or(true) {
-                return Ok(());
+            let message = door.message(id).await?;
+            if over
+                || message
+                    .as_ref()
+                    .is_none_or(|message| message.status.is_end())
+            {
+                return Ok(message);
             }
             let look_again = deadline.min(Instant::now() + LOOK_AGAIN);
             let _ = tokio::time::timeout_at(look_again, notified).await;

@@ -11,6 +11,9 @@ use crate::{Store, error::StoreError};
 /// The advisory lock that migrations hold on PostgreSQL: "wxgate" in ASCII.
 const MIGRATION_LOCK: i64 = 0x7778_6761_7465;
 
+/// How many prepared statements a connection keeps: the batches of the queue come in some ten sizes each.
+const STATEMENTS: usize = 512;
+
 /// Which database, from its URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Engine {
@@ -154,6 +157,9 @@ fn sqlite(url: &str, connections: u32, read_only: bool) -> ConnectOptions {
                 .synchronous(SqliteSynchronous::Full)
                 .busy_timeout(Duration::from_secs(5))
                 .foreign_keys(true)
+                // The rows of a claim, so that the connection's thread need not stop for its reader.
+                .row_buffer_size(512)
+                .statement_cache_capacity(STATEMENTS)
                 .pragma("cache_size", "-65536")
                 .pragma("mmap_size", "268435456")
                 .pragma("temp_store", "MEMORY")
@@ -168,10 +174,24 @@ fn postgres(url: &str) -> ConnectOptions {
         .idle_timeout(Duration::from_mins(10))
         .map_sqlx_postgres_opts(|postgres| {
             // A replica that is cut off in the middle of a transaction must not hold its locks for ever.
-            postgres.options([
+            let safety = [
                 ("idle_in_transaction_session_timeout", "10s"),
                 ("statement_timeout", "30s"),
-            ])
+            ];
+            // Every statement has its index. Plans that read all of a table or an index are only ever chosen by
+            // statistics from before the queue filled, and a prepared statement keeps them. Where there is no other,
+            // they count as so expensive that PostgreSQL would take half a second to compile them.
+            let plans = [
+                "enable_seqscan",
+                "enable_bitmapscan",
+                "enable_hashjoin",
+                "enable_mergejoin",
+                "jit",
+            ];
+            postgres
+                .options(safety)
+                .options(plans.map(|plan| (plan, "off")))
+                .statement_cache_capacity(STATEMENTS)
         });
     options
 }

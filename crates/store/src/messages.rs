@@ -189,19 +189,6 @@ impl PlatformStore {
         let found = Entity::find_by_id(id.uuid()).one(&self.store.read).await?;
         found.map(Message::try_from).transpose()
     }
-
-    /// Whether the message has ended; none: no such message. For those who wait for its end.
-    pub async fn has_ended(&self, id: MessageId) -> Result<Option<bool>, StoreError> {
-        let status: Option<String> = Entity::find_by_id(id.uuid())
-            .select_only()
-            .column(Column::Status)
-            .into_tuple()
-            .one(&self.store.read)
-            .await?;
-        Ok(status
-            .and_then(|status| Status::parse(&status))
-            .map(Status::is_end))
-    }
 }
 
 impl TryFrom<Model> for Message {

@@ -13,7 +13,7 @@ use super::{
     flight::{Claimed, FLYING_COLUMNS, FlyingRow, readable},
     meter::{LANE_COLUMNS, Lane, charge},
     record::release_behind,
-    sql::Sql,
+    sql::{Sql, still},
     sweep::LAPSED,
 };
 use crate::{PlatformStore, StoreError, millis};
@@ -21,11 +21,11 @@ use crate::{PlatformStore, StoreError, millis};
 /// The end of a message whose app was removed.
 const CANCELED: &str = "status = 'canceled'";
 /// How many apps one claim serves at most. The next claim goes on after the last of them.
-const LANES: usize = 16;
+const LANES: usize = 64;
 /// How many messages of a removed app one claim calls back.
 const ORPHANS: i64 = 500;
-/// How many apps with ready messages one claim looks at to find them; the others are paused.
-const VISITS: i64 = 256;
+/// How many apps with ready messages one claim looks at to find them, where many are paused.
+const VISITS: usize = 256;
 
 /// What a worker asks for.
 #[derive(Clone, Debug)]
@@ -129,7 +129,8 @@ impl PlatformStore {
             .push(", updated_at = ")
             .bind(millis(now));
         sql.push(&format!(
-            " WHERE phase = {READY} AND id IN (SELECT m.id FROM message m WHERE m.phase = {READY} AND m.appid = "
+            " WHERE {} AND id IN (SELECT m.id FROM message m WHERE m.phase = {READY} AND m.appid = ",
+            still(READY)
         ));
         sql.bind(appid)
             .push(" AND NOT EXISTS (SELECT 1 FROM app WHERE app.appid = m.appid) LIMIT ")
@@ -139,58 +140,75 @@ impl PlatformStore {
         Ok(())
     }
 
-    /// Goes round the apps that have ready messages, by hops over the ready index: the cost is that of the apps
-    /// visited, not of their messages. Also says where to go on; empty means from the start.
+    /// Goes round the apps that have ready messages. Also says where to go on; empty means from the start.
     async fn visit(
         &self,
         cursor: &str,
         slots: usize,
         now: DateTime<Utc>,
     ) -> Result<Visited, StoreError> {
-        let next = |after: &str| {
-            format!(
-                "(SELECT m.appid FROM message m WHERE m.phase = {READY} AND m.appid > {after} ORDER BY m.appid LIMIT 1)"
-            )
-        };
-        let mut sql = Sql::new("WITH RECURSIVE active(appid, n) AS (SELECT ");
-        sql.push(&next("$1"))
-            .push(", 1 UNION ALL SELECT ")
-            .push(&next("active.appid"));
-        sql.push(", n + 1 FROM active WHERE active.appid IS NOT NULL AND n < $2) ");
-        sql.push("SELECT active.appid, (lane.paused_until IS NULL OR lane.paused_until <= $3) AND tenant.status = 'active' AS open ");
-        sql.push("FROM active LEFT JOIN lane ON lane.appid = active.appid LEFT JOIN app ON app.appid = active.appid ");
-        sql.push("LEFT JOIN tenant ON tenant.id = app.tenant_id WHERE active.appid IS NOT NULL ORDER BY active.appid");
-        let statement = sql
-            .with_values([cursor.into(), VISITS.into(), millis(now).into()])
-            .on(&self.store.read);
-        let visited = Visit::find_by_statement(statement)
-            .all(&self.store.read)
-            .await?;
+        // No more apps than slots: one that got none would be passed over, round after round.
+        let served = LANES.min(slots).max(1);
+        let mut hops = served + 1;
+        let mut visits = self.hop(cursor, hops, now).await?;
+        // As a rule all that are found may be served; where some are paused, others behind them are not.
+        if visits.len() == hops && visits.iter().any(|visit| visit.open != Some(true)) {
+            hops = VISITS;
+            visits = self.hop(cursor, hops, now).await?;
+        }
 
-        let seen = visited.len();
-        let last = visited
+        let seen = visits.len();
+        let last = visits
             .last()
             .map(|visit| visit.appid.clone())
             .unwrap_or_default();
         let (mut open, mut gone) = (Vec::new(), Vec::new());
-        for Visit { appid, open: state } in visited {
+        for Visit { appid, open: state } in visits {
             match state {
                 Some(true) => open.push(appid),
                 Some(false) => {}
                 None => gone.push(appid),
             }
         }
-        // No more apps than slots: one that got none would be passed over, round after round.
-        let served = LANES.min(slots).max(1);
         let cursor = if open.len() > served {
             open.truncate(served);
             open[served - 1].clone()
-        } else if i64::try_from(seen).unwrap_or(VISITS) >= VISITS {
+        } else if seen >= hops {
             last
         } else {
             String::new()
         };
         Ok(Visited { open, gone, cursor })
+    }
+
+    /// The next apps that have ready messages, by hops over the ready index: the cost is that of the apps visited,
+    /// not of their messages.
+    async fn hop(
+        &self,
+        cursor: &str,
+        hops: usize,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<Visit>, StoreError> {
+        let ready =
+            format!("(SELECT m.appid FROM message m WHERE m.phase = {READY} AND m.appid > ");
+        let first = " ORDER BY m.appid LIMIT 1)";
+        let mut sql = Sql::new("WITH RECURSIVE active(appid, n) AS (SELECT ");
+        sql.push(&ready).bind(cursor).push(first);
+        sql.push(", 1 UNION ALL SELECT ")
+            .push(&ready)
+            .push("active.appid")
+            .push(first);
+        sql.push(", n + 1 FROM active WHERE active.appid IS NOT NULL AND n < ")
+            .bind(i64::try_from(hops).unwrap_or(i64::MAX));
+        sql.push(") SELECT active.appid, (lane.paused_until IS NULL OR lane.paused_until <= ")
+            .bind(millis(now))
+            .push(") AND tenant.status = 'active' AS open ");
+        sql.push("FROM active LEFT JOIN lane ON lane.appid = active.appid LEFT JOIN app ON app.appid = active.appid ");
+        sql.push("LEFT JOIN tenant ON tenant.id = app.tenant_id WHERE active.appid IS NOT NULL ORDER BY active.appid");
+        let connection = &self.store.read;
+        Ok(Visit::find_by_statement(sql.on(connection))
+            .all(connection)
+            .await?)
     }
 }
 
@@ -206,8 +224,8 @@ async fn lock(
          WHERE (lane.paused_until IS NULL OR lane.paused_until <= "
     ));
     sql.bind(millis(now))
-        .push(") AND lane.appid IN ")
-        .list(appids)
+        .push(") AND lane.appid")
+        .one_of(appids)
         .push(" ORDER BY lane.appid");
     if tx.get_database_backend() == DbBackend::Postgres {
         sql.push(" FOR UPDATE OF lane");
@@ -230,8 +248,10 @@ async fn candidates(
         if index > 0 {
             sql.push(" UNION ALL ");
         }
-        sql.push("SELECT * FROM (SELECT m.id, m.tenant_id, m.appid, m.touser, m.priority, m.expires_at, EXISTS (SELECT 1 FROM message f WHERE f.phase = ");
-        sql.push(&FLYING.to_string()).push(" AND f.appid = m.appid AND f.touser = m.touser) AS busy FROM message m WHERE m.phase = ");
+        // No EXISTS: PostgreSQL may answer that from a table of all flying messages, made anew for each claim from an
+        // index that is full of former flights.
+        sql.push("SELECT * FROM (SELECT m.id, m.tenant_id, m.appid, m.touser, m.priority, m.expires_at, (SELECT f.phase FROM message f WHERE f.phase = ");
+        sql.push(&FLYING.to_string()).push(" AND f.appid = m.appid AND f.touser = m.touser LIMIT 1) IS NOT NULL AS busy FROM message m WHERE m.phase = ");
         sql.push(&READY.to_string())
             .push(" AND m.appid = ")
             .bind(lane.appid.as_str());
@@ -260,7 +280,7 @@ async fn busy(
     }
     let mut sql = Sql::new("SELECT f.appid, f.touser FROM message f WHERE f.phase = ");
     sql.push(&FLYING.to_string())
-        .push(" AND (f.appid, f.touser) IN (VALUES ");
+        .push(" AND (f.appid, f.touser) IN (");
     sql.rows(people.iter().map(|candidate| {
         [
             candidate.appid.as_str().into(),
@@ -297,10 +317,10 @@ async fn fly(
         .push(", updated_at = ")
         .bind(millis(now));
     // Whoever changed a candidate since it was read keeps it.
-    sql.push(" WHERE phase = ")
-        .push(&READY.to_string())
-        .push(" AND id IN ")
-        .list(&choice.fly);
+    sql.push(" WHERE ")
+        .push(&still(READY))
+        .push(" AND id")
+        .one_of(&choice.fly);
     sql.push(" RETURNING ").push(FLYING_COLUMNS);
     let rows = FlyingRow::find_by_statement(sql.on(tx)).all(tx).await?;
     let mut claimed = readable(rows);
@@ -325,10 +345,10 @@ async fn stand_behind(
     sql.push(&BEHIND.to_string())
         .push(", updated_at = ")
         .bind(millis(now));
-    sql.push(" WHERE phase = ")
-        .push(&READY.to_string())
-        .push(" AND id IN ")
-        .list(ids);
+    sql.push(" WHERE ")
+        .push(&still(READY))
+        .push(" AND id")
+        .one_of(ids);
     tx.execute_raw(sql.on(tx)).await?;
     Ok(())
 }
@@ -347,10 +367,10 @@ async fn end(
         "UPDATE message SET {how}, phase = {ENDED}, updated_at = "
     ));
     sql.bind(millis(now))
-        .push(" WHERE phase = ")
-        .push(&READY.to_string())
-        .push(" AND id IN ")
-        .list(ids);
+        .push(" WHERE ")
+        .push(&still(READY))
+        .push(" AND id")
+        .one_of(ids);
     tx.execute_raw(sql.on(tx)).await?;
     Ok(())
 }

@@ -36,7 +36,7 @@ impl PlatformStore {
         // In one order, so that two replicas that hear of the same do not wait for each other.
         let mut ordered: Vec<&HeardEvent> = events.iter().collect();
         ordered.sort_unstable_by_key(|event| (event.appid.as_str(), event.digest));
-        let mut sql = Sql::new("INSERT INTO heard_event (appid, digest, received_at) VALUES ");
+        let mut sql = Sql::new("INSERT INTO heard_event (appid, digest, received_at) ");
         sql.rows(ordered.into_iter().map(|event| {
             [
                 event.appid.as_str().into(),

@@ -178,9 +178,9 @@ async fn app_facts(
         .collect();
     let mut sql = Sql::new(
         "SELECT app.appid, app.tenant_id, app.kind, app.daily_quota, lane.quota_day, lane.quota_used \
-         FROM app JOIN lane ON lane.appid = app.appid WHERE app.appid IN ",
+         FROM app JOIN lane ON lane.appid = app.appid WHERE app.appid",
     );
-    sql.list(&appids);
+    sql.one_of(&appids);
     if tx.get_database_backend() == DbBackend::Postgres {
         sql.push(" FOR KEY SHARE OF app");
     }
@@ -247,7 +247,7 @@ async fn recognise(
     let mut fresh = HashSet::new();
     if !to_claim.is_empty() {
         let mut sql = Sql::new(
-            "INSERT INTO idempotency (tenant_id, key, fingerprint, message_id, created_at) VALUES ",
+            "INSERT INTO idempotency (tenant_id, key, fingerprint, message_id, created_at) ",
         );
         sql.rows(to_claim.iter().map(|(_, new, idempotency)| {
             [
@@ -270,7 +270,7 @@ async fn recognise(
         return Ok(());
     }
     let mut sql = Sql::new(
-        "SELECT tenant_id, key, fingerprint, message_id FROM idempotency WHERE (tenant_id, key) IN (VALUES ",
+        "SELECT tenant_id, key, fingerprint, message_id FROM idempotency WHERE (tenant_id, key) IN (",
     );
     sql.rows(
         known.iter().map(|(_, new, idempotency)| {

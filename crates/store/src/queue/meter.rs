@@ -141,8 +141,7 @@ pub(super) async fn charge<'a>(
     if news.is_empty() {
         return Ok(());
     }
-    let mut sql =
-        Sql::new("WITH v(lane_appid, used, in_minute, at_most, rest, why, probed) AS (VALUES ");
+    let mut sql = Sql::new("WITH v(lane_appid, used, in_minute, at_most, rest, why, probed) AS (");
     sql.rows(news.into_iter().map(|(appid, meter, rest)| {
         let (until, why) = rest.unzip();
         [
@@ -154,7 +153,7 @@ pub(super) async fn charge<'a>(
                 .into(),
             until.into(),
             why.flatten().into(),
-            meter.is_probed.into(),
+            i64::from(meter.is_probed).into(),
         ]
     }));
     sql.push(") UPDATE lane SET quota_day = ")
@@ -162,8 +161,8 @@ pub(super) async fn charge<'a>(
         .push(", quota_used = v.used, minute = ")
         .bind(minute_number(now))
         .push(", minute_used = v.in_minute, minute_limit = v.at_most, paused_until = v.rest, ")
-        .push("pause_reason = CASE WHEN v.probed THEN pause_reason ELSE v.why END, ")
-        .push("pause_detail = CASE WHEN v.probed THEN pause_detail END ")
+        .push("pause_reason = CASE WHEN v.probed = 1 THEN pause_reason ELSE v.why END, ")
+        .push("pause_detail = CASE WHEN v.probed = 1 THEN pause_detail END ")
         .push("FROM v WHERE lane.appid = v.lane_appid");
     tx.execute_raw(sql.on(tx)).await?;
     Ok(())

@@ -21,7 +21,10 @@ use domain::{
 use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult};
 use uuid::Uuid;
 
-use super::{ENDED, sql::Sql};
+use super::{
+    ENDED,
+    sql::{Cell, Sql},
+};
 use crate::{PlatformStore, StoreError, error::unknown, messages::on_uncertain, millis, time};
 
 /// How many receipts one sweep looks at.
@@ -216,7 +219,7 @@ impl PlatformStore {
         }
         let tx = self.store.begin().await?;
         let rows = lock_messages(&tx, receipts).await?;
-        let mut changes: Vec<[sea_orm::Value; 4]> = Vec::new();
+        let mut changes: Vec<[Cell; 4]> = Vec::new();
         let (mut settled, mut unmatched): (Vec<Settled>, Vec<NewReceipt>) =
             (Vec::new(), Vec::new());
         for receipt in receipts {
@@ -276,7 +279,7 @@ impl PlatformStore {
         // In one order, so that two replicas that hear of the same do not wait for each other.
         receipts.sort_by_cached_key(NewReceipt::key);
         let mut sql = Sql::new(
-            "INSERT INTO receipt (appid, touser, msgid, status, failure_detail, received_at, look_at) VALUES ",
+            "INSERT INTO receipt (appid, touser, msgid, status, failure_detail, received_at, look_at) ",
         );
         sql.rows(receipts.iter().map(|receipt| {
             let (appid, touser, msgid) = receipt.key();
@@ -303,7 +306,7 @@ impl PlatformStore {
         if keys.is_empty() {
             return Ok(());
         }
-        let mut sql = Sql::new("DELETE FROM receipt WHERE (appid, touser, msgid) IN (VALUES ");
+        let mut sql = Sql::new("DELETE FROM receipt WHERE (appid, touser, msgid) IN (");
         sql.rows(
             keys.into_iter()
                 .map(|(appid, touser, msgid)| [appid.into(), touser.into(), msgid.into()]),
@@ -316,7 +319,7 @@ impl PlatformStore {
         if looks.is_empty() {
             return Ok(());
         }
-        let mut sql = Sql::new("WITH v(a, t, m, next_look) AS (VALUES ");
+        let mut sql = Sql::new("WITH v(a, t, m, next_look) AS (");
         sql.rows(looks.into_iter().map(|((appid, touser, msgid), look_at)| {
             [
                 appid.into(),
@@ -341,7 +344,7 @@ async fn lock_messages(
     tx: &impl ConnectionTrait,
     receipts: &[NewReceipt],
 ) -> Result<Vec<MessageRow>, StoreError> {
-    let mut sql = Sql::new("WITH v(a, t, m) AS (VALUES ");
+    let mut sql = Sql::new("WITH v(a, t, m) AS (");
     sql.rows(receipts.iter().map(|receipt| {
         let (appid, touser, msgid) = receipt.key();
         [appid.into(), touser.into(), msgid.into()]
@@ -360,10 +363,10 @@ async fn lock_messages(
 
 async fn write(
     tx: &impl ConnectionTrait,
-    changes: Vec<[sea_orm::Value; 4]>,
+    changes: Vec<[Cell; 4]>,
     now: DateTime<Utc>,
 ) -> Result<(), StoreError> {
-    let mut sql = Sql::new("WITH v(message_id, new_status, code, detail) AS (VALUES ");
+    let mut sql = Sql::new("WITH v(message_id, new_status, code, detail) AS (");
     sql.rows(changes.into_iter());
     sql.push(
         ") UPDATE message SET status = v.new_status, failure_code = v.code, failure_detail = v.detail, updated_at = ",

@@ -17,7 +17,7 @@ use super::{
     choice::Person,
     meter::day_number,
     pause::{LaneNews, refund, tell},
-    sql::Sql,
+    sql::{Cell, Sql, still},
 };
 use crate::{PlatformStore, StoreError, messages::to_json, millis};
 
@@ -89,7 +89,7 @@ impl PlatformStore {
                 .map(|settlement| row(settlement, now))
                 .collect::<Result<Vec<_>, _>>()?;
             let mut sql = Sql::new(
-                "WITH v(message_id, claim, corrects, kept, new_status, new_phase, next_due, tries, history, wechat_id, code, detail) AS (VALUES ",
+                "WITH v(message_id, claim, corrects, kept, new_status, new_phase, next_due, tries, history, wechat_id, code, detail) AS (",
             );
             sql.rows(rows.into_iter());
             sql.push(
@@ -98,9 +98,9 @@ impl PlatformStore {
                  failure_detail = v.detail, lease = v.kept, lease_until = NULL, updated_at = ",
             );
             sql.bind(millis(now))
-                .push(" FROM v WHERE id = v.message_id AND lease = v.claim AND (phase = ")
-                .push(&FLYING.to_string())
-                .push(" OR v.corrects AND status IN ('queued', 'uncertain')) RETURNING id");
+                .push(" FROM v WHERE id = v.message_id AND lease = v.claim AND (")
+                .push(&still(FLYING))
+                .push(" OR v.corrects = 1 AND status IN ('queued', 'uncertain')) RETURNING id");
             for row in tx.query_all_raw(sql.on(&tx)).await? {
                 recorded
                     .changed
@@ -117,7 +117,7 @@ impl PlatformStore {
     }
 }
 
-fn row(settlement: &Settlement, now: DateTime<Utc>) -> Result<[sea_orm::Value; 12], StoreError> {
+fn row(settlement: &Settlement, now: DateTime<Utc>) -> Result<[Cell; 12], StoreError> {
     let transition = &settlement.transition;
     let phase = match transition.status {
         Status::Queued if transition.due_at.is_some_and(|due_at| due_at > now) => WAITING,
@@ -128,7 +128,7 @@ fn row(settlement: &Settlement, now: DateTime<Utc>) -> Result<[sea_orm::Value; 1
     Ok([
         settlement.id.uuid().into(),
         settlement.lease.into(),
-        (settlement.word == Word::Final).into(),
+        i64::from(settlement.word == Word::Final).into(),
         (settlement.word == Word::Nobody)
             .then_some(settlement.lease)
             .into(),
@@ -158,7 +158,7 @@ pub(super) async fn release_behind(
     if people.is_empty() {
         return Ok(false);
     }
-    let mut sql = Sql::new("WITH v(a, t) AS (VALUES ");
+    let mut sql = Sql::new("WITH v(a, t) AS (");
     sql.rows(
         people
             .iter()
@@ -168,7 +168,7 @@ pub(super) async fn release_behind(
         .bind(millis(now))
         .push(", phase = ")
         .push(&READY.to_string());
-    sql.push(" WHERE phase = ").push(&BEHIND.to_string());
+    sql.push(" WHERE ").push(&still(BEHIND));
     sql.push(" AND id IN (SELECT (SELECT m.id FROM message m WHERE m.phase = ")
         .push(&BEHIND.to_string());
     sql.push(

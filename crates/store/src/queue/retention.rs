@@ -91,7 +91,7 @@ impl PlatformStore {
             .collect::<Result<Vec<_>, StoreError>>()?;
         let messages = empty.len();
         if !empty.is_empty() {
-            let mut sql = Sql::new("WITH v(message_id, emptied) AS (VALUES ");
+            let mut sql = Sql::new("WITH v(message_id, emptied) AS (");
             sql.rows(empty.into_iter());
             sql.push(
                 ") UPDATE message SET content = v.emptied, metadata = NULL, payload_dropped_at = ",

@@ -1,96 +1,296 @@
 //! Building the statements that handle a batch at once.
 //!
-//! SQLite and PostgreSQL both take `$1` placeholders, row lists in `WITH v(…) AS (VALUES …)`, `UPDATE … FROM`
-//! and `RETURNING`, so one text serves both. PostgreSQL learns the types of the placeholders from the bound
-//! values.
+//! SQLite and PostgreSQL both take row lists in `WITH v(…) AS (…)`, `UPDATE … FROM` and `RETURNING`, so one text serves
+//! both. They differ in what a batch is bound as:
+//!
+//! - PostgreSQL gets an array for each column. The statement is the same for every size, short, and planned once.
+//! - SQLite has no arrays and gets every value by itself, the batch padded to a power of two so that few different
+//!   statements are prepared. The placeholders have no number, which SQLite would take for a name and look up among
+//!   all others each time that it is bound.
 
-use sea_orm::{ConnectionTrait, Statement, Value};
+use std::fmt::Write as _;
 
-/// A statement under construction: text with numbered placeholders, and their values.
+use sea_orm::{ConnectionTrait, DbBackend, Statement, Value};
+use uuid::Uuid;
+
+/// A statement under construction.
 #[derive(Debug, Default)]
-pub(super) struct Sql {
-    text: String,
-    values: Vec<Value>,
+pub(super) struct Sql(Vec<Part>);
+
+#[derive(Debug)]
+enum Part {
+    Text(String),
+    Bound(Value),
+    /// What stands before is one of these. A repeated one changes nothing.
+    OneOf(Vec<Cell>),
+    /// A table: its columns, of equal length. A repeated row changes nothing.
+    Rows(Vec<Vec<Cell>>),
+}
+
+/// A value in a batch.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Cell {
+    Int(Option<i64>),
+    Text(Option<String>),
+    Uuid(Uuid),
+    Bytes(Vec<u8>),
 }
 
 impl Sql {
     pub(super) fn new(text: &str) -> Self {
-        Self {
-            text: text.to_owned(),
-            values: Vec::new(),
-        }
+        Self(vec![Part::Text(text.to_owned())])
     }
 
     /// Appends text as it is.
     pub(super) fn push(&mut self, text: &str) -> &mut Self {
-        self.text.push_str(text);
+        if let Some(Part::Text(last)) = self.0.last_mut() {
+            last.push_str(text);
+        } else {
+            self.0.push(Part::Text(text.to_owned()));
+        }
         self
     }
 
     /// Appends a placeholder for `value`.
     pub(super) fn bind(&mut self, value: impl Into<Value>) -> &mut Self {
-        self.values.push(value.into());
-        self.text.push('$');
-        self.text.push_str(&self.values.len().to_string());
+        self.0.push(Part::Bound(value.into()));
         self
     }
 
-    /// Appends `(…), (…)`: the rows of a `VALUES` list.
-    ///
-    /// The list is padded with copies of its last row to the next power of two: the database then sees few
-    /// different statements and keeps them prepared. Callers use it where a repeated row changes nothing.
+    /// Appends a table of these rows: `VALUES …` or what stands for it. Not empty, and a row may come twice.
     pub(super) fn rows<const N: usize>(
         &mut self,
-        rows: impl ExactSizeIterator<Item = [Value; N]>,
+        rows: impl ExactSizeIterator<Item = [Cell; N]>,
     ) -> &mut Self {
-        let padded = rows.len().next_power_of_two();
-        let mut last = None;
-        let mut written = 0;
+        let mut columns: Vec<Vec<Cell>> = vec![Vec::with_capacity(rows.len()); N];
         for row in rows {
-            last = Some(row.clone());
-            self.row(row, written == 0);
-            written += 1;
-        }
-        if let Some(last) = last {
-            for _ in written..padded {
-                self.row(last.clone(), false);
+            for (column, cell) in columns.iter_mut().zip(row) {
+                column.push(cell);
             }
         }
+        self.0.push(Part::Rows(columns));
         self
     }
 
-    /// Appends `(…)`: a padded list of single values, for `IN`.
-    pub(super) fn list<V: Into<Value> + Clone>(&mut self, items: &[V]) -> &mut Self {
-        self.push("(");
-        for index in 0..items.len().next_power_of_two() {
-            if index > 0 {
-                self.push(", ");
-            }
-            self.bind(items[index.min(items.len() - 1)].clone());
-        }
-        self.push(")")
-    }
-
-    /// Adds the values of placeholders that the text has already.
-    pub(super) fn with_values(mut self, values: impl IntoIterator<Item = Value>) -> Self {
-        self.values.extend(values);
+    /// Appends that what stands before is one of these. Not empty.
+    pub(super) fn one_of<C: Into<Cell> + Clone>(&mut self, items: &[C]) -> &mut Self {
+        let items = items.iter().map(|item| item.clone().into());
+        self.0.push(Part::OneOf(items.collect()));
         self
     }
 
+    /// The statement in the words of the connection's database.
     pub(super) fn on(self, connection: &impl ConnectionTrait) -> Statement {
-        Statement::from_sql_and_values(connection.get_database_backend(), self.text, self.values)
+        let backend = connection.get_database_backend();
+        let written = Written::of(self, backend == DbBackend::Postgres);
+        Statement::from_sql_and_values(backend, written.text, written.values)
+    }
+}
+
+/// A statement as far as it is written.
+struct Written {
+    /// Whether a batch is bound as arrays, and placeholders have numbers.
+    arrays: bool,
+    text: String,
+    values: Vec<Value>,
+}
+
+impl Written {
+    fn of(sql: Sql, arrays: bool) -> Self {
+        let mut written = Self {
+            arrays,
+            text: String::new(),
+            values: Vec::new(),
+        };
+        for part in sql.0 {
+            match part {
+                Part::Text(text) => written.text.push_str(&text),
+                Part::Bound(value) => written.bind(value),
+                Part::OneOf(items) if arrays => written.arrays(" = ANY(", &[items]),
+                Part::Rows(columns) if arrays => {
+                    written.arrays("SELECT * FROM unnest(", &columns);
+                }
+                Part::OneOf(items) => written.items(items),
+                Part::Rows(columns) => written.values(&columns),
+            }
+        }
+        written
     }
 
-    fn row<const N: usize>(&mut self, row: [Value; N], first: bool) {
-        self.push(if first { "(" } else { ", (" });
-        for (index, value) in row.into_iter().enumerate() {
-            if index > 0 {
-                self.push(", ");
-            }
-            self.bind(value);
+    fn bind(&mut self, value: Value) {
+        self.values.push(value);
+        if self.arrays {
+            // Writing to a String cannot fail.
+            let _ = write!(self.text, "${}", self.values.len());
+        } else {
+            self.text.push('?');
         }
-        self.push(")");
     }
+
+    fn arrays(&mut self, before: &str, columns: &[Vec<Cell>]) {
+        self.text.push_str(before);
+        for (index, column) in columns.iter().enumerate() {
+            self.text
+                .push_str(if index > 0 { ", CAST(" } else { "CAST(" });
+            self.bind(array(column).into());
+            let _ = write!(
+                self.text,
+                " AS {}[])",
+                column.first().map_or("text", Cell::type_name)
+            );
+        }
+        self.text.push(')');
+    }
+
+    fn items(&mut self, mut items: Vec<Cell>) {
+        if let Some(last) = items.last().cloned() {
+            items.resize(items.len().next_power_of_two(), last);
+        }
+        self.text.push_str(" IN (");
+        for (index, item) in items.into_iter().enumerate() {
+            self.text.push_str(if index > 0 { ", " } else { "" });
+            self.bind(item.into());
+        }
+        self.text.push(')');
+    }
+
+    fn values(&mut self, columns: &[Vec<Cell>]) {
+        let rows = columns.first().map_or(0, Vec::len);
+        self.text.push_str("VALUES ");
+        for row in 0..rows.next_power_of_two() {
+            self.text.push_str(if row > 0 { ", (" } else { "(" });
+            for (index, column) in columns.iter().enumerate() {
+                if index > 0 {
+                    self.text.push_str(", ");
+                }
+                if let Some(cell) = column.get(row).or(column.last()) {
+                    self.bind(cell.clone().into());
+                }
+            }
+            self.text.push(')');
+        }
+    }
+}
+
+impl Cell {
+    /// What PostgreSQL calls it.
+    fn type_name(&self) -> &'static str {
+        match self {
+            Self::Int(_) => "bigint",
+            Self::Text(_) => "text",
+            Self::Uuid(_) => "uuid",
+            Self::Bytes(_) => "bytea",
+        }
+    }
+
+    /// Appends it as an element of an array: see "Array Input and Output Syntax" of PostgreSQL's manual.
+    fn write(&self, array: &mut String) {
+        // Writing to a String cannot fail.
+        let _ = match self {
+            Self::Int(None) | Self::Text(None) => array.write_str("NULL"),
+            Self::Int(Some(number)) => write!(array, "{number}"),
+            Self::Uuid(id) => write!(array, "{}", id.simple()),
+            Self::Bytes(bytes) => {
+                array.push_str("\"\\\\x");
+                bytes
+                    .iter()
+                    .try_for_each(|byte| write!(array, "{byte:02x}"))
+                    .and_then(|()| array.write_char('"'))
+            }
+            Self::Text(Some(text)) => {
+                array.push('"');
+                for piece in text.split_inclusive(['"', '\\']) {
+                    let plain = piece.trim_end_matches(['"', '\\']);
+                    array.push_str(plain);
+                    if plain.len() < piece.len() {
+                        array.push('\\');
+                        array.push_str(&piece[plain.len()..]);
+                    }
+                }
+                array.write_char('"')
+            }
+        };
+    }
+}
+
+/// The text of an array of these.
+fn array(cells: &[Cell]) -> String {
+    let mut array = String::with_capacity(16 * cells.len());
+    array.push('{');
+    for (index, cell) in cells.iter().enumerate() {
+        if index > 0 {
+            array.push(',');
+        }
+        cell.write(&mut array);
+    }
+    array.push('}');
+    array
+}
+
+impl From<Cell> for Value {
+    fn from(cell: Cell) -> Self {
+        match cell {
+            Cell::Int(number) => number.into(),
+            Cell::Text(text) => text.into(),
+            Cell::Uuid(id) => id.into(),
+            Cell::Bytes(bytes) => bytes.into(),
+        }
+    }
+}
+
+impl From<i64> for Cell {
+    fn from(number: i64) -> Self {
+        Self::Int(Some(number))
+    }
+}
+
+impl From<Option<i64>> for Cell {
+    fn from(number: Option<i64>) -> Self {
+        Self::Int(number)
+    }
+}
+
+impl From<&str> for Cell {
+    fn from(text: &str) -> Self {
+        Self::Text(Some(text.to_owned()))
+    }
+}
+
+impl From<String> for Cell {
+    fn from(text: String) -> Self {
+        Self::Text(Some(text))
+    }
+}
+
+impl From<Option<&str>> for Cell {
+    fn from(text: Option<&str>) -> Self {
+        Self::Text(text.map(str::to_owned))
+    }
+}
+
+impl From<Option<String>> for Cell {
+    fn from(text: Option<String>) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<Uuid> for Cell {
+    fn from(id: Uuid) -> Self {
+        Self::Uuid(id)
+    }
+}
+
+impl From<Vec<u8>> for Cell {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Bytes(bytes)
+    }
+}
+
+/// That a message named by its id is in `phase`, worded so that only its id can find it. By the plain condition
+/// PostgreSQL goes through the phase's whole index, past all that has left it, where it believes that to be small;
+/// and it believes what was true before the last thousands of messages.
+pub(super) fn still(phase: i64) -> String {
+    format!("phase + 0 = {phase}")
 }
 
 /// Cuts a batch into pieces whose sizes are powers of two, the largest first, none over `max`: inserts
@@ -120,10 +320,49 @@ mod tests {
     }
 
     #[test]
-    fn lists_are_padded_with_their_last_item() {
-        let mut sql = Sql::new("x IN ");
-        sql.list(&[1i64, 2, 3]);
-        assert_eq!(sql.text, "x IN ($1, $2, $3, $4)");
-        assert_eq!(sql.values[2], sql.values[3]);
+    fn sqlite_gets_every_value_and_the_last_row_again() {
+        let mut sql = Sql::new("a = ");
+        let rows = [1i64, 2, 3].map(|number| [number.into(), "x".into()]);
+        sql.bind(7).push(" AND x").one_of(&[1i64, 2, 3]);
+        sql.push(" AND (y, z) IN (")
+            .rows(rows.into_iter())
+            .push(")");
+        let Written { text, values, .. } = Written::of(sql, false);
+        assert_eq!(
+            text,
+            "a = ? AND x IN (?, ?, ?, ?) AND (y, z) IN (VALUES (?, ?), (?, ?), (?, ?), (?, ?))"
+        );
+        assert_eq!((values.len(), &values[3]), (13, &values[4]));
+        assert_eq!(values[9..11], values[11..]);
+    }
+
+    #[test]
+    fn postgres_gets_an_array_for_each_column() {
+        let mut sql = Sql::new("a = ");
+        let rows = [
+            ["x".into(), 1i64.into()],
+            [None::<String>.into(), 2i64.into()],
+        ];
+        sql.bind(7).push(" AND z").one_of(&[3i64]);
+        sql.push(" AND (x, y) IN (")
+            .rows(rows.into_iter())
+            .push(")");
+        let Written { text, values, .. } = Written::of(sql, true);
+        assert_eq!(
+            text,
+            "a = $1 AND z = ANY(CAST($2 AS bigint[])) \
+             AND (x, y) IN (SELECT * FROM unnest(CAST($3 AS text[]), CAST($4 AS bigint[])))"
+        );
+        assert_eq!(
+            values[1..],
+            ["{3}".into(), r#"{"x",NULL}"#.into(), "{1,2}".into()]
+        );
+    }
+
+    #[test]
+    fn an_array_may_hold_any_text() {
+        let cells = [r#"a"b\"#, r#""\""#, "", "NULL", "{a,b}"].map(Cell::from);
+        assert_eq!(array(&cells), r#"{"a\"b\\","\"\\\"","","NULL","{a,b}"}"#);
+        assert_eq!(array(&[vec![0u8, 255].into()]), r#"{"\\x00ff"}"#);
     }
 }

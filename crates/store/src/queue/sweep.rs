@@ -17,7 +17,7 @@ use super::{
     meter::day_number,
     pause::refund,
     record::release_behind,
-    sql::Sql,
+    sql::{Sql, still},
 };
 use crate::{PlatformStore, StoreError, millis, time};
 
@@ -55,8 +55,8 @@ impl PlatformStore {
         sql.bind(millis(now))
             .push(", phase = ")
             .push(&READY.to_string());
-        sql.push(" WHERE phase = ")
-            .push(&WAITING.to_string())
+        sql.push(" WHERE ")
+            .push(&still(WAITING))
             .push(" AND id IN (SELECT id FROM message WHERE phase = ");
         sql.push(&WAITING.to_string())
             .push(" AND due_at <= ")
@@ -115,10 +115,10 @@ impl PlatformStore {
         sql.bind(millis(now));
         sql.push(", phase = ")
             .push(&ENDED.to_string())
-            .push(" WHERE phase < ")
+            .push(" WHERE phase + 0 < ")
             .push(&FLYING.to_string())
-            .push(" AND id IN ")
-            .list(&ids);
+            .push(" AND id")
+            .one_of(&ids);
         tx.execute_raw(sql.on(&tx)).await?;
         tx.commit().await?;
         Ok(ids.into_iter().map(MessageId::from).collect())
@@ -136,7 +136,8 @@ impl PlatformStore {
             loop {
                 let mut sql = Sql::new("UPDATE message SET status = 'canceled', updated_at = ");
                 sql.bind(millis(now)).push(&format!(
-                    ", phase = {ENDED} WHERE phase = {phase} AND id IN (SELECT id FROM message WHERE phase = {phase} AND appid = "
+                    ", phase = {ENDED} WHERE {} AND id IN (SELECT id FROM message WHERE phase = {phase} AND appid = ",
+                    still(phase)
                 ));
                 sql.bind(appid.as_str())
                     .push(" AND tenant_id = ")

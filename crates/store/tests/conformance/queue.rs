@@ -207,7 +207,6 @@ async fn what_is_taken_in_is_claimed_sent_and_recorded(store: Store) {
         (message.status, message.msgid.as_deref()),
         (Status::Sent, Some("4103297716205551617"))
     );
-    assert_eq!(store.platform().has_ended(id).await.unwrap(), Some(true));
 
     let stranger = onboard(&store, 2, 10).await;
     assert_eq!(store.tenant(stranger).message(id).await.unwrap(), None);
