@@ -90,3 +90,37 @@ async fn sending_goes_on_without_redis() {
         .await
         .expect(200);
 }
+
+/// A request waits at the gateway that took it, whichever gateway sends the message.
+mod a_wait_ends_whoever_sends {
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn production() {
+        super::a_wait_ends_whoever_sends().await;
+    }
+}
+
+async fn a_wait_ends_whoever_sends() {
+    let world = World::plan(Mode::Production).replicas(2).start().await;
+    let tenant = world.tenant("a").await;
+    tenant.app(APP).await;
+    let tenants = [world.at(0, &tenant), world.at(1, &tenant)];
+    let sends = (0..60).map(|number| {
+        let tenant = tenants[number % 2].clone();
+        async move {
+            let message = message(&format!("o{number}"));
+            tenant.send_and_wait(APP, &message).await
+        }
+    });
+    for sent in join_all(sends).await {
+        assert_eq!(sent["status"], "sent", "{sent}");
+    }
+    // Each gateway has sent some, so some waits ended by word of the other.
+    for replica in [0, 1] {
+        let gateway = world.anonymous().at(world.url(replica));
+        let text = gateway.get("/metrics").await.text;
+        let ended = text
+            .lines()
+            .find(|line| line.starts_with("wxgate_messages_ended_total{status=\"sent\"}"));
+        assert!(ended.is_some(), "gateway {replica} sent none: {text}");
+    }
+}
