@@ -137,12 +137,13 @@ pub(super) async fn recognise(
     taken: &mut [Taken],
 ) -> Result<(), StoreError> {
     let mut seen = HashSet::new();
-    let mut keyed = Vec::new();
+    let (mut keyed, mut twins) = (Vec::new(), Vec::new());
     for (index, submission) in batch.iter().enumerate() {
         let Some(key) = &submission.key else { continue };
         if seen.insert((submission.tenant, key.key.as_str())) {
             keyed.push((index, submission, key));
         } else {
+            twins.push((index, submission, key));
             taken[index] = Taken::Twin;
         }
     }
@@ -162,9 +163,13 @@ pub(super) async fn recognise(
         .iter()
         .map(|(_, submission, key)| (submission.tenant, *key));
     let rows = find(tx, asked.collect()).await?;
-    for (index, submission, key) in keyed {
-        if let Some(row) = rows.iter().find(|row| row.is(submission.tenant, key)) {
-            taken[index] = replay(row, key)?;
+    // A row that was there before this call answers twins too.
+    for (index, submission, key) in keyed.into_iter().chain(twins) {
+        match rows.iter().find(|row| row.is(submission.tenant, key)) {
+            Some(row) => taken[index] = replay(row, key)?,
+            // Neither claimed nor there: it was forgotten in between.
+            None if answer(submission, &taken[index]).is_some() => taken[index] = Taken::Twin,
+            None => {}
         }
     }
     Ok(())

@@ -87,7 +87,7 @@ pub enum Taken {
     Replayed(FirstAnswer),
     /// Its key stands for another request.
     KeyReused,
-    /// Another submission of the same call has its key: hand it in again, after that one.
+    /// Its key was being claimed for another submission, or forgotten, by this call: hand it in again.
     Twin,
     /// The tenant has no such app.
     NoSuchApp,
