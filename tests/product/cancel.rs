@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
 use simulator::{Effect, Fault};
@@ -17,6 +18,7 @@ both_modes!(
     what_wechat_may_have_is_not_called_back,
     a_canceled_message_does_not_hold_up_the_next,
     whoever_waits_for_it_is_told,
+    each_message_is_sent_or_called_back,
 );
 
 async fn cancel(tenant: &Tenant, message: &Value) -> Answer {
@@ -141,4 +143,31 @@ async fn whoever_waits_for_it_is_told(mode: Mode) {
     };
     let (told, canceled) = tokio::join!(waiting, canceling);
     assert_eq!(told, canceled);
+}
+
+async fn each_message_is_sent_or_called_back(mode: Mode) {
+    let world = World::start(mode).await;
+    let tenant = world.tenant("a").await;
+    tenant.app(APP).await;
+    let races = (0..80).map(|number| {
+        let tenant = tenant.clone();
+        async move {
+            // To few users, so that some fly and some stand behind another.
+            let message = message(&format!("o{}", number % 20));
+            let accepted = tenant.send(APP, &message).await;
+            let answer = cancel(&tenant, &accepted).await;
+            let ended = tenant.wait_ended(&accepted).await;
+            let wanted = if answer.status == 200 {
+                "canceled"
+            } else {
+                answer.problem(409, "conflict");
+                "sent"
+            };
+            assert_eq!(ended["status"], wanted, "{ended}");
+            wanted
+        }
+    });
+    let ends = join_all(races).await;
+    let sent = ends.iter().filter(|end| **end == "sent").count();
+    assert_eq!(world.wechat().sent(APP).len(), sent);
 }
