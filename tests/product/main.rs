@@ -44,6 +44,7 @@ mod dev;
 mod fairness;
 mod foreign;
 mod idempotency;
+mod import;
 mod kills;
 mod limits;
 mod network;

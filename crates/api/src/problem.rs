@@ -204,6 +204,11 @@ impl Problem {
         }
     }
 
+    /// The fields that break their rules.
+    pub(crate) fn into_errors(self) -> Vec<Violation> {
+        self.0.errors
+    }
+
     /// Adds what WeChat said.
     pub(crate) fn with_wechat(mut self, wechat: WechatAnswer) -> Self {
         self.0.wechat = Some(wechat);

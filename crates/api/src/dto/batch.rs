@@ -7,9 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::{message_request::MessageRequest, messages::Message};
+use super::{message_request, messages::Message};
 use crate::{
-    extract::parse_part,
     problem::{Problem, ProblemBody},
     refusals::submit_refusal,
 };
@@ -22,7 +21,7 @@ const MOST: usize = 1000;
 #[serde(deny_unknown_fields)]
 pub(crate) struct BatchRequest {
     /// 1 to 1000.
-    #[schema(value_type = Vec<MessageRequest>, min_items = 1, max_items = 1000)]
+    #[schema(value_type = Vec<message_request::MessageRequest>, min_items = 1, max_items = 1000)]
     messages: Vec<Value>,
 }
 
@@ -45,8 +44,7 @@ impl BatchRequest {
 }
 
 fn draft(item: Value, now: DateTime<Utc>) -> Result<message::Draft, Problem> {
-    let request: MessageRequest = parse_part(item)?;
-    Ok(message::Request::from(request).check(now)?)
+    Ok(message_request::message(item)?.check(now)?)
 }
 
 /// The problem as it will be told, in a replay too.
@@ -114,6 +112,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::extract::parse_part;
 
     fn items(messages: &Value) -> Result<Vec<BatchItem>, Problem> {
         let request: BatchRequest = parse_part(json!({ "messages": messages }))?;
