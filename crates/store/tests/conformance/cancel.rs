@@ -6,8 +6,9 @@ use crate::{
 };
 use domain::{
     id::{self, MessageId},
-    lifecycle::Status,
-    message::Draft,
+    lifecycle::{Event, Status},
+    message::{Draft, OnUncertain},
+    verdict::{Attempt, FailureCode, Outcome},
 };
 use wxgate_store::{Canceled, Store};
 
@@ -17,6 +18,7 @@ on_both! {
     a_claim_and_a_cancel_share_nothing
     the_next_one_behind_is_released
     another_tenants_message_is_not_there
+    what_may_have_been_sent_ends_uncertain
 }
 
 async fn cancel(sender: &Sender<'_>, store: &Store, id: MessageId, seconds: i64) -> Canceled {
@@ -113,4 +115,35 @@ async fn another_tenants_message_is_not_there(store: Store) {
         assert_eq!(outcome, Canceled::NoSuchMessage);
     }
     assert_eq!(sender.status(id).await, Status::Queued);
+}
+
+async fn what_may_have_been_sent_ends_uncertain(store: Store) {
+    let mut sender = Sender::new(&store, 1).await;
+    let wanted_again = Draft {
+        on_uncertain: OnUncertain::Retry,
+        ..draft("o1")
+    };
+    let id = sender.send(1, wanted_again, at(0)).await;
+    let mut flights = claim(&store, 8, at(1)).await;
+    flights[0].attempts.push(Attempt {
+        number: 1,
+        started_at: at(1),
+        duration_ms: 0,
+        outcome: Outcome::Unknown,
+        errcode: None,
+        errmsg: None,
+        rid: None,
+    });
+    record(&store, &flights, &Event::LeaseEnded, at(61)).await;
+    assert_eq!(sender.status(id).await, Status::Queued);
+    let Canceled::Now { message, .. } = cancel(&sender, &store, id, 62).await else {
+        unreachable!("it was not sent again")
+    };
+    let failure = message.failure.clone().map(|failure| failure.code);
+    assert_eq!(
+        (message.status, failure),
+        (Status::Uncertain, Some(FailureCode::Unanswered))
+    );
+    let read = store.tenant(sender.tenant).message(id).await.unwrap();
+    assert_eq!(read, Some(message));
 }

@@ -15,6 +15,7 @@ use domain::{
     quota::{self, Shares},
     verdict::{FailureCode, Verdict},
 };
+use uuid::Uuid;
 use wxgate_store::{AppPatch, IdempotencyKey, Received, Retried, Spent, Store};
 
 on_both! {
@@ -24,6 +25,7 @@ on_both! {
     a_retry_wants_quota
     a_retried_message_keeps_its_place_behind_a_flight
     what_is_gone_is_not_retried
+    what_was_emptied_is_not_retried
 }
 
 async fn retry(
@@ -170,5 +172,20 @@ async fn what_is_gone_is_not_retried(store: Store) {
     assert_eq!(
         retry(&sender, &store, id, None, at(2)).await,
         Retried::NoSuchApp
+    );
+}
+
+async fn what_was_emptied_is_not_retried(store: Store) {
+    let mut sender = Sender::new(&store, 1).await;
+    let id = sender.send(1, draft("o1"), at(0)).await;
+    store.tenant(sender.tenant).cancel(id, at(1)).await.unwrap();
+    let platform = store.platform();
+    let dropped = platform
+        .drop_payloads(Uuid::nil(), at(1000), at(1000))
+        .await;
+    assert_eq!(dropped.unwrap().messages, 1);
+    assert_eq!(
+        retry(&sender, &store, id, None, at(1001)).await,
+        Retried::Emptied
     );
 }
