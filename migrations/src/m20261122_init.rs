@@ -114,8 +114,9 @@ enum Idempotency {
     TenantId,
     Key,
     Fingerprint,
-    MessageId,
+    Answer,
     CreatedAt,
+    ExpiresAt,
 }
 
 #[derive(DeriveIden)]
@@ -331,8 +332,9 @@ fn idempotency() -> TableCreateStatement {
         .col(uuid(Idempotency::TenantId))
         .col(text(Idempotency::Key))
         .col(blob(Idempotency::Fingerprint))
-        .col(uuid(Idempotency::MessageId))
+        .col(text(Idempotency::Answer))
         .col(int(Idempotency::CreatedAt))
+        .col(int(Idempotency::ExpiresAt))
         .primary_key(
             Index::create()
                 .col(Idempotency::TenantId)
@@ -379,9 +381,9 @@ fn indexes() -> Vec<IndexCreateStatement> {
             .col(Audit::Id)
             .to_owned(),
         Index::create()
-            .name("idempotency_age")
+            .name("idempotency_end")
             .table(Idempotency::Table)
-            .col(Idempotency::CreatedAt)
+            .col(Idempotency::ExpiresAt)
             .to_owned(),
         Index::create()
             .name("message_app")

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use futures::future::join_all;
+use reqwest::Method;
 use serde_json::json;
 
-use crate::world::{Mode, World, id, message, message_with};
+use crate::world::{Mode, World, finish, id, message, message_with};
 
 const APP: &str = "wx00000000000000a1";
 
@@ -14,6 +15,8 @@ both_modes!(
     twenty_twins_make_one_message,
     a_key_is_for_one_request,
     a_key_is_the_tenants_own,
+    what_was_refused_leaves_its_key_free,
+    a_scheduled_request_is_repeated_after_its_time,
     a_key_is_kept_for_a_day,
 );
 
@@ -29,8 +32,20 @@ async fn a_repeated_request_gets_the_first_answer(mode: Mode) {
     tenant.wait_ended(&first).await;
     let second = tenant.send_keyed(APP, "order-42", &message).await;
     assert_eq!(second.header("idempotent-replayed"), Some("true"));
-    let second = second.expect(202);
-    assert_eq!(id(&second), id(&first));
+    assert_eq!(
+        second.header("location"),
+        Some(&*format!("/v1/messages/{}", id(&first)))
+    );
+    assert_eq!(second.expect(202), first, "as it was accepted");
+    let path = format!("/v1/apps/{APP}/messages");
+    let waiting = tenant.client.request(Method::POST, &path).await;
+    let waiting = waiting
+        .header("Idempotency-Key", "order-42")
+        .header("Prefer", "wait=20")
+        .json(&message);
+    let third = finish(waiting).await;
+    assert_eq!(third.header("idempotent-replayed"), Some("true"));
+    assert_eq!(third.expect(200), tenant.read(&first).await, "its end");
 
     let unkeyed = tenant
         .send_and_wait(APP, &message_with("o2", json!({})))
@@ -127,4 +142,38 @@ async fn a_key_is_kept_for_a_day(mode: Mode) {
         })
         .await;
     assert_ne!(id(&fresh.expect(202)), id(&first));
+}
+
+async fn what_was_refused_leaves_its_key_free(mode: Mode) {
+    let world = World::plan(mode).by_hand().start().await;
+    let tenant = world.tenant("a").await;
+    tenant.app_with(APP, json!({"daily_quota": 1})).await;
+    tenant.send_and_wait(APP, &message("o1")).await;
+    let short = message_with("o2", json!({"ttl": 3600}));
+    for _ in 0..2 {
+        tenant
+            .send_keyed(APP, "later", &short)
+            .await
+            .problem(429, "quota_exhausted");
+    }
+    world.pass(Duration::from_hours(15));
+    let taken = tenant.send_keyed(APP, "later", &short).await;
+    assert_eq!(taken.header("idempotent-replayed"), None);
+    let taken = taken.expect(202);
+    assert_eq!(tenant.wait_ended(&taken).await["status"], "sent");
+}
+
+async fn a_scheduled_request_is_repeated_after_its_time(mode: Mode) {
+    let world = World::plan(mode).by_hand().start().await;
+    let tenant = world.tenant("a").await;
+    tenant.app(APP).await;
+    let send_at = (world.now() + chrono::Duration::hours(1)).to_rfc3339();
+    let message = message_with("o1", json!({"send_at": send_at, "ttl": 60}));
+    let first = tenant.send_keyed(APP, "later", &message).await.expect(202);
+    world.pass(Duration::from_hours(2));
+    tenant.wait_ended(&first).await;
+    let again = tenant.send_keyed(APP, "later", &message).await;
+    let again = again.expect(202);
+    assert_eq!(again["status"], "scheduled");
+    assert_eq!(again, first);
 }

@@ -34,7 +34,9 @@ macro_rules! both_modes {
 }
 
 mod apps;
+mod batch;
 mod callbacks;
+mod cancel;
 mod cli;
 mod crash;
 mod days;
@@ -42,7 +44,9 @@ mod dev;
 mod fairness;
 mod foreign;
 mod idempotency;
+mod import;
 mod kills;
+mod limits;
 mod network;
 mod oauth;
 mod old_tokens;
@@ -53,6 +57,7 @@ mod proxies;
 mod quota;
 mod reading;
 mod restart;
+mod retry;
 mod sending;
 mod storm;
 mod strangers;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use serde_json::json;
 
-use crate::world::{Mode, World, message};
+use crate::world::{Mode, World, eventually, message};
 
 const APP: &str = "wx00000000000000a1";
 const OTHER: &str = "wx00000000000000b2";
@@ -89,4 +89,41 @@ async fn sending_goes_on_without_redis() {
         .post(&format!("/v1/apps/{APP}/verify"), &json!({}))
         .await
         .expect(200);
+}
+
+/// A request waits at the gateway that took it, whichever gateway sends the message.
+mod a_wait_ends_whoever_sends {
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn production() {
+        super::a_wait_ends_whoever_sends().await;
+    }
+}
+
+async fn a_wait_ends_whoever_sends() {
+    let world = World::plan(Mode::Production).replicas(2).start().await;
+    let tenant = world.tenant("a").await;
+    tenant.app(APP).await;
+    let tenants = [world.at(0, &tenant), world.at(1, &tenant)];
+    // Once each gateway has sent some, some waits have ended by word of the other.
+    eventually("both gateways have sent", || async {
+        let sends = (0..20).map(|number| {
+            let tenant = tenants[number % 2].clone();
+            async move {
+                let message = message(&format!("o{number}"));
+                tenant.send_and_wait(APP, &message).await
+            }
+        });
+        for sent in join_all(sends).await {
+            assert_eq!(sent["status"], "sent", "{sent}");
+        }
+        let both = has_sent(&world, 0).await && has_sent(&world, 1).await;
+        both.then_some(())
+    })
+    .await;
+}
+
+async fn has_sent(world: &World, replica: usize) -> bool {
+    let gateway = world.anonymous().at(world.url(replica));
+    let metrics = gateway.get("/metrics").await.text;
+    metrics.contains("wxgate_messages_ended_total{status=\"sent\"}")
 }

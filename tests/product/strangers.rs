@@ -49,6 +49,7 @@ fn body(operation: &str) -> Option<Value> {
         "POST /v1/apps" => json!({"appid": "wx00000000000000c3", "secret": SECRET}),
         "PUT /v1/apps/{appid}/secret" => json!({"secret": "strangers-secret"}),
         "POST /v1/apps/{appid}/messages" => message("o1"),
+        "POST /v1/apps/{appid}/messages/batch" => json!({"messages": [message("o1")]}),
         _ => return None,
     };
     Some(body)

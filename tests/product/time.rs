@@ -15,6 +15,7 @@ both_modes!(
     a_message_that_cannot_be_sent_in_time_expires,
     a_scheduled_message_waits_for_its_time,
     a_schedule_that_makes_no_sense_is_refused,
+    a_message_may_be_scheduled_for_30_days_ahead,
     an_app_that_is_repaired_sends_what_waited,
     a_token_is_replaced_before_it_ends,
     what_ended_long_ago_is_forgotten,
@@ -112,6 +113,22 @@ async fn a_schedule_that_makes_no_sense_is_refused(mode: Mode) {
         let problem = answer.problem(422, "validation_failed");
         assert_eq!(problem["errors"][0]["pointer"], pointer, "{problem}");
     }
+}
+
+async fn a_message_may_be_scheduled_for_30_days_ahead(mode: Mode) {
+    let world = World::plan(mode).by_hand().start().await;
+    let tenant = world.tenant("a").await;
+    tenant.app(APP).await;
+    let send_at = in_seconds(&world, 30 * 86_400);
+    let fields = json!({"send_at": send_at, "ttl": 60, "reference": "far", "metadata": {"n": 1}});
+    let far = tenant.send(APP, &message_with("o1", fields)).await;
+    assert_eq!(far["status"], "scheduled");
+    world.pass(Duration::from_secs(30 * 86_400 + 1));
+    let sent = tenant.wait_ended(&far).await;
+    assert_eq!(
+        (&sent["status"], &sent["reference"], &sent["metadata"]),
+        (&json!("sent"), &json!("far"), &json!({"n": 1}))
+    );
 }
 
 /// The app's trouble must not be its neighbour's.

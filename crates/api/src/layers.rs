@@ -24,6 +24,12 @@ use crate::{
 /// The largest body of a request.
 pub(crate) const MAX_BODY: usize = 1024 * 1024;
 
+/// The largest body of a batch.
+pub(crate) const MAX_BATCH_BODY: usize = 8 * MAX_BODY;
+
+/// The routes that take batches. Each of them has a [`DefaultBodyLimit`] of its own.
+const BATCHES: [&str; 1] = [crate::routes::BATCH_PATH];
+
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The id of the request: the caller's own where it is sane, else a fresh one.
@@ -131,21 +137,29 @@ fn log(problem: &Problem, status: StatusCode) {
 /// Refuses a body that says that it is too large before one byte of it is read. One that does not say so is
 /// cut off by [`DefaultBodyLimit`] while it is read.
 async fn limit_body(request: Request, next: Next) -> Response {
+    let limit = body_limit(&request);
     let announced = request
         .headers()
         .get(header::CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|bytes| bytes > MAX_BODY as u64) {
-        return too_large().into_response();
+    if announced.is_some_and(|bytes| bytes > limit as u64) {
+        return too_large(limit).into_response();
     }
     next.run(request).await
 }
 
+/// How large the request's body may be.
+pub(crate) fn body_limit(request: &Request) -> usize {
+    let path = request.extensions().get::<MatchedPath>();
+    let is_batch = path.is_some_and(|path| BATCHES.contains(&path.as_str()));
+    if is_batch { MAX_BATCH_BODY } else { MAX_BODY }
+}
+
 /// The body is over the limit.
-pub(crate) fn too_large() -> Problem {
+pub(crate) fn too_large(limit: usize) -> Problem {
     Problem::new(
         Kind::PayloadTooLarge,
-        format!("the body may have at most {MAX_BODY} bytes: send less at once"),
+        format!("the body may have at most {limit} bytes: send less at once"),
     )
 }
 

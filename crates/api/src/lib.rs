@@ -45,6 +45,11 @@ pub mod views {
     };
 }
 
+/// Requests as the API reads them, for whoever else takes them: the command line reads messages from files.
+pub mod requests {
+    pub use crate::dto::message_request::message;
+}
+
 pub use metrics::HttpMetrics;
 pub use openapi::{openapi, openapi_json};
 

@@ -108,6 +108,8 @@ refusals! {
     Body: 400 413 415 422;
     /// Of what may exist already, or be running.
     Conflict: 409;
+    /// Of what has no body and may be repeated under a key.
+    Repeatable: 400 422;
     /// Of what asks WeChat.
     Wechat: 502;
 }

@@ -91,7 +91,7 @@ kinds! {
         "wait as long as Retry-After says, then send the request again";
     /// The app's day or the tenant's is used up.
     QuotaExhausted = "quota_exhausted", TOO_MANY_REQUESTS, "The quota of the day is used up":
-        "the quota is free again at 2026-03-02T16:00:00.000Z: send then, or give the message a longer ttl";
+        "the app's quota is free again at 2026-03-02T16:00:00.000Z: send then, or give the message a longer ttl";
     /// A defect.
     Internal = "internal", INTERNAL_SERVER_ERROR, "Something broke in the gateway":
         "please report this with the request's id; sending the request again may help";
@@ -202,6 +202,11 @@ impl Problem {
             Kind::InvalidRequest => Self::new(kind, "see /docs for what this endpoint reads"),
             kind => Self::new(kind, kind.example()),
         }
+    }
+
+    /// The fields that break their rules.
+    pub(crate) fn into_errors(self) -> Vec<Violation> {
+        self.0.errors
     }
 
     /// Adds what WeChat said.

@@ -1,8 +1,11 @@
 //! What the crates below refuse, as problems. Every match is exhaustive: a new refusal wants its words here.
 
 use chrono::{DateTime, Utc};
-use delivery::{AppError, DeliveryError, SubmitError};
-use domain::violation::Violation;
+use delivery::{AppError, ChangeError, DeliveryError, SubmitError};
+use domain::{
+    lifecycle::{Refusal, Status},
+    violation::Violation,
+};
 use store::StoreError;
 use tenancy::TenancyError;
 
@@ -104,7 +107,16 @@ pub(crate) fn submit_refusal(error: SubmitError, now: DateTime<Utc>) -> Problem 
         SubmitError::QuotaExhausted { reset_at } => {
             let reset = Timestamp(reset_at);
             let detail = format!(
-                "the quota is free again at {reset}: send then, or give the message a longer ttl"
+                "the app's quota is free again at {reset}: send then, or give the message a longer ttl"
+            );
+            Problem::new(Kind::QuotaExhausted, detail)
+                .retry_after((reset_at - now).to_std().unwrap_or_default())
+        }
+        SubmitError::TenantQuotaExhausted { limit, reset_at } => {
+            let reset = Timestamp(reset_at);
+            let detail = format!(
+                "the tenant's limit of {limit} messages a day is used up, whatever its apps' quotas: send after {reset}, \
+                 or ask the operator for a higher `messages_per_day`"
             );
             Problem::new(Kind::QuotaExhausted, detail)
                 .retry_after((reset_at - now).to_std().unwrap_or_default())
@@ -118,6 +130,41 @@ pub(crate) fn submit_refusal(error: SubmitError, now: DateTime<Utc>) -> Problem 
         }
         SubmitError::Unavailable(cause) => Problem::unavailable(cause),
         SubmitError::Broken(cause) => Problem::internal(cause),
+    }
+}
+
+/// Why a message was not canceled or retried, at `now`.
+pub(crate) fn change_refusal(error: ChangeError, now: DateTime<Utc>) -> Problem {
+    match error {
+        ChangeError::NotFound => Problem::not_found("message"),
+        ChangeError::Refused(refusal) => {
+            Problem::new(Kind::Conflict, format!("{refusal}: {}", advice(refusal)))
+        }
+        ChangeError::Emptied => Problem::new(
+            Kind::Conflict,
+            "what was in the message has been dropped, as old messages are: send a new one",
+        ),
+        ChangeError::Submit(error) => submit_refusal(error, now),
+    }
+}
+
+/// What to do with a message that is where `refusal` says.
+fn advice(Refusal { status, .. }: Refusal) -> &'static str {
+    match status {
+        Status::Scheduled | Status::Queued => {
+            "it will be sent by itself; POST …/cancel calls it back"
+        }
+        Status::Sending => "WeChat may have it already; read it again in a moment",
+        Status::Sent | Status::Delivered => {
+            "WeChat has it; send a new message if another one is wanted"
+        }
+        Status::Undelivered
+        | Status::Failed
+        | Status::Expired
+        | Status::Canceled
+        | Status::Uncertain => {
+            "it has ended and nothing more will be sent; POST …/retry sends it again"
+        }
     }
 }
 
@@ -238,6 +285,11 @@ mod tests {
             (422, "validation_failed", None)
         );
         assert_eq!(answer(spent), (429, "quota_exhausted", Some(91)));
+        let used_up = SubmitError::TenantQuotaExhausted {
+            limit: 7,
+            reset_at: now + Duration::from_mins(1),
+        };
+        assert_eq!(answer(used_up), (429, "quota_exhausted", Some(60)));
         assert_eq!(
             answer(SubmitError::KeyReused),
             (422, "idempotency_key_reused", None)
@@ -247,5 +299,23 @@ mod tests {
             answer(SubmitError::Unavailable("gone".into())),
             (503, "overloaded", Some(2))
         );
+    }
+
+    #[test]
+    fn what_cannot_be_changed_is_told_with_its_status() {
+        let now = DateTime::UNIX_EPOCH;
+        for status in Status::ALL {
+            let refusal = Refusal {
+                status,
+                attempted: "be canceled",
+            };
+            let problem = change_refusal(ChangeError::Refused(refusal), now);
+            let body = serde_json::to_value(problem.body(None)).unwrap();
+            let detail = body["detail"].as_str().unwrap();
+            assert!(detail.contains(status.as_str()), "{detail}");
+            assert_eq!(body["code"], "conflict");
+        }
+        let missing = change_refusal(ChangeError::NotFound, now);
+        assert_eq!(answer(missing), (404, "not_found", None));
     }
 }

@@ -18,13 +18,15 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     apps::Apps,
     callbacks::Callbacks,
+    changes::{ChangeError, Changes},
     dispatch::Dispatcher,
-    intake::{Accepted, Intake, SubmitError},
+    intake::Intake,
     janitor::Janitor,
     metrics::Metrics,
     pulse::Pulse,
     quota::{QuotaReport, Quotas},
     recorder::Recorder,
+    submit::{Accepted, AcceptedBatch, BatchItem, SubmitError},
     sweeper::Sweeper,
     waiters::Waiters,
     worker::Worker,
@@ -120,6 +122,7 @@ pub struct Delivery(Arc<Inner>);
 struct Inner {
     store: Store,
     intake: Intake,
+    changes: Changes,
     waiters: Waiters,
     apps: Apps,
     quotas: Arc<Quotas>,
@@ -166,9 +169,11 @@ impl Delivery {
             parts.broker.clone(),
             parts.master_key.clone(),
         );
+        let changes = Changes::new(parts.clone(), options.shares);
         Ok(Self(Arc::new(Inner {
             store: parts.store,
             intake,
+            changes,
             waiters,
             apps,
             quotas,
@@ -186,12 +191,36 @@ impl Delivery {
         tenant: TenantId,
         appid: &AppId,
         draft: Draft,
-        idempotency: Option<IdempotencyKey>,
+        key: Option<IdempotencyKey>,
     ) -> Result<Accepted, SubmitError> {
-        self.0
-            .intake
-            .submit(tenant, appid, draft, idempotency)
-            .await
+        self.0.intake.submit(tenant, appid, draft, key).await
+    }
+
+    /// Accepts a batch, each item by itself: when this returns, those that were accepted are in the database, all by
+    /// one transaction.
+    pub async fn submit_batch(
+        &self,
+        tenant: TenantId,
+        appid: &AppId,
+        items: Vec<BatchItem>,
+        key: Option<IdempotencyKey>,
+    ) -> Result<AcceptedBatch, SubmitError> {
+        self.0.intake.submit_batch(tenant, appid, items, key).await
+    }
+
+    /// Calls a message back that has not been sent. One that was called back before stays so.
+    pub async fn cancel(&self, tenant: TenantId, id: MessageId) -> Result<Message, ChangeError> {
+        self.0.changes.cancel(tenant, id).await
+    }
+
+    /// Puts an ended message into the queue again, with its whole ttl before it.
+    pub async fn retry(
+        &self,
+        tenant: TenantId,
+        id: MessageId,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Accepted, ChangeError> {
+        self.0.changes.retry(tenant, id, key).await
     }
 
     /// The message as it is when it has ended, or when `at_most` is over.

@@ -2,96 +2,54 @@
 
 use std::{sync::Arc, time::Duration};
 
-use chrono::{DateTime, Utc};
 use coord::Clock;
 use domain::{
-    app::{AppId, AppKind},
-    id::{self, MessageId, TenantId},
+    app::AppId,
+    id::{self, TenantId},
     lifecycle::Status,
     message::Draft,
     quota::Shares,
-    violation::Violation,
 };
-use store::{IdempotencyKey, Message, NewMessage, Received, Store, StoreError};
-use tokio::sync::{Notify, mpsc, oneshot};
+use store::{
+    Entry, FirstAnswer, IdempotencyKey, Load, NewMessage, Received, StoreError, Submission, Taken,
+};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::{engine::Parts, metrics::Metrics, topic};
+use crate::{
+    engine::Parts,
+    metrics::Metrics,
+    submit::{Accepted, AcceptedBatch, BatchItem, SubmitError, results},
+    topic,
+};
 
-/// How many requests may wait for a transaction before more are turned away.
+/// How many messages may wait for a transaction before more are turned away.
 const WAITING: usize = 4096;
-/// How many messages one transaction takes.
+/// After how many messages a transaction takes no further request.
 const BATCH: usize = 512;
 /// How long a request waits for room, and what one that found none is told.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// A message that has been accepted.
-#[derive(Clone, Debug)]
-pub struct Accepted {
-    /// The message; of a replay, as it is now.
-    pub message: Message,
-    /// Whether its idempotency key had been used for it before.
-    pub replayed: bool,
-}
-
-/// Why a message was not accepted.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum SubmitError {
-    /// The tenant has no such app.
-    #[error("there is no such app")]
-    NoSuchApp,
-    /// The message cannot be sent as it is.
-    #[error("the message has {} fields that are wrong", .0.len())]
-    Violations(Vec<Violation>),
-    /// The day's quota is spent and the message would expire before the next day.
-    #[error(
-        "the app's quota for today is spent, and the message would expire before the next day begins"
-    )]
-    QuotaExhausted {
-        /// When the next day begins.
-        reset_at: DateTime<Utc>,
-    },
-    /// The idempotency key stands for another request.
-    #[error("this Idempotency-Key was used for another request within the last 24 hours")]
-    KeyReused,
-    /// More requests wait than the database can take.
-    #[error("more messages are waiting than the database can take")]
-    Overloaded {
-        /// When to try again.
-        retry_after: Duration,
-    },
-    /// The database does not answer.
-    #[error("{0}")]
-    Unavailable(String),
-    /// The database answers what it should not.
-    #[error("{0}")]
-    Broken(String),
-}
-
-impl From<StoreError> for SubmitError {
-    fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::Unavailable(_) => Self::Unavailable(error.to_string()),
-            _ => Self::Broken(error.to_string()),
-        }
-    }
-}
-
 struct Waiting {
-    new: NewMessage,
-    answer: oneshot::Sender<Result<Received, SubmitError>>,
+    submission: Submission,
+    answer: oneshot::Sender<Answer>,
+    /// Room among those who wait, for each of its messages.
+    room: OwnedSemaphorePermit,
 }
+
+/// The submission comes back with what became of it.
+type Answer = Result<(Submission, Taken), SubmitError>;
 
 /// The desk where messages are handed in.
 pub(crate) struct Intake {
-    waiting: mpsc::Sender<Waiting>,
-    store: Store,
+    waiting: mpsc::UnboundedSender<Waiting>,
+    room: Arc<Semaphore>,
     clock: Clock,
 }
 
 /// The task behind the desk.
 pub(crate) struct IntakeLoop {
-    waiting: mpsc::Receiver<Waiting>,
+    waiting: mpsc::UnboundedReceiver<Waiting>,
     parts: Parts,
     shares: Shares,
     due: Arc<Notify>,
@@ -105,10 +63,11 @@ impl Intake {
         due: Arc<Notify>,
         stop: CancellationToken,
     ) -> (Self, IntakeLoop) {
-        let (sender, waiting) = mpsc::channel(WAITING);
+        // Bounded by the room: nobody comes in without.
+        let (sender, waiting) = mpsc::unbounded_channel();
         let desk = Self {
             waiting: sender,
-            store: parts.store.clone(),
+            room: Arc::new(Semaphore::new(WAITING)),
             clock: parts.coord.clock().clone(),
         };
         (
@@ -128,137 +87,245 @@ impl Intake {
         tenant: TenantId,
         appid: &AppId,
         draft: Draft,
-        idempotency: Option<IdempotencyKey>,
+        key: Option<IdempotencyKey>,
     ) -> Result<Accepted, SubmitError> {
         let received_at = self.clock.now();
-        let id = id::new(received_at, sequence(), rand::random());
         let new = NewMessage {
-            id,
+            id: id::new(received_at, sequence(), rand::random()),
             tenant,
             appid: appid.clone(),
             draft,
-            idempotency,
             received_at,
         };
-        let (answer, answered) = oneshot::channel();
-        let overloaded = || SubmitError::Overloaded {
-            retry_after: PATIENCE,
+        let submission = Submission {
+            tenant,
+            appid: appid.clone(),
+            key,
+            received_at,
+            load: Load::One(Box::new(new)),
         };
-        let waiting = Waiting {
-            new: new.clone(),
-            answer,
+        let (submission, taken) = self.hand_in(submission).await?;
+        let Load::One(new) = submission.load else {
+            return Err(changed());
         };
-        self.waiting
-            .send_timeout(waiting, PATIENCE)
-            .await
-            .map_err(|_| overloaded())?;
-        match answered.await.map_err(|_| overloaded())?? {
-            Received::Stored => Ok(Accepted {
-                message: new.accepted(),
-                replayed: false,
+        match taken {
+            Taken::Fresh(received) => match received[..] {
+                [Received::Stored] => Ok(Accepted {
+                    message: new.accepted(),
+                    replayed: false,
+                }),
+                [refused] => Err(refused.into()),
+                _ => Err(changed()),
+            },
+            Taken::Replayed(FirstAnswer::One { id, received_at }) => Ok(Accepted {
+                message: NewMessage {
+                    id,
+                    received_at,
+                    ..*new
+                }
+                .accepted(),
+                replayed: true,
             }),
-            Received::Replayed(id) => self.replay(tenant, id).await,
-            Received::KeyReused => Err(SubmitError::KeyReused),
-            Received::NoSuchApp => Err(SubmitError::NoSuchApp),
-            Received::WrongKind(kind) => Err(SubmitError::Violations(vec![wrong_kind(kind)])),
-            Received::QuotaExhausted { reset_at } => Err(SubmitError::QuotaExhausted { reset_at }),
+            other => Err(refused(&other)),
         }
     }
 
-    async fn replay(&self, tenant: TenantId, id: MessageId) -> Result<Accepted, SubmitError> {
-        match self.store.tenant(tenant).message(id).await {
-            Ok(Some(message)) => Ok(Accepted {
-                message,
+    pub(crate) async fn submit_batch(
+        &self,
+        tenant: TenantId,
+        appid: &AppId,
+        items: Vec<BatchItem>,
+        key: Option<IdempotencyKey>,
+    ) -> Result<AcceptedBatch, SubmitError> {
+        let received_at = self.clock.now();
+        let entries = items.into_iter().map(|item| match item {
+            BatchItem::Unfit(words) => Entry::Unfit(words),
+            BatchItem::Draft(draft) => Entry::Message(Box::new(NewMessage {
+                id: id::new(received_at, sequence(), rand::random()),
+                tenant,
+                appid: appid.clone(),
+                draft: *draft,
+                received_at,
+            })),
+        });
+        let submission = Submission {
+            tenant,
+            appid: appid.clone(),
+            key,
+            received_at,
+            load: Load::Batch(entries.collect()),
+        };
+        let (submission, taken) = self.hand_in(submission).await?;
+        let Load::Batch(entries) = submission.load else {
+            return Err(changed());
+        };
+        match taken {
+            Taken::Fresh(received) => Ok(AcceptedBatch {
+                results: results::fresh(entries, received),
+                replayed: false,
+            }),
+            Taken::Replayed(FirstAnswer::Batch {
+                entries: first,
+                received_at,
+            }) => Ok(AcceptedBatch {
+                results: results::replayed(entries, first, received_at),
                 replayed: true,
             }),
-            // The message is gone before its key: it was old, so the key is free for another.
-            Ok(None) => Err(SubmitError::KeyReused),
-            Err(error) => Err(error.into()),
+            other => Err(refused(&other)),
         }
+    }
+
+    /// Waits for room, then for the transaction that takes the submission in.
+    async fn hand_in(&self, submission: Submission) -> Answer {
+        let overloaded = || SubmitError::Overloaded {
+            retry_after: PATIENCE,
+        };
+        let messages = submission.messages().count().max(1);
+        let wanted = u32::try_from(messages.min(WAITING)).unwrap_or(u32::MAX);
+        let room = self.room.clone().acquire_many_owned(wanted);
+        let room = tokio::time::timeout(PATIENCE, room)
+            .await
+            .map_err(|_| overloaded())?
+            .map_err(|_| overloaded())?;
+        let (answer, answered) = oneshot::channel();
+        let waiting = Waiting {
+            submission,
+            answer,
+            room,
+        };
+        self.waiting.send(waiting).map_err(|_| overloaded())?;
+        answered.await.map_err(|_| overloaded())?
     }
 }
 
 impl IntakeLoop {
     /// Runs until it is stopped and has answered everybody who had handed in a message by then.
     pub(crate) async fn run(mut self) {
-        let mut batch = Vec::with_capacity(BATCH);
         loop {
-            tokio::select! {
-                () = self.stop.cancelled(), if !self.waiting.is_closed() => self.waiting.close(),
-                taken = self.waiting.recv_many(&mut batch, BATCH) => {
-                    if taken == 0 {
-                        return;
-                    }
-                    self.accept(std::mem::take(&mut batch)).await;
+            let first = tokio::select! {
+                () = self.stop.cancelled(), if !self.waiting.is_closed() => {
+                    self.waiting.close();
+                    continue;
                 }
+                first = self.waiting.recv() => first,
+            };
+            let Some(first) = first else { return };
+            let mut batch = self.gather(first);
+            while !batch.is_empty() {
+                batch = self.accept(batch).await;
             }
         }
     }
 
-    async fn accept(&self, batch: Vec<Waiting>) {
-        let (news, answers): (Vec<_>, Vec<_>) = batch
-            .into_iter()
-            .map(|waiting| (waiting.new, waiting.answer))
-            .unzip();
-        let received: Vec<Result<Received, SubmitError>> = match self.take_in(&news).await {
-            Ok(received) => received.into_iter().map(Ok).collect(),
+    /// Whatever waits beside `first`, as far as one transaction takes it.
+    fn gather(&mut self, first: Waiting) -> Vec<Waiting> {
+        let mut messages = first.room.num_permits();
+        let mut batch = vec![first];
+        while messages < BATCH {
+            let Ok(next) = self.waiting.try_recv() else {
+                break;
+            };
+            messages += next.room.num_permits();
+            batch.push(next);
+        }
+        batch
+    }
+
+    /// Takes a batch in and answers it. Returns those whose key another one of the batch had: they are to be
+    /// handed in again.
+    async fn accept(&self, batch: Vec<Waiting>) -> Vec<Waiting> {
+        let mut submissions = Vec::with_capacity(batch.len());
+        let mut callers = Vec::with_capacity(batch.len());
+        for Waiting {
+            submission,
+            answer,
+            room,
+        } in batch
+        {
+            submissions.push(submission);
+            callers.push((answer, room));
+        }
+        let taken = self.take_all_in(&submissions).await;
+        let mut again = Vec::new();
+        for ((submission, (answer, room)), taken) in submissions.into_iter().zip(callers).zip(taken)
+        {
+            match taken {
+                Ok(Taken::Twin) => again.push(Waiting {
+                    submission,
+                    answer,
+                    room,
+                }),
+                // Fails when the caller has gone: its message is in the queue all the same.
+                taken => drop(answer.send(taken.map(|taken| (submission, taken)))),
+            }
+        }
+        again
+    }
+
+    async fn take_all_in(&self, submissions: &[Submission]) -> Vec<Result<Taken, SubmitError>> {
+        match self.take_in(submissions).await {
+            Ok(taken) => taken.into_iter().map(Ok).collect(),
             // One that the database refuses must not take the others with it.
-            Err(StoreError::Broken(error)) if news.len() > 1 => {
+            Err(StoreError::Broken(error)) if submissions.len() > 1 => {
                 tracing::error!(
                     error,
-                    "cannot accept a batch; accepting its messages one by one"
+                    "cannot accept a batch; accepting its requests one by one"
                 );
-                let mut received = Vec::with_capacity(news.len());
-                for new in &news {
-                    let alone = self.take_in(std::slice::from_ref(new)).await;
-                    received.push(alone.map(|alone| alone[0]).map_err(SubmitError::from));
+                let mut taken = Vec::with_capacity(submissions.len());
+                for submission in submissions {
+                    let alone = self.take_in(std::slice::from_ref(submission)).await;
+                    taken.push(match alone {
+                        Ok(mut alone) => alone.pop().ok_or_else(changed),
+                        Err(error) => Err(error.into()),
+                    });
                 }
-                received
+                taken
             }
             Err(error) => {
-                tracing::error!(%error, messages = news.len(), "cannot accept messages");
+                tracing::error!(%error, requests = submissions.len(), "cannot accept messages");
                 let refusal = SubmitError::from(error);
-                news.iter().map(|_| Err(refusal.clone())).collect()
+                submissions.iter().map(|_| Err(refusal.clone())).collect()
             }
-        };
-        for (answer, received) in answers.into_iter().zip(received) {
-            // Fails when the caller has gone: its message is in the queue all the same.
-            let _ = answer.send(received);
         }
     }
 
-    async fn take_in(&self, news: &[NewMessage]) -> Result<Vec<Received>, StoreError> {
+    async fn take_in(&self, submissions: &[Submission]) -> Result<Vec<Taken>, StoreError> {
         let now = self.parts.coord.clock().now();
         let platform = self.parts.store.platform();
-        let received = platform.intake(news, self.shares, now).await?;
-        self.announce(news, &received);
-        Ok(received)
+        let taken = platform.intake(submissions, self.shares, now).await?;
+        self.announce(submissions, &taken);
+        Ok(taken)
     }
 
-    fn announce(&self, news: &[NewMessage], received: &[Received]) {
+    fn announce(&self, submissions: &[Submission], taken: &[Taken]) {
         let stored = || {
-            news.iter()
-                .zip(received)
-                .filter(|(new, r)| **r == Received::Stored && !new.draft.dry_run)
+            submissions
+                .iter()
+                .zip(taken)
+                .flat_map(|(submission, taken)| submission.stored(taken))
         };
         self.parts.metrics.accepted(stored().count());
-        if stored().any(|(new, _)| new.starts_as() == Status::Queued) {
+        if stored().any(|new| new.starts_as() == Status::Queued) {
             self.parts.coord.wakeups().wake(topic::QUEUE, "");
         }
-        if stored().any(|(new, _)| new.starts_as() == Status::Scheduled) {
+        if stored().any(|new| new.starts_as() == Status::Scheduled) {
             self.due.notify_one();
         }
     }
 }
 
-fn wrong_kind(kind: AppKind) -> Violation {
-    let detail = match kind {
-        AppKind::MiniProgram => {
-            "the app is a mini-program: send on channel `subscribe` or `template`"
-        }
-        AppKind::OfficialAccount => "the app is an official account: send on channel `official`",
-    };
-    Violation::new("/channel", detail)
+/// Why a submission as a whole was not taken.
+fn refused(taken: &Taken) -> SubmitError {
+    match taken {
+        Taken::NoSuchApp => SubmitError::NoSuchApp,
+        // What a fingerprint covers includes the path, so another kind of answer is that to another request.
+        Taken::KeyReused | Taken::Replayed(_) => SubmitError::KeyReused,
+        Taken::Fresh(_) | Taken::Twin => changed(),
+    }
+}
+
+fn changed() -> SubmitError {
+    SubmitError::Broken("intake answered about another request: this is a defect".into())
 }
 
 /// Keeps the ids of one process in order within a millisecond.

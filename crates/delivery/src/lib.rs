@@ -19,6 +19,7 @@
 mod apps;
 mod audit;
 mod callbacks;
+mod changes;
 mod credentials;
 mod dispatch;
 mod engine;
@@ -30,6 +31,7 @@ mod pulse;
 mod quota;
 mod recorder;
 mod rest;
+mod submit;
 mod sweeper;
 mod tokens;
 mod waiters;
@@ -39,14 +41,15 @@ pub use apps::{AppError, AppUpdate, Apps, CallbackSettings, Registration};
 pub use audit::{Asker, TokenAudit};
 pub use broker::{BudgetKind, ForeignRefresh, LiveToken};
 pub use callbacks::{CallbackError, CallbackRefusal, Callbacks, Consequence, SubscriptionNews};
+pub use changes::ChangeError;
 pub use credentials::StoredCredentials;
 pub use engine::{Delivery, DeliveryError, Options, Parts, Retention};
-pub use intake::{Accepted, SubmitError};
 pub use metrics::Metrics;
 pub use quota::{QuotaReport, WechatQuotaReport};
 pub use store::{
     App, AppCursor, Failure, IdempotencyKey, Listing, Message, MessageFilter, Page, Pause,
 };
+pub use submit::{Accepted, AcceptedBatch, BatchItem, BatchResult, SubmitError};
 pub use tokens::{HandedToken, TokenBudget, TokenFailure, TokenReport, TokenStatus};
 pub use wechat::callback::Query as CallbackQuery;
 

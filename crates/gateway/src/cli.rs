@@ -10,8 +10,8 @@ use clap::{Args, CommandFactory, Parser, Subcommand, error::ErrorKind};
 
 use crate::{
     commands::{
-        self, app, config as config_command, dev, key, migrate, openapi, send, serve, simulate,
-        tenant,
+        self, app, config as config_command, dev, import, key, migrate, openapi, send, serve,
+        simulate, tenant,
     },
     failure::Failure,
     logs,
@@ -62,6 +62,8 @@ enum Command {
     App(app::Command),
     /// Send one message and wait for WeChat's answer
     Send(send::Arguments),
+    /// Send a file of messages, each once however often this runs
+    Import(import::Arguments),
     /// Run the WeChat simulator alone
     Simulate(simulate::Arguments),
     /// Print the OpenAPI document
@@ -113,6 +115,7 @@ async fn run(command: Command, settings: &Settings, output: Output) -> Result<Ex
         Command::Key(command) => key::run(settings, output, command).await?,
         Command::App(command) => app::run(settings, output, command).await?,
         Command::Send(arguments) => return send::run(settings, output, arguments).await,
+        Command::Import(arguments) => return import::run(settings, output, arguments).await,
         Command::Simulate(arguments) => simulate::run(output, &arguments).await?,
         Command::Openapi => openapi::run(output)?,
         Command::Config => config_command::run(settings, output)?,
@@ -228,6 +231,10 @@ mod tests {
             &format!(
                 "wxgate send --appid {APP} --to oABC --template t --channel template --form-id f --page p"
             ),
+            &format!(
+                "wxgate import users.csv --appid {APP} --template t --priority normal --ttl 60 --name x --no-wait"
+            ),
+            &format!("wxgate import messages.ndjson --appid {APP} --template t"),
             "wxgate simulate --port 8090",
             "wxgate openapi",
             "wxgate --json config",
@@ -249,6 +256,8 @@ mod tests {
             &format!("wxgate app add --tenant {TENANT} --appid {APP}"),
             &format!("wxgate app add --tenant {TENANT} --appid wx1 --secret-stdin"),
             &format!("wxgate send --appid {APP} --to oABC --template t --data thing1"),
+            &format!("wxgate import users.xlsx --appid {APP} --template t"),
+            &format!("wxgate import users.csv --appid {APP}"),
             "wxgate serve --master-key c2VjcmV0",
         ] {
             assert!(parse(line).is_err(), "{line}");

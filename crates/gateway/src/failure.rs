@@ -108,6 +108,13 @@ impl From<SubmitError> for Failure {
                     reset_at.format("%Y-%m-%dT%H:%M:%SZ")
                 ),
             ),
+            SubmitError::TenantQuotaExhausted { reset_at, .. } => Self::new(
+                "quota_exhausted",
+                format!(
+                    "{error}: send again after {}, or raise the tenant's limit",
+                    reset_at.format("%Y-%m-%dT%H:%M:%SZ")
+                ),
+            ),
             SubmitError::KeyReused => Self::new("idempotency_key_reused", error.to_string()),
             SubmitError::Overloaded { .. } => {
                 Self::new("overloaded", format!("{error}: try again in a moment"))

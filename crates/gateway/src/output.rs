@@ -19,6 +19,11 @@ impl Output {
         Self { json }
     }
 
+    /// Whether a person reads it.
+    pub(crate) fn is_for_people(self) -> bool {
+        !self.json
+    }
+
     /// The result: `value` for machines, `text` for people.
     pub fn result(
         self,

@@ -44,9 +44,10 @@ pub use keys::{Credential, Key, NewKey};
 pub use messages::{Failure, Message, MessageFilter};
 pub use page::{Listing, Page};
 pub use queue::{
-    ClaimBatch, ClaimRequest, Claimed, Dropped, HeardEvent, IdempotencyKey, LaneNews, LanePause,
-    NewMessage, NewReceipt, QUOTA_EXHAUSTED, QuotaUse, Received, Recorded, Settled, Settlement,
-    Swept, SweptReceipts, THROTTLED, Word,
+    Canceled, ClaimBatch, ClaimRequest, Claimed, Dropped, Entry, FirstAnswer, FirstEntry,
+    HeardEvent, IdempotencyKey, LaneNews, LanePause, Load, NewMessage, NewReceipt, QUOTA_EXHAUSTED,
+    QuotaUse, Received, Recorded, Retried, Settled, Settlement, Spent, Submission, Swept,
+    SweptReceipts, THROTTLED, Taken, Word,
 };
 pub use signing_keys::SigningKey;
 pub use tenants::{Tenant, TenantPatch};

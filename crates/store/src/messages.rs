@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use domain::{
     app::AppId,
     id::{self, MessageId, TenantId},
-    lifecycle::Status,
+    lifecycle::{Facts, Status},
     message::{Content, OnUncertain, Priority},
     verdict::{Attempt, FailureCode},
 };
@@ -18,6 +18,7 @@ use crate::{
     Listing, Page, PlatformStore, StoreError, TenantStore,
     entity::message::{Column, Entity, Model},
     error::unknown,
+    queue::flight::is_unanswered,
     time,
 };
 
@@ -236,6 +237,19 @@ impl TryFrom<Model> for Message {
             updated_at: time(row.updated_at),
         })
     }
+}
+
+/// What the state machine needs to know of a row that does not fly.
+pub(crate) fn facts(row: &Model) -> Result<Facts, StoreError> {
+    let attempts: Vec<Attempt> = json(&row.attempts, "message.attempts")?;
+    Ok(Facts {
+        status: Status::parse(&row.status).ok_or_else(|| unknown("message.status", &row.status))?,
+        attempts: u32::try_from(row.attempt_count).unwrap_or(u32::MAX),
+        expires_at: time(row.expires_at),
+        on_uncertain: on_uncertain(&row.on_uncertain),
+        repeatable_until: None,
+        maybe_sent: attempts.iter().any(is_unanswered),
+    })
 }
 
 /// Reads a structured column.

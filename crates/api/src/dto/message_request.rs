@@ -1,7 +1,7 @@
 //! Messages as they are asked for: one flat object, whatever the channel.
 
 use chrono::{DateTime, Utc};
-use domain::message;
+use domain::{message, violation::Violation};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use utoipa::{
@@ -11,6 +11,8 @@ use utoipa::{
         schema::{Object, SchemaType, Type},
     },
 };
+
+use crate::extract::parse_part;
 
 use super::words::{Channel, Lang, MiniprogramState, OnUncertain, Priority};
 
@@ -125,6 +127,14 @@ impl From<MessageRequest> for message::Request {
             on_uncertain: request.on_uncertain.map(Into::into).unwrap_or_default(),
             dry_run: request.dry_run,
         }
+    }
+}
+
+/// Reads a message to send. What it lacks or has too much is told with its place.
+pub fn message(value: Value) -> Result<message::Request, Vec<Violation>> {
+    match parse_part::<MessageRequest>(value) {
+        Ok(request) => Ok(request.into()),
+        Err(problem) => Err(problem.into_errors()),
     }
 }
 

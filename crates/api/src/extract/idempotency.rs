@@ -1,8 +1,8 @@
-//! JSON bodies of requests that may be repeated under an `Idempotency-Key`.
+//! Requests that may be repeated under an `Idempotency-Key`, with a JSON body or without.
 
-use axum::extract::{FromRequest, Request};
+use axum::extract::{FromRequest, FromRequestParts, Request};
 use delivery::IdempotencyKey;
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, request::Parts};
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
@@ -26,14 +26,33 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Keyed<T> {
         let name = key_text(request.headers())?;
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let bytes = json_bytes(request, state).await?;
-        let key = name.map(|key| IdempotencyKey {
-            key,
-            fingerprint: fingerprint(method.as_str(), &path, &bytes),
-        });
+        let key = name.map(|name| key(name, method.as_str(), &path, &bytes));
         Ok(Self {
             body: parse(&bytes)?,
             key,
         })
+    }
+}
+
+/// The key of a request that has no body.
+#[derive(Debug)]
+pub(crate) struct BareKey(pub(crate) Option<IdempotencyKey>);
+
+impl<S: Send + Sync> FromRequestParts<S> for BareKey {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let name = key_text(&parts.headers)?;
+        let (method, path) = (parts.method.as_str(), parts.uri.path());
+        Ok(Self(name.map(|name| key(name, method, path, b""))))
+    }
+}
+
+fn key(name: String, method: &str, path: &str, body: &[u8]) -> IdempotencyKey {
+    IdempotencyKey {
+        key: name,
+        fingerprint: fingerprint(method, path, body),
+        kept_for: IdempotencyKey::DAY,
     }
 }
 

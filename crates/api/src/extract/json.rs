@@ -7,11 +7,12 @@ use axum::{
 use bytes::Bytes;
 use domain::violation::{Violation, pointer_token};
 use http::{HeaderMap, StatusCode, header};
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+use serde_json::Value;
 use serde_path_to_error::{Path, Segment};
 
 use crate::{
-    layers::too_large,
+    layers::{body_limit, too_large},
     problem::{Kind, Problem},
 };
 
@@ -41,11 +42,12 @@ pub(crate) async fn json_bytes<S: Send + Sync>(
             Kind::UnsupportedMediaType.example(),
         ));
     }
+    let limit = body_limit(&request);
     Bytes::from_request(request, state)
         .await
         .map_err(|rejection| {
             if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-                too_large()
+                too_large(limit)
             } else {
                 Problem::invalid_request("the body broke off: send the request again")
                     .caused_by(rejection.into_response().status())
@@ -70,14 +72,25 @@ fn is_json(headers: &HeaderMap) -> bool {
 /// Reads `body` as a `T`.
 pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-        let pointer = pointer(error.path());
-        refusal(error.inner(), pointer)
-    })?;
+    let value = typed(&mut deserializer)?;
     deserializer
         .end()
         .map_err(|error| refusal(&error, String::new()))?;
     Ok(value)
+}
+
+/// Reads a part of a body as a `T`; pointers count from the part.
+pub(crate) fn parse_part<T: DeserializeOwned>(part: Value) -> Result<T, Problem> {
+    typed(part)
+}
+
+fn typed<'de, T: Deserialize<'de>>(
+    source: impl Deserializer<'de, Error = serde_json::Error>,
+) -> Result<T, Problem> {
+    serde_path_to_error::deserialize(source).map_err(|error| {
+        let pointer = pointer(error.path());
+        refusal(error.inner(), pointer)
+    })
 }
 
 fn refusal(error: &serde_json::Error, parent: String) -> Problem {

@@ -6,8 +6,8 @@ mod path;
 mod prefer;
 mod query;
 
-pub(crate) use idempotency::Keyed;
-pub(crate) use json::ApiJson;
+pub(crate) use idempotency::{BareKey, Keyed};
+pub(crate) use json::{ApiJson, parse_part};
 pub(crate) use path::{AppIdPath, KeyIdPath, MessageIdPath, TenantIdPath, TenantKeyPath};
 pub(crate) use prefer::Wait;
 pub(crate) use query::ApiQuery;

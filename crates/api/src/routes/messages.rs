@@ -1,10 +1,11 @@
-//! Messages: sent, read, listed.
+//! Messages: sent, read, listed, called back, sent again.
 
 use axum::{
     Json,
     extract::State,
     response::{IntoResponse, Response},
 };
+use delivery::Accepted;
 use domain::message::Request;
 use http::{HeaderName, HeaderValue, StatusCode};
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -17,27 +18,30 @@ use crate::{
         messages::{Message, MessagesQuery},
         page::Page,
     },
-    extract::{ApiQuery, AppIdPath, Keyed, MessageIdPath, Wait},
+    extract::{ApiQuery, AppIdPath, BareKey, Keyed, MessageIdPath, Wait},
     guard::Authorized,
-    openapi::{Body, Conflict, Guarded, Missing, Query},
+    openapi::{Body, Conflict, Guarded, Missing, Query, Repeatable},
     problem::Problem,
-    refusals::submit_refusal,
+    refusals::{change_refusal, submit_refusal},
 };
 
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
-const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+pub(super) const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
 pub(super) fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::default()
         .routes(routes!(send_message, list_messages))
         .routes(routes!(get_message))
+        .routes(routes!(cancel_message))
+        .routes(routes!(retry_message))
 }
 
 /// Send a message
 ///
 /// The message is in the database when this answers, and will be sent. With `Prefer: wait=N` the answer comes when
 /// the message has ended or N seconds are over. With an `Idempotency-Key` the same request, sent again within 24
-/// hours, sends nothing twice and answers with the same message.
+/// hours, sends nothing twice and gets the first answer once more: the message as it was accepted, or with `Prefer: wait`
+/// its end.
 #[utoipa::path(
     post, path = "/v1/apps/{appid}/messages", tag = "messages", security(("oauth2" = ["messages:send"])),
     params(
@@ -80,24 +84,25 @@ async fn send_message(
     if dry_run {
         return Ok(Json(Message::dry(accepted.message)).into_response());
     }
+    Ok(answer(&state, accepted, wait).await)
+}
+
+/// 200 once a wait has seen the message's end, else 202 and where to look.
+async fn answer(state: &ApiState, accepted: Accepted, wait: Wait) -> Response {
+    let Accepted { message, replayed } = accepted;
     let message = match wait.duration() {
         Some(at_most) => {
             let ended = state
                 .delivery
-                .wait_ended(tenant, accepted.message.id, at_most);
+                .wait_ended(message.tenant, message.id, at_most);
             // It has been accepted, whatever happens to the wait: an error here would invite a second copy.
             ended.await.unwrap_or_else(|error| {
                 tracing::warn!(%error, "cannot wait for a message's end");
-                accepted.message
+                message
             })
         }
-        None => accepted.message,
+        None => message,
     };
-    Ok(answer(message, wait, accepted.replayed))
-}
-
-/// 200 once a wait has seen the message's end, else 202 and where to look.
-fn answer(message: store::Message, wait: Wait, replayed: bool) -> Response {
     let ended = wait.duration().is_some() && message.status.is_end();
     let place = location(&format!("/v1/messages/{}", message.id));
     let body = Json(Message::from(message));
@@ -157,4 +162,66 @@ async fn get_message(
     message
         .map(|message| Json(message.into()))
         .ok_or_else(|| Problem::not_found("message"))
+}
+
+/// Cancel a message
+///
+/// Calls back what has not been sent; one that may have reached WeChat in an earlier try ends as `uncertain`. A message that is canceled already stays so. What WeChat may have cannot be called
+/// back: 409 names the message's status.
+#[utoipa::path(
+    post, path = "/v1/messages/{id}/cancel", tag = "messages", security(("oauth2" = ["messages:send"])),
+    params(("id" = String, Path, description = "The message's id.")),
+    responses((status = 200, description = "It is canceled.", body = Message), Missing, Conflict, Guarded),
+)]
+async fn cancel_message(
+    State(state): State<ApiState>,
+    caller: Authorized,
+    MessageIdPath(id): MessageIdPath,
+) -> Result<Json<Message>, Problem> {
+    let tenant = state.sender(&caller, id).await?;
+    match state.delivery.cancel(tenant, id).await {
+        Ok(message) => Ok(Json(message.into())),
+        Err(error) => Err(change_refusal(error, (state.now)())),
+    }
+}
+
+/// Retry a message
+///
+/// Sends a message again that is failed, expired, canceled, uncertain or undelivered. Its ttl counts from now and its
+/// attempts stay on record. It counts as a message of today. With `Prefer: wait=N` the answer comes when the message has
+/// ended or N seconds are over; with an `Idempotency-Key` the same request, sent again within 24 hours, retries once.
+#[utoipa::path(
+    post, path = "/v1/messages/{id}/retry", tag = "messages", security(("oauth2" = ["messages:send"])),
+    params(
+        ("id" = String, Path, description = "The message's id."),
+        ("Prefer" = Option<String>, Header, description = "`wait=N`, N from 1 to 30: answer when the message has ended, or after N seconds.", example = "wait=10"),
+        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters that stand for this request.", example = "order-42-again"),
+    ),
+    responses(
+        (status = 200, description = "It has ended.", body = Message,
+            headers(
+                ("Preference-Applied" = String, description = "The `wait` that was applied."),
+                ("Idempotent-Replayed" = String, description = "`true`: the request had been made before."),
+            )),
+        (status = 202, description = "It will be sent again.", body = Message,
+            headers(
+                ("Location" = String, description = "Where it is."),
+                ("Preference-Applied" = String, description = "The `wait` that was applied."),
+                ("Idempotent-Replayed" = String, description = "`true`: the request had been made before."),
+            )),
+        Missing, Conflict, Repeatable, Guarded,
+    ),
+)]
+async fn retry_message(
+    State(state): State<ApiState>,
+    caller: Authorized,
+    MessageIdPath(id): MessageIdPath,
+    wait: Wait,
+    BareKey(key): BareKey,
+) -> Result<Response, Problem> {
+    let tenant = state.sender(&caller, id).await?;
+    match state.delivery.retry(tenant, id, key).await {
+        Ok(accepted) => Ok(answer(&state, accepted, wait).await),
+        Err(error) => Err(change_refusal(error, (state.now)())),
+    }
 }

@@ -5,6 +5,7 @@ pub(crate) mod callbacks;
 pub(crate) mod docs;
 
 mod apps;
+mod batch;
 mod keys;
 mod messages;
 mod oauth;
@@ -12,7 +13,12 @@ mod operations;
 mod tenants;
 mod tokens;
 
-use domain::{app::AppId, id::TenantId};
+pub(crate) use batch::PATH as BATCH_PATH;
+
+use domain::{
+    app::AppId,
+    id::{MessageId, TenantId},
+};
 use http::{HeaderName, HeaderValue, header};
 use utoipa_axum::router::OpenApiRouter;
 
@@ -22,6 +28,7 @@ use crate::{ApiState, guard::Authorized, problem::Problem};
 pub(crate) fn guarded() -> OpenApiRouter<ApiState> {
     let none = OpenApiRouter::default();
     none.merge(messages::routes())
+        .merge(batch::routes())
         .merge(apps::routes())
         .merge(tokens::routes())
         .merge(keys::routes())
@@ -46,6 +53,21 @@ impl ApiState {
         match caller.tenant() {
             Some(tenant) => Ok(tenant),
             None => Ok(self.delivery.apps().get(None, appid).await?.tenant),
+        }
+    }
+
+    /// Whose message it is that `caller` names: its own tenant, or for an operator the owner, whoever that is.
+    pub(crate) async fn sender(
+        &self,
+        caller: &Authorized,
+        id: MessageId,
+    ) -> Result<TenantId, Problem> {
+        match caller.tenant() {
+            Some(tenant) => Ok(tenant),
+            None => match self.delivery.message(None, id).await? {
+                Some(message) => Ok(message.tenant),
+                None => Err(Problem::not_found("message")),
+            },
         }
     }
 }

@@ -3,6 +3,7 @@
 pub(crate) mod app;
 pub(crate) mod config;
 pub(crate) mod dev;
+pub(crate) mod import;
 pub(crate) mod key;
 pub(crate) mod migrate;
 pub(crate) mod openapi;

@@ -105,7 +105,7 @@ pub(super) struct FlyingRow {
 pub(super) const FLYING_COLUMNS: &str = "id, tenant_id, appid, touser, template_id, content, attempt_count, attempts, \
                                          expires_at, on_uncertain, lease, lease_until, updated_at, retried_at";
 
-fn is_unanswered(attempt: &Attempt) -> bool {
+pub(crate) fn is_unanswered(attempt: &Attempt) -> bool {
     attempt.outcome == Outcome::Unknown
 }
 

@@ -15,31 +15,43 @@
 //!
 //! Three transactions move a message through its life, each for as many messages as there are at that
 //! moment: [`intake`](crate::PlatformStore::intake), [`claim`](crate::PlatformStore::claim) and
-//! [`record`](crate::PlatformStore::record).
+//! [`record`](crate::PlatformStore::record). A tenant moves one by hand with [`cancel`](crate::TenantStore::cancel)
+//! and [`retry`](crate::TenantStore::retry).
 
+mod admission;
+mod allowance;
+mod cancel;
 mod choice;
 mod claim;
-mod flight;
+pub(crate) mod flight;
 mod heard;
 mod intake;
+mod keys;
 mod lane;
 mod meter;
 mod pause;
 mod receipts;
 mod record;
 mod retention;
+mod retry;
 mod sql;
+mod submission;
 mod sweep;
 
+pub use cancel::Canceled;
 pub use claim::{ClaimBatch, ClaimRequest};
 pub use flight::Claimed;
 pub use heard::HeardEvent;
-pub use intake::{IdempotencyKey, NewMessage, Received};
 pub use lane::QuotaUse;
 pub use pause::{LaneNews, LanePause, THROTTLED};
 pub use receipts::{NewReceipt, Settled, SweptReceipts};
 pub use record::{Recorded, Settlement, Word};
 pub use retention::Dropped;
+pub use retry::Retried;
+pub use submission::{
+    Entry, FirstAnswer, FirstEntry, IdempotencyKey, Load, NewMessage, Received, Spent, Submission,
+    Taken,
+};
 pub use sweep::Swept;
 
 const READY: i64 = 0;

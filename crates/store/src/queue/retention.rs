@@ -1,6 +1,6 @@
 //! Retention: what is old is forgotten, a bounded batch at a time.
 
-use chrono::{DateTime, Duration, Utc};
+use chrono::{DateTime, Utc};
 use domain::{id, message::Content};
 use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult};
 use uuid::Uuid;
@@ -15,9 +15,6 @@ use crate::{
     messages::{json, to_json},
     millis,
 };
-
-/// How long an idempotency key is kept.
-const KEY_LIFE: Duration = Duration::hours(24);
 
 /// What one call of [`PlatformStore::drop_payloads`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,15 +103,12 @@ impl PlatformStore {
         Ok(Dropped { messages, cursor })
     }
 
-    /// Forgets idempotency keys that have outlived their 24 hours.
+    /// Forgets idempotency keys whose time is over.
     pub async fn forget_idempotency_keys(&self, now: DateTime<Utc>) -> Result<Swept, StoreError> {
         let mut sql = Sql::new(
-            "DELETE FROM idempotency WHERE (tenant_id, key) IN (SELECT tenant_id, key FROM idempotency WHERE created_at < ",
+            "DELETE FROM idempotency WHERE (tenant_id, key) IN (SELECT tenant_id, key FROM idempotency WHERE expires_at < ",
         );
-        sql.bind(millis(now - KEY_LIFE))
-            .push(" LIMIT ")
-            .bind(BATCH)
-            .push(")");
+        sql.bind(millis(now)).push(" LIMIT ").bind(BATCH).push(")");
         let result = self
             .store
             .write

@@ -7,11 +7,12 @@ use domain::{
     app::{AppId, AppKind, TokenMode},
     id::{self, TenantId},
     message::{Draft, Request},
+    quota::Shares,
     tenant::TenantLimits,
 };
 use serde_json::{Value, json};
 use testkit::Postgres;
-use wxgate_store::{NewApp, Store};
+use wxgate_store::{IdempotencyKey, Load, NewApp, NewMessage, Received, Store, Submission, Taken};
 
 static POSTGRES: LazyLock<Postgres> = LazyLock::new(Postgres::start);
 
@@ -105,4 +106,39 @@ pub(crate) fn new_app(number: u16) -> NewApp {
         callback_aes_key_sealed: None,
         verified_at: None,
     }
+}
+
+/// A request to send one message.
+pub(crate) fn one(new: NewMessage, key: impl Into<Option<IdempotencyKey>>) -> Submission {
+    Submission {
+        tenant: new.tenant,
+        appid: new.appid.clone(),
+        key: key.into(),
+        received_at: new.received_at,
+        load: Load::One(Box::new(new)),
+    }
+}
+
+/// Hands requests in, in one transaction.
+pub(crate) async fn hand_in(store: &Store, batch: &[Submission], now: DateTime<Utc>) -> Vec<Taken> {
+    store
+        .platform()
+        .intake(batch, Shares::default(), now)
+        .await
+        .unwrap()
+}
+
+/// Hands messages in, each for itself; what became of each.
+pub(crate) async fn intake(
+    store: &Store,
+    batch: &[NewMessage],
+    now: DateTime<Utc>,
+) -> Vec<Received> {
+    let batch: Vec<_> = batch.iter().map(|new| one(new.clone(), None)).collect();
+    let taken = hand_in(store, &batch, now).await.into_iter();
+    let received = taken.map(|taken| match taken {
+        Taken::Fresh(received) => received[0],
+        other => unreachable!("{other:?}"),
+    });
+    received.collect()
 }

@@ -1,6 +1,6 @@
 //! Tenants, keys, apps and signing keys: the same rules on SQLite and on PostgreSQL.
 
-use crate::common::{appid, at, new_app, on_both};
+use crate::common::{appid, at, hand_in, intake, new_app, on_both, one};
 use domain::{
     id::{self, MessageId, TenantId},
     lifecycle::Status,
@@ -10,7 +10,7 @@ use domain::{
 };
 use wxgate_store::{
     AppPatch, ClaimRequest, NewKey, NewMessage, Page, PreviousCallback, Received, SigningKey,
-    Store, StoreError, Tenant, TenantPatch,
+    Store, StoreError, Taken, Tenant, TenantPatch,
 };
 
 on_both! {
@@ -520,12 +520,8 @@ async fn a_removed_app_cancels_what_it_has_not_sent(store: Store) {
     assert_eq!(states[0].0, Status::Sending);
     assert_eq!(states[1], (Status::Canceled, at(5)));
     assert_eq!(states[2].0, Status::Queued);
-    let refused = store
-        .platform()
-        .intake(&[new_message(owner, 1, 4)], Shares::default(), at(6))
-        .await
-        .unwrap();
-    assert_eq!(refused, [Received::NoSuchApp]);
+    let late = one(new_message(owner, 1, 4), None);
+    assert_eq!(hand_in(&store, &[late], at(6)).await, [Taken::NoSuchApp]);
 }
 
 async fn secrets_are_replaced_as_a_whole(store: Store) {
@@ -582,12 +578,7 @@ async fn signing_keys_come_newest_first_until_retired(store: Store) {
 async fn accept(store: &Store, owner: TenantId, app: u16, number: u16) -> MessageId {
     let new = new_message(owner, app, number);
     let id = new.id;
-    let received = store
-        .platform()
-        .intake(&[new], Shares::default(), at(0))
-        .await
-        .unwrap();
-    assert_eq!(received, [Received::Stored]);
+    assert_eq!(intake(store, &[new], at(0)).await, [Received::Stored]);
     id
 }
 
@@ -625,7 +616,6 @@ fn new_message(owner: TenantId, app: u16, number: u16) -> NewMessage {
         tenant: owner,
         appid: appid(app),
         draft: request.check(at(0)).unwrap(),
-        idempotency: None,
         received_at: at(0),
     }
 }

@@ -2,10 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod allowance;
 mod audit;
+mod cancel;
 mod common;
 mod identity;
+mod keys;
 mod lanes;
 mod queue;
 mod receipts;
 mod retention;
+mod retry;

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use crate::common::{appid, at, draft, on_both, onboard};
+use crate::common::{appid, at, draft, hand_in, intake, on_both, onboard, one};
 use chrono::{DateTime, Utc};
 use domain::{
     id::{self, MessageId, TenantId},
@@ -13,14 +13,13 @@ use domain::{
     verdict::{FailureCode, Verdict},
 };
 use wxgate_store::{
-    ClaimBatch, ClaimRequest, Claimed, IdempotencyKey, LaneNews, LanePause, NewMessage, Page,
-    Received, Settlement, Store, Word,
+    ClaimBatch, ClaimRequest, Claimed, LaneNews, LanePause, NewMessage, Page, Received, Settlement,
+    Spent, Store, Taken, Word,
 };
 
 on_both! {
     what_is_taken_in_is_claimed_sent_and_recorded
     intake_refuses_what_cannot_be_sent
-    a_key_stands_for_one_request
     a_scheduled_message_waits_for_its_time
     a_late_message_expires_and_is_never_claimed
     claims_go_round_the_apps
@@ -38,7 +37,6 @@ on_both! {
     quota_is_given_back_for_what_never_left
     a_removed_apps_messages_are_nobodys
     a_lapsed_message_that_may_have_been_sent_is_uncertain
-    old_keys_are_forgotten
     lists_are_filtered_and_paged
 }
 
@@ -65,7 +63,6 @@ impl<'a> Sender<'a> {
             tenant: self.tenant,
             appid: appid(u16::from(app)),
             draft,
-            idempotency: None,
             received_at: now,
         }
     }
@@ -86,18 +83,6 @@ impl<'a> Sender<'a> {
             .unwrap()
             .status
     }
-}
-
-pub(crate) async fn intake(
-    store: &Store,
-    batch: &[NewMessage],
-    now: DateTime<Utc>,
-) -> Vec<Received> {
-    store
-        .platform()
-        .intake(batch, Shares::default(), now)
-        .await
-        .unwrap()
 }
 
 pub(crate) async fn claim_batch(
@@ -226,20 +211,11 @@ async fn intake_refuses_what_cannot_be_sent(store: Store) {
         at(0),
     );
     let good = sender.new_message(1, draft("o1"), at(0));
-    let received = intake(
-        &store,
-        &[unknown, foreign, dry.clone(), good.clone()],
-        at(0),
-    )
-    .await;
+    let batch = [unknown, foreign, dry.clone(), good.clone()].map(|new| one(new, None));
+    let stored = Taken::Fresh(vec![Received::Stored]);
     assert_eq!(
-        received,
-        [
-            Received::NoSuchApp,
-            Received::NoSuchApp,
-            Received::Stored,
-            Received::Stored
-        ]
+        hand_in(&store, &batch, at(0)).await,
+        [Taken::NoSuchApp, Taken::NoSuchApp, stored.clone(), stored]
     );
     assert_eq!(
         store.tenant(sender.tenant).message(dry.id).await.unwrap(),
@@ -262,37 +238,6 @@ async fn intake_refuses_what_cannot_be_sent(store: Store) {
             .unwrap()
             .is_none()
     );
-}
-
-async fn a_key_stands_for_one_request(store: Store) {
-    let mut sender = Sender::new(&store, 1).await;
-    let mut keyed = |fingerprint: u8| {
-        let key = IdempotencyKey {
-            key: "order-42".into(),
-            fingerprint: [fingerprint; 32],
-        };
-        NewMessage {
-            idempotency: Some(key),
-            ..sender.new_message(1, draft("o1"), at(0))
-        }
-    };
-    let (first, twin, other) = (keyed(1), keyed(1), keyed(2));
-    let first_id = first.id;
-    // Twins in one batch, and again in the next.
-    let received = intake(&store, &[first, twin.clone(), other.clone()], at(0)).await;
-    assert_eq!(
-        received,
-        [
-            Received::Stored,
-            Received::Replayed(first_id),
-            Received::KeyReused
-        ]
-    );
-    assert_eq!(
-        intake(&store, &[other, twin], at(1)).await,
-        [Received::KeyReused, Received::Replayed(first_id)]
-    );
-    assert_eq!(claim(&store, 8, at(1)).await.len(), 1);
 }
 
 async fn a_scheduled_message_waits_for_its_time(store: Store) {
@@ -557,7 +502,7 @@ async fn the_quota_is_exact_and_begins_anew_each_day(store: Store) {
     let reset_at = quota::reset_at(at(2));
     assert_eq!(
         intake(&store, &[doomed], at(2)).await,
-        [Received::QuotaExhausted { reset_at }]
+        [Received::Spent(Spent::App { reset_at })]
     );
 
     assert_eq!(
@@ -724,45 +669,6 @@ async fn a_retry_waits_and_comes_back(store: Store) {
     assert_eq!(store.platform().next_due().await.unwrap(), Some(at(31)));
     store.platform().promote(at(31)).await.unwrap();
     assert_eq!(claim(&store, 8, at(31)).await[0].id, id);
-}
-
-async fn old_keys_are_forgotten(store: Store) {
-    let mut sender = Sender::new(&store, 1).await;
-    let mut keyed = || {
-        let key = IdempotencyKey {
-            key: "k".into(),
-            fingerprint: [1; 32],
-        };
-        NewMessage {
-            idempotency: Some(key),
-            ..sender.new_message(1, draft("o1"), at(0))
-        }
-    };
-    let day = 24 * 3600;
-    let (first, second) = (keyed(), keyed());
-    intake(&store, &[first], at(0)).await;
-    assert_eq!(
-        store
-            .platform()
-            .forget_idempotency_keys(at(day))
-            .await
-            .unwrap()
-            .moved,
-        0
-    );
-    assert_eq!(
-        store
-            .platform()
-            .forget_idempotency_keys(at(day + 1))
-            .await
-            .unwrap()
-            .moved,
-        1
-    );
-    assert_eq!(
-        intake(&store, &[second], at(day + 1)).await,
-        [Received::Stored]
-    );
 }
 
 async fn lists_are_filtered_and_paged(store: Store) {

@@ -10,8 +10,8 @@ use uuid::Uuid;
 use wxgate_store::{MessageFilter, Page, Store};
 
 use crate::{
-    common::{appid, at, draft, on_both},
-    queue::{Sender, accepted, claim, intake, record},
+    common::{appid, at, draft, intake, on_both},
+    queue::{Sender, accepted, claim, record},
 };
 
 on_both! {

@@ -1,0 +1,148 @@
+//! Batches: many messages in one request, each with a result of its own.
+
+use chrono::{DateTime, Utc};
+use delivery::{BatchItem, BatchResult};
+use domain::{message, violation::Violation};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::{message_request, messages::Message};
+use crate::{
+    problem::{Problem, ProblemBody},
+    refusals::submit_refusal,
+};
+
+/// How many messages a batch may have.
+const MOST: usize = 1000;
+
+/// Messages to send. Each is checked by itself: what is wrong with one does not keep the others.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct BatchRequest {
+    /// 1 to 1000.
+    #[schema(value_type = Vec<message_request::MessageRequest>, min_items = 1, max_items = 1000)]
+    messages: Vec<Value>,
+}
+
+impl BatchRequest {
+    /// The items as they are handed in, at `now`; not where they are none or too many.
+    pub(crate) fn items(self, now: DateTime<Utc>) -> Result<Vec<BatchItem>, Problem> {
+        if self.messages.is_empty() || self.messages.len() > MOST {
+            let rule = format!("must have 1 to {MOST} messages: send more in several requests");
+            return Err(vec![Violation::new("/messages", rule)].into());
+        }
+        let items = self
+            .messages
+            .into_iter()
+            .map(|item| match draft(item, now) {
+                Ok(draft) => BatchItem::Draft(Box::new(draft)),
+                Err(problem) => BatchItem::Unfit(words(&problem)),
+            });
+        Ok(items.collect())
+    }
+}
+
+fn draft(item: Value, now: DateTime<Utc>) -> Result<message::Draft, Problem> {
+    Ok(message_request::message(item)?.check(now)?)
+}
+
+/// The problem as it will be told, in a replay too.
+fn words(problem: &Problem) -> String {
+    serde_json::to_string(&problem.body(None)).unwrap_or_default()
+}
+
+/// What became of a batch.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct BatchAnswer {
+    /// One result for each message, in the order of the request.
+    data: Vec<ItemResult>,
+}
+
+/// What became of one message of a batch: `message` or `error`.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ItemResult {
+    /// 202: it was accepted and will be sent. 200: it was a dry run. Otherwise the status of `error`.
+    #[schema(example = 202)]
+    status: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<Message>,
+    /// Its pointers count from the message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<ProblemBody>)]
+    error: Option<Value>,
+}
+
+impl BatchAnswer {
+    /// The answer at `now`.
+    pub(crate) fn of(results: Vec<BatchResult>, now: DateTime<Utc>) -> Self {
+        let result = |result| match result {
+            BatchResult::Accepted(message) => ItemResult::taken(202, (*message).into()),
+            BatchResult::Checked(message) => ItemResult::taken(200, Message::dry(*message)),
+            BatchResult::Refused(error) => ItemResult::refused(&words(&submit_refusal(error, now))),
+            BatchResult::Unfit(words) => ItemResult::refused(&words),
+        };
+        Self {
+            data: results.into_iter().map(result).collect(),
+        }
+    }
+}
+
+impl ItemResult {
+    fn taken(status: u64, message: Message) -> Self {
+        Self {
+            status,
+            message: Some(message),
+            error: None,
+        }
+    }
+
+    fn refused(words: &str) -> Self {
+        let error: Value = serde_json::from_str(words).unwrap_or_default();
+        Self {
+            status: error["status"].as_u64().unwrap_or_default(),
+            message: None,
+            error: Some(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::extract::parse_part;
+
+    fn items(messages: &Value) -> Result<Vec<BatchItem>, Problem> {
+        let request: BatchRequest = parse_part(json!({ "messages": messages }))?;
+        request.items(DateTime::UNIX_EPOCH)
+    }
+
+    #[test]
+    fn a_batch_has_1_to_1000_messages() {
+        let fine = json!({"touser": "o", "template_id": "t", "data": {"thing1": {"value": "x"}}});
+        for (count, taken) in [(0, false), (1, true), (1000, true), (1001, false)] {
+            let batch = items(&Value::Array(vec![fine.clone(); count]));
+            assert_eq!(batch.is_ok(), taken, "{count}");
+        }
+        assert!(items(&json!("no list")).is_err());
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_item_is_told_from_the_item() {
+        let wrong = json!([
+            "no object",
+            {"touser": "o", "template_id": "t", "data": {"thing1": {"value": "x"}}, "extra": 1},
+            {"touser": "o", "template_id": "t"},
+        ]);
+        let told = items(&wrong).unwrap().into_iter().map(|item| match item {
+            BatchItem::Unfit(words) => {
+                let error = ItemResult::refused(&words).error.unwrap();
+                error["errors"][0]["pointer"].as_str().unwrap().to_owned()
+            }
+            BatchItem::Draft(_) => "fine".to_owned(),
+        });
+        assert_eq!(told.collect::<Vec<_>>(), ["", "/extra", "/data"]);
+    }
+}

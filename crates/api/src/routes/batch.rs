@@ -1,0 +1,79 @@
+//! Batches of messages.
+
+use axum::{
+    Json,
+    extract::{DefaultBodyLimit, State},
+    response::{IntoResponse, Response},
+};
+use http::HeaderValue;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::messages::IDEMPOTENT_REPLAYED;
+use crate::{
+    ApiState,
+    dto::batch::{BatchAnswer, BatchRequest},
+    extract::{AppIdPath, Keyed},
+    guard::Authorized,
+    layers::MAX_BATCH_BODY,
+    openapi::{Body, Conflict, Guarded, Missing},
+    problem::Problem,
+    refusals::submit_refusal,
+};
+
+/// Where batches go: their bodies may be larger than others.
+pub(crate) const PATH: &str = "/v1/apps/{appid}/messages/batch";
+
+pub(super) fn routes() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::default()
+        .routes(routes!(send_batch))
+        .layer(DefaultBodyLimit::max(MAX_BATCH_BODY))
+}
+
+/// Send many messages
+///
+/// Up to 1000 messages, or 8 MiB, in one request. Each is accepted or refused by itself: the answer is 200 and has a result
+/// for each, in order. Those that are accepted are in the database, all by one transaction, when this answers. With an
+/// `Idempotency-Key` the same request, sent again within 24 hours, sends nothing twice and gets the same results; take a
+/// new key to send again what was refused.
+#[utoipa::path(
+    post, path = "/v1/apps/{appid}/messages/batch", tag = "messages", security(("oauth2" = ["messages:send"])),
+    params(
+        ("appid" = String, Path, description = "The app that sends them."),
+        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters that stand for this request.", example = "newsletter-7-part-1"),
+    ),
+    request_body = BatchRequest,
+    responses(
+        (status = 200, description = "Every message has a result.", body = BatchAnswer,
+            headers(("Idempotent-Replayed" = String, description = "`true`: the request had been made before."))),
+        Missing, Conflict, Body, Guarded,
+    ),
+)]
+async fn send_batch(
+    State(state): State<ApiState>,
+    caller: Authorized,
+    AppIdPath(appid): AppIdPath,
+    Keyed { body, key }: Keyed<BatchRequest>,
+) -> Result<Response, Problem> {
+    let now = (state.now)();
+    let items = body.items(now)?;
+    let tenant = state.owner(&caller, &appid).await?;
+    let accepted = state
+        .delivery
+        .submit_batch(tenant, &appid, items, key)
+        .await
+        .map_err(|error| submit_refusal(error, now))?;
+    let mut response = Json(BatchAnswer::of(accepted.results, now)).into_response();
+    if accepted.replayed {
+        let headers = response.headers_mut();
+        headers.insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
+    }
+    Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_path_is_the_documented_one() {
+        assert!(crate::openapi().paths.paths.contains_key(super::PATH));
+    }
+}

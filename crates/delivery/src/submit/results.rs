@@ -1,0 +1,59 @@
+//! The results of a batch, from what the store says of its entries.
+
+use chrono::{DateTime, Utc};
+use store::{Entry, FirstEntry, NewMessage, Received};
+
+use super::{BatchResult, SubmitError};
+
+/// Of a batch that is new: `received` has an item for each of its messages.
+pub(crate) fn fresh(entries: Vec<Entry>, received: Vec<Received>) -> Vec<BatchResult> {
+    let mut received = received.into_iter();
+    let results = entries.into_iter().map(|entry| match entry {
+        Entry::Unfit(words) => BatchResult::Unfit(words),
+        Entry::Message(new) => match received.next() {
+            Some(received) => result(*new, received),
+            None => lost(),
+        },
+    });
+    results.collect()
+}
+
+/// Of a batch that is repeated: the same entries, with the ids, the time and the refusals of the first answer.
+pub(crate) fn replayed(
+    entries: Vec<Entry>,
+    first: Vec<FirstEntry>,
+    received_at: DateTime<Utc>,
+) -> Vec<BatchResult> {
+    let mut first = first.into_iter();
+    let results = entries
+        .into_iter()
+        .map(|entry| match (entry, first.next()) {
+            (Entry::Message(new), Some(FirstEntry::Message(id, received))) => {
+                let new = NewMessage {
+                    id,
+                    received_at,
+                    ..*new
+                };
+                result(new, received)
+            }
+            // The words of the first answer; where the rules have changed since, it has none and these stand.
+            (_, Some(FirstEntry::Unfit(words))) | (Entry::Unfit(words), _) => {
+                BatchResult::Unfit(words)
+            }
+            (Entry::Message(_), None) => lost(),
+        });
+    results.collect()
+}
+
+fn result(new: NewMessage, received: Received) -> BatchResult {
+    match received {
+        Received::Stored if new.draft.dry_run => BatchResult::Checked(Box::new(new.accepted())),
+        Received::Stored => BatchResult::Accepted(Box::new(new.accepted())),
+        refused => BatchResult::Refused(refused.into()),
+    }
+}
+
+fn lost() -> BatchResult {
+    let why = "intake answered fewer messages than it was given: this is a defect";
+    BatchResult::Refused(SubmitError::Broken(why.into()))
+}

@@ -1,0 +1,264 @@
+//! The lines of an import, as messages.
+
+use api::requests;
+use domain::{
+    message::{Priority, Request},
+    violation::Violation,
+};
+use serde_json::{Map, Value, json};
+
+use crate::failure::Failure;
+
+/// How a file holds messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// A table: `touser` and the keys of the template.
+    Csv,
+    /// A message object a line.
+    Ndjson,
+}
+
+impl Form {
+    /// By the ending of the file's name.
+    pub(super) fn of(ending: &str) -> Option<Self> {
+        match ending.to_ascii_lowercase().as_str() {
+            "csv" => Some(Self::Csv),
+            "ndjson" => Some(Self::Ndjson),
+            _ => None,
+        }
+    }
+}
+
+/// What is filled in where a line says nothing else.
+#[derive(Clone, Debug)]
+pub(super) struct Fill {
+    pub(super) template_id: String,
+    pub(super) priority: Priority,
+    pub(super) ttl: Option<u64>,
+}
+
+/// One message of the file.
+pub(super) struct Line {
+    /// The number of the line it begins on, from 1.
+    pub(super) number: u64,
+    /// The message, or why there is none.
+    pub(super) request: Result<Request, String>,
+}
+
+/// The messages of a file, in order.
+pub(super) type Lines<'a> = Box<dyn Iterator<Item = Line> + Send + 'a>;
+
+/// Reads the content of a file.
+pub(super) fn read<'a>(
+    form: Form,
+    content: &'a [u8],
+    fill: &'a Fill,
+) -> Result<Lines<'a>, Failure> {
+    // Spreadsheets begin their UTF-8 with a mark.
+    let content = content
+        .strip_prefix("\u{feff}".as_bytes())
+        .unwrap_or(content);
+    match form {
+        Form::Csv => table(content, fill),
+        Form::Ndjson => Ok(Box::new(objects(content, fill))),
+    }
+}
+
+fn table<'a>(content: &'a [u8], fill: &'a Fill) -> Result<Lines<'a>, Failure> {
+    let mut reader = csv::Reader::from_reader(content);
+    let wrong = |words: String| Failure::new("usage", format!("line 1: {words}"));
+    let head = reader.headers().map_err(|error| wrong(error.to_string()))?;
+    let head: Vec<String> = head.iter().map(|name| name.trim().to_owned()).collect();
+    let unclear =
+        (1..head.len()).find(|at| head[*at].is_empty() || head[..*at].contains(&head[*at]));
+    if let Some(at) = unclear {
+        let words = format!(
+            "column {} is called `{}`: give each column a name of its own",
+            at + 1,
+            head[at]
+        );
+        return Err(wrong(words));
+    }
+    if !head.iter().any(|name| name == "touser") {
+        let words = "there is no column `touser`: name the columns there, `touser` and the keys of the template";
+        return Err(wrong(words.into()));
+    }
+    let mut row = csv::StringRecord::new();
+    let mut numbers = Numbers {
+        content,
+        at: 0,
+        line: 1,
+    };
+    Ok(Box::new(std::iter::from_fn(move || {
+        let number = numbers.of(reader.position().byte());
+        let request = match reader.read_record(&mut row) {
+            Ok(true) => Ok(message(&head, &row, fill)),
+            Ok(false) => return None,
+            Err(error) => Err(match error.kind() {
+                csv::ErrorKind::UnequalLengths {
+                    expected_len, len, ..
+                } => format!("it has {len} columns, not {expected_len}"),
+                csv::ErrorKind::Utf8 { .. } => "it is not UTF-8".to_owned(),
+                _ => error.to_string(),
+            }),
+        };
+        Some(Line { number, request })
+    })))
+}
+
+/// Counts lines. The reader's own count stops before blank lines that it passes over.
+struct Numbers<'a> {
+    content: &'a [u8],
+    at: usize,
+    line: u64,
+}
+
+impl Numbers<'_> {
+    /// The number of the line with the first text at `byte` or after.
+    fn of(&mut self, byte: u64) -> u64 {
+        let byte = usize::try_from(byte).unwrap_or(usize::MAX);
+        while let Some(next) = self.content.get(self.at)
+            && (self.at < byte || matches!(next, b'\n' | b'\r'))
+        {
+            self.line += u64::from(*next == b'\n');
+            self.at += 1;
+        }
+        self.line
+    }
+}
+
+fn message(head: &[String], row: &csv::StringRecord, fill: &Fill) -> Request {
+    let mut request = Request {
+        template_id: fill.template_id.clone(),
+        priority: fill.priority,
+        ttl: fill.ttl,
+        ..Request::default()
+    };
+    let mut data = Map::new();
+    for (name, value) in head.iter().zip(row) {
+        if name == "touser" {
+            value.clone_into(&mut request.touser);
+        } else {
+            data.insert(name.clone(), json!({"value": value}));
+        }
+    }
+    request.data = Some(data);
+    request
+}
+
+fn objects<'a>(content: &'a [u8], fill: &'a Fill) -> impl Iterator<Item = Line> + Send + 'a {
+    let lines = (1..).zip(content.split(|byte| *byte == b'\n'));
+    lines
+        .filter(|(_, text)| !text.trim_ascii().is_empty())
+        .map(|(number, text)| Line {
+            number,
+            request: object(text, fill),
+        })
+}
+
+fn object(text: &[u8], fill: &Fill) -> Result<Request, String> {
+    let mut value: Value =
+        serde_json::from_slice(text).map_err(|error| format!("it is not JSON: {error}"))?;
+    if let Some(fields) = value.as_object_mut() {
+        let mut absent = |name: &str, filled: Value| {
+            let field = fields.entry(name).or_insert(Value::Null);
+            if field.is_null() {
+                *field = filled;
+            }
+        };
+        absent("template_id", json!(fill.template_id));
+        absent("priority", json!(fill.priority));
+        absent("ttl", json!(fill.ttl));
+    }
+    requests::message(value).map_err(|found| {
+        let told = found.iter().map(|Violation { pointer, detail }| {
+            format!("{} {detail}", pointer.trim_start_matches('/'))
+        });
+        told.collect::<Vec<_>>().join("; ").trim().to_owned()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fill() -> Fill {
+        Fill {
+            template_id: "tpl".into(),
+            priority: Priority::Low,
+            ttl: Some(60),
+        }
+    }
+
+    fn all(form: Form, content: &str) -> Vec<(u64, Result<Request, String>)> {
+        let fill = fill();
+        let lines = read(form, content.as_bytes(), &fill).unwrap();
+        lines.map(|line| (line.number, line.request)).collect()
+    }
+
+    fn refused(content: &str) -> String {
+        let fill = fill();
+        let read = read(Form::Csv, content.as_bytes(), &fill);
+        read.err().map(|failure| failure.message).unwrap()
+    }
+
+    #[test]
+    fn a_table_is_read_line_by_line() {
+        let table = "\u{feff}touser, thing1,number2\no1,\"tea, \"\"green\"\"\",2\no2,two\n\no3,\"two\nlines\",3\no4,x,4\n";
+        let lines = all(Form::Csv, table);
+        let numbers: Vec<u64> = lines.iter().map(|(number, _)| *number).collect();
+        assert_eq!(numbers, [2, 3, 5, 7]);
+        let first = lines[0].1.as_ref().unwrap();
+        assert_eq!(
+            (first.touser.as_str(), first.template_id.as_str()),
+            ("o1", "tpl")
+        );
+        assert_eq!(
+            Value::Object(first.data.clone().unwrap()),
+            json!({"thing1": {"value": "tea, \"green\""}, "number2": {"value": "2"}})
+        );
+        assert_eq!((first.priority, first.ttl), (Priority::Low, Some(60)));
+        assert_eq!(lines[1].1, Err("it has 2 columns, not 3".into()));
+        assert!(lines[3].1.is_ok());
+        let windows = all(Form::Csv, "touser,thing1\r\no1,x\r\n\r\no2\r\n\r\no3,x");
+        let numbers: Vec<u64> = windows.iter().map(|(number, _)| *number).collect();
+        assert_eq!(numbers, [2, 4, 6]);
+    }
+
+    #[test]
+    fn a_table_wants_named_columns() {
+        assert!(refused("openid,thing1\no1,x\n").contains("touser"));
+        assert!(refused("touser,thing1,thing1\n").contains("column 3"));
+        assert!(refused("touser,\n").contains("column 2"));
+        assert!(refused("").contains("touser"));
+    }
+
+    #[test]
+    fn objects_are_filled_in() {
+        let lines = all(
+            Form::Ndjson,
+            "{\"touser\": \"o1\", \"data\": {\"thing1\": {\"value\": \"x\"}}}\r\n\n\
+             {\"touser\": \"o2\", \"template_id\": \"own\", \"priority\": \"high\", \"ttl\": 9}\n\
+             {\"touser\": \"o3\", \"colour\": 1}\n[1]\nx",
+        );
+        let numbers: Vec<u64> = lines.iter().map(|(number, _)| *number).collect();
+        assert_eq!(numbers, [1, 3, 4, 5, 6]);
+        let (first, second) = (lines[0].1.as_ref().unwrap(), lines[1].1.as_ref().unwrap());
+        assert_eq!(
+            (first.template_id.as_str(), first.priority, first.ttl),
+            ("tpl", Priority::Low, Some(60))
+        );
+        assert_eq!(
+            (second.template_id.as_str(), second.priority, second.ttl),
+            ("own", Priority::High, Some(9))
+        );
+        let reason = |at: usize| lines[at].1.clone().unwrap_err();
+        assert!(
+            reason(2).starts_with("colour unknown field"),
+            "{}",
+            reason(2)
+        );
+        assert!(reason(4).contains("not JSON"), "{}", reason(4));
+        assert!(!reason(3).is_empty());
+    }
+}

@@ -1,0 +1,317 @@
+//! `wxgate import`: a file of messages, each sent once however often the command runs.
+//!
+//! Every line has an idempotency key made from the file and the line's number, so a second run finds what the
+//! first one handed in, waits for that, and hands in what is missing.
+
+mod lines;
+mod progress;
+mod report;
+
+use std::{collections::VecDeque, path::PathBuf, process::ExitCode, time::Duration};
+
+use clap::{
+    Args,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
+use coord::Clock;
+use delivery::{Accepted, Delivery, IdempotencyKey, Message, SubmitError};
+use domain::{
+    app::AppId,
+    id::{MessageId, TenantId},
+    lifecycle::Status,
+    message::{Draft, Priority},
+};
+use sha2::{Digest, Sha256};
+use tokio::task::JoinSet;
+
+use self::{
+    lines::{Fill, Form},
+    progress::Progress,
+    report::Report,
+};
+use super::{Desk, Signals};
+use crate::{failure::Failure, output::Output, settings::Settings};
+
+/// Messages under way at the same time: enough to fill transactions.
+const AT_ONCE: usize = 512;
+/// For how long a line's key is kept: a second run within it sends nothing twice.
+const KEPT_FOR: Duration = Duration::from_hours(30 * 24);
+/// How long one look for the end of a message waits.
+const LOOK: Duration = Duration::from_secs(30);
+
+const FORMS: &str = "\
+Columns of FILE.csv: `touser` (the openid), and one for each key of the template, such as `thing1`; the first line
+names them. FILE.ndjson has one message object a line, with the fields of POST /v1/apps/{appid}/messages; what it
+leaves out of `template_id`, `priority` and `ttl` is filled in from the options.
+
+Stopped or failed, run it again: what was handed in before is not sent twice, for 30 days. A line is known by the
+content of the whole file and its number, so put corrected lines into a file of their own.";
+
+/// What to send.
+#[derive(Args, Debug)]
+#[command(after_help = FORMS)]
+pub(crate) struct Arguments {
+    /// The messages: FILE.csv or FILE.ndjson
+    #[arg(value_parser = file)]
+    file: (Form, PathBuf),
+    /// The app that sends them: wx…
+    #[arg(long)]
+    appid: AppId,
+    /// The template's id
+    #[arg(long, value_name = "ID")]
+    template: String,
+    /// Who goes first: bulk leaves a part of the day's quota to others
+    #[arg(long, default_value = "low", value_parser = priority())]
+    priority: Priority,
+    /// Seconds that each is worth sending
+    #[arg(long, value_name = "SECONDS")]
+    ttl: Option<u64>,
+    /// Tells this import from an earlier one of the same file, to send it all once more
+    #[arg(long, value_name = "NAME", default_value = "")]
+    name: String,
+    /// Return as soon as all are in the queue: a running gateway sends them
+    #[arg(long)]
+    no_wait: bool,
+}
+
+fn file(text: &str) -> Result<(Form, PathBuf), &'static str> {
+    let path = PathBuf::from(text);
+    let form = path.extension().and_then(|ending| ending.to_str());
+    match form.and_then(Form::of) {
+        Some(form) => Ok((form, path)),
+        None => Err("the file's name must end in .csv or .ndjson"),
+    }
+}
+
+fn priority() -> impl TypedValueParser<Value = Priority> {
+    PossibleValuesParser::new(["high", "normal", "low"]).map(|word| match word.as_str() {
+        "high" => Priority::High,
+        "normal" => Priority::Normal,
+        _ => Priority::Low,
+    })
+}
+
+/// Sends the file, as a replica for as long as it takes.
+pub(crate) async fn run(
+    settings: &Settings,
+    output: Output,
+    arguments: Arguments,
+) -> Result<ExitCode, Failure> {
+    let mut signals = Signals::listen()?;
+    let (form, path) = &arguments.file;
+    let content = std::fs::read(path).map_err(|error| {
+        let words = format!("cannot read {}: {error}", path.display());
+        Failure::new("usage", words)
+    })?;
+    let fill = Fill {
+        template_id: arguments.template.clone(),
+        priority: arguments.priority,
+        ttl: arguments.ttl,
+    };
+    let total = lines::read(*form, &content, &fill)?.count();
+    let desk = Desk::open(settings).await?;
+    let tenant = desk.store.platform().app(&arguments.appid).await?.tenant;
+    let sending = desk.sending()?;
+    let import = Import {
+        delivery: sending.delivery.clone(),
+        clock: desk.clock.clone(),
+        tenant,
+        digest: digest(&arguments, &content),
+        appid: arguments.appid,
+    };
+    let lines = lines::read(*form, &content, &fill)?;
+    let work = import.work(lines, Progress::new(output, total), !arguments.no_wait);
+    let report = tokio::select! {
+        report = work => report,
+        () = signals.stop() => Err(Failure::new(
+            "interrupted",
+            "interrupted: what is in the queue stays there, and a running gateway sends it; run the same command again to go on",
+        )),
+    };
+    sending.stop(settings.shutdown_timeout).await;
+    desk.close().await;
+    report?.tell(output)
+}
+
+/// What an import is known by: the file, and what makes other messages of it.
+fn digest(arguments: &Arguments, content: &[u8]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for word in [
+        arguments.appid.as_str(),
+        &arguments.template,
+        &arguments.name,
+    ] {
+        hash.update(word.len().to_be_bytes());
+        hash.update(word);
+    }
+    hash.update(content);
+    hash.finalize().into()
+}
+
+struct Import {
+    delivery: Delivery,
+    clock: Clock,
+    tenant: TenantId,
+    appid: AppId,
+    digest: [u8; 32],
+}
+
+/// A line that is in the queue.
+struct Taken {
+    line: u64,
+    id: MessageId,
+    scheduled: bool,
+}
+
+impl Import {
+    async fn work(
+        &self,
+        lines: lines::Lines<'_>,
+        mut progress: Progress,
+        wait: bool,
+    ) -> Result<Report, Failure> {
+        let mut report = Report::default();
+        let taken = self.hand_in(lines, &mut report, &mut progress).await?;
+        if wait {
+            self.wait(taken, &mut report, &mut progress).await?;
+        }
+        progress.end();
+        Ok(report)
+    }
+
+    /// Puts every line into the queue that is not there.
+    async fn hand_in(
+        &self,
+        lines: lines::Lines<'_>,
+        report: &mut Report,
+        progress: &mut Progress,
+    ) -> Result<VecDeque<Taken>, Failure> {
+        let mut under_way = JoinSet::new();
+        let mut taken = VecDeque::new();
+        for lines::Line { number, request } in lines {
+            while under_way.len() >= AT_ONCE {
+                settle(&mut under_way, &mut taken, report, progress).await?;
+            }
+            let draft = request.and_then(|request| {
+                let checked = request.check(self.clock.now());
+                checked.map_err(|found| Failure::violations(&found).message)
+            });
+            match draft {
+                Ok(draft) => drop(under_way.spawn(self.submit(number, draft))),
+                Err(reason) => {
+                    report.refuse(number, reason);
+                    progress.step("in the queue");
+                }
+            }
+        }
+        while !under_way.is_empty() {
+            settle(&mut under_way, &mut taken, report, progress).await?;
+        }
+        Ok(taken)
+    }
+
+    /// Hands a line in; again, for as long as the database cannot take more.
+    fn submit(
+        &self,
+        line: u64,
+        draft: Draft,
+    ) -> impl Future<Output = (u64, Result<Accepted, SubmitError>)> + Send + 'static {
+        let (delivery, tenant, appid) = (self.delivery.clone(), self.tenant, self.appid.clone());
+        let key = IdempotencyKey {
+            // With blanks, which no key of a request has.
+            key: format!("import {} {line}", hex::encode(self.digest)),
+            fingerprint: self.digest,
+            kept_for: KEPT_FOR,
+        };
+        async move {
+            loop {
+                let (draft, key) = (draft.clone(), Some(key.clone()));
+                match delivery.submit(tenant, &appid, draft, key).await {
+                    Err(SubmitError::Overloaded { retry_after }) => {
+                        tokio::time::sleep(retry_after).await;
+                    }
+                    answered => return (line, answered),
+                }
+            }
+        }
+    }
+
+    /// Waits for the end of what is in the queue and due.
+    async fn wait(
+        &self,
+        mut taken: VecDeque<Taken>,
+        report: &mut Report,
+        progress: &mut Progress,
+    ) -> Result<(), Failure> {
+        taken.retain(|taken| !taken.scheduled);
+        progress.restart(taken.len());
+        let mut under_way: JoinSet<Result<(u64, Message), Failure>> = JoinSet::new();
+        loop {
+            while under_way.len() < AT_ONCE
+                && let Some(next) = taken.pop_front()
+            {
+                under_way.spawn(ended(self.delivery.clone(), self.tenant, next));
+            }
+            let Some(joined) = under_way.join_next().await else {
+                return Ok(());
+            };
+            let (line, message) = joined.map_err(|error| broken(&error))??;
+            report.end(line, &message);
+            progress.step("ended");
+        }
+    }
+}
+
+/// Takes note of what one line came to.
+async fn settle(
+    under_way: &mut JoinSet<(u64, Result<Accepted, SubmitError>)>,
+    taken: &mut VecDeque<Taken>,
+    report: &mut Report,
+    progress: &mut Progress,
+) -> Result<(), Failure> {
+    let Some(joined) = under_way.join_next().await else {
+        return Ok(());
+    };
+    let (line, answered) = joined.map_err(|error| broken(&error))?;
+    match answered {
+        Ok(Accepted { message, replayed }) => {
+            report.accept(replayed);
+            taken.push_back(Taken {
+                line,
+                id: message.id,
+                scheduled: message.status == Status::Scheduled,
+            });
+        }
+        Err(
+            error @ (SubmitError::NoSuchApp
+            | SubmitError::Unavailable(_)
+            | SubmitError::Broken(_)
+            | SubmitError::Overloaded { .. }),
+        ) => return Err(error.into()),
+        Err(
+            error @ (SubmitError::Violations(_)
+            | SubmitError::QuotaExhausted { .. }
+            | SubmitError::TenantQuotaExhausted { .. }
+            | SubmitError::KeyReused),
+        ) => report.refuse(line, Failure::from(error).message),
+    }
+    progress.step("in the queue");
+    Ok(())
+}
+
+async fn ended(
+    delivery: Delivery,
+    tenant: TenantId,
+    taken: Taken,
+) -> Result<(u64, Message), Failure> {
+    loop {
+        let message = delivery.wait_ended(tenant, taken.id, LOOK).await?;
+        if message.status.is_end() {
+            return Ok((taken.line, message));
+        }
+    }
+}
+
+fn broken(error: &tokio::task::JoinError) -> Failure {
+    Failure::new("internal", format!("a line was lost: {error}"))
+}

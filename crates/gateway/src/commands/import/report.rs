@@ -1,0 +1,90 @@
+//! What an import came to.
+
+use std::{fmt::Write, process::ExitCode};
+
+use delivery::Message;
+use domain::lifecycle::Status;
+use serde::Serialize;
+
+use crate::{
+    failure::Failure,
+    output::{Output, card},
+};
+
+/// What became of the lines.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Report {
+    /// Lines that are in the queue or through it.
+    accepted: usize,
+    /// Those of them that an earlier run had handed in.
+    repeated: usize,
+    /// Those of them that WeChat has taken.
+    sent: usize,
+    /// Lines that were not taken.
+    refused: Vec<Told>,
+    /// Lines that were taken and did not get to WeChat.
+    failed: Vec<Told>,
+}
+
+/// A line and what is wrong with it.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+struct Told {
+    line: u64,
+    reason: String,
+}
+
+impl Report {
+    pub(super) fn accept(&mut self, replayed: bool) {
+        self.accepted += 1;
+        self.repeated += usize::from(replayed);
+    }
+
+    pub(super) fn refuse(&mut self, line: u64, reason: String) {
+        self.refused.push(Told { line, reason });
+    }
+
+    pub(super) fn end(&mut self, line: u64, message: &Message) {
+        let status = message.status;
+        if matches!(status, Status::Sent | Status::Delivered) {
+            self.sent += 1;
+            return;
+        }
+        let why = message.failure.as_ref();
+        let why = why.map_or_else(String::new, |failure| format!(": {}", failure.detail));
+        self.failed.push(Told {
+            line,
+            reason: format!("{}{why}", status.as_str()),
+        });
+    }
+
+    /// Prints it. Exit code 1 where a line was refused or not sent.
+    pub(super) fn tell(mut self, output: Output) -> Result<ExitCode, Failure> {
+        // Many are under way at once: they end in any order.
+        self.refused.sort_unstable();
+        self.failed.sort_unstable();
+        output.result(&self, || self.text())?;
+        let fine = self.refused.is_empty() && self.failed.is_empty();
+        Ok(if fine {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
+    }
+
+    fn text(&self) -> String {
+        let mut text = card(&[
+            ("accepted", self.accepted.to_string()),
+            ("of them before", self.repeated.to_string()),
+            ("sent", self.sent.to_string()),
+            ("refused", self.refused.len().to_string()),
+            ("failed", self.failed.len().to_string()),
+        ]);
+        for (what, lines) in [("refused", &self.refused), ("failed", &self.failed)] {
+            for Told { line, reason } in lines {
+                let reason = reason.replace('\n', ";");
+                let _ = writeln!(text, "line {line} {what}: {reason}");
+            }
+        }
+        text
+    }
+}

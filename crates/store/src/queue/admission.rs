@@ -1,0 +1,120 @@
+//! Admission: whether an app can send a message, and sends it in time.
+
+use std::collections::{BTreeSet, HashMap};
+
+use chrono::{DateTime, Utc};
+use domain::{
+    app::AppKind,
+    id::TenantId,
+    message::{Channel, Priority},
+    quota::{self, Shares},
+};
+use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult};
+use uuid::Uuid;
+
+use super::{
+    meter::day_number,
+    sql::Sql,
+    submission::{Received, Spent, Submission, Taken},
+};
+use crate::{StoreError, apps::parse_kind};
+
+/// What decides about the messages of an app.
+#[derive(FromQueryResult)]
+pub(super) struct AppFacts {
+    appid: String,
+    tenant_id: Uuid,
+    kind: String,
+    daily_quota: i64,
+    quota_day: i64,
+    quota_used: i64,
+    /// How many messages its tenant may hand in on one day.
+    pub(super) messages_per_day: Option<i64>,
+}
+
+/// The apps of a batch, by appid.
+pub(super) type Apps = HashMap<String, AppFacts>;
+
+/// What admission wants to know of a message.
+pub(super) struct Wish {
+    pub(super) channel: Channel,
+    pub(super) priority: Priority,
+    pub(super) due_at: DateTime<Utc>,
+    pub(super) expires_at: DateTime<Utc>,
+}
+
+/// These apps. On PostgreSQL they are kept from being removed until the transaction is over.
+pub(super) async fn apps(
+    tx: &impl ConnectionTrait,
+    appids: BTreeSet<&str>,
+) -> Result<Apps, StoreError> {
+    if appids.is_empty() {
+        return Ok(Apps::new());
+    }
+    let appids: Vec<&str> = appids.into_iter().collect();
+    let mut sql = Sql::new(
+        "SELECT app.appid, app.tenant_id, app.kind, app.daily_quota, lane.quota_day, lane.quota_used, tenant.messages_per_day \
+         FROM app JOIN lane ON lane.appid = app.appid JOIN tenant ON tenant.id = app.tenant_id WHERE app.appid",
+    );
+    sql.one_of(&appids);
+    if tx.get_database_backend() == DbBackend::Postgres {
+        sql.push(" FOR KEY SHARE OF app");
+    }
+    let rows = AppFacts::find_by_statement(sql.on(tx)).all(tx).await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| (row.appid.clone(), row))
+        .collect())
+}
+
+/// The app, if it is the tenant's.
+pub(super) fn app_of<'a>(apps: &'a Apps, appid: &str, tenant: TenantId) -> Option<&'a AppFacts> {
+    apps.get(appid).filter(|app| app.tenant_id == tenant.uuid())
+}
+
+/// What becomes of a submission as far as its app and each message by itself decide.
+pub(super) fn admit_all(
+    submission: &Submission,
+    apps: &Apps,
+    shares: Shares,
+    now: DateTime<Utc>,
+) -> Taken {
+    let Some(app) = app_of(apps, submission.appid.as_str(), submission.tenant) else {
+        return Taken::NoSuchApp;
+    };
+    let received = submission.messages().map(|new| {
+        let wish = Wish {
+            channel: new.draft.content.channel(),
+            priority: new.draft.priority,
+            due_at: new.draft.due_at(now),
+            expires_at: new.draft.expires_at(now),
+        };
+        app.admit(&wish, shares, now)
+    });
+    Taken::Fresh(received.collect())
+}
+
+impl AppFacts {
+    /// Whether the app can send this, before it expires.
+    pub(super) fn admit(&self, wish: &Wish, shares: Shares, now: DateTime<Utc>) -> Received {
+        let official = wish.channel == Channel::Official;
+        match parse_kind(&self.kind) {
+            Ok(kind) if official != (kind == AppKind::OfficialAccount) => {
+                return Received::WrongKind(kind);
+            }
+            _ => {}
+        }
+        let limit = self.daily_quota.unsigned_abs();
+        let used = if self.quota_day == day_number(now) {
+            self.quota_used.unsigned_abs()
+        } else {
+            0
+        };
+        let reset_at = quota::reset_at(now);
+        let spent = shares.remaining(limit, used, wish.priority) == 0;
+        if spent && wish.due_at < reset_at && wish.expires_at <= reset_at {
+            return Received::Spent(Spent::App { reset_at });
+        }
+        Received::Stored
+    }
+}

@@ -1,0 +1,81 @@
+//! Cancel: a tenant calls a message back that has not been sent.
+
+use chrono::{DateTime, Utc};
+use domain::{
+    id::MessageId,
+    lifecycle::{Event, Refusal},
+};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect, sea_query::Expr};
+
+use super::{ENDED, READY, record::release_behind};
+use crate::{
+    Message, StoreError, TenantStore,
+    entity::message::{Column, Entity, Model},
+    messages::facts,
+    millis,
+};
+
+/// What became of a wish to cancel.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Canceled {
+    /// It will not be sent any more. Where an earlier try may have reached WeChat, it is `uncertain`.
+    Now {
+        /// The message.
+        message: Message,
+        /// Whether another message to the same user is ready in its place.
+        released: bool,
+    },
+    /// It had been canceled before.
+    Before(Message),
+    /// It is too late.
+    Refused(Refusal),
+    /// The tenant has no such message.
+    NoSuchMessage,
+}
+
+impl TenantStore {
+    /// Calls a message back. Whoever gets hold of its row first, this or a claim, decides.
+    pub async fn cancel(&self, id: MessageId, now: DateTime<Utc>) -> Result<Canceled, StoreError> {
+        let tx = self.store.begin().await?;
+        let found = Entity::find_by_id(id.uuid())
+            .filter(Column::TenantId.eq(self.tenant.uuid()))
+            .lock_exclusive()
+            .one(&tx)
+            .await?;
+        let Some(row) = found else {
+            return Ok(Canceled::NoSuchMessage);
+        };
+        if row.status == "canceled" {
+            return Ok(Canceled::Before(row.try_into()?));
+        }
+        let transition = match facts(&row)?.apply(&Event::Cancel, now, 0.0) {
+            Ok(transition) => transition,
+            Err(refusal) => return Ok(Canceled::Refused(refusal)),
+        };
+        let status = transition.status.as_str();
+        let failure = transition.failure.map(|code| code.as_str().to_owned());
+        Entity::update_many()
+            .col_expr(Column::Status, Expr::value(status))
+            .col_expr(Column::Phase, Expr::value(ENDED))
+            .col_expr(Column::FailureCode, Expr::value(failure.clone()))
+            .col_expr(Column::UpdatedAt, Expr::value(millis(now)))
+            .filter(Column::Id.eq(row.id))
+            .exec(&tx)
+            .await?;
+        // One that was ready may have stood first for its user.
+        let person = (row.appid.clone(), row.touser.clone());
+        let released = row.phase == READY && release_behind(&tx, &[person], now).await?;
+        tx.commit().await?;
+        let row = Model {
+            status: status.to_owned(),
+            phase: ENDED,
+            failure_code: failure,
+            updated_at: millis(now),
+            ..row
+        };
+        Ok(Canceled::Now {
+            message: row.try_into()?,
+            released,
+        })
+    }
+}

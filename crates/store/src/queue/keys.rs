@@ -1,0 +1,248 @@
+//! Idempotency keys: one row a key, claimed in the transaction of what it stands for, with the answer to repeat.
+
+use std::collections::HashSet;
+
+use chrono::{DateTime, Utc};
+use domain::id::TenantId;
+use sea_orm::{ConnectionTrait, FromQueryResult};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{
+    sql::Sql,
+    submission::{
+        Entry, FirstAnswer, FirstEntry, IdempotencyKey, Load, Received, Submission, Taken,
+    },
+};
+use crate::{
+    StoreError,
+    messages::{json, to_json},
+    millis, time,
+};
+
+/// What a key stands for, as its row keeps it. A new creating request adds its own variant: what it needs to
+/// answer the same again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Answer {
+    /// A message was accepted.
+    Message(Uuid),
+    /// A batch was answered, entry by entry.
+    Batch(Vec<EntryAnswer>),
+    /// A message was retried that had so many attempts behind it.
+    Retry(usize),
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum EntryAnswer {
+    Stored(Uuid),
+    Refused(Uuid, Received),
+    Unfit(String),
+}
+
+/// A key's row.
+#[derive(FromQueryResult)]
+pub(super) struct KeyRow {
+    tenant_id: Uuid,
+    key: String,
+    fingerprint: Vec<u8>,
+    answer: String,
+    created_at: i64,
+}
+
+impl KeyRow {
+    /// When the first request was made, and its answer; none: it was another request.
+    pub(super) fn answer_to(
+        &self,
+        key: &IdempotencyKey,
+    ) -> Result<Option<(DateTime<Utc>, Answer)>, StoreError> {
+        if self.fingerprint != key.fingerprint {
+            return Ok(None);
+        }
+        let answer = json(&self.answer, "idempotency.answer")?;
+        Ok(Some((time(self.created_at), answer)))
+    }
+
+    fn is(&self, tenant: TenantId, key: &IdempotencyKey) -> bool {
+        self.tenant_id == tenant.uuid() && self.key == key.key
+    }
+}
+
+/// A key about to be claimed.
+pub(super) struct Claim<'a> {
+    pub(super) tenant: TenantId,
+    pub(super) key: &'a IdempotencyKey,
+    pub(super) answer: Answer,
+    pub(super) at: DateTime<Utc>,
+}
+
+/// Takes the keys that are free, and returns those. One that another transaction is taking is waited for.
+pub(super) async fn claim(
+    tx: &impl ConnectionTrait,
+    mut claims: Vec<Claim<'_>>,
+) -> Result<HashSet<(Uuid, String)>, StoreError> {
+    if claims.is_empty() {
+        return Ok(HashSet::new());
+    }
+    // In one order everywhere: two replicas with the same keys must not wait for each other in a circle.
+    claims.sort_by(|a, b| (a.tenant.uuid(), &a.key.key).cmp(&(b.tenant.uuid(), &b.key.key)));
+    let rows = claims.iter().map(|claim| {
+        Ok([
+            claim.tenant.uuid().into(),
+            claim.key.key.as_str().into(),
+            claim.key.fingerprint.to_vec().into(),
+            to_json(&claim.answer, "idempotency.answer")?.into(),
+            millis(claim.at).into(),
+            millis(claim.at + claim.key.kept_for).into(),
+        ])
+    });
+    let rows = rows.collect::<Result<Vec<_>, StoreError>>()?;
+    let mut sql = Sql::new(
+        "INSERT INTO idempotency (tenant_id, key, fingerprint, answer, created_at, expires_at) ",
+    );
+    sql.rows(rows.into_iter())
+        .push(" ON CONFLICT DO NOTHING RETURNING tenant_id, key");
+    let taken = tx.query_all_raw(sql.on(tx)).await?;
+    taken
+        .iter()
+        .map(|row| Ok((row.try_get("", "tenant_id")?, row.try_get("", "key")?)))
+        .collect()
+}
+
+/// The rows of these keys, where there are any.
+pub(super) async fn find(
+    tx: &impl ConnectionTrait,
+    keys: Vec<(TenantId, &IdempotencyKey)>,
+) -> Result<Vec<KeyRow>, StoreError> {
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut sql = Sql::new(
+        "SELECT tenant_id, key, fingerprint, answer, created_at FROM idempotency WHERE (tenant_id, key) IN (",
+    );
+    sql.rows(
+        keys.into_iter()
+            .map(|(tenant, key)| [tenant.uuid().into(), key.key.as_str().into()]),
+    )
+    .push(")");
+    Ok(KeyRow::find_by_statement(sql.on(tx)).all(tx).await?)
+}
+
+/// Claims the keys of the submissions that will be answered, and recognises repeated requests, whatever would
+/// become of them otherwise.
+pub(super) async fn recognise(
+    tx: &impl ConnectionTrait,
+    batch: &[Submission],
+    taken: &mut [Taken],
+) -> Result<(), StoreError> {
+    let mut seen = HashSet::new();
+    let (mut keyed, mut twins) = (Vec::new(), Vec::new());
+    for (index, submission) in batch.iter().enumerate() {
+        let Some(key) = &submission.key else { continue };
+        if seen.insert((submission.tenant, key.key.as_str())) {
+            keyed.push((index, submission, key));
+        } else {
+            twins.push((index, submission, key));
+            taken[index] = Taken::Twin;
+        }
+    }
+    let claims = keyed.iter().filter_map(|(index, submission, key)| {
+        Some(Claim {
+            tenant: submission.tenant,
+            key,
+            answer: answer(submission, &taken[*index])?,
+            at: submission.received_at,
+        })
+    });
+    let fresh = claim(tx, claims.collect()).await?;
+    keyed.retain(|(_, submission, key)| {
+        !fresh.contains(&(submission.tenant.uuid(), key.key.clone()))
+    });
+    let asked = keyed
+        .iter()
+        .map(|(_, submission, key)| (submission.tenant, *key));
+    let rows = find(tx, asked.collect()).await?;
+    // A row that was there before this call answers twins too.
+    for (index, submission, key) in keyed.into_iter().chain(twins) {
+        match rows.iter().find(|row| row.is(submission.tenant, key)) {
+            Some(row) => taken[index] = replay(row, key)?,
+            // Neither claimed nor there: it was forgotten in between.
+            None if answer(submission, &taken[index]).is_some() => taken[index] = Taken::Twin,
+            None => {}
+        }
+    }
+    Ok(())
+}
+
+/// Writes down what became of a submission after its key was claimed; a message that was refused gives it back.
+pub(super) async fn amend(
+    tx: &impl ConnectionTrait,
+    submission: &Submission,
+    taken: &Taken,
+) -> Result<(), StoreError> {
+    let Some(key) = &submission.key else {
+        return Ok(());
+    };
+    let mut sql = match answer(submission, taken) {
+        Some(answer) => {
+            let mut sql = Sql::new("UPDATE idempotency SET answer = ");
+            sql.bind(to_json(&answer, "idempotency.answer")?);
+            sql
+        }
+        None => Sql::new("DELETE FROM idempotency"),
+    };
+    sql.push(" WHERE tenant_id = ")
+        .bind(submission.tenant.uuid())
+        .push(" AND key = ")
+        .bind(key.key.as_str());
+    tx.execute_raw(sql.on(tx)).await?;
+    Ok(())
+}
+
+/// What the key of a submission will stand for; none: for nothing.
+fn answer(submission: &Submission, taken: &Taken) -> Option<Answer> {
+    let Taken::Fresh(received) = taken else {
+        return None;
+    };
+    match &submission.load {
+        Load::One(new) => {
+            let stored = received[..] == [Received::Stored] && !new.draft.dry_run;
+            stored.then(|| Answer::Message(new.id.uuid()))
+        }
+        Load::Batch(entries) => {
+            let mut received = received.iter();
+            let entries = entries.iter().map(|entry| match entry {
+                Entry::Unfit(words) => EntryAnswer::Unfit(words.clone()),
+                Entry::Message(new) => match received.next() {
+                    Some(Received::Stored) | None => EntryAnswer::Stored(new.id.uuid()),
+                    Some(refused) => EntryAnswer::Refused(new.id.uuid(), *refused),
+                },
+            });
+            Some(Answer::Batch(entries.collect()))
+        }
+    }
+}
+
+fn replay(row: &KeyRow, key: &IdempotencyKey) -> Result<Taken, StoreError> {
+    let first = match row.answer_to(key)? {
+        Some((received_at, Answer::Message(id))) => FirstAnswer::One {
+            id: id.into(),
+            received_at,
+        },
+        Some((received_at, Answer::Batch(entries))) => {
+            let entries = entries.into_iter().map(|entry| match entry {
+                EntryAnswer::Stored(id) => FirstEntry::Message(id.into(), Received::Stored),
+                EntryAnswer::Refused(id, why) => FirstEntry::Message(id.into(), why),
+                EntryAnswer::Unfit(words) => FirstEntry::Unfit(words),
+            });
+            FirstAnswer::Batch {
+                entries: entries.collect(),
+                received_at,
+            }
+        }
+        // A fingerprint covers the path: what is no submission is another request too.
+        None | Some((_, Answer::Retry(_))) => return Ok(Taken::KeyReused),
+    };
+    Ok(Taken::Replayed(first))
+}

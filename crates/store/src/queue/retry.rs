@@ -1,0 +1,191 @@
+//! Retry: a tenant wants a message sent again that has ended.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, Utc};
+use domain::{
+    id::MessageId,
+    lifecycle::{Event, Refusal, Status},
+    quota::Shares,
+};
+use sea_orm::{
+    ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter, QuerySelect, sea_query::Expr,
+};
+
+use super::{
+    READY,
+    admission::{self, AppFacts, Wish, app_of},
+    allowance::Allowances,
+    keys::{self, Answer, Claim},
+    submission::{IdempotencyKey, Received},
+};
+use crate::{
+    Message, StoreError, TenantStore,
+    entity::message::{Column, Entity, Model},
+    messages::facts,
+    millis,
+};
+
+/// What became of a wish to send again.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Retried {
+    /// It is in the queue.
+    Queued(Message),
+    /// Its key stands for this request already: the message as it was queued then.
+    Replayed(Message),
+    /// Its key stands for another request.
+    KeyReused,
+    /// The message cannot be retried as it is.
+    Refused(Refusal),
+    /// Its app cannot send it, or not today.
+    NotTaken(Received),
+    /// The tenant has no such message.
+    NoSuchMessage,
+    /// The message's app was removed.
+    NoSuchApp,
+    /// What was in the message has been dropped.
+    Emptied,
+}
+
+impl TenantStore {
+    /// Puts an ended message into the queue again; its ttl counts from now. Counts and is refused like a new one.
+    ///
+    /// Takes its locks as intake does, and the message's row between the app and the key.
+    pub async fn retry(
+        &self,
+        id: MessageId,
+        key: Option<&IdempotencyKey>,
+        shares: Shares,
+        now: DateTime<Utc>,
+    ) -> Result<Retried, StoreError> {
+        let own = Entity::find_by_id(id.uuid()).filter(Column::TenantId.eq(self.tenant.uuid()));
+        let tx = self.store.begin().await?;
+        let Some(found) = own.clone().one(&tx).await? else {
+            return Ok(Retried::NoSuchMessage);
+        };
+        let apps = admission::apps(&tx, BTreeSet::from([found.appid.as_str()])).await?;
+        let Some(row) = own.lock_exclusive().one(&tx).await? else {
+            return Ok(Retried::NoSuchMessage);
+        };
+        if let Some(key) = key
+            && let Some(answered) = self.recognise(&tx, key, &row, now).await?
+        {
+            return Ok(answered);
+        }
+        let expires_at = now + ttl(&row);
+        let transition = match facts(&row)?.apply(&Event::Retry { expires_at }, now, 0.0) {
+            Ok(transition) => transition,
+            Err(refusal) => return Ok(Retried::Refused(refusal)),
+        };
+        let Some(app) = app_of(&apps, &row.appid, self.tenant) else {
+            return Ok(Retried::NoSuchApp);
+        };
+        if row.payload_dropped_at.is_some() {
+            return Ok(Retried::Emptied);
+        }
+        if let Some(refused) = self.admit(&tx, app, &row, shares, now).await? {
+            return Ok(Retried::NotTaken(refused));
+        }
+        let row = Model {
+            phase: READY,
+            ..queued(row, now)
+        };
+        Entity::update_many()
+            .col_expr(Column::Status, Expr::value(transition.status.as_str()))
+            .col_expr(Column::Phase, Expr::value(READY))
+            .col_expr(Column::DueAt, Expr::value(row.due_at))
+            .col_expr(Column::ExpiresAt, Expr::value(row.expires_at))
+            .col_expr(Column::RetriedAt, Expr::value(row.retried_at))
+            .col_expr(Column::Msgid, Expr::value(None::<String>))
+            .col_expr(Column::FailureCode, Expr::value(None::<String>))
+            .col_expr(Column::FailureDetail, Expr::value(None::<String>))
+            .col_expr(Column::UpdatedAt, Expr::value(row.updated_at))
+            .filter(Column::Id.eq(row.id))
+            .exec(&tx)
+            .await?;
+        tx.commit().await?;
+        Ok(Retried::Queued(row.try_into()?))
+    }
+
+    /// Claims the key. Where it is taken, says what it stands for.
+    async fn recognise(
+        &self,
+        tx: &DatabaseTransaction,
+        key: &IdempotencyKey,
+        row: &Model,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Retried>, StoreError> {
+        let attempts = Message::try_from(row.clone())?.attempts.len();
+        let claim = Claim {
+            tenant: self.tenant,
+            key,
+            answer: Answer::Retry(attempts),
+            at: now,
+        };
+        if !keys::claim(tx, vec![claim]).await?.is_empty() {
+            return Ok(None);
+        }
+        let rows = keys::find(tx, vec![(self.tenant, key)]).await?;
+        let answer = rows.first().map(|row| row.answer_to(key)).transpose()?;
+        Ok(match answer.flatten() {
+            Some((at, Answer::Retry(attempts))) => {
+                let mut message = Message::try_from(queued(row.clone(), at))?;
+                message.attempts.truncate(attempts);
+                Some(Retried::Replayed(message))
+            }
+            _ => Some(Retried::KeyReused),
+        })
+    }
+
+    /// Counts the retry as a message of today; none: it may be sent.
+    async fn admit(
+        &self,
+        tx: &DatabaseTransaction,
+        app: &AppFacts,
+        row: &Model,
+        shares: Shares,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Received>, StoreError> {
+        let message = Message::try_from(row.clone())?;
+        let wish = Wish {
+            channel: message.content.channel(),
+            priority: message.priority,
+            due_at: now,
+            expires_at: now + message.ttl,
+        };
+        let received = app.admit(&wish, shares, now);
+        if received != Received::Stored {
+            return Ok(Some(received));
+        }
+        let limit = app.messages_per_day;
+        let limits: BTreeMap<_, _> = limit
+            .map(|limit| (self.tenant.uuid(), limit))
+            .into_iter()
+            .collect();
+        let mut allowances = Allowances::lock(tx, limits, now).await?;
+        if let Err(spent) = allowances.charge(self.tenant, now) {
+            return Ok(Some(Received::Spent(spent)));
+        }
+        allowances.write(tx).await?;
+        Ok(None)
+    }
+}
+
+/// The row as a retry at `at` made it.
+fn queued(row: Model, at: DateTime<Utc>) -> Model {
+    Model {
+        status: Status::Queued.as_str().to_owned(),
+        due_at: millis(at),
+        expires_at: millis(at + ttl(&row)),
+        retried_at: Some(millis(at)),
+        msgid: None,
+        failure_code: None,
+        failure_detail: None,
+        updated_at: millis(at),
+        ..row
+    }
+}
+
+fn ttl(row: &Model) -> chrono::Duration {
+    chrono::Duration::seconds(row.ttl_seconds)
+}

@@ -1,0 +1,45 @@
+//! What tenants with a daily limit have used of it.
+
+use sea_orm_migration::prelude::*;
+
+#[derive(DeriveMigrationName)]
+pub(crate) struct Migration;
+
+/// One row for each tenant that has, or had, a limit: locked by every intake of such a tenant and by no other.
+#[derive(DeriveIden)]
+enum TenantUsage {
+    Table,
+    TenantId,
+    Day,
+    Messages,
+}
+
+#[derive(DeriveIden)]
+enum Tenant {
+    Table,
+    Id,
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for Migration {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let number = |name| ColumnDef::new(name).big_integer().not_null().to_owned();
+        let table = Table::create()
+            .table(TenantUsage::Table)
+            .col(ColumnDef::new(TenantUsage::TenantId).uuid().primary_key())
+            .col(number(TenantUsage::Day))
+            .col(number(TenantUsage::Messages))
+            .foreign_key(
+                ForeignKey::create()
+                    .from(TenantUsage::Table, TenantUsage::TenantId)
+                    .to(Tenant::Table, Tenant::Id),
+            )
+            .to_owned();
+        manager.create_table(table).await
+    }
+
+    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let table = Table::drop().table(TenantUsage::Table).to_owned();
+        manager.drop_table(table).await
+    }
+}

@@ -1,0 +1,176 @@
+//! `wxgate import`: a file sent once, however often the command runs.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use serde_json::{Value, json};
+use simulator::{Effect, Fault};
+
+use crate::world::{Ended, Mode, TEMPLATE, World, run};
+
+const APP: &str = "wx00000000000000a1";
+const SUBSCRIBE: &str = "/cgi-bin/message/subscribe/send";
+
+both_modes!(
+    a_table_is_sent_once,
+    lines_that_are_refused_are_told,
+    objects_are_sent_with_their_own_fields,
+    what_the_day_does_not_take_goes_another_day,
+    what_wechat_refuses_is_told,
+);
+
+/// Imports a file with this content.
+fn import(world: &World, file: &str, content: &str, more: &[&str]) -> Ended {
+    let arguments = [
+        "import",
+        file,
+        "--appid",
+        APP,
+        "--template",
+        TEMPLATE,
+        "--json",
+    ];
+    let command = world.wxgate(&[&arguments[..], more].concat());
+    let folder = command.get_current_dir().expect("a folder");
+    std::fs::write(folder.join(file), content).expect("a file");
+    run(command)
+}
+
+/// How many lines are in the queue, were there before, and were sent.
+fn counts(report: &Value) -> [u64; 3] {
+    ["accepted", "repeated", "sent"].map(|name| report[name].as_u64().expect("a count"))
+}
+
+fn table(lines: usize) -> String {
+    (0..lines).fold("touser,thing1,number2\n".to_owned(), |table, number| {
+        format!("{table}o{number},\"杯, {number}\",{number}\n")
+    })
+}
+
+async fn a_table_is_sent_once(mode: Mode) {
+    let world = World::start(mode).await;
+    let tenant = world.tenant("a").await;
+    tenant.app(APP).await;
+    let table = table(700);
+
+    let queued = import(&world, "users.csv", &table, &["--no-wait"])
+        .expect(0)
+        .json();
+    assert_eq!(counts(&queued)[..2], [700, 0]);
+    // The same again waits for what is in the queue, and adds nothing to it.
+    let sent = import(&world, "users.csv", &table, &[]).expect(0).json();
+    assert_eq!(counts(&sent), [700, 700, 700]);
+
+    let sent = world.wechat().sent(APP);
+    let users: BTreeSet<&str> = sent.iter().map(|sent| sent.touser.as_str()).collect();
+    assert_eq!((sent.len(), users.len()), (700, 700));
+    let first = sent.iter().find(|sent| sent.touser == "o0");
+    let body = first.and_then(|sent| sent.body.clone()).expect("a body");
+    let body: Value = serde_json::from_str(&body).expect("JSON");
+    assert_eq!(
+        body["data"],
+        json!({"thing1": {"value": "杯, 0"}, "number2": {"value": "0"}})
+    );
+
+    let again = import(&world, "users.csv", &table, &["--name", "second round"]);
+    assert_eq!(counts(&again.expect(0).json()), [700, 0, 700]);
+    assert_eq!(world.wechat().sent(APP).len(), 1400);
+}
+
+async fn lines_that_are_refused_are_told(mode: Mode) {
+    let world = World::start(mode).await;
+    let tenant = world.tenant("a").await;
+    tenant.app(APP).await;
+    let table =
+        "touser,thing1\no1,fine\no 2,blank\no3\no4,a text that is longer than 20\no5,fine\n";
+    for repeated in [0, 2] {
+        let report = import(&world, "users.csv", table, &[]).expect(1).json();
+        assert_eq!(counts(&report), [2, repeated, 2]);
+        let refused = report["refused"].as_array().expect("refused");
+        let told: Vec<_> = refused
+            .iter()
+            .map(|told| (told["line"].as_u64(), told["reason"].as_str()))
+            .collect();
+        assert_eq!(
+            told.iter().map(|told| told.0).collect::<Vec<_>>(),
+            [3, 4, 5].map(Some)
+        );
+        let reason = |at: usize| told[at].1.expect("a reason");
+        assert!(reason(0).starts_with("touser"), "{told:?}");
+        assert!(reason(1).contains("columns"), "{told:?}");
+        assert!(reason(2).starts_with("data/thing1/value"), "{told:?}");
+    }
+    assert_eq!(world.wechat().sent(APP).len(), 2);
+
+    let wrong = import(&world, "users.csv", "openid,thing1\no1,x\n", &[]);
+    assert!(wrong.expect(1).stderr().contains("touser"));
+}
+
+async fn objects_are_sent_with_their_own_fields(mode: Mode) {
+    let world = World::start(mode).await;
+    let tenant = world.tenant("a").await;
+    tenant.app(APP).await;
+    let data = json!({"thing1": {"value": "x"}});
+    let far = (world.now() + Duration::from_hours(1)).to_rfc3339();
+    let lines = [
+        json!({"touser": "o1", "data": data, "reference": "r1", "priority": "high"}),
+        json!({"touser": "o2", "data": data, "reference": "r2", "send_at": far}),
+        json!({"touser": "o3", "data": data, "colour": 1}),
+    ];
+    let lines = lines.map(|line| line.to_string()).join("\n");
+    let report = import(&world, "some.ndjson", &lines, &["--ttl", "600"])
+        .expect(1)
+        .json();
+    assert_eq!(counts(&report), [2, 0, 1], "nobody waits for an hour");
+    assert_eq!(report["refused"][0]["line"], 3);
+    for (reference, status, priority) in [("r1", "sent", "high"), ("r2", "scheduled", "low")] {
+        let path = format!("/v1/apps/{APP}/messages?reference={reference}");
+        let message = tenant.client.get(&path).await.expect(200)["data"][0].clone();
+        assert_eq!(
+            (&message["status"], &message["priority"], &message["ttl"]),
+            (&json!(status), &json!(priority), &json!(600)),
+            "{message}"
+        );
+        assert_eq!(message["template_id"], TEMPLATE);
+    }
+}
+
+async fn what_the_day_does_not_take_goes_another_day(mode: Mode) {
+    let world = World::start(mode).await;
+    let limits = json!({"requests_per_second": 1000, "messages_per_day": 3});
+    let tenant = world.tenant_with("a", limits).await;
+    tenant.app(APP).await;
+    let table = table(5);
+    let report = import(&world, "users.csv", &table, &[]).expect(1).json();
+    assert_eq!(counts(&report), [3, 0, 3]);
+    assert_eq!(report["refused"].as_array().map(Vec::len), Some(2));
+    let reason = report["refused"][0]["reason"].as_str().unwrap_or_default();
+    assert!(reason.contains("limit of 3 messages a day"), "{reason}");
+
+    let path = format!("/v1/tenants/{}", tenant.id);
+    let raised = json!({"limits": {"messages_per_day": null}});
+    world.operator().patch(&path, &raised).await.expect(200);
+    let report = import(&world, "users.csv", &table, &[]).expect(0).json();
+    assert_eq!(counts(&report), [5, 3, 5], "the rest");
+    assert_eq!(world.wechat().sent(APP).len(), 5);
+}
+
+async fn what_wechat_refuses_is_told(mode: Mode) {
+    let world = World::start(mode).await;
+    let tenant = world.tenant("a").await;
+    tenant.app(APP).await;
+    let refused = Effect::Errcode {
+        errcode: 43101,
+        errmsg: None,
+    };
+    world
+        .wechat()
+        .add_fault(Fault::next(1, refused).for_path(SUBSCRIBE));
+    let report = import(&world, "users.csv", &table(1), &[]).expect(1).json();
+    assert_eq!(counts(&report), [1, 0, 0]);
+    let failed = &report["failed"][0];
+    let reason = failed["reason"].as_str().unwrap_or_default();
+    assert!(
+        failed["line"] == 2 && reason.starts_with("failed: ") && reason.contains("43101"),
+        "{report}"
+    );
+}
