@@ -92,14 +92,15 @@ impl PlatformStore {
             });
         }
         let tx = self.store.begin().await?;
-        let lanes = lock(&tx, &open, now).await?;
+        let lanes = lock_free(&tx, &open, now).await?;
+        let passed_over = lanes.len() < open.len();
         let share = request.slots.div_ceil(lanes.len().max(1));
         let candidates = candidates(&tx, &lanes, share).await?;
         let full = candidates.len() >= share;
         let busy = busy(&tx, &candidates).await?;
-        let choice = choose(&lanes, candidates, &busy, request, now);
+        let mut choice = choose(&lanes, candidates, &busy, request, now);
 
-        let claimed = fly(&tx, &choice, request, now).await?;
+        let claimed = fly(&tx, &mut choice, request, now).await?;
         end(&tx, &choice.orphans, CANCELED, now).await?;
         end(&tx, &choice.expired, LAPSED, now).await?;
         release_behind(&tx, &choice.expired_people, now).await?;
@@ -112,7 +113,7 @@ impl PlatformStore {
         Ok(ClaimBatch {
             claimed,
             expired: choice.expired.into_iter().map(MessageId::from).collect(),
-            more: full && progress,
+            more: progress && (full || passed_over),
             cursor,
         })
     }
@@ -212,11 +213,26 @@ impl PlatformStore {
     }
 }
 
-/// The apps' lanes, in the order of their appids so that two workers never wait for each other in a circle.
-/// While a worker holds a lane, no other claims from it.
+/// The apps' lanes that no other worker holds; where they are all held, the first, when it is free. So an app with
+/// one message does not wait behind those that everybody is busy with.
+async fn lock_free(
+    tx: &impl ConnectionTrait,
+    appids: &[String],
+    now: DateTime<Utc>,
+) -> Result<Vec<Lane>, StoreError> {
+    let free = lock(tx, appids, " SKIP LOCKED", now).await?;
+    if free.is_empty() {
+        lock(tx, &appids[..1], "", now).await
+    } else {
+        Ok(free)
+    }
+}
+
+/// The apps' lanes. While a worker holds a lane, no other claims from it.
 async fn lock(
     tx: &impl ConnectionTrait,
     appids: &[String],
+    held: &str,
     now: DateTime<Utc>,
 ) -> Result<Vec<Lane>, StoreError> {
     let mut sql = Sql::new(&format!(
@@ -228,7 +244,7 @@ async fn lock(
         .one_of(appids)
         .push(" ORDER BY lane.appid");
     if tx.get_database_backend() == DbBackend::Postgres {
-        sql.push(" FOR UPDATE OF lane");
+        sql.push(" FOR UPDATE OF lane").push(held);
     }
     Ok(Lane::find_by_statement(sql.on(tx)).all(tx).await?)
 }
@@ -299,7 +315,7 @@ async fn busy(
 
 async fn fly(
     tx: &impl ConnectionTrait,
-    choice: &Choice,
+    choice: &mut Choice,
     request: &ClaimRequest,
     now: DateTime<Utc>,
 ) -> Result<Vec<Claimed>, StoreError> {
@@ -323,12 +339,13 @@ async fn fly(
         .one_of(&choice.fly);
     sql.push(" RETURNING ").push(FLYING_COLUMNS);
     let rows = FlyingRow::find_by_statement(sql.on(tx)).all(tx).await?;
+    for (appid, meter) in &mut choice.meters {
+        meter.settle(rows.iter().filter(|row| row.appid == *appid).count());
+    }
     let mut claimed = readable(rows);
     for flight in &mut claimed {
-        flight.is_probe = choice
-            .meters
-            .get(flight.appid.as_str())
-            .is_some_and(|meter| meter.is_probed);
+        let meter = choice.meters.get(flight.appid.as_str());
+        flight.is_probe = meter.is_some_and(|meter| meter.is_probed);
     }
     Ok(claimed)
 }

@@ -87,7 +87,7 @@ impl Claimed {
 pub(super) struct FlyingRow {
     id: Uuid,
     tenant_id: Uuid,
-    appid: String,
+    pub(super) appid: String,
     touser: String,
     template_id: String,
     content: String,

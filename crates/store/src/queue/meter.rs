@@ -104,6 +104,13 @@ impl Meter {
         self.minute.used += 1;
     }
 
+    /// Counts those that were really taken: some may have been called back after they were chosen.
+    pub(super) fn settle(&mut self, taken: usize) {
+        for gauge in [&mut self.day, &mut self.minute] {
+            gauge.used = gauge.before + taken as u64;
+        }
+    }
+
     fn has_taken(&self) -> bool {
         self.day.used > self.day.before
     }

@@ -30,6 +30,8 @@ mod keys;
 mod lane;
 mod meter;
 mod pause;
+#[cfg(test)]
+mod plans;
 mod receipts;
 mod record;
 mod retention;

@@ -83,7 +83,10 @@ impl Sql {
     pub(super) fn on(self, connection: &impl ConnectionTrait) -> Statement {
         let backend = connection.get_database_backend();
         let written = Written::of(self, backend == DbBackend::Postgres);
-        Statement::from_sql_and_values(backend, written.text, written.values)
+        let statement = Statement::from_sql_and_values(backend, written.text, written.values);
+        #[cfg(test)]
+        super::plans::note(&statement);
+        statement
     }
 }
 
