@@ -182,15 +182,17 @@ fn postgres(url: &str) -> ConnectOptions {
             // statistics from before the queue filled, and a prepared statement keeps them. Where there is no other,
             // they count as so expensive that PostgreSQL would take half a second to compile them.
             let plans = [
-                "enable_seqscan",
-                "enable_bitmapscan",
-                "enable_hashjoin",
-                "enable_mergejoin",
-                "jit",
+                ("enable_seqscan", "off"),
+                ("enable_bitmapscan", "off"),
+                ("enable_hashjoin", "off"),
+                ("enable_mergejoin", "off"),
+                ("jit", "off"),
+                // One plan does for every size of batch: it need not be made anew for each.
+                ("plan_cache_mode", "force_generic_plan"),
             ];
             postgres
                 .options(safety)
-                .options(plans.map(|plan| (plan, "off")))
+                .options(plans)
                 .statement_cache_capacity(STATEMENTS)
         });
     options
