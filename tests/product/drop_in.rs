@@ -30,6 +30,7 @@ both_modes!(
     other_calls_are_passed_on_with_the_apps_token,
     what_carries_a_secret_is_not_passed_on,
     what_did_not_reach_wechat_may_be_repeated,
+    an_app_that_was_removed_is_nobodys,
 );
 
 /// Asks `GET /cgi-bin/token`.
@@ -381,9 +382,30 @@ async fn what_carries_a_secret_is_not_passed_on(mode: Mode) {
 async fn what_did_not_reach_wechat_may_be_repeated(mode: Mode) {
     let mut world = World::start(mode).await;
     let (tenant, token) = ready(&world).await;
-    world.wechat_goes_away().await;
+    let (quota, templates) = ("/cgi-bin/openapi/quota/get", "/wxaapi/newtmpl/gettemplate");
     let asked = json!({"cgi_path": SUBSCRIBE});
-    let busy = post(&tenant.client, "/cgi-bin/openapi/quota/get", &token, &asked).await;
+    for path in [quota, templates] {
+        let lost = Fault::next(1, Effect::BreakAfter).for_path(path);
+        world.wechat().add_fault(lost);
+    }
+    let unknown = post(&tenant.client, quota, &token, &asked).await;
+    assert_eq!(unknown["errcode"], 99001, "{unknown}");
+    let only_read = call(&tenant.client, Method::GET, templates, &token, &Value::Null).await;
+    assert_eq!(only_read.expect(200)["errcode"], -1);
+
+    world.wechat_goes_away().await;
+    let busy = post(&tenant.client, quota, &token, &asked).await;
     assert_eq!(busy["errcode"], -1, "{busy}");
     world.wechat_comes_back().await;
+}
+
+async fn an_app_that_was_removed_is_nobodys(mode: Mode) {
+    let world = World::start(mode).await;
+    let (tenant, token) = ready(&world).await;
+    let path = format!("/v1/apps/{APP}");
+    tenant.client.delete(&path).await.expect(204);
+    for path in [SUBSCRIBE, "/cgi-bin/openapi/quota/get"] {
+        let refused = post(&tenant.client, path, &token, &message("o1")).await;
+        assert_eq!(refused["errcode"], 40013, "{path}: {refused}");
+    }
 }
