@@ -41,6 +41,7 @@ mod cli;
 mod crash;
 mod days;
 mod dev;
+mod drop_in;
 mod fairness;
 mod foreign;
 mod idempotency;

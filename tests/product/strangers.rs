@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::drop_in::wechat_token;
 use crate::world::{Answer, Client, Mode, SCOPES, SECRET, Tenant, World, finish, id, message};
 
 const APP: &str = "wx00000000000000a1";
@@ -17,15 +18,17 @@ const OTHER: &str = "wx00000000000000b2";
 both_modes!(every_operation_is_closed_to_strangers);
 
 /// What everybody may call.
-const OPEN: [&str; 9] = [
+const OPEN: [&str; 11] = [
     "GET /.well-known/jwks.json",
     "GET /.well-known/oauth-authorization-server",
     "GET /callbacks/{appid}",
+    "GET /cgi-bin/token",
     "GET /healthz",
     "GET /metrics",
     "GET /openapi.json",
     "GET /readyz",
     "POST /callbacks/{appid}",
+    "POST /cgi-bin/stable_token",
     "POST /oauth/token",
 ];
 
@@ -59,6 +62,8 @@ struct Operation {
     method: Method,
     path: String,
     scope: Option<String>,
+    /// Whether it speaks as WeChat does: its token stands in the query and names the app.
+    is_wechats: bool,
     body: Option<Value>,
 }
 
@@ -100,6 +105,7 @@ async fn operations(world: &World) -> Vec<Operation> {
             let scope = operation["security"][0]["oauth2"][0]
                 .as_str()
                 .map(str::to_owned);
+            let is_wechats = !operation["security"][0]["wechat"].is_null();
             let body = body(&name);
             let wants_body = operation.get("requestBody").is_some() && scope.is_some();
             assert!(
@@ -110,6 +116,7 @@ async fn operations(world: &World) -> Vec<Operation> {
                 method,
                 path: path.clone(),
                 scope,
+                is_wechats,
                 body,
             });
         }
@@ -156,9 +163,15 @@ async fn every_operation_is_closed_to_strangers(mode: Mode) {
     things_of(&world, &stranger, OTHER).await;
     let before = snapshot(&owner, &things).await;
 
+    let unable_at_wechat = wechat_token(&world.key_of(&owner.id, &["apps:read"]).await, APP).await;
+
     let (mut open, mut names_nothing) = (Vec::new(), Vec::new());
     for operation in operations(&world).await {
         let name = operation.name();
+        if operation.is_wechats {
+            closed_as_wechat_would(&operation, &world, &unable_at_wechat).await;
+            continue;
+        }
         let Some(scope) = &operation.scope else {
             open.push(name);
             continue;
@@ -215,6 +228,23 @@ async fn every_operation_is_closed_to_strangers(mode: Mode) {
         stranger.client.get("/v1/apps").await.text + &stranger.client.get("/v1/keys").await.text;
     for thing in things.values() {
         assert!(!seen.contains(thing.as_str()), "a list shows {thing}");
+    }
+}
+
+/// A call of WeChat's refuses in WeChat's words: no token, a token of `/v1`, a key that may not. A token names its app
+/// and nothing else is named, so nobody can reach another tenant's.
+async fn closed_as_wechat_would(operation: &Operation, world: &World, unable: &str) {
+    let bearer = world.operator().token().await;
+    for (query, errcode) in [
+        (String::new(), 41001),
+        (format!("?access_token={bearer}"), 40001),
+        (format!("?access_token={unable}"), 48001),
+    ] {
+        let path = operation.path.replace("{path}", "any/call") + &query;
+        let request = world.anonymous().bare(operation.method.clone(), &path);
+        let answer = finish(request.json(&message("o1"))).await;
+        let name = operation.name();
+        assert_eq!(answer.expect(200)["errcode"], errcode, "{name}");
     }
 }
 

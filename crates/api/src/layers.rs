@@ -17,6 +17,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
 
 use crate::{
+    drop_in,
     metrics::{HttpMetrics, measure},
     problem::{self, Kind, Problem},
 };
@@ -152,7 +153,11 @@ async fn limit_body(request: Request, next: Next) -> Response {
 pub(crate) fn body_limit(request: &Request) -> usize {
     let path = request.extensions().get::<MatchedPath>();
     let is_batch = path.is_some_and(|path| BATCHES.contains(&path.as_str()));
-    if is_batch { MAX_BATCH_BODY } else { MAX_BODY }
+    if is_batch {
+        MAX_BATCH_BODY
+    } else {
+        drop_in::max_body(request.uri().path()).unwrap_or(MAX_BODY)
+    }
 }
 
 /// The body is over the limit.

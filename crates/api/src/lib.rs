@@ -23,6 +23,7 @@ use prometheus_client::registry::Registry;
 use tenancy::Tenancy;
 
 mod cursor;
+mod drop_in;
 mod dto;
 mod extract;
 mod guard;
@@ -94,6 +95,7 @@ pub fn router(state: ApiState) -> Router {
     let routes = guarded
         .route_layer(from_fn_with_state(guard, guard::check))
         .merge(open)
+        .merge(drop_in::passed_on())
         .merge(routes::docs::pages());
     layers::around(routes.with_state(state), http)
 }

@@ -16,6 +16,7 @@ use utoipa::{
 };
 
 use crate::{
+    drop_in,
     problem::{Kind, MEDIA_TYPE, Problem, ProblemBody, WechatAnswer},
     routes,
 };
@@ -41,6 +42,7 @@ pub(crate) const SCHEME: &str = "oauth2";
         (name = "apps", description = "Mini-programs and official accounts."),
         (name = "keys", description = "A tenant's own API keys."),
         (name = "tenants", description = "Tenants and their keys: for operators."),
+        (name = "drop-in", description = "WeChat's own calls, for code that talks to WeChat through an SDK: the gateway's URL as its base URL, a client secret as its AppSecret. Answers have HTTP 200 and WeChat's `errcode`."),
         (name = "callbacks", description = "What WeChat calls. Its signature is the credential; nobody else need call these."),
         (name = "operations", description = "Health, metrics, this document."),
     ),
@@ -52,6 +54,7 @@ pub fn openapi() -> OpenApi {
     let mut document = <Base as utoipa::OpenApi>::openapi();
     document.merge(routes::guarded().into_openapi());
     document.merge(routes::open().into_openapi());
+    drop_in::document(&mut document);
     describe_guard(document.components.get_or_insert_default());
     for (path, item) in &mut document.paths.paths {
         let operations = [
@@ -331,11 +334,18 @@ mod tests {
     }
 
     #[test]
-    fn only_v1_is_guarded() {
+    fn only_v1_and_wechats_own_calls_are_guarded() {
         for (method, path, operation) in operations() {
+            let security = &operation["security"][0];
             assert_eq!(
                 path.starts_with("/v1/"),
-                !operation["security"].is_null(),
+                !security[SCHEME].is_null(),
+                "{method} {path}"
+            );
+            let is_drop_in = operation["tags"] == serde_json::json!(["drop-in"]);
+            assert_eq!(
+                is_drop_in && !path.ends_with("token"),
+                !security[drop_in::SCHEME].is_null(),
                 "{method} {path}"
             );
         }

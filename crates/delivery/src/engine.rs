@@ -14,6 +14,7 @@ use domain::{
 use store::{IdempotencyKey, Listing, Message, MessageFilter, Page, Store, StoreError};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use wechat::{ForwardedAnswer, ForwardedCall};
 
 use crate::{
     apps::Apps,
@@ -23,6 +24,7 @@ use crate::{
     intake::Intake,
     janitor::Janitor,
     metrics::Metrics,
+    passage::{Passage, PassageError},
     pulse::Pulse,
     quota::{QuotaReport, Quotas},
     recorder::Recorder,
@@ -127,6 +129,7 @@ struct Inner {
     apps: Apps,
     quotas: Arc<Quotas>,
     callbacks: Callbacks,
+    passage: Passage,
     stop: CancellationToken,
     tasks: TaskTracker,
     pulse: Pulse,
@@ -163,6 +166,7 @@ impl Delivery {
         );
         tasks.close();
 
+        let passage = Passage::new(&parts);
         let apps = Apps::new(
             parts.store.clone(),
             parts.coord.clone(),
@@ -178,6 +182,7 @@ impl Delivery {
             apps,
             quotas,
             callbacks,
+            passage,
             stop,
             tasks,
             pulse,
@@ -267,6 +272,16 @@ impl Delivery {
         appid: &AppId,
     ) -> Result<QuotaReport, DeliveryError> {
         self.0.quotas.report(tenant, appid).await
+    }
+
+    /// Makes a call of WeChat's that the gateway has no resource for, as the tenant's app.
+    pub async fn forward(
+        &self,
+        tenant: TenantId,
+        appid: &AppId,
+        call: &ForwardedCall,
+    ) -> Result<ForwardedAnswer, PassageError> {
+        self.0.passage.forward(tenant, appid, call).await
     }
 
     /// Which task of the engine has died, if any: then the replica must be restarted.

@@ -27,6 +27,7 @@ mod intake;
 mod janitor;
 mod metrics;
 mod no_token;
+mod passage;
 mod pulse;
 mod quota;
 mod recorder;
@@ -45,13 +46,17 @@ pub use changes::ChangeError;
 pub use credentials::StoredCredentials;
 pub use engine::{Delivery, DeliveryError, Options, Parts, Retention};
 pub use metrics::Metrics;
+pub use passage::PassageError;
 pub use quota::{QuotaReport, WechatQuotaReport};
 pub use store::{
     App, AppCursor, Failure, IdempotencyKey, Listing, Message, MessageFilter, Page, Pause,
 };
 pub use submit::{Accepted, AcceptedBatch, BatchItem, BatchResult, SubmitError};
 pub use tokens::{HandedToken, TokenBudget, TokenFailure, TokenReport, TokenStatus};
-pub use wechat::callback::Query as CallbackQuery;
+pub use wechat::{
+    ForwardError, ForwardedAnswer, ForwardedCall, MAX_FORWARDED, callback::Query as CallbackQuery,
+    is_forwardable, is_token_refusal,
+};
 
 /// Wake-up topics that replicas share.
 mod topic {

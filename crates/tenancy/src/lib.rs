@@ -26,6 +26,7 @@
 mod bearer;
 mod caller;
 mod client_secret;
+mod drop_in;
 mod error;
 mod keys;
 mod oauth;
@@ -56,7 +57,7 @@ pub use keys::{CreatedKey, KeyOwner, NewKey};
 pub use oauth::IssuedToken;
 pub use store::{Key, Listing, Page, Tenant, TenantPatch};
 
-use crate::{signing::KeyRing, standing::Standings, token::Tokens};
+use crate::{drop_in::DropInTokens, signing::KeyRing, standing::Standings, token::Tokens};
 
 /// Who may call, and how often. Cheap to clone; clones are the same thing.
 #[derive(Clone)]
@@ -71,6 +72,7 @@ struct Inner {
     options: TenancyOptions,
     ring: KeyRing,
     tokens: Tokens,
+    drop_in: DropInTokens,
     standings: Standings,
     sequence: AtomicU16,
 }
@@ -112,6 +114,7 @@ impl Tenancy {
         Ok(Self(Arc::new(Inner {
             alone: Coord::in_process(coord.clock().clone()),
             tokens: Tokens::new(&options),
+            drop_in: DropInTokens::new(&options),
             standings: Standings::new(store.clone(), coord.clock().clone()),
             sequence: AtomicU16::new(0),
             store,

@@ -1,10 +1,14 @@
 //! The token endpoint: OAuth 2.0 client credentials (RFC 6749 §4.4), and what is published about it.
 
+use std::sync::Arc;
+
 use domain::{
+    id::KeyId,
     scope::{ScopeSet, UnknownScope},
     secret::{AccessToken, ClientSecret},
 };
 use serde_json::{Value, json};
+use store::Credential;
 
 use crate::{AuthError, OauthError, Tenancy, client_secret, standing};
 
@@ -30,6 +34,31 @@ impl Tenancy {
         secret: &ClientSecret,
         scope: Option<&str>,
     ) -> Result<IssuedToken, OauthError> {
+        let (key, credential) = self.proven(client_id, secret).await?;
+        let inner = &*self.0;
+        let now = inner.coord.clock().now();
+        let scope = narrow(credential.key.scopes, scope)?;
+        let signed = inner
+            .tokens
+            .sign(&inner.ring, key, credential.key.tenant, scope, now);
+        let access_token = signed.map_err(|error| {
+            tracing::error!(%error, "cannot sign an access token");
+            OauthError::Unavailable
+        })?;
+        let expires_in = inner.options.token_ttl.as_secs();
+        Ok(IssuedToken {
+            access_token: AccessToken::new(access_token),
+            expires_in,
+            scope,
+        })
+    }
+
+    /// The key that `secret` proves, if it may come in now.
+    pub(crate) async fn proven(
+        &self,
+        client_id: Option<&str>,
+        secret: &ClientSecret,
+    ) -> Result<(KeyId, Arc<Credential>), OauthError> {
         let inner = &*self.0;
         if secret.expose().is_empty() {
             return Err(OauthError::InvalidRequest("client_secret is missing"));
@@ -51,20 +80,7 @@ impl Tenancy {
         }
         let now = inner.coord.clock().now();
         standing::check(&credential, now).map_err(refusal)?;
-        let scope = narrow(credential.key.scopes, scope)?;
-        let signed = inner
-            .tokens
-            .sign(&inner.ring, key, credential.key.tenant, scope, now);
-        let access_token = signed.map_err(|error| {
-            tracing::error!(%error, "cannot sign an access token");
-            OauthError::Unavailable
-        })?;
-        let expires_in = inner.options.token_ttl.as_secs();
-        Ok(IssuedToken {
-            access_token: AccessToken::new(access_token),
-            expires_in,
-            scope,
-        })
+        Ok((key, credential))
     }
 
     /// The keys that tokens can be verified with, as a JWK set.

@@ -90,6 +90,8 @@ pub struct Client {
 /// The URLs, parsed once.
 #[derive(Debug)]
 struct Routes {
+    /// The base URL without a slash at its end.
+    prefix: String,
     token: Url,
     stable_token: Url,
     subscribe: Url,
@@ -197,6 +199,15 @@ impl Client {
         answer::to_quota(heard, token.expose())
     }
 
+    pub(crate) fn http(&self) -> &reqwest::Client {
+        &self.http
+    }
+
+    /// The URL of a path that is not one of the calls here.
+    pub(crate) fn route(&self, path: &str) -> Option<Url> {
+        Url::parse(&format!("{}{path}", self.routes.prefix)).ok()
+    }
+
     async fn post(&self, url: Url, body: Vec<u8>) -> Heard {
         let mut request = Request::new(Method::POST, url);
         request
@@ -231,6 +242,7 @@ impl Routes {
                 .map_err(|error| fault(&format!("cannot be extended ({error})")))
         };
         Ok(Self {
+            prefix: prefix.to_owned(),
             token: route("/cgi-bin/token")?,
             stable_token: route("/cgi-bin/stable_token")?,
             subscribe: route(path(Channel::Subscribe))?,

@@ -40,6 +40,7 @@ pub mod callback;
 mod client;
 pub mod codes;
 mod decode;
+mod forward;
 mod outgoing;
 #[cfg(test)]
 mod tests;
@@ -48,4 +49,7 @@ mod transport;
 pub use answer::{Answer, CallError, Cause, FetchedToken, TokenError, WechatQuota};
 pub use client::{Client, ClientError, ClientOptions};
 pub use codes::path;
+pub use forward::{
+    ForwardError, ForwardedAnswer, ForwardedCall, MAX_FORWARDED, is_forwardable, is_token_refusal,
+};
 pub use outgoing::Outgoing;

@@ -58,7 +58,8 @@ pub(crate) async fn exchange(http: &reqwest::Client, request: Request) -> Heard 
     }
 }
 
-fn unanswered(error: reqwest::Error) -> Heard {
+/// What is known of a request that got no answer.
+pub(crate) fn unanswered(error: reqwest::Error) -> Heard {
     let at_connect = error.is_connect();
     let timed_out = error.is_timeout();
     let unbuilt = error.is_builder();

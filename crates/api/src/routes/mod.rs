@@ -22,7 +22,7 @@ use domain::{
 use http::{HeaderName, HeaderValue, header};
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::{ApiState, guard::Authorized, problem::Problem};
+use crate::{ApiState, drop_in, guard::Authorized, problem::Problem};
 
 /// What stands behind the guard: all of `/v1`.
 pub(crate) fn guarded() -> OpenApiRouter<ApiState> {
@@ -40,6 +40,7 @@ pub(crate) fn open() -> OpenApiRouter<ApiState> {
     OpenApiRouter::default()
         .merge(oauth::routes())
         .merge(callbacks::routes())
+        .merge(drop_in::routes())
         .merge(operations::routes())
 }
 

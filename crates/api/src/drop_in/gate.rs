@@ -1,0 +1,64 @@
+//! Who calls: the token in the query, its scope, its rate.
+
+use axum::extract::Query;
+use domain::{app::AppId, id::TenantId, scope::Scope};
+use http::Uri;
+use tenancy::Caller;
+
+use super::reply::{Reply, TOO_FAST, UNAUTHORIZED};
+use crate::ApiState;
+
+/// The parameters of a query, in order.
+pub(super) struct Parameters(pub(super) Vec<(String, String)>);
+
+impl Parameters {
+    /// Those of `uri`; none where they cannot be read.
+    pub(super) fn of(uri: &Uri) -> Self {
+        let query = Query::<Vec<(String, String)>>::try_from_uri(uri);
+        Self(query.map(|Query(pairs)| pairs).unwrap_or_default())
+    }
+
+    /// The value of the first with this name; empty where there is none.
+    pub(super) fn get(&self, name: &str) -> &str {
+        let found = self.0.iter().find(|(other, _)| other == name);
+        found.map_or("", |(_, value)| value)
+    }
+}
+
+/// Somebody who may do what was asked.
+pub(super) struct Entrant {
+    /// Whose key it is.
+    pub(super) tenant: TenantId,
+    /// The app of its token.
+    pub(super) appid: AppId,
+}
+
+/// Lets pass whoever has a token whose key has `scope`, at the tenant's rate.
+pub(super) async fn enter(
+    state: &ApiState,
+    query: &Parameters,
+    scope: Scope,
+) -> Result<Entrant, Reply> {
+    let token = query.get("access_token");
+    let (caller, appid) = state.tenancy.authenticate_drop_in(token).await?;
+    let Some(tenant) = caller.tenant else {
+        return Err(Reply::invalid_appid());
+    };
+    if !caller.scopes.contains(scope) {
+        let words =
+            format!("api unauthorized: this needs the scope `{scope}`, use a key that has it");
+        return Err(Reply::refused(UNAUTHORIZED, words));
+    }
+    keep_pace(state, &caller).await?;
+    Ok(Entrant { tenant, appid })
+}
+
+/// Counts a call against the tenant's requests per second.
+pub(super) async fn keep_pace(state: &ApiState, caller: &Caller) -> Result<(), Reply> {
+    if state.tenancy.admit(caller).await.allowed {
+        Ok(())
+    } else {
+        let words = "api minute-quota reach limit, must slower, retry next minute: the tenant's requests per second are spent";
+        Err(Reply::refused(TOO_FAST, words))
+    }
+}

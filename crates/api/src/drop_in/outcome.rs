@@ -1,0 +1,48 @@
+//! What became of a message, in WeChat's words.
+
+use domain::{lifecycle::Status, verdict::Outcome};
+use store::Message;
+
+use super::reply::Reply;
+
+/// The answer to whoever waited for `message`. Its ttl is over if it has not ended.
+pub(super) fn of(message: &Message) -> Reply {
+    match message.status {
+        Status::Sent | Status::Delivered | Status::Undelivered => {
+            let msgid = message.msgid.as_deref().and_then(|id| id.parse().ok());
+            Reply::ok(msgid)
+        }
+        Status::Failed => refused(message)
+            .unwrap_or_else(|| Reply::busy("the message failed before WeChat was asked")),
+        Status::Uncertain | Status::Sending => uncertain(message),
+        Status::Expired | Status::Canceled | Status::Queued | Status::Scheduled => {
+            if was_maybe_sent(message) {
+                return uncertain(message);
+            }
+            refused(message).unwrap_or_else(|| {
+                Reply::busy("the message could not be sent in time and will not be sent any more")
+            })
+        }
+    }
+}
+
+fn uncertain(message: &Message) -> Reply {
+    let what = format!(
+        "the connection to WeChat broke, so WeChat may or may not have the message {}",
+        message.id
+    );
+    Reply::uncertain(&what)
+}
+
+fn was_maybe_sent(message: &Message) -> bool {
+    let mut attempts = message.attempts.iter();
+    attempts.any(|attempt| attempt.outcome == Outcome::Unknown)
+}
+
+/// What WeChat said last.
+fn refused(message: &Message) -> Option<Reply> {
+    let last = message.attempts.last()?;
+    let errcode = last.errcode.filter(|code| *code != 0)?;
+    let errmsg = last.errmsg.as_deref().unwrap_or_default();
+    Some(Reply::from_wechat(errcode, errmsg, last.rid.as_deref()))
+}

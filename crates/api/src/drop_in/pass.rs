@@ -1,0 +1,184 @@
+//! Every other call: passed on to WeChat with the app's real token in place of the gateway's.
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{DefaultBodyLimit, Request, State},
+    response::{IntoResponse, Response},
+    routing::any,
+};
+use delivery::{ForwardError, ForwardedAnswer, ForwardedCall, PassageError, is_forwardable};
+use domain::scope::Scope;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use utoipa::openapi::{
+    Content, OpenApi, Ref, Required, ResponseBuilder,
+    path::{HttpMethod, OperationBuilder, ParameterBuilder, ParameterIn, PathItem},
+    request_body::RequestBodyBuilder,
+    schema::{ObjectBuilder, Type},
+    security::SecurityRequirement,
+};
+
+use super::{
+    gate::{Parameters, enter},
+    reply::{INVALID_URL, Reply, UNAUTHORIZED},
+    sends::body_of,
+};
+use crate::ApiState;
+
+/// Where WeChat's calls are.
+pub(super) const HOMES: [&str; 3] = ["/cgi-bin/", "/wxa/", "/wxaapi/"];
+
+/// What would carry a secret of the gateway to WeChat.
+const SECRETS: [&str; 2] = ["secret", "appsecret"];
+
+pub(super) fn routes() -> Router<ApiState> {
+    HOMES
+        .iter()
+        .fold(Router::new(), |router, home| {
+            router.route(&format!("{home}{{*path}}"), any(pass_on))
+        })
+        .layer(DefaultBodyLimit::max(delivery::MAX_FORWARDED))
+}
+
+async fn pass_on(State(state): State<ApiState>, request: Request) -> Response {
+    match try_pass_on(&state, request).await {
+        Ok(answer) => response(answer),
+        Err(reply) => reply.into_response(),
+    }
+}
+
+async fn try_pass_on(state: &ApiState, request: Request) -> Result<ForwardedAnswer, Reply> {
+    let mut query = Parameters::of(request.uri());
+    let entrant = enter(state, &query, Scope::WechatProxy).await?;
+    let path = request.uri().path().to_owned();
+    let method = request.method().clone();
+    if !is_forwardable(&path) || !matches!(method, Method::GET | Method::POST) {
+        return Err(Reply::refused(
+            INVALID_URL,
+            "invalid url: the gateway does not pass this call on",
+        ));
+    }
+    let names_secret = |(name, _): &(String, String)| SECRETS.contains(&name.as_str());
+    if query.0.iter().any(names_secret) {
+        return Err(Reply::refused(
+            UNAUTHORIZED,
+            "api unauthorized: calls with a secret are not passed on",
+        ));
+    }
+    query.0.retain(|(name, _)| name != "access_token");
+    let content_type = text(request.headers(), &header::CONTENT_TYPE);
+    let body = if method == Method::POST && !is_empty(&request) {
+        body_of(request).await?.to_vec()
+    } else {
+        Vec::new()
+    };
+    let call = ForwardedCall {
+        method: method.to_string(),
+        path,
+        query: query.0,
+        content_type,
+        body,
+    };
+    let answer = state
+        .delivery
+        .forward(entrant.tenant, &entrant.appid, &call)
+        .await;
+    answer.map_err(|error| refusal(error, &method))
+}
+
+fn is_empty(request: &Request) -> bool {
+    use axum::body::HttpBody;
+    request.body().is_end_stream()
+}
+
+fn refusal(error: PassageError, method: &Method) -> Reply {
+    match error {
+        PassageError::App(error) => error.into(),
+        PassageError::TokenRefused => Reply::busy("WeChat refuses the app's own access token"),
+        PassageError::Full => Reply::busy("the gateway is overloaded"),
+        PassageError::Forward(ForwardError::Refused(why)) => {
+            Reply::refused(INVALID_URL, format!("invalid url: {why}"))
+        }
+        PassageError::Forward(ForwardError::Unclear(why)) if *method == Method::POST => {
+            Reply::uncertain(&format!("WeChat may or may not have done it, {why}"))
+        }
+        PassageError::Forward(ForwardError::NotDone(why) | ForwardError::Unclear(why)) => {
+            Reply::busy(&why)
+        }
+    }
+}
+
+/// Of WeChat's headers only what the body is and how it is called.
+fn response(answer: ForwardedAnswer) -> Response {
+    let mut response = Response::new(Body::from(answer.body));
+    *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
+    for (name, value) in [
+        (header::CONTENT_TYPE, answer.content_type),
+        (header::CONTENT_DISPOSITION, answer.content_disposition),
+    ] {
+        if let Some(Ok(value)) = value.map(HeaderValue::try_from) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response
+}
+
+fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    headers.get(name)?.to_str().ok().map(str::to_owned)
+}
+
+/// Adds the operations of all that is passed on.
+pub(super) fn document(document: &mut OpenApi) {
+    for home in HOMES {
+        let name = home.trim_matches('/').replace('-', "_");
+        let mut item = PathItem::new(HttpMethod::Get, operation(&name, home, false));
+        item.post = Some(operation(&name, home, true));
+        document.paths.paths.insert(format!("{home}{{path}}"), item);
+    }
+}
+
+fn operation(name: &str, home: &str, is_post: bool) -> utoipa::openapi::path::Operation {
+    let method = if is_post { "post" } else { "get" };
+    let text = || ObjectBuilder::new().schema_type(Type::String);
+    let path = ParameterBuilder::new()
+        .name("path")
+        .parameter_in(ParameterIn::Path)
+        .required(Required::True)
+        .description(Some(
+            "The rest of the path, slashes included, such as `menu/create`.",
+        ))
+        .schema(Some(text()));
+    let answer = Content::builder()
+        .schema(Some(Ref::from_schema_name("WechatReply")))
+        .build();
+    let passed = ResponseBuilder::new()
+        .description("WeChat's answer as it came, without the token; or `errcode` and `errmsg` of the gateway.")
+        .content("application/json", answer)
+        .build();
+    let operation = OperationBuilder::new()
+        .operation_id(Some(format!("pass_on_{method}_{name}")))
+        .tag(super::TAG)
+        .summary(Some(format!("Pass a call under `{home}` on to WeChat")))
+        .description(Some(
+            "Any call that the gateway has no answer of its own for, with the app's real token in place of the gateway's; \
+             query, body and content type as they come, 10 MiB at most in either direction. Where WeChat calls the token \
+             dead the call is made once more with a fresh one. Calls that carry an AppSecret, `clear_quota`, and paths with \
+             dots or escapes are not passed on: 40066. Needs a key with the scope `wechat:proxy`: 48001.",
+        ))
+        .security(SecurityRequirement::new(
+            super::SCHEME,
+            Vec::<String>::new(),
+        ))
+        .parameter(path)
+        .response("200", passed)
+        .response("413", Ref::from_response_name("Problem413"))
+        .response("500", Ref::from_response_name("Problem500"));
+    if is_post {
+        let body = RequestBodyBuilder::new()
+            .description(Some("Whatever the call takes."))
+            .content("*/*", Content::builder().build());
+        operation.request_body(Some(body.build())).build()
+    } else {
+        operation.build()
+    }
+}

@@ -1,0 +1,152 @@
+//! The two calls that issue tokens.
+
+use axum::{
+    Json,
+    body::Bytes,
+    extract::{Request, State},
+    response::{IntoResponse, Response},
+};
+use domain::{app::AppId, secret::ClientSecret};
+use http::Uri;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{
+    gate::{Parameters, keep_pace},
+    reply::{
+        APPID_MISSING, APPSECRET_MISSING, INVALID_GRANT_TYPE, NOT_JSON, Reply, WANTS_GET,
+        WANTS_POST,
+    },
+    sends::body_of,
+};
+use crate::{ApiState, openapi::Always};
+
+const GRANT_TYPE: &str = "client_credential";
+/// What every token is said to live. It lives a little longer, so that whoever renews in time never meets its end.
+const EXPIRES_IN: u64 = 7200;
+
+pub(super) fn routes() -> OpenApiRouter<ApiState> {
+    let (schemas, paths, methods) = routes!(get_token);
+    let router = OpenApiRouter::default().routes((schemas, paths, methods.fallback(wants_get)));
+    let (schemas, paths, methods) = routes!(get_stable_token);
+    router.routes((schemas, paths, methods.fallback(wants_post)))
+}
+
+/// What WeChat answers to whoever may have a token.
+#[derive(Serialize, ToSchema)]
+struct WechatToken {
+    /// A token of the gateway, under 512 characters for a usual URL: for the `access_token` of these calls alone.
+    access_token: String,
+    /// How many seconds it is good for: 7200.
+    #[schema(example = 7200)]
+    expires_in: u64,
+}
+
+/// What `stable_token` is asked.
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(default)]
+struct StableTokenRequest {
+    /// `client_credential`
+    #[schema(example = "client_credential")]
+    grant_type: String,
+    /// The app.
+    #[schema(example = "wx0a1b2c3d4e5f6789")]
+    appid: String,
+    /// A client secret of the gateway.
+    #[schema(example = "wxg_…")]
+    secret: String,
+    /// Has no effect: each answer has a token of its own, and none ends another.
+    force_refresh: Option<bool>,
+}
+
+/// Get an access token, as WeChat's `/cgi-bin/token`
+///
+/// For SDKs. `secret` is a client secret of the gateway; the token is the gateway's, for this app and for the calls of
+/// this tag alone. Getting one ends no other. Refusals have WeChat's codes: 40002 for another `grant_type`, 41002 and
+/// 41004 where something is missing, 40125 for a wrong secret, 40013 for an app that is not the tenant's, 45011 for too
+/// many requests.
+#[utoipa::path(
+    get, path = "/cgi-bin/token", tag = super::TAG,
+    params(
+        ("grant_type" = String, Query, description = "`client_credential`", example = "client_credential"),
+        ("appid" = String, Query, description = "The app.", example = "wx0a1b2c3d4e5f6789"),
+        ("secret" = String, Query, description = "A client secret of the gateway.", example = "wxg_…"),
+    ),
+    responses((status = 200, description = "The token; or `errcode` and `errmsg`.", body = WechatToken), Always),
+)]
+async fn get_token(State(state): State<ApiState>, uri: Uri) -> Response {
+    let query = Parameters::of(&uri);
+    let asked = StableTokenRequest {
+        grant_type: query.get("grant_type").to_owned(),
+        appid: query.get("appid").to_owned(),
+        secret: query.get("secret").to_owned(),
+        ..StableTokenRequest::default()
+    };
+    issue(&state, asked).await.into_response()
+}
+
+/// Get an access token, as WeChat's `/cgi-bin/stable_token`
+///
+/// As `GET /cgi-bin/token`, with the secret in the body.
+#[utoipa::path(
+    post, path = "/cgi-bin/stable_token", tag = super::TAG,
+    request_body = StableTokenRequest,
+    responses((status = 200, description = "The token; or `errcode` and `errmsg`.", body = WechatToken), Always),
+)]
+async fn get_stable_token(State(state): State<ApiState>, request: Request) -> Response {
+    match read(request).await {
+        Ok(asked) => issue(&state, asked).await.into_response(),
+        Err(reply) => reply.into_response(),
+    }
+}
+
+async fn read(request: Request) -> Result<StableTokenRequest, Reply> {
+    let body: Bytes = body_of(request).await?;
+    serde_json::from_slice(&body)
+        .map_err(|error| Reply::refused(NOT_JSON, format!("data format error: {error}")))
+}
+
+/// The secret is checked before the app is looked up: who has none learns nothing of apps.
+async fn issue(state: &ApiState, asked: StableTokenRequest) -> Result<Json<WechatToken>, Reply> {
+    let refused = |code, words: &str| Err(Reply::refused(code, words));
+    if asked.grant_type != GRANT_TYPE {
+        return refused(
+            INVALID_GRANT_TYPE,
+            "invalid grant_type: it is client_credential",
+        );
+    }
+    if asked.appid.is_empty() {
+        return refused(APPID_MISSING, "appid missing");
+    }
+    if asked.secret.is_empty() {
+        return refused(APPSECRET_MISSING, "appsecret missing");
+    }
+    let caller = state
+        .tenancy
+        .prove(&ClientSecret::new(asked.secret))
+        .await?;
+    keep_pace(state, &caller).await?;
+    let (Some(tenant), Ok(appid)) = (caller.tenant, AppId::parse(asked.appid)) else {
+        return Err(Reply::invalid_appid());
+    };
+    state.delivery.apps().get(Some(tenant), &appid).await?;
+    let token = state.tenancy.issue_drop_in_token(&caller, &appid);
+    let token = token.map_err(|error| {
+        tracing::error!(%error, "cannot sign an access token");
+        Reply::busy("the gateway cannot sign tokens just now")
+    })?;
+    Ok(Json(WechatToken {
+        access_token: token.expose().to_owned(),
+        expires_in: EXPIRES_IN,
+    }))
+}
+
+async fn wants_get() -> Reply {
+    Reply::refused(WANTS_GET, "require GET method")
+}
+
+/// For every call that is a POST.
+pub(super) async fn wants_post() -> Reply {
+    Reply::refused(WANTS_POST, "require POST method")
+}

@@ -1,0 +1,88 @@
+//! The passage: calls of WeChat that the gateway has no resource for, made with the app's own token.
+
+use std::sync::Arc;
+
+use broker::{Broker, BrokerError};
+use coord::Clock;
+use domain::{app::AppId, id::TenantId};
+use store::{Store, StoreError};
+use tokio::sync::Semaphore;
+use wechat::{ForwardError, ForwardedAnswer, ForwardedCall};
+
+use crate::{
+    apps::{AppError, refusal},
+    engine::Parts,
+};
+
+/// How many calls are under way at most: each may hold two bodies of 10 MiB.
+const AT_ONCE: usize = 32;
+
+/// Why a call was not passed on, or has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum PassageError {
+    /// The app is not the tenant's, or has no token.
+    #[error(transparent)]
+    App(AppError),
+    /// WeChat refuses fresh tokens too, and has done nothing.
+    #[error("WeChat refuses the app's access token, and a fresh one too")]
+    TokenRefused,
+    /// As many calls are under way as there may be.
+    #[error("too many calls are being passed on")]
+    Full,
+    /// It did not get through, or nobody knows.
+    #[error(transparent)]
+    Forward(ForwardError),
+}
+
+/// Passes calls on.
+pub(crate) struct Passage {
+    store: Store,
+    broker: Broker,
+    client: wechat::Client,
+    clock: Clock,
+    places: Arc<Semaphore>,
+}
+
+impl Passage {
+    pub(crate) fn new(parts: &Parts) -> Self {
+        Self {
+            store: parts.store.clone(),
+            broker: parts.broker.clone(),
+            client: parts.wechat.clone(),
+            clock: parts.coord.clock().clone(),
+            places: Arc::new(Semaphore::new(AT_ONCE)),
+        }
+    }
+
+    /// Makes the call as the tenant's app. With a token that WeChat calls dead nothing was done: then once more, with
+    /// a fresh one.
+    pub(crate) async fn forward(
+        &self,
+        tenant: TenantId,
+        appid: &AppId,
+        call: &ForwardedCall,
+    ) -> Result<ForwardedAnswer, PassageError> {
+        let app = self.store.tenant(tenant).app(appid).await;
+        app.map_err(|error: StoreError| PassageError::App(error.into()))?;
+        let _place = self.places.try_acquire().map_err(|_| PassageError::Full)?;
+        let token = self.broker.token(appid).await;
+        let token = token.map_err(|error| self.no_token(&error))?;
+        let answer = self.client.forward(&token.value, call).await;
+        let answer = answer.map_err(PassageError::Forward)?;
+        if !answer.is_stale {
+            return Ok(answer);
+        }
+        let fresh = self.broker.stale(appid, token.generation).await;
+        let fresh = fresh.map_err(|error| self.no_token(&error))?;
+        let answer = self.client.forward(&fresh.value, call).await;
+        let answer = answer.map_err(PassageError::Forward)?;
+        if answer.is_stale {
+            return Err(PassageError::TokenRefused);
+        }
+        Ok(answer)
+    }
+
+    fn no_token(&self, error: &BrokerError) -> PassageError {
+        PassageError::App(refusal(error, self.clock.now()))
+    }
+}

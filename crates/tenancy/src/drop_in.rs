@@ -1,0 +1,191 @@
+//! Tokens for code that talks to the gateway as if it were WeChat: it has one word for a credential, the `AppSecret`,
+//! and takes what it gets for it as WeChat's access token.
+//!
+//! These tokens are a kind of their own. They name one app, they open nothing of `/v1`, and no token of `/v1` opens
+//! what they do: the type and the audience differ. They live longer than the 7200 s that WeChat's tokens have, so
+//! that whoever renews in time never meets an expired one. They are kept short, under 512 characters for a public
+//! URL of up to 80, which is the room that WeChat tells its callers to make: so the audience alone says whose they are. What the key may do is looked up at each use.
+
+use std::{sync::Arc, time::Duration};
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use chrono::{DateTime, Utc};
+use domain::{
+    app::AppId,
+    id::KeyId,
+    secret::{AccessToken, ClientSecret},
+};
+use jsonwebtoken::{Algorithm, Header, Validation};
+use moka::sync::Cache;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use store::Credential;
+
+use crate::{
+    AuthError, Caller, OauthError, Tenancy, TenancyError, TenancyOptions, caller::OPERATOR_LIMITS,
+    standing,
+};
+
+const TYPE: &str = "wechat+jwt";
+/// What callers are told is 7200 s; the rest is for their clocks and for requests on their way.
+const LIFE: Duration = Duration::from_mins(120 + 5);
+/// For how long after its issue a token that this replica cannot check is not called wrong.
+const YOUNG_SECONDS: i64 = 120;
+const LONGEST: usize = 2048;
+const REMEMBERED: u64 = 100_000;
+
+/// Signs and believes the tokens of the drop-in surface.
+pub(crate) struct DropInTokens {
+    audience: String,
+    validation: Validation,
+    /// Tokens that were verified, by their SHA-256.
+    verified: Cache<[u8; 32], Arc<Verified>>,
+}
+
+struct Verified {
+    key: KeyId,
+    appid: AppId,
+    expires: i64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Claims {
+    sub: String,
+    aud: String,
+    exp: i64,
+    iat: i64,
+    jti: String,
+    appid: String,
+}
+
+impl DropInTokens {
+    pub(crate) fn new(options: &TenancyOptions) -> Self {
+        let audience = format!("{}/cgi-bin", options.audience);
+        let mut validation = Validation::new(Algorithm::EdDSA);
+        validation.set_audience(&[&audience]);
+        validation.set_required_spec_claims(&["sub", "aud", "exp"]);
+        validation.validate_exp = false;
+        validation.validate_nbf = false;
+        Self {
+            audience,
+            validation,
+            verified: Cache::builder()
+                .max_capacity(REMEMBERED)
+                .time_to_live(LIFE)
+                .build(),
+        }
+    }
+}
+
+impl Tenancy {
+    /// Whose secret this is, if its key may come in.
+    pub async fn prove(&self, secret: &ClientSecret) -> Result<Caller, OauthError> {
+        let (key, credential) = self.proven(None, secret).await?;
+        Ok(caller(key, &credential))
+    }
+
+    /// A token with which `caller` acts as the app until a little more than 7200 s from now. Whether the app is the
+    /// caller's is for whoever asks to check.
+    pub fn issue_drop_in_token(
+        &self,
+        caller: &Caller,
+        appid: &AppId,
+    ) -> Result<AccessToken, TenancyError> {
+        let inner = &*self.0;
+        let now = inner.coord.clock().now();
+        let keys = inner.ring.keys();
+        let mut header = Header::new(Algorithm::EdDSA);
+        header.typ = Some(TYPE.to_owned());
+        header.kid = Some(keys.kid.clone());
+        let claims = Claims {
+            sub: caller.key.to_string(),
+            aud: inner.drop_in.audience.clone(),
+            exp: (now + LIFE).timestamp(),
+            iat: now.timestamp(),
+            jti: format!("{:016x}", rand::random::<u64>()),
+            appid: appid.to_string(),
+        };
+        let token = jsonwebtoken::encode(&header, &claims, &keys.signing)?;
+        Ok(AccessToken::new(token))
+    }
+
+    /// Who acts as which app with this token.
+    ///
+    /// A token that was issued a moment ago and whose signing key cannot be found here is [`AuthError::Unavailable`],
+    /// not [`AuthError::Malformed`]: callers answer the second by fetching another at once, for ever.
+    pub async fn authenticate_drop_in(&self, token: &str) -> Result<(Caller, AppId), AuthError> {
+        let inner = &*self.0;
+        if token.is_empty() {
+            return Err(AuthError::Missing);
+        }
+        let now = inner.coord.clock().now();
+        let verified = self.verify_drop_in(token, now).await?;
+        if now.timestamp() >= verified.expires {
+            return Err(AuthError::Expired);
+        }
+        let credential = inner
+            .standings
+            .get(verified.key)
+            .await?
+            .ok_or(AuthError::Revoked)?;
+        standing::check(&credential, now)?;
+        Ok((caller(verified.key, &credential), verified.appid.clone()))
+    }
+
+    async fn verify_drop_in(
+        &self,
+        token: &str,
+        now: DateTime<Utc>,
+    ) -> Result<Arc<Verified>, AuthError> {
+        let inner = &*self.0;
+        if token.len() > LONGEST {
+            return Err(AuthError::Malformed);
+        }
+        let digest: [u8; 32] = Sha256::digest(token).into();
+        if let Some(verified) = inner.drop_in.verified.get(&digest) {
+            return Ok(verified);
+        }
+        let header = jsonwebtoken::decode_header(token).map_err(|_| AuthError::Malformed)?;
+        if header.alg != Algorithm::EdDSA || header.typ.as_deref() != Some(TYPE) {
+            return Err(AuthError::Malformed);
+        }
+        let kid = header.kid.ok_or(AuthError::Malformed)?;
+        let Some(key) = inner.ring.verifying(&kid, now).await else {
+            return Err(if is_young(token, now) {
+                AuthError::Unavailable
+            } else {
+                AuthError::Malformed
+            });
+        };
+        let claims = jsonwebtoken::decode::<Claims>(token, &key, &inner.drop_in.validation)
+            .map_err(|_| AuthError::Malformed)?
+            .claims;
+        let verified = Arc::new(Verified {
+            key: claims.sub.parse().map_err(|_| AuthError::Malformed)?,
+            appid: AppId::parse(claims.appid).map_err(|_| AuthError::Malformed)?,
+            expires: claims.exp,
+        });
+        inner.drop_in.verified.insert(digest, Arc::clone(&verified));
+        Ok(verified)
+    }
+}
+
+fn caller(key: KeyId, credential: &Credential) -> Caller {
+    Caller {
+        key,
+        tenant: credential.key.tenant,
+        scopes: credential.key.scopes,
+        limits: credential
+            .tenant
+            .as_ref()
+            .map_or(OPERATOR_LIMITS, |tenant| tenant.limits),
+    }
+}
+
+/// Whether the token says that it was issued a moment ago. Nothing is believed for it.
+fn is_young(token: &str, now: DateTime<Utc>) -> bool {
+    let claims = token.split('.').nth(1);
+    let claims = claims.and_then(|part| BASE64_URL_SAFE_NO_PAD.decode(part).ok());
+    let claims = claims.and_then(|json| serde_json::from_slice::<Claims>(&json).ok());
+    claims.is_some_and(|claims| (now.timestamp() - claims.iat).abs() < YOUNG_SECONDS)
+}

@@ -1,0 +1,263 @@
+//! Calls that the gateway does not understand and passes on: what leaves, what comes back, and what never does.
+
+use std::time::Duration;
+
+use domain::secret::AccessToken;
+use reqwest::{
+    Body, Method, Request, Response,
+    header::{CONTENT_DISPOSITION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
+};
+
+use crate::{
+    Client,
+    codes::{self, Action, Endpoint},
+    decode::decode,
+    transport::{self, Heard},
+};
+
+/// The largest body that is passed on, in either direction.
+pub const MAX_FORWARDED: usize = 10 * 1024 * 1024;
+/// For a whole call: pictures and videos are uploaded by these.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The longest answer that can be a refusal in JSON.
+const LONGEST_REFUSAL: usize = 64 * 1024;
+const NOT_PASSED_ON: ForwardError = ForwardError::Refused("this path is not passed on");
+/// What stands in an answer where it echoed the token.
+const MASK: &[u8] = b"***";
+
+/// A call to pass on.
+#[derive(Clone, Debug)]
+pub struct ForwardedCall {
+    /// Such as `POST`.
+    pub method: String,
+    /// Below the base URL, such as `/cgi-bin/menu/create`: see [`is_forwardable`].
+    pub path: String,
+    /// The query without its token, as it came.
+    pub query: Vec<(String, String)>,
+    /// What the body is.
+    pub content_type: Option<String>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+/// What WeChat, or a proxy before it, answered.
+#[derive(Clone, Debug)]
+pub struct ForwardedAnswer {
+    /// HTTP's status; WeChat's own answers have 200.
+    pub status: u16,
+    /// What the body is.
+    pub content_type: Option<String>,
+    /// The name of a file.
+    pub content_disposition: Option<String>,
+    /// The body, without the token.
+    pub body: Vec<u8>,
+    /// WeChat calls the token dead and has done nothing.
+    pub is_stale: bool,
+}
+
+/// Why there is no answer. Free of tokens.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ForwardError {
+    /// The call cannot be passed on.
+    #[error("{0}")]
+    Refused(&'static str),
+    /// WeChat has not acted on it.
+    #[error("{0}")]
+    NotDone(String),
+    /// Nobody knows whether WeChat acted on it.
+    #[error("{0}")]
+    Unclear(String),
+}
+
+/// Whether a path may be passed on: plain segments under `/cgi-bin`, `/wxa` or `/wxaapi`, so that it means here what it
+/// means to WeChat, and none of the calls that the gateway has its own way for or that carry an `AppSecret`.
+pub fn is_forwardable(path: &str) -> bool {
+    let mut segments = path.split('/');
+    let rooted = segments.next() == Some("");
+    let home = segments.next().unwrap_or_default();
+    let mut rest = segments.peekable();
+    let plain = |segment: &str| {
+        !segment.is_empty()
+            && !segment.starts_with('.')
+            && segment
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
+    };
+    rooted
+        && matches!(home, "cgi-bin" | "wxa" | "wxaapi")
+        && rest.peek().is_some()
+        && rest.all(plain)
+        && !is_own(&path.to_ascii_lowercase())
+}
+
+fn is_own(path: &str) -> bool {
+    use domain::message::Channel::{Official, Subscribe, Template};
+    let within = |own: &str| {
+        path.strip_prefix(own)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    [
+        "/cgi-bin/token",
+        "/cgi-bin/stable_token",
+        "/cgi-bin/clear_quota",
+    ]
+    .into_iter()
+    .any(within)
+        || [Subscribe, Template, Official]
+            .into_iter()
+            .any(|channel| path == codes::path(channel))
+}
+
+impl Client {
+    /// Passes a call on with the app's token in place of the caller's. The token is in nothing that comes back.
+    pub async fn forward(
+        &self,
+        token: &AccessToken,
+        call: &ForwardedCall,
+    ) -> Result<ForwardedAnswer, ForwardError> {
+        if !is_forwardable(&call.path) {
+            return Err(NOT_PASSED_ON);
+        }
+        let method = Method::from_bytes(call.method.as_bytes())
+            .map_err(|_| ForwardError::Refused("the method is none"))?;
+        let mut url = self.route(&call.path).ok_or(NOT_PASSED_ON)?;
+        url.query_pairs_mut()
+            .append_pair("access_token", token.expose())
+            .extend_pairs(call.query.iter().map(|(name, value)| (name, value)));
+        let mut request = Request::new(method, url);
+        *request.timeout_mut() = Some(PATIENCE);
+        let content_type = call.content_type.as_deref().map(HeaderValue::from_str);
+        if let Some(Ok(content_type)) = content_type {
+            request.headers_mut().insert(CONTENT_TYPE, content_type);
+        }
+        *request.body_mut() = (!call.body.is_empty()).then(|| Body::from(call.body.clone()));
+        let mut response = match self.http().execute(request).await {
+            Ok(response) => response,
+            Err(error) => return Err(unanswered(error)),
+        };
+        let body = read(&mut response).await?;
+        let is_stale = is_stale(&body);
+        Ok(ForwardedAnswer {
+            status: response.status().as_u16(),
+            content_type: text(response.headers(), &CONTENT_TYPE),
+            content_disposition: text(response.headers(), &CONTENT_DISPOSITION),
+            body: without(body, token.expose().as_bytes()),
+            is_stale,
+        })
+    }
+}
+
+fn unanswered(error: reqwest::Error) -> ForwardError {
+    match transport::unanswered(error) {
+        Heard::NotDone(_, why) => ForwardError::NotDone(why),
+        Heard::Unclear(why) => ForwardError::Unclear(why),
+        Heard::Reply(_) => ForwardError::Unclear("an answer without a body".to_owned()),
+    }
+}
+
+async fn read(response: &mut Response) -> Result<Vec<u8>, ForwardError> {
+    let mut body = Vec::new();
+    loop {
+        match response.chunk().await {
+            Ok(Some(chunk)) if body.len() + chunk.len() > MAX_FORWARDED => {
+                let most = MAX_FORWARDED / 1024 / 1024;
+                return Err(ForwardError::Unclear(format!(
+                    "an answer of more than {most} MiB"
+                )));
+            }
+            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+            Ok(None) => return Ok(body),
+            Err(error) => {
+                let why = transport::describe(error);
+                return Err(ForwardError::Unclear(format!(
+                    "the answer broke off: {why}"
+                )));
+            }
+        }
+    }
+}
+
+fn is_stale(body: &[u8]) -> bool {
+    body.len() <= LONGEST_REFUSAL
+        && decode(body)
+            .and_then(|reply| reply.errcode)
+            .is_some_and(is_token_refusal)
+}
+
+/// Whether WeChat says with this code that an access token is dead, at a call that is not about tokens.
+pub fn is_token_refusal(errcode: i64) -> bool {
+    codes::action(errcode, Endpoint::Quota) == Some(Action::StaleToken)
+}
+
+fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    headers.get(name)?.to_str().ok().map(str::to_owned)
+}
+
+/// The body with every copy of `secret` masked.
+fn without(body: Vec<u8>, secret: &[u8]) -> Vec<u8> {
+    let found = |from: &[u8]| {
+        from.windows(secret.len())
+            .position(|window| window == secret)
+    };
+    if secret.is_empty() || found(&body).is_none() {
+        return body;
+    }
+    let (mut clean, mut rest) = (Vec::with_capacity(body.len()), body.as_slice());
+    while let Some(at) = found(rest) {
+        clean.extend_from_slice(&rest[..at]);
+        clean.extend_from_slice(MASK);
+        rest = &rest[at + secret.len()..];
+    }
+    clean.extend_from_slice(rest);
+    clean
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_plain_paths_that_are_nobody_elses_are_passed_on() {
+        for path in [
+            "/cgi-bin/menu/create",
+            "/wxa/getwxacodeunlimit",
+            "/wxaapi/newtmpl/gettemplate",
+            "/cgi-bin/openapi/quota/get",
+            "/cgi-bin/tokens",
+            "/cgi-bin/message/subscribe/bizsend",
+        ] {
+            assert!(is_forwardable(path), "{path}");
+        }
+        for path in [
+            "/cgi-bin/token",
+            "/cgi-bin/Token",
+            "/cgi-bin/token/x",
+            "/cgi-bin/stable_token",
+            "/cgi-bin/clear_quota",
+            "/cgi-bin/clear_quota/v2",
+            "/cgi-bin/message/subscribe/send",
+            "/cgi-bin/message/template/SEND",
+            "/cgi-bin//token",
+            "/cgi-bin/token/",
+            "/cgi-bin/../sns/jscode2session",
+            "/cgi-bin/./token",
+            "/cgi-bin/%74oken",
+            "/cgi-bin/menu?x",
+            "/cgi-bin",
+            "/cgi-bin/",
+            "/sns/jscode2session",
+            "cgi-bin/menu",
+            "",
+        ] {
+            assert!(!is_forwardable(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_token_in_a_body_is_masked() {
+        let clean = |body: &str| String::from_utf8(without(body.into(), b"tok")).unwrap();
+        assert_eq!(clean("a tok b toktok"), "a *** b ******");
+        assert_eq!(clean("to k"), "to k");
+        assert_eq!(without(b"any".to_vec(), b""), b"any");
+    }
+}
