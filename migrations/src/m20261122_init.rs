@@ -38,6 +38,7 @@ enum SigningKey {
     PrivateSealed,
     PublicKey,
     CreatedAt,
+    SignsFrom,
     RetiredAt,
 }
 
@@ -130,6 +131,7 @@ enum Audit {
     Outcome,
     Detail,
     RequestId,
+    Address,
     At,
 }
 
@@ -248,6 +250,7 @@ fn signing_key() -> TableCreateStatement {
         .col(blob(SigningKey::PrivateSealed))
         .col(text(SigningKey::PublicKey))
         .col(int(SigningKey::CreatedAt))
+        .col(int(SigningKey::SignsFrom))
         .col(maybe_int(SigningKey::RetiredAt))
         .to_owned()
 }
@@ -355,6 +358,7 @@ fn audit() -> TableCreateStatement {
         .col(text(Audit::Outcome))
         .col(maybe_text(Audit::Detail))
         .col(maybe_text(Audit::RequestId))
+        .col(maybe_text(Audit::Address))
         .col(int(Audit::At))
         .to_owned()
 }

@@ -99,7 +99,7 @@ async fn a_foreign_fetch_in_the_middle_of_two_thousand_sends(mode: Mode) {
     let app = read(&tenant, "").await;
     assert_eq!(app["foreign_refresh"], *foreign, "{app}");
     let told = eventually("an audit line", || async {
-        let lines = world.audit(&tenant).await;
+        let lines = world.token_audit(&tenant).await;
         let is_told = |line: &&NewAuditLine| line.action == "access_token.foreign_refresh";
         Some(lines.iter().filter(is_told).count()).filter(|told| *told > 0)
     });

@@ -266,7 +266,7 @@ async fn refreshes_are_spaced(mode: Mode) {
     assert_eq!(again.header("retry-after"), Some("30"), "{again:?}");
     let request = again.header("x-request-id").map(str::to_owned);
     again.problem(429, "rate_limited");
-    let mut lines = world.audit(&tenant).await;
+    let mut lines = world.token_audit(&tenant).await;
     // The time stands still, so neither is newer.
     lines.sort_by(|one, two| one.outcome.cmp(&two.outcome));
     let [done, refused] = lines.as_slice() else {
@@ -299,7 +299,7 @@ async fn a_refresh_of_a_refused_app_says_why(mode: Mode) {
     let refused = refresh(&tenant).await.problem(502, "wechat_rejected");
     assert_eq!(refused["wechat"]["errcode"], 40125, "{refused}");
     hand_out(&tenant).await.problem(502, "wechat_rejected");
-    let lines = world.audit(&tenant).await;
+    let lines = world.token_audit(&tenant).await;
     let [handed, refreshed] = lines.as_slice() else {
         panic!("two lines: {lines:?}");
     };
@@ -344,7 +344,7 @@ async fn a_token_that_is_handed_out_works_and_is_on_record(mode: Mode) {
     assert_eq!(sent["errcode"], 0, "{sent}");
     assert_eq!(world.wechat().app_stats(APP).total(FETCH), 1);
 
-    let lines = world.audit(&tenant).await;
+    let lines = world.token_audit(&tenant).await;
     let [line] = lines.as_slice() else {
         panic!("one line: {lines:?}");
     };

@@ -12,10 +12,12 @@ use axum::{
 };
 use domain::{id::TenantId, scope::Scope};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header, request::Parts};
+use store::{Actor, Origin};
 use tenancy::{AuthError, Caller, Decision, Tenancy};
 use utoipa::openapi::OpenApi;
 
 use crate::{
+    layers,
     openapi::SCHEME,
     problem::{Kind, Problem, seconds_up},
 };
@@ -80,13 +82,22 @@ pub(crate) async fn check(
 ) -> Response {
     let path = request.extensions().get::<MatchedPath>().cloned();
     let path = path.as_ref().map_or("", MatchedPath::as_str);
+    let origin = layers::origin(request.extensions());
+    let tenancy = guard.tenancy.by(origin.clone());
     let caller = match guard
-        .identify(request.headers(), request.method(), path)
+        .identify(&tenancy, request.headers(), request.method(), path)
         .await
     {
         Ok(caller) => caller,
         Err(problem) => return problem.into_response(),
     };
+    request.extensions_mut().insert(Origin {
+        actor: match caller.tenant {
+            Some(_) => Actor::Key(caller.key),
+            None => Actor::Operator(caller.key),
+        },
+        ..origin
+    });
     let decision = guard.tenancy.admit(&caller).await;
     let mut response = if decision.allowed {
         request.extensions_mut().insert(caller);
@@ -103,11 +114,12 @@ pub(crate) async fn check(
 impl Guard {
     async fn identify(
         &self,
+        tenancy: &Tenancy,
         headers: &HeaderMap,
         method: &Method,
         path: &str,
     ) -> Result<Caller, Problem> {
-        let caller = self.tenancy.authenticate(bearer(headers)?).await?;
+        let caller = tenancy.authenticate(bearer(headers)).await?;
         let Some(scope) = self.policy.scope(method, path) else {
             return Err(Problem::internal(format_args!(
                 "no scope is documented for {method} {path}"
@@ -121,8 +133,8 @@ impl Guard {
     }
 }
 
-/// The token in `Authorization: Bearer …` (RFC 6750 §2.1).
-fn bearer(headers: &HeaderMap) -> Result<&str, AuthError> {
+/// The token in `Authorization: Bearer …` (RFC 6750 §2.1); empty: there is none.
+fn bearer(headers: &HeaderMap) -> &str {
     let credential = headers
         .get(header::AUTHORIZATION)
         .and_then(|value| value.to_str().ok());
@@ -131,9 +143,9 @@ fn bearer(headers: &HeaderMap) -> Result<&str, AuthError> {
         Some((scheme, token))
             if scheme.eq_ignore_ascii_case("bearer") && !token.trim().is_empty() =>
         {
-            Ok(token.trim())
+            token.trim()
         }
-        _ => Err(AuthError::Missing),
+        _ => "",
     }
 }
 
@@ -149,6 +161,9 @@ impl From<AuthError> for Problem {
                 format!(
                     "Bearer realm=\"wxgate\", error=\"invalid_token\", error_description=\"{error}\""
                 )
+            }
+            AuthError::TooOften(wait) => {
+                return Self::new(Kind::RateLimited, error.to_string()).retry_after(wait);
             }
             AuthError::Unavailable => return Self::new(Kind::Overloaded, error.to_string()),
         };
@@ -213,14 +228,15 @@ mod tests {
     fn a_bearer_is_told_from_other_credentials() {
         let of = |value: &str| {
             let headers = HeaderMap::from_iter([(header::AUTHORIZATION, value.parse().unwrap())]);
-            bearer(&headers).map(str::to_owned).ok()
+            bearer(&headers).to_owned()
         };
-        assert_eq!(of("Bearer abc").as_deref(), Some("abc"));
-        assert_eq!(of("bearer  abc ").as_deref(), Some("abc"));
+        assert_eq!(of("Bearer abc"), "abc");
+        assert_eq!(of("bearer  abc "), "abc");
         for other in ["Basic abc", "Bearer", "Bearer ", "abc"] {
-            assert_eq!(of(other), None, "{other:?}");
+            assert_eq!(of(other), "", "{other:?}");
         }
-        let refusal = Problem::from(bearer(&HeaderMap::new()).unwrap_err());
+        assert_eq!(bearer(&HeaderMap::new()), "");
+        let refusal = Problem::from(AuthError::Missing);
         let challenge = refusal.into_response().headers()[header::WWW_AUTHENTICATE].clone();
         assert_eq!(challenge, "Bearer realm=\"wxgate\"");
     }

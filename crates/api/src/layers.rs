@@ -12,7 +12,9 @@ use axum::{
     middleware::{Next, from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
 };
-use http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use http::{Extensions, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use store::{Actor, Origin};
+use tenancy::ClientAddress;
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
 
@@ -47,6 +49,15 @@ impl RequestId {
             Some(id) if is_sane(id) => Self(id.to_owned()),
             _ => Self(format!("{:032x}", rand::random::<u128>())),
         }
+    }
+}
+
+/// Where a request comes from, before anybody has looked who sends it.
+pub(crate) fn origin(extensions: &Extensions) -> Origin {
+    Origin {
+        actor: Actor::Gateway,
+        request_id: extensions.get::<RequestId>().map(|id| id.0.clone()),
+        address: extensions.get::<ClientAddress>().map(|client| client.0),
     }
 }
 

@@ -44,6 +44,7 @@ pub(crate) const SCHEME: &str = "oauth2";
         (name = "tenants", description = "Tenants and their keys: for operators."),
         (name = "drop-in", description = "WeChat's own calls, for code that talks to WeChat through an SDK: the gateway's URL as its base URL, a client secret as its AppSecret. Answers have HTTP 200 and WeChat's `errcode`."),
         (name = "callbacks", description = "What WeChat calls. Its signature is the credential; nobody else need call these."),
+        (name = "audit", description = "What was done, by whom and from where."),
         (name = "operations", description = "Health, metrics, this document."),
     ),
 )]

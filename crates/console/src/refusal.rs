@@ -111,6 +111,7 @@ impl From<AuthError> for Refusal {
     fn from(error: AuthError) -> Self {
         match error {
             AuthError::Unavailable => Self::Unavailable,
+            AuthError::TooOften(_) => Self::TooMany,
             _ => Self::SignIn,
         }
     }

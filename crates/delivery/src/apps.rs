@@ -12,7 +12,7 @@ use domain::{
     secret::AppSecret,
     violation::Violation,
 };
-use store::{App, AppCursor, AppPatch, Listing, NewApp, Page, Store, StoreError};
+use store::{App, AppCursor, AppPatch, Listing, NewApp, Origin, Page, Store, StoreError};
 
 mod callback;
 
@@ -121,6 +121,7 @@ pub struct Apps {
     pub(crate) broker: Broker,
     master_key: MasterKey,
     pub(crate) coord: Coord,
+    pub(crate) origin: Origin,
 }
 
 impl Apps {
@@ -131,6 +132,16 @@ impl Apps {
             broker,
             master_key,
             coord,
+            origin: Origin::GATEWAY,
+        }
+    }
+
+    /// The same desk, asked by `origin`: what it changes is on record with it.
+    #[must_use]
+    pub fn by(&self, origin: Origin) -> Self {
+        Self {
+            origin,
+            ..self.clone()
         }
     }
 
@@ -144,7 +155,11 @@ impl Apps {
             Err(error) => return Err(error.into()),
         }
         let proof = if new.verify {
-            Some(self.prove(&new.appid, &new.secret, new.token_mode).await?)
+            let proof = self.prove(&new.appid, &new.secret, new.token_mode).await;
+            Some(
+                self.noted(tenant, "app.register", &new.appid, proof)
+                    .await?,
+            )
         } else {
             None
         };
@@ -169,7 +184,9 @@ impl Apps {
             callback_aes_key_sealed: aes_key,
             verified_at: new.verify.then_some(now),
         };
-        let app = self.store.tenant(tenant).create_app(row, now).await?;
+        let line = self.origin.did("app.register", &row.appid);
+        let door = self.store.tenant(tenant).on_record(line);
+        let app = door.create_app(row, now).await?;
         if let Some(proof) = proof {
             self.broker.adopt(&app.appid, proof).await;
         }
@@ -206,6 +223,10 @@ impl Apps {
         update: AppUpdate,
     ) -> Result<App, AppError> {
         check(update.name.as_deref(), update.daily_quota, &update.callback)?;
+        let line = self
+            .origin
+            .did("app.update", appid)
+            .saying(changes(&update));
         let callback = self.news_of(tenant, appid, update.callback).await?;
         let SealedCallback { token, aes_key } = self.seal_callback(tenant, appid, &callback);
         let patch = AppPatch {
@@ -218,6 +239,7 @@ impl Apps {
         let app = self
             .store
             .tenant(tenant)
+            .on_record(line)
             .update_app(appid, patch, self.coord.clock().now())
             .await?;
         if update.token_mode.is_some() {
@@ -232,8 +254,10 @@ impl Apps {
 
     /// Removes an app. Its unsent messages are canceled, its history stays.
     pub async fn remove(&self, tenant: TenantId, appid: &AppId) -> Result<(), AppError> {
+        let line = self.origin.did("app.remove", appid);
         self.store
             .tenant(tenant)
+            .on_record(line)
             .delete_app(appid, self.coord.clock().now())
             .await?;
         self.broker.forget(appid);
@@ -250,9 +274,13 @@ impl Apps {
             .open(&owner, &sealed.secret_sealed)
             .map_err(|error| AppError::Broken(error.to_string()))?;
         let secret = AppSecret::new(secret.as_str());
-        let proof = self.prove(appid, &secret, sealed.token_mode).await?;
+        let proof = self.prove(appid, &secret, sealed.token_mode).await;
+        let proof = self.noted(tenant, "app.verify", appid, proof).await?;
         let door = self.store.tenant(tenant);
-        door.mark_app_verified(appid, self.coord.clock().now())
+        let line = self.origin.did("app.verify", appid);
+        let recorded = door.clone().on_record(line);
+        recorded
+            .mark_app_verified(appid, self.coord.clock().now())
             .await?;
         self.broker.adopt(appid, proof).await;
         door.resume_lane(appid).await?;
@@ -268,11 +296,15 @@ impl Apps {
         secret: AppSecret,
     ) -> Result<App, AppError> {
         let app = self.get(Some(tenant), appid).await?;
-        let proof = self.prove(appid, &secret, app.token_mode).await?;
+        let proof = self.prove(appid, &secret, app.token_mode).await;
+        let proof = self.noted(tenant, "app.set_secret", appid, proof).await?;
         let sealed = self.seal(&SealOwner::app_secret(tenant, appid), secret.expose());
         let door = self.store.tenant(tenant);
         let now = self.coord.clock().now();
-        door.replace_app_secret(appid, sealed, Some(now), now)
+        let line = self.origin.did("app.set_secret", appid);
+        let recorded = door.clone().on_record(line);
+        recorded
+            .replace_app_secret(appid, sealed, Some(now), now)
             .await?;
         // After the secret is kept, so that no fetch with the old one comes later.
         self.broker.adopt(appid, proof).await;
@@ -293,9 +325,52 @@ impl Apps {
             .map_err(|error| refusal(&error, self.coord.clock().now()))
     }
 
+    /// Puts it on record when an AppSecret could not be proven. Nothing is changed then, so it is answered without its
+    /// line too.
+    async fn noted(
+        &self,
+        tenant: TenantId,
+        action: &str,
+        appid: &AppId,
+        proof: Result<Proof, AppError>,
+    ) -> Result<Proof, AppError> {
+        if let Err(why) = &proof {
+            let line = self.origin.was_refused(action, appid, why);
+            let now = self.coord.clock().now();
+            if let Err(error) = self.store.tenant(tenant).append_audit(line, now).await {
+                tracing::error!(%appid, action, %error, "a refusal is not in the audit log");
+            }
+        }
+        proof
+    }
+
     fn seal(&self, owner: &SealOwner, plain: &str) -> Vec<u8> {
         self.master_key.seal(owner, rand::random(), plain)
     }
+}
+
+/// What an update changes, in words; of secrets only that they change.
+fn changes(update: &AppUpdate) -> String {
+    let AppUpdate {
+        name,
+        token_mode,
+        daily_quota,
+        callback,
+    } = update;
+    let words = [
+        name.as_ref().map(|name| format!("name `{name}`")),
+        token_mode.map(|mode| match mode {
+            TokenMode::Stable => "stable tokens".to_owned(),
+            TokenMode::Legacy => "legacy tokens".to_owned(),
+        }),
+        daily_quota.map(|quota| format!("{quota} messages a day")),
+        callback.token.as_ref().map(|_| "callback token".to_owned()),
+        callback
+            .aes_key
+            .as_ref()
+            .map(|_| "callback AES key".to_owned()),
+    ];
+    words.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 fn check(

@@ -2,27 +2,11 @@
 
 use async_trait::async_trait;
 use broker::{BrokerError, Event, ForeignRefresh, Observer};
-use chrono::{DateTime, Utc};
 use coord::Coord;
-use domain::{
-    app::AppId,
-    id::{self, KeyId},
-};
-use store::{NewAuditLine, Store, StoreError};
+use domain::app::AppId;
+use store::{NewAuditLine, Origin, Store, StoreError};
 
 use crate::tokens::TokenFailure;
-
-/// Who did what nobody asked for.
-const BROKER: &str = "gateway";
-
-/// Who asked for a token, or for another one, and with which request.
-#[derive(Clone, Copy, Debug)]
-pub struct Asker<'a> {
-    /// The caller's key.
-    pub key: KeyId,
-    /// The request's id.
-    pub request_id: &'a str,
-}
 
 /// What was asked for.
 #[derive(Clone, Copy, Debug)]
@@ -37,27 +21,19 @@ pub(crate) enum Asked {
 pub(crate) fn asked(
     what: Asked,
     appid: &AppId,
-    asker: Asker<'_>,
+    origin: &Origin,
     refusal: Option<&BrokerError>,
-    now: DateTime<Utc>,
 ) -> NewAuditLine {
     let action = match what {
         Asked::HandOut => "access_token.hand_out",
         Asked::Refresh => "access_token.refresh",
     };
-    let outcome = if refusal.is_some() { "refused" } else { "ok" };
-    let detail = refusal.map(|error| {
-        let TokenFailure { reason, detail, .. } = TokenFailure::of(error);
-        format!("{reason}: {detail}")
-    });
-    NewAuditLine {
-        id: id::new(now, 0, rand::random()),
-        actor: asker.key.to_string(),
-        action: action.to_owned(),
-        target: appid.to_string(),
-        outcome: outcome.to_owned(),
-        detail,
-        request_id: Some(asker.request_id.to_owned()),
+    match refusal {
+        None => origin.did(action, appid),
+        Some(error) => {
+            let TokenFailure { reason, detail, .. } = TokenFailure::of(error);
+            origin.was_refused(action, appid, &format_args!("{reason}: {detail}"))
+        }
     }
 }
 
@@ -77,7 +53,7 @@ impl TokenAudit {
     async fn write(&self, appid: &AppId, event: Event) -> Result<(), StoreError> {
         let tenant = self.store.platform().app(appid).await?.tenant;
         let now = self.coord.clock().now();
-        let line = noticed(appid, event, now);
+        let line = noticed(appid, event);
         self.store.tenant(tenant).append_audit(line, now).await
     }
 }
@@ -91,7 +67,7 @@ impl Observer for TokenAudit {
     }
 }
 
-fn noticed(appid: &AppId, event: Event, now: DateTime<Utc>) -> NewAuditLine {
+fn noticed(appid: &AppId, event: Event) -> NewAuditLine {
     let (action, outcome, detail) = match event {
         Event::ForeignRefresh(seen) => (
             "access_token.foreign_refresh",
@@ -125,13 +101,8 @@ fn noticed(appid: &AppId, event: Event, now: DateTime<Utc>) -> NewAuditLine {
         ),
     };
     NewAuditLine {
-        id: id::new(now, 0, rand::random()),
-        actor: BROKER.to_owned(),
-        action: action.to_owned(),
-        target: appid.to_string(),
         outcome: outcome.to_owned(),
-        detail: Some(detail),
-        request_id: None,
+        ..Origin::GATEWAY.did(action, appid).saying(detail)
     }
 }
 
@@ -149,7 +120,7 @@ mod tests {
                 kind: BudgetKind::LegacyFetches,
                 budget: Budget { used, limit: 2_000 },
             };
-            noticed(&appid, event, DateTime::UNIX_EPOCH)
+            noticed(&appid, event)
         };
         assert_eq!(line(1_600).outcome, "low");
         let last = line(1_900);

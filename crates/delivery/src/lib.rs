@@ -39,7 +39,7 @@ mod waiters;
 mod worker;
 
 pub use apps::{AppError, AppUpdate, Apps, CallbackSettings, Registration};
-pub use audit::{Asker, TokenAudit};
+pub use audit::TokenAudit;
 pub use broker::{BudgetKind, ForeignRefresh, LiveToken};
 pub use callbacks::{CallbackError, CallbackRefusal, Callbacks, Consequence, SubscriptionNews};
 pub use changes::ChangeError;

@@ -13,7 +13,7 @@ use store::{App, StoreError};
 
 use crate::{
     apps::{AppError, Apps, refusal},
-    audit::{self, Asked, Asker},
+    audit::{self, Asked},
     no_token,
 };
 
@@ -105,16 +105,12 @@ impl Apps {
         &self,
         tenant: TenantId,
         appid: &AppId,
-        asker: Asker<'_>,
     ) -> Result<TokenReport, AppError> {
         let app = self.get(Some(tenant), appid).await?;
         let refreshed = self.broker.refresh(appid).await;
         let error = refreshed.as_ref().err();
         // What is done is done, and a refusal gives nothing away: both are answered without their line too.
-        if let Err(unwritten) = self
-            .record(tenant, Asked::Refresh, appid, asker, error)
-            .await
-        {
+        if let Err(unwritten) = self.record(tenant, Asked::Refresh, appid, error).await {
             tracing::warn!(%appid, error = %unwritten, "a token refresh is not in the audit log");
         }
         refreshed.map_err(|error| refusal(&error, self.coord.clock().now()))?;
@@ -127,14 +123,11 @@ impl Apps {
         &self,
         tenant: TenantId,
         appid: &AppId,
-        asker: Asker<'_>,
     ) -> Result<HandedToken, AppError> {
         self.get(Some(tenant), appid).await?;
         let token = self.broker.token(appid).await;
         let error = token.as_ref().err();
-        let recorded = self
-            .record(tenant, Asked::HandOut, appid, asker, error)
-            .await;
+        let recorded = self.record(tenant, Asked::HandOut, appid, error).await;
         let now = self.coord.clock().now();
         let token = token.map_err(|error| refusal(&error, now))?;
         recorded.map_err(|error| AppError::Unavailable(format!("no audit line: {error}")))?;
@@ -149,11 +142,10 @@ impl Apps {
         tenant: TenantId,
         what: Asked,
         appid: &AppId,
-        asker: Asker<'_>,
         refusal: Option<&BrokerError>,
     ) -> Result<(), StoreError> {
         let now = self.coord.clock().now();
-        let line = audit::asked(what, appid, asker, refusal, now);
+        let line = audit::asked(what, appid, &self.origin, refusal);
         self.store.tenant(tenant).append_audit(line, now).await
     }
 

@@ -1,6 +1,8 @@
 //! Identifiers: [TypeIDs](https://github.com/jetify-com/typeid), a prefix that names the kind and a UUIDv7
 //! that sorts by time (`msg_01jq2…`).
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use chrono::{DateTime, Utc};
 use type_safe_id::{StaticType, TypeSafeId};
 use uuid::{Builder, Uuid};
@@ -49,6 +51,35 @@ pub fn new<K: StaticType>(now: DateTime<Utc>, sequence: u16, entropy: u64) -> Ty
     TypeSafeId::from_uuid(Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
 }
 
+/// The longest that a [`Sequence`] runs ahead of the time it is given, in milliseconds: a clock that was set back
+/// by more starts it anew.
+const AHEAD: u64 = 1000;
+
+/// Keeps the ids of one maker in the order in which they are made, also within a millisecond.
+#[derive(Debug, Default)]
+pub struct Sequence(AtomicU64);
+
+impl Sequence {
+    /// A new id, behind all that were made before.
+    pub fn id<K: StaticType>(&self, now: DateTime<Utc>, entropy: u64) -> TypeSafeId<K> {
+        let limit = u64::from(SEQUENCE_LIMIT);
+        let start = u64::try_from(now.timestamp_millis()).unwrap_or(0) * limit;
+        let next = |last: u64| {
+            let set_back = last > start + AHEAD * limit;
+            if set_back { start } else { start.max(last + 1) }
+        };
+        let last = self
+            .0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| {
+                Some(next(last))
+            });
+        let place = next(last.unwrap_or_default());
+        let millis = i64::try_from(place / limit).unwrap_or_default();
+        let time = DateTime::from_timestamp_millis(millis).unwrap_or(now);
+        new(time, u16::try_from(place % limit).unwrap_or(0), entropy)
+    }
+}
+
 /// The smallest UUID that an id made at `time` or later can have: turns a time filter into a key range.
 pub fn lower_bound(time: DateTime<Utc>) -> Uuid {
     let millis = u64::try_from(time.timestamp_millis()).unwrap_or(0);
@@ -70,6 +101,24 @@ mod tests {
         assert!(first.uuid() < second.uuid());
         assert!(second.uuid() < third.uuid());
         assert!(lower_bound(now) < first.uuid() && third.uuid() >= lower_bound(later));
+    }
+
+    #[test]
+    fn a_sequence_keeps_its_order_past_the_limit_of_a_millisecond() {
+        let now = Utc.timestamp_millis_opt(1_700_000_000_000).unwrap();
+        let sequence = Sequence::default();
+        let ids: Vec<EventId> = (0..u64::from(SEQUENCE_LIMIT) * 2 + 7)
+            .map(|number| sequence.id(now, u64::MAX - number))
+            .collect();
+        assert!(ids.is_sorted_by(|one, next| one.uuid() < next.uuid()));
+        let later: EventId = sequence.id(now - chrono::Duration::milliseconds(5), 0);
+        assert!(
+            ids.last().unwrap().uuid() < later.uuid(),
+            "a clock that trembles"
+        );
+        let back = now - chrono::Duration::hours(1);
+        let anew: EventId = sequence.id(back, 0);
+        assert!(anew.uuid() >= lower_bound(back) && anew.uuid() < lower_bound(now));
     }
 
     #[test]

@@ -27,15 +27,28 @@ pub type SealNonce = [u8; NONCE];
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct MasterKeyId([u8; KEY_ID]);
 
+impl MasterKeyId {
+    /// What everything sealed under this key begins with.
+    pub fn mark(self) -> [u8; 1 + KEY_ID] {
+        let mut mark = [VERSION; 1 + KEY_ID];
+        mark[1..].copy_from_slice(&self.0);
+        mark
+    }
+}
+
 impl fmt::Display for MasterKeyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&hex::encode(self.0))
     }
 }
 
-/// The key that seals every secret at rest.
+/// The key that seals every secret at rest; beside it, while one is exchanged for another, the other one, which only
+/// opens.
 #[derive(Clone)]
-pub struct MasterKey(Zeroizing<[u8; 32]>);
+pub struct MasterKey {
+    key: Zeroizing<[u8; 32]>,
+    other: Option<Zeroizing<[u8; 32]>>,
+}
 
 /// Why a text is no master key.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +60,7 @@ pub struct MasterKeyFormat;
 pub enum OpenError {
     /// Sealed under another master key.
     #[error(
-        "sealed under master key {sealed_under}, but the configured master key is {configured}: set WXGATE_MASTER_KEY to the key this database was created with"
+        "sealed under master key {sealed_under}, but the configured master key is {configured}: set WXGATE_MASTER_KEY to the key of this database, or WXGATE_MASTER_KEY_PREVIOUS while one is exchanged for another"
     )]
     WrongKey {
         /// The key the secret was sealed under.
@@ -63,7 +76,19 @@ pub enum OpenError {
 impl MasterKey {
     /// A key from raw bytes.
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(Zeroizing::new(bytes))
+        Self {
+            key: Zeroizing::new(bytes),
+            other: None,
+        }
+    }
+
+    /// The same key, which also opens what `other` sealed.
+    #[must_use]
+    pub fn opening_too(self, other: &Self) -> Self {
+        Self {
+            other: Some(other.key.clone()),
+            ..self
+        }
     }
 
     /// Reads the base64 of 32 bytes; blanks around it are ignored.
@@ -79,29 +104,12 @@ impl MasterKey {
 
     /// The base64 form, for the key file that the embedded mode makes.
     pub fn to_base64(&self) -> Zeroizing<String> {
-        Zeroizing::new(BASE64_STANDARD.encode(self.0.as_slice()))
+        Zeroizing::new(BASE64_STANDARD.encode(self.key.as_slice()))
     }
 
     /// The name of this key.
     pub fn id(&self) -> MasterKeyId {
-        let digest = Sha256::new()
-            .chain_update(b"wxgate master key\0")
-            .chain_update(self.0.as_slice())
-            .finalize();
-        let mut id = [0; KEY_ID];
-        id.copy_from_slice(&digest[..KEY_ID]);
-        MasterKeyId(id)
-    }
-
-    /// A key for another use, derived from this one (SHA-256 over a label), so that one setting is enough.
-    pub fn derive(&self, label: &str) -> Zeroizing<[u8; 32]> {
-        let digest = Sha256::new()
-            .chain_update(b"wxgate derived key\0")
-            .chain_update(label.as_bytes())
-            .chain_update([0])
-            .chain_update(self.0.as_slice())
-            .finalize();
-        Zeroizing::new(digest.into())
+        id(&self.key)
     }
 
     /// Seals `plain` for `owner`. `nonce` must be fresh random bytes for each call.
@@ -122,8 +130,7 @@ impl MasterKey {
             clippy::expect_used,
             reason = "AES-GCM fails only for plaintexts over 64 GiB"
         )]
-        let ciphertext = self
-            .cipher()
+        let ciphertext = cipher(&self.key)
             .encrypt(&Nonce::from(nonce), payload)
             .expect("a secret is short");
         sealed.extend_from_slice(&ciphertext);
@@ -137,30 +144,41 @@ impl MasterKey {
         }
         let (header, ciphertext) = sealed.split_at(HEADER);
         let (key_id, nonce) = header[1..].split_at(KEY_ID);
-        if key_id != self.id().0 {
+        let keys = [Some(&self.key), self.other.as_ref()];
+        let right = keys.into_iter().flatten().find(|key| key_id == id(key).0);
+        let Some(key) = right else {
             let sealed_under = MasterKeyId(key_id.try_into().map_err(|_| OpenError::Damaged)?);
             return Err(OpenError::WrongKey {
                 sealed_under,
                 configured: self.id(),
             });
-        }
+        };
         let nonce = SealNonce::try_from(nonce).map_err(|_| OpenError::Damaged)?;
         let payload = Payload {
             msg: ciphertext,
             aad: owner.0.as_bytes(),
         };
-        let plain = self
-            .cipher()
+        let plain = cipher(key)
             .decrypt(&Nonce::from(nonce), payload)
             .map_err(|_| OpenError::Damaged)?;
         String::from_utf8(plain)
             .map(Zeroizing::new)
             .map_err(|_| OpenError::Damaged)
     }
+}
 
-    fn cipher(&self) -> Aes256Gcm {
-        Aes256Gcm::new(&(*self.0).into())
-    }
+fn id(key: &[u8; 32]) -> MasterKeyId {
+    let digest = Sha256::new()
+        .chain_update(b"wxgate master key\0")
+        .chain_update(key.as_slice())
+        .finalize();
+    let mut id = [0; KEY_ID];
+    id.copy_from_slice(&digest[..KEY_ID]);
+    MasterKeyId(id)
+}
+
+fn cipher(key: &[u8; 32]) -> Aes256Gcm {
+    Aes256Gcm::new(&(*key).into())
 }
 
 impl fmt::Debug for MasterKey {
@@ -192,6 +210,11 @@ impl SealOwner {
     /// An app's access token in the cell that replicas share.
     pub fn access_token(appid: &AppId) -> Self {
         Self(format!("access-token\0{appid}"))
+    }
+
+    /// A key of the gateway's own.
+    pub fn sealed_key(name: &str) -> Self {
+        Self(format!("sealed-key\0{name}"))
     }
 
     /// A private key that signs access tokens of this gateway.
@@ -234,6 +257,20 @@ mod tests {
                 configured: wrong.id()
             })
         );
+    }
+
+    #[test]
+    fn the_other_key_opens_and_never_seals() {
+        let (old, new) = (
+            MasterKey::from_bytes([7; 32]),
+            MasterKey::from_bytes([8; 32]),
+        );
+        let sealed = old.seal(&owner(1), [9; 12], "s3cret");
+        assert!(sealed.starts_with(&old.id().mark()));
+        let both = new.opening_too(&old);
+        assert_eq!(both.open(&owner(1), &sealed).unwrap().as_str(), "s3cret");
+        let again = both.seal(&owner(1), [9; 12], "s3cret");
+        assert!(again.starts_with(&both.id().mark()) && old.open(&owner(1), &again).is_err());
     }
 
     #[test]

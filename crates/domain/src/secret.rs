@@ -45,6 +45,8 @@ kinds! {
     CallbackAesKeyKind => CallbackAesKey;
     /// The private half of a token-signing key, PKCS#8 PEM.
     SigningKeyPemKind => SigningKeyPem;
+    /// What client secrets are hashed with.
+    PepperKind => Pepper;
 }
 
 impl<K> Secret<K> {

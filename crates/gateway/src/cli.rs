@@ -10,8 +10,8 @@ use clap::{Args, CommandFactory, Parser, Subcommand, error::ErrorKind};
 
 use crate::{
     commands::{
-        self, app, config as config_command, dev, import, key, migrate, openapi, send, serve,
-        simulate, tenant,
+        self, app, config as config_command, dev, import, key, master_key, migrate, openapi, send,
+        serve, signing_key, simulate, tenant,
     },
     failure::Failure,
     logs,
@@ -57,6 +57,12 @@ enum Command {
     /// API keys, straight on the database
     #[command(subcommand)]
     Key(key::Command),
+    /// The keys that sign access tokens
+    #[command(subcommand)]
+    SigningKey(signing_key::Command),
+    /// The key that seals every secret in the database
+    #[command(subcommand)]
+    MasterKey(master_key::Command),
     /// Mini-programs and official accounts, straight on the database
     #[command(subcommand)]
     App(app::Command),
@@ -113,6 +119,8 @@ async fn run(command: Command, settings: &Settings, output: Output) -> Result<Ex
         Command::Migrate(command) => migrate::run(settings, output, &command).await?,
         Command::Tenant(command) => tenant::run(settings, output, command).await?,
         Command::Key(command) => key::run(settings, output, command).await?,
+        Command::SigningKey(command) => signing_key::run(settings, output, &command).await?,
+        Command::MasterKey(command) => master_key::run(settings, output, &command).await?,
         Command::App(command) => app::run(settings, output, command).await?,
         Command::Send(arguments) => return send::run(settings, output, arguments).await,
         Command::Import(arguments) => return import::run(settings, output, arguments).await,
@@ -221,6 +229,9 @@ mod tests {
             &format!(
                 "wxgate app add --tenant {TENANT} --appid {APP} --secret-stdin --kind official_account --token-mode legacy --no-verify"
             ),
+            "wxgate signing-key list",
+            "wxgate signing-key rotate --json",
+            "wxgate master-key rotate",
             "wxgate app list",
             &format!("wxgate app show {APP}"),
             &format!("wxgate app verify {APP}"),

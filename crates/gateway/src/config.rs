@@ -9,6 +9,8 @@ use delivery::Retention;
 use domain::seal::MasterKey;
 use store::Engine;
 
+use crate::proxies::TrustedProxies;
+
 /// Where the real WeChat is.
 pub(crate) const WECHAT: &str = "https://api.weixin.qq.com";
 
@@ -90,6 +92,10 @@ pub struct Config {
     pub shutdown_timeout: Duration,
     /// How long messages are kept after they have ended.
     pub retention: Retention,
+    /// The proxies that are believed when they say whom they speak for.
+    pub trusted_proxies: TrustedProxies,
+    /// Connections at the same time.
+    pub max_connections: usize,
     /// Whether to apply pending migrations; if not, they are a reason not to start.
     pub migrate: bool,
 }
@@ -112,6 +118,8 @@ impl Config {
             sending_slots: 256,
             shutdown_timeout: Duration::from_secs(30),
             retention: Retention::default(),
+            trusted_proxies: TrustedProxies::default(),
+            max_connections: 10_000,
             migrate: true,
         })
     }

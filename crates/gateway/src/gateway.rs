@@ -16,8 +16,11 @@ use wechat::ClientError;
 use crate::{
     config::{Config, Mode},
     replica::{self, Sending},
-    server::Server,
+    server::{Doorway, Server},
 };
+
+/// How long the body of a request may take.
+const BODY_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Why a gateway did not start; the text says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -95,7 +98,12 @@ impl Gateway {
             clock,
         }
         .router(registry, http);
-        let server = Server::start(listener, address, router);
+        let doorway = Doorway {
+            proxies: config.trusted_proxies.clone(),
+            max_connections: config.max_connections,
+            body_patience: BODY_PATIENCE,
+        };
+        let server = Server::start(listener, address, router, doorway);
         tracing::info!(%address, mode = config.mode.as_str(), version = env!("CARGO_PKG_VERSION"), "the gateway listens");
         if matches!(config.mode, Mode::Production { .. }) && config.public_url.is_none() {
             tracing::warn!(

@@ -31,6 +31,7 @@ mod gateway;
 mod logs;
 mod master_key;
 mod output;
+mod proxies;
 mod replica;
 mod server;
 pub mod settings;
@@ -40,4 +41,5 @@ pub use crate::{
     failure::Failure,
     gateway::{Gateway, StartError},
     output::Output,
+    proxies::{NoRange, TrustedProxies},
 };

@@ -14,20 +14,54 @@ use crate::{config::Mode, failure::Failure, settings::Settings};
 
 const FILE: &str = "master.key";
 
-/// The key that these settings ask for. Embedded, one is made where there is none yet.
+/// The key that these settings ask for, and beside it the one that is exchanged. Embedded, one is made where there is
+/// none yet.
 pub(crate) async fn obtain(settings: &Settings) -> Result<MasterKey, Failure> {
-    if let Some(text) = &settings.master_key {
-        return MasterKey::from_base64(text)
-            .map_err(|error| failure(format!("WXGATE_MASTER_KEY is not usable: {error}")));
+    let Settings {
+        master_key_previous: text,
+        master_key_previous_file: file,
+        ..
+    } = settings;
+    let key = obtain_own(settings).await?;
+    Ok(
+        match given(
+            text.as_deref(),
+            file.as_deref(),
+            "WXGATE_MASTER_KEY_PREVIOUS",
+        )? {
+            Some(previous) => key.opening_too(&previous),
+            None => key,
+        },
+    )
+}
+
+/// The key that a setting gives as a text or in a file.
+fn given(
+    text: Option<&str>,
+    file: Option<&Path>,
+    variable: &str,
+) -> Result<Option<MasterKey>, Failure> {
+    if let Some(text) = text {
+        let key = MasterKey::from_base64(text);
+        return key
+            .map(Some)
+            .map_err(|error| failure(format!("{variable} is not usable: {error}")));
     }
-    if let Some(path) = &settings.master_key_file {
-        // Not refused if others can read it: container platforms mount secrets that way.
-        return read(path)?.ok_or_else(|| {
-            failure(format!(
-                "the master key file {} does not exist: check WXGATE_MASTER_KEY_FILE",
-                path.display()
-            ))
-        });
+    let Some(path) = file else { return Ok(None) };
+    // Not refused if others can read it: container platforms mount secrets that way.
+    let missing = || {
+        let shown = path.display();
+        failure(format!(
+            "the master key file {shown} does not exist: check {variable}_FILE"
+        ))
+    };
+    read(path)?.ok_or_else(missing).map(Some)
+}
+
+async fn obtain_own(settings: &Settings) -> Result<MasterKey, Failure> {
+    let (text, file) = (&settings.master_key, &settings.master_key_file);
+    if let Some(key) = given(text.as_deref(), file.as_deref(), "WXGATE_MASTER_KEY")? {
+        return Ok(key);
     }
     match &settings.mode {
         Mode::Production { .. } => Err(failure(

@@ -1,4 +1,6 @@
-//! Connections: accepted, bounded in time, ended gracefully.
+//! Connections: accepted, bounded in number, time and size, ended gracefully.
+
+mod visit;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -8,23 +10,44 @@ use hyper_util::{
     server::conn::auto::Builder,
     service::TowerToHyperService,
 };
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
     task::TaskTracker,
 };
+
+use self::visit::Visits;
+use crate::proxies::TrustedProxies;
 
 /// How long a new connection may be silent, or leave open which protocol it speaks.
 const FIRST_BYTES: Duration = Duration::from_secs(10);
 /// How long a request may take to send its head. Idle connections end with it too, so it is longer than the
 /// minute after which load balancers close theirs: they must be the ones to hang up.
 const HEAD: Duration = Duration::from_secs(75);
+/// The largest head of a request, in bytes.
+const HEAD_SIZE: usize = 32 * 1024;
+/// How many requests may be under way on one HTTP/2 connection.
+const STREAMS: u32 = 128;
 /// How HTTP/2 peers that went away are noticed.
 const PING: Duration = Duration::from_secs(30);
 /// The wait after the system refused a connection, most likely for want of file descriptors.
 const BREATH: Duration = Duration::from_millis(50);
 /// What an HTTP/2 connection begins with.
 const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Who comes in.
+#[derive(Clone, Debug)]
+pub(crate) struct Doorway {
+    /// The proxies that are believed when they say whom they speak for.
+    pub(crate) proxies: TrustedProxies,
+    /// Connections at the same time; more wait in the system's queue.
+    pub(crate) max_connections: usize,
+    /// How long a body may take, from the request's head to its last byte.
+    pub(crate) body_patience: Duration,
+}
 
 /// A listening server. Dropping it closes the listener and tells its connections to end.
 #[derive(Debug)]
@@ -39,7 +62,12 @@ pub(crate) struct Server {
 
 impl Server {
     /// Serves `router` on `listener` from now on, in the background.
-    pub(crate) fn start(listener: TcpListener, address: SocketAddr, router: Router) -> Self {
+    pub(crate) fn start(
+        listener: TcpListener,
+        address: SocketAddr,
+        router: Router,
+        doorway: Doorway,
+    ) -> Self {
         let (goodbye, abort, tasks) = (
             CancellationToken::new(),
             CancellationToken::new(),
@@ -48,6 +76,8 @@ impl Server {
         let doors = Doors {
             builder: builder(),
             router,
+            room: Arc::new(Semaphore::new(doorway.max_connections)),
+            doorway: Arc::new(doorway),
             goodbye: goodbye.clone(),
             abort: abort.clone(),
             tasks: tasks.clone(),
@@ -85,10 +115,13 @@ fn builder() -> Arc<Builder<TokioExecutor>> {
     builder
         .http1()
         .timer(TokioTimer::new())
+        .max_buf_size(HEAD_SIZE)
         .header_read_timeout(HEAD);
     builder
         .http2()
         .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(u32::try_from(HEAD_SIZE).unwrap_or(u32::MAX))
         .keep_alive_interval(PING)
         .keep_alive_timeout(PING);
     Arc::new(builder)
@@ -97,6 +130,8 @@ fn builder() -> Arc<Builder<TokioExecutor>> {
 struct Doors {
     builder: Arc<Builder<TokioExecutor>>,
     router: Router,
+    doorway: Arc<Doorway>,
+    room: Arc<Semaphore>,
     goodbye: CancellationToken,
     abort: CancellationToken,
     tasks: TaskTracker,
@@ -104,10 +139,14 @@ struct Doors {
 
 impl Doors {
     async fn accept(self, listener: TcpListener) {
-        while let Some(accepted) = self.goodbye.run_until_cancelled(listener.accept()).await {
+        let next = async || {
+            let place = self.place().await;
+            (place, listener.accept().await)
+        };
+        while let Some((place, accepted)) = self.goodbye.run_until_cancelled(next()).await {
             match accepted {
-                Ok((stream, _)) => {
-                    let talk = self.talk(stream);
+                Ok((stream, peer)) => {
+                    let talk = self.talk(stream, peer, place);
                     self.tasks
                         .spawn(self.abort.clone().run_until_cancelled_owned(talk));
                 }
@@ -119,11 +158,32 @@ impl Doors {
         }
     }
 
-    /// One connection, from its first byte to its end.
-    fn talk(&self, stream: TcpStream) -> impl Future<Output = ()> + use<> {
+    /// A place for one more connection, as soon as there is one. None: there are no places any more.
+    async fn place(&self) -> Option<OwnedSemaphorePermit> {
+        if self.room.available_permits() == 0 {
+            tracing::warn!(
+                "as many connections as WXGATE_MAX_CONNECTIONS allows: the next one waits until one ends"
+            );
+        }
+        self.room.clone().acquire_owned().await.ok()
+    }
+
+    /// One connection, from its first byte to its end; it has its place until then.
+    fn talk(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        place: Option<OwnedSemaphorePermit>,
+    ) -> impl Future<Output = ()> + use<> {
         let (builder, goodbye) = (self.builder.clone(), self.goodbye.clone());
-        let service = TowerToHyperService::new(self.router.clone());
+        let visits = Visits {
+            router: self.router.clone(),
+            doorway: self.doorway.clone(),
+            peer,
+        };
+        let service = TowerToHyperService::new(visits);
         async move {
+            let _place = place;
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!(%error, "a connection keeps Nagle's delay");
             }
@@ -169,7 +229,12 @@ mod tests {
     async fn start(router: Router) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        Server::start(listener, address, router)
+        let doorway = Doorway {
+            proxies: "127.0.0.0/8".parse().unwrap(),
+            max_connections: 4,
+            body_patience: Duration::from_millis(200),
+        };
+        Server::start(listener, address, router, doorway)
     }
 
     async fn ask(address: SocketAddr) -> String {
@@ -218,5 +283,74 @@ mod tests {
             .unwrap();
         tokio::time::sleep(Duration::from_millis(50)).await;
         assert!(!server.stop(Duration::from_millis(20)).await);
+    }
+
+    async fn send(address: SocketAddr, head: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream
+    }
+
+    async fn answer(mut stream: TcpStream) -> String {
+        let mut answer = Vec::new();
+        // A connection that is cut while there is something left to say ends with an error.
+        let _ = stream.read_to_end(&mut answer).await;
+        String::from_utf8(answer).unwrap()
+    }
+
+    const CLOSE: &str = "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n";
+
+    #[tokio::test]
+    async fn a_body_comes_in_time_or_not_at_all() {
+        let take = async |body: bytes::Bytes| format!("{} bytes", body.len());
+        let server = start(Router::new().route("/", axum::routing::post(take))).await;
+        let head = "POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 4\r\n\r\n";
+        let whole = send(server.address(), &format!("{head}tea!")).await;
+        assert!(answer(whole).await.ends_with("4 bytes"));
+        let half = send(server.address(), &format!("{head}te")).await;
+        let refused = answer(half).await;
+        assert!(refused.starts_with("HTTP/1.1 400"), "{refused}");
+        assert!(server.stop(Duration::from_secs(30)).await);
+    }
+
+    #[tokio::test]
+    async fn the_client_is_who_the_proxy_says() {
+        use axum::Extension;
+        use tenancy::ClientAddress;
+        let tell = async |Extension(client): Extension<ClientAddress>| client.0.to_string();
+        let server = start(Router::new().route("/", get(tell))).await;
+        let head = format!("{CLOSE}X-Forwarded-For: 1.1.1.1, 203.0.113.9\r\n\r\n");
+        let told = answer(send(server.address(), &head).await).await;
+        assert!(told.ends_with("203.0.113.9"), "{told}");
+    }
+
+    #[tokio::test]
+    async fn a_head_has_a_largest_size() {
+        let server = start(Router::new().route("/", get(async || "fine"))).await;
+        for (length, status) in [(1_000, "200"), (100_000, "431")] {
+            let head = format!("{CLOSE}X-Long: {}\r\n\r\n", "x".repeat(length));
+            let answer = answer(send(server.address(), &head).await).await;
+            assert!(
+                answer.starts_with(&format!("HTTP/1.1 {status}")),
+                "{answer}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn connections_beyond_the_limit_wait_for_a_place() {
+        let server = start(Router::new().route("/", get(async || "fine"))).await;
+        let mut held = Vec::new();
+        for _ in 0..4 {
+            let mut stream = send(server.address(), "GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+            stream.read_exact(&mut [0; 12]).await.unwrap();
+            held.push(stream);
+        }
+        let fifth = send(server.address(), &format!("{CLOSE}\r\n")).await;
+        let mut fifth = Box::pin(answer(fifth));
+        let early = tokio::time::timeout(Duration::from_millis(200), fifth.as_mut()).await;
+        assert!(early.is_err(), "{early:?}");
+        held.pop();
+        assert!(fifth.await.ends_with("fine"));
     }
 }

@@ -167,6 +167,7 @@ impl TenantStore {
         lane::Entity::insert(lane)
             .exec_without_returning(&transaction)
             .await?;
+        self.note(&transaction, now).await?;
         transaction.commit().await?;
         app(row, None)
     }
@@ -220,7 +221,7 @@ impl TenantStore {
                 )
                 .col_expr(Column::CallbackChangedAt, Expr::value(millis(now)));
         }
-        self.run(appid, update).await?;
+        self.run(appid, update, now).await?;
         self.app(appid).await
     }
 
@@ -238,7 +239,8 @@ impl TenantStore {
             updated_at: Set(millis(now)),
             ..ActiveModel::default()
         };
-        self.change(appid, change).await
+        let update = Entity::update_many().set(change);
+        self.run(appid, update, now).await
     }
 
     /// Notes that WeChat accepted the AppSecret.
@@ -247,14 +249,12 @@ impl TenantStore {
         appid: &AppId,
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
-        self.change(
-            appid,
-            ActiveModel {
-                verified_at: Set(Some(millis(now))),
-                ..ActiveModel::default()
-            },
-        )
-        .await
+        let change = ActiveModel {
+            verified_at: Set(Some(millis(now))),
+            ..ActiveModel::default()
+        };
+        let update = Entity::update_many().set(change);
+        self.run(appid, update, now).await
     }
 
     /// Removes an app and its lane, then cancels what it has not sent yet, a batch at a time so that nobody else
@@ -273,6 +273,7 @@ impl TenantStore {
         lane::Entity::delete_by_id(appid.as_str())
             .exec(&transaction)
             .await?;
+        self.note(&transaction, now).await?;
         transaction.commit().await?;
         self.store
             .platform()
@@ -280,20 +281,22 @@ impl TenantStore {
             .await
     }
 
-    async fn change(&self, appid: &AppId, change: ActiveModel) -> Result<(), StoreError> {
-        self.run(appid, Entity::update_many().set(change)).await
-    }
-
-    async fn run(&self, appid: &AppId, update: UpdateMany<Entity>) -> Result<(), StoreError> {
+    async fn run(
+        &self,
+        appid: &AppId,
+        update: UpdateMany<Entity>,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let transaction = self.store.begin().await?;
         let changed = update
             .filter(is(Some(self.tenant), appid))
-            .exec(&self.store.write)
+            .exec(&transaction)
             .await?;
         if changed.rows_affected == 0 {
-            Err(StoreError::NotFound("app"))
-        } else {
-            Ok(())
+            return Err(StoreError::NotFound("app"));
         }
+        self.note(&transaction, now).await?;
+        Ok(transaction.commit().await?)
     }
 }
 

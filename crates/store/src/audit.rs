@@ -1,8 +1,16 @@
-//! The audit log: who did what to which thing. Lines are added and read, never changed.
+//! The audit log: who did what to which thing, and from where. Lines are added and read, never changed.
+//!
+//! What changes something and what is said of it commit together: [`TenantStore::on_record`] and
+//! [`PlatformStore::on_record`] are doors whose next change takes its line along.
+
+mod origin;
 
 use chrono::{DateTime, Utc};
-use domain::id::{EventId, TenantId};
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select, SqlErr};
+use domain::id::{self, EventId, TenantId};
+use sea_orm::{
+    ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter,
+    QueryOrder, QuerySelect,
+};
 use uuid::Uuid;
 
 use crate::{
@@ -11,12 +19,12 @@ use crate::{
     millis, time,
 };
 
+pub use origin::{Actor, Origin};
+
 /// What a line says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewAuditLine {
-    /// Its id, which sorts by time.
-    pub id: EventId,
-    /// Who did it: the id of a key, or a part of the gateway.
+    /// Who did it, by [`Actor`].
     pub actor: String,
     /// What was done, in one word.
     pub action: String,
@@ -28,11 +36,15 @@ pub struct NewAuditLine {
     pub detail: Option<String>,
     /// The request that asked for it; none: nobody asked.
     pub request_id: Option<String>,
+    /// Where the request came from.
+    pub address: Option<String>,
 }
 
 /// A line of the audit log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditLine {
+    /// Its id, which sorts by time.
+    pub id: EventId,
     /// What it says.
     pub line: NewAuditLine,
     /// Whose it is; none: the platform's.
@@ -41,47 +53,110 @@ pub struct AuditLine {
     pub at: DateTime<Utc>,
 }
 
+/// Which lines to read; none: no matter.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuditFilter {
+    /// Only those of this action.
+    pub action: Option<String>,
+    /// Only those about this thing.
+    pub target: Option<String>,
+    /// Only those of this time or later.
+    pub created_after: Option<DateTime<Utc>>,
+    /// Only those before this time.
+    pub created_before: Option<DateTime<Utc>>,
+}
+
 impl TenantStore {
+    /// The same door; what it changes next is on record with `line`, or does not happen.
+    #[must_use]
+    pub fn on_record(mut self, line: NewAuditLine) -> Self {
+        self.record = Some(line);
+        self
+    }
+
     /// Adds a line to the tenant's log.
     pub async fn append_audit(
         &self,
         line: NewAuditLine,
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
-        append(&self.store, Some(self.tenant), line, now).await
+        let (store, tenant) = (&self.store, Some(self.tenant));
+        append(store, &store.write, tenant, line, now).await
     }
 
     /// The tenant's log, newest first.
-    pub async fn audit(&self, page: &Page) -> Result<Listing<AuditLine>, StoreError> {
-        let own = Entity::find().filter(Column::TenantId.eq(self.tenant.uuid()));
-        list(&self.store, own, page).await
+    pub async fn audit(
+        &self,
+        filter: &AuditFilter,
+        page: &Page,
+    ) -> Result<Listing<AuditLine>, StoreError> {
+        list(&self.store, Some(self.tenant), filter, page).await
+    }
+}
+
+impl TenantStore {
+    /// Adds the line that the change in `transaction` is on record with.
+    pub(crate) async fn note(
+        &self,
+        transaction: &DatabaseTransaction,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let (tenant, record) = (Some(self.tenant), self.record.clone());
+        note(&self.store, transaction, tenant, record, now).await
     }
 }
 
 impl PlatformStore {
+    /// The same door; what it changes next is on record with `line`, or does not happen.
+    #[must_use]
+    pub fn on_record(mut self, line: NewAuditLine) -> Self {
+        self.record = Some(line);
+        self
+    }
+
     /// Adds a line that belongs to no tenant.
     pub async fn append_audit(
         &self,
         line: NewAuditLine,
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
-        append(&self.store, None, line, now).await
+        append(&self.store, &self.store.write, None, line, now).await
     }
 
     /// The log of all tenants and of the platform, newest first.
-    pub async fn audit(&self, page: &Page) -> Result<Listing<AuditLine>, StoreError> {
-        list(&self.store, Entity::find(), page).await
+    pub async fn audit(
+        &self,
+        filter: &AuditFilter,
+        page: &Page,
+    ) -> Result<Listing<AuditLine>, StoreError> {
+        list(&self.store, None, filter, page).await
+    }
+}
+
+/// Adds the line that the change in `transaction` is on record with, to the log of `tenant`; none: the platform's.
+pub(crate) async fn note(
+    store: &Store,
+    transaction: &DatabaseTransaction,
+    tenant: Option<TenantId>,
+    record: Option<NewAuditLine>,
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    match record {
+        Some(line) => append(store, transaction, tenant, line, now).await,
+        None => Ok(()),
     }
 }
 
 async fn append(
     store: &Store,
+    place: &impl ConnectionTrait,
     tenant: Option<TenantId>,
     line: NewAuditLine,
     now: DateTime<Utc>,
 ) -> Result<(), StoreError> {
+    let id: EventId = store.lines.id(now, rand::random());
     let row = Model {
-        id: line.id.uuid(),
+        id: id.uuid(),
         tenant_id: tenant.map(|tenant| tenant.uuid()),
         actor: line.actor,
         action: line.action,
@@ -89,42 +164,62 @@ async fn append(
         outcome: line.outcome,
         detail: line.detail,
         request_id: line.request_id,
+        address: line.address,
         at: millis(now),
     };
-    let inserted = Entity::insert(ActiveModel::from(row))
-        .exec_without_returning(&store.write)
-        .await;
-    inserted.map(drop).map_err(|error| match error.sql_err() {
-        Some(SqlErr::UniqueConstraintViolation(_)) => StoreError::Taken("this audit line"),
-        _ => error.into(),
-    })
+    Entity::insert(ActiveModel::from(row))
+        .exec_without_returning(place)
+        .await?;
+    Ok(())
 }
 
 async fn list(
     store: &Store,
-    lines: Select<Entity>,
+    tenant: Option<TenantId>,
+    filter: &AuditFilter,
     page: &Page,
 ) -> Result<Listing<AuditLine>, StoreError> {
-    let mut query = lines.order_by_desc(Column::Id).limit(page.limit + 1);
-    if let Some(after) = page.after {
-        query = query.filter(Column::Id.lt(after));
-    }
-    let rows = query.all(&store.read).await?;
+    let AuditFilter {
+        action,
+        target,
+        created_after,
+        created_before,
+    } = filter;
+    let start = [created_before.map(id::lower_bound), page.after];
+    let wanted = Condition::all()
+        .add_option(tenant.map(|tenant| Column::TenantId.eq(tenant.uuid())))
+        .add_option(action.as_ref().map(|action| Column::Action.eq(action)))
+        .add_option(target.as_ref().map(|target| Column::Target.eq(target)))
+        .add_option(created_after.map(|time| Column::Id.gte(id::lower_bound(time))))
+        .add_option(
+            start
+                .into_iter()
+                .flatten()
+                .min()
+                .map(|id| Column::Id.lt(id)),
+        );
+    let rows = Entity::find()
+        .filter(wanted)
+        .order_by_desc(Column::Id)
+        .limit(page.limit + 1)
+        .all(&store.read)
+        .await?;
     Listing::of(rows, page, |row| row.id).try_map(|row| Ok(audit_line(row)))
 }
 
 fn audit_line(row: Model) -> AuditLine {
     AuditLine {
+        id: row.id.into(),
         tenant: row.tenant_id.map(|tenant: Uuid| tenant.into()),
         at: time(row.at),
         line: NewAuditLine {
-            id: row.id.into(),
             actor: row.actor,
             action: row.action,
             target: row.target,
             outcome: row.outcome,
             detail: row.detail,
             request_id: row.request_id,
+            address: row.address,
         },
     }
 }

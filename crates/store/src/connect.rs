@@ -55,14 +55,11 @@ impl Store {
                 // cheaper and fairer than waiting for the lock.
                 let write = Database::connect(sqlite(url, 1, false)).await?;
                 let read = Database::connect(sqlite(url, 2, true)).await?;
-                Ok(Self { write, read })
+                Ok(Self::over(write, read))
             }
             Engine::Postgres => {
                 let pool = Database::connect(postgres(url)).await?;
-                Ok(Self {
-                    read: pool.clone(),
-                    write: pool,
-                })
+                Ok(Self::over(pool.clone(), pool))
             }
         }
     }

@@ -12,7 +12,7 @@ use sea_orm::{
 use uuid::Uuid;
 
 use crate::{
-    Listing, Page, PlatformStore, Store, StoreError, Tenant, TenantStore,
+    Listing, NewAuditLine, Page, PlatformStore, Store, StoreError, Tenant, TenantStore, audit,
     entity::{
         api_key::{ActiveModel, Column, Entity, Model},
         tenant as tenant_row,
@@ -76,7 +76,14 @@ fn touch_every() -> Duration {
 impl TenantStore {
     /// Gives the tenant a key.
     pub async fn create_key(&self, key: NewKey, now: DateTime<Utc>) -> Result<Key, StoreError> {
-        insert(&self.store, Some(self.tenant), key, now).await
+        insert(
+            &self.store,
+            Some(self.tenant),
+            key,
+            self.record.clone(),
+            now,
+        )
+        .await
     }
 
     /// The tenant's keys, newest first, revoked ones among them.
@@ -86,7 +93,7 @@ impl TenantStore {
 
     /// Revokes a key of the tenant. Revoking it again changes nothing.
     pub async fn revoke_key(&self, id: KeyId, now: DateTime<Utc>) -> Result<(), StoreError> {
-        revoke(&self.store, Some(self.tenant), id, now).await
+        revoke(&self.store, Some(self.tenant), id, self.record.clone(), now).await
     }
 }
 
@@ -97,7 +104,7 @@ impl PlatformStore {
         key: NewKey,
         now: DateTime<Utc>,
     ) -> Result<Key, StoreError> {
-        insert(&self.store, None, key, now).await
+        insert(&self.store, None, key, self.record.clone(), now).await
     }
 
     /// The operators' keys, newest first, revoked ones among them.
@@ -111,7 +118,7 @@ impl PlatformStore {
         id: KeyId,
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
-        revoke(&self.store, None, id, now).await
+        revoke(&self.store, None, id, self.record.clone(), now).await
     }
 
     /// A key with its hash and its tenant, in one read.
@@ -164,6 +171,7 @@ async fn insert(
     store: &Store,
     tenant: Option<TenantId>,
     new: NewKey,
+    record: Option<NewAuditLine>,
     now: DateTime<Utc>,
 ) -> Result<Key, StoreError> {
     let row = Model {
@@ -177,14 +185,17 @@ async fn insert(
         last_used_at: None,
         revoked_at: None,
     };
+    let transaction = store.begin().await?;
     let inserted = Entity::insert(ActiveModel::from(row.clone()))
-        .exec_without_returning(&store.write)
+        .exec_without_returning(&transaction)
         .await;
     inserted.map_err(|error| match error.sql_err() {
         Some(SqlErr::ForeignKeyConstraintViolation(_)) => StoreError::NotFound("tenant"),
         Some(SqlErr::UniqueConstraintViolation(_)) => StoreError::Taken("this key"),
         _ => error.into(),
     })?;
+    audit::note(store, &transaction, tenant, record, now).await?;
+    transaction.commit().await?;
     key(row)
 }
 
@@ -207,8 +218,10 @@ async fn revoke(
     store: &Store,
     tenant: Option<TenantId>,
     id: KeyId,
+    record: Option<NewAuditLine>,
     now: DateTime<Utc>,
 ) -> Result<(), StoreError> {
+    let transaction = store.begin().await?;
     let revoked = Entity::update_many()
         .set(ActiveModel {
             revoked_at: Set(Some(millis(now))),
@@ -217,11 +230,13 @@ async fn revoke(
         .filter(Column::Id.eq(id.uuid()))
         .filter(owner_is(tenant))
         .filter(Column::RevokedAt.is_null())
-        .exec(&store.write)
+        .exec(&transaction)
         .await?;
     if revoked.rows_affected > 0 {
-        return Ok(());
+        audit::note(store, &transaction, tenant, record, now).await?;
+        return Ok(transaction.commit().await?);
     }
+    transaction.rollback().await?;
     let known = owned(tenant)
         .filter(Column::Id.eq(id.uuid()))
         .one(&store.read)

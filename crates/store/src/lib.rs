@@ -15,8 +15,10 @@
 //! # }
 //! ```
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
-use domain::id::TenantId;
+use domain::id::{Sequence, TenantId};
 use sea_orm::{
     DatabaseConnection, DatabaseTransaction, SqliteTransactionMode, TransactionOptions,
     TransactionTrait,
@@ -31,13 +33,15 @@ mod keys;
 mod messages;
 mod page;
 mod queue;
+mod reseal;
+mod sealed_keys;
 mod signing_keys;
 mod tenants;
 
 pub use apps::{
     App, AppCursor, AppCursorFormat, AppPatch, NewApp, Pause, PreviousCallback, SealedApp,
 };
-pub use audit::{AuditLine, NewAuditLine};
+pub use audit::{Actor, AuditFilter, AuditLine, NewAuditLine, Origin};
 pub use connect::{Engine, MigrationState};
 pub use error::StoreError;
 pub use keys::{Credential, Key, NewKey};
@@ -49,6 +53,7 @@ pub use queue::{
     QuotaUse, Received, Recorded, Retried, Settled, Settlement, Spent, Submission, Swept,
     SweptReceipts, THROTTLED, Taken, Word,
 };
+pub use reseal::{Place, SealedValue};
 pub use signing_keys::SigningKey;
 pub use tenants::{Tenant, TenantPatch};
 
@@ -57,6 +62,8 @@ pub use tenants::{Tenant, TenantPatch};
 pub struct Store {
     write: DatabaseConnection,
     read: DatabaseConnection,
+    /// Orders the lines that this process adds to the audit log.
+    lines: Arc<Sequence>,
 }
 
 /// The door to one tenant's things.
@@ -64,20 +71,32 @@ pub struct Store {
 pub struct TenantStore {
     store: Store,
     tenant: TenantId,
+    record: Option<NewAuditLine>,
 }
 
 /// The door to everything. Its users: the queue, authentication, operators.
 #[derive(Clone, Debug)]
 pub struct PlatformStore {
     store: Store,
+    record: Option<NewAuditLine>,
 }
 
 impl Store {
+    /// The database behind these connections.
+    pub(crate) fn over(write: DatabaseConnection, read: DatabaseConnection) -> Self {
+        Self {
+            write,
+            read,
+            lines: Arc::default(),
+        }
+    }
+
     /// The things of one tenant.
     pub fn tenant(&self, tenant: TenantId) -> TenantStore {
         TenantStore {
             store: self.clone(),
             tenant,
+            record: None,
         }
     }
 
@@ -85,6 +104,7 @@ impl Store {
     pub fn platform(&self) -> PlatformStore {
         PlatformStore {
             store: self.clone(),
+            record: None,
         }
     }
 

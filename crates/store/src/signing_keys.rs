@@ -1,10 +1,12 @@
 //! The keys that sign access tokens. Their private halves are sealed before they come here.
 
 use chrono::{DateTime, Utc};
-use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder};
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder,
+};
 
 use crate::{
-    PlatformStore, StoreError,
+    PlatformStore, StoreError, audit,
     entity::signing_key::{ActiveModel, Column, Entity, Model},
     millis, time,
 };
@@ -20,7 +22,9 @@ pub struct SigningKey {
     pub public_key: String,
     /// When it was made.
     pub created_at: DateTime<Utc>,
-    /// From when on its tokens are refused; none: it may sign.
+    /// From when on it signs: a while after it was made, so that by then everybody knows it.
+    pub signs_from: DateTime<Utc>,
+    /// From when on its tokens are refused; none: it has no successor.
     pub retired_at: Option<DateTime<Utc>>,
 }
 
@@ -39,7 +43,7 @@ impl PlatformStore {
         Ok(rows.into_iter().map(signing_key).collect())
     }
 
-    /// The key to sign with at present.
+    /// The key that has no successor yet.
     pub async fn newest_signing_key(&self) -> Result<SigningKey, StoreError> {
         let row = Entity::find()
             .filter(Column::RetiredAt.is_null())
@@ -53,18 +57,52 @@ impl PlatformStore {
 
     /// Adds a key. All replicas verify with it from their next look on.
     pub async fn create_signing_key(&self, key: &SigningKey) -> Result<(), StoreError> {
-        let row = Model {
-            kid: key.kid.clone(),
-            private_sealed: key.private_sealed.clone(),
-            public_key: key.public_key.clone(),
-            created_at: millis(key.created_at),
-            retired_at: key.retired_at.map(millis),
-        };
-        Entity::insert(ActiveModel::from(row))
-            .exec_without_returning(&self.store.write)
-            .await?;
-        Ok(())
+        insert(&self.store.write, key).await
     }
+
+    /// Adds `next` after the key named `before`, and lets the tokens of all keys up to there end at `retire_at`. False:
+    /// `before` has a successor already, and nothing is changed.
+    pub async fn succeed_signing_key(
+        &self,
+        before: &str,
+        next: &SigningKey,
+        retire_at: DateTime<Utc>,
+    ) -> Result<bool, StoreError> {
+        let transaction = self.store.begin().await?;
+        let retire = Entity::update_many()
+            .set(ActiveModel {
+                retired_at: Set(Some(millis(retire_at))),
+                ..ActiveModel::default()
+            })
+            .filter(Column::RetiredAt.is_null());
+        // Whoever comes second waits for this row, and then it is not the same any more.
+        let heirless = retire.clone().filter(Column::Kid.eq(before));
+        if heirless.exec(&transaction).await?.rows_affected == 0 {
+            return Ok(false);
+        }
+        // Twins, of replicas that found an empty database at the same moment.
+        retire.exec(&transaction).await?;
+        insert(&transaction, next).await?;
+        let record = self.record.clone();
+        audit::note(&self.store, &transaction, None, record, next.created_at).await?;
+        transaction.commit().await?;
+        Ok(true)
+    }
+}
+
+async fn insert(place: &impl ConnectionTrait, key: &SigningKey) -> Result<(), StoreError> {
+    let row = Model {
+        kid: key.kid.clone(),
+        private_sealed: key.private_sealed.clone(),
+        public_key: key.public_key.clone(),
+        created_at: millis(key.created_at),
+        signs_from: millis(key.signs_from),
+        retired_at: key.retired_at.map(millis),
+    };
+    Entity::insert(ActiveModel::from(row))
+        .exec_without_returning(place)
+        .await?;
+    Ok(())
 }
 
 fn signing_key(row: Model) -> SigningKey {
@@ -73,6 +111,7 @@ fn signing_key(row: Model) -> SigningKey {
         private_sealed: row.private_sealed,
         public_key: row.public_key,
         created_at: time(row.created_at),
+        signs_from: time(row.signs_from),
         retired_at: row.retired_at.map(time),
     }
 }

@@ -8,7 +8,7 @@ use domain::{
 use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use crate::{
-    Listing, Page, PlatformStore, StoreError, TenantStore,
+    Listing, Page, PlatformStore, StoreError, TenantStore, audit,
     entity::tenant::{ActiveModel, Column, Entity, Model},
     error::unknown,
     millis, time,
@@ -62,9 +62,19 @@ impl PlatformStore {
             created_at: millis(now),
             updated_at: millis(now),
         };
+        let transaction = self.store.begin().await?;
         Entity::insert(ActiveModel::from(row.clone()))
-            .exec_without_returning(&self.store.write)
+            .exec_without_returning(&transaction)
             .await?;
+        audit::note(
+            &self.store,
+            &transaction,
+            Some(id),
+            self.record.clone(),
+            now,
+        )
+        .await?;
+        transaction.commit().await?;
         tenant(row)
     }
 
@@ -101,16 +111,24 @@ impl PlatformStore {
             updated_at: Set(millis(now)),
             ..ActiveModel::default()
         };
+        let transaction = self.store.begin().await?;
         let rows = Entity::update_many()
             .set(change)
             .filter(Column::Id.eq(id.uuid()))
-            .exec_with_returning(&self.store.write)
+            .exec_with_returning(&transaction)
             .await?;
-        tenant(
-            rows.into_iter()
-                .next()
-                .ok_or(StoreError::NotFound("tenant"))?,
+        let row = rows.into_iter().next();
+        let changed = tenant(row.ok_or(StoreError::NotFound("tenant"))?)?;
+        audit::note(
+            &self.store,
+            &transaction,
+            Some(id),
+            self.record.clone(),
+            now,
         )
+        .await?;
+        transaction.commit().await?;
+        Ok(changed)
     }
 }
 

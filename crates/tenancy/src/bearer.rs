@@ -4,14 +4,26 @@ use std::time::Duration;
 
 use coord::{Decision, Quota};
 
-use crate::{AuthError, Caller, Tenancy, caller::OPERATOR_LIMITS, standing};
+use crate::{AuthError, Caller, Tenancy, addresses::Door, caller::OPERATOR_LIMITS, standing};
 
 /// A tenant with a small rate may still send a handful of requests at once.
 const LEAST_BURST: u32 = 10;
 
 impl Tenancy {
-    /// Who sends `bearer`, the token that follows `Bearer` in the `Authorization` header.
+    /// Who sends `bearer`, the token that follows `Bearer` in the `Authorization` header; empty: there is none.
     pub async fn authenticate(&self, bearer: &str) -> Result<Caller, AuthError> {
+        match self.identify(bearer).await {
+            Err(error) if error != AuthError::Unavailable => {
+                self.has_failed(Door::Token)
+                    .await
+                    .map_err(AuthError::TooOften)?;
+                Err(error)
+            }
+            identified => identified,
+        }
+    }
+
+    async fn identify(&self, bearer: &str) -> Result<Caller, AuthError> {
         let inner = &*self.0;
         if bearer.is_empty() {
             return Err(AuthError::Missing);
@@ -38,26 +50,18 @@ impl Tenancy {
     /// Counts a request of `caller` against its tenant's requests per second; an operator's key has its own count.
     /// One second's worth may come at once. While the shared count is away, this replica counts for itself.
     pub async fn admit(&self, caller: &Caller) -> Decision {
-        let inner = &*self.0;
         let rate = caller.limits.requests_per_second;
         let quota = Quota::new(rate, Duration::from_secs(1), rate.max(LEAST_BURST));
         let key = match caller.tenant {
             Some(tenant) => format!("requests/{tenant}"),
             None => format!("requests/{}", caller.key),
         };
-        match inner.coord.limits().check(&key, quota, 1).await {
-            Ok(decision) => decision,
-            Err(error) => {
-                tracing::debug!(%error, "counting requests for this replica alone");
-                let alone = inner.alone.limits().check(&key, quota, 1).await;
-                alone.unwrap_or(OPEN)
-            }
-        }
+        self.count(&key, quota).await
     }
 }
 
 /// What is said when nothing can count: counting in process does not fail.
-const OPEN: Decision = Decision {
+pub(crate) const OPEN: Decision = Decision {
     allowed: true,
     limit: LEAST_BURST,
     remaining: LEAST_BURST,

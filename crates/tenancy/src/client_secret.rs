@@ -2,10 +2,13 @@
 //!
 //! `wxg_` (which secret scanners can look for), the 26 characters of the key's TypeID, `_`, 160 random bits in 32
 //! characters, and a checksum of 6. So a secret alone names its key, and a mistyped or truncated one is refused
-//! before the database is asked. At rest there is only an HMAC under a key derived from the master key: a stolen
-//! database gives away nothing to try guesses against.
+//! before the database is asked. At rest there is only an HMAC under a key that is sealed in the database: a
+//! stolen database without the master key gives away nothing to try guesses against.
 
-use domain::{id::KeyId, seal::MasterKey, secret::ClientSecret};
+use domain::{
+    id::KeyId,
+    secret::{ClientSecret, Pepper},
+};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -48,19 +51,19 @@ pub(crate) fn key_of(secret: &ClientSecret) -> Option<KeyId> {
 }
 
 /// What is kept of a secret.
-pub(crate) fn hash(master_key: &MasterKey, secret: &ClientSecret) -> Vec<u8> {
-    mac(master_key, secret).finalize().into_bytes().to_vec()
+pub(crate) fn hash(pepper: &Pepper, secret: &ClientSecret) -> Vec<u8> {
+    mac(pepper, secret).finalize().into_bytes().to_vec()
 }
 
 /// Whether `hash` was made of `secret`; takes as long for a near miss as for a wild guess.
-pub(crate) fn matches(master_key: &MasterKey, secret: &ClientSecret, kept: &[u8]) -> bool {
-    hash(master_key, secret).ct_eq(kept).into()
+pub(crate) fn matches(pepper: &Pepper, secret: &ClientSecret, kept: &[u8]) -> bool {
+    hash(pepper, secret).ct_eq(kept).into()
 }
 
-fn mac(master_key: &MasterKey, secret: &ClientSecret) -> Hmac<Sha256> {
-    let pepper = master_key.derive("api-key-pepper");
+fn mac(pepper: &Pepper, secret: &ClientSecret) -> Hmac<Sha256> {
     #[expect(clippy::expect_used, reason = "HMAC takes keys of any length")]
-    let mac = Hmac::<Sha256>::new_from_slice(pepper.as_slice()).expect("any length will do");
+    let mac =
+        Hmac::<Sha256>::new_from_slice(pepper.expose().as_bytes()).expect("any length will do");
     mac.chain_update(secret.expose())
 }
 
@@ -121,11 +124,8 @@ mod tests {
     }
 
     #[test]
-    fn hashes_differ_by_secret_and_by_master_key() {
-        let (ours, theirs) = (
-            MasterKey::from_bytes([1; 32]),
-            MasterKey::from_bytes([2; 32]),
-        );
+    fn hashes_differ_by_secret_and_by_pepper() {
+        let (ours, theirs) = (Pepper::new("one"), Pepper::new("two"));
         let key = id::new(DateTime::UNIX_EPOCH, 0, 5);
         let (secret, other) = (mint(key), mint(key));
         let kept = hash(&ours, &secret);

@@ -94,9 +94,10 @@ impl Tenancy {
         let inner = &*self.0;
         let now = inner.coord.clock().now();
         let keys = inner.ring.keys();
+        let signing = keys.signing(now)?;
         let mut header = Header::new(Algorithm::EdDSA);
         header.typ = Some(TYPE.to_owned());
-        header.kid = Some(keys.kid.clone());
+        header.kid = Some(signing.kid.clone());
         let claims = Claims {
             sub: caller.key.to_string(),
             aud: inner.drop_in.audience.clone(),
@@ -105,7 +106,7 @@ impl Tenancy {
             jti: format!("{:016x}", rand::random::<u64>()),
             appid: appid.to_string(),
         };
-        let token = jsonwebtoken::encode(&header, &claims, &keys.signing)?;
+        let token = jsonwebtoken::encode(&header, &claims, &signing.key)?;
         Ok(AccessToken::new(token))
     }
 

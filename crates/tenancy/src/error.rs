@@ -1,5 +1,7 @@
 //! Why something about identity did not work.
 
+use std::time::Duration;
+
 use domain::{scope::ScopeSet, seal::OpenError, violation::Violation};
 use store::StoreError;
 
@@ -15,8 +17,8 @@ pub enum TenancyError {
     /// There is no such thing here.
     #[error("there is no such {0}")]
     NotFound(&'static str),
-    /// The configured master key does not open this database's signing key.
-    #[error("the key that signs access tokens does not open: {0}")]
+    /// The configured master key does not open what this database seals.
+    #[error("what this database seals does not open: {0}")]
     MasterKey(#[from] OpenError),
     /// The cryptographic library refused.
     #[error("the key that signs access tokens cannot be used ({0})")]
@@ -76,8 +78,8 @@ fn sentence(violations: &[Violation]) -> String {
     each.collect::<Vec<_>>().join("; ")
 }
 
-/// Why a bearer token is not accepted. All but [`AuthError::Missing`] and [`AuthError::Unavailable`] are
-/// `invalid_token` of RFC 6750 §3.1.
+/// Why a bearer token is not accepted. All but [`AuthError::Missing`], [`AuthError::TooOften`] and
+/// [`AuthError::Unavailable`] are `invalid_token` of RFC 6750 §3.1.
 #[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum AuthError {
     /// There is none.
@@ -95,6 +97,11 @@ pub enum AuthError {
     /// Its tenant is suspended.
     #[error("the tenant of this access token is suspended: ask the operator of the gateway")]
     Suspended,
+    /// Too many tokens from the same address were no good.
+    #[error(
+        "too many requests from this address had no good access token: wait as long as Retry-After says"
+    )]
+    TooOften(Duration),
     /// The database has been away for too long to tell.
     #[error("the gateway cannot check credentials just now: try again in a moment")]
     Unavailable,
@@ -112,18 +119,25 @@ pub enum OauthError {
     /// Something that must be there is missing.
     #[error("{0}")]
     InvalidRequest(&'static str),
+    /// Too many requests from the same address, or too many that failed.
+    #[error(
+        "too many requests for tokens from this address, or too many that failed: wait as long as Retry-After says, and keep an access token until it expires"
+    )]
+    TooOften(Duration),
     /// The credentials cannot be checked just now.
     #[error("the gateway cannot check credentials just now: try again in a moment")]
     Unavailable,
 }
 
 impl OauthError {
-    /// The `error` of the answer. RFC 6749 §5.2 has no word for an outage; the one used is that of §4.1.2.1.
+    /// The `error` of the answer. RFC 6749 §5.2 has no word for an outage nor for haste; the one
+    /// for an outage is that of §4.1.2.1.
     pub fn code(&self) -> &'static str {
         match self {
             Self::InvalidClient(_) => "invalid_client",
             Self::InvalidScope(_) => "invalid_scope",
             Self::InvalidRequest(_) => "invalid_request",
+            Self::TooOften(_) => "rate_limited",
             Self::Unavailable => "temporarily_unavailable",
         }
     }

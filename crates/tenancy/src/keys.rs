@@ -63,13 +63,21 @@ impl Tenancy {
         let new = store::NewKey {
             id,
             name: request.name.trim().to_owned(),
-            secret_hash: client_secret::hash(&inner.master_key, &secret),
+            secret_hash: client_secret::hash(&inner.pepper, &secret),
             scopes: request.scopes,
             expires_at: request.expires_at,
         };
+        let words = format!("`{}` with {}", new.name, new.scopes);
+        let line = self.1.did("key.create", &id).saying(words);
+        let (platform, tenant) = (inner.store.platform(), |id| inner.store.tenant(id));
         let key = match owner {
-            KeyOwner::Operator => inner.store.platform().create_operator_key(new, now).await?,
-            KeyOwner::Tenant(tenant) => inner.store.tenant(tenant).create_key(new, now).await?,
+            KeyOwner::Operator => {
+                platform
+                    .on_record(line)
+                    .create_operator_key(new, now)
+                    .await?
+            }
+            KeyOwner::Tenant(id) => tenant(id).on_record(line).create_key(new, now).await?,
         };
         Ok(CreatedKey { key, secret })
     }
@@ -90,9 +98,11 @@ impl Tenancy {
     pub async fn revoke_key(&self, owner: KeyOwner, id: KeyId) -> Result<(), TenancyError> {
         let inner = &*self.0;
         let now = inner.coord.clock().now();
+        let line = self.1.did("key.revoke", &id);
+        let (platform, tenant) = (inner.store.platform(), |id| inner.store.tenant(id));
         let revoked = match owner {
-            KeyOwner::Operator => inner.store.platform().revoke_operator_key(id, now).await,
-            KeyOwner::Tenant(tenant) => inner.store.tenant(tenant).revoke_key(id, now).await,
+            KeyOwner::Operator => platform.on_record(line).revoke_operator_key(id, now).await,
+            KeyOwner::Tenant(owner) => tenant(owner).on_record(line).revoke_key(id, now).await,
         };
         inner.standings.forget(id).await;
         Ok(revoked?)

@@ -9,6 +9,8 @@
 //! remembered, the standing of its key only for 3 seconds. When the database is away, the last known standing
 //! counts for up to a minute; after that callers are told to come back.
 //!
+//! Whoever asks is named by [`Tenancy::by`]: every change is on record in the audit log, in the same transaction.
+//!
 //! To add a scope: one line in `domain::scope`. To add a claim: `token::Claims`, both where it is signed and
 //! where it is believed. To add a rule for keys or tenants: the module of that noun, and a test in `tests/`.
 //!
@@ -23,6 +25,7 @@
 //! # }
 //! ```
 
+mod addresses;
 mod bearer;
 mod caller;
 mod client_secret;
@@ -30,6 +33,8 @@ mod drop_in;
 mod error;
 mod keys;
 mod oauth;
+mod pepper;
+mod reseal;
 mod signing;
 mod standing;
 mod tenants;
@@ -47,28 +52,36 @@ use coord::Coord;
 use domain::{
     id::{self, KeyId, TenantId},
     seal::MasterKey,
+    secret::Pepper,
 };
-use store::Store;
+use store::{Origin, Store};
 
+pub use addresses::ClientAddress;
 pub use caller::{Caller, MissingScope};
 pub use coord::Decision;
 pub use error::{AuthError, OauthError, TenancyError, TenancyErrorKind};
 pub use keys::{CreatedKey, KeyOwner, NewKey};
 pub use oauth::IssuedToken;
-pub use store::{Key, Listing, Page, Tenant, TenantPatch};
+pub use reseal::Resealed;
+pub use store::{Key, Listing, Page, SigningKey, Tenant, TenantPatch};
 
-use crate::{drop_in::DropInTokens, signing::KeyRing, standing::Standings, token::Tokens};
+use crate::{
+    addresses::Addresses, drop_in::DropInTokens, signing::KeyRing, standing::Standings,
+    token::Tokens,
+};
 
-/// Who may call, and how often. Cheap to clone; clones are the same thing.
+/// Who may call, and how often. Cheap to clone; clones are the same thing, asked by the same one.
 #[derive(Clone)]
-pub struct Tenancy(Arc<Inner>);
+pub struct Tenancy(Arc<Inner>, Origin);
 
 struct Inner {
     store: Store,
     coord: Coord,
+    addresses: Addresses,
     /// Counts requests of this replica alone, while the shared limits are away.
     alone: Coord,
     master_key: MasterKey,
+    pepper: Pepper,
     options: TenancyOptions,
     ring: KeyRing,
     tokens: Tokens,
@@ -110,8 +123,11 @@ impl Tenancy {
         master_key: MasterKey,
         options: TenancyOptions,
     ) -> Result<Self, TenancyError> {
-        let ring = KeyRing::open(&store, &master_key, coord.clock().now()).await?;
-        Ok(Self(Arc::new(Inner {
+        let now = coord.clock().now();
+        let pepper = pepper::open(&store, &master_key, now).await?;
+        let ring = KeyRing::open(&store, &master_key, now).await?;
+        let inner = Inner {
+            addresses: Addresses::new(),
             alone: Coord::in_process(coord.clock().clone()),
             tokens: Tokens::new(&options),
             drop_in: DropInTokens::new(&options),
@@ -120,9 +136,17 @@ impl Tenancy {
             store,
             coord,
             master_key,
+            pepper,
             options,
             ring,
-        })))
+        };
+        Ok(Self(Arc::new(inner), Origin::GATEWAY))
+    }
+
+    /// The same, asked by `origin`: what it changes is on record with it, and its address must not fail too often.
+    #[must_use]
+    pub fn by(&self, origin: Origin) -> Self {
+        Self(Arc::clone(&self.0), origin)
     }
 }
 

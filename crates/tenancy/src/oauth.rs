@@ -1,16 +1,19 @@
 //! The token endpoint: OAuth 2.0 client credentials (RFC 6749 §4.4), and what is published about it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
+use coord::Quota;
 use domain::{
     id::KeyId,
     scope::{ScopeSet, UnknownScope},
     secret::{AccessToken, ClientSecret},
 };
 use serde_json::{Value, json};
-use store::Credential;
+use store::{Actor, Credential, Origin, SigningKey};
 
-use crate::{AuthError, OauthError, Tenancy, client_secret, standing};
+use crate::{
+    AuthError, OauthError, Tenancy, TenancyError, addresses::Door, client_secret, standing,
+};
 
 const WRONG: &str = "the client secret is wrong, or does not belong to this client_id";
 
@@ -28,6 +31,8 @@ pub struct IssuedToken {
 impl Tenancy {
     /// Issues an access token to the key that `secret` proves. `client_id` may be left out, for the secret names
     /// its key; `scope` narrows what the token may do, and left out it may do all that the key may.
+    ///
+    /// An address that fails too often is refused for a while. Failures of a key that exists are on record.
     pub async fn issue_token(
         &self,
         client_id: Option<&str>,
@@ -53,8 +58,67 @@ impl Tenancy {
         })
     }
 
-    /// The key that `secret` proves, if it may come in now.
+    /// The key that `secret` proves, if it may come in now. An address that fails too often is refused for a while, and
+    /// failures of a key that exists are on record.
     pub(crate) async fn proven(
+        &self,
+        client_id: Option<&str>,
+        secret: &ClientSecret,
+    ) -> Result<(KeyId, Arc<Credential>), OauthError> {
+        let claimed = client_secret::key_of(secret);
+        self.may_try(claimed).await.map_err(OauthError::TooOften)?;
+        self.0.ring.look(self.0.coord.clock().now()).await;
+        match self.check_secret(client_id, secret).await {
+            Ok(proven) => {
+                self.has_proven(proven.0);
+                Ok(proven)
+            }
+            Err(OauthError::InvalidClient(why)) => {
+                self.has_failed(Door::Secret)
+                    .await
+                    .map_err(OauthError::TooOften)?;
+                let named = client_id.and_then(|id| id.parse().ok());
+                if let Some(key) = claimed.or(named) {
+                    self.note_failure(key, why).await;
+                }
+                Err(OauthError::InvalidClient(why))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Puts a failure on record, a few a minute for each key: an attack must not fill the log.
+    async fn note_failure(&self, key: KeyId, why: &str) {
+        let inner = &*self.0;
+        let lines = Quota::new(10, Duration::from_mins(1), 10);
+        let Ok(Some(credential)) = inner.standings.get(key).await else {
+            return;
+        };
+        if !self
+            .count(&format!("failure-lines/{key}"), lines)
+            .await
+            .allowed
+        {
+            return;
+        }
+        let tenant = credential.key.tenant;
+        let actor = tenant.map_or(Actor::Operator(key), |_| Actor::Key(key));
+        let origin = Origin {
+            actor,
+            ..self.1.clone()
+        };
+        let line = origin.was_refused("token.issue", &key, &why);
+        let now = inner.coord.clock().now();
+        let written = match tenant {
+            Some(tenant) => inner.store.tenant(tenant).append_audit(line, now).await,
+            None => inner.store.platform().append_audit(line, now).await,
+        };
+        if let Err(error) = written {
+            tracing::error!(%key, %error, "a failed authentication is not in the audit log");
+        }
+    }
+
+    async fn check_secret(
         &self,
         client_id: Option<&str>,
         secret: &ClientSecret,
@@ -75,7 +139,7 @@ impl Tenancy {
             .await
             .map_err(|_| OauthError::Unavailable)?;
         let credential = credential.ok_or(OauthError::InvalidClient(WRONG))?;
-        if !client_secret::matches(&inner.master_key, secret, &credential.secret_hash) {
+        if !client_secret::matches(&inner.pepper, secret, &credential.secret_hash) {
             return Err(OauthError::InvalidClient(WRONG));
         }
         let now = inner.coord.clock().now();
@@ -84,8 +148,22 @@ impl Tenancy {
     }
 
     /// The keys that tokens can be verified with, as a JWK set.
-    pub fn jwks(&self) -> Value {
+    pub async fn jwks(&self) -> Value {
+        self.0.ring.look(self.0.coord.clock().now()).await;
         self.0.ring.keys().jwks().clone()
+    }
+
+    /// Gives the key that signs access tokens a successor: published at once, signing ten minutes later. Tokens stay
+    /// good until they end.
+    pub async fn rotate_signing_key(&self) -> Result<SigningKey, TenancyError> {
+        let now = self.0.coord.clock().now();
+        self.0.ring.rotate(&self.1, now).await
+    }
+
+    /// The keys that sign or verify, newest first.
+    pub async fn signing_keys(&self) -> Result<Vec<SigningKey>, TenancyError> {
+        let now = self.0.coord.clock().now();
+        Ok(self.0.store.platform().signing_keys(now).await?)
     }
 
     /// What the token endpoint can do (RFC 8414).

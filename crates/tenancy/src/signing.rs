@@ -1,14 +1,19 @@
 //! The Ed25519 keys that sign access tokens. They live in the database, their private halves sealed under the
 //! master key, so that all replicas sign and verify with the same ones.
+//!
+//! A key has a successor when it is 90 days old, or when an operator wants one. The successor is published at once and
+//! signs only after [`LEAD`], when every replica and everybody who caches the JWK set knows it; the key before verifies
+//! for [`GRACE`] longer than that. So no token is refused over it.
 
 use std::{
     collections::HashMap,
     sync::{Arc, PoisonError, RwLock},
+    time::Duration,
 };
 
 use aws_lc_rs::signature::Ed25519KeyPair;
 use base64::{Engine, prelude::BASE64_STANDARD};
-use chrono::{DateTime, Duration, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
     seal::{MasterKey, SealOwner},
     secret::SigningKeyPem,
@@ -18,32 +23,56 @@ use jsonwebtoken::{
     jwk::{AlgorithmParameters, Jwk, ThumbprintHash},
 };
 use serde_json::{Value, json};
-use store::{SigningKey, Store};
+use store::{Origin, SigningKey, Store};
 
 use crate::TenancyError;
 
 /// How often a token with an unknown key may make us look for new keys.
-fn look_every() -> Duration {
-    Duration::seconds(2)
-}
+const LOOK_EVERY: TimeDelta = TimeDelta::seconds(2);
+/// How old a look may be when a token is signed or the keys are published.
+const FRESH: TimeDelta = TimeDelta::minutes(1);
+/// How long a look may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// The age at which a key gets its successor.
+const AGE: TimeDelta = TimeDelta::days(90);
+/// How long a key is published before it signs: the JWK set may be cached for five minutes.
+const LEAD: TimeDelta = TimeDelta::minutes(10);
+/// How long a key verifies after its successor has begun to sign: much longer than its last token is good.
+const GRACE: TimeDelta = TimeDelta::hours(3);
 
 /// The keys of all replicas, as this one knows them.
 pub(crate) struct KeyRing {
     store: Store,
     master_key: MasterKey,
     keys: RwLock<Arc<Keys>>,
-    /// When the keys were last looked for. Held while looking, so that a crowd looks once.
-    looked_at: tokio::sync::Mutex<DateTime<Utc>>,
+    /// Held while looking, so that a crowd looks once.
+    looks: tokio::sync::Mutex<Looks>,
+}
+
+/// When the keys were last looked for.
+struct Looks {
+    /// In the course of things.
+    regular: DateTime<Utc>,
+    /// For the sake of a token with an unknown key.
+    special: DateTime<Utc>,
 }
 
 /// What was in the database at one look.
 pub(crate) struct Keys {
-    /// The name of the key to sign with.
-    pub(crate) kid: String,
-    /// The key to sign with.
-    pub(crate) signing: EncodingKey,
+    /// The keys to sign with, the one that begins last first.
+    signing: Vec<Signing>,
     verifying: HashMap<String, DecodingKey>,
+    newest_made_at: DateTime<Utc>,
     jwks: Value,
+}
+
+/// A key to sign with.
+pub(crate) struct Signing {
+    /// Its name.
+    pub(crate) kid: String,
+    /// The key.
+    pub(crate) key: EncodingKey,
+    from: DateTime<Utc>,
 }
 
 impl KeyRing {
@@ -58,7 +87,7 @@ impl KeyRing {
         if !stored.iter().any(|key| key.retired_at.is_none()) {
             store
                 .platform()
-                .create_signing_key(&generate(master_key, now)?)
+                .create_signing_key(&generate(master_key, now, now)?)
                 .await?;
         }
         let keys = Keys::load(store, master_key, now).await?;
@@ -66,7 +95,10 @@ impl KeyRing {
             store: store.clone(),
             master_key: master_key.clone(),
             keys: RwLock::new(Arc::new(keys)),
-            looked_at: tokio::sync::Mutex::new(DateTime::UNIX_EPOCH),
+            looks: tokio::sync::Mutex::new(Looks {
+                regular: now,
+                special: DateTime::UNIX_EPOCH,
+            }),
         })
     }
 
@@ -80,17 +112,60 @@ impl KeyRing {
         if let Some(key) = self.keys().verifying.get(kid) {
             return Some(key.clone());
         }
-        let mut looked_at = self.looked_at.lock().await;
-        if (now - *looked_at).abs() >= look_every() {
-            *looked_at = now;
-            match Keys::load(&self.store, &self.master_key, now).await {
-                Ok(keys) => {
-                    *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
-                }
-                Err(error) => tracing::warn!(%error, "cannot look for new signing keys"),
-            }
+        let mut looks = self.looks.lock().await;
+        if (now - looks.special).abs() >= LOOK_EVERY {
+            looks.special = now;
+            self.look_now(now).await;
         }
         self.keys().verifying.get(kid).cloned()
+    }
+
+    /// Looks for new keys if the last look is too old, and makes one if the newest is. One request a minute does that;
+    /// the others go on with what is known.
+    pub(crate) async fn look(&self, now: DateTime<Utc>) {
+        let Ok(mut looks) = self.looks.try_lock() else {
+            return;
+        };
+        if (now - looks.regular).abs() < FRESH {
+            return;
+        }
+        looks.regular = now;
+        self.look_now(now).await;
+        if self.keys().newest_made_at + AGE <= now
+            && let Err(error) = self.rotate(&Origin::GATEWAY, now).await
+        {
+            tracing::error!(%error, "the key that signs access tokens is old, and has no successor");
+        }
+    }
+
+    async fn look_now(&self, now: DateTime<Utc>) {
+        let look = Keys::load(&self.store, &self.master_key, now);
+        match tokio::time::timeout(PATIENCE, look).await {
+            Ok(Ok(keys)) => {
+                *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+            }
+            Ok(Err(error)) => tracing::warn!(%error, "cannot look for new signing keys"),
+            Err(_) => tracing::warn!("cannot look for new signing keys: the database is slow"),
+        }
+    }
+
+    /// Gives the newest key a successor, and returns the one that is the newest then: where another replica was faster,
+    /// it is that one's.
+    pub(crate) async fn rotate(
+        &self,
+        origin: &Origin,
+        now: DateTime<Utc>,
+    ) -> Result<SigningKey, TenancyError> {
+        let before = self.store.platform().newest_signing_key().await?;
+        let next = generate(&self.master_key, now, now + LEAD)?;
+        let line = origin.did("signing_key.rotate", &next.kid);
+        let platform = self.store.platform().on_record(line);
+        let retire_at = next.signs_from + GRACE;
+        platform
+            .succeed_signing_key(&before.kid, &next, retire_at)
+            .await?;
+        self.look_now(now).await;
+        Ok(self.store.platform().newest_signing_key().await?)
     }
 }
 
@@ -101,13 +176,14 @@ impl Keys {
         now: DateTime<Utc>,
     ) -> Result<Self, TenancyError> {
         let stored = store.platform().signing_keys(now).await?;
-        let mut signing = None;
+        let newest = stored.iter().find(|key| key.retired_at.is_none());
+        let newest_made_at = newest
+            .ok_or(TenancyError::NotFound("signing key"))?
+            .created_at;
         // Every key that may sign must open: one that does not is another master key at work on this database.
-        for key in stored.iter().filter(|key| key.retired_at.is_none()) {
-            let opened = open(master_key, key)?;
-            signing.get_or_insert((key.kid.clone(), opened));
-        }
-        let (kid, signing) = signing.ok_or(TenancyError::NotFound("signing key"))?;
+        let opened = stored.iter().map(|key| open(master_key, key));
+        let mut signing = opened.collect::<Result<Vec<_>, _>>()?;
+        signing.sort_by_key(|key| std::cmp::Reverse(key.from));
         let mut verifying = HashMap::new();
         for key in &stored {
             verifying.insert(
@@ -117,11 +193,20 @@ impl Keys {
         }
         let jwks = json!({ "keys": stored.iter().map(public).collect::<Vec<_>>() });
         Ok(Self {
-            kid,
             signing,
             verifying,
+            newest_made_at,
             jwks,
         })
+    }
+
+    /// The key to sign with at `now`.
+    pub(crate) fn signing(&self, now: DateTime<Utc>) -> Result<&Signing, TenancyError> {
+        // A clock that is behind that of whoever made the first key finds none that has begun.
+        let begun = self.signing.iter().find(|key| key.from <= now);
+        begun
+            .or(self.signing.last())
+            .ok_or(TenancyError::NotFound("signing key"))
     }
 
     /// The public halves as a JWK set (RFC 7517, RFC 8037).
@@ -134,13 +219,21 @@ fn public(key: &SigningKey) -> Value {
     json!({ "kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA", "kid": key.kid, "x": key.public_key })
 }
 
-fn open(master_key: &MasterKey, key: &SigningKey) -> Result<EncodingKey, TenancyError> {
+fn open(master_key: &MasterKey, key: &SigningKey) -> Result<Signing, TenancyError> {
     let pem = master_key.open(&SealOwner::signing_key(&key.kid), &key.private_sealed)?;
-    Ok(EncodingKey::from_ed_pem(pem.as_bytes())?)
+    Ok(Signing {
+        kid: key.kid.clone(),
+        key: EncodingKey::from_ed_pem(pem.as_bytes())?,
+        from: key.signs_from,
+    })
 }
 
 /// A fresh key. Its name is the thumbprint of its public half (RFC 7638).
-fn generate(master_key: &MasterKey, now: DateTime<Utc>) -> Result<SigningKey, TenancyError> {
+fn generate(
+    master_key: &MasterKey,
+    now: DateTime<Utc>,
+    signs_from: DateTime<Utc>,
+) -> Result<SigningKey, TenancyError> {
     let refused = |_| TenancyError::Crypto("no key could be generated".into());
     let private = Ed25519KeyPair::generate()
         .and_then(|pair| pair.to_pkcs8v1())
@@ -168,6 +261,7 @@ fn generate(master_key: &MasterKey, now: DateTime<Utc>) -> Result<SigningKey, Te
         ),
         public_key: public.x,
         created_at: now,
+        signs_from,
         retired_at: None,
         kid,
     })

@@ -1,7 +1,11 @@
 //! What operators do with tenants.
 
-use domain::{id::TenantId, tenant::TenantLimits, violation::Violation};
-use store::{Listing, Page, Tenant, TenantPatch};
+use domain::{
+    id::TenantId,
+    tenant::{TenantLimits, TenantStatus},
+    violation::Violation,
+};
+use store::{AuditFilter, AuditLine, Listing, Page, Tenant, TenantPatch};
 
 use crate::{Tenancy, TenancyError};
 
@@ -25,11 +29,10 @@ impl Tenancy {
         };
         validate(&patch)?;
         let now = inner.coord.clock().now();
-        Ok(inner
-            .store
-            .platform()
-            .create_tenant(inner.new_tenant_id(), name.trim(), limits, now)
-            .await?)
+        let id = inner.new_tenant_id();
+        let line = self.1.did("tenant.create", &id).saying(changes(&patch));
+        let platform = inner.store.platform().on_record(line);
+        Ok(platform.create_tenant(id, name.trim(), limits, now).await?)
     }
 
     /// One tenant.
@@ -40,6 +43,20 @@ impl Tenancy {
     /// All tenants, newest first.
     pub async fn tenants(&self, page: &Page) -> Result<Listing<Tenant>, TenancyError> {
         Ok(self.0.store.platform().tenants(page).await?)
+    }
+
+    /// The audit log of a tenant, newest first; none: of all tenants and of the platform.
+    pub async fn audit(
+        &self,
+        tenant: Option<TenantId>,
+        filter: &AuditFilter,
+        page: &Page,
+    ) -> Result<Listing<AuditLine>, TenancyError> {
+        let store = &self.0.store;
+        Ok(match tenant {
+            Some(tenant) => store.tenant(tenant).audit(filter, page).await?,
+            None => store.platform().audit(filter, page).await?,
+        })
     }
 
     /// Changes a tenant: suspends it, resumes it, sets its name and limits. It counts at once here, and within 5
@@ -55,14 +72,35 @@ impl Tenancy {
             name: patch.name.map(|name| name.trim().to_owned()),
             ..patch
         };
+        let line = self.1.did("tenant.update", &id).saying(changes(&patch));
         let changed = inner
             .store
             .platform()
+            .on_record(line)
             .update_tenant(id, &patch, inner.coord.clock().now())
             .await;
         inner.standings.forget_all();
         Ok(changed?)
     }
+}
+
+/// What a patch changes, in words.
+fn changes(patch: &TenantPatch) -> String {
+    let words = [
+        patch.name.as_ref().map(|name| format!("name `{name}`")),
+        patch.status.map(|status| match status {
+            TenantStatus::Active => "active".to_owned(),
+            TenantStatus::Suspended => "suspended".to_owned(),
+        }),
+        patch
+            .requests_per_second
+            .map(|rate| format!("{rate} requests per second")),
+        patch.messages_per_day.map(|limit| match limit {
+            Some(limit) => format!("{limit} messages per day"),
+            None => "any number of messages per day".to_owned(),
+        }),
+    ];
+    words.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 fn validate(patch: &TenantPatch) -> Result<(), TenancyError> {

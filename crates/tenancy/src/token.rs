@@ -90,9 +90,10 @@ impl Tokens {
         now: DateTime<Utc>,
     ) -> Result<String, TenancyError> {
         let keys = ring.keys();
+        let signing = keys.signing(now)?;
         let mut header = Header::new(Algorithm::EdDSA);
         header.typ = Some(TYPE.to_owned());
-        header.kid = Some(keys.kid.clone());
+        header.kid = Some(signing.kid.clone());
         let client = key.to_string();
         let claims = Claims {
             iss: self.issuer.clone(),
@@ -106,7 +107,7 @@ impl Tokens {
             scope: scopes.to_string(),
             tenant: tenant.map(|tenant| tenant.to_string()),
         };
-        Ok(jsonwebtoken::encode(&header, &claims, &keys.signing)?)
+        Ok(jsonwebtoken::encode(&header, &claims, &signing.key)?)
     }
 
     /// What `token` says, if this gateway signed it for itself and its time is now.

@@ -20,7 +20,7 @@ use chrono::{DateTime, TimeZone, Utc};
 use coord::Clock;
 use serde_json::{Value, json};
 use simulator::{Control, Options, Simulator};
-use store::{NewAuditLine, Page};
+use store::{AuditFilter, NewAuditLine, Page};
 
 pub(crate) use client::{Answer, Client, Key, finish};
 pub(crate) use load::{Load, reckon};
@@ -243,16 +243,23 @@ impl World {
 
     // --- the audit log ---
 
-    /// What the log says of the tenant, newest first.
-    pub(crate) async fn audit(&self, tenant: &Tenant) -> Vec<NewAuditLine> {
+    /// What the log says of the access tokens of the tenant's apps, newest first.
+    pub(crate) async fn token_audit(&self, tenant: &Tenant) -> Vec<NewAuditLine> {
         let page = Page {
             limit: 100,
             after: None,
         };
         let id = tenant.id.parse().expect("a tenant's id");
-        let lines = self.replicas[0].store().tenant(id).audit(&page).await;
+        let lines = self.replicas[0]
+            .store()
+            .tenant(id)
+            .audit(&AuditFilter::default(), &page)
+            .await;
         let lines = lines.expect("the audit log").items;
-        lines.into_iter().map(|line| line.line).collect()
+        let lines = lines.into_iter().map(|line| line.line);
+        lines
+            .filter(|line| line.action.starts_with("access_token."))
+            .collect()
     }
 
     // --- time ---

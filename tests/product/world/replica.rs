@@ -54,7 +54,7 @@ const PUBLIC_URL: &str = "http://wxgate.test";
 /// A running gateway.
 pub(crate) enum Replica {
     /// A library call away, with the clock of the test.
-    InProcess(Gateway, String),
+    InProcess(Box<Gateway>, String),
     /// The program, which can be killed.
     Process(Running, String),
 }
@@ -75,7 +75,7 @@ impl Replica {
             .await
             .expect("a gateway");
         let url = gateway.local_url();
-        Self::InProcess(gateway, url)
+        Self::InProcess(Box::new(gateway), url)
     }
 
     /// Starts the program and waits until it is ready.

@@ -118,6 +118,7 @@ impl From<OauthError> for Reply {
     fn from(error: OauthError) -> Self {
         match error {
             OauthError::Unavailable => Self::busy("the gateway cannot check secrets just now"),
+            OauthError::TooOften(_) => Self::refused(TOO_FAST, error.to_string()),
             OauthError::InvalidClient(_)
             | OauthError::InvalidScope(_)
             | OauthError::InvalidRequest(_) => {
@@ -146,6 +147,7 @@ impl From<AuthError> for Reply {
                 SUSPENDED,
                 "user limited: the tenant is suspended, ask the operator of the gateway",
             ),
+            AuthError::TooOften(_) => (TOO_FAST, "too many requests had no good access_token"),
             AuthError::Unavailable => {
                 return Self::busy("the gateway cannot check tokens just now");
             }

@@ -7,8 +7,9 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use domain::{app::AppId, secret::ClientSecret};
-use http::Uri;
+use http::{Extensions, Uri};
 use serde::{Deserialize, Serialize};
+use store::Origin;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -20,7 +21,7 @@ use super::{
     },
     sends::body_of,
 };
-use crate::{ApiState, openapi::Always};
+use crate::{ApiState, layers, openapi::Always};
 
 const GRANT_TYPE: &str = "client_credential";
 /// What every token is said to live. It lives a little longer, so that whoever renews in time never meets its end.
@@ -75,7 +76,7 @@ struct StableTokenRequest {
     ),
     responses((status = 200, description = "The token; or `errcode` and `errmsg`.", body = WechatToken), Always),
 )]
-async fn get_token(State(state): State<ApiState>, uri: Uri) -> Response {
+async fn get_token(State(state): State<ApiState>, extensions: Extensions, uri: Uri) -> Response {
     let query = Parameters::of(&uri);
     let asked = StableTokenRequest {
         grant_type: query.get("grant_type").to_owned(),
@@ -83,7 +84,8 @@ async fn get_token(State(state): State<ApiState>, uri: Uri) -> Response {
         secret: query.get("secret").to_owned(),
         ..StableTokenRequest::default()
     };
-    issue(&state, asked).await.into_response()
+    let origin = layers::origin(&extensions);
+    issue(&state, origin, asked).await.into_response()
 }
 
 /// Get an access token, as WeChat's `/cgi-bin/stable_token`
@@ -95,8 +97,9 @@ async fn get_token(State(state): State<ApiState>, uri: Uri) -> Response {
     responses((status = 200, description = "The token; or `errcode` and `errmsg`.", body = WechatToken), Always),
 )]
 async fn get_stable_token(State(state): State<ApiState>, request: Request) -> Response {
+    let origin = layers::origin(request.extensions());
     match read(request).await {
-        Ok(asked) => issue(&state, asked).await.into_response(),
+        Ok(asked) => issue(&state, origin, asked).await.into_response(),
         Err(reply) => reply.into_response(),
     }
 }
@@ -108,7 +111,11 @@ async fn read(request: Request) -> Result<StableTokenRequest, Reply> {
 }
 
 /// The secret is checked before the app is looked up: who has none learns nothing of apps.
-async fn issue(state: &ApiState, asked: StableTokenRequest) -> Result<Json<WechatToken>, Reply> {
+async fn issue(
+    state: &ApiState,
+    origin: Origin,
+    asked: StableTokenRequest,
+) -> Result<Json<WechatToken>, Reply> {
     let refused = |code, words: &str| Err(Reply::refused(code, words));
     if asked.grant_type != GRANT_TYPE {
         return refused(
@@ -124,6 +131,7 @@ async fn issue(state: &ApiState, asked: StableTokenRequest) -> Result<Json<Wecha
     }
     let caller = state
         .tenancy
+        .by(origin)
         .prove(&ClientSecret::new(asked.secret))
         .await?;
     keep_pace(state, &caller).await?;

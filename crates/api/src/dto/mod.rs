@@ -2,6 +2,7 @@
 //! nothing else of the gateway sees them.
 
 pub(crate) mod apps;
+pub(crate) mod audit;
 pub(crate) mod batch;
 pub(crate) mod keys;
 pub(crate) mod message_request;

@@ -49,8 +49,10 @@ pub(crate) async fn json_bytes<S: Send + Sync>(
             if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
                 too_large(limit)
             } else {
-                Problem::invalid_request("the body broke off: send the request again")
-                    .caused_by(rejection.into_response().status())
+                Problem::invalid_request(
+                    "the body broke off, or was not there in time: send the request again",
+                )
+                .caused_by(rejection.into_response().status())
             }
         })
 }

@@ -1,8 +1,9 @@
 //! Apps: registered, proven, changed, removed; and how much of their day is left.
 
-use axum::{Json, extract::State, response::IntoResponse};
+use axum::{Extension, Json, extract::State, response::IntoResponse};
 use domain::{id::TenantId, scope::Scope};
 use http::StatusCode;
+use store::Origin;
 use tenancy::TenancyErrorKind;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -42,13 +43,19 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
 async fn register_app(
     State(state): State<ApiState>,
     caller: Authorized,
+    Extension(origin): Extension<Origin>,
     ApiJson(new): ApiJson<NewApp>,
 ) -> Result<impl IntoResponse, Problem> {
     if new.unverified() && caller.tenant().is_some() {
         return Err(insufficient_scope(Scope::Operator));
     }
     let tenant = future_owner(&state, &caller, new.tenant()?).await?;
-    let app = state.delivery.apps().register(tenant, new.parse()?).await?;
+    let app = state
+        .delivery
+        .apps()
+        .by(origin)
+        .register(tenant, new.parse()?)
+        .await?;
     let place = location(&format!("/v1/apps/{}", app.appid));
     Ok((
         StatusCode::CREATED,
@@ -149,6 +156,7 @@ async fn get_app(
 async fn update_app(
     State(state): State<ApiState>,
     caller: Authorized,
+    Extension(origin): Extension<Origin>,
     AppIdPath(appid): AppIdPath,
     ApiJson(changes): ApiJson<AppChanges>,
 ) -> Result<Json<App>, Problem> {
@@ -156,6 +164,7 @@ async fn update_app(
     let app = state
         .delivery
         .apps()
+        .by(origin)
         .update(tenant, &appid, changes.parse()?)
         .await?;
     Ok(Json(App::at((state.now)(), app)))
@@ -172,10 +181,16 @@ async fn update_app(
 async fn remove_app(
     State(state): State<ApiState>,
     caller: Authorized,
+    Extension(origin): Extension<Origin>,
     AppIdPath(appid): AppIdPath,
 ) -> Result<StatusCode, Problem> {
     let tenant = state.owner(&caller, &appid).await?;
-    state.delivery.apps().remove(tenant, &appid).await?;
+    state
+        .delivery
+        .apps()
+        .by(origin)
+        .remove(tenant, &appid)
+        .await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -190,10 +205,16 @@ async fn remove_app(
 async fn verify_app(
     State(state): State<ApiState>,
     caller: Authorized,
+    Extension(origin): Extension<Origin>,
     AppIdPath(appid): AppIdPath,
 ) -> Result<Json<App>, Problem> {
     let tenant = state.owner(&caller, &appid).await?;
-    let app = state.delivery.apps().verify(tenant, &appid).await?;
+    let app = state
+        .delivery
+        .apps()
+        .by(origin)
+        .verify(tenant, &appid)
+        .await?;
     Ok(Json(App::at((state.now)(), app)))
 }
 
@@ -209,6 +230,7 @@ async fn verify_app(
 async fn set_app_secret(
     State(state): State<ApiState>,
     caller: Authorized,
+    Extension(origin): Extension<Origin>,
     AppIdPath(appid): AppIdPath,
     ApiJson(new): ApiJson<NewSecret>,
 ) -> Result<Json<App>, Problem> {
@@ -216,6 +238,7 @@ async fn set_app_secret(
     let app = state
         .delivery
         .apps()
+        .by(origin)
         .set_secret(tenant, &appid, new.parse()?)
         .await?;
     Ok(Json(App::at((state.now)(), app)))

@@ -1,7 +1,8 @@
 //! `/v1/keys`: the caller's own keys.
 
-use axum::{Json, extract::State, response::IntoResponse};
+use axum::{Extension, Json, extract::State, response::IntoResponse};
 use http::StatusCode;
+use store::Origin;
 use tenancy::KeyOwner;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -39,10 +40,12 @@ fn owner(caller: &Authorized) -> KeyOwner {
 async fn create_key(
     State(state): State<ApiState>,
     caller: Authorized,
+    Extension(origin): Extension<Origin>,
     ApiJson(new): ApiJson<NewKey>,
 ) -> Result<impl IntoResponse, Problem> {
     let created = state
         .tenancy
+        .by(origin)
         .create_key(owner(&caller), new.parse()?, Some(&caller.0))
         .await?;
     Ok((StatusCode::CREATED, Json(CreatedKey::from(created))))
@@ -76,8 +79,10 @@ async fn list_keys(
 async fn revoke_key(
     State(state): State<ApiState>,
     caller: Authorized,
+    Extension(origin): Extension<Origin>,
     KeyIdPath(key): KeyIdPath,
 ) -> Result<StatusCode, Problem> {
-    state.tenancy.revoke_key(owner(&caller), key).await?;
+    let tenancy = state.tenancy.by(origin);
+    tenancy.revoke_key(owner(&caller), key).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -5,6 +5,7 @@ pub(crate) mod callbacks;
 pub(crate) mod docs;
 
 mod apps;
+mod audit;
 mod batch;
 mod keys;
 mod messages;
@@ -33,6 +34,7 @@ pub(crate) fn guarded() -> OpenApiRouter<ApiState> {
         .merge(tokens::routes())
         .merge(keys::routes())
         .merge(tenants::routes())
+        .merge(audit::routes())
 }
 
 /// What everybody may call.

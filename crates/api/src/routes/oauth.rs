@@ -1,5 +1,7 @@
 //! The token endpoint (RFC 6749) and what clients discover about it (RFC 8414, RFC 7517).
 
+use std::time::Duration;
+
 use axum::{
     Form, Json,
     extract::{State, rejection::FormRejection},
@@ -7,7 +9,7 @@ use axum::{
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
 use domain::secret::ClientSecret;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{Extensions, HeaderMap, HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tenancy::OauthError;
@@ -15,8 +17,9 @@ use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    ApiState,
+    ApiState, layers,
     openapi::{Always, Large},
+    problem::seconds_up,
 };
 
 pub(super) fn routes() -> OpenApiRouter<ApiState> {
@@ -82,6 +85,8 @@ struct TokenRefusal {
         (status = 400, description = "The request is wrong: `invalid_request`, `unsupported_grant_type`, `invalid_scope`.", body = TokenRefusal),
         (status = 401, description = "The credentials are wrong: `invalid_client`.", body = TokenRefusal,
             headers(("WWW-Authenticate" = String, description = "`Basic`"))),
+        (status = 429, description = "Too many requests from the client's address, or too many that failed: `rate_limited`.", body = TokenRefusal,
+            headers(("Retry-After" = String, description = "Seconds to wait."))),
         (status = 503, description = "The credentials cannot be checked just now: `temporarily_unavailable`.", body = TokenRefusal,
             headers(("Retry-After" = String, description = "Seconds to wait."))),
         Large, Always,
@@ -89,6 +94,7 @@ struct TokenRefusal {
 )]
 async fn issue_token(
     State(state): State<ApiState>,
+    extensions: Extensions,
     headers: HeaderMap,
     form: Result<Form<TokenRequest>, FormRejection>,
 ) -> Result<Response, Refusal> {
@@ -112,6 +118,7 @@ async fn issue_token(
     let (id, secret) = credentials(&headers, request.client_id, request.client_secret)?;
     let issued = state
         .tenancy
+        .by(layers::origin(&extensions))
         .issue_token(id.as_deref(), &secret, scope.as_deref())
         .await?;
     let answer = TokenAnswer {
@@ -138,7 +145,7 @@ async fn issue_token(
     responses((status = 200, description = "The keys.", body = Object), Always),
 )]
 async fn get_jwks(State(state): State<ApiState>) -> Response {
-    cacheable(state.tenancy.jwks())
+    cacheable(state.tenancy.jwks().await)
 }
 
 /// Read what the token endpoint can do
@@ -213,6 +220,7 @@ struct Refusal {
     status: StatusCode,
     error: &'static str,
     description: String,
+    retry_after: Option<Duration>,
 }
 
 impl Refusal {
@@ -221,6 +229,7 @@ impl Refusal {
             status,
             error,
             description: description.into(),
+            retry_after: None,
         }
     }
 
@@ -246,12 +255,21 @@ impl Refusal {
 
 impl From<OauthError> for Refusal {
     fn from(error: OauthError) -> Self {
+        let retry_after = match error {
+            OauthError::TooOften(wait) => Some(wait),
+            OauthError::Unavailable => Some(Duration::from_secs(2)),
+            _ => None,
+        };
         let status = match error {
+            OauthError::TooOften(_) => StatusCode::TOO_MANY_REQUESTS,
             OauthError::InvalidClient(_) => StatusCode::UNAUTHORIZED,
             OauthError::InvalidScope(_) | OauthError::InvalidRequest(_) => StatusCode::BAD_REQUEST,
             OauthError::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         };
-        Self::new(status, error.code(), error.description())
+        Self {
+            retry_after,
+            ..Self::new(status, error.code(), error.description())
+        }
     }
 }
 
@@ -271,8 +289,8 @@ impl IntoResponse for Refusal {
                 HeaderValue::from_static("Basic realm=\"wxgate\", charset=\"UTF-8\""),
             );
         }
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
+        if let Some(wait) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, seconds_up(wait).into());
         }
         response
     }

@@ -1,7 +1,8 @@
 //! `/v1/tenants`: for operators.
 
-use axum::{Json, extract::State, response::IntoResponse};
+use axum::{Extension, Json, extract::State, response::IntoResponse};
 use http::StatusCode;
+use store::Origin;
 use tenancy::KeyOwner;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -41,11 +42,13 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
 )]
 async fn create_tenant(
     State(state): State<ApiState>,
+    Extension(origin): Extension<Origin>,
     ApiJson(new): ApiJson<NewTenant>,
 ) -> Result<impl IntoResponse, Problem> {
     let (name, limits) = new.split();
     let tenant = state
         .tenancy
+        .by(origin)
         .create_tenant(&name, limits)
         .await
         .map_err(refusal)?;
@@ -95,11 +98,13 @@ async fn get_tenant(
 )]
 async fn update_tenant(
     State(state): State<ApiState>,
+    Extension(origin): Extension<Origin>,
     TenantIdPath(id): TenantIdPath,
     ApiJson(changes): ApiJson<TenantChanges>,
 ) -> Result<Json<Tenant>, Problem> {
     let tenant = state
         .tenancy
+        .by(origin)
         .update_tenant(id, changes.into())
         .await
         .map_err(refusal)?;
@@ -118,11 +123,13 @@ async fn update_tenant(
 async fn create_tenant_key(
     State(state): State<ApiState>,
     caller: Authorized,
+    Extension(origin): Extension<Origin>,
     TenantIdPath(tenant): TenantIdPath,
     ApiJson(new): ApiJson<NewKey>,
 ) -> Result<impl IntoResponse, Problem> {
     let created = state
         .tenancy
+        .by(origin)
         .create_key(KeyOwner::Tenant(tenant), new.parse()?, Some(&caller.0))
         .await?;
     Ok((StatusCode::CREATED, Json(CreatedKey::from(created))))
@@ -161,10 +168,12 @@ async fn list_tenant_keys(
 )]
 async fn revoke_tenant_key(
     State(state): State<ApiState>,
+    Extension(origin): Extension<Origin>,
     TenantKeyPath(tenant, key): TenantKeyPath,
 ) -> Result<StatusCode, Problem> {
     state
         .tenancy
+        .by(origin)
         .revoke_key(KeyOwner::Tenant(tenant), key)
         .await?;
     Ok(StatusCode::NO_CONTENT)

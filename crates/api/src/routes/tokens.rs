@@ -2,16 +2,14 @@
 
 use axum::{Extension, Json, extract::State, response::IntoResponse};
 use http::{HeaderValue, header};
+use store::Origin;
 use utoipa_axum::{router::OpenApiRouter, routes};
-
-use delivery::Asker;
 
 use crate::{
     ApiState,
     dto::tokens::{AccessToken, TokenState},
     extract::AppIdPath,
     guard::Authorized,
-    layers::RequestId,
     openapi::{Guarded, Missing, Wechat},
     problem::Problem,
 };
@@ -55,13 +53,12 @@ async fn get_token_state(
 async fn refresh_token(
     State(state): State<ApiState>,
     caller: Authorized,
-    Extension(request): Extension<RequestId>,
+    Extension(origin): Extension<Origin>,
     AppIdPath(appid): AppIdPath,
 ) -> Result<Json<TokenState>, Problem> {
     let tenant = state.owner(&caller, &appid).await?;
-    let asker = asker(&caller, &request);
-    let apps = state.delivery.apps();
-    let report = apps.refresh_token(tenant, &appid, asker).await?;
+    let apps = state.delivery.apps().by(origin);
+    let report = apps.refresh_token(tenant, &appid).await?;
     Ok(Json(report.into()))
 }
 
@@ -80,23 +77,12 @@ async fn refresh_token(
 async fn hand_out_token(
     State(state): State<ApiState>,
     caller: Authorized,
-    Extension(request): Extension<RequestId>,
+    Extension(origin): Extension<Origin>,
     AppIdPath(appid): AppIdPath,
 ) -> Result<impl IntoResponse, Problem> {
     let tenant = state.owner(&caller, &appid).await?;
-    let token = state
-        .delivery
-        .apps()
-        .access_token(tenant, &appid, asker(&caller, &request))
-        .await?;
+    let apps = state.delivery.apps().by(origin);
+    let token = apps.access_token(tenant, &appid).await?;
     let no_store = [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
     Ok((no_store, Json(AccessToken::from(token))))
-}
-
-/// For the audit log.
-fn asker<'a>(caller: &Authorized, request: &'a RequestId) -> Asker<'a> {
-    Asker {
-        key: caller.0.key,
-        request_id: &request.0,
-    }
 }

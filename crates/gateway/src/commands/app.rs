@@ -13,7 +13,7 @@ use domain::{
     secret::AppSecret,
 };
 use serde_json::json;
-use store::App;
+use store::{App, Origin};
 
 use super::{Desk, all, tenant_id};
 use crate::{
@@ -153,7 +153,11 @@ pub(crate) async fn run(
             let desk = Desk::open(settings).await?;
             let app = desk.store.platform().app(&appid).await?;
             let onboarding = desk.onboarding()?;
-            let removed = onboarding.apps.remove(app.tenant, &appid).await;
+            let removed = onboarding
+                .apps
+                .by(Origin::CLI)
+                .remove(app.tenant, &appid)
+                .await;
             onboarding.close().await;
             desk.close().await;
             removed?;
@@ -171,7 +175,7 @@ async fn change(
     verb: impl AsyncFnOnce(&delivery::Apps) -> Result<App, AppError>,
 ) -> Result<(), Failure> {
     let onboarding = desk.onboarding()?;
-    let changed = verb(&onboarding.apps).await;
+    let changed = verb(&onboarding.apps.by(Origin::CLI)).await;
     onboarding.close().await;
     let now = desk.clock.now();
     desk.close().await;

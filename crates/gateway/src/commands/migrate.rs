@@ -59,6 +59,8 @@ fn schema_only(settings: &Settings) -> Config {
         sending_slots: settings.sending_slots,
         shutdown_timeout: settings.shutdown_timeout,
         retention: settings.retention,
+        trusted_proxies: settings.trusted_proxies.clone(),
+        max_connections: settings.max_connections,
         migrate: true,
     }
 }

@@ -5,10 +5,12 @@ pub(crate) mod config;
 pub(crate) mod dev;
 pub(crate) mod import;
 pub(crate) mod key;
+pub(crate) mod master_key;
 pub(crate) mod migrate;
 pub(crate) mod openapi;
 pub(crate) mod send;
 pub(crate) mod serve;
+pub(crate) mod signing_key;
 pub(crate) mod simulate;
 pub(crate) mod tenant;
 
@@ -17,14 +19,15 @@ use std::io::Write;
 use coord::{Clock, Coord};
 use domain::id::{KeyId, TenantId};
 use prometheus_client::registry::Registry;
-use store::{Listing, Page, Store};
+use store::{Listing, Origin, Page, Store};
 use tenancy::Tenancy;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
     config::{Config, Mode},
     failure::Failure,
-    master_key, replica,
+    master_key::obtain,
+    replica,
     settings::Settings,
 };
 
@@ -39,13 +42,15 @@ async fn configure(settings: &Settings, migrate: bool) -> Result<Config, Failure
         listen: settings.listen,
         database_url: settings.database_url.clone(),
         mode: settings.mode.clone(),
-        master_key: master_key::obtain(settings).await?,
+        master_key: obtain(settings).await?,
         wechat_base_url: settings.wechat_base_url.clone(),
         wechat_timeout: settings.wechat_timeout,
         public_url: settings.public_url.clone(),
         sending_slots: settings.sending_slots,
         shutdown_timeout: settings.shutdown_timeout,
         retention: settings.retention,
+        trusted_proxies: settings.trusted_proxies.clone(),
+        max_connections: settings.max_connections,
         migrate,
     })
 }
@@ -77,7 +82,7 @@ impl Desk {
             config,
             store,
             coord,
-            tenancy,
+            tenancy: tenancy.by(Origin::CLI),
             clock,
         })
     }

@@ -33,12 +33,18 @@ flags! {
     redis_url: "URL";
     /// The file with the master key: base64 of 32 bytes
     master_key_file: "FILE";
+    /// The file with the master key that is exchanged for another
+    master_key_previous_file: "FILE";
     /// Where WeChat is (default: `https://api.weixin.qq.com`)
     wechat_base_url: "URL";
     /// The longest that one call of WeChat may take (default: 5s)
     wechat_timeout: "SECONDS";
     /// Where the world reaches the gateway; the same on all replicas
     public_url: "URL";
+    /// Proxies whose word on the client's address counts: addresses and ranges, comma-separated
+    trusted_proxies: "RANGES";
+    /// Connections at the same time (default: 10000)
+    max_connections: "N";
     /// Sends under way at the same time (default: 256)
     sending_slots: "N";
     /// How long a stop waits for what is under way (default: 30s)

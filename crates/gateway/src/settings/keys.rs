@@ -41,9 +41,13 @@ pub(crate) const KEYS: &[Key] = &[
     key("redis_url", None, Shown::Url),
     key("master_key", None, Shown::Never),
     key("master_key_file", None, Shown::Plain),
+    key("master_key_previous", None, Shown::Never),
+    key("master_key_previous_file", None, Shown::Plain),
     key("wechat_base_url", Some(crate::config::WECHAT), Shown::Url),
     key("wechat_timeout", Some("5s"), Shown::Plain),
     key("public_url", None, Shown::Url),
+    key("trusted_proxies", None, Shown::Plain),
+    key("max_connections", Some("10000"), Shown::Plain),
     key("sending_slots", Some("256"), Shown::Plain),
     key("shutdown_timeout", Some("30s"), Shown::Plain),
     key("message_retention", Some("90d"), Shown::Plain),
@@ -53,8 +57,7 @@ pub(crate) const KEYS: &[Key] = &[
 ];
 
 /// Settings that later versions may have. Accepting them now would let people believe that they work.
-pub(crate) const UNSUPPORTED: &[&str] =
-    &["trusted_proxies", "allow_private_webhooks", "otlp_endpoint"];
+pub(crate) const UNSUPPORTED: &[&str] = &["allow_private_webhooks", "otlp_endpoint"];
 
 impl Key {
     /// Its variable in the environment.

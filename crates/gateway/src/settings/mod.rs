@@ -21,7 +21,7 @@ pub use flags::Flags;
 pub use layers::Source;
 
 use self::{keys::KEYS, layers::Layers};
-use crate::config::Mode;
+use crate::{config::Mode, proxies::TrustedProxies};
 
 /// Why the settings cannot be used, as a sentence that says how to fix it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -56,12 +56,20 @@ pub struct Settings {
     pub(crate) master_key: Option<String>,
     /// The file with the master key.
     pub(crate) master_key_file: Option<PathBuf>,
+    /// The master key that is exchanged for another, base64.
+    pub(crate) master_key_previous: Option<String>,
+    /// The file with that key.
+    pub(crate) master_key_previous_file: Option<PathBuf>,
     /// Where WeChat is.
     pub wechat_base_url: String,
     /// The longest that one call of WeChat may take.
     pub wechat_timeout: Duration,
     /// Where the world reaches the gateway.
     pub public_url: Option<String>,
+    /// The proxies that are believed when they say whom they speak for.
+    pub trusted_proxies: TrustedProxies,
+    /// Connections at the same time.
+    pub max_connections: usize,
     /// Sends under way at the same time.
     pub sending_slots: usize,
     /// How long a stop waits for what is under way.
@@ -107,7 +115,10 @@ impl Settings {
         let text = |name| layers.get(name).unwrap_or_default().to_owned();
         let mode = Mode::of(&text("database_url"), layers.get("redis_url"))
             .map_err(|error| SettingsError::new(error.to_string()))?;
-        let (master_key, master_key_file) = values::master_key(&layers)?;
+        let (master_key, master_key_file) =
+            values::master_key(&layers, "master_key", "master_key_file")?;
+        let (master_key_previous, master_key_previous_file) =
+            values::master_key(&layers, "master_key_previous", "master_key_previous_file")?;
         let mut warnings = layers.warnings.clone();
         warnings.extend(values::wechat_warning(&text("wechat_base_url")));
         Ok(Self {
@@ -115,9 +126,13 @@ impl Settings {
             mode,
             master_key,
             master_key_file,
+            master_key_previous,
+            master_key_previous_file,
             wechat_base_url: values::url(&layers, "wechat_base_url")?.unwrap_or_default(),
             wechat_timeout: values::seconds(&layers, "wechat_timeout", 1..=60)?,
             public_url: values::url(&layers, "public_url")?,
+            trusted_proxies: values::proxies(&layers, "trusted_proxies")?,
+            max_connections: values::number(&layers, "max_connections", 1..=1_000_000)?,
             sending_slots: values::number(&layers, "sending_slots", 1..=10_000)?,
             shutdown_timeout: values::seconds(&layers, "shutdown_timeout", 1..=600)?,
             retention: values::retention(&layers)?,

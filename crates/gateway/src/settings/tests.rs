@@ -111,11 +111,7 @@ fn unknown_keys_in_the_file_are_refused_and_unknown_variables_told() {
 
 #[test]
 fn what_would_have_no_effect_is_refused() {
-    for name in [
-        "WXGATE_TRUSTED_PROXIES",
-        "WXGATE_ALLOW_PRIVATE_WEBHOOKS",
-        "WXGATE_OTLP_ENDPOINT",
-    ] {
+    for name in ["WXGATE_ALLOW_PRIVATE_WEBHOOKS", "WXGATE_OTLP_ENDPOINT"] {
         assert!(refusal(&[(name, "x")]).contains("not supported by this version"));
     }
 }
@@ -207,4 +203,31 @@ fn nothing_secret_is_shown() {
         !shown.contains("s3cret") && shown.contains("postgres://wx:***@db/wxgate"),
         "{shown}"
     );
+}
+
+#[test]
+fn proxies_are_addresses_and_ranges() {
+    let set = |text| with_environment(&[("WXGATE_TRUSTED_PROXIES", text)]);
+    assert_eq!(
+        set("10.0.0.0/8, ::1").unwrap().trusted_proxies,
+        "10.0.0.0/8,::1".parse().unwrap()
+    );
+    let told = refusal(&[("WXGATE_TRUSTED_PROXIES", "10.0.0.0/8,nginx")]);
+    assert!(
+        told.contains("WXGATE_TRUSTED_PROXIES") && told.contains("nginx"),
+        "{told}"
+    );
+}
+
+#[test]
+fn the_previous_master_key_is_never_shown() {
+    let settings = with_environment(&[("WXGATE_MASTER_KEY_PREVIOUS", "c2VjcmV0")]).unwrap();
+    let shown = settings.shown().iter();
+    let mut shown = shown.filter(|shown| shown.name == "master_key_previous");
+    assert_eq!(shown.next().unwrap().value.as_deref(), Some("***"));
+    let told = refusal(&[
+        ("WXGATE_MASTER_KEY_PREVIOUS", "a"),
+        ("WXGATE_MASTER_KEY_PREVIOUS_FILE", "b"),
+    ]);
+    assert!(told.contains("WXGATE_MASTER_KEY_PREVIOUS_FILE"), "{told}");
 }

@@ -5,7 +5,8 @@ use std::{cmp::Ordering, net::SocketAddr, ops::RangeInclusive, path::PathBuf, ti
 use delivery::Retention;
 use reqwest::Url;
 
-use super::{LogFormat, SettingsError, layers::Layers};
+use super::{LogFormat, SettingsError, keys::variable, layers::Layers};
+use crate::proxies::TrustedProxies;
 
 /// An address and a port.
 pub(crate) fn address(layers: &Layers, name: &str) -> Result<SocketAddr, SettingsError> {
@@ -130,22 +131,35 @@ pub(crate) fn number(
     })
 }
 
-/// The master key or the file that holds it. Both from one layer contradict each other.
+/// Proxies, by address or range.
+pub(crate) fn proxies(layers: &Layers, name: &str) -> Result<TrustedProxies, SettingsError> {
+    let text = layers.get(name).unwrap_or_default();
+    text.parse().map_err(|error| {
+        SettingsError::new(format!(
+            "{} cannot be used: {error}; write several with commas between them",
+            layers.name(name)
+        ))
+    })
+}
+
+/// A master key or the file that holds it: `name`, or `file` whose value is a path. Both from one layer contradict
+/// each other.
 pub(crate) fn master_key(
     layers: &Layers,
+    name: &str,
+    file_name: &str,
 ) -> Result<(Option<String>, Option<PathBuf>), SettingsError> {
-    let key = layers.get("master_key").map(str::to_owned);
-    let file = layers.get("master_key_file").map(PathBuf::from);
-    match layers
-        .source("master_key")
-        .cmp(&layers.source("master_key_file"))
-    {
+    let key = layers.get(name).map(str::to_owned);
+    let file = layers.get(file_name).map(PathBuf::from);
+    match layers.source(name).cmp(&layers.source(file_name)) {
         _ if key.is_none() || file.is_none() => Ok((key, file)),
         Ordering::Less => Ok((None, file)),
         Ordering::Greater => Ok((key, None)),
-        Ordering::Equal => Err(SettingsError::new(
-            "WXGATE_MASTER_KEY and WXGATE_MASTER_KEY_FILE are both set: keep one of them",
-        )),
+        Ordering::Equal => Err(SettingsError::new(format!(
+            "{} and {} are both set: keep one of them",
+            variable(name),
+            variable(file_name)
+        ))),
     }
 }
 

@@ -12,6 +12,7 @@ pub(crate) struct Model {
     pub(crate) outcome: String,
     pub(crate) detail: Option<String>,
     pub(crate) request_id: Option<String>,
+    pub(crate) address: Option<String>,
     pub(crate) at: i64,
 }
 

@@ -5,5 +5,6 @@ pub(crate) mod app;
 pub(crate) mod audit;
 pub(crate) mod lane;
 pub(crate) mod message;
+pub(crate) mod sealed_key;
 pub(crate) mod signing_key;
 pub(crate) mod tenant;

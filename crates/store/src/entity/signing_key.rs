@@ -8,6 +8,7 @@ pub(crate) struct Model {
     pub(crate) private_sealed: Vec<u8>,
     pub(crate) public_key: String,
     pub(crate) created_at: i64,
+    pub(crate) signs_from: i64,
     pub(crate) retired_at: Option<i64>,
 }
 

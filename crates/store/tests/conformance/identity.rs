@@ -553,6 +553,7 @@ async fn signing_keys_come_newest_first_until_retired(store: Store) {
         private_sealed: vec![1; 150],
         public_key: "x".into(),
         created_at: at(made),
+        signs_from: at(made + 5),
         retired_at: retired.map(at),
     };
     for key in [

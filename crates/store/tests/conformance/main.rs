@@ -11,5 +11,6 @@ mod keys;
 mod lanes;
 mod queue;
 mod receipts;
+mod reseal;
 mod retention;
 mod retry;

@@ -55,7 +55,7 @@ async fn a_token_says_what_rfc_9068_asks_for() {
 async fn anybody_can_verify_with_the_published_keys() {
     let gate = Gate::open().await;
     let token = gate.token(&gate.key("apps:read").await.secret).await;
-    let keys: JwkSet = serde_json::from_value(gate.tenancy.jwks()).unwrap();
+    let keys: JwkSet = serde_json::from_value(gate.tenancy.jwks().await).unwrap();
     let kid = jsonwebtoken::decode_header(&token).unwrap().kid.unwrap();
     let key = DecodingKey::from_jwk(keys.find(&kid).unwrap()).unwrap();
     let mut validation = Validation::new(Algorithm::EdDSA);
@@ -66,7 +66,7 @@ async fn anybody_can_verify_with_the_published_keys() {
         gate.tenancy.metadata()["token_endpoint"],
         json!(format!("{URL}/oauth/token"))
     );
-    assert!(!gate.tenancy.jwks().to_string().contains("\"d\""));
+    assert!(!gate.tenancy.jwks().await.to_string().contains("\"d\""));
 }
 
 #[tokio::test]
@@ -159,7 +159,7 @@ async fn a_changed_token_is_refused() {
 async fn the_public_key_is_no_hmac_secret() {
     let gate = Gate::open().await;
     let token = gate.token(&gate.key("apps:read").await.secret).await;
-    let jwks = gate.tenancy.jwks();
+    let jwks = gate.tenancy.jwks().await;
     let x = jwks["keys"][0]["x"].as_str().unwrap();
     let raw = BASE64_URL_SAFE_NO_PAD.decode(x).unwrap();
     let mut header = Header::new(Algorithm::HS256);

@@ -1,0 +1,173 @@
+//! The audit log on the wire.
+
+use chrono::{DateTime, Utc};
+use domain::id::TenantId;
+use serde::{Deserialize, Serialize};
+use store::{Actor, AuditFilter, AuditLine};
+use utoipa::{IntoParams, ToSchema};
+
+use super::{page, time::Timestamp};
+use crate::problem::Problem;
+
+/// Something that was done, or refused.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct AuditEvent {
+    #[schema(example = "evt_01jq2xv1cde8sbw7mv9v6a5kzq")]
+    id: String,
+    /// When.
+    at: Timestamp,
+    /// Who: a key by its id, or `operator`, `cli` (the command line on the gateway's machine), `gateway` (by itself).
+    /// Operators see which of their keys it was.
+    #[schema(example = "key_01jq2xv1cde8sbw7mv9v6a5kzq")]
+    actor: String,
+    /// What.
+    #[schema(example = "app.set_secret")]
+    action: String,
+    /// To which thing.
+    #[schema(example = "wx0a1b2c3d4e5f6789")]
+    target: String,
+    /// `ok`, `refused`, or for what the gateway noticed by itself a word for that.
+    #[schema(example = "ok")]
+    outcome: String,
+    /// More, in a sentence.
+    #[schema(required = true)]
+    detail: Option<String>,
+    /// The request that asked for it.
+    #[schema(required = true)]
+    request_id: Option<String>,
+    /// The address that the request came from. Operators' own are shown to operators alone.
+    #[schema(required = true, example = "203.0.113.7")]
+    address: Option<String>,
+    /// Whose log it is in: for operators.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tenant_id: Option<String>,
+}
+
+impl AuditEvent {
+    /// As a tenant sees it, who is not told which operator it was, and from where.
+    pub(crate) fn for_tenant(line: AuditLine) -> Self {
+        let operators = matches!(line.line.actor.parse(), Ok(Actor::Operator(_)));
+        let event = Self::for_operator(line);
+        let event = Self {
+            tenant_id: None,
+            ..event
+        };
+        if operators {
+            return Self {
+                actor: "operator".to_owned(),
+                address: None,
+                ..event
+            };
+        }
+        event
+    }
+
+    /// As operators see it.
+    pub(crate) fn for_operator(
+        AuditLine {
+            id,
+            line,
+            tenant,
+            at,
+        }: AuditLine,
+    ) -> Self {
+        let actor = match line.actor.parse() {
+            Ok(Actor::Operator(key)) => key.to_string(),
+            _ => line.actor,
+        };
+        Self {
+            id: id.to_string(),
+            at: at.into(),
+            actor,
+            action: line.action,
+            target: line.target,
+            outcome: line.outcome,
+            detail: line.detail,
+            request_id: line.request_id,
+            address: line.address,
+            tenant_id: tenant.map(|tenant| tenant.to_string()),
+        }
+    }
+}
+
+/// Which lines of the log.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct AuditQuery {
+    /// Only those of this tenant: for operators.
+    tenant_id: Option<String>,
+    /// Only those of this action, such as `key.revoke`.
+    action: Option<String>,
+    /// Only those about this thing: an id or appid.
+    target: Option<String>,
+    /// Only those of this time or later (RFC 3339; write `+` as `%2B`).
+    created_after: Option<DateTime<Utc>>,
+    /// Only those before this time (RFC 3339; write `+` as `%2B`).
+    created_before: Option<DateTime<Utc>>,
+    /// How many items at most.
+    #[param(minimum = 1, maximum = 200, default = 50)]
+    limit: Option<u64>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+impl AuditQuery {
+    /// The tenant that is named.
+    pub(crate) fn tenant(&self) -> Result<Option<TenantId>, Problem> {
+        let named = self.tenant_id.as_ref().map(|text| text.parse());
+        named.transpose().map_err(|_| {
+            Problem::invalid_request("`tenant_id` is no tenant's id: GET /v1/tenants lists them")
+        })
+    }
+
+    /// The filter and page of the store that are asked for.
+    pub(crate) fn split(self) -> Result<(AuditFilter, store::Page), Problem> {
+        let page = page::page(self.limit, self.cursor.as_deref())?;
+        let filter = AuditFilter {
+            action: self.action,
+            target: self.target,
+            created_after: self.created_after,
+            created_before: self.created_before,
+        };
+        Ok((filter, page))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::id;
+    use store::Origin;
+
+    use super::*;
+
+    #[test]
+    fn a_tenant_is_not_told_which_operator_it_was() {
+        let key = id::new(DateTime::UNIX_EPOCH, 0, 1);
+        let line = |actor| AuditLine {
+            id: id::new(DateTime::UNIX_EPOCH, 0, 2),
+            line: Origin {
+                actor,
+                request_id: Some("r".into()),
+                address: Some([192, 0, 2, 1].into()),
+            }
+            .did("tenant.update", &"ten_1"),
+            tenant: Some(id::new(DateTime::UNIX_EPOCH, 0, 3)),
+            at: DateTime::UNIX_EPOCH,
+        };
+        let told = AuditEvent::for_tenant(line(Actor::Operator(key)));
+        assert_eq!((told.actor.as_str(), told.address), ("operator", None));
+        assert_eq!(told.tenant_id, None);
+        let own = AuditEvent::for_tenant(line(Actor::Key(key)));
+        assert_eq!(
+            (own.actor, own.address.as_deref()),
+            (key.to_string(), Some("192.0.2.1"))
+        );
+        let all = AuditEvent::for_operator(line(Actor::Operator(key)));
+        assert_eq!(
+            (all.actor, all.address.as_deref()),
+            (key.to_string(), Some("192.0.2.1"))
+        );
+        assert!(all.tenant_id.is_some());
+    }
+}

@@ -1,0 +1,49 @@
+//! `/v1/audit`: what was done, by whom and from where.
+
+use axum::{Json, extract::State};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{
+    ApiState,
+    dto::{
+        audit::{AuditEvent, AuditQuery},
+        page::Page,
+    },
+    extract::ApiQuery,
+    guard::Authorized,
+    openapi::{Guarded, Query},
+    problem::Problem,
+};
+
+pub(super) fn routes() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::default().routes(routes!(list_audit))
+}
+
+/// Read the audit log
+///
+/// What was done to the tenant, its keys and its apps, by whom and from where, and which attempts to prove who one is
+/// failed; newest first. Operators read all logs, or with `tenant_id` one.
+#[utoipa::path(
+    get, path = "/v1/audit", tag = "audit", security(("oauth2" = ["audit:read"])),
+    params(AuditQuery),
+    responses((status = 200, description = "One page.", body = Page<AuditEvent>), Query, Guarded),
+)]
+async fn list_audit(
+    State(state): State<ApiState>,
+    caller: Authorized,
+    ApiQuery(query): ApiQuery<AuditQuery>,
+) -> Result<Json<Page<AuditEvent>>, Problem> {
+    let named = query.tenant()?;
+    let (filter, page) = query.split()?;
+    let Some(own) = caller.tenant() else {
+        let lines = state.tenancy.audit(named, &filter, &page).await?;
+        return Ok(Json(Page::map(lines, AuditEvent::for_operator)));
+    };
+    if named.is_some_and(|named| named != own) {
+        return Err(Problem::invalid_request(
+            "`tenant_id` is for operators: leave it out to read your own log",
+        ));
+    }
+    let lines = state.tenancy.audit(Some(own), &filter, &page).await?;
+    Ok(Json(Page::map(lines, AuditEvent::for_tenant)))
+}

@@ -1,0 +1,67 @@
+//! `wxgate signing-key`.
+
+use api::views::{Page, Timestamp};
+use clap::Subcommand;
+use serde_json::{Value, json};
+use tenancy::SigningKey;
+
+use super::Desk;
+use crate::{
+    failure::Failure,
+    output::{Output, table},
+    settings::Settings,
+};
+
+/// What to do with the keys that sign access tokens.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Give the newest a successor: published at once, it signs ten minutes later. No token is refused over it
+    Rotate,
+    /// List those that sign or verify
+    List,
+}
+
+/// Does it.
+pub(crate) async fn run(
+    settings: &Settings,
+    output: Output,
+    command: &Command,
+) -> Result<(), Failure> {
+    let desk = Desk::open(settings).await?;
+    match command {
+        Command::Rotate => {
+            let key = desk.tenancy.rotate_signing_key().await?;
+            desk.close().await;
+            output.result(&value(&key), || {
+                format!("{} signs from {} on", key.kid, Timestamp(key.signs_from))
+            })
+        }
+        Command::List => {
+            let keys = desk.tenancy.signing_keys().await?;
+            desk.close().await;
+            let rows: Vec<_> = keys.iter().map(row).collect();
+            output.result(&Page::all(keys.iter().map(value).collect()), || {
+                table(&["kid", "created", "signs from", "verifies until"], &rows)
+            })
+        }
+    }
+}
+
+fn value(key: &SigningKey) -> Value {
+    json!({
+        "kid": key.kid,
+        "created_at": Timestamp(key.created_at),
+        "signs_from": Timestamp(key.signs_from),
+        "verifies_until": key.retired_at.map(Timestamp),
+    })
+}
+
+fn row(key: &SigningKey) -> Vec<String> {
+    let until = key.retired_at.map(|at| Timestamp(at).to_string());
+    vec![
+        key.kid.clone(),
+        Timestamp(key.created_at).to_string(),
+        Timestamp(key.signs_from).to_string(),
+        until.unwrap_or_else(|| "it has no successor".to_owned()),
+    ]
+}

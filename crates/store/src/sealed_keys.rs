@@ -1,0 +1,40 @@
+//! Keys of the gateway's own that outlive a master key: made once for a database, sealed before they come here.
+
+use chrono::{DateTime, Utc};
+use sea_orm::{EntityTrait, sea_query::OnConflict};
+
+use crate::{
+    PlatformStore, StoreError,
+    entity::sealed_key::{ActiveModel, Column, Entity, Model},
+    millis,
+};
+
+impl PlatformStore {
+    /// The key with this name.
+    pub async fn sealed_key(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let row = Entity::find_by_id(name).one(&self.store.read).await?;
+        Ok(row.map(|row| row.sealed))
+    }
+
+    /// Keeps a key under this name unless there is one, and returns the one that is there: replicas that start
+    /// together agree on one.
+    pub async fn keep_sealed_key(
+        &self,
+        name: &str,
+        sealed: Vec<u8>,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<u8>, StoreError> {
+        let row = Model {
+            name: name.to_owned(),
+            sealed,
+            created_at: millis(now),
+        };
+        Entity::insert(ActiveModel::from(row))
+            .on_conflict(OnConflict::column(Column::Name).do_nothing().to_owned())
+            .exec_without_returning(&self.store.write)
+            .await?;
+        let kept = Entity::find_by_id(name).one(&self.store.write).await?;
+        kept.map(|row| row.sealed)
+            .ok_or(StoreError::NotFound("sealed key"))
+    }
+}

@@ -1,0 +1,165 @@
+//! How often one address may try and fail to prove who it is.
+//!
+//! Whoever succeeds is hardly limited; whoever fails is limited hard, and after that refused without a look at the
+//! database. A client that has lately succeeded from an address is let through however many others fail from there:
+//! they may all stand behind one proxy.
+
+use std::{net::IpAddr, time::Duration};
+
+use chrono::{DateTime, Utc};
+use coord::{Decision, Quota};
+use domain::id::KeyId;
+use moka::sync::Cache;
+use uuid::Uuid;
+
+use crate::{Tenancy, bearer::OPEN};
+
+const REMEMBERED: u64 = 100_000;
+/// How long a success speaks for a client at its address.
+const TRUST: Duration = Duration::from_hours(24);
+
+/// Where a request comes from: the client, or the last hop before a proxy that is not trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientAddress(pub IpAddr);
+
+/// Who is counted together: an IPv4 address, or the 64 bits of an IPv6 address that one customer gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Network(IpAddr);
+
+/// What is tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Door {
+    /// A client secret, for a token.
+    Secret,
+    /// A token, for everything else.
+    Token,
+}
+
+/// What this replica remembers of addresses.
+pub(crate) struct Addresses {
+    /// Until when they are refused.
+    refused: Cache<(Door, Network), DateTime<Utc>>,
+    /// Which keys succeeded from there.
+    proven: Cache<(Network, Uuid), ()>,
+}
+
+impl Network {
+    pub(crate) fn of(address: IpAddr) -> Self {
+        const HALF: u32 = 64;
+        match address.to_canonical() {
+            IpAddr::V6(six) => Self(IpAddr::from((six.to_bits() >> HALF << HALF).to_be_bytes())),
+            four @ IpAddr::V4(_) => Self(four),
+        }
+    }
+}
+
+impl Door {
+    /// What its failures are counted as, and how many there may be.
+    fn failures(self) -> (&'static str, Quota) {
+        match self {
+            Self::Secret => ("secrets", Quota::new(10, Duration::from_mins(1), 20)),
+            Self::Token => ("tokens", Quota::new(60, Duration::from_mins(1), 120)),
+        }
+    }
+}
+
+impl Addresses {
+    pub(crate) fn new() -> Self {
+        Self {
+            refused: Cache::new(REMEMBERED),
+            proven: Cache::builder()
+                .max_capacity(REMEMBERED)
+                .time_to_live(TRUST)
+                .build(),
+        }
+    }
+}
+
+impl Tenancy {
+    fn network(&self) -> Option<Network> {
+        self.1.address.map(Network::of)
+    }
+
+    /// Whether the token endpoint looks at a secret that says it is `key`'s; if not, when it will.
+    pub(crate) async fn may_try(&self, key: Option<KeyId>) -> Result<(), Duration> {
+        /// Tries a minute: a hundred clients that all begin at once are no attack.
+        const TRIES: u32 = 600;
+        let Some(network) = self.network() else {
+            return Ok(());
+        };
+        let addresses = &self.0.addresses;
+        let proven = key.is_some_and(|key| addresses.proven.contains_key(&(network, key.uuid())));
+        if !proven {
+            self.refused_until(Door::Secret, network)?;
+        }
+        let key = format!("tries/{}", network.0);
+        let tries = Quota::new(TRIES, Duration::from_mins(1), TRIES);
+        let decision = self.count(&key, tries).await;
+        if decision.allowed {
+            Ok(())
+        } else {
+            Err(decision.retry_after)
+        }
+    }
+
+    /// Remembers that `key` was proven.
+    pub(crate) fn has_proven(&self, key: KeyId) {
+        if let Some(network) = self.network() {
+            self.0.addresses.proven.insert((network, key.uuid()), ());
+        }
+    }
+
+    /// Counts a failure; too many: when the address may try again.
+    pub(crate) async fn has_failed(&self, door: Door) -> Result<(), Duration> {
+        let Some(network) = self.network() else {
+            return Ok(());
+        };
+        self.refused_until(door, network)?;
+        let (what, quota) = door.failures();
+        let key = format!("failed-{what}/{}", network.0);
+        let decision = self.count(&key, quota).await;
+        if decision.allowed {
+            return Ok(());
+        }
+        let until = self.0.coord.clock().now() + decision.retry_after;
+        self.0.addresses.refused.insert((door, network), until);
+        tracing::warn!(network = %network.0, what, "an address fails too often and is refused for a moment; if it is your proxy's, set WXGATE_TRUSTED_PROXIES");
+        Err(decision.retry_after)
+    }
+
+    fn refused_until(&self, door: Door, network: Network) -> Result<(), Duration> {
+        let until = self.0.addresses.refused.get(&(door, network));
+        let left = until.and_then(|until| (until - self.0.coord.clock().now()).to_std().ok());
+        match left {
+            Some(left) if !left.is_zero() => Err(left),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes one from a bucket that all replicas share; from one of this replica's own while that is away.
+    pub(crate) async fn count(&self, key: &str, quota: Quota) -> Decision {
+        let inner = &*self.0;
+        match inner.coord.limits().check(key, quota, 1).await {
+            Ok(decision) => decision,
+            Err(error) => {
+                tracing::debug!(%error, "counting requests for this replica alone");
+                let alone = inner.alone.limits().check(key, quota, 1).await;
+                alone.unwrap_or(OPEN)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn six_counts_by_half_and_four_as_a_whole() {
+        let network = |text: &str| Network::of(text.parse().unwrap());
+        assert_eq!(network("2001:db8::1"), network("2001:db8::ffff:1:2:3"));
+        assert_ne!(network("2001:db8::1"), network("2001:db8:0:1::1"));
+        assert_eq!(network("::ffff:192.0.2.1"), network("192.0.2.1"));
+        assert_ne!(network("192.0.2.1"), network("192.0.2.2"));
+    }
+}
