@@ -34,6 +34,7 @@ macro_rules! both_modes {
 }
 
 mod apps;
+mod audit;
 mod batch;
 mod callbacks;
 mod cancel;
@@ -44,6 +45,7 @@ mod dev;
 mod drop_in;
 mod fairness;
 mod foreign;
+mod hardening;
 mod idempotency;
 mod import;
 mod kills;
@@ -59,6 +61,7 @@ mod quota;
 mod reading;
 mod restart;
 mod retry;
+mod rotation;
 mod sending;
 mod storm;
 mod strangers;

@@ -1,0 +1,244 @@
+//! The audit log: who did what, from where, and who may read of it.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::world::{Key, Mode, SECRET, World, finish, run};
+
+const APP: &str = "wx00000000000000a1";
+
+both_modes!(
+    everything_that_changes_something_is_on_record,
+    failed_attempts_are_on_record_and_limited,
+    what_is_done_at_the_command_line_is_on_record,
+    lines_are_found_by_filters_page_by_page,
+);
+
+fn actions(page: &Value) -> Vec<String> {
+    let lines = page["data"].as_array().expect("data").iter();
+    lines
+        .map(|line| {
+            let word = |name: &str| line[name].as_str().unwrap_or("-").to_owned();
+            format!("{} {}", word("action"), word("outcome"))
+        })
+        .collect()
+}
+
+async fn everything_that_changes_something_is_on_record(mode: Mode) {
+    let world = World::start(mode).await;
+    let tenant = world.tenant("tea").await;
+    let (client, operator) = (&tenant.client, world.operator());
+    let new = json!({"name": "b", "scopes": ["apps:read"]});
+    let key = client.post("/v1/keys", &new).await.expect(201);
+    let key = key["client_id"].as_str().expect("an id");
+    client.delete(&format!("/v1/keys/{key}")).await.expect(204);
+    client.delete(&format!("/v1/keys/{key}")).await.expect(204);
+    tenant.app(APP).await;
+    let app = format!("/v1/apps/{APP}");
+    client
+        .patch(&app, &json!({"name": "leaf"}))
+        .await
+        .expect(200);
+    client
+        .post(&format!("{app}/verify"), &json!({}))
+        .await
+        .expect(200);
+    let secret = json!({"secret": SECRET});
+    client
+        .put(&format!("{app}/secret"), &secret)
+        .await
+        .expect(200);
+    client.delete(&app).await.expect(204);
+    client.delete(&app).await.expect(404);
+    let rate = json!({"limits": {"requests_per_second": 50_000}});
+    let itself = format!("/v1/tenants/{}", tenant.id);
+    operator.patch(&itself, &rate).await.expect(200);
+
+    let log = client.get("/v1/audit").await.expect(200);
+    let expected = [
+        "tenant.update ok",
+        "app.remove ok",
+        "app.set_secret ok",
+        "app.verify ok",
+        "app.update ok",
+        "app.register ok",
+        "key.revoke ok",
+        "key.create ok",
+        "key.create ok",
+        "tenant.create ok",
+    ];
+    assert_eq!(actions(&log), expected);
+    let lines = log["data"].as_array().expect("data");
+    for line in &lines[1..8] {
+        assert_eq!(line["actor"], client.key().client_id.as_str(), "{line}");
+        assert_eq!(line["address"], "127.0.0.1", "{line}");
+        assert!(
+            line["request_id"].is_string() && line["tenant_id"].is_null(),
+            "{line}"
+        );
+        assert!(
+            line["id"].as_str().expect("an id").starts_with("evt_"),
+            "{line}"
+        );
+    }
+    assert_eq!(lines[6]["target"], key);
+    assert_eq!(
+        (&lines[0]["actor"], &lines[0]["address"]),
+        (&json!("operator"), &Value::Null)
+    );
+    assert!(!log.to_string().contains(SECRET));
+
+    let all = operator.get("/v1/audit?limit=1").await.expect(200);
+    let line = &all["data"][0];
+    assert_eq!(line["actor"], operator.key().client_id.as_str());
+    assert_eq!(
+        (&line["tenant_id"], &line["address"]),
+        (&json!(tenant.id), &json!("127.0.0.1"))
+    );
+}
+
+async fn failed_attempts_are_on_record_and_limited(mode: Mode) {
+    let world = World::start(mode).await;
+    let tenant = world.tenant("tea").await;
+    let good = tenant.client.key().clone();
+    tenant.client.fetch_token(None).await.expect(200);
+    let wrong = world.anonymous().with_key(Key {
+        client_secret: world.operator().key().client_secret.clone(),
+        client_id: good.client_id.clone(),
+    });
+    let mut refused = 0;
+    let limited = loop {
+        let answer = wrong.fetch_token(None).await;
+        if answer.status == 429 {
+            break answer;
+        }
+        answer.expect(401);
+        refused += 1;
+        assert!(refused < 200, "failures are not limited");
+    };
+    assert_eq!(limited.expect(429)["error"], "rate_limited");
+    assert!(
+        (20..30).contains(&refused),
+        "{refused} failures were answered"
+    );
+
+    // Who has got in from here before is not harmed, nor is anybody with a token.
+    tenant.client.fetch_token(None).await.expect(200);
+    tenant.client.get("/v1/apps").await.expect(200);
+    world.anonymous().get("/healthz").await.expect(200);
+
+    let path = format!("/v1/audit?action=token.issue&tenant_id={}", tenant.id);
+    let by_operator = world.operator().get(&path).await.expect(200);
+    // The secret was the operator's: that key was tried, so it is in the operators' log and in no tenant's.
+    assert_eq!(actions(&by_operator), Vec::<String>::new());
+    let tried = world
+        .operator()
+        .get("/v1/audit?action=token.issue")
+        .await
+        .expect(200);
+    let lines = tried["data"].as_array().expect("data");
+    assert_eq!(lines.len(), 10, "{tried}");
+    assert_eq!(
+        lines[0]["target"],
+        world.operator().key().client_id.as_str()
+    );
+    assert_eq!(
+        (&lines[0]["outcome"], &lines[0]["address"]),
+        (&json!("refused"), &json!("127.0.0.1"))
+    );
+
+    let client = world.anonymous();
+    let spoiled = async || {
+        let request = client
+            .bare(Method::GET, "/v1/apps")
+            .bearer_auth("no.jwt.atall");
+        finish(request).await
+    };
+    let mut refused = 0;
+    while spoiled().await.status == 401 {
+        refused += 1;
+        assert!(refused < 1000, "bad tokens are not limited");
+    }
+    assert!(refused >= 120, "{refused}");
+    spoiled().await.problem(429, "rate_limited");
+    tenant.client.get("/v1/apps").await.expect(200);
+}
+
+async fn what_is_done_at_the_command_line_is_on_record(mode: Mode) {
+    let world = World::start(mode).await;
+    let wxgate = |arguments: &[&str]| run(world.wxgate(arguments)).expect(0).json();
+    let tenant = wxgate(&["tenant", "create", "cli", "--json"]);
+    let id = tenant["id"].as_str().expect("an id");
+    let key = [
+        "key",
+        "create",
+        "--tenant",
+        id,
+        "--scope",
+        "audit:read",
+        "--json",
+    ];
+    let key = wxgate(&key);
+    wxgate(&[
+        "key",
+        "revoke",
+        key["client_id"].as_str().expect("an id"),
+        "--json",
+    ]);
+    wxgate(&["tenant", "suspend", id, "--json"]);
+    let path = format!("/v1/audit?tenant_id={id}");
+    let log = world.operator().get(&path).await.expect(200);
+    let expected = [
+        "tenant.update ok",
+        "key.revoke ok",
+        "key.create ok",
+        "tenant.create ok",
+    ];
+    assert_eq!(actions(&log), expected);
+    for line in log["data"].as_array().expect("data") {
+        assert_eq!(
+            (&line["actor"], &line["address"]),
+            (&json!("cli"), &Value::Null)
+        );
+    }
+    assert_eq!(log["data"][0]["detail"], "suspended");
+}
+
+async fn lines_are_found_by_filters_page_by_page(mode: Mode) {
+    let world = World::start(mode).await;
+    let (tenant, other) = (world.tenant("tea").await, world.tenant("coffee").await);
+    let before = world.now();
+    for _ in 0..5 {
+        world.key_of(&tenant.id, &["apps:read"]).await;
+    }
+    let get = async |query: &str| tenant.client.get(&format!("/v1/audit?{query}")).await;
+    let all = get("action=key.create").await.expect(200);
+    assert_eq!(all["data"].as_array().expect("data").len(), 6);
+    let mut seen = Vec::new();
+    let mut cursor = String::new();
+    loop {
+        let page = get(&format!("action=key.create&limit=4{cursor}"))
+            .await
+            .expect(200);
+        seen.extend(page["data"].as_array().expect("data").clone());
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => break,
+        }
+    }
+    assert_eq!(Value::from(seen.clone()), all["data"]);
+    let target = seen[0]["target"].as_str().expect("a target");
+    let found = get(&format!("target={target}")).await.expect(200);
+    assert_eq!(found["data"], json!([seen[0]]));
+    let time = before.to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
+    let late = get(&format!("created_after={time}")).await.expect(200);
+    assert_eq!(late["data"].as_array().expect("data").len(), 5);
+    let early = get(&format!("created_before={time}")).await.expect(200);
+    assert_eq!(actions(&early), ["key.create ok", "tenant.create ok"]);
+
+    get(&format!("tenant_id={}", other.id))
+        .await
+        .problem(400, "invalid_request");
+    get(&format!("tenant_id={}", tenant.id)).await.expect(200);
+    get("actor=x").await.problem(400, "invalid_request");
+}

@@ -1,0 +1,190 @@
+//! What a hostile client can do to a connection, a body and a header: nothing to anybody else.
+
+use std::time::Duration;
+
+use reqwest::Method;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::Instant,
+};
+
+use crate::world::{Answer, Mode, World, finish};
+
+both_modes!(
+    half_open_requests_harm_nobody,
+    a_body_that_is_too_large_is_refused_before_it_is_sent,
+    json_that_is_too_deep_is_refused,
+    other_content_types_are_refused,
+    pages_allow_nothing_from_elsewhere,
+    a_client_cannot_choose_its_address,
+);
+
+async fn connect(world: &World) -> TcpStream {
+    let address = world.url(0).trim_start_matches("http://").to_owned();
+    TcpStream::connect(address).await.expect("a connection")
+}
+
+/// Hundreds of requests that never get further than a part of their head or body.
+async fn half_open_requests_harm_nobody(mode: Mode) {
+    let world = World::start(mode).await;
+    let tenant = world.tenant("tea").await;
+    let mut held = Vec::new();
+    let starts: [&[u8]; 3] = [
+        b"POST /v1/apps HTTP/1.1\r\nHost: x\r\nX-Slow: ",
+        b"POST /oauth/token HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 900\r\n\r\ngrant",
+        b"PRI * HTTP/2.0\r\n\r\nSM",
+    ];
+    for number in 0..300 {
+        let mut stream = connect(&world).await;
+        stream
+            .write_all(starts[number % starts.len()])
+            .await
+            .expect("a part of a request");
+        held.push(stream);
+    }
+    let began = Instant::now();
+    for _ in 0..20 {
+        tenant.client.get("/v1/apps").await.expect(200);
+    }
+    assert!(
+        began.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        began.elapsed()
+    );
+    drop(held);
+}
+
+async fn a_body_that_is_too_large_is_refused_before_it_is_sent(mode: Mode) {
+    const HUGE: usize = 100 * 1024 * 1024;
+    let world = World::start(mode).await;
+    let token = world.tenant("tea").await.client.token().await;
+    let head = |length: &str| {
+        format!(
+            "POST /v1/apps HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n{length}\r\n\r\n"
+        )
+    };
+    // Announced: the answer comes although not one byte of the body was sent.
+    let mut stream = connect(&world).await;
+    let announced = head(&format!("Content-Length: {HUGE}"));
+    stream
+        .write_all(announced.as_bytes())
+        .await
+        .expect("a head");
+    let mut answer = vec![0; 16];
+    stream.read_exact(&mut answer).await.expect("an answer");
+    assert!(
+        answer.starts_with(b"HTTP/1.1 413"),
+        "{}",
+        String::from_utf8_lossy(&answer)
+    );
+
+    // In pieces: cut off long before the end.
+    let mut stream = connect(&world).await;
+    stream
+        .write_all(head("Transfer-Encoding: chunked").as_bytes())
+        .await
+        .expect("a head");
+    let piece = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
+    let mut sent = 0;
+    while sent < HUGE && stream.write_all(piece.as_bytes()).await.is_ok() {
+        sent += piece.len();
+    }
+    assert!(sent < HUGE / 4, "{sent} bytes were taken");
+}
+
+async fn json_that_is_too_deep_is_refused(mode: Mode) {
+    let world = World::start(mode).await;
+    let tenant = world.tenant("tea").await;
+    for open in ["[", "{\"a\":"] {
+        let deep = open.repeat(100_000);
+        let metadata = format!("{{\"metadata\":{deep}");
+        for body in [deep, metadata] {
+            for path in [
+                "/v1/apps",
+                "/v1/keys",
+                "/v1/apps/wx00000000000000a1/messages",
+            ] {
+                let request = tenant.client.request(Method::POST, path).await;
+                let request = request
+                    .header("content-type", "application/json")
+                    .body(body.clone());
+                let answer: Answer = finish(request).await;
+                assert!([400, 422].contains(&answer.status.as_u16()), "{answer:?}");
+            }
+        }
+    }
+    tenant.client.get("/v1/apps").await.expect(200);
+}
+
+async fn other_content_types_are_refused(mode: Mode) {
+    let world = World::start(mode).await;
+    let tenant = world.tenant("tea").await;
+    for content_type in [
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data",
+        "text/json",
+    ] {
+        let request = tenant.client.request(Method::POST, "/v1/keys").await;
+        let body = r#"{"name":"a","scopes":["apps:read"]}"#;
+        let answer = finish(request.header("content-type", content_type).body(body)).await;
+        answer.problem(415, "unsupported_media_type");
+    }
+    let json = world
+        .anonymous()
+        .bare(Method::POST, "/oauth/token")
+        .header("content-type", "application/json");
+    let answer = finish(json.body(r#"{"grant_type":"client_credentials"}"#)).await;
+    assert_eq!(answer.expect(400)["error"], "invalid_request");
+}
+
+async fn pages_allow_nothing_from_elsewhere(mode: Mode) {
+    let world = World::start(mode).await;
+    for path in ["/docs/", "/console/sign-in"] {
+        let url = format!("{}{path}", world.url(0));
+        let page = reqwest::get(url).await.expect("a page");
+        assert_eq!(page.status(), 200, "{path}");
+        let header = |name: &str| {
+            page.headers()
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+                .unwrap_or_default()
+        };
+        let policy = header("content-security-policy");
+        for part in [
+            "default-src 'none'",
+            "frame-ancestors 'none'",
+            "base-uri 'none'",
+        ] {
+            assert!(policy.contains(part), "{path}: {policy}");
+        }
+        assert!(
+            !policy.contains("http:") && !policy.contains("https:"),
+            "{path}: {policy}"
+        );
+        assert_eq!(
+            (header("x-frame-options"), header("x-content-type-options")),
+            ("DENY", "nosniff")
+        );
+        assert!(
+            ["no-referrer", "same-origin"].contains(&header("referrer-policy")),
+            "{path}"
+        );
+    }
+}
+
+/// Nobody is trusted here: what the client says of itself is not what is on record.
+async fn a_client_cannot_choose_its_address(mode: Mode) {
+    let world = World::start(mode).await;
+    let tenant = world.tenant("tea").await;
+    let request = tenant.client.request(Method::POST, "/v1/keys").await;
+    let new = serde_json::json!({"name": "a", "scopes": ["apps:read"]});
+    let request = request
+        .header("x-forwarded-for", "203.0.113.7")
+        .header("forwarded", "for=203.0.113.7")
+        .json(&new);
+    finish(request).await.expect(201);
+    let log = tenant.client.get("/v1/audit?limit=1").await.expect(200);
+    assert_eq!(log["data"][0]["address"], "127.0.0.1");
+}
