@@ -9,6 +9,7 @@ use sea_orm_migration::{MigrationTrait, async_trait};
 
 mod m20261122_init;
 mod m20261122_receipts;
+mod m20261122_webhooks;
 
 /// All migrations in order.
 #[derive(Debug)]
@@ -20,6 +21,7 @@ impl MigratorTrait for Migrator {
         vec![
             Box::new(m20261122_init::Migration),
             Box::new(m20261122_receipts::Migration),
+            Box::new(m20261122_webhooks::Migration),
         ]
     }
 }

@@ -25,6 +25,7 @@ use sea_orm::{
 mod apps;
 mod audit;
 mod connect;
+mod deliveries;
 mod entity;
 mod error;
 mod keys;
@@ -33,23 +34,27 @@ mod page;
 mod queue;
 mod signing_keys;
 mod tenants;
+mod webhooks;
 
 pub use apps::{
     App, AppCursor, AppCursorFormat, AppPatch, NewApp, Pause, PreviousCallback, SealedApp,
 };
 pub use audit::{AuditLine, NewAuditLine};
 pub use connect::{Engine, MigrationState};
+pub use deliveries::{DeliveryStatus, WebhookDelivery};
 pub use error::StoreError;
 pub use keys::{Credential, Key, NewKey};
 pub use messages::{Failure, Message, MessageFilter};
 pub use page::{Listing, Page};
 pub use queue::{
-    ClaimBatch, ClaimRequest, Claimed, Dropped, HeardEvent, IdempotencyKey, LaneNews, LanePause,
-    NewMessage, NewReceipt, QUOTA_EXHAUSTED, QuotaUse, Received, Recorded, Settled, Settlement,
-    Swept, SweptReceipts, THROTTLED, Word,
+    AppEvent, ClaimBatch, ClaimRequest, Claimed, DeliveryNext, DeliveryOutcome, DisabledWebhook,
+    Dropped, DueDelivery, Facts, HeardEvent, IdempotencyKey, LaneNews, LanePause, MessageFacts,
+    NewMessage, NewReceipt, OutboxClaim, OutboxRequest, QUOTA_EXHAUSTED, QuotaUse, Received,
+    Recorded, Settled, Settlement, Swept, SweptReceipts, THROTTLED, Word,
 };
 pub use signing_keys::SigningKey;
 pub use tenants::{Tenant, TenantPatch};
+pub use webhooks::{NewWebhook, Webhook, WebhookPatch};
 
 /// The database. Cheap to clone.
 #[derive(Clone, Debug)]

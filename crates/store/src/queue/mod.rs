@@ -24,23 +24,31 @@ mod heard;
 mod intake;
 mod lane;
 mod meter;
+mod outbox;
 mod pause;
 mod receipts;
 mod record;
 mod retention;
 mod sql;
 mod sweep;
+pub(crate) mod tell;
 
 pub use claim::{ClaimBatch, ClaimRequest};
 pub use flight::Claimed;
 pub use heard::HeardEvent;
 pub use intake::{IdempotencyKey, NewMessage, Received};
 pub use lane::QuotaUse;
+pub use outbox::{
+    DeliveryNext, DeliveryOutcome, DisabledWebhook, DueDelivery, Facts, OutboxClaim, OutboxRequest,
+};
 pub use pause::{LaneNews, LanePause, THROTTLED};
 pub use receipts::{NewReceipt, Settled, SweptReceipts};
 pub use record::{Recorded, Settlement, Word};
 pub use retention::Dropped;
 pub use sweep::Swept;
+pub use tell::{AppEvent, MessageFacts};
+
+pub(crate) use meter::day_number;
 
 const READY: i64 = 0;
 const WAITING: i64 = 1;

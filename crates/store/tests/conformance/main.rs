@@ -9,3 +9,4 @@ mod lanes;
 mod queue;
 mod receipts;
 mod retention;
+mod webhooks;
