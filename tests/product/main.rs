@@ -58,4 +58,5 @@ mod storm;
 mod strangers;
 mod time;
 mod tokens;
+mod webhooks;
 mod world;

@@ -7,6 +7,8 @@
 //! messages become ready, late ones expire, leases of dead workers end. The *janitor* forgets what is old.
 //! [`Callbacks`] take what WeChat pushes: what became of messages after it took them, and what users allow.
 //!
+//! The *announcer* posts to tenants' webhook endpoints what these transactions left for them.
+//!
 //! Batches form by themselves: each task takes whatever waited while its last commit ran. There are no timers
 //! to tune and no delay at low load.
 //!
@@ -33,6 +35,7 @@ mod rest;
 mod sweeper;
 mod tokens;
 mod waiters;
+mod webhooks;
 mod worker;
 
 pub use apps::{AppError, AppUpdate, Apps, CallbackSettings, Registration};
@@ -45,9 +48,11 @@ pub use intake::{Accepted, SubmitError};
 pub use metrics::Metrics;
 pub use quota::{QuotaReport, WechatQuotaReport};
 pub use store::{
-    App, AppCursor, Failure, IdempotencyKey, Listing, Message, MessageFilter, Page, Pause,
+    App, AppCursor, DeliveryStatus, Failure, IdempotencyKey, Listing, Message, MessageFilter, Page,
+    Pause, Webhook, WebhookDelivery,
 };
 pub use tokens::{HandedToken, TokenBudget, TokenFailure, TokenReport, TokenStatus};
+pub use webhooks::{ShowMessage, WebhookError, WebhookSettings, Webhooks};
 pub use wechat::callback::Query as CallbackQuery;
 
 /// Wake-up topics that replicas share.
@@ -56,4 +61,6 @@ mod topic {
     pub(crate) const QUEUE: &str = "queue";
     /// Messages have ended; the payload is their ids, comma-separated.
     pub(crate) const ENDED: &str = "ended";
+    /// There may be something to tell webhooks.
+    pub(crate) const WEBHOOKS: &str = "webhooks";
 }

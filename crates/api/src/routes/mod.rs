@@ -11,6 +11,7 @@ mod oauth;
 mod operations;
 mod tenants;
 mod tokens;
+mod webhooks;
 
 use domain::{app::AppId, id::TenantId};
 use http::{HeaderName, HeaderValue, header};
@@ -24,6 +25,7 @@ pub(crate) fn guarded() -> OpenApiRouter<ApiState> {
     none.merge(messages::routes())
         .merge(apps::routes())
         .merge(tokens::routes())
+        .merge(webhooks::routes())
         .merge(keys::routes())
         .merge(tenants::routes())
 }
