@@ -32,8 +32,8 @@ const EACH: usize = 8;
 const LEASE: Duration = Duration::from_mins(1);
 /// How often an idle announcer looks without being woken.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// How long one that was woken waits for more to come together.
-const GATHER: Duration = Duration::from_millis(20);
+/// How long one that messages woke waits for more to come together: it looks at most so often while they flow.
+const GATHER: Duration = Duration::from_millis(50);
 /// How long to rest after the database failed.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// How often what came of posts is tried to be recorded, before their leases decide.

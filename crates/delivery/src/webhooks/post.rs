@@ -205,4 +205,31 @@ mod tests {
             EXCERPT
         );
     }
+
+    async fn refusal(url: &str) -> String {
+        let letter = Letter {
+            url,
+            event: "evt_1",
+            secrets: &[],
+            body: Vec::new(),
+            at: DateTime::UNIX_EPOCH,
+        };
+        let answer = Post::new(false).unwrap().send(letter).await;
+        assert_eq!(answer.status, None);
+        answer.error.unwrap()
+    }
+
+    /// Also an endpoint that was made while private ones were allowed, or whose name has changed its mind since.
+    #[tokio::test]
+    async fn nothing_private_is_connected_to() {
+        for url in [
+            "https://localhost:9/",
+            "https://127.0.0.1:9/",
+            "https://[::1]:9/",
+        ] {
+            let error = refusal(url).await;
+            assert!(error.contains(address::NOT_PUBLIC), "{url}: {error}");
+        }
+        assert!(refusal("http://1.1.1.1/").await.contains("https"));
+    }
 }
