@@ -208,10 +208,10 @@ const AGAIN: &str = "UPDATE webhook_delivery SET status = 'pending', due_at = $1
                      ended_at = NULL";
 
 #[derive(FromQueryResult)]
-struct Used {
+struct Spending {
     appid: String,
     tenant_id: Uuid,
-    quota_used: i64,
+    used_today: i64,
     daily_quota: i64,
 }
 
@@ -220,35 +220,37 @@ impl PlatformStore {
     /// is passed.
     pub async fn warn_quotas(&self, now: DateTime<Utc>) -> Result<(), StoreError> {
         let day = queue::day_number(now);
-        let sql = "SELECT app.appid, app.tenant_id, lane.quota_used, app.daily_quota FROM lane \
+        let sql = "SELECT app.appid, app.tenant_id, lane.quota_used AS used_today, app.daily_quota FROM lane \
                    JOIN app ON app.appid = lane.appid WHERE lane.quota_day = $1 \
                    AND lane.quota_used * 100 >= app.daily_quota * $2 \
                    AND EXISTS (SELECT 1 FROM webhook WHERE webhook.tenant_id = app.tenant_id AND webhook.status = 'enabled')";
         let backend = self.store.read.get_database_backend();
         let look = Statement::from_sql_and_values(backend, sql, [day.into(), WARNINGS[0].into()]);
-        let rows = Used::find_by_statement(look).all(&self.store.read).await?;
+        let rows = Spending::find_by_statement(look)
+            .all(&self.store.read)
+            .await?;
         for row in rows {
             self.warn_quota(row, now).await?;
         }
         Ok(())
     }
 
-    async fn warn_quota(&self, row: Used, now: DateTime<Utc>) -> Result<(), StoreError> {
+    async fn warn_quota(&self, row: Spending, now: DateTime<Utc>) -> Result<(), StoreError> {
         let reset_at = quota::reset_at(now);
         // The day's warning has the day's beginning in its id: the second of a day is the first.
         let day = reset_at - chrono::Duration::days(1);
         let appid =
             AppId::parse(row.appid.as_str()).map_err(|_| unknown("app.appid", &row.appid))?;
         for percent in WARNINGS {
-            if row.quota_used * 100 < row.daily_quota * percent {
+            if row.used_today * 100 < row.daily_quota * percent {
                 continue;
             }
             let data = serde_json::json!({
                 "appid": appid.as_str(),
                 "percent": percent,
                 "limit": row.daily_quota,
-                "used": row.quota_used,
-                "remaining": (row.daily_quota - row.quota_used).max(0),
+                "used": row.used_today,
+                "remaining": (row.daily_quota - row.used_today).max(0),
                 "reset_at": reset_at.to_rfc3339_opts(SecondsFormat::Millis, true),
             });
             let about = format!("{appid} {percent}");

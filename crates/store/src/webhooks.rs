@@ -177,7 +177,7 @@ impl TenantStore {
         let rotated = Entity::update_many()
             .col_expr(
                 Column::PreviousSecretSealed,
-                Expr::col(Column::SecretSealed).into(),
+                Expr::col(Column::SecretSealed),
             )
             .col_expr(
                 Column::PreviousSecretUntil,
@@ -213,13 +213,13 @@ impl TenantStore {
         id: WebhookId,
         changes: ActiveModel,
     ) -> Result<Webhook, StoreError> {
-        let changed = Entity::update_many()
+        let result = Entity::update_many()
             .set(changes)
             .filter(Column::Id.eq(id.uuid()))
             .filter(Column::TenantId.eq(self.tenant.uuid()))
             .exec(&self.store.write)
             .await?;
-        if changed.rows_affected == 0 {
+        if result.rows_affected == 0 {
             return Err(StoreError::NotFound("webhook"));
         }
         self.reread_webhook(id).await

@@ -64,6 +64,10 @@ pub(crate) struct World {
 }
 
 /// A world that is still to be made.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a wish of its own, and most worlds have none"
+)]
 pub(crate) struct Plan {
     mode: Mode,
     by_hand: bool,

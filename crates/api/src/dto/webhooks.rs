@@ -44,6 +44,10 @@ impl From<NewWebhook> for WebhookSettings {
 /// What to change of an endpoint; what is absent stays.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[expect(
+    clippy::option_option,
+    reason = "absent, null and a value are three things in a PATCH"
+)]
 pub(crate) struct WebhookChanges {
     /// Where events are posted to.
     #[serde(default, deserialize_with = "not_null")]

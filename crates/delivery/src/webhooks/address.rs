@@ -15,7 +15,7 @@ use reqwest::{
 
 /// Blocks of IPv4 that are not of the public internet: IANA's special-purpose registry, multicast and reserved.
 const NOT_PUBLIC_4: &[(Ipv4Addr, u32)] = &[
-    (Ipv4Addr::new(0, 0, 0, 0), 8),
+    (Ipv4Addr::UNSPECIFIED, 8),
     (Ipv4Addr::new(10, 0, 0, 0), 8),
     (Ipv4Addr::new(100, 64, 0, 0), 10),
     (Ipv4Addr::new(127, 0, 0, 0), 8),

@@ -100,7 +100,7 @@ impl Announcer {
             parts: parts.clone(),
             post: Post::new(allow_private)?,
         };
-        let recorder = AnnounceRecorder {
+        let scribe = AnnounceRecorder {
             parts: parts.clone(),
             recorded: recorded.clone(),
             outcomes: posted,
@@ -113,7 +113,7 @@ impl Announcer {
             tasks,
             stop,
         };
-        Ok((announcer, recorder))
+        Ok((announcer, scribe))
     }
 
     /// Runs until it is stopped. Posts that are under way then are finished.

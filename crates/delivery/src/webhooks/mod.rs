@@ -358,15 +358,12 @@ fn check_events(words: &[String], found: &mut Vec<Violation>) -> EventFilter {
     }
     let mut kinds = BTreeSet::new();
     for (index, word) in words.iter().enumerate() {
-        match EventType::subscribable().find(|kind| kind.as_str() == word) {
-            Some(kind) => {
-                kinds.insert(kind);
-            }
-            None => {
-                let known: Vec<&str> = EventType::subscribable().map(EventType::as_str).collect();
-                let rule = format!("must be one of {}; or `*` alone", known.join(", "));
-                found.push(Violation::new(format!("/events/{index}"), rule));
-            }
+        if let Some(kind) = EventType::subscribable().find(|kind| kind.as_str() == word) {
+            kinds.insert(kind);
+        } else {
+            let known: Vec<&str> = EventType::subscribable().map(EventType::as_str).collect();
+            let rule = format!("must be one of {}; or `*` alone", known.join(", "));
+            found.push(Violation::new(format!("/events/{index}"), rule));
         }
     }
     EventFilter::Only(kinds)

@@ -15,7 +15,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use domain::{
     app::AppId,
-    id::{self, EventId, MessageId, TenantId},
+    id::{self, EventId, TenantId},
     lifecycle::Status,
     verdict::FailureCode,
     webhook::{EventFilter, EventType},
@@ -339,9 +339,4 @@ async fn insert(
         tx.execute_raw(sql.on(tx)).await?;
     }
     Ok(())
-}
-
-/// The message that a delivery is about, as an id of the domain.
-pub(super) fn message_id(id: Option<Uuid>) -> Option<MessageId> {
-    id.map(MessageId::from)
 }

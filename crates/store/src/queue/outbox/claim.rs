@@ -1,29 +1,22 @@
-//! The outbox: what is on its way to webhook endpoints, claimed, tried and recorded in batches.
-//!
-//! A delivery that is claimed stays `pending` and is due again when its lease ends, so that one whose worker died comes
-//! back by itself: an endpoint is told at least once, and perhaps twice. Claims go round the endpoints that have
-//! something pending; at most a few of each are under way, over all replicas.
-//!
-//! Events of one message go out in order: one that is due while an earlier one is still pending is put behind it.
-//!
-//! **Locks.** Endpoints in the order of their ids, then deliveries.
+//! Which deliveries are tried next.
 
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use domain::{
-    id::{EventId, MessageId, TenantId, WebhookId},
-    webhook::{EventType, GIVE_UP},
-};
+use domain::webhook::EventType;
 use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult};
 use uuid::Uuid;
 
-use super::{
-    sql::Sql,
-    sweep::{BATCH, Swept},
-    tell::{MessageFacts, message_id},
+use super::{DueDelivery, Facts, OutboxClaim, OutboxRequest};
+use crate::{
+    PlatformStore, StoreError,
+    error::unknown,
+    messages::json,
+    millis,
+    queue::{sql::Sql, sweep::BATCH},
+    time,
+    webhooks::ENABLED,
 };
-use crate::{PlatformStore, StoreError, error::unknown, messages::json, millis, time};
 
 /// How many endpoints one claim looks at.
 const VISITS: i64 = 256;
@@ -31,113 +24,6 @@ const VISITS: i64 = 256;
 const SERVED: usize = 16;
 /// How long one that stands behind another waits before it is looked at again, at least.
 const BEHIND: i64 = 1_000;
-
-/// What an announcer asks for.
-#[derive(Clone, Copy, Debug)]
-pub struct OutboxRequest {
-    /// How many deliveries it can try now.
-    pub slots: usize,
-    /// How many to one endpoint may be under way.
-    pub each: usize,
-    /// After which endpoint to go on, from the claim before; nil at first.
-    pub cursor: Uuid,
-    /// A random number that names this claim.
-    pub lease: i64,
-    /// Until when the deliveries are the announcer's.
-    pub lease_until: DateTime<Utc>,
-}
-
-/// What an announcer gets.
-#[derive(Clone, Debug, Default)]
-pub struct OutboxClaim {
-    /// What to try now.
-    pub due: Vec<DueDelivery>,
-    /// After which endpoint to go on; nil: from the start.
-    pub cursor: Uuid,
-    /// Whether there may be more at once.
-    pub more: bool,
-}
-
-/// One event on its way to one endpoint.
-#[derive(Clone, Debug, PartialEq)]
-pub struct DueDelivery {
-    /// Whose it is.
-    pub tenant: TenantId,
-    /// To which endpoint.
-    pub webhook: WebhookId,
-    /// Where that is.
-    pub url: String,
-    /// The secrets that sign it, sealed, the newest first.
-    pub secrets_sealed: Vec<Vec<u8>>,
-    /// The event's id.
-    pub event: EventId,
-    /// What happened.
-    pub kind: EventType,
-    /// The message that it happened to, if any.
-    pub message: Option<MessageId>,
-    /// What was so then.
-    pub facts: Facts,
-    /// Which try this is, 1 for the first.
-    pub attempt: u32,
-    /// From when its tries count.
-    pub retry_from: DateTime<Utc>,
-    /// When it happened.
-    pub created_at: DateTime<Utc>,
-    /// The claim it belongs to.
-    pub lease: i64,
-}
-
-/// What an event says.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Facts {
-    /// What was so with its message.
-    Message(MessageFacts),
-    /// The `data` of its payload.
-    Data(serde_json::Value),
-}
-
-/// What a try came to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeliveryOutcome {
-    /// To which endpoint.
-    pub webhook: WebhookId,
-    /// Which event.
-    pub event: EventId,
-    /// The claim it was tried under.
-    pub lease: i64,
-    /// What becomes of it.
-    pub next: DeliveryNext,
-    /// The status that the endpoint answered, if it did.
-    pub response_status: Option<u16>,
-    /// The beginning of what it answered.
-    pub response_excerpt: Option<String>,
-    /// What went wrong.
-    pub error: Option<String>,
-}
-
-/// What becomes of a delivery after a try.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DeliveryNext {
-    /// The endpoint has it.
-    Delivered,
-    /// It is tried again.
-    Later(DateTime<Utc>),
-    /// It is tried no more.
-    Failed,
-    /// The endpoint does not want to be told of anything any more: it is disabled.
-    Gone,
-}
-
-/// An endpoint that the gateway has just disabled.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DisabledWebhook {
-    /// Whose it is.
-    pub tenant: TenantId,
-    /// Which.
-    pub webhook: WebhookId,
-    /// Why.
-    pub reason: String,
-}
 
 #[derive(FromQueryResult)]
 struct Visit {
@@ -190,15 +76,6 @@ struct DueRow {
     created_at: i64,
 }
 
-#[derive(FromQueryResult)]
-struct FailingRow {
-    id: Uuid,
-    tenant_id: Uuid,
-    status: String,
-    failing_since: Option<i64>,
-    failures: i64,
-}
-
 impl PlatformStore {
     /// Claims deliveries that are due: fair over endpoints, the oldest of each first, those of one message in order.
     pub async fn claim_deliveries(
@@ -239,7 +116,7 @@ impl PlatformStore {
                 let endpoint = endpoints.iter().find(|one| one.id == row.webhook_id)?;
                 let event = row.event_id;
                 // It comes back when its lease ends, perhaps to a newer replica.
-                let read = due_delivery(row, endpoint, request.lease, now);
+                let read = due_delivery(&row, endpoint, request.lease, now);
                 read.inspect_err(
                     |error| tracing::error!(%event, %error, "a webhook delivery cannot be read"),
                 )
@@ -251,52 +128,6 @@ impl PlatformStore {
             cursor,
             more: moved || !closed.is_empty(),
         })
-    }
-
-    /// Writes what tries came to. Returns the endpoints that are disabled by it, each with an audit line.
-    pub async fn record_deliveries(
-        &self,
-        outcomes: &[DeliveryOutcome],
-        now: DateTime<Utc>,
-    ) -> Result<Vec<DisabledWebhook>, StoreError> {
-        if outcomes.is_empty() {
-            return Ok(Vec::new());
-        }
-        let tx = self.store.begin().await?;
-        let ids: std::collections::BTreeSet<Uuid> =
-            outcomes.iter().map(|one| one.webhook.uuid()).collect();
-        let ids: Vec<Uuid> = ids.into_iter().collect();
-        let mut sql = Sql::new(
-            "SELECT id, tenant_id, status, failing_since, failures FROM webhook WHERE id IN ",
-        );
-        sql.list(&ids).push(" ORDER BY id");
-        if tx.get_database_backend() == DbBackend::Postgres {
-            sql.push(" FOR UPDATE");
-        }
-        let endpoints = FailingRow::find_by_statement(sql.on(&tx)).all(&tx).await?;
-        write_outcomes(&tx, outcomes, now).await?;
-        release_next(&tx, outcomes, now).await?;
-        let mut disabled = Vec::new();
-        for endpoint in endpoints {
-            disabled.extend(note_health(&tx, endpoint, outcomes, now).await?);
-        }
-        tx.commit().await?;
-        Ok(disabled)
-    }
-
-    /// Forgets deliveries, whatever became of them, whose event is older than `before`.
-    pub async fn forget_deliveries(&self, before: DateTime<Utc>) -> Result<Swept, StoreError> {
-        let mut sql = Sql::new(
-            "DELETE FROM webhook_delivery WHERE (webhook_id, event_id) IN (SELECT webhook_id, event_id FROM webhook_delivery \
-             WHERE created_at < ",
-        );
-        sql.bind(millis(before))
-            .push(" AND status <> 'pending' ORDER BY created_at LIMIT ")
-            .bind(BATCH)
-            .push(")");
-        let connection = &self.store.write;
-        let result = connection.execute_raw(sql.on(connection)).await?;
-        Ok(Swept::of(result.rows_affected()))
     }
 
     /// Goes round the endpoints that have something pending, by hops over the index. Those that are served, those that
@@ -332,8 +163,8 @@ impl PlatformStore {
         for visit in visits {
             match visit.status.as_deref() {
                 None => closed.push((visit.id, true)),
-                Some(crate::webhooks::ENABLED) if visit.due => open.push(visit.id),
-                Some(crate::webhooks::ENABLED) => {}
+                Some(ENABLED) if visit.due => open.push(visit.id),
+                Some(ENABLED) => {}
                 Some(_) => closed.push((visit.id, false)),
             }
         }
@@ -493,7 +324,7 @@ async fn take(
 }
 
 fn due_delivery(
-    row: DueRow,
+    row: &DueRow,
     endpoint: &EndpointRow,
     lease: i64,
     now: DateTime<Utc>,
@@ -511,142 +342,11 @@ fn due_delivery(
         event: row.event_id.into(),
         kind: EventType::parse(&row.kind)
             .ok_or_else(|| unknown("webhook_delivery.kind", &row.kind))?,
-        message: message_id(row.message_id),
+        message: row.message_id.map(Into::into),
         facts,
         attempt: u32::try_from(row.attempt_count).unwrap_or(u32::MAX),
         retry_from: time(row.retry_from),
         created_at: time(row.created_at),
         lease,
     })
-}
-
-async fn write_outcomes(
-    tx: &impl ConnectionTrait,
-    outcomes: &[DeliveryOutcome],
-    now: DateTime<Utc>,
-) -> Result<(), StoreError> {
-    let mut sql = Sql::new(
-        "WITH v(w, e, claim, new_status, next_due, answered, excerpt, why, over) AS (VALUES ",
-    );
-    sql.rows(outcomes.iter().map(|one| -> [sea_orm::Value; 9] {
-        let (status, due_at) = match one.next {
-            DeliveryNext::Delivered => ("delivered", None),
-            DeliveryNext::Later(due_at) => ("pending", Some(millis(due_at))),
-            DeliveryNext::Failed | DeliveryNext::Gone => ("failed", None),
-        };
-        [
-            one.webhook.uuid().into(),
-            one.event.uuid().into(),
-            one.lease.into(),
-            status.into(),
-            due_at.into(),
-            one.response_status.map(i64::from).into(),
-            one.response_excerpt.clone().into(),
-            one.error.clone().into(),
-            due_at.is_none().then(|| millis(now)).into(),
-        ]
-    }));
-    sql.push(
-        ") UPDATE webhook_delivery SET status = v.new_status, due_at = COALESCE(v.next_due, due_at), lease = NULL, \
-         response_status = v.answered, response_excerpt = v.excerpt, error = v.why, ended_at = v.over \
-         FROM v WHERE webhook_id = v.w AND event_id = v.e AND lease = v.claim",
-    );
-    tx.execute_raw(sql.on(tx)).await?;
-    Ok(())
-}
-
-/// Makes due what stood behind deliveries that have ended.
-async fn release_next(
-    tx: &impl ConnectionTrait,
-    outcomes: &[DeliveryOutcome],
-    now: DateTime<Utc>,
-) -> Result<(), StoreError> {
-    let ended: Vec<&DeliveryOutcome> = outcomes
-        .iter()
-        .filter(|one| !matches!(one.next, DeliveryNext::Later(_)))
-        .collect();
-    if ended.is_empty() {
-        return Ok(());
-    }
-    let mut sql = Sql::new("WITH v(w, e) AS (VALUES ");
-    sql.rows(
-        ended
-            .iter()
-            .map(|one| [one.webhook.uuid().into(), one.event.uuid().into()]),
-    );
-    sql.push(
-        "), told AS (SELECT d.webhook_id AS w, d.message_id AS m FROM webhook_delivery d JOIN v ON d.webhook_id = v.w AND d.event_id = v.e \
-         WHERE d.message_id IS NOT NULL) UPDATE webhook_delivery SET due_at = ",
-    );
-    sql.bind(millis(now))
-        .push(
-            " FROM told WHERE status = 'pending' AND webhook_id = told.w AND message_id = told.m \
-             AND lease IS NULL AND attempt_count = 0 AND due_at > ",
-        )
-        .bind(millis(now));
-    tx.execute_raw(sql.on(tx)).await?;
-    Ok(())
-}
-
-/// Counts an endpoint's failures in a row, and disables it where it has failed for too long or asks for it.
-async fn note_health(
-    tx: &impl ConnectionTrait,
-    endpoint: FailingRow,
-    outcomes: &[DeliveryOutcome],
-    now: DateTime<Utc>,
-) -> Result<Option<DisabledWebhook>, StoreError> {
-    let (mut since, mut failures) = (endpoint.failing_since.map(time), endpoint.failures);
-    let mut reason = None;
-    for outcome in outcomes
-        .iter()
-        .filter(|one| one.webhook.uuid() == endpoint.id)
-    {
-        match outcome.next {
-            DeliveryNext::Delivered => (since, failures) = (None, 0),
-            DeliveryNext::Later(_) | DeliveryNext::Failed | DeliveryNext::Gone => {
-                failures += 1;
-                let since = *since.get_or_insert(now);
-                if outcome.next == DeliveryNext::Gone {
-                    reason = Some("the endpoint answered 410 Gone".to_owned());
-                } else if (now - since).to_std().is_ok_and(|time| time >= GIVE_UP) {
-                    reason = Some(format!(
-                        "every try has failed for {} days, the last with: {}",
-                        GIVE_UP.as_secs() / 86_400,
-                        outcome.error.as_deref().unwrap_or("no word")
-                    ));
-                }
-            }
-        }
-    }
-    let disable = reason.filter(|_| endpoint.status == crate::webhooks::ENABLED);
-    if since == endpoint.failing_since.map(time)
-        && failures == endpoint.failures
-        && disable.is_none()
-    {
-        return Ok(None);
-    }
-    let mut sql = Sql::new("UPDATE webhook SET failing_since = ");
-    sql.bind(since.map(millis))
-        .push(", failures = ")
-        .bind(failures);
-    if let Some(reason) = &disable {
-        sql.push(", status = ")
-            .bind(crate::webhooks::DISABLED)
-            .push(", updated_at = ")
-            .bind(millis(now))
-            .push(", disabled_reason = ")
-            .bind(reason.as_str());
-    }
-    sql.push(" WHERE id = ").bind(endpoint.id);
-    tx.execute_raw(sql.on(tx)).await?;
-    let Some(reason) = disable else {
-        return Ok(None);
-    };
-    let disabled = DisabledWebhook {
-        tenant: endpoint.tenant_id.into(),
-        webhook: endpoint.id.into(),
-        reason,
-    };
-    crate::audit::append_disabled(tx, &disabled, now).await?;
-    Ok(Some(disabled))
 }
