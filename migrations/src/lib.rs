@@ -10,6 +10,7 @@ use sea_orm_migration::{MigrationTrait, async_trait};
 mod m20261122_init;
 mod m20261122_receipts;
 mod m20261122_tenant_usage;
+mod m20261122_webhooks;
 
 /// All migrations in order.
 #[derive(Debug)]
@@ -22,6 +23,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_init::Migration),
             Box::new(m20261122_receipts::Migration),
             Box::new(m20261122_tenant_usage::Migration),
+            Box::new(m20261122_webhooks::Migration),
         ]
     }
 }

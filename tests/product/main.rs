@@ -64,4 +64,5 @@ mod storm;
 mod strangers;
 mod time;
 mod tokens;
+mod webhooks;
 mod world;

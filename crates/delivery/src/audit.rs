@@ -7,10 +7,11 @@ use coord::Coord;
 use domain::{
     app::AppId,
     id::{self, KeyId},
+    webhook::EventType,
 };
-use store::{NewAuditLine, Store, StoreError};
+use store::{AppEvent, NewAuditLine, Store, StoreError};
 
-use crate::tokens::TokenFailure;
+use crate::{tokens::TokenFailure, topic};
 
 /// Who did what nobody asked for.
 const BROKER: &str = "gateway";
@@ -78,7 +79,19 @@ impl TokenAudit {
         let tenant = self.store.platform().app(appid).await?.tenant;
         let now = self.coord.clock().now();
         let line = noticed(appid, event, now);
-        self.store.tenant(tenant).append_audit(line, now).await
+        let door = self.store.tenant(tenant);
+        let Event::ForeignRefresh(seen) = event else {
+            return door.append_audit(line, now).await;
+        };
+        let data = serde_json::json!({
+            "appid": appid.as_str(),
+            "count_today": seen.count_today,
+            "detail": ForeignRefresh::ADVICE,
+        });
+        let told = AppEvent::new(EventType::AppForeignRefresh, appid, data, now);
+        door.append_audit_and_tell(line, &told, now).await?;
+        self.coord.wakeups().wake(topic::WEBHOOKS, "");
+        Ok(())
     }
 }
 

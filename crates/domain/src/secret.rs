@@ -45,6 +45,8 @@ kinds! {
     CallbackAesKeyKind => CallbackAesKey;
     /// The private half of a token-signing key, PKCS#8 PEM.
     SigningKeyPemKind => SigningKeyPem;
+    /// What signs the events of one webhook endpoint: `whsec_` and base64.
+    WebhookSecretKind => WebhookSecret;
 }
 
 impl<K> Secret<K> {

@@ -90,6 +90,8 @@ pub struct Config {
     pub shutdown_timeout: Duration,
     /// How long messages are kept after they have ended.
     pub retention: Retention,
+    /// Whether webhooks may be in private networks, also without https.
+    pub allow_private_webhooks: bool,
     /// Whether to apply pending migrations; if not, they are a reason not to start.
     pub migrate: bool,
 }
@@ -112,6 +114,7 @@ impl Config {
             sending_slots: 256,
             shutdown_timeout: Duration::from_secs(30),
             retention: Retention::default(),
+            allow_private_webhooks: false,
             migrate: true,
         })
     }

@@ -1,12 +1,14 @@
 //! The audit log: who did what to which thing. Lines are added and read, never changed.
 
 use chrono::{DateTime, Utc};
-use domain::id::{EventId, TenantId};
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select, SqlErr};
+use domain::id::{self, EventId, TenantId};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select, SqlErr,
+};
 use uuid::Uuid;
 
 use crate::{
-    Listing, Page, PlatformStore, Store, StoreError, TenantStore,
+    DisabledWebhook, Listing, Page, PlatformStore, Store, StoreError, TenantStore,
     entity::audit::{ActiveModel, Column, Entity, Model},
     millis, time,
 };
@@ -48,7 +50,7 @@ impl TenantStore {
         line: NewAuditLine,
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
-        append(&self.store, Some(self.tenant), line, now).await
+        append(&self.store.write, Some(self.tenant), line, now).await
     }
 
     /// The tenant's log, newest first.
@@ -65,7 +67,7 @@ impl PlatformStore {
         line: NewAuditLine,
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
-        append(&self.store, None, line, now).await
+        append(&self.store.write, None, line, now).await
     }
 
     /// The log of all tenants and of the platform, newest first.
@@ -74,8 +76,8 @@ impl PlatformStore {
     }
 }
 
-async fn append(
-    store: &Store,
+pub(crate) async fn append(
+    connection: &impl ConnectionTrait,
     tenant: Option<TenantId>,
     line: NewAuditLine,
     now: DateTime<Utc>,
@@ -92,12 +94,30 @@ async fn append(
         at: millis(now),
     };
     let inserted = Entity::insert(ActiveModel::from(row))
-        .exec_without_returning(&store.write)
+        .exec_without_returning(connection)
         .await;
     inserted.map(drop).map_err(|error| match error.sql_err() {
         Some(SqlErr::UniqueConstraintViolation(_)) => StoreError::Taken("this audit line"),
         _ => error.into(),
     })
+}
+
+/// Says that the gateway disabled an endpoint.
+pub(crate) async fn append_disabled(
+    connection: &impl ConnectionTrait,
+    disabled: &DisabledWebhook,
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    let line = NewAuditLine {
+        id: id::new(now, 0, disabled.webhook.uuid().as_u64_pair().1),
+        actor: "gateway".to_owned(),
+        action: "webhook.disable".to_owned(),
+        target: disabled.webhook.to_string(),
+        outcome: "disabled".to_owned(),
+        detail: Some(disabled.reason.clone()),
+        request_id: None,
+    };
+    append(connection, Some(disabled.tenant), line, now).await
 }
 
 async fn list(

@@ -25,6 +25,7 @@ use sea_orm::{
 mod apps;
 mod audit;
 mod connect;
+mod deliveries;
 mod entity;
 mod error;
 mod keys;
@@ -33,24 +34,28 @@ mod page;
 mod queue;
 mod signing_keys;
 mod tenants;
+mod webhooks;
 
 pub use apps::{
     App, AppCursor, AppCursorFormat, AppPatch, NewApp, Pause, PreviousCallback, SealedApp,
 };
 pub use audit::{AuditLine, NewAuditLine};
 pub use connect::{Engine, MigrationState};
+pub use deliveries::{DeliveryStatus, WebhookDelivery};
 pub use error::StoreError;
 pub use keys::{Credential, Key, NewKey};
 pub use messages::{Failure, Message, MessageFilter};
 pub use page::{Listing, Page};
 pub use queue::{
-    Canceled, ClaimBatch, ClaimRequest, Claimed, Dropped, Entry, FirstAnswer, FirstEntry,
-    HeardEvent, IdempotencyKey, LaneNews, LanePause, Load, NewMessage, NewReceipt, QUOTA_EXHAUSTED,
-    QuotaUse, Received, Recorded, Retried, Settled, Settlement, Spent, Submission, Swept,
-    SweptReceipts, THROTTLED, Taken, Word,
+    AppEvent, Canceled, ClaimBatch, ClaimRequest, Claimed, DeliveryNext, DeliveryOutcome,
+    DisabledWebhook, Dropped, DueDelivery, Entry, Facts, FirstAnswer, FirstEntry, HeardEvent,
+    IdempotencyKey, LaneNews, LanePause, Load, MessageFacts, NewMessage, NewReceipt, OutboxClaim,
+    OutboxRequest, QUOTA_EXHAUSTED, QuotaUse, Received, Recorded, Retried, Settled, Settlement,
+    Spent, Submission, Swept, SweptReceipts, THROTTLED, Taken, Word,
 };
 pub use signing_keys::SigningKey;
 pub use tenants::{Tenant, TenantPatch};
+pub use webhooks::{NewWebhook, Webhook, WebhookPatch};
 
 /// The database. Cheap to clone.
 #[derive(Clone, Debug)]

@@ -59,6 +59,7 @@ fn schema_only(settings: &Settings) -> Config {
         sending_slots: settings.sending_slots,
         shutdown_timeout: settings.shutdown_timeout,
         retention: settings.retention,
+        allow_private_webhooks: settings.allow_private_webhooks,
         migrate: true,
     }
 }

@@ -46,6 +46,7 @@ async fn configure(settings: &Settings, migrate: bool) -> Result<Config, Failure
         sending_slots: settings.sending_slots,
         shutdown_timeout: settings.shutdown_timeout,
         retention: settings.retention,
+        allow_private_webhooks: settings.allow_private_webhooks,
         migrate,
     })
 }

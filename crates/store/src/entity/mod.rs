@@ -7,3 +7,5 @@ pub(crate) mod lane;
 pub(crate) mod message;
 pub(crate) mod signing_key;
 pub(crate) mod tenant;
+pub(crate) mod webhook;
+pub(crate) mod webhook_delivery;

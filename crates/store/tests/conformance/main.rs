@@ -13,3 +13,4 @@ mod queue;
 mod receipts;
 mod retention;
 mod retry;
+mod webhooks;
