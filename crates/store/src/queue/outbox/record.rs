@@ -37,9 +37,8 @@ impl PlatformStore {
         let tx = self.store.begin().await?;
         let ids: BTreeSet<Uuid> = outcomes.iter().map(|one| one.webhook.uuid()).collect();
         let ids: Vec<Uuid> = ids.into_iter().collect();
-        let mut sql = Sql::new(
-            "SELECT id, tenant_id, status, failing_since, failures FROM webhook WHERE id",
-        );
+        let mut sql =
+            Sql::new("SELECT id, tenant_id, status, failing_since, failures FROM webhook WHERE id");
         sql.one_of(&ids).push(" ORDER BY id");
         if tx.get_database_backend() == DbBackend::Postgres {
             sql.push(" FOR UPDATE");
@@ -61,9 +60,8 @@ async fn write_outcomes(
     outcomes: &[DeliveryOutcome],
     now: DateTime<Utc>,
 ) -> Result<(), StoreError> {
-    let mut sql = Sql::new(
-        "WITH v(w, e, claim, new_status, next_due, answered, excerpt, why, over) AS (",
-    );
+    let mut sql =
+        Sql::new("WITH v(w, e, claim, new_status, next_due, answered, excerpt, why, over) AS (");
     sql.rows(outcomes.iter().map(|one| -> [Cell; 9] {
         let (status, due_at) = match one.next {
             DeliveryNext::Delivered => ("delivered", None),
