@@ -19,7 +19,7 @@ use domain::{
 };
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Map, Value, json};
-use store::{NewMessage, Received, Store};
+use store::{Load as Loaded, NewMessage, Received, Store, Submission, Taken};
 use tenancy::{KeyOwner, NewKey};
 use wechat::{Client, ClientOptions, Outgoing};
 
@@ -233,13 +233,14 @@ impl Load {
     pub(crate) async fn fill(&self, apps: &[AppId], count: usize, now: DateTime<Utc>) {
         let content = content();
         for from in (0..count).step_by(BATCH) {
-            let batch: Vec<NewMessage> = (from..count.min(from + BATCH))
+            let batch: Vec<Submission> = (from..count.min(from + BATCH))
                 .map(|number| self.new_message(&apps[number % apps.len()], number, &content, now))
                 .collect();
             let platform = self.store.platform();
             let received = platform.intake(&batch, Shares::default(), now).await;
             let received = received.expect("a transaction");
-            assert!(received.iter().all(|one| *one == Received::Stored));
+            let stored = Taken::Fresh(vec![Received::Stored]);
+            assert!(received.iter().all(|one| *one == stored));
         }
     }
 
@@ -249,11 +250,11 @@ impl Load {
         number: usize,
         content: &Content,
         now: DateTime<Utc>,
-    ) -> NewMessage {
+    ) -> Submission {
         static SERIAL: AtomicU64 = AtomicU64::new(0);
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
         let at = now + chrono::Duration::milliseconds(i64::try_from(serial >> 12).unwrap_or(0));
-        NewMessage {
+        let new = NewMessage {
             id: domain::id::new(at, u16::try_from(serial & 0xfff).unwrap_or(0), serial),
             tenant: self.tenant,
             appid: appid.clone(),
@@ -269,8 +270,14 @@ impl Load {
                 on_uncertain: OnUncertain::Hold,
                 dry_run: false,
             },
-            idempotency: None,
             received_at: now,
+        };
+        Submission {
+            tenant: new.tenant,
+            appid: new.appid.clone(),
+            key: None,
+            received_at: now,
+            load: Loaded::One(Box::new(new)),
         }
     }
 
