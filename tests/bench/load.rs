@@ -312,10 +312,11 @@ impl Load {
                 .bearer_auth(&self.operator)
                 .json(body)
         };
+        // As its Retry-After says: operators have a limit of their own.
+        let mut seconds = tokio::time::interval(Duration::from_secs(1));
         let mut answer = ask().send().await.expect("an answer");
         while answer.status() == StatusCode::TOO_MANY_REQUESTS {
-            // As its Retry-After says: operators have a limit of their own.
-            tokio::time::sleep(Duration::from_secs(1)).await;
+            seconds.tick().await;
             answer = ask().send().await.expect("an answer");
         }
         let status = answer.status();
