@@ -9,10 +9,10 @@ BUILT := $(or $(CARGO_TARGET_DIR),target)/debug
 # Messages per run of `make bench`.
 N ?= 20000
 
-.PHONY: help setup run build test check fmt openapi bench deny clean
+.PHONY: help setup run build test check fmt openapi bench bench-full deny clean
 
 help: ## List the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Install what tests need: PostgreSQL, Redis, a C compiler (Debian; does nothing where all is there)
 	@scripts/setup
@@ -43,8 +43,11 @@ openapi: build ## Write openapi/openapi.json from the code
 	mv openapi/openapi.json.new openapi/openapi.json
 
 bench: ## Measure: messages through the gateway against the bare WeChat client, in both modes (N=20000); tokens from memory
-	$(CARGO) run --release --package wxgate-tests --bin wxgate-bench -- $(N)
+	$(CARGO) run --release --package wxgate-tests --bin wxgate-bench -- rate sync $(N)
 	$(CARGO) bench --package wxgate-broker
+
+bench-full: bench ## Measure as well what a million due messages and ten thousand apps change (some 15 minutes)
+	$(CARGO) run --release --package wxgate-tests --bin wxgate-bench -- backlog apps $(N)
 
 deny: ## Check licences, advisories and banned crates (installs cargo-deny the first time: minutes)
 	@$(CARGO) deny --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-deny

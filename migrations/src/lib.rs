@@ -11,6 +11,7 @@ mod m20261122_init;
 mod m20261122_receipts;
 mod m20261122_sealed_key;
 mod m20261122_tenant_usage;
+mod m20261122_webhooks;
 
 /// All migrations in order.
 #[derive(Debug)]
@@ -24,6 +25,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_receipts::Migration),
             Box::new(m20261122_sealed_key::Migration),
             Box::new(m20261122_tenant_usage::Migration),
+            Box::new(m20261122_webhooks::Migration),
         ]
     }
 }

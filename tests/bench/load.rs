@@ -1,117 +1,132 @@
-//! The load: many senders at once, over HTTP or by the bare client.
+//! The load: senders over HTTP or by the bare client, and messages put straight into the database.
 
 use std::{
-    fmt,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
 
+use chrono::{DateTime, Utc};
 use domain::{
     app::AppId,
-    message::{Content, Lang, MiniprogramState},
+    id::TenantId,
+    message::{Content, DEFAULT_TTL, Draft, Lang, MiniprogramState, OnUncertain, Priority},
+    quota::Shares,
     scope::ScopeSet,
-    secret::AppSecret,
+    secret::{AccessToken, AppSecret},
 };
+use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Map, Value, json};
+use store::{Load as Loaded, NewMessage, Received, Store, Submission, Taken};
 use tenancy::{KeyOwner, NewKey};
 use wechat::{Client, ClientOptions, Outgoing};
 
-use crate::place::{APP, Place};
+use crate::{
+    cost::Cpu,
+    place::{APP, Place},
+    run::Run,
+};
 
 /// Sends under way at the same time: the gateway's own default.
 const SLOTS: usize = 256;
 /// Requests under way at the same time.
 const CALLERS: usize = 64;
+/// Messages that one transaction puts into the database.
+const BATCH: usize = 512;
 const TEMPLATE: &str = "8-VxnRzHxkMVwBSkPGXFUNkRDfMlAqV0P1nVTW4Zx9k";
-
-/// So many of something in a second.
-pub(crate) struct Rate {
-    pub(crate) per_second: f64,
-}
-
-impl Rate {
-    /// `count` in `time`.
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "counts of messages are far below 2^52"
-    )]
-    pub(crate) fn of(count: usize, time: Duration) -> Self {
-        Self {
-            per_second: count as f64 / time.as_secs_f64(),
-        }
-    }
-}
-
-impl fmt::Display for Rate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&format!("{:.0}", self.per_second))
-    }
-}
 
 fn data() -> Value {
     json!({"thing1": {"value": "保温杯"}, "number2": {"value": 2}, "date3": {"value": "2026-03-01 12:30"}})
 }
 
-/// Runs `work` for 0, 1, … `count`, so many at once, and measures the whole.
-async fn at_once<F, W>(workers: usize, count: usize, work: W) -> Duration
+/// Runs `work` for 0, 1, … `count`, so many at once, and measures the whole and each.
+async fn at_once<F, W>(workers: usize, count: usize, work: W) -> Run
 where
     F: Future<Output = ()> + Send,
     W: Fn(usize) -> F + Clone + Send + 'static,
 {
     let next = Arc::new(AtomicUsize::new(0));
+    let cpu = Cpu::now();
     let started = Instant::now();
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..workers {
         let (next, work) = (next.clone(), work.clone());
         tasks.spawn(async move {
+            let mut latencies = Vec::new();
             loop {
                 let number = next.fetch_add(1, Ordering::Relaxed);
                 if number >= count {
-                    return;
+                    return latencies;
                 }
+                let started = Instant::now();
                 work(number).await;
+                latencies.push(started.elapsed());
             }
         });
     }
+    let mut latencies = Vec::with_capacity(count);
     while let Some(ended) = tasks.join_next().await {
-        ended.expect("a sender");
+        latencies.append(&mut ended.expect("a sender"));
     }
-    started.elapsed()
+    Run::new(count, started.elapsed(), cpu.each(count), latencies)
 }
 
-/// The bare client: one token, then nothing but sends.
-pub(crate) async fn bare(place: &Place, count: usize) -> Duration {
-    let options = ClientOptions {
-        base_url: place.simulator.base_url(),
-        ..ClientOptions::default()
-    };
-    let client = Client::new(options).expect("a client");
-    let appid = AppId::parse("wx00000000000000b2").expect("an appid");
-    let fetched = client
-        .fetch_stable_token(&appid, &AppSecret::new("secret"), false)
-        .await;
-    let token = Arc::new(fetched.expect("a token").token);
+/// The bare client with a token: nothing but sends.
+#[derive(Clone)]
+pub(crate) struct Bare {
+    client: Client,
+    token: Arc<AccessToken>,
+    content: Arc<Content>,
+}
+
+impl Bare {
+    /// Fetches the token.
+    pub(crate) async fn prepare(place: &Place) -> Self {
+        let options = ClientOptions {
+            base_url: place.simulator.base_url(),
+            ..ClientOptions::default()
+        };
+        let client = Client::new(options).expect("a client");
+        let appid = AppId::parse("wx00000000000000b2").expect("an appid");
+        let fetched = client
+            .fetch_stable_token(&appid, &AppSecret::new("secret"), false)
+            .await;
+        Self {
+            client,
+            token: Arc::new(fetched.expect("a token").token),
+            content: Arc::new(content()),
+        }
+    }
+
+    /// Sends `count` messages, as many at once as the gateway has slots.
+    pub(crate) async fn run(&self, count: usize) -> Run {
+        let bare = self.clone();
+        at_once(SLOTS, count, move |number| {
+            let bare = bare.clone();
+            async move { bare.send(number).await }
+        })
+        .await
+    }
+
+    /// Sends one message.
+    pub(crate) async fn send(&self, number: usize) {
+        let message = Outgoing {
+            touser: &format!("o{number}"),
+            template_id: TEMPLATE,
+            content: &self.content,
+        };
+        let answer = self.client.send(&self.token, message).await;
+        assert_eq!(answer.errcode, Some(0), "{:?}", answer.errmsg);
+    }
+}
+
+fn content() -> Content {
     let Value::Object(data) = data() else {
         unreachable!("an object")
     };
-    let content = Arc::new(subscribe(data));
-    at_once(SLOTS, count, move |number| {
-        let (client, token, content) = (client.clone(), token.clone(), content.clone());
-        async move {
-            let touser = format!("o{number}");
-            let message = Outgoing {
-                touser: &touser,
-                template_id: TEMPLATE,
-                content: &content,
-            };
-            let answer = client.send(&token, message).await;
-            assert_eq!(answer.errcode, Some(0), "{:?}", answer.errmsg);
-        }
-    })
-    .await
+    subscribe(data)
 }
 
 fn subscribe(data: Map<String, Value>) -> Content {
@@ -123,11 +138,15 @@ fn subscribe(data: Map<String, Value>) -> Content {
     }
 }
 
-/// A tenant with an app and a token, ready to send.
+/// A tenant with an app, ready to send.
+#[derive(Clone)]
 pub(crate) struct Load {
     http: reqwest::Client,
     url: String,
-    token: String,
+    store: Store,
+    tenant: TenantId,
+    operator: String,
+    sender: String,
 }
 
 impl Load {
@@ -152,38 +171,49 @@ impl Load {
         let mut load = Self {
             http,
             url: place.gateway.local_url(),
-            token: String::new(),
+            store: place.gateway.store().clone(),
+            tenant: domain::id::new(place.now(), 0, 0),
+            operator: String::new(),
+            sender: String::new(),
         };
 
-        load.sign_in(&operator.key.id.to_string(), &secret).await;
+        load.operator = load.sign_in(&operator.key.id.to_string(), &secret).await;
         let limits = json!({"requests_per_second": 100_000});
-        let tenant = load
-            .post("/v1/tenants", &json!({"name": "bench", "limits": limits}))
-            .await;
-        let tenant = tenant["id"].as_str().expect("an id");
-        let app = json!({"appid": APP, "secret": "secret", "tenant_id": tenant, "daily_quota": 1_000_000_000});
-        load.post("/v1/apps", &app).await;
+        let tenant = json!({"name": "bench", "limits": limits});
+        let tenant = load.operate(Method::POST, "/v1/tenants", &tenant).await;
+        load.tenant = text(&tenant, "id").parse().expect("an id");
+        load.register(APP).await;
         let scopes = json!({"name": "bench", "scopes": ["messages:send"]});
-        let key = load
-            .post(&format!("/v1/tenants/{tenant}/keys"), &scopes)
-            .await;
-        let text = |name: &str| key[name].as_str().expect("a text").to_owned();
-        load.sign_in(&text("client_id"), &text("client_secret"))
+        let keys = format!("/v1/tenants/{}/keys", load.tenant);
+        let key = load.operate(Method::POST, &keys, &scopes).await;
+        load.sender = load
+            .sign_in(text(&key, "client_id"), text(&key, "client_secret"))
             .await;
         load
     }
 
+    /// Registers an app.
+    pub(crate) async fn register(&self, appid: &str) {
+        let app = json!({
+            "appid": appid, "secret": "secret", "tenant_id": self.tenant, "daily_quota": 1_000_000_000, "verify": false,
+        });
+        self.operate(Method::POST, "/v1/apps", &app).await;
+    }
+
+    /// Lets the gateway send the tenant's messages, or leave them where they are.
+    pub(crate) async fn let_send(&self, status: &str) {
+        let path = format!("/v1/tenants/{}", self.tenant);
+        self.operate(Method::PATCH, &path, &json!({"status": status}))
+            .await;
+    }
+
     /// Hands in `count` messages, one a request.
-    pub(crate) async fn accept(&self, count: usize) -> Duration {
-        let url = format!("{}/v1/apps/{APP}/messages", self.url);
-        let (http, token) = (self.http.clone(), self.token.clone());
+    pub(crate) async fn accept(&self, count: usize) -> Run {
+        let load = self.clone();
         at_once(CALLERS, count, move |number| {
-            let message = json!({
-                "touser": format!("o{number}"), "template_id": TEMPLATE, "page": "pages/order?id=1", "data": data(),
-            });
-            let request = http.post(&url).bearer_auth(&token).json(&message);
+            let load = load.clone();
             async move {
-                let answer = request.send().await.expect("an answer");
+                let answer = load.hand_in(number).send().await.expect("an answer");
                 assert_eq!(answer.status(), 202, "message {number}");
                 answer.bytes().await.expect("a body");
             }
@@ -191,7 +221,77 @@ impl Load {
         .await
     }
 
-    async fn sign_in(&mut self, id: &str, secret: &str) {
+    /// Hands in one message and waits until it has been sent.
+    pub(crate) async fn send(&self, number: usize) {
+        let request = self.hand_in(number).header("prefer", "wait=30");
+        let answer = request.send().await.expect("an answer");
+        assert_eq!(answer.status(), 200, "message {number} has not ended");
+        answer.bytes().await.expect("a body");
+    }
+
+    /// Puts `count` messages into the database that are due now, in turn one of each of `apps`.
+    pub(crate) async fn fill(&self, apps: &[AppId], count: usize, now: DateTime<Utc>) {
+        let content = content();
+        for from in (0..count).step_by(BATCH) {
+            let batch: Vec<Submission> = (from..count.min(from + BATCH))
+                .map(|number| self.new_message(&apps[number % apps.len()], number, &content, now))
+                .collect();
+            let platform = self.store.platform();
+            let received = platform.intake(&batch, Shares::default(), now).await;
+            let received = received.expect("a transaction");
+            let stored = Taken::Fresh(vec![Received::Stored]);
+            assert!(received.iter().all(|one| *one == stored));
+        }
+    }
+
+    fn new_message(
+        &self,
+        appid: &AppId,
+        number: usize,
+        content: &Content,
+        now: DateTime<Utc>,
+    ) -> Submission {
+        static SERIAL: AtomicU64 = AtomicU64::new(0);
+        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+        let at = now + chrono::Duration::milliseconds(i64::try_from(serial >> 12).unwrap_or(0));
+        let new = NewMessage {
+            id: domain::id::new(at, u16::try_from(serial & 0xfff).unwrap_or(0), serial),
+            tenant: self.tenant,
+            appid: appid.clone(),
+            draft: Draft {
+                touser: format!("o{number}"),
+                template_id: TEMPLATE.to_owned(),
+                content: content.clone(),
+                priority: Priority::Normal,
+                send_at: None,
+                ttl: DEFAULT_TTL,
+                reference: None,
+                metadata: None,
+                on_uncertain: OnUncertain::Hold,
+                dry_run: false,
+            },
+            received_at: now,
+        };
+        Submission {
+            tenant: new.tenant,
+            appid: new.appid.clone(),
+            key: None,
+            received_at: now,
+            load: Loaded::One(Box::new(new)),
+        }
+    }
+
+    fn hand_in(&self, number: usize) -> RequestBuilder {
+        let message = json!({
+            "touser": format!("o{number}"), "template_id": TEMPLATE, "page": "pages/order?id=1", "data": data(),
+        });
+        self.http
+            .post(format!("{}/v1/apps/{APP}/messages", self.url))
+            .bearer_auth(&self.sender)
+            .json(&message)
+    }
+
+    async fn sign_in(&self, id: &str, secret: &str) -> String {
         let request = self
             .http
             .post(format!("{}/oauth/token", self.url))
@@ -202,22 +302,30 @@ impl Load {
             .await
             .expect("an answer");
         let body: Value = answer.json().await.expect("JSON");
-        body["access_token"]
-            .as_str()
-            .expect("an access_token")
-            .clone_into(&mut self.token);
+        text(&body, "access_token").to_owned()
     }
 
-    async fn post(&self, path: &str, body: &Value) -> Value {
-        let request = self
-            .http
-            .post(format!("{}{path}", self.url))
-            .bearer_auth(&self.token)
-            .json(body);
-        let answer = request.send().await.expect("an answer");
+    async fn operate(&self, method: Method, path: &str, body: &Value) -> Value {
+        let ask = || {
+            self.http
+                .request(method.clone(), format!("{}{path}", self.url))
+                .bearer_auth(&self.operator)
+                .json(body)
+        };
+        // As its Retry-After says: operators have a limit of their own.
+        let mut seconds = tokio::time::interval(Duration::from_secs(1));
+        let mut answer = ask().send().await.expect("an answer");
+        while answer.status() == StatusCode::TOO_MANY_REQUESTS {
+            seconds.tick().await;
+            answer = ask().send().await.expect("an answer");
+        }
         let status = answer.status();
         let body: Value = answer.json().await.expect("JSON");
-        assert_eq!(status, 201, "{path}: {body}");
+        assert!(status.is_success(), "{path}: {status} {body}");
         body
     }
+}
+
+fn text<'a>(object: &'a Value, name: &str) -> &'a str {
+    object[name].as_str().expect("a text")
 }

@@ -2,12 +2,13 @@
 //! messages to the same simulator in the same run. What the gateway adds is in the ratio.
 //!
 //! Everything shares this machine: the load, the gateway, its database and the simulator, which answers at once. So
-//! the numbers are a floor for the gateway and no promise for a network. Three phases for each mode:
+//! the numbers are a floor for the gateway and no promise for a network. Each measurement is made in both modes:
 //!
-//! - *bare*: the typed client alone, as many sends at once as the gateway has slots;
-//! - *accept*: messages over HTTP, one a request, into the database; nothing can be sent meanwhile, because WeChat
-//!   refuses tokens;
-//! - *drain*: WeChat gives a token, and the queue is sent.
+//! - `rate`: the bare client, as many sends at once as the gateway has slots; messages accepted over HTTP; the queue
+//!   drained through the whole engine;
+//! - `sync`: one message after the other that is waited for, beside one call of the bare client each;
+//! - `backlog`: draining with ten thousand, a hundred thousand and a million messages due;
+//! - `apps`: draining the messages of one, a hundred and ten thousand apps.
 
 #![expect(clippy::print_stdout, reason = "it prints its results")]
 #![expect(
@@ -15,54 +16,70 @@
     reason = "a benchmark that cannot run has nothing to recover"
 )]
 
+mod cost;
+mod growth;
 mod load;
 mod place;
+mod run;
+mod speed;
 
-use std::time::{Duration, Instant};
+use std::process::ExitCode;
 
-use load::{Load, Rate};
-use place::{Place, Production};
+use place::Production;
+
+/// As in the product, so that memory costs what it costs there.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Messages, where no number is given.
 const DEFAULT: usize = 20_000;
+const MODES: [&str; 2] = ["embedded", "production"];
+const MEASUREMENTS: [&str; 4] = ["rate", "sync", "backlog", "apps"];
 
 #[tokio::main]
-async fn main() {
-    let count = std::env::args()
-        .nth(1)
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(DEFAULT);
+async fn main() -> ExitCode {
+    let (mut count, mut words) = (DEFAULT, Vec::new());
+    for word in std::env::args().skip(1) {
+        match word.parse() {
+            Ok(number) => count = number,
+            Err(_)
+                if MODES
+                    .iter()
+                    .chain(&MEASUREMENTS)
+                    .any(|known| *known == word) =>
+            {
+                words.push(word);
+            }
+            Err(_) => {
+                println!(
+                    "unknown: {word}; give a number of messages, and any of {MEASUREMENTS:?} and {MODES:?}"
+                );
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    // Without a word of a kind, all of that kind.
+    let named = |kind: &[&str], what: &str| {
+        words.iter().any(|word| word == what)
+            || !words.iter().any(|word| kind.contains(&word.as_str()))
+    };
     println!(
-        "{count} messages each; {} processors",
+        "{count} messages; {} processors",
         std::thread::available_parallelism().map_or(0, usize::from)
     );
-    println!(
-        "{:<12} {:>12} {:>12} {:>12} {:>14}",
-        "mode", "bare/s", "accept/s", "drain/s", "drain : bare"
-    );
-    measure("embedded", count, None).await;
-    measure("production", count, Some(Production::start())).await;
-}
-
-async fn measure(name: &str, count: usize, production: Option<Production>) {
-    let place = Place::start(production).await;
-    let bare = Rate::of(count, load::bare(&place, count).await);
-
-    let load = Load::prepare(&place).await;
-    place.refuse_tokens();
-    let accept = Rate::of(count, load.accept(count).await);
-    let drain = Rate::of(count, drain(&place, count).await);
-
-    let ratio = drain.per_second / bare.per_second;
-    println!("{name:<12} {bare:>12} {accept:>12} {drain:>12} {ratio:>14.2}");
-    place.stop().await;
-}
-
-/// Lets WeChat take messages, and waits until it has all of them.
-async fn drain(place: &Place, count: usize) -> Duration {
-    let before = place.accepted();
-    let started = Instant::now();
-    place.give_tokens();
-    place.until_accepted(before + count as u64).await;
-    started.elapsed()
+    for mode in MODES.into_iter().filter(|mode| named(&MODES, mode)) {
+        let production = || (mode == "production").then(Production::start);
+        for what in MEASUREMENTS
+            .into_iter()
+            .filter(|what| named(&MEASUREMENTS, what))
+        {
+            match what {
+                "rate" => speed::rate(mode, production(), count).await,
+                "sync" => speed::sync(mode, production()).await,
+                "backlog" => growth::backlog(mode, production()).await,
+                _ => growth::apps(mode, production(), count).await,
+            }
+        }
+    }
+    ExitCode::SUCCESS
 }

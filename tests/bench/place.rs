@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use coord::{Clock, ManualClock};
 use domain::seal::MasterKey;
 use gateway::{Config, Gateway};
@@ -40,6 +41,7 @@ impl Production {
 pub(crate) struct Place {
     pub(crate) simulator: Simulator,
     pub(crate) gateway: Gateway,
+    clock: Clock,
     hand: ManualClock,
     ticking: JoinSet<()>,
     /// Kept for as long as the place.
@@ -69,12 +71,15 @@ impl Place {
             ..config
         };
         let (clock, hand) = Clock::manual(Clock::system().now());
-        let gateway = Gateway::start(config, clock).await.expect("a gateway");
+        let gateway = Gateway::start(config, clock.clone())
+            .await
+            .expect("a gateway");
         let mut ticking = JoinSet::new();
         ticking.spawn(tick(hand.clone()));
         Self {
             simulator,
             gateway,
+            clock,
             hand,
             ticking,
             _home: (folder, production),
@@ -98,6 +103,16 @@ impl Place {
         self.hand.advance(Duration::from_mins(15));
     }
 
+    /// The gateway's time.
+    pub(crate) fn now(&self) -> DateTime<Utc> {
+        self.clock.now()
+    }
+
+    /// Lets some time pass at once, so that whoever sleeps looks again.
+    pub(crate) fn leap(&self) {
+        self.hand.advance(Duration::from_secs(5));
+    }
+
     /// How many messages WeChat took so far.
     pub(crate) fn accepted(&self) -> u64 {
         self.simulator.control().stats().accepted
@@ -114,6 +129,17 @@ impl Place {
                 "{} of {wanted} messages arrived",
                 self.accepted()
             );
+        }
+    }
+
+    /// Waits until WeChat has taken nothing for a while.
+    pub(crate) async fn until_quiet(&self) {
+        let mut ticks = interval(Duration::from_millis(500));
+        let mut before = None;
+        while before != Some(self.accepted()) {
+            before = Some(self.accepted());
+            ticks.tick().await;
+            ticks.tick().await;
         }
     }
 

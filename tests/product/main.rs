@@ -67,4 +67,5 @@ mod storm;
 mod strangers;
 mod time;
 mod tokens;
+mod webhooks;
 mod world;

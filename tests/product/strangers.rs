@@ -15,6 +15,9 @@ use crate::world::{Answer, Client, Mode, SCOPES, SECRET, Tenant, World, finish, 
 const APP: &str = "wx00000000000000a1";
 const OTHER: &str = "wx00000000000000b2";
 
+/// Where nobody listens.
+const HOOK: &str = "http://127.0.0.1:9/hook";
+
 both_modes!(every_operation_is_closed_to_strangers);
 
 /// What everybody may call.
@@ -33,12 +36,14 @@ const OPEN: [&str; 11] = [
 ];
 
 /// What names nothing of a tenant in its path: it shows and makes things of the caller's own.
-const NAMES_NOTHING: [&str; 5] = [
+const NAMES_NOTHING: [&str; 7] = [
     "GET /v1/apps",
     "GET /v1/audit",
     "POST /v1/apps",
     "GET /v1/keys",
     "POST /v1/keys",
+    "GET /v1/webhooks",
+    "POST /v1/webhooks",
 ];
 
 /// A body that the operation takes from somebody who may call it.
@@ -54,6 +59,9 @@ fn body(operation: &str) -> Option<Value> {
         "PUT /v1/apps/{appid}/secret" => json!({"secret": "strangers-secret"}),
         "POST /v1/apps/{appid}/messages" => message("o1"),
         "POST /v1/apps/{appid}/messages/batch" => json!({"messages": [message("o1")]}),
+        "POST /v1/webhooks" => json!({"url": HOOK, "events": ["*"]}),
+        "PATCH /v1/webhooks/{webhook_id}" => json!({"status": "disabled"}),
+        "POST /v1/webhooks/{webhook_id}/redeliver" => json!({"since": "2020-01-01T00:00:00Z"}),
         _ => return None,
     };
     Some(body)
@@ -130,7 +138,14 @@ async fn things_of(world: &World, tenant: &Tenant, appid: &str) -> BTreeMap<&'st
     tenant.app(appid).await;
     let message = tenant.send_and_wait(appid, &message("o1")).await;
     let key = world.key_of(&tenant.id, &["apps:read"]).await;
+    let hook = json!({"url": HOOK, "events": ["*"]});
+    let webhook = tenant.client.post("/v1/webhooks", &hook).await.expect(201);
+    let test = format!("/v1/webhooks/{}/test", id(&webhook));
+    let told = tenant.client.post(&test, &Value::Null).await.expect(202);
+    let event = told["event_id"].as_str().expect("an event").to_owned();
     BTreeMap::from([
+        ("webhook_id", id(&webhook).to_owned()),
+        ("event_id", event),
         ("appid", appid.to_owned()),
         ("id", id(&message).to_owned()),
         ("key_id", key.key().client_id.clone()),
@@ -141,6 +156,8 @@ async fn things_of(world: &World, tenant: &Tenant, appid: &str) -> BTreeMap<&'st
 /// Well-formed, and nobody's.
 fn things_of_nobody() -> BTreeMap<&'static str, String> {
     BTreeMap::from([
+        ("webhook_id", "whk_01jq2xv1cde8sbw7mv9v6a5kzq".to_owned()),
+        ("event_id", "evt_01jq2xv1cde8sbw7mv9v6a5kzq".to_owned()),
         ("appid", "wx00000000000000ff".to_owned()),
         ("id", "msg_01jq2xv1cde8sbw7mv9v6a5kzq".to_owned()),
         ("key_id", "key_01jq2xv1cde8sbw7mv9v6a5kzq".to_owned()),
@@ -260,7 +277,22 @@ async fn snapshot(owner: &Tenant, things: &BTreeMap<&'static str, String>) -> Va
         .expect("data")
         .iter()
         .find(|key| key["client_id"] == things["key_id"].as_str());
+    let webhooks = client.get("/v1/webhooks").await.expect(200);
+    let webhooks: Vec<Value> = webhooks["data"]
+        .as_array()
+        .expect("data")
+        .iter()
+        .map(|one| {
+            json!([
+                one["id"],
+                one["url"],
+                one["status"],
+                one["previous_secret_until"]
+            ])
+        })
+        .collect();
     json!({
+        "webhooks": webhooks,
         "apps": client.get("/v1/apps").await.expect(200),
         "messages": client.get(&format!("/v1/apps/{APP}/messages")).await.expect(200),
         "revoked": key.expect("the key")["revoked_at"],

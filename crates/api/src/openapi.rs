@@ -40,6 +40,7 @@ pub(crate) const SCHEME: &str = "oauth2";
         (name = "oauth", description = "Access tokens (RFC 6749, RFC 8414)."),
         (name = "messages", description = "Sending messages and reading what became of them."),
         (name = "apps", description = "Mini-programs and official accounts."),
+        (name = "webhooks", description = "Telling a tenant what became of each message."),
         (name = "keys", description = "A tenant's own API keys."),
         (name = "tenants", description = "Tenants and their keys: for operators."),
         (name = "drop-in", description = "WeChat's own calls, for code that talks to WeChat through an SDK: the gateway's URL as its base URL, a client secret as its AppSecret. Answers have HTTP 200 and WeChat's `errcode`."),

@@ -1,7 +1,7 @@
 //! What the crates below refuse, as problems. Every match is exhaustive: a new refusal wants its words here.
 
 use chrono::{DateTime, Utc};
-use delivery::{AppError, ChangeError, DeliveryError, SubmitError};
+use delivery::{AppError, ChangeError, DeliveryError, SubmitError, WebhookError};
 use domain::{
     lifecycle::{Refusal, Status},
     violation::Violation,
@@ -54,6 +54,19 @@ impl From<DeliveryError> for Problem {
         match error {
             DeliveryError::NotFound(what) => Self::not_found(what),
             DeliveryError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<WebhookError> for Problem {
+    fn from(error: WebhookError) -> Self {
+        match error {
+            WebhookError::NotFound(what) => Self::not_found(what),
+            WebhookError::Invalid(errors) => Self::validation_failed(errors),
+            WebhookError::TooMany | WebhookError::Disabled => {
+                Self::new(Kind::Conflict, error.to_string())
+            }
+            WebhookError::Store(error) => error.into(),
         }
     }
 }

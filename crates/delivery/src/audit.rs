@@ -3,10 +3,10 @@
 use async_trait::async_trait;
 use broker::{BrokerError, Event, ForeignRefresh, Observer};
 use coord::Coord;
-use domain::app::AppId;
-use store::{NewAuditLine, Origin, Store, StoreError};
+use domain::{app::AppId, webhook::EventType};
+use store::{AppEvent, NewAuditLine, Origin, Store, StoreError};
 
-use crate::tokens::TokenFailure;
+use crate::{tokens::TokenFailure, topic};
 
 /// What was asked for.
 #[derive(Clone, Copy, Debug)]
@@ -54,7 +54,19 @@ impl TokenAudit {
         let tenant = self.store.platform().app(appid).await?.tenant;
         let now = self.coord.clock().now();
         let line = noticed(appid, event);
-        self.store.tenant(tenant).append_audit(line, now).await
+        let door = self.store.tenant(tenant);
+        let Event::ForeignRefresh(seen) = event else {
+            return door.append_audit(line, now).await;
+        };
+        let data = serde_json::json!({
+            "appid": appid.as_str(),
+            "count_today": seen.count_today,
+            "detail": ForeignRefresh::ADVICE,
+        });
+        let told = AppEvent::new(EventType::AppForeignRefresh, appid, data, now);
+        door.append_audit_and_tell(line, &told, now).await?;
+        self.coord.wakeups().wake(topic::WEBHOOKS, "");
+        Ok(())
     }
 }
 

@@ -31,6 +31,7 @@ use crate::{
     submit::{Accepted, AcceptedBatch, BatchItem, SubmitError},
     sweeper::Sweeper,
     waiters::Waiters,
+    webhooks::{Announcer, ShowMessage, Webhooks},
     worker::Worker,
 };
 
@@ -49,6 +50,8 @@ pub struct Parts {
     pub master_key: MasterKey,
     /// Counters.
     pub metrics: Metrics,
+    /// How a message is shown to webhooks.
+    pub show_message: ShowMessage,
 }
 
 /// How the engine works.
@@ -64,6 +67,8 @@ pub struct Options {
     pub shares: Shares,
     /// How long messages are kept.
     pub retention: Retention,
+    /// Whether webhooks may be in private networks, also without https.
+    pub allow_private_webhooks: bool,
 }
 
 /// How long messages are kept after they have ended.
@@ -93,6 +98,7 @@ impl Default for Options {
             send_timeout: Duration::from_secs(5),
             shares: Shares::default(),
             retention: Retention::default(),
+            allow_private_webhooks: false,
         }
     }
 }
@@ -130,6 +136,7 @@ struct Inner {
     quotas: Arc<Quotas>,
     callbacks: Callbacks,
     passage: Passage,
+    webhooks: Webhooks,
     stop: CancellationToken,
     tasks: TaskTracker,
     pulse: Pulse,
@@ -153,9 +160,18 @@ impl Delivery {
         let sweeper = Sweeper::new(&parts, due, stop.clone());
         let janitor = Janitor::new(&parts, options.retention, stop.clone());
         let (callbacks, desk_loop) = Callbacks::new(&parts, stop.clone());
+        let webhooks = Webhooks::new(&parts, options.allow_private_webhooks);
+        let (announcer, announce_recorder) = Announcer::new(
+            &parts,
+            options.allow_private_webhooks,
+            tasks.clone(),
+            stop.clone(),
+        )?;
         let pulse = Pulse::new(tasks.clone(), stop.clone());
         pulse.spawn("intake", intake_loop.run());
         pulse.spawn("callbacks", desk_loop.run());
+        pulse.spawn("announcer", announcer.run());
+        pulse.spawn("announcer's recorder", announce_recorder.run());
         pulse.spawn("recorder", recorder.run());
         pulse.spawn("worker", worker.run());
         pulse.spawn("sweeper", sweeper.run());
@@ -183,6 +199,7 @@ impl Delivery {
             quotas,
             callbacks,
             passage,
+            webhooks,
             stop,
             tasks,
             pulse,
@@ -297,6 +314,11 @@ impl Delivery {
     /// What WeChat pushes.
     pub fn callbacks(&self) -> &Callbacks {
         &self.0.callbacks
+    }
+
+    /// Whom tenants want to be told.
+    pub fn webhooks(&self) -> &Webhooks {
+        &self.0.webhooks
     }
 
     /// Stops: claims nothing more, waits for the sends under way and their records, at most until `deadline` is

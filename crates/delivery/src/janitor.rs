@@ -81,6 +81,11 @@ impl Janitor {
         while platform.forget_messages(before).await?.more {
             tokio::time::sleep(BREATH).await;
         }
+        // An event says what was in its message.
+        let before = now - self.retention.payloads;
+        while platform.forget_deliveries(before).await?.more {
+            tokio::time::sleep(BREATH).await;
+        }
         if self.retention.payloads < self.retention.messages {
             let before = now - self.retention.payloads;
             while let Some(cursor) = platform

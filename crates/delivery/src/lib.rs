@@ -7,6 +7,8 @@
 //! messages become ready, late ones expire, leases of dead workers end. The *janitor* forgets what is old.
 //! [`Callbacks`] take what WeChat pushes: what became of messages after it took them, and what users allow.
 //!
+//! The *announcer* posts to tenants' webhook endpoints what these transactions left for them.
+//!
 //! Batches form by themselves: each task takes whatever waited while its last commit ran. There are no timers
 //! to tune and no delay at low load.
 //!
@@ -36,6 +38,7 @@ mod submit;
 mod sweeper;
 mod tokens;
 mod waiters;
+mod webhooks;
 mod worker;
 
 pub use apps::{AppError, AppUpdate, Apps, CallbackSettings, Registration};
@@ -49,10 +52,12 @@ pub use metrics::Metrics;
 pub use passage::PassageError;
 pub use quota::{QuotaReport, WechatQuotaReport};
 pub use store::{
-    App, AppCursor, Failure, IdempotencyKey, Listing, Message, MessageFilter, Page, Pause,
+    App, AppCursor, DeliveryStatus, Failure, IdempotencyKey, Listing, Message, MessageFilter, Page,
+    Pause, Webhook, WebhookDelivery,
 };
 pub use submit::{Accepted, AcceptedBatch, BatchItem, BatchResult, SubmitError};
 pub use tokens::{HandedToken, TokenBudget, TokenFailure, TokenReport, TokenStatus};
+pub use webhooks::{ShowMessage, WebhookError, WebhookSettings, Webhooks};
 pub use wechat::{
     ForwardError, ForwardedAnswer, ForwardedCall, MAX_FORWARDED, callback::Query as CallbackQuery,
     is_forwardable, is_token_refusal,
@@ -64,4 +69,6 @@ mod topic {
     pub(crate) const QUEUE: &str = "queue";
     /// Messages have ended; the payload is their ids, comma-separated.
     pub(crate) const ENDED: &str = "ended";
+    /// There may be something to tell webhooks.
+    pub(crate) const WEBHOOKS: &str = "webhooks";
 }

@@ -26,6 +26,12 @@ pub struct Metrics {
     callbacks_refused: Family<RefusalLabels, Counter>,
     settled: Family<EndLabels, Counter>,
     receipts_abandoned: Counter,
+    told: Family<ToldLabels, Counter>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ToldLabels {
+    outcome: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -67,6 +73,7 @@ impl Metrics {
             callbacks_refused: Family::default(),
             settled: Family::default(),
             receipts_abandoned: Counter::default(),
+            told: Family::default(),
         };
         registry.register(
             "wxgate_messages_accepted",
@@ -113,6 +120,11 @@ impl Metrics {
             "Events about messages that nobody here has sent",
             self.receipts_abandoned.clone(),
         );
+        registry.register(
+            "wxgate_webhook_posts",
+            "Posts to tenants' webhook endpoints, by what came of them",
+            self.told.clone(),
+        );
     }
 
     pub(crate) fn heard(&self, event: &'static str, outcome: callbacks::Outcome) {
@@ -136,6 +148,10 @@ impl Metrics {
                 })
                 .inc_by(count as u64);
         }
+    }
+
+    pub(crate) fn told(&self, outcome: &'static str) {
+        self.told.get_or_create(&ToldLabels { outcome }).inc();
     }
 
     pub(crate) fn receipts_abandoned(&self, count: u64) {

@@ -119,6 +119,7 @@ pub(crate) async fn record(
     for news in news {
         match news {
             LaneNews::Pause(pause) => {
+                parts.coord.wakeups().wake(topic::WEBHOOKS, "");
                 tracing::warn!(appid = %pause.appid, reason = %pause.reason, until = %pause.until, "app paused: {}", pause.detail);
             }
             LaneNews::Open(appid) => tracing::info!(%appid, "app sends again"),

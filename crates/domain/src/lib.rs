@@ -29,3 +29,4 @@ pub mod template_value;
 pub mod tenant;
 pub mod verdict;
 pub mod violation;
+pub mod webhook;

@@ -13,7 +13,10 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use crate::{app::AppId, id::TenantId};
+use crate::{
+    app::AppId,
+    id::{TenantId, WebhookId},
+};
 
 const VERSION: u8 = 1;
 const HEADER: usize = 1 + KEY_ID + NONCE;
@@ -210,6 +213,11 @@ impl SealOwner {
     /// An app's access token in the cell that replicas share.
     pub fn access_token(appid: &AppId) -> Self {
         Self(format!("access-token\0{appid}"))
+    }
+
+    /// A secret that signs the events of a webhook endpoint.
+    pub fn webhook_secret(tenant: TenantId, webhook: WebhookId) -> Self {
+        Self(format!("webhook-secret\0{tenant}\0{webhook}"))
     }
 
     /// A key of the gateway's own.

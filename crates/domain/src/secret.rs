@@ -47,6 +47,8 @@ kinds! {
     SigningKeyPemKind => SigningKeyPem;
     /// What client secrets are hashed with.
     PepperKind => Pepper;
+    /// What signs the events of one webhook endpoint: `whsec_` and base64.
+    WebhookSecretKind => WebhookSecret;
 }
 
 impl<K> Secret<K> {

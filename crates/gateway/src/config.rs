@@ -96,6 +96,8 @@ pub struct Config {
     pub trusted_proxies: TrustedProxies,
     /// Connections at the same time.
     pub max_connections: usize,
+    /// Whether webhooks may be in private networks, also without https.
+    pub allow_private_webhooks: bool,
     /// Whether to apply pending migrations; if not, they are a reason not to start.
     pub migrate: bool,
 }
@@ -120,6 +122,7 @@ impl Config {
             retention: Retention::default(),
             trusted_proxies: TrustedProxies::default(),
             max_connections: 10_000,
+            allow_private_webhooks: false,
             migrate: true,
         })
     }

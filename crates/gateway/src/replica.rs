@@ -151,12 +151,14 @@ impl Sending {
             broker: broker.clone(),
             master_key: config.master_key.clone(),
             metrics: delivery::Metrics::register(registry),
+            show_message: Arc::new(show_message),
         };
         let options = delivery::Options {
             slots: config.sending_slots,
             lease: LEASE.max(config.wechat_timeout * 3),
             send_timeout: config.wechat_timeout,
             retention: config.retention,
+            allow_private_webhooks: config.allow_private_webhooks,
             ..delivery::Options::default()
         };
         Ok(Self {
@@ -179,6 +181,11 @@ impl std::fmt::Debug for Sending {
             .field("delivery", &self.delivery)
             .finish_non_exhaustive()
     }
+}
+
+/// Webhooks show a message as the API does.
+fn show_message(message: delivery::Message) -> serde_json::Value {
+    serde_json::to_value(api::views::Message::from(message)).unwrap_or_default()
 }
 
 async fn connect(config: &Config) -> Result<Store, StoreError> {

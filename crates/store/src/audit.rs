@@ -14,7 +14,7 @@ use sea_orm::{
 use uuid::Uuid;
 
 use crate::{
-    Listing, Page, PlatformStore, Store, StoreError, TenantStore,
+    DisabledWebhook, Listing, Page, PlatformStore, Store, StoreError, TenantStore,
     entity::audit::{ActiveModel, Column, Entity, Model},
     millis, time,
 };
@@ -147,7 +147,7 @@ pub(crate) async fn note(
     }
 }
 
-async fn append(
+pub(crate) async fn append(
     store: &Store,
     place: &impl ConnectionTrait,
     tenant: Option<TenantId>,
@@ -171,6 +171,25 @@ async fn append(
         .exec_without_returning(place)
         .await?;
     Ok(())
+}
+
+/// Says that the gateway disabled an endpoint.
+pub(crate) async fn append_disabled(
+    store: &Store,
+    place: &impl ConnectionTrait,
+    disabled: &DisabledWebhook,
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    let line = NewAuditLine {
+        actor: "gateway".to_owned(),
+        action: "webhook.disable".to_owned(),
+        target: disabled.webhook.to_string(),
+        outcome: "disabled".to_owned(),
+        detail: Some(disabled.reason.clone()),
+        request_id: None,
+        address: None,
+    };
+    append(store, place, Some(disabled.tenant), line, now).await
 }
 
 async fn list(

@@ -27,6 +27,7 @@ use sea_orm::{
 mod apps;
 mod audit;
 mod connect;
+mod deliveries;
 mod entity;
 mod error;
 mod keys;
@@ -37,25 +38,29 @@ mod reseal;
 mod sealed_keys;
 mod signing_keys;
 mod tenants;
+mod webhooks;
 
 pub use apps::{
     App, AppCursor, AppCursorFormat, AppPatch, NewApp, Pause, PreviousCallback, SealedApp,
 };
 pub use audit::{Actor, AuditFilter, AuditLine, NewAuditLine, Origin};
 pub use connect::{Engine, MigrationState};
+pub use deliveries::{DeliveryStatus, WebhookDelivery};
 pub use error::StoreError;
 pub use keys::{Credential, Key, NewKey};
 pub use messages::{Failure, Message, MessageFilter};
 pub use page::{Listing, Page};
 pub use queue::{
-    Canceled, ClaimBatch, ClaimRequest, Claimed, Dropped, Entry, FirstAnswer, FirstEntry,
-    HeardEvent, IdempotencyKey, LaneNews, LanePause, Load, NewMessage, NewReceipt, QUOTA_EXHAUSTED,
-    QuotaUse, Received, Recorded, Retried, Settled, Settlement, Spent, Submission, Swept,
-    SweptReceipts, THROTTLED, Taken, Word,
+    AppEvent, Canceled, ClaimBatch, ClaimRequest, Claimed, DeliveryNext, DeliveryOutcome,
+    DisabledWebhook, Dropped, DueDelivery, Entry, Facts, FirstAnswer, FirstEntry, HeardEvent,
+    IdempotencyKey, LaneNews, LanePause, Load, MessageFacts, NewMessage, NewReceipt, OutboxClaim,
+    OutboxRequest, QUOTA_EXHAUSTED, QuotaUse, Received, Recorded, Retried, Settled, Settlement,
+    Spent, Submission, Swept, SweptReceipts, THROTTLED, Taken, Word,
 };
 pub use reseal::{Place, SealedValue};
 pub use signing_keys::SigningKey;
 pub use tenants::{Tenant, TenantPatch};
+pub use webhooks::{NewWebhook, Webhook, WebhookPatch};
 
 /// The database. Cheap to clone.
 #[derive(Clone, Debug)]

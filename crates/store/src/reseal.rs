@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::{
     PlatformStore, StoreError,
-    entity::{app, sealed_key, signing_key},
+    entity::{app, sealed_key, signing_key, webhook},
     error::unknown,
 };
 
@@ -34,6 +34,10 @@ pub enum Place {
     PreviousCallbackAesKey,
     /// Private keys that sign access tokens.
     SigningKey,
+    /// What signs the events of webhooks.
+    WebhookSecret,
+    /// What signed them before.
+    PreviousWebhookSecret,
     /// The gateway's own keys.
     SealedKey,
 }
@@ -53,13 +57,15 @@ pub struct SealedValue {
 
 impl Place {
     /// All there are.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::AppSecret,
         Self::CallbackToken,
         Self::CallbackAesKey,
         Self::PreviousCallbackToken,
         Self::PreviousCallbackAesKey,
         Self::SigningKey,
+        Self::WebhookSecret,
+        Self::PreviousWebhookSecret,
         Self::SealedKey,
     ];
 
@@ -72,6 +78,8 @@ impl Place {
             Self::PreviousCallbackToken => "previous callback tokens",
             Self::PreviousCallbackAesKey => "previous callback AES keys",
             Self::SigningKey => "signing keys",
+            Self::WebhookSecret => "webhook secrets",
+            Self::PreviousWebhookSecret => "previous webhook secrets",
             Self::SealedKey => "keys of the gateway",
         }
     }
@@ -84,7 +92,16 @@ impl Place {
             Self::CallbackAesKey => Some(app::Column::CallbackAesKeySealed),
             Self::PreviousCallbackToken => Some(app::Column::PreviousCallbackTokenSealed),
             Self::PreviousCallbackAesKey => Some(app::Column::PreviousCallbackAesKeySealed),
-            Self::SigningKey | Self::SealedKey => None,
+            _ => None,
+        }
+    }
+
+    /// The column of `webhook` that it is.
+    fn webhook_column(self) -> Option<webhook::Column> {
+        match self {
+            Self::WebhookSecret => Some(webhook::Column::SecretSealed),
+            Self::PreviousWebhookSecret => Some(webhook::Column::PreviousSecretSealed),
+            _ => None,
         }
     }
 
@@ -135,6 +152,23 @@ impl PlatformStore {
             });
             return values.collect();
         }
+        if let Some(column) = place.webhook_column() {
+            let name = sea_orm::IdenStatic::as_str(&column);
+            let rows: Vec<(Uuid, Uuid, Vec<u8>)> = webhook::Entity::find()
+                .select_only()
+                .columns([webhook::Column::Id, webhook::Column::TenantId, column])
+                .filter(column.is_not_null())
+                .filter(other(name))
+                .limit(limit)
+                .into_tuple()
+                .all(read)
+                .await?;
+            let values = rows.into_iter().map(|(id, tenant, sealed)| {
+                let owner = SealOwner::webhook_secret(tenant.into(), id.into());
+                value(id.to_string(), owner, sealed)
+            });
+            return Ok(values.collect());
+        }
         if place == Place::SigningKey {
             let rows = signing_key::Entity::find()
                 .filter(other("private_sealed"))
@@ -170,6 +204,14 @@ impl PlatformStore {
             app::Entity::update_many()
                 .col_expr(column, Expr::value(sealed))
                 .filter(app::Column::Appid.eq(row))
+                .filter(column.eq(value.sealed.clone()))
+                .exec(write)
+                .await?
+        } else if let Some(column) = value.place.webhook_column() {
+            let id = Uuid::parse_str(row).map_err(|_| unknown("webhook.id", row))?;
+            webhook::Entity::update_many()
+                .col_expr(column, Expr::value(sealed))
+                .filter(webhook::Column::Id.eq(id))
                 .filter(column.eq(value.sealed.clone()))
                 .exec(write)
                 .await?
@@ -227,6 +269,8 @@ mod tests {
             "app.secret_sealed",
             "sealed_key.sealed",
             "signing_key.private_sealed",
+            "webhook.previous_secret_sealed",
+            "webhook.secret_sealed",
         ];
         assert_eq!(
             columns, known,

@@ -50,6 +50,7 @@ const OUR_FAULT: [i64; 6] = [40033, 41001, 43002, 44002, 47001, 43108];
 pub(crate) struct World {
     home: Home,
     sending_slots: Option<usize>,
+    private_webhooks: bool,
     replicas: Vec<Replica>,
     /// Where they listen, for callers who go on while replicas come and go.
     roster: Roster,
@@ -63,6 +64,10 @@ pub(crate) struct World {
 }
 
 /// A world that is still to be made.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a wish of its own, and most worlds have none"
+)]
 pub(crate) struct Plan {
     mode: Mode,
     by_hand: bool,
@@ -70,6 +75,7 @@ pub(crate) struct Plan {
     sending_slots: Option<usize>,
     breakable: bool,
     own_process: bool,
+    private_webhooks: bool,
 }
 
 impl Plan {
@@ -103,6 +109,12 @@ impl Plan {
         self
     }
 
+    /// Webhooks of tenants must be on the public internet, as they must by default. Elsewhere here they are on this machine.
+    pub(crate) fn public_webhooks_only(mut self) -> Self {
+        self.private_webhooks = false;
+        self
+    }
+
     /// Makes it.
     pub(crate) async fn start(self) -> World {
         let simulator = Simulator::start(Options::default())
@@ -121,6 +133,7 @@ impl Plan {
         let mut world = World {
             home,
             sending_slots: self.sending_slots,
+            private_webhooks: self.private_webhooks,
             replicas: Vec::new(),
             roster: Roster::default(),
             address: simulator.address(),
@@ -154,6 +167,7 @@ impl World {
             sending_slots: None,
             breakable: false,
             own_process: false,
+            private_webhooks: true,
         }
     }
 
@@ -349,6 +363,7 @@ impl World {
             redis_url: self.home.redis_url.clone(),
             wechat_url: self.wechat_url(),
             sending_slots: self.sending_slots,
+            private_webhooks: self.private_webhooks,
             folder: self.home.folder().to_owned(),
         }
     }

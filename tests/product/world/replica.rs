@@ -26,6 +26,7 @@ pub(crate) struct Place {
     pub(crate) wechat_url: String,
     /// None: the default.
     pub(crate) sending_slots: Option<usize>,
+    pub(crate) private_webhooks: bool,
     pub(crate) folder: PathBuf,
 }
 
@@ -35,7 +36,11 @@ impl Place {
         command
             .env("WXGATE_DATABASE_URL", &self.database_url)
             .env("WXGATE_MASTER_KEY", BASE64_STANDARD.encode(MASTER_KEY))
-            .env("WXGATE_WECHAT_BASE_URL", &self.wechat_url);
+            .env("WXGATE_WECHAT_BASE_URL", &self.wechat_url)
+            .env(
+                "WXGATE_ALLOW_PRIVATE_WEBHOOKS",
+                self.private_webhooks.to_string(),
+            );
         if let Some(redis_url) = &self.redis_url {
             command.env("WXGATE_REDIS_URL", redis_url);
         }
@@ -68,6 +73,7 @@ impl Replica {
         let config = Config {
             wechat_base_url: place.wechat_url.clone(),
             public_url: Some(PUBLIC_URL.to_owned()),
+            allow_private_webhooks: place.private_webhooks,
             sending_slots: place.sending_slots.unwrap_or(config.sending_slots),
             ..config
         };

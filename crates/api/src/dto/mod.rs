@@ -11,6 +11,7 @@ pub(crate) mod page;
 pub(crate) mod tenants;
 pub(crate) mod time;
 pub(crate) mod tokens;
+pub(crate) mod webhooks;
 pub(crate) mod words;
 
 use serde::{Deserialize, Deserializer};

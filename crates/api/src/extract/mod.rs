@@ -8,6 +8,9 @@ mod query;
 
 pub(crate) use idempotency::{BareKey, Keyed};
 pub(crate) use json::{ApiJson, parse_part};
-pub(crate) use path::{AppIdPath, KeyIdPath, MessageIdPath, TenantIdPath, TenantKeyPath};
+pub(crate) use path::{
+    AppIdPath, KeyIdPath, MessageIdPath, TenantIdPath, TenantKeyPath, WebhookEventPath,
+    WebhookIdPath,
+};
 pub(crate) use prefer::Wait;
 pub(crate) use query::ApiQuery;

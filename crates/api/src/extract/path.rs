@@ -6,7 +6,7 @@ use axum::{
 };
 use domain::{
     app::AppId,
-    id::{KeyId, MessageId, TenantId},
+    id::{EventId, KeyId, MessageId, TenantId, WebhookId},
 };
 use http::request::Parts;
 
@@ -38,6 +38,8 @@ ids! {
     KeyIdPath(KeyId) = "key";
     /// `{id}` of a message
     MessageIdPath(MessageId) = "message";
+    /// `{webhook_id}`
+    WebhookIdPath(WebhookId) = "webhook";
 }
 
 /// `{tenant_id}` and `{key_id}`
@@ -55,6 +57,25 @@ impl<S: Send + Sync> FromRequestParts<S> for TenantKeyPath {
         match (tenant.parse(), key.parse()) {
             (Ok(tenant), Ok(key)) => Ok(Self(tenant, key)),
             _ => Err(Problem::not_found("key")),
+        }
+    }
+}
+
+/// `{webhook_id}` and `{event_id}`
+#[derive(Debug)]
+pub(crate) struct WebhookEventPath(pub(crate) WebhookId, pub(crate) EventId);
+
+impl<S: Send + Sync> FromRequestParts<S> for WebhookEventPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let path = parts.extract::<Path<(String, String)>>().await;
+        let Ok(Path((webhook, event))) = path else {
+            return Err(Problem::not_found("delivery"));
+        };
+        match (webhook.parse(), event.parse()) {
+            (Ok(webhook), Ok(event)) => Ok(Self(webhook, event)),
+            _ => Err(Problem::not_found("delivery")),
         }
     }
 }

@@ -13,6 +13,7 @@ mod oauth;
 mod operations;
 mod tenants;
 mod tokens;
+mod webhooks;
 
 pub(crate) use batch::PATH as BATCH_PATH;
 
@@ -32,6 +33,7 @@ pub(crate) fn guarded() -> OpenApiRouter<ApiState> {
         .merge(batch::routes())
         .merge(apps::routes())
         .merge(tokens::routes())
+        .merge(webhooks::routes())
         .merge(keys::routes())
         .merge(tenants::routes())
         .merge(audit::routes())

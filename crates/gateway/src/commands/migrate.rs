@@ -61,6 +61,7 @@ fn schema_only(settings: &Settings) -> Config {
         retention: settings.retention,
         trusted_proxies: settings.trusted_proxies.clone(),
         max_connections: settings.max_connections,
+        allow_private_webhooks: settings.allow_private_webhooks,
         migrate: true,
     }
 }

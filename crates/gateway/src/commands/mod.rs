@@ -51,6 +51,7 @@ async fn configure(settings: &Settings, migrate: bool) -> Result<Config, Failure
         retention: settings.retention,
         trusted_proxies: settings.trusted_proxies.clone(),
         max_connections: settings.max_connections,
+        allow_private_webhooks: settings.allow_private_webhooks,
         migrate,
     })
 }

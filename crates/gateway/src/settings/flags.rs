@@ -53,6 +53,8 @@ flags! {
     message_retention: "DAYS";
     /// How long the values and metadata of messages are kept (default: as long as the messages)
     payload_retention: "DAYS";
+    /// Whether webhooks may be in private networks, also without https (default: false)
+    allow_private_webhooks: "true|false";
     /// What to log (default: info)
     log: "FILTER";
     /// How to log it: text or json (default: text)

@@ -52,12 +52,13 @@ pub(crate) const KEYS: &[Key] = &[
     key("shutdown_timeout", Some("30s"), Shown::Plain),
     key("message_retention", Some("90d"), Shown::Plain),
     key("payload_retention", None, Shown::Plain),
+    key("allow_private_webhooks", Some("false"), Shown::Plain),
     key("log", Some("info"), Shown::Plain),
     key("log_format", Some("text"), Shown::Plain),
 ];
 
 /// Settings that later versions may have. Accepting them now would let people believe that they work.
-pub(crate) const UNSUPPORTED: &[&str] = &["allow_private_webhooks", "otlp_endpoint"];
+pub(crate) const UNSUPPORTED: &[&str] = &["otlp_endpoint"];
 
 impl Key {
     /// Its variable in the environment.

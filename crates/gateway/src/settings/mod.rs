@@ -76,6 +76,8 @@ pub struct Settings {
     pub shutdown_timeout: Duration,
     /// How long messages are kept after they have ended.
     pub retention: Retention,
+    /// Whether webhooks may be in private networks, also without https.
+    pub allow_private_webhooks: bool,
     /// What to log: `info`, or directives such as `warn,wxgate_broker=debug`.
     pub log: String,
     /// Whether somebody set `log`.
@@ -136,6 +138,7 @@ impl Settings {
             sending_slots: values::number(&layers, "sending_slots", 1..=10_000)?,
             shutdown_timeout: values::seconds(&layers, "shutdown_timeout", 1..=600)?,
             retention: values::retention(&layers)?,
+            allow_private_webhooks: values::switch(&layers, "allow_private_webhooks")?,
             log: values::log(&layers, "log")?,
             log_is_set: layers.source("log") != Source::Default,
             log_format: values::log_format(&layers, "log_format")?,

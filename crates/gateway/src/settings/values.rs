@@ -109,6 +109,18 @@ fn days(layers: &Layers, name: &str) -> Result<Option<Duration>, SettingsError> 
     }
 }
 
+/// Yes or no.
+pub(crate) fn switch(layers: &Layers, name: &str) -> Result<bool, SettingsError> {
+    match layers.get(name).unwrap_or_default().trim() {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        other => Err(SettingsError::new(format!(
+            "{} is `{other}`, but must be true or false",
+            layers.name(name)
+        ))),
+    }
+}
+
 /// A number.
 pub(crate) fn number(
     layers: &Layers,

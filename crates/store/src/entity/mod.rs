@@ -8,3 +8,5 @@ pub(crate) mod message;
 pub(crate) mod sealed_key;
 pub(crate) mod signing_key;
 pub(crate) mod tenant;
+pub(crate) mod webhook;
+pub(crate) mod webhook_delivery;

@@ -15,6 +15,7 @@ use super::{
     record::release_behind,
     sql::{Sql, still},
     sweep::LAPSED,
+    tell::tell_ended,
 };
 use crate::{PlatformStore, StoreError, millis};
 
@@ -103,6 +104,7 @@ impl PlatformStore {
         let claimed = fly(&tx, &mut choice, request, now).await?;
         end(&tx, &choice.orphans, CANCELED, now).await?;
         end(&tx, &choice.expired, LAPSED, now).await?;
+        tell_ended(&tx, &choice.expired, now).await?;
         release_behind(&tx, &choice.expired_people, now).await?;
         stand_behind(&tx, &choice.behind, now).await?;
         charge(&tx, choice.meters.iter(), request, now).await?;

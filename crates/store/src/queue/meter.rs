@@ -176,7 +176,7 @@ pub(super) async fn charge<'a>(
 }
 
 /// A Beijing day as the lanes keep it.
-pub(super) fn day_number(now: DateTime<Utc>) -> i64 {
+pub(crate) fn day_number(now: DateTime<Utc>) -> i64 {
     quota::day(now).num_days_from_ce().into()
 }
 

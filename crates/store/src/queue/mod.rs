@@ -29,6 +29,7 @@ mod intake;
 mod keys;
 mod lane;
 mod meter;
+mod outbox;
 mod pause;
 #[cfg(test)]
 mod plans;
@@ -39,12 +40,16 @@ mod retry;
 mod sql;
 mod submission;
 mod sweep;
+pub(crate) mod tell;
 
 pub use cancel::Canceled;
 pub use claim::{ClaimBatch, ClaimRequest};
 pub use flight::Claimed;
 pub use heard::HeardEvent;
 pub use lane::QuotaUse;
+pub use outbox::{
+    DeliveryNext, DeliveryOutcome, DisabledWebhook, DueDelivery, Facts, OutboxClaim, OutboxRequest,
+};
 pub use pause::{LaneNews, LanePause, THROTTLED};
 pub use receipts::{NewReceipt, Settled, SweptReceipts};
 pub use record::{Recorded, Settlement, Word};
@@ -55,6 +60,9 @@ pub use submission::{
     Taken,
 };
 pub use sweep::Swept;
+pub use tell::{AppEvent, MessageFacts};
+
+pub(crate) use meter::day_number;
 
 const READY: i64 = 0;
 const WAITING: i64 = 1;

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use domain::app::AppId;
 use sea_orm::ConnectionTrait;
 
-use super::{QUOTA_EXHAUSTED, meter::minute_number, sql::Sql};
+use super::{QUOTA_EXHAUSTED, meter::minute_number, sql::Sql, tell::tell_pause};
 use crate::{StoreError, millis};
 
 /// Why a lane rests to which WeChat said that a minute's limit is spent.
@@ -59,6 +59,7 @@ pub(super) async fn tell(
             if pause.reason == THROTTLED {
                 slow_down(tx, pause, now).await?;
             }
+            tell_pause(tx, pause, now).await?;
             rest(tx, pause).await
         }
         LaneNews::Open(appid) => {

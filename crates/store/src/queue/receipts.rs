@@ -24,6 +24,7 @@ use uuid::Uuid;
 use super::{
     ENDED,
     sql::{Cell, Sql},
+    tell::tell_messages,
 };
 use crate::{PlatformStore, StoreError, error::unknown, messages::on_uncertain, millis, time};
 
@@ -88,6 +89,7 @@ impl NewReceipt {
 #[derive(FromQueryResult)]
 struct MessageRow {
     id: Uuid,
+    tenant_id: Uuid,
     appid: String,
     touser: String,
     msgid: String,
@@ -220,6 +222,7 @@ impl PlatformStore {
         let tx = self.store.begin().await?;
         let rows = lock_messages(&tx, receipts).await?;
         let mut changes: Vec<[Cell; 4]> = Vec::new();
+        let mut told: Vec<(Uuid, Uuid)> = Vec::new();
         let (mut settled, mut unmatched): (Vec<Settled>, Vec<NewReceipt>) =
             (Vec::new(), Vec::new());
         for receipt in receipts {
@@ -253,6 +256,7 @@ impl PlatformStore {
                 transition.failure.map(FailureCode::as_str).into(),
                 detail.into(),
             ]);
+            told.push((row.id, row.tenant_id));
             settled.push(Settled {
                 id,
                 status: transition.status,
@@ -262,6 +266,7 @@ impl PlatformStore {
             tx.rollback().await?;
         } else {
             write(&tx, changes, now).await?;
+            tell_messages(&tx, &told, now).await?;
             tx.commit().await?;
         }
         Ok(Applied { settled, unmatched })
@@ -351,7 +356,7 @@ async fn lock_messages(
     }));
     // A message that flies again has the id of its earlier send, of which nothing is to be learnt any more.
     sql.push(&format!(
-        ") SELECT id, appid, touser, msgid, status, attempt_count, expires_at, on_uncertain FROM message \
+        ") SELECT id, tenant_id, appid, touser, msgid, status, attempt_count, expires_at, on_uncertain FROM message \
          WHERE id IN (SELECT (SELECT m.id FROM message m WHERE m.appid = v.a AND m.touser = v.t AND m.msgid = v.m \
          AND m.phase = {ENDED} ORDER BY m.id DESC LIMIT 1) FROM v) ORDER BY id"
     ));

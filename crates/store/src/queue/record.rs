@@ -18,6 +18,7 @@ use super::{
     meter::day_number,
     pause::{LaneNews, refund, tell},
     sql::{Cell, Sql, still},
+    tell::tell_messages,
 };
 use crate::{PlatformStore, StoreError, messages::to_json, millis};
 
@@ -100,12 +101,16 @@ impl PlatformStore {
             sql.bind(millis(now))
                 .push(" FROM v WHERE id = v.message_id AND lease = v.claim AND (")
                 .push(&still(FLYING))
-                .push(" OR v.corrects = 1 AND status IN ('queued', 'uncertain')) RETURNING id");
+                .push(
+                    " OR v.corrects = 1 AND status IN ('queued', 'uncertain')) RETURNING id, tenant_id",
+                );
+            let mut told: Vec<(Uuid, Uuid)> = Vec::new();
             for row in tx.query_all_raw(sql.on(&tx)).await? {
-                recorded
-                    .changed
-                    .insert(MessageId::from(row.try_get::<Uuid>("", "id")?));
+                let id: Uuid = row.try_get("", "id")?;
+                recorded.changed.insert(MessageId::from(id));
+                told.push((id, row.try_get("", "tenant_id")?));
             }
+            tell_messages(&tx, &told, now).await?;
             let people: Vec<Person> = batch
                 .iter()
                 .map(|s| (s.appid.as_str().to_owned(), s.touser.clone()))

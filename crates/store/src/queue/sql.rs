@@ -32,7 +32,7 @@ enum Part {
 pub(super) enum Cell {
     Int(Option<i64>),
     Text(Option<String>),
-    Uuid(Uuid),
+    Uuid(Option<Uuid>),
     Bytes(Vec<u8>),
 }
 
@@ -190,9 +190,9 @@ impl Cell {
     fn write(&self, array: &mut String) {
         // Writing to a String cannot fail.
         let _ = match self {
-            Self::Int(None) | Self::Text(None) => array.write_str("NULL"),
+            Self::Int(None) | Self::Text(None) | Self::Uuid(None) => array.write_str("NULL"),
             Self::Int(Some(number)) => write!(array, "{number}"),
-            Self::Uuid(id) => write!(array, "{}", id.simple()),
+            Self::Uuid(Some(id)) => write!(array, "{}", id.simple()),
             Self::Bytes(bytes) => {
                 array.push_str("\"\\\\x");
                 bytes
@@ -279,6 +279,12 @@ impl From<Option<String>> for Cell {
 
 impl From<Uuid> for Cell {
     fn from(id: Uuid) -> Self {
+        Self::Uuid(Some(id))
+    }
+}
+
+impl From<Option<Uuid>> for Cell {
+    fn from(id: Option<Uuid>) -> Self {
         Self::Uuid(id)
     }
 }

@@ -18,6 +18,7 @@ use super::{
     pause::refund,
     record::release_behind,
     sql::{Sql, still},
+    tell::tell_ended,
 };
 use crate::{PlatformStore, StoreError, millis, time};
 
@@ -120,6 +121,7 @@ impl PlatformStore {
             .push(" AND id")
             .one_of(&ids);
         tx.execute_raw(sql.on(&tx)).await?;
+        tell_ended(&tx, &ids, now).await?;
         tx.commit().await?;
         Ok(ids.into_iter().map(MessageId::from).collect())
     }

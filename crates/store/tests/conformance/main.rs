@@ -14,3 +14,4 @@ mod receipts;
 mod reseal;
 mod retention;
 mod retry;
+mod webhooks;

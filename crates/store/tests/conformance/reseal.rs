@@ -1,8 +1,12 @@
 //! What is sealed and found again, and the keys of the gateway's own.
 
-use domain::seal::{MasterKey, SealOwner};
+use domain::{
+    id::{self, WebhookId},
+    seal::{MasterKey, SealOwner},
+    webhook::EventFilter,
+};
 use futures::future::join_all;
-use wxgate_store::{AppPatch, NewApp, Place, SigningKey, Store};
+use wxgate_store::{AppPatch, NewApp, NewWebhook, Place, SigningKey, Store};
 
 use crate::common::{appid, at, new_app, on_both, onboard};
 
@@ -48,6 +52,19 @@ async fn everything_sealed_is_found_until_it_is_sealed_anew(store: Store) {
         .unwrap();
     platform
         .keep_sealed_key("n", seal(SealOwner::sealed_key("n")), at(1))
+        .await
+        .unwrap();
+    let webhook: WebhookId = id::new(at(1), 0, 1);
+    let secret = || seal(SealOwner::webhook_secret(tenant, webhook));
+    let new_webhook = NewWebhook {
+        id: webhook,
+        url: "https://example.com".into(),
+        events: EventFilter::parse("*").unwrap(),
+        description: None,
+        secret_sealed: secret(),
+    };
+    door.create_webhook(new_webhook, at(1)).await.unwrap();
+    door.rotate_webhook_secret(webhook, secret(), at(100), at(1))
         .await
         .unwrap();
     for place in Place::ALL {

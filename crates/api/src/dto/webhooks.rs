@@ -1,0 +1,305 @@
+//! Webhooks on the wire. Secrets go out once.
+
+use chrono::{DateTime, Utc};
+use delivery::{DeliveryStatus, WebhookSettings};
+use domain::{secret::WebhookSecret, webhook::EventType};
+use serde::{Deserialize, Serialize};
+use utoipa::{
+    IntoParams, ToSchema,
+    openapi::{
+        ObjectBuilder,
+        schema::{ArrayBuilder, Type},
+    },
+};
+
+use super::{not_null, nullable, page, time::Timestamp};
+use crate::problem::Problem;
+
+/// An endpoint to make.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewWebhook {
+    /// Where events are posted to. https, on the public internet; redirects are not followed.
+    #[schema(example = "https://shop.example/wxgate", max_length = 2000)]
+    url: String,
+    /// Which events it wants: their types, or `["*"]` for all.
+    #[schema(schema_with = events_schema)]
+    events: Vec<String>,
+    /// What its owner says of it.
+    #[schema(max_length = 500)]
+    description: Option<String>,
+}
+
+impl From<NewWebhook> for WebhookSettings {
+    fn from(new: NewWebhook) -> Self {
+        Self {
+            url: Some(new.url),
+            events: Some(new.events),
+            description: Some(new.description),
+            enabled: None,
+        }
+    }
+}
+
+/// What to change of an endpoint; what is absent stays.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(
+    clippy::option_option,
+    reason = "absent, null and a value are three things in a PATCH"
+)]
+pub(crate) struct WebhookChanges {
+    /// Where events are posted to.
+    #[serde(default, deserialize_with = "not_null")]
+    #[schema(value_type = String, required = false, max_length = 2000)]
+    url: Option<String>,
+    /// Which events it wants: their types, or `["*"]` for all.
+    #[serde(default, deserialize_with = "not_null")]
+    #[schema(schema_with = events_schema, required = false)]
+    events: Option<Vec<String>>,
+    /// What its owner says of it; null: nothing.
+    #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = Option<String>, required = false, max_length = 500)]
+    description: Option<Option<String>>,
+    /// `enabled` forgets its failures; `disabled` ends what is on its way to it.
+    #[serde(default, deserialize_with = "not_null")]
+    #[schema(value_type = WebhookStatus, required = false)]
+    status: Option<WebhookStatus>,
+}
+
+impl From<WebhookChanges> for WebhookSettings {
+    fn from(changes: WebhookChanges) -> Self {
+        Self {
+            url: changes.url,
+            events: changes.events,
+            description: changes.description,
+            enabled: changes
+                .status
+                .map(|status| status == WebhookStatus::Enabled),
+        }
+    }
+}
+
+/// Whether an endpoint is told of events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum WebhookStatus {
+    Enabled,
+    Disabled,
+}
+
+fn events_schema() -> utoipa::openapi::schema::Array {
+    let words = EventType::subscribable().map(EventType::as_str);
+    let event = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .enum_values(Some(words.chain(["*"])));
+    ArrayBuilder::new()
+        .items(event)
+        .min_items(Some(1))
+        .description(Some(
+            "Which events it wants: their types, or `[\"*\"]` for all.",
+        ))
+        .build()
+}
+
+fn kind_schema() -> utoipa::openapi::schema::Object {
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .enum_values(Some(EventType::ALL.map(EventType::as_str)))
+        .description(Some("What happened."))
+        .build()
+}
+
+/// A webhook endpoint.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Webhook {
+    #[schema(example = "whk_01jq2xv1cde8sbw7mv9v6a5kzq")]
+    id: String,
+    #[schema(example = "https://shop.example/wxgate")]
+    url: String,
+    #[schema(schema_with = events_schema)]
+    events: Vec<&'static str>,
+    #[schema(required = true)]
+    description: Option<String>,
+    status: WebhookStatus,
+    /// Why the gateway disabled it; null: it did not.
+    #[schema(required = true)]
+    disabled_reason: Option<String>,
+    /// Since when no try has succeeded; null: the last one did, or there was none.
+    #[schema(required = true)]
+    failing_since: Option<Timestamp>,
+    /// How many tries have failed in a row.
+    failures: u64,
+    /// Until when the secret before the last rotation signs too; null: there was no rotation.
+    #[schema(required = true)]
+    previous_secret_until: Option<Timestamp>,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+impl From<delivery::Webhook> for Webhook {
+    fn from(webhook: delivery::Webhook) -> Self {
+        Self {
+            id: webhook.id.to_string(),
+            url: webhook.url,
+            events: webhook.events.words(),
+            description: webhook.description,
+            status: if webhook.enabled {
+                WebhookStatus::Enabled
+            } else {
+                WebhookStatus::Disabled
+            },
+            disabled_reason: webhook.disabled_reason,
+            failing_since: webhook.failing_since.map(Into::into),
+            failures: webhook.failures,
+            previous_secret_until: webhook.previous_secret_until.map(Into::into),
+            created_at: webhook.created_at.into(),
+            updated_at: webhook.updated_at.into(),
+        }
+    }
+}
+
+/// A webhook endpoint with its secret: this is the only time it is shown.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct CreatedWebhook {
+    #[serde(flatten)]
+    webhook: Webhook,
+    /// What signs its events, as Standard Webhooks has it.
+    #[schema(example = "whsec_…")]
+    secret: String,
+}
+
+impl From<(delivery::Webhook, WebhookSecret)> for CreatedWebhook {
+    fn from((webhook, secret): (delivery::Webhook, WebhookSecret)) -> Self {
+        Self {
+            webhook: webhook.into(),
+            secret: secret.expose().to_owned(),
+        }
+    }
+}
+
+/// One event on its way to one endpoint.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct WebhookDelivery {
+    /// The event's id: `webhook-id` of every post of it.
+    #[schema(example = "evt_01jq2xv1cde8sbw7mv9v6a5kzq")]
+    event_id: String,
+    #[schema(example = "whk_01jq2xv1cde8sbw7mv9v6a5kzq")]
+    webhook_id: String,
+    #[serde(rename = "type")]
+    #[schema(schema_with = kind_schema)]
+    kind: &'static str,
+    /// The message that it is about; null: it is about no message.
+    #[schema(required = true)]
+    message_id: Option<String>,
+    status: DeliveryWord,
+    /// How many times it was posted since it was last asked for.
+    attempts: u32,
+    /// When it is posted next; null: it has ended.
+    #[schema(required = true)]
+    next_attempt_at: Option<Timestamp>,
+    /// The HTTP status of the last answer; null: there was none.
+    #[schema(required = true)]
+    response_status: Option<u16>,
+    /// The beginning of the last answer.
+    #[schema(required = true)]
+    response_excerpt: Option<String>,
+    /// What went wrong last; null: nothing.
+    #[schema(required = true)]
+    error: Option<String>,
+    /// When it happened.
+    created_at: Timestamp,
+    #[schema(required = true)]
+    attempted_at: Option<Timestamp>,
+    #[schema(required = true)]
+    ended_at: Option<Timestamp>,
+}
+
+/// How it stands with a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum DeliveryWord {
+    Pending,
+    Delivered,
+    Failed,
+}
+
+impl From<DeliveryStatus> for DeliveryWord {
+    fn from(status: DeliveryStatus) -> Self {
+        match status {
+            DeliveryStatus::Pending => Self::Pending,
+            DeliveryStatus::Delivered => Self::Delivered,
+            DeliveryStatus::Failed => Self::Failed,
+        }
+    }
+}
+
+impl From<DeliveryWord> for DeliveryStatus {
+    fn from(word: DeliveryWord) -> Self {
+        match word {
+            DeliveryWord::Pending => Self::Pending,
+            DeliveryWord::Delivered => Self::Delivered,
+            DeliveryWord::Failed => Self::Failed,
+        }
+    }
+}
+
+impl From<delivery::WebhookDelivery> for WebhookDelivery {
+    fn from(one: delivery::WebhookDelivery) -> Self {
+        Self {
+            event_id: one.event.to_string(),
+            webhook_id: one.webhook.to_string(),
+            kind: one.kind.as_str(),
+            message_id: one.message.map(|id| id.to_string()),
+            status: one.status.into(),
+            attempts: one.attempts,
+            next_attempt_at: one.next_attempt_at.map(Into::into),
+            response_status: one.response_status,
+            response_excerpt: one.response_excerpt,
+            error: one.error,
+            created_at: one.created_at.into(),
+            attempted_at: one.attempted_at.map(Into::into),
+            ended_at: one.ended_at.map(Into::into),
+        }
+    }
+}
+
+/// Which deliveries of an endpoint, and which page of them.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct DeliveriesQuery {
+    /// Only those with this status.
+    #[param(inline)]
+    status: Option<DeliveryWord>,
+    /// How many items at most.
+    #[param(minimum = 1, maximum = 200, default = 50)]
+    limit: Option<u64>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+impl DeliveriesQuery {
+    /// The filter and page of the store that are asked for.
+    pub(crate) fn split(self) -> Result<(Option<DeliveryStatus>, store::Page), Problem> {
+        let page = page::page(self.limit, self.cursor.as_deref())?;
+        Ok((self.status.map(Into::into), page))
+    }
+}
+
+/// A time whose events are told once more.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Redelivery {
+    /// Events that happened at this time or later.
+    pub(crate) since: DateTime<Utc>,
+    /// Events that happened before this time. Default: now.
+    pub(crate) until: Option<DateTime<Utc>>,
+}
+
+/// What is told once more.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Redelivered {
+    /// How many events.
+    pub(crate) redelivered: u64,
+}

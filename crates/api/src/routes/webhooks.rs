@@ -1,0 +1,243 @@
+//! Webhooks: where a tenant wants to be told what became of its messages.
+
+use axum::{Json, extract::State, response::IntoResponse};
+use domain::id::TenantId;
+use http::StatusCode;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::location;
+use crate::{
+    ApiState,
+    dto::{
+        page::{Page, PageQuery},
+        webhooks::{
+            CreatedWebhook, DeliveriesQuery, NewWebhook, Redelivered, Redelivery, Webhook,
+            WebhookChanges, WebhookDelivery,
+        },
+    },
+    extract::{ApiJson, ApiQuery, WebhookEventPath, WebhookIdPath},
+    guard::Authorized,
+    openapi::{Body, Conflict, Guarded, Missing, Query},
+    problem::{Kind, Problem},
+};
+
+pub(super) fn routes() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::default()
+        .routes(routes!(create_webhook, list_webhooks))
+        .routes(routes!(get_webhook, update_webhook, remove_webhook))
+        .routes(routes!(rotate_webhook_secret))
+        .routes(routes!(test_webhook))
+        .routes(routes!(list_webhook_deliveries))
+        .routes(routes!(redeliver_webhook_event))
+        .routes(routes!(redeliver_webhook_events))
+}
+
+/// Whose webhooks the caller sees: those of its own tenant. An operator has none.
+fn owner(caller: &Authorized) -> Result<TenantId, Problem> {
+    caller.tenant().ok_or_else(|| {
+        Problem::new(
+            Kind::InsufficientScope,
+            "webhooks belong to tenants: use a key of the tenant",
+        )
+    })
+}
+
+/// Make a webhook
+///
+/// From now on events are posted to it, signed as [Standard Webhooks](https://www.standardwebhooks.com) has it. The
+/// secret is shown this once. A tenant has at most 20.
+#[utoipa::path(
+    post, path = "/v1/webhooks", tag = "webhooks", security(("oauth2" = ["webhooks:write"])),
+    request_body = NewWebhook,
+    responses(
+        (status = 201, description = "The webhook with its secret.", body = CreatedWebhook, headers(("Location" = String, description = "Where it is."))),
+        Conflict, Body, Guarded,
+    ),
+)]
+async fn create_webhook(
+    State(state): State<ApiState>,
+    caller: Authorized,
+    ApiJson(new): ApiJson<NewWebhook>,
+) -> Result<impl IntoResponse, Problem> {
+    let desk = state.delivery.webhooks();
+    let (webhook, secret) = desk.create(owner(&caller)?, new.into()).await?;
+    let place = location(&format!("/v1/webhooks/{}", webhook.id));
+    Ok((
+        StatusCode::CREATED,
+        place,
+        Json(CreatedWebhook::from((webhook, secret))),
+    ))
+}
+
+/// List webhooks
+///
+/// The tenant's webhooks, newest first. Never their secrets.
+#[utoipa::path(
+    get, path = "/v1/webhooks", tag = "webhooks", security(("oauth2" = ["webhooks:read"])),
+    params(PageQuery),
+    responses((status = 200, description = "One page.", body = Page<Webhook>), Query, Guarded),
+)]
+async fn list_webhooks(
+    State(state): State<ApiState>,
+    caller: Authorized,
+    ApiQuery(query): ApiQuery<PageQuery>,
+) -> Result<Json<Page<Webhook>>, Problem> {
+    let desk = state.delivery.webhooks();
+    let webhooks = desk.list(owner(&caller)?, &query.page()?).await?;
+    Ok(Json(Page::of(webhooks)))
+}
+
+/// Read a webhook
+///
+/// `failing_since` and `disabled_reason` say how it is doing.
+#[utoipa::path(
+    get, path = "/v1/webhooks/{webhook_id}", tag = "webhooks", security(("oauth2" = ["webhooks:read"])),
+    params(("webhook_id" = String, Path, description = "The webhook.")),
+    responses((status = 200, description = "The webhook.", body = Webhook), Missing, Guarded),
+)]
+async fn get_webhook(
+    State(state): State<ApiState>,
+    caller: Authorized,
+    WebhookIdPath(id): WebhookIdPath,
+) -> Result<Json<Webhook>, Problem> {
+    let webhook = state.delivery.webhooks().get(owner(&caller)?, id).await?;
+    Ok(Json(webhook.into()))
+}
+
+/// Change a webhook
+///
+/// What is absent stays. Setting `status` to `enabled` forgets its failures; `disabled` ends what is on its way to it,
+/// which can be told again later.
+#[utoipa::path(
+    patch, path = "/v1/webhooks/{webhook_id}", tag = "webhooks", security(("oauth2" = ["webhooks:write"])),
+    params(("webhook_id" = String, Path, description = "The webhook.")),
+    request_body = WebhookChanges,
+    responses((status = 200, description = "The webhook as it is now.", body = Webhook), Missing, Body, Guarded),
+)]
+async fn update_webhook(
+    State(state): State<ApiState>,
+    caller: Authorized,
+    WebhookIdPath(id): WebhookIdPath,
+    ApiJson(changes): ApiJson<WebhookChanges>,
+) -> Result<Json<Webhook>, Problem> {
+    let desk = state.delivery.webhooks();
+    let webhook = desk.update(owner(&caller)?, id, changes.into()).await?;
+    Ok(Json(webhook.into()))
+}
+
+/// Remove a webhook
+///
+/// Nothing is told to it any more; what was on its way is dropped.
+#[utoipa::path(
+    delete, path = "/v1/webhooks/{webhook_id}", tag = "webhooks", security(("oauth2" = ["webhooks:write"])),
+    params(("webhook_id" = String, Path, description = "The webhook.")),
+    responses((status = 204, description = "It is gone."), Missing, Guarded),
+)]
+async fn remove_webhook(
+    State(state): State<ApiState>,
+    caller: Authorized,
+    WebhookIdPath(id): WebhookIdPath,
+) -> Result<StatusCode, Problem> {
+    state
+        .delivery
+        .webhooks()
+        .remove(owner(&caller)?, id)
+        .await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Rotate a webhook's secret
+///
+/// The new secret is shown this once. For 24 hours each event carries two signatures, one of each secret, so that the
+/// receiver can change over at any time in between.
+#[utoipa::path(
+    post, path = "/v1/webhooks/{webhook_id}/rotate-secret", tag = "webhooks", security(("oauth2" = ["webhooks:write"])),
+    params(("webhook_id" = String, Path, description = "The webhook.")),
+    responses((status = 200, description = "The webhook with its new secret.", body = CreatedWebhook), Missing, Guarded),
+)]
+async fn rotate_webhook_secret(
+    State(state): State<ApiState>,
+    caller: Authorized,
+    WebhookIdPath(id): WebhookIdPath,
+) -> Result<Json<CreatedWebhook>, Problem> {
+    let desk = state.delivery.webhooks();
+    let rotated = desk.rotate_secret(owner(&caller)?, id).await?;
+    Ok(Json(rotated.into()))
+}
+
+/// Test a webhook
+///
+/// Posts an event of type `webhook.test` to it, whatever it asks for, once. Its deliveries show what came of it.
+#[utoipa::path(
+    post, path = "/v1/webhooks/{webhook_id}/test", tag = "webhooks", security(("oauth2" = ["webhooks:write"])),
+    params(("webhook_id" = String, Path, description = "The webhook.")),
+    responses((status = 202, description = "The event that is posted now.", body = WebhookDelivery), Missing, Conflict, Guarded),
+)]
+async fn test_webhook(
+    State(state): State<ApiState>,
+    caller: Authorized,
+    WebhookIdPath(id): WebhookIdPath,
+) -> Result<impl IntoResponse, Problem> {
+    let told = state.delivery.webhooks().test(owner(&caller)?, id).await?;
+    Ok((StatusCode::ACCEPTED, Json(WebhookDelivery::from(told))))
+}
+
+/// List a webhook's deliveries
+///
+/// What it was told or is to be told, newest first. Kept as long as the payloads of messages.
+#[utoipa::path(
+    get, path = "/v1/webhooks/{webhook_id}/deliveries", tag = "webhooks", security(("oauth2" = ["webhooks:read"])),
+    params(("webhook_id" = String, Path, description = "The webhook."), DeliveriesQuery),
+    responses((status = 200, description = "One page.", body = Page<WebhookDelivery>), Query, Missing, Guarded),
+)]
+async fn list_webhook_deliveries(
+    State(state): State<ApiState>,
+    caller: Authorized,
+    WebhookIdPath(id): WebhookIdPath,
+    ApiQuery(query): ApiQuery<DeliveriesQuery>,
+) -> Result<Json<Page<WebhookDelivery>>, Problem> {
+    let (status, page) = query.split()?;
+    let desk = state.delivery.webhooks();
+    let told = desk.deliveries(owner(&caller)?, id, status, &page).await?;
+    Ok(Json(Page::of(told)))
+}
+
+/// Tell one event again
+///
+/// Whatever became of it before; its tries begin anew, with the same `webhook-id`. One that is on its way goes on.
+#[utoipa::path(
+    post, path = "/v1/webhooks/{webhook_id}/deliveries/{event_id}/redeliver", tag = "webhooks", security(("oauth2" = ["webhooks:write"])),
+    params(("webhook_id" = String, Path, description = "The webhook."), ("event_id" = String, Path, description = "The event.")),
+    responses((status = 202, description = "The delivery as it is now.", body = WebhookDelivery), Missing, Conflict, Guarded),
+)]
+async fn redeliver_webhook_event(
+    State(state): State<ApiState>,
+    caller: Authorized,
+    WebhookEventPath(id, event): WebhookEventPath,
+) -> Result<impl IntoResponse, Problem> {
+    let desk = state.delivery.webhooks();
+    let told = desk.redeliver(owner(&caller)?, id, event).await?;
+    Ok((StatusCode::ACCEPTED, Json(WebhookDelivery::from(told))))
+}
+
+/// Tell failed events again
+///
+/// All that happened in a time and were given up; their tries begin anew. After a receiver was away for longer than a day.
+#[utoipa::path(
+    post, path = "/v1/webhooks/{webhook_id}/redeliver", tag = "webhooks", security(("oauth2" = ["webhooks:write"])),
+    params(("webhook_id" = String, Path, description = "The webhook.")),
+    request_body = Redelivery,
+    responses((status = 202, description = "How many are told again.", body = Redelivered), Missing, Conflict, Body, Guarded),
+)]
+async fn redeliver_webhook_events(
+    State(state): State<ApiState>,
+    caller: Authorized,
+    WebhookIdPath(id): WebhookIdPath,
+    ApiJson(time): ApiJson<Redelivery>,
+) -> Result<impl IntoResponse, Problem> {
+    let desk = state.delivery.webhooks();
+    let redelivered = desk
+        .redeliver_failed(owner(&caller)?, id, time.since, time.until)
+        .await?;
+    Ok((StatusCode::ACCEPTED, Json(Redelivered { redelivered })))
+}

@@ -1,0 +1,355 @@
+//! The announcer: tells tenants' endpoints what became of their messages.
+//!
+//! It claims deliveries that are due, posts each, and records what came of them in batches. An endpoint gets every event
+//! at least once: a replica that dies between the post and its record leaves a delivery that comes back when its lease
+//! ends. Receivers tell repeats by `webhook-id`.
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use domain::{
+    seal::SealOwner,
+    secret::WebhookSecret,
+    webhook::{EventType, next_try},
+};
+use serde::Serialize;
+use serde_json::Value;
+use store::{
+    DeliveryNext, DeliveryOutcome, DueDelivery, Facts, Message, OutboxRequest, StoreError,
+};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use uuid::Uuid;
+
+use super::post::{Answer, Letter, Post};
+use crate::{engine::Parts, topic};
+
+/// Posts under way at the same time, over all endpoints of this replica.
+const SLOTS: usize = 64;
+/// Posts to one endpoint under way at the same time, over all replicas.
+const EACH: usize = 8;
+/// How long a claimed delivery is this replica's: several times what a post can take.
+const LEASE: Duration = Duration::from_mins(1);
+/// How often an idle announcer looks without being woken.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// How long one that messages woke waits for more to come together: it looks at most so often while they flow.
+const GATHER: Duration = Duration::from_millis(50);
+/// How long to rest after the database failed.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
+/// How often what came of posts is tried to be recorded, before their leases decide.
+const RECORD_TRIES: usize = 30;
+/// How often quotas are looked at.
+const QUOTA_ROUND: Duration = Duration::from_secs(30);
+/// The version of the payload's shape.
+const VERSION: u8 = 1;
+
+/// Shows a message as the API does: the gateway says how, since this crate knows no wire.
+pub type ShowMessage = Arc<dyn Fn(Message) -> Value + Send + Sync>;
+
+/// What an endpoint is sent.
+#[derive(Serialize)]
+struct Payload<'a> {
+    id: &'a str,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    version: u8,
+    /// When it happened.
+    timestamp: String,
+    data: Value,
+}
+
+/// Claims and posts.
+pub(crate) struct Announcer {
+    desk: Arc<Poster>,
+    slots: Arc<Semaphore>,
+    recorded: Arc<Notify>,
+    outcomes: mpsc::Sender<Posted>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// Writes what came of posts.
+pub(crate) struct AnnounceRecorder {
+    parts: Parts,
+    recorded: Arc<Notify>,
+    outcomes: mpsc::Receiver<Posted>,
+}
+
+/// One post that has come to its end; its slot is free when it is recorded.
+struct Posted {
+    outcome: Option<DeliveryOutcome>,
+    _slot: OwnedSemaphorePermit,
+}
+
+struct Poster {
+    parts: Parts,
+    post: Post,
+}
+
+impl Announcer {
+    /// The announcer and its recorder.
+    pub(crate) fn new(
+        parts: &Parts,
+        allow_private: bool,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+    ) -> Result<(Self, AnnounceRecorder), StoreError> {
+        let (outcomes, posted) = mpsc::channel(SLOTS * 2);
+        let recorded = Arc::new(Notify::new());
+        let desk = Poster {
+            parts: parts.clone(),
+            post: Post::new(allow_private)?,
+        };
+        let scribe = AnnounceRecorder {
+            parts: parts.clone(),
+            recorded: recorded.clone(),
+            outcomes: posted,
+        };
+        let announcer = Self {
+            desk: Arc::new(desk),
+            slots: Arc::new(Semaphore::new(SLOTS)),
+            recorded,
+            outcomes,
+            tasks,
+            stop,
+        };
+        Ok((announcer, scribe))
+    }
+
+    /// Runs until it is stopped. Posts that are under way then are finished.
+    pub(crate) async fn run(self) {
+        let coord = self.desk.parts.coord.clone();
+        let mut ended = coord.wakeups().subscribe(topic::ENDED);
+        let mut told = coord.wakeups().subscribe(topic::WEBHOOKS);
+        let mut cursor = Uuid::nil();
+        let mut quota_at = coord.clock().now();
+        let mut round_has_more = false;
+        loop {
+            let permits = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return,
+                permits = self.free_slots() => permits,
+            };
+            let Some(permits) = permits else { return };
+            let now = coord.clock().now();
+            let stepped = async {
+                if now >= quota_at {
+                    quota_at = now + QUOTA_ROUND;
+                    self.desk.parts.store.platform().warn_quotas(now).await?;
+                }
+                self.step(&mut cursor, permits, now).await
+            };
+            match stepped.await {
+                Ok(more) => {
+                    round_has_more |= more;
+                    if !cursor.is_nil() || std::mem::take(&mut round_has_more) {
+                        continue;
+                    }
+                    tokio::select! {
+                        () = ended.notified() => tokio::time::sleep(GATHER).await,
+                        () = told.notified() => {}
+                        () = self.recorded.notified() => {}
+                        () = coord.clock().sleep(LOOK_AGAIN) => {}
+                        () = self.stop.cancelled() => return,
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(%error, "cannot claim webhook deliveries");
+                    tokio::time::sleep(AFTER_FAILURE).await;
+                }
+            }
+        }
+    }
+
+    /// One claim, posted. Says whether there may be more at once.
+    async fn step(
+        &self,
+        cursor: &mut Uuid,
+        mut permits: OwnedSemaphorePermit,
+        now: DateTime<Utc>,
+    ) -> Result<bool, StoreError> {
+        let request = OutboxRequest {
+            slots: permits.num_permits(),
+            each: EACH,
+            cursor: std::mem::take(cursor),
+            lease: rand::random(),
+            lease_until: now + LEASE,
+        };
+        let platform = self.desk.parts.store.platform();
+        let claim = platform.claim_deliveries(&request, now).await?;
+        *cursor = claim.cursor;
+        for due in claim.due {
+            let Some(slot) = permits.split(1) else { break };
+            let (desk, outcomes) = (self.desk.clone(), self.outcomes.clone());
+            self.tasks.spawn(async move {
+                let outcome = desk.deliver(due).await;
+                let posted = Posted {
+                    outcome,
+                    _slot: slot,
+                };
+                // Nobody records any more: the lease brings it back.
+                let _ = outcomes.send(posted).await;
+            });
+        }
+        Ok(claim.more)
+    }
+
+    async fn free_slots(&self) -> Option<OwnedSemaphorePermit> {
+        let mut permits = self.slots.clone().acquire_owned().await.ok()?;
+        let rest = u32::try_from(self.slots.available_permits()).unwrap_or(0);
+        if let Ok(rest) = self.slots.clone().try_acquire_many_owned(rest) {
+            permits.merge(rest);
+        }
+        Some(permits)
+    }
+}
+
+impl AnnounceRecorder {
+    /// Runs until all posts are done.
+    pub(crate) async fn run(mut self) {
+        let mut batch = Vec::with_capacity(SLOTS);
+        while self.outcomes.recv_many(&mut batch, SLOTS).await > 0 {
+            let outcomes: Vec<DeliveryOutcome> = batch
+                .iter_mut()
+                .filter_map(|posted| posted.outcome.take())
+                .collect();
+            self.record(&outcomes).await;
+            batch.clear();
+            self.recorded.notify_one();
+        }
+    }
+
+    async fn record(&self, outcomes: &[DeliveryOutcome]) {
+        for _ in 0..RECORD_TRIES {
+            let now = self.parts.coord.clock().now();
+            let platform = self.parts.store.platform();
+            match platform.record_deliveries(outcomes, now).await {
+                Ok(disabled) => {
+                    for one in disabled {
+                        tracing::warn!(webhook = %one.webhook, tenant = %one.tenant, reason = one.reason, "webhook disabled");
+                    }
+                    for one in outcomes {
+                        self.parts.metrics.told(word(&one.next));
+                    }
+                    return;
+                }
+                Err(error) => {
+                    tracing::error!(%error, deliveries = outcomes.len(), "cannot record webhook deliveries; trying again");
+                    tokio::time::sleep(AFTER_FAILURE).await;
+                }
+            }
+        }
+    }
+}
+
+fn word(next: &DeliveryNext) -> &'static str {
+    match next {
+        DeliveryNext::Delivered => "delivered",
+        DeliveryNext::Later(_) => "retry",
+        DeliveryNext::Failed => "failed",
+        DeliveryNext::Gone => "gone",
+    }
+}
+
+impl Poster {
+    /// One try. None: it could not be made, and comes back when its lease ends.
+    async fn deliver(&self, due: DueDelivery) -> Option<DeliveryOutcome> {
+        let event = due.event.to_string();
+        let answer = match self.data(&due).await {
+            Ok(Some(data)) => self.post(&due, &event, data).await?,
+            Ok(None) => {
+                let error = "the message is not kept any more, so there is nothing to tell of it";
+                return Some(outcome(
+                    &due,
+                    Answer::broken(error.to_owned()),
+                    DeliveryNext::Failed,
+                ));
+            }
+            Err(error) => {
+                tracing::error!(event, %error, "cannot read what a webhook delivery is about");
+                return None;
+            }
+        };
+        let now = self.parts.coord.clock().now();
+        let next = if answer.error.is_none() {
+            DeliveryNext::Delivered
+        } else if answer.status == Some(410) {
+            DeliveryNext::Gone
+        } else if due.kind == EventType::WebhookTest {
+            DeliveryNext::Failed
+        } else {
+            let again = next_try(
+                due.retry_from,
+                now,
+                due.attempt,
+                answer.retry_after,
+                rand::random(),
+            );
+            again.map_or(DeliveryNext::Failed, DeliveryNext::Later)
+        };
+        Some(outcome(&due, answer, next))
+    }
+
+    /// The `data` of the payload: a message is shown as it was when the event happened.
+    async fn data(&self, due: &DueDelivery) -> Result<Option<Value>, StoreError> {
+        match (&due.facts, due.message) {
+            (Facts::Message(facts), Some(id)) => {
+                let door = self.parts.store.tenant(due.tenant);
+                let Some(mut message) = door.message(id).await? else {
+                    return Ok(None);
+                };
+                facts.apply(&mut message)?;
+                Ok(Some((self.parts.show_message)(message)))
+            }
+            (Facts::Message(_), None) => Ok(None),
+            (Facts::Data(data), _) => Ok(Some(data.clone())),
+        }
+    }
+
+    async fn post(&self, due: &DueDelivery, event: &str, data: Value) -> Option<Answer> {
+        let payload = Payload {
+            id: event,
+            kind: due.kind.as_str(),
+            version: VERSION,
+            timestamp: due.created_at.to_rfc3339_opts(SecondsFormat::Millis, true),
+            data,
+        };
+        let owner = SealOwner::webhook_secret(due.tenant, due.webhook);
+        let mut secrets = Vec::with_capacity(due.secrets_sealed.len());
+        for sealed in &due.secrets_sealed {
+            match self.parts.master_key.open(&owner, sealed) {
+                Ok(secret) => secrets.push(WebhookSecret::new(secret.as_str())),
+                Err(error) => {
+                    tracing::error!(webhook = %due.webhook, %error, "a webhook secret cannot be opened");
+                }
+            }
+        }
+        if secrets.is_empty() {
+            let error = "the endpoint's secret cannot be opened: rotate it".to_owned();
+            return Some(Answer::broken(error));
+        }
+        let body = serde_json::to_vec(&payload)
+            .inspect_err(|error| tracing::error!(event, %error, "a payload cannot be written"))
+            .ok()?;
+        let letter = Letter {
+            url: &due.url,
+            event,
+            secrets: &secrets,
+            body,
+            at: self.parts.coord.clock().now(),
+        };
+        Some(self.post.send(letter).await)
+    }
+}
+
+fn outcome(due: &DueDelivery, answer: Answer, next: DeliveryNext) -> DeliveryOutcome {
+    DeliveryOutcome {
+        webhook: due.webhook,
+        event: due.event,
+        lease: due.lease,
+        next,
+        response_status: answer.status,
+        response_excerpt: answer.excerpt,
+        error: answer.error,
+    }
+}

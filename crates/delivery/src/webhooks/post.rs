@@ -1,0 +1,235 @@
+//! One post to an endpoint, bounded in every direction.
+
+use std::{error::Error, fmt::Write as _, time::Duration};
+
+use chrono::{DateTime, Utc};
+use domain::secret::WebhookSecret;
+use reqwest::{Response, Url, header};
+use store::StoreError;
+
+use super::{address, signature};
+
+/// The longest that one exchange may take, from the name's lookup to the last byte of the answer.
+const EXCHANGE: Duration = Duration::from_secs(15);
+/// The longest that a connection may take, TLS included.
+const CONNECT: Duration = Duration::from_secs(5);
+/// How much of an answer is read.
+const READ: usize = 4 * 1024;
+/// How much of it is kept, in characters.
+const EXCERPT: usize = 256;
+
+/// Posts signed events.
+#[derive(Clone, Debug)]
+pub(super) struct Post {
+    http: reqwest::Client,
+    allow_private: bool,
+}
+
+/// What an endpoint answered, or why it did not.
+pub(super) struct Answer {
+    pub(super) status: Option<u16>,
+    pub(super) excerpt: Option<String>,
+    /// What is wrong with it; none: it is fine.
+    pub(super) error: Option<String>,
+    /// How long the endpoint wants to be left alone.
+    pub(super) retry_after: Option<Duration>,
+}
+
+/// A payload and whose it is.
+pub(super) struct Letter<'a> {
+    pub(super) url: &'a str,
+    pub(super) event: &'a str,
+    pub(super) secrets: &'a [WebhookSecret],
+    pub(super) body: Vec<u8>,
+    pub(super) at: DateTime<Utc>,
+}
+
+impl Post {
+    /// `allow_private`: endpoints may be anywhere, also without https.
+    pub(super) fn new(allow_private: bool) -> Result<Self, StoreError> {
+        let mut http = reqwest::Client::builder()
+            .connect_timeout(CONNECT)
+            .timeout(EXCHANGE)
+            .pool_max_idle_per_host(2)
+            .http1_only()
+            .no_proxy()
+            .referer(false)
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .user_agent(concat!("wxgate/", env!("CARGO_PKG_VERSION")));
+        if !allow_private {
+            http = http.dns_resolver(address::resolver());
+        }
+        let http = http.build().map_err(|error| {
+            StoreError::Settings(format!(
+                "no client for webhooks: {}; check that the system's CA certificates are installed",
+                describe(error)
+            ))
+        })?;
+        Ok(Self {
+            http,
+            allow_private,
+        })
+    }
+
+    /// Posts once.
+    pub(super) async fn send(&self, letter: Letter<'_>) -> Answer {
+        let url = match Url::parse(letter.url) {
+            Ok(url) => url,
+            Err(error) => return Answer::broken(format!("the URL cannot be read: {error}")),
+        };
+        if !self.allow_private {
+            // What was allowed when the endpoint was made may be so no more.
+            if url.scheme() != "https" {
+                return Answer::broken("the endpoint must have an https URL".to_owned());
+            }
+            // An address in the URL itself is not resolved, so the resolver does not see it.
+            if address::literal(&url).is_some_and(|literal| !address::is_public(literal)) {
+                return Answer::broken(address::NOT_PUBLIC.to_owned());
+            }
+        }
+        let signed = signature::sign(letter.secrets, letter.event, letter.at, &letter.body);
+        let request = self
+            .http
+            .post(url)
+            .header(header::CONTENT_TYPE, "application/json")
+            .header("webhook-id", letter.event)
+            .header("webhook-timestamp", letter.at.timestamp().to_string())
+            .header("webhook-signature", signed)
+            .body(letter.body);
+        match request.send().await {
+            Ok(response) => Answer::read(response, letter.at).await,
+            Err(error) if error.is_timeout() => {
+                Answer::broken("no answer within the time-out".to_owned())
+            }
+            Err(error) => Answer::broken(describe(error)),
+        }
+    }
+}
+
+impl Answer {
+    pub(super) fn broken(error: String) -> Self {
+        Self {
+            status: None,
+            excerpt: None,
+            error: Some(error),
+            retry_after: None,
+        }
+    }
+
+    async fn read(mut response: Response, now: DateTime<Utc>) -> Self {
+        let status = response.status();
+        let retry_after = retry_after(&response, now);
+        let mut body = Vec::new();
+        let mut broke = None;
+        while body.len() < READ {
+            match response.chunk().await {
+                Ok(Some(chunk)) => body.extend_from_slice(&chunk[..chunk.len().min(READ)]),
+                Ok(None) => break,
+                Err(error) if error.is_timeout() => {
+                    broke = Some("no complete answer within the time-out".to_owned());
+                    break;
+                }
+                Err(error) => {
+                    broke = Some(format!("the answer broke off: {}", describe(error)));
+                    break;
+                }
+            }
+        }
+        let error = if status.is_success() {
+            broke
+        } else if status.is_redirection() {
+            Some(format!(
+                "HTTP {}: redirects are not followed, register the URL itself",
+                status.as_u16()
+            ))
+        } else {
+            Some(format!("HTTP {}", status.as_u16()))
+        };
+        Self {
+            status: Some(status.as_u16()),
+            excerpt: Some(excerpt(&body)).filter(|text| !text.is_empty()),
+            error,
+            retry_after,
+        }
+    }
+}
+
+/// The beginning of a body as a text that every database takes.
+fn excerpt(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body);
+    let clean = text
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(EXCERPT);
+    clean.collect::<String>().trim().to_owned()
+}
+
+/// Both forms of `Retry-After`: seconds, or a date.
+fn retry_after(response: &Response, now: DateTime<Utc>) -> Option<Duration> {
+    let text = response
+        .headers()
+        .get(header::RETRY_AFTER)?
+        .to_str()
+        .ok()?
+        .trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = DateTime::parse_from_rfc2822(text).ok()?;
+    (date.with_timezone(&Utc) - now).to_std().ok()
+}
+
+/// The causes from the outside in, without the URL: it may carry a key of its owner's.
+fn describe(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        // Writing to a String cannot fail.
+        let _ = write!(text, ": {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_excerpt_is_short_and_clean() {
+        assert_eq!(excerpt(b"\0 no\r\nway \xff "), "no  way \u{fffd}");
+        assert_eq!(
+            excerpt("好".repeat(500).as_bytes()).chars().count(),
+            EXCERPT
+        );
+    }
+
+    async fn refusal(url: &str) -> String {
+        let letter = Letter {
+            url,
+            event: "evt_1",
+            secrets: &[],
+            body: Vec::new(),
+            at: DateTime::UNIX_EPOCH,
+        };
+        let answer = Post::new(false).unwrap().send(letter).await;
+        assert_eq!(answer.status, None);
+        answer.error.unwrap()
+    }
+
+    /// Also an endpoint that was made while private ones were allowed, or whose name has changed its mind since.
+    #[tokio::test]
+    async fn nothing_private_is_connected_to() {
+        for url in [
+            "https://localhost:9/",
+            "https://127.0.0.1:9/",
+            "https://[::1]:9/",
+        ] {
+            let error = refusal(url).await;
+            assert!(error.contains(address::NOT_PUBLIC), "{url}: {error}");
+        }
+        assert!(refusal("http://1.1.1.1/").await.contains("https"));
+    }
+}

@@ -1,0 +1,252 @@
+//! Webhooks: which events there are, who wants which, and when one is tried again.
+
+use std::{collections::BTreeSet, fmt, time::Duration};
+
+use chrono::{DateTime, Utc};
+
+use crate::lifecycle::Status;
+
+/// How long an event is tried.
+pub const PATIENCE: Duration = Duration::from_hours(24);
+/// An endpoint that has answered nothing well for so long is disabled.
+pub const GIVE_UP: Duration = Duration::from_hours(5 * 24);
+/// How long the secret before the last rotation still signs.
+pub const ROTATION: Duration = Duration::from_hours(24);
+
+/// The first pause between two tries.
+const BASE: Duration = Duration::from_secs(5);
+/// The longest.
+const CAP: Duration = Duration::from_hours(2);
+/// How far the last try is spread behind the end of [`PATIENCE`].
+const LAST_SPREAD: Duration = Duration::from_mins(10);
+
+/// What a tenant can be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum EventType {
+    /// WeChat took a message.
+    MessageSent,
+    /// WeChat says that a message arrived.
+    MessageDelivered,
+    /// WeChat says that a message did not arrive.
+    MessageUndelivered,
+    /// WeChat refuses a message for good.
+    MessageFailed,
+    /// A message could not be sent in time.
+    MessageExpired,
+    /// Nobody knows whether WeChat has a message.
+    MessageUncertain,
+    /// An app stopped sending, because WeChat refuses everything it sends.
+    AppBreakerOpened,
+    /// Most of an app's day is used.
+    AppQuotaWarning,
+    /// Another system replaced an app's access token.
+    AppForeignRefresh,
+    /// A template is not what it was.
+    TemplateChanged,
+    /// The tenant tries its endpoint.
+    WebhookTest,
+}
+
+impl EventType {
+    /// Every type there is.
+    pub const ALL: [Self; 11] = [
+        Self::MessageSent,
+        Self::MessageDelivered,
+        Self::MessageUndelivered,
+        Self::MessageFailed,
+        Self::MessageExpired,
+        Self::MessageUncertain,
+        Self::AppBreakerOpened,
+        Self::AppQuotaWarning,
+        Self::AppForeignRefresh,
+        Self::TemplateChanged,
+        Self::WebhookTest,
+    ];
+
+    /// The word in the API, the database and the payload.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::MessageSent => "message.sent",
+            Self::MessageDelivered => "message.delivered",
+            Self::MessageUndelivered => "message.undelivered",
+            Self::MessageFailed => "message.failed",
+            Self::MessageExpired => "message.expired",
+            Self::MessageUncertain => "message.uncertain",
+            Self::AppBreakerOpened => "app.breaker_opened",
+            Self::AppQuotaWarning => "app.quota_warning",
+            Self::AppForeignRefresh => "app.foreign_refresh",
+            Self::TemplateChanged => "template.changed",
+            Self::WebhookTest => "webhook.test",
+        }
+    }
+
+    /// The type named `text`.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
+    }
+
+    /// Those that an endpoint can ask for: a test is sent to the endpoint that is tried and to no other.
+    pub fn subscribable() -> impl Iterator<Item = Self> {
+        Self::ALL
+            .into_iter()
+            .filter(|kind| *kind != Self::WebhookTest)
+    }
+
+    /// What a message's new status is told as; none: it is not told.
+    pub fn of(status: Status) -> Option<Self> {
+        match status {
+            Status::Sent => Some(Self::MessageSent),
+            Status::Delivered => Some(Self::MessageDelivered),
+            Status::Undelivered => Some(Self::MessageUndelivered),
+            Status::Failed => Some(Self::MessageFailed),
+            Status::Expired => Some(Self::MessageExpired),
+            Status::Uncertain => Some(Self::MessageUncertain),
+            Status::Scheduled | Status::Queued | Status::Sending | Status::Canceled => None,
+        }
+    }
+
+    /// Its place in [`EventType::ALL`]: events of one message and one millisecond sort by it.
+    pub fn ordinal(self) -> u16 {
+        let place = Self::ALL.iter().position(|kind| *kind == self);
+        place
+            .and_then(|place| u16::try_from(place).ok())
+            .unwrap_or_default()
+    }
+}
+
+impl fmt::Display for EventType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Which events an endpoint wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EventFilter {
+    /// All, those of later versions among them.
+    All,
+    /// These.
+    Only(BTreeSet<EventType>),
+}
+
+impl EventFilter {
+    /// Whether it lets `kind` through.
+    pub fn wants(&self, kind: EventType) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(kinds) => kinds.contains(&kind),
+        }
+    }
+
+    /// Reads what [`fmt::Display`] writes; none: a word in it is no event.
+    pub fn parse(text: &str) -> Option<Self> {
+        if text == "*" {
+            return Some(Self::All);
+        }
+        let kinds = text.split(' ').map(EventType::parse);
+        kinds.collect::<Option<BTreeSet<_>>>().map(Self::Only)
+    }
+
+    /// Its words, as the API lists them.
+    pub fn words(&self) -> Vec<&'static str> {
+        match self {
+            Self::All => vec!["*"],
+            Self::Only(kinds) => kinds.iter().map(|kind| kind.as_str()).collect(),
+        }
+    }
+}
+
+impl fmt::Display for EventFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.words().join(" "))
+    }
+}
+
+/// When an event is tried again whose try number `attempt` failed at `now`; none: that was the last.
+///
+/// The pauses triple from five seconds to two hours; jitter takes up to a third of each away. `asked` is the
+/// receiver's own wish and makes a pause longer, never shorter. The last try comes when [`PATIENCE`] is over since
+/// `since`, so that a receiver that was away for a day has missed nothing. `jitter` is a random value in `0.0..1.0`.
+pub fn next_try(
+    since: DateTime<Utc>,
+    now: DateTime<Utc>,
+    attempt: u32,
+    asked: Option<Duration>,
+    jitter: f64,
+) -> Option<DateTime<Utc>> {
+    let end = since + PATIENCE;
+    if now >= end {
+        return None;
+    }
+    let jitter = jitter.clamp(0.0, 1.0);
+    let full = BASE
+        .saturating_mul(3u32.saturating_pow(attempt.saturating_sub(1).min(12)))
+        .min(CAP);
+    let pause = full.saturating_sub((full / 3).mul_f64(jitter));
+    let next = now + pause.max(asked.unwrap_or_default().min(PATIENCE));
+    Some(next.min(end + LAST_SPREAD.mul_f64(jitter)))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const START: DateTime<Utc> = DateTime::UNIX_EPOCH;
+
+    #[test]
+    fn words_read_back() {
+        for kind in EventType::ALL {
+            assert_eq!(EventType::parse(kind.as_str()), Some(kind));
+        }
+        let some = EventFilter::parse("message.failed message.sent").unwrap();
+        assert_eq!(some.to_string(), "message.sent message.failed");
+        assert!(some.wants(EventType::MessageSent) && !some.wants(EventType::MessageExpired));
+        assert_eq!(EventFilter::parse("*"), Some(EventFilter::All));
+        for wrong in ["", "message.read", "* message.sent"] {
+            assert_eq!(EventFilter::parse(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn pauses_grow_and_end_with_the_day() {
+        let (mut now, mut pauses) = (START, Vec::new());
+        for attempt in 1.. {
+            let Some(next) = next_try(START, now, attempt, None, 0.0) else {
+                break;
+            };
+            pauses.push((next - now).num_seconds());
+            now = next;
+        }
+        assert_eq!(
+            pauses[..8],
+            [5, 15, 45, 135, 405, 1_215, 3_645, 7_200],
+            "{pauses:?}"
+        );
+        assert_eq!(now - START, chrono::Duration::hours(24));
+        assert_eq!(pauses.len(), 19);
+    }
+
+    #[test]
+    fn a_receiver_can_ask_for_more_time_but_not_for_less() {
+        let asked = |seconds| {
+            let next = next_try(START, START, 4, Some(Duration::from_secs(seconds)), 0.0);
+            (next.unwrap() - START).num_seconds()
+        };
+        assert_eq!((asked(1), asked(600), asked(1_000_000)), (135, 600, 86_400));
+    }
+
+    proptest! {
+        #[test]
+        fn a_try_is_ahead_and_the_last_one_not_before_the_end(
+            attempt in any::<u32>(), late in 0i64..200_000, jitter in -1.0..2.0f64, asked in any::<u64>(),
+        ) {
+            let now = START + chrono::Duration::seconds(late);
+            match next_try(START, now, attempt, Some(Duration::from_secs(asked)), jitter) {
+                None => prop_assert!(now >= START + PATIENCE),
+                Some(next) => prop_assert!(next > now && next <= START + PATIENCE + LAST_SPREAD),
+            }
+        }
+    }
+}

@@ -1,0 +1,351 @@
+//! Which deliveries are tried next.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use domain::webhook::EventType;
+use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult};
+use uuid::Uuid;
+
+use super::{DueDelivery, Facts, OutboxClaim, OutboxRequest};
+use crate::{
+    PlatformStore, StoreError,
+    error::unknown,
+    messages::json,
+    millis,
+    queue::{sql::Sql, sweep::BATCH},
+    time,
+    webhooks::ENABLED,
+};
+
+/// How many endpoints one claim looks at.
+const VISITS: i64 = 256;
+/// How many it serves.
+const SERVED: usize = 16;
+/// How long one that stands behind another waits before it is looked at again, at least.
+const BEHIND: i64 = 1_000;
+
+#[derive(FromQueryResult)]
+struct Visit {
+    id: Uuid,
+    /// None: it was removed.
+    status: Option<String>,
+    due: bool,
+}
+
+#[derive(FromQueryResult)]
+struct EndpointRow {
+    id: Uuid,
+    url: String,
+    secret_sealed: Vec<u8>,
+    previous_secret_sealed: Option<Vec<u8>>,
+    previous_secret_until: Option<i64>,
+}
+
+impl EndpointRow {
+    fn secrets(&self, now: DateTime<Utc>) -> Vec<Vec<u8>> {
+        let previous = self.previous_secret_sealed.iter().filter(|_| {
+            self.previous_secret_until
+                .is_some_and(|until| until > millis(now))
+        });
+        std::iter::once(&self.secret_sealed)
+            .chain(previous)
+            .cloned()
+            .collect()
+    }
+}
+
+#[derive(FromQueryResult)]
+struct CandidateRow {
+    webhook_id: Uuid,
+    event_id: Uuid,
+    /// When the last of those before it is due.
+    behind: Option<i64>,
+}
+
+#[derive(FromQueryResult)]
+struct DueRow {
+    webhook_id: Uuid,
+    event_id: Uuid,
+    tenant_id: Uuid,
+    kind: String,
+    message_id: Option<Uuid>,
+    facts: String,
+    attempt_count: i64,
+    retry_from: i64,
+    created_at: i64,
+}
+
+impl PlatformStore {
+    /// Claims deliveries that are due: fair over endpoints, the oldest of each first, those of one message in order.
+    pub async fn claim_deliveries(
+        &self,
+        request: &OutboxRequest,
+        now: DateTime<Utc>,
+    ) -> Result<OutboxClaim, StoreError> {
+        let (open, closed, cursor) = self.visit_endpoints(request.cursor, now).await?;
+        for (endpoint, is_gone) in &closed {
+            self.drop_pending(*endpoint, *is_gone, now).await?;
+        }
+        if open.is_empty() {
+            return Ok(OutboxClaim {
+                cursor,
+                more: !closed.is_empty(),
+                ..OutboxClaim::default()
+            });
+        }
+        let tx = self.store.begin().await?;
+        let endpoints = lock_endpoints(&tx, &open).await?;
+        let candidates = candidates(&tx, &endpoints, request, now).await?;
+        let (mut fly, mut behind) = (Vec::new(), Vec::new());
+        for candidate in candidates {
+            let key = (candidate.webhook_id, candidate.event_id);
+            match candidate.behind {
+                Some(due_at) => behind.push((key, due_at.max(millis(now)) + BEHIND)),
+                None if fly.len() < request.slots => fly.push(key),
+                None => {}
+            }
+        }
+        let moved = !fly.is_empty() || !behind.is_empty();
+        put_behind(&tx, behind).await?;
+        let rows = take(&tx, fly, request, now).await?;
+        tx.commit().await?;
+        let due = rows
+            .into_iter()
+            .filter_map(|row| {
+                let endpoint = endpoints.iter().find(|one| one.id == row.webhook_id)?;
+                let event = row.event_id;
+                // It comes back when its lease ends, perhaps to a newer replica.
+                let read = due_delivery(&row, endpoint, request.lease, now);
+                read.inspect_err(
+                    |error| tracing::error!(%event, %error, "a webhook delivery cannot be read"),
+                )
+                .ok()
+            })
+            .collect();
+        Ok(OutboxClaim {
+            due,
+            cursor,
+            more: moved || !closed.is_empty(),
+        })
+    }
+
+    /// Goes round the endpoints that have something pending, by hops over the index. Those that are served, those that
+    /// are not told any more (and whether they were removed), and where to go on.
+    async fn visit_endpoints(
+        &self,
+        cursor: Uuid,
+        now: DateTime<Utc>,
+    ) -> Result<(Vec<Uuid>, Vec<(Uuid, bool)>, Uuid), StoreError> {
+        let pending = "(SELECT d.webhook_id FROM webhook_delivery d WHERE d.status = 'pending' AND d.webhook_id > ";
+        let first = " ORDER BY d.webhook_id LIMIT 1)";
+        let mut sql = Sql::new("WITH RECURSIVE active(id, n) AS (SELECT ");
+        sql.push(pending).bind(cursor).push(first);
+        sql.push(", 1 UNION ALL SELECT ")
+            .push(pending)
+            .push("active.id")
+            .push(first);
+        sql.push(", n + 1 FROM active WHERE active.id IS NOT NULL AND n < ")
+            .bind(VISITS)
+            .push(") SELECT active.id, webhook.status, EXISTS (SELECT 1 FROM webhook_delivery d WHERE d.status = 'pending' AND ")
+            .push("d.webhook_id = active.id AND d.due_at <= ")
+            .bind(millis(now))
+            .push(") AS due FROM active LEFT JOIN webhook ON webhook.id = active.id ")
+            .push("WHERE active.id IS NOT NULL ORDER BY active.id");
+        let statement = sql.on(&self.store.read);
+        let visits = Visit::find_by_statement(statement)
+            .all(&self.store.read)
+            .await?;
+        let seen = i64::try_from(visits.len()).unwrap_or(VISITS);
+        let last = visits.last().map(|visit| visit.id).unwrap_or_default();
+        let (mut open, mut closed) = (Vec::new(), Vec::new());
+        for visit in visits {
+            match visit.status.as_deref() {
+                None => closed.push((visit.id, true)),
+                Some(ENABLED) if visit.due => open.push(visit.id),
+                Some(ENABLED) => {}
+                Some(_) => closed.push((visit.id, false)),
+            }
+        }
+        let cursor = if open.len() > SERVED {
+            open.truncate(SERVED);
+            open[SERVED - 1]
+        } else if seen >= VISITS {
+            last
+        } else {
+            Uuid::nil()
+        };
+        Ok((open, closed, cursor))
+    }
+
+    /// Ends what is on its way to an endpoint that is not told any more, a batch at a time; forgets it where the
+    /// endpoint was removed.
+    async fn drop_pending(
+        &self,
+        endpoint: Uuid,
+        is_gone: bool,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let mut sql = if is_gone {
+            Sql::new("DELETE FROM webhook_delivery")
+        } else {
+            let mut sql =
+                Sql::new("UPDATE webhook_delivery SET status = 'failed', lease = NULL, error = ");
+            sql.bind("the endpoint was disabled before it was told: enable it, then redeliver")
+                .push(", ended_at = ")
+                .bind(millis(now));
+            sql
+        };
+        sql.push(" WHERE status = 'pending' AND webhook_id = ")
+            .bind(endpoint)
+            .push(" AND event_id IN (SELECT event_id FROM webhook_delivery WHERE status = 'pending' AND webhook_id = ")
+            .bind(endpoint)
+            .push(" LIMIT ")
+            .bind(BATCH)
+            .push(")");
+        let connection = &self.store.write;
+        connection.execute_raw(sql.on(connection)).await?;
+        Ok(())
+    }
+}
+
+/// While an announcer holds an endpoint, no other claims from it.
+async fn lock_endpoints(
+    tx: &impl ConnectionTrait,
+    ids: &[Uuid],
+) -> Result<Vec<EndpointRow>, StoreError> {
+    let mut sql = Sql::new(
+        "SELECT id, url, secret_sealed, previous_secret_sealed, previous_secret_until FROM webhook WHERE status = 'enabled' AND id",
+    );
+    sql.one_of(ids).push(" ORDER BY id");
+    if tx.get_database_backend() == DbBackend::Postgres {
+        sql.push(" FOR UPDATE SKIP LOCKED");
+    }
+    Ok(EndpointRow::find_by_statement(sql.on(tx)).all(tx).await?)
+}
+
+/// The first deliveries of each endpoint that are due, as many as it may have more under way.
+async fn candidates(
+    tx: &impl ConnectionTrait,
+    endpoints: &[EndpointRow],
+    request: &OutboxRequest,
+    now: DateTime<Utc>,
+) -> Result<Vec<CandidateRow>, StoreError> {
+    if endpoints.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids: Vec<Uuid> = endpoints.iter().map(|one| one.id).collect();
+    let mut sql = Sql::new(
+        "SELECT webhook_id, COUNT(*) AS flying FROM webhook_delivery WHERE lease IS NOT NULL AND status = 'pending' AND due_at > ",
+    );
+    sql.bind(millis(now))
+        .push(" AND webhook_id")
+        .one_of(&ids)
+        .push(" GROUP BY webhook_id");
+    let mut flying: BTreeMap<Uuid, i64> = BTreeMap::new();
+    for row in tx.query_all_raw(sql.on(tx)).await? {
+        flying.insert(row.try_get("", "webhook_id")?, row.try_get("", "flying")?);
+    }
+    let fair = request.slots.div_ceil(endpoints.len()).min(request.each);
+    let fair = i64::try_from(fair).unwrap_or(i64::MAX);
+    let each = i64::try_from(request.each).unwrap_or(i64::MAX);
+    let mut sql = Sql::default();
+    let mut count = 0;
+    for id in ids {
+        let free = each - flying.get(&id).copied().unwrap_or(0);
+        if free <= 0 {
+            continue;
+        }
+        if count > 0 {
+            sql.push(" UNION ALL ");
+        }
+        sql.push("SELECT * FROM (SELECT d.webhook_id, d.event_id, (SELECT MAX(e.due_at) FROM webhook_delivery e WHERE e.status = 'pending' ");
+        sql.push("AND e.webhook_id = d.webhook_id AND e.message_id = d.message_id AND e.event_id < d.event_id) AS behind ");
+        sql.push("FROM webhook_delivery d WHERE d.status = 'pending' AND d.webhook_id = ")
+            .bind(id)
+            .push(" AND d.due_at <= ")
+            .bind(millis(now));
+        sql.push(" ORDER BY d.due_at, d.event_id LIMIT ")
+            .bind(free.min(fair));
+        sql.push(&format!(") AS endpoint{count}"));
+        count += 1;
+    }
+    if count == 0 {
+        return Ok(Vec::new());
+    }
+    Ok(CandidateRow::find_by_statement(sql.on(tx)).all(tx).await?)
+}
+
+async fn put_behind(
+    tx: &impl ConnectionTrait,
+    behind: Vec<((Uuid, Uuid), i64)>,
+) -> Result<(), StoreError> {
+    if behind.is_empty() {
+        return Ok(());
+    }
+    let mut sql = Sql::new("WITH v(w, e, next_due) AS (");
+    sql.rows(
+        behind
+            .into_iter()
+            .map(|((webhook, event), due_at)| [webhook.into(), event.into(), due_at.into()]),
+    );
+    sql.push(") UPDATE webhook_delivery SET due_at = v.next_due FROM v WHERE status = 'pending' AND webhook_id = v.w AND event_id = v.e");
+    tx.execute_raw(sql.on(tx)).await?;
+    Ok(())
+}
+
+async fn take(
+    tx: &impl ConnectionTrait,
+    fly: Vec<(Uuid, Uuid)>,
+    request: &OutboxRequest,
+    now: DateTime<Utc>,
+) -> Result<Vec<DueRow>, StoreError> {
+    if fly.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut sql = Sql::new("WITH v(w, e) AS (");
+    sql.rows(
+        fly.into_iter()
+            .map(|(webhook, event)| [webhook.into(), event.into()]),
+    );
+    sql.push(") UPDATE webhook_delivery SET attempt_count = attempt_count + 1, lease = ")
+        .bind(request.lease)
+        .push(", due_at = ")
+        .bind(millis(request.lease_until))
+        .push(", attempted_at = ")
+        .bind(millis(now));
+    sql.push(
+        " FROM v WHERE status = 'pending' AND webhook_id = v.w AND event_id = v.e AND due_at <= ",
+    )
+    .bind(millis(now));
+    sql.push(" RETURNING webhook_id, event_id, tenant_id, kind, message_id, facts, attempt_count, retry_from, created_at");
+    Ok(DueRow::find_by_statement(sql.on(tx)).all(tx).await?)
+}
+
+fn due_delivery(
+    row: &DueRow,
+    endpoint: &EndpointRow,
+    lease: i64,
+    now: DateTime<Utc>,
+) -> Result<DueDelivery, StoreError> {
+    let facts = if row.message_id.is_some() {
+        Facts::Message(json(&row.facts, "webhook_delivery.facts")?)
+    } else {
+        Facts::Data(json(&row.facts, "webhook_delivery.facts")?)
+    };
+    Ok(DueDelivery {
+        tenant: row.tenant_id.into(),
+        webhook: row.webhook_id.into(),
+        url: endpoint.url.clone(),
+        secrets_sealed: endpoint.secrets(now),
+        event: row.event_id.into(),
+        kind: EventType::parse(&row.kind)
+            .ok_or_else(|| unknown("webhook_delivery.kind", &row.kind))?,
+        message: row.message_id.map(Into::into),
+        facts,
+        attempt: u32::try_from(row.attempt_count).unwrap_or(u32::MAX),
+        retry_from: time(row.retry_from),
+        created_at: time(row.created_at),
+        lease,
+    })
+}

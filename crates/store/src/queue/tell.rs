@@ -1,0 +1,345 @@
+//! Telling: an event becomes due for the endpoints that want it, in the transaction of its reason.
+//!
+//! A tenant without endpoints costs one look into the small `webhook` table for the whole batch. For the others the
+//! batch's messages are read once more and one insert writes all deliveries. What a delivery keeps of a message is what
+//! changes: the rest is read when it is sent.
+//!
+//! The id of an event is made of the time, its type and what it is about, so that nothing is told twice and no
+//! randomness is needed here.
+
+use std::{
+    collections::BTreeSet,
+    hash::{DefaultHasher, Hash, Hasher},
+};
+
+use chrono::{DateTime, Utc};
+use domain::{
+    app::AppId,
+    id::{self, EventId, TenantId},
+    lifecycle::Status,
+    verdict::FailureCode,
+    webhook::{EventFilter, EventType},
+};
+use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{
+    pause::LanePause,
+    sql::{Cell, Sql, pieces},
+};
+use crate::{
+    Failure, Message, StoreError, error::unknown, messages::to_json, millis, queue::THROTTLED, time,
+};
+
+/// What an event says of a message: what was so when it happened. All else of a message never changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MessageFacts {
+    status: Status,
+    tries: usize,
+    msgid: Option<String>,
+    failure: Option<(String, Option<String>)>,
+    updated_at: i64,
+}
+
+impl MessageFacts {
+    /// Turns the message back into what it was when the event happened.
+    pub fn apply(&self, message: &mut Message) -> Result<(), StoreError> {
+        message.status = self.status;
+        message.attempts.truncate(self.tries);
+        message.msgid.clone_from(&self.msgid);
+        message.updated_at = time(self.updated_at);
+        message.failure = match &self.failure {
+            None => None,
+            Some((code, detail)) => {
+                let code = FailureCode::parse(code)
+                    .ok_or_else(|| unknown("webhook_delivery.facts", code))?;
+                Some(Failure {
+                    code,
+                    detail: detail.clone().unwrap_or_else(|| code.advice().to_owned()),
+                })
+            }
+        };
+        Ok(())
+    }
+}
+
+/// Something that happened to an app or an endpoint.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AppEvent {
+    /// Its id.
+    pub id: EventId,
+    /// What happened.
+    pub kind: EventType,
+    /// The `data` of its payload.
+    pub data: serde_json::Value,
+}
+
+impl AppEvent {
+    /// An event of `kind` about the app. Two of a kind, an app and a millisecond are one.
+    pub fn new(
+        kind: EventType,
+        appid: &AppId,
+        data: serde_json::Value,
+        now: DateTime<Utc>,
+    ) -> Self {
+        Self::about(kind, appid.as_str(), data, now)
+    }
+
+    /// The same about anything.
+    pub(crate) fn about(
+        kind: EventType,
+        what: &str,
+        data: serde_json::Value,
+        now: DateTime<Utc>,
+    ) -> Self {
+        let mut hasher = DefaultHasher::new();
+        what.hash(&mut hasher);
+        Self {
+            id: id::new(now, kind.ordinal(), hasher.finish()),
+            kind,
+            data,
+        }
+    }
+}
+
+#[derive(FromQueryResult)]
+struct Endpoint {
+    id: Uuid,
+    tenant_id: Uuid,
+    events: String,
+}
+
+#[derive(FromQueryResult)]
+struct Changed {
+    id: Uuid,
+    tenant_id: Uuid,
+    status: String,
+    attempt_count: i64,
+    msgid: Option<String>,
+    failure_code: Option<String>,
+    failure_detail: Option<String>,
+    updated_at: i64,
+}
+
+/// A row to insert, but for what all have in common.
+struct Due {
+    webhook: Uuid,
+    event: Uuid,
+    tenant: Uuid,
+    kind: EventType,
+    message: Option<Uuid>,
+    facts: String,
+}
+
+/// Tells what became of messages, each given with its tenant, as they are in this transaction.
+pub(super) async fn tell_messages(
+    tx: &impl ConnectionTrait,
+    changed: &[(Uuid, Uuid)],
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    let tenants: BTreeSet<Uuid> = changed.iter().map(|(_, tenant)| *tenant).collect();
+    let endpoints = endpoints(tx, tenants).await?;
+    let concerned: Vec<Uuid> = changed
+        .iter()
+        .filter(|(_, tenant)| endpoints.iter().any(|one| one.tenant_id == *tenant))
+        .map(|(message, _)| *message)
+        .collect();
+    if concerned.is_empty() {
+        return Ok(());
+    }
+    let mut sql = Sql::new(
+        "SELECT id, tenant_id, status, attempt_count, msgid, failure_code, failure_detail, updated_at FROM message WHERE id",
+    );
+    sql.one_of(&concerned);
+    let rows = Changed::find_by_statement(sql.on(tx)).all(tx).await?;
+    let mut due = Vec::new();
+    for row in rows {
+        let status =
+            Status::parse(&row.status).ok_or_else(|| unknown("message.status", &row.status))?;
+        let Some(kind) = EventType::of(status) else {
+            continue;
+        };
+        let event: EventId = id::new(now, kind.ordinal(), row.id.as_u64_pair().1);
+        let facts = MessageFacts {
+            status,
+            tries: usize::try_from(row.attempt_count).unwrap_or_default(),
+            msgid: row.msgid,
+            failure: row.failure_code.map(|code| (code, row.failure_detail)),
+            updated_at: row.updated_at,
+        };
+        let facts = to_json(&facts, "webhook_delivery.facts")?;
+        for endpoint in wanting(&endpoints, row.tenant_id, kind) {
+            due.push(Due {
+                webhook: endpoint,
+                event: event.uuid(),
+                tenant: row.tenant_id,
+                kind,
+                message: Some(row.id),
+                facts: facts.clone(),
+            });
+        }
+    }
+    insert(tx, due, now).await
+}
+
+/// As [`tell_messages`], for messages whose tenants are not at hand.
+pub(super) async fn tell_ended(
+    tx: &impl ConnectionTrait,
+    messages: &[Uuid],
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    if messages.is_empty() {
+        return Ok(());
+    }
+    let mut sql = Sql::new("SELECT id, tenant_id FROM message WHERE id");
+    sql.one_of(messages);
+    let rows = tx.query_all_raw(sql.on(tx)).await?;
+    let changed = rows
+        .iter()
+        .map(|row| Ok((row.try_get("", "id")?, row.try_get("", "tenant_id")?)))
+        .collect::<Result<Vec<_>, StoreError>>()?;
+    tell_messages(tx, &changed, now).await
+}
+
+/// Tells the tenant what happened to one of its apps. Says to how many endpoints.
+pub(crate) async fn tell_event(
+    tx: &impl ConnectionTrait,
+    tenant: TenantId,
+    event: &AppEvent,
+    now: DateTime<Utc>,
+) -> Result<usize, StoreError> {
+    let tenant = tenant.uuid();
+    let endpoints = endpoints(tx, BTreeSet::from([tenant])).await?;
+    let facts = to_json(&event.data, "webhook_delivery.facts")?;
+    let due: Vec<Due> = wanting(&endpoints, tenant, event.kind)
+        .map(|webhook| Due {
+            webhook,
+            event: event.id.uuid(),
+            tenant,
+            kind: event.kind,
+            message: None,
+            facts: facts.clone(),
+        })
+        .collect();
+    let told = due.len();
+    insert(tx, due, now).await?;
+    Ok(told)
+}
+
+/// Puts an event on its way to one endpoint, whatever that wants.
+pub(crate) async fn tell_one(
+    tx: &impl ConnectionTrait,
+    tenant: TenantId,
+    webhook: Uuid,
+    event: &AppEvent,
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    let due = Due {
+        webhook,
+        event: event.id.uuid(),
+        tenant: tenant.uuid(),
+        kind: event.kind,
+        message: None,
+        facts: to_json(&event.data, "webhook_delivery.facts")?,
+    };
+    insert(tx, vec![due], now).await
+}
+
+/// Tells the app's tenant that it stops sending, unless it has stopped for the same reason already. Before the pause is
+/// written: the lane is as it was. A full minute is no reason to tell anybody.
+pub(super) async fn tell_pause(
+    tx: &impl ConnectionTrait,
+    pause: &LanePause,
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    if pause.reason == THROTTLED {
+        return Ok(());
+    }
+    let mut sql = Sql::new(
+        "SELECT app.tenant_id, lane.pause_reason FROM lane JOIN app ON app.appid = lane.appid WHERE lane.appid = ",
+    );
+    sql.bind(pause.appid.as_str());
+    if tx.get_database_backend() == DbBackend::Postgres {
+        sql.push(" FOR UPDATE OF lane");
+    }
+    let Some(row) = tx.query_one_raw(sql.on(tx)).await? else {
+        return Ok(());
+    };
+    let known: Option<String> = row.try_get("", "pause_reason")?;
+    if known.as_deref() == Some(pause.reason.as_str()) {
+        return Ok(());
+    }
+    let tenant: Uuid = row.try_get("", "tenant_id")?;
+    let data = serde_json::json!({
+        "appid": pause.appid.as_str(),
+        "reason": pause.reason,
+        "detail": pause.detail,
+        "paused_until": pause.until.to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
+    });
+    let event = AppEvent::new(EventType::AppBreakerOpened, &pause.appid, data, now);
+    tell_event(tx, tenant.into(), &event, now).await?;
+    Ok(())
+}
+
+/// The endpoints of these tenants that are told of anything.
+async fn endpoints(
+    tx: &impl ConnectionTrait,
+    tenants: BTreeSet<Uuid>,
+) -> Result<Vec<Endpoint>, StoreError> {
+    if tenants.is_empty() {
+        return Ok(Vec::new());
+    }
+    let tenants: Vec<Uuid> = tenants.into_iter().collect();
+    let mut sql = Sql::new(
+        "SELECT id, tenant_id, events FROM webhook WHERE status = 'enabled' AND tenant_id",
+    );
+    sql.one_of(&tenants).push(" ORDER BY id");
+    Ok(Endpoint::find_by_statement(sql.on(tx)).all(tx).await?)
+}
+
+fn wanting(
+    endpoints: &[Endpoint],
+    tenant: Uuid,
+    kind: EventType,
+) -> impl Iterator<Item = Uuid> + '_ {
+    endpoints
+        .iter()
+        .filter(move |one| one.tenant_id == tenant)
+        // A filter that a newer version wrote must not hold up the record of a message.
+        .filter(move |one| EventFilter::parse(&one.events).is_some_and(|filter| filter.wants(kind)))
+        .map(|one| one.id)
+}
+
+async fn insert(
+    tx: &impl ConnectionTrait,
+    due: Vec<Due>,
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    const LARGEST: usize = 512;
+    let now = millis(now);
+    for piece in pieces(due, LARGEST) {
+        let mut sql = Sql::new(
+            "INSERT INTO webhook_delivery (webhook_id, event_id, tenant_id, kind, message_id, facts, status, attempt_count, \
+             due_at, retry_from, created_at) ",
+        );
+        sql.rows(piece.into_iter().map(|row| -> [Cell; 11] {
+            [
+                row.webhook.into(),
+                row.event.into(),
+                row.tenant.into(),
+                row.kind.as_str().into(),
+                row.message.into(),
+                row.facts.into(),
+                "pending".into(),
+                0i64.into(),
+                now.into(),
+                now.into(),
+                now.into(),
+            ]
+        }));
+        sql.push(" ON CONFLICT (webhook_id, event_id) DO NOTHING");
+        tx.execute_raw(sql.on(tx)).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,254 @@
+//! The webhook endpoints of tenants.
+
+use chrono::{DateTime, Utc};
+use domain::{
+    id::{TenantId, WebhookId},
+    webhook::EventFilter,
+};
+use sea_orm::{
+    ActiveValue::{NotSet, Set},
+    ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, SqlErr,
+};
+
+use crate::{
+    Listing, Page, StoreError, TenantStore,
+    entity::webhook::{ActiveModel, Column, Entity, Model},
+    error::unknown,
+    millis, time,
+};
+
+/// The status of an endpoint that is told of events.
+pub(crate) const ENABLED: &str = "enabled";
+/// The status of one that is not.
+pub(crate) const DISABLED: &str = "disabled";
+
+/// Where a tenant wants to be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Webhook {
+    /// Its id.
+    pub id: WebhookId,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// Where events are posted to.
+    pub url: String,
+    /// Which events it wants.
+    pub events: EventFilter,
+    /// What its owner says of it.
+    pub description: Option<String>,
+    /// Whether events are told to it.
+    pub enabled: bool,
+    /// Why it is disabled, where the gateway did that.
+    pub disabled_reason: Option<String>,
+    /// Until when the secret before the last rotation signs too.
+    pub previous_secret_until: Option<DateTime<Utc>>,
+    /// Since when no try has succeeded; none: the last one did.
+    pub failing_since: Option<DateTime<Utc>>,
+    /// How many tries have failed since then.
+    pub failures: u64,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// When it was last changed.
+    pub updated_at: DateTime<Utc>,
+}
+
+/// What a new endpoint starts with.
+#[derive(Clone, Debug)]
+pub struct NewWebhook {
+    /// Its id.
+    pub id: WebhookId,
+    /// Where events are posted to.
+    pub url: String,
+    /// Which events it wants.
+    pub events: EventFilter,
+    /// What its owner says of it.
+    pub description: Option<String>,
+    /// Its secret, sealed.
+    pub secret_sealed: Vec<u8>,
+}
+
+/// What to change of an endpoint; none leaves as is.
+#[derive(Clone, Debug, Default)]
+pub struct WebhookPatch {
+    /// Where events are posted to.
+    pub url: Option<String>,
+    /// Which events it wants.
+    pub events: Option<EventFilter>,
+    /// What its owner says of it.
+    pub description: Option<Option<String>>,
+    /// Whether it is told of events. Enabling forgets its failures.
+    pub enabled: Option<bool>,
+}
+
+impl TenantStore {
+    /// Gives the tenant an endpoint.
+    pub async fn create_webhook(
+        &self,
+        new: NewWebhook,
+        now: DateTime<Utc>,
+    ) -> Result<Webhook, StoreError> {
+        let row = Model {
+            id: new.id.uuid(),
+            tenant_id: self.tenant.uuid(),
+            url: new.url,
+            events: new.events.to_string(),
+            description: new.description,
+            status: ENABLED.to_owned(),
+            disabled_reason: None,
+            secret_sealed: new.secret_sealed,
+            previous_secret_sealed: None,
+            previous_secret_until: None,
+            failing_since: None,
+            failures: 0,
+            created_at: millis(now),
+            updated_at: millis(now),
+        };
+        let inserted = Entity::insert(ActiveModel::from(row.clone()))
+            .exec_without_returning(&self.store.write)
+            .await;
+        inserted.map_err(|error| match error.sql_err() {
+            Some(SqlErr::ForeignKeyConstraintViolation(_)) => StoreError::NotFound("tenant"),
+            Some(SqlErr::UniqueConstraintViolation(_)) => StoreError::Taken("this webhook"),
+            _ => error.into(),
+        })?;
+        row.try_into()
+    }
+
+    /// The tenant's endpoints, newest first.
+    pub async fn webhooks(&self, page: &Page) -> Result<Listing<Webhook>, StoreError> {
+        let mut query = Entity::find()
+            .filter(Column::TenantId.eq(self.tenant.uuid()))
+            .order_by_desc(Column::Id)
+            .limit(page.limit + 1);
+        if let Some(after) = page.after {
+            query = query.filter(Column::Id.lt(after));
+        }
+        let rows = query.all(&self.store.read).await?;
+        Listing::of(rows, page, |row| row.id).try_map(Webhook::try_from)
+    }
+
+    /// The tenant's endpoint with this id.
+    pub async fn webhook(&self, id: WebhookId) -> Result<Webhook, StoreError> {
+        let found = Entity::find_by_id(id.uuid())
+            .filter(Column::TenantId.eq(self.tenant.uuid()))
+            .one(&self.store.read)
+            .await?;
+        found.ok_or(StoreError::NotFound("webhook"))?.try_into()
+    }
+
+    /// Changes the tenant's endpoint.
+    pub async fn update_webhook(
+        &self,
+        id: WebhookId,
+        patch: WebhookPatch,
+        now: DateTime<Utc>,
+    ) -> Result<Webhook, StoreError> {
+        let fresh = |enabled: Option<bool>| enabled == Some(true);
+        let changes = ActiveModel {
+            url: patch.url.map_or(NotSet, Set),
+            events: patch
+                .events
+                .map_or(NotSet, |events| Set(events.to_string())),
+            description: patch.description.map_or(NotSet, Set),
+            status: patch.enabled.map_or(NotSet, |enabled| {
+                Set(if enabled { ENABLED } else { DISABLED }.to_owned())
+            }),
+            disabled_reason: patch.enabled.map_or(NotSet, |_| Set(None)),
+            failing_since: if fresh(patch.enabled) {
+                Set(None)
+            } else {
+                NotSet
+            },
+            failures: if fresh(patch.enabled) { Set(0) } else { NotSet },
+            updated_at: Set(millis(now)),
+            ..ActiveModel::default()
+        };
+        self.change_webhook(id, changes).await
+    }
+
+    /// Gives the tenant's endpoint a new secret; the one before goes on signing until `previous_until`.
+    pub async fn rotate_webhook_secret(
+        &self,
+        id: WebhookId,
+        secret_sealed: Vec<u8>,
+        previous_until: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> Result<Webhook, StoreError> {
+        use sea_orm::sea_query::Expr;
+        let rotated = Entity::update_many()
+            .col_expr(
+                Column::PreviousSecretSealed,
+                Expr::col(Column::SecretSealed),
+            )
+            .col_expr(
+                Column::PreviousSecretUntil,
+                Expr::value(Some(millis(previous_until))),
+            )
+            .col_expr(Column::SecretSealed, Expr::value(secret_sealed))
+            .col_expr(Column::UpdatedAt, Expr::value(millis(now)))
+            .filter(Column::Id.eq(id.uuid()))
+            .filter(Column::TenantId.eq(self.tenant.uuid()))
+            .exec(&self.store.write)
+            .await?;
+        if rotated.rows_affected == 0 {
+            return Err(StoreError::NotFound("webhook"));
+        }
+        self.reread_webhook(id).await
+    }
+
+    /// Removes the tenant's endpoint. What is on its way to it is dropped when its turn comes.
+    pub async fn remove_webhook(&self, id: WebhookId) -> Result<(), StoreError> {
+        let removed = Entity::delete_many()
+            .filter(Column::Id.eq(id.uuid()))
+            .filter(Column::TenantId.eq(self.tenant.uuid()))
+            .exec(&self.store.write)
+            .await?;
+        if removed.rows_affected == 0 {
+            return Err(StoreError::NotFound("webhook"));
+        }
+        Ok(())
+    }
+
+    async fn change_webhook(
+        &self,
+        id: WebhookId,
+        changes: ActiveModel,
+    ) -> Result<Webhook, StoreError> {
+        let result = Entity::update_many()
+            .set(changes)
+            .filter(Column::Id.eq(id.uuid()))
+            .filter(Column::TenantId.eq(self.tenant.uuid()))
+            .exec(&self.store.write)
+            .await?;
+        if result.rows_affected == 0 {
+            return Err(StoreError::NotFound("webhook"));
+        }
+        self.reread_webhook(id).await
+    }
+
+    async fn reread_webhook(&self, id: WebhookId) -> Result<Webhook, StoreError> {
+        let found = Entity::find_by_id(id.uuid()).one(&self.store.write).await?;
+        found.ok_or(StoreError::NotFound("webhook"))?.try_into()
+    }
+}
+
+impl TryFrom<Model> for Webhook {
+    type Error = StoreError;
+
+    fn try_from(row: Model) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: row.id.into(),
+            tenant: row.tenant_id.into(),
+            events: EventFilter::parse(&row.events)
+                .ok_or_else(|| unknown("webhook.events", &row.events))?,
+            url: row.url,
+            description: row.description,
+            enabled: row.status == ENABLED,
+            disabled_reason: row.disabled_reason,
+            previous_secret_until: row.previous_secret_until.map(time),
+            failing_since: row.failing_since.map(time),
+            failures: row.failures.unsigned_abs(),
+            created_at: time(row.created_at),
+            updated_at: time(row.updated_at),
+        })
+    }
+}

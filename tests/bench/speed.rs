@@ -1,0 +1,105 @@
+//! How fast: in messages a second, and until one message has been sent.
+
+use std::time::Instant;
+
+use crate::{
+    cost::{Cpu, memory},
+    load::{Bare, Load},
+    place::{Place, Production},
+    run::Run,
+};
+
+/// How many messages are waited for, one after the other.
+const WAITED: usize = 1_000;
+/// How many before, until everything is warm.
+const WARM: usize = 100;
+
+/// The bare client, accepting, draining.
+pub(crate) async fn rate(mode: &str, production: Option<Production>, count: usize) {
+    let place = Place::start(production).await;
+    let client = Bare::prepare(&place).await;
+    client.run(count / 10).await;
+    let bare = client.run(count).await;
+
+    let load = Load::prepare(&place).await;
+    place.refuse_tokens();
+    let accept = load.accept(count).await;
+    let before = memory();
+    let drain = drain(&place, count).await;
+    let after = memory();
+    // On a machine that others use as well: both halves of a ratio from the same minute.
+    let again = client.run(count).await;
+    let usual = f64::midpoint(bare.rate(), again.rate());
+
+    println!("\n{mode}: bare client, accept over HTTP, drain through the engine");
+    println!("          msg/s   of bare   cpu/msg   of it in servers       p50       p99");
+    for (name, run) in [
+        ("bare", &bare),
+        ("accept", &accept),
+        ("drain", &drain),
+        ("bare", &again),
+    ] {
+        println!(
+            "{name:<8} {:>6.0} {:>9.2} {:>6} µs {:>15} µs {:>9} {:>9}",
+            run.rate(),
+            run.rate() / usual,
+            run.cpu.total(),
+            run.cpu.servers,
+            millis(run, 50),
+            millis(run, 99),
+        );
+    }
+    println!("memory before and after the drain: {before} MiB, {after} MiB");
+    place.stop().await;
+}
+
+/// Lets WeChat take messages, and waits until it has all of them.
+async fn drain(place: &Place, count: usize) -> Run {
+    let wanted = place.accepted() + count as u64;
+    let cpu = Cpu::now();
+    let started = Instant::now();
+    place.give_tokens();
+    place.until_accepted(wanted).await;
+    Run::new(count, started.elapsed(), cpu.each(count), Vec::new())
+}
+
+/// A send that is waited for beside the bare call, in turn, nothing else going on.
+pub(crate) async fn sync(mode: &str, production: Option<Production>) {
+    let place = Place::start(production).await;
+    let bare = Bare::prepare(&place).await;
+    let load = Load::prepare(&place).await;
+    let (mut calls, mut sends) = (Vec::new(), Vec::new());
+    for number in 0..WARM + WAITED {
+        let started = Instant::now();
+        bare.send(number).await;
+        let called = Instant::now();
+        load.send(number).await;
+        if number >= WARM {
+            calls.push(called - started);
+            sends.push(called.elapsed());
+        }
+    }
+    let of = |latencies| {
+        Run::new(
+            WAITED,
+            std::time::Duration::ZERO,
+            Cpu::now().each(WAITED),
+            latencies,
+        )
+    };
+    let (calls, sends) = (of(calls), of(sends));
+    println!("\n{mode}: one message at a time, {WAITED} of them");
+    println!("                        p50       p99");
+    for (name, run) in [("bare call", &calls), ("Prefer: wait=30", &sends)] {
+        println!("{name:<18} {:>9} {:>9}", millis(run, 50), millis(run, 99));
+    }
+    let added = sends.percentile(50).zip(calls.percentile(50));
+    let added = added.map_or(0.0, |(send, call)| send - call);
+    println!("the gateway adds   {added:>6.2} ms at the median");
+    place.stop().await;
+}
+
+fn millis(run: &Run, percent: usize) -> String {
+    let millis = run.percentile(percent);
+    millis.map_or(String::new(), |millis| format!("{millis:.2} ms"))
+}

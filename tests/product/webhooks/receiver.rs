@@ -1,0 +1,127 @@
+//! A tenant's own server, which hears webhooks.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use axum::{
+    Router,
+    body::Bytes,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+    response::{IntoResponse, Response},
+};
+use serde_json::Value;
+use tokio::{net::TcpListener, task::JoinSet};
+
+use crate::world::World;
+
+/// What it heard in one post.
+#[derive(Clone, Debug)]
+pub(super) struct Heard {
+    pub(super) headers: HeaderMap,
+    pub(super) body: Vec<u8>,
+    pub(super) json: Value,
+}
+
+impl Heard {
+    /// The event's type.
+    pub(super) fn kind(&self) -> &str {
+        self.json["type"].as_str().expect("a type")
+    }
+
+    /// Whether this secret signed it.
+    pub(super) fn is_signed_by(&self, secret: &str) -> bool {
+        let webhook = standardwebhooks::Webhook::new(secret).expect("a secret");
+        let text = |name| self.headers[name].to_str().expect("a text");
+        let at = text("webhook-timestamp").parse().expect("seconds");
+        let wanted = webhook.sign(text("webhook-id"), at, &self.body);
+        let wanted = wanted.expect("a signature");
+        text("webhook-signature")
+            .split(' ')
+            .any(|one| one == wanted)
+    }
+}
+
+#[derive(Default)]
+struct Mind {
+    heard: Vec<Heard>,
+    answer: u16,
+}
+
+/// A server on a free port. Stops when it is dropped.
+pub(super) struct Receiver {
+    pub(super) url: String,
+    mind: Arc<Mutex<Mind>>,
+    _server: JoinSet<()>,
+}
+
+impl Receiver {
+    /// One that takes everything.
+    pub(super) async fn start() -> Self {
+        let mind = Arc::new(Mutex::new(Mind {
+            answer: 204,
+            ..Mind::default()
+        }));
+        let router = Router::new().fallback(hear).with_state(mind.clone());
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}/hook", listener.local_addr().expect("an address"));
+        let mut server = JoinSet::new();
+        server.spawn(async move {
+            axum::serve(listener, router).await.expect("a server");
+        });
+        Self {
+            url,
+            mind,
+            _server: server,
+        }
+    }
+
+    /// From now on it answers this status.
+    pub(super) fn answers(&self, status: u16) {
+        lock(&self.mind).answer = status;
+    }
+
+    /// All that it heard so far.
+    pub(super) fn heard(&self) -> Vec<Heard> {
+        lock(&self.mind).heard.clone()
+    }
+
+    /// All that it heard, when that is so many posts.
+    pub(super) async fn wait(&self, world: &World, count: usize) -> Vec<Heard> {
+        let what = format!("{count} posts to the receiver");
+        let time = world.anonymous().time().clone();
+        time.eventually(&what, || async {
+            Some(self.heard()).filter(|heard| heard.len() >= count)
+        })
+        .await
+    }
+}
+
+/// The different events among them.
+pub(super) fn events(heard: &[Heard]) -> BTreeSet<String> {
+    heard
+        .iter()
+        .map(|one| one.json["id"].as_str().expect("an id").to_owned())
+        .collect()
+}
+
+fn lock(mind: &Mutex<Mind>) -> MutexGuard<'_, Mind> {
+    mind.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn hear(State(mind): State<Arc<Mutex<Mind>>>, headers: HeaderMap, body: Bytes) -> Response {
+    let mut mind = lock(&mind);
+    mind.heard.push(Heard {
+        headers,
+        json: serde_json::from_slice(&body).unwrap_or_default(),
+        body: body.to_vec(),
+    });
+    let status = StatusCode::from_u16(mind.answer).expect("a status");
+    if status.is_redirection() {
+        (status, [("location", "/elsewhere")]).into_response()
+    } else {
+        (status, "words").into_response()
+    }
+}
