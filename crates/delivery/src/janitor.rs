@@ -61,7 +61,7 @@ impl Janitor {
             if let Err(error) = self.round(&platform, &mut payloads, now).await {
                 tracing::error!(%error, "cannot forget what is old");
             }
-            clock.sleep(ROUND).await;
+            clock.sleep_until(now + ROUND).await;
         }
     }
 
