@@ -100,6 +100,7 @@ enum Message {
     Attempts,
     Lease,
     LeaseUntil,
+    Followed,
     RetriedAt,
     Msgid,
     FailureCode,
@@ -319,6 +320,7 @@ fn message() -> TableCreateStatement {
         .col(text(Message::Attempts))
         .col(maybe_int(Message::Lease))
         .col(maybe_int(Message::LeaseUntil))
+        .col(int(Message::Followed))
         .col(maybe_int(Message::RetriedAt))
         .col(maybe_text(Message::Msgid))
         .col(maybe_text(Message::FailureCode))

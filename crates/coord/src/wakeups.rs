@@ -16,7 +16,7 @@
 //! # });
 //! ```
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use dashmap::DashMap;
 use tokio::sync::broadcast::{
@@ -49,17 +49,25 @@ pub trait Wakeups: Send + Sync {
 /// The wake-ups of a topic since it was subscribed. Dropping a wait half-way loses nothing.
 pub struct Subscription {
     /// Dropped before the topic, which then sees whether it was the last.
-    receiver: broadcast::Receiver<Wake>,
+    receiver: broadcast::Receiver<Call>,
     _topic: Topic,
 }
 
-type Topics = Arc<DashMap<String, broadcast::Sender<Wake>>>;
+type Topics = Arc<DashMap<String, broadcast::Sender<Call>>>;
+
+/// A wake-up and where it comes from.
+#[derive(Clone)]
+struct Call {
+    wake: Wake,
+    /// Whether it was said in this process.
+    is_ours: bool,
+}
 
 /// Keeps a topic open, so that waiting for it never ends by itself; the last subscriber closes it.
 struct Topic {
     topics: Topics,
     name: String,
-    _open: broadcast::Sender<Wake>,
+    _open: broadcast::Sender<Call>,
 }
 
 impl Drop for Topic {
@@ -72,20 +80,50 @@ impl Drop for Topic {
 impl Subscription {
     /// The next wake-up, with what was said.
     pub async fn next(&mut self) -> Wake {
+        self.receive().await.wake
+    }
+
+    async fn receive(&mut self) -> Call {
         match self.receiver.recv().await {
-            Ok(wake) => wake,
-            Err(RecvError::Lagged(_) | RecvError::Closed) => Wake::Missed,
+            Ok(call) => call,
+            Err(RecvError::Lagged(_) | RecvError::Closed) => Call::MISSED,
         }
     }
 
     /// Waits for a wake-up and takes all that have come with it: one look answers them all.
     pub async fn notified(&mut self) {
-        self.next().await;
-        while !matches!(
-            self.receiver.try_recv(),
-            Err(TryRecvError::Empty | TryRecvError::Closed)
-        ) {}
+        self.gathered().await;
     }
+
+    /// As [`notified`](Self::notified), with what was said, each once, if all of it was said in this process. What
+    /// another one says is not this one's to act upon before it has looked.
+    pub async fn gathered(&mut self) -> Option<BTreeSet<Arc<str>>> {
+        let mut said = Some(BTreeSet::new());
+        let mut call = self.receive().await;
+        loop {
+            match call {
+                Call {
+                    wake: Wake::Said(word),
+                    is_ours: true,
+                } => {
+                    said.as_mut().map(|said| said.insert(word));
+                }
+                _ => said = None,
+            }
+            call = match self.receiver.try_recv() {
+                Ok(call) => call,
+                Err(TryRecvError::Lagged(_)) => Call::MISSED,
+                Err(TryRecvError::Empty | TryRecvError::Closed) => return said,
+            };
+        }
+    }
+}
+
+impl Call {
+    const MISSED: Self = Self {
+        wake: Wake::Missed,
+        is_ours: false,
+    };
 }
 
 /// Wake-ups within this process.
@@ -99,17 +137,29 @@ impl Hub {
     pub(crate) fn missed(&self) {
         for topic in self.topics.iter() {
             // Fails when nobody listens, which is fine.
-            let _ = topic.send(Wake::Missed);
+            let _ = topic.send(Call::MISSED);
+        }
+    }
+}
+
+impl Hub {
+    /// Passes on what another process said.
+    pub(crate) fn relay(&self, topic: &str, payload: &str) {
+        self.call(topic, payload, false);
+    }
+
+    fn call(&self, topic: &str, payload: &str, is_ours: bool) {
+        if let Some(sender) = self.topics.get(topic) {
+            let wake = Wake::Said(payload.into());
+            // Fails when the last subscriber is just leaving, which is fine.
+            let _ = sender.send(Call { wake, is_ours });
         }
     }
 }
 
 impl Wakeups for Hub {
     fn wake(&self, topic: &str, payload: &str) {
-        if let Some(sender) = self.topics.get(topic) {
-            // Fails when the last subscriber is just leaving, which is fine.
-            let _ = sender.send(Wake::Said(payload.into()));
-        }
+        self.call(topic, payload, true);
     }
 
     fn subscribe(&self, topic: &str) -> Subscription {

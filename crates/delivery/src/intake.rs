@@ -1,6 +1,6 @@
 //! Intake: accepts messages, all that wait at one moment in one transaction.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use coord::Clock;
 use domain::{
@@ -29,6 +29,9 @@ const WAITING: usize = 4096;
 const BATCH: usize = 512;
 /// How long a request waits for room, and what one that found none is told.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Of how many apps a wake-up tells each.
+const FEW_APPS: usize = 4;
 
 struct Waiting {
     submission: Submission,
@@ -305,8 +308,14 @@ impl IntakeLoop {
                 .flat_map(|(submission, taken)| submission.stored(taken))
         };
         self.parts.metrics.accepted(stored().count());
-        if stored().any(|new| new.starts_as() == Status::Queued) {
-            self.parts.coord.wakeups().wake(topic::QUEUE, "");
+        let ready = stored().filter(|new| new.starts_as() == Status::Queued);
+        let apps: BTreeSet<&str> = ready.map(|new| new.appid.as_str()).collect();
+        let wakeups = self.parts.coord.wakeups();
+        match apps.len() {
+            0..=FEW_APPS => apps
+                .into_iter()
+                .for_each(|appid| wakeups.wake(topic::QUEUE, appid)),
+            _ => wakeups.wake(topic::QUEUE, ""),
         }
         if stored().any(|new| new.starts_as() == Status::Scheduled) {
             self.due.notify_one();

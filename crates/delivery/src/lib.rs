@@ -65,7 +65,7 @@ pub use wechat::{
 
 /// Wake-up topics that replicas share.
 mod topic {
-    /// There may be messages to claim.
+    /// There may be messages to claim; the payload is the app that has them, or empty.
     pub(crate) const QUEUE: &str = "queue";
     /// Messages have ended; the payload is their ids, comma-separated.
     pub(crate) const ENDED: &str = "ended";

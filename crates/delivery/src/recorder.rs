@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use chrono::{DateTime, Utc};
 use domain::{id::MessageId, lifecycle::Status};
 use store::{LaneNews, Recorded, Settlement, StoreError};
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
@@ -60,7 +61,7 @@ impl Recorder {
                 }
             }
             let news: Vec<LaneNews> = news.into_values().collect();
-            self.record_all(&settlements, &news).await;
+            self.record_all(&mut settlements, &news).await;
             drop(slots);
         }
     }
@@ -68,7 +69,7 @@ impl Recorder {
 
 impl Recorder {
     /// Does not return before the database has the batch: what is lost here would be sent again or called uncertain.
-    async fn record_all(&self, settlements: &[Settlement], news: &[LaneNews]) {
+    async fn record_all(&self, settlements: &mut Vec<Settlement>, news: &[LaneNews]) {
         loop {
             match record(&self.parts, &self.due, settlements, news).await {
                 Ok(()) => return,
@@ -89,8 +90,8 @@ impl Recorder {
                         error,
                         "cannot record a batch; recording its messages one by one"
                     );
-                    for settlement in settlements {
-                        Box::pin(self.record_all(std::slice::from_ref(settlement), news)).await;
+                    for settlement in settlements.drain(..) {
+                        Box::pin(self.record_all(&mut vec![settlement], news)).await;
                     }
                     return;
                 }
@@ -103,19 +104,32 @@ impl Recorder {
     }
 }
 
-/// Records a batch and tells whom it concerns.
+/// Records a batch and tells whom it concerns. After a failure those are left in it that are not recorded yet.
 pub(crate) async fn record(
     parts: &Parts,
     due: &Notify,
-    settlements: &[Settlement],
+    settlements: &mut Vec<Settlement>,
     news: &[LaneNews],
 ) -> Result<(), StoreError> {
     let now = parts.coord.clock().now();
-    let Recorded { changed, released } = parts
-        .store
-        .platform()
-        .record(settlements, news, now)
-        .await?;
+    let platform = parts.store.platform();
+    // An answer that stops its app is not seen before the stop is.
+    if news.is_empty() {
+        let plain = platform.record_plain(settlements, now).await?;
+        let is_plain = |settlement: &mut Settlement| plain.changed.contains(&settlement.id);
+        let written: Vec<Settlement> = settlements.extract_if(.., is_plain).collect();
+        announce(parts, due, &written, &plain, now);
+        if settlements.is_empty() {
+            return Ok(());
+        }
+    }
+    let others = platform.record(settlements, news, now).await?;
+    announce_news(parts, news);
+    announce(parts, due, settlements, &others, now);
+    Ok(())
+}
+
+fn announce_news(parts: &Parts, news: &[LaneNews]) {
     for news in news {
         match news {
             LaneNews::Pause(pause) => {
@@ -126,6 +140,18 @@ pub(crate) async fn record(
             LaneNews::StillPaused(..) => {}
         }
     }
+    if news.iter().any(|news| matches!(news, LaneNews::Open(_))) {
+        parts.coord.wakeups().wake(topic::QUEUE, "");
+    }
+}
+
+fn announce(
+    parts: &Parts,
+    due: &Notify,
+    settlements: &[Settlement],
+    recorded: &Recorded,
+    now: DateTime<Utc>,
+) {
     let due_ats = || {
         settlements
             .iter()
@@ -134,12 +160,10 @@ pub(crate) async fn record(
     if due_ats().any(|due_at| due_at > now) {
         due.notify_one();
     }
-    let opened = news.iter().any(|news| matches!(news, LaneNews::Open(_)));
-    if released || opened || due_ats().any(|due_at| due_at <= now) {
+    if recorded.released || due_ats().any(|due_at| due_at <= now) {
         parts.coord.wakeups().wake(topic::QUEUE, "");
     }
-    tell_ends(parts, settlements, &changed);
-    Ok(())
+    tell_ends(parts, settlements, &recorded.changed);
 }
 
 /// Two sends of one app ended at the same time: the worse news counts, of two pauses the longer one.

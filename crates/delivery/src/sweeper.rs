@@ -95,11 +95,11 @@ impl Sweeper {
             if overdue.is_empty() {
                 break;
             }
-            let settlements: Vec<Settlement> = overdue
+            let mut settlements: Vec<Settlement> = overdue
                 .into_iter()
                 .filter_map(|flight| lost(flight, now))
                 .collect();
-            record(&self.parts, &self.due, &settlements, &[]).await?;
+            record(&self.parts, &self.due, &mut settlements, &[]).await?;
         }
         loop {
             let swept = platform.sweep_receipts(now).await?;

@@ -1,10 +1,13 @@
 //! The worker: claims messages whenever there are free sending slots.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use coord::Coord;
 use store::{ClaimBatch, ClaimRequest, Store, StoreError};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -20,6 +23,10 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// How long a busy worker waits for slots to come together.
 const GATHER: Duration = Duration::from_millis(5);
+/// How long the apps of one look are claimed from before the next look.
+const BELIEVED: Duration = Duration::from_millis(50);
+/// How many apps a wake-up may name.
+const MOST_NAMED: usize = 8;
 /// The most that one claim takes: larger ones only make the first message wait for the last.
 const LARGEST_CLAIM: usize = 256;
 
@@ -52,8 +59,7 @@ impl Worker {
     /// Runs until it is stopped. A claim that is under way is finished: what has been claimed is also sent.
     pub(crate) async fn run(self) {
         let mut wakeups = self.coord.wakeups().subscribe(topic::QUEUE);
-        let mut cursor = String::new();
-        let mut round_has_more = false;
+        let mut round = Round::default();
         let mut broken = Vec::new();
         loop {
             let permits = tokio::select! {
@@ -62,21 +68,14 @@ impl Worker {
                 permits = self.free_slots() => permits,
             };
             let Some(permits) = permits else { return };
-            match self.step(&mut cursor, &mut broken, permits).await {
-                Ok(more) => {
-                    round_has_more |= more;
-                    // In the middle of a round the next apps are served at once; at its end the next round begins
-                    // at once only if this one moved anything.
-                    if !cursor.is_empty() || std::mem::take(&mut round_has_more) {
-                        continue;
-                    }
-                    // The subscription remembers what was said while the claim ran.
-                    tokio::select! {
-                        () = wakeups.notified() => {}
-                        () = self.coord.clock().sleep(LOOK_AGAIN) => {}
-                        () = self.stop.cancelled() => return,
-                    }
-                }
+            match self.step(&mut round, &mut broken, permits).await {
+                Ok(true) => {}
+                // The subscription remembers what was said while the claim ran.
+                Ok(false) => tokio::select! {
+                    said = wakeups.gathered() => round = Round::of(said),
+                    () = self.coord.clock().sleep(LOOK_AGAIN) => round = Round::default(),
+                    () = self.stop.cancelled() => return,
+                },
                 Err(error) => {
                     tracing::error!(%error, "cannot claim messages");
                     tokio::time::sleep(AFTER_FAILURE).await;
@@ -85,13 +84,13 @@ impl Worker {
         }
     }
 
-    /// One claim, dispatched. Says whether its apps may have more at once.
+    /// One claim, dispatched. Says whether to claim again at once.
     ///
     /// `broken` are the leases of claims that failed: nobody knows whether they were committed, so they are taken
     /// back before the next one.
     async fn step(
         &self,
-        cursor: &mut String,
+        round: &mut Round,
         broken: &mut Vec<i64>,
         permits: OwnedSemaphorePermit,
     ) -> Result<bool, StoreError> {
@@ -103,28 +102,25 @@ impl Worker {
         }
         let request = ClaimRequest {
             slots: permits.num_permits(),
-            cursor: std::mem::take(cursor),
+            apps: round.known(permits.num_permits()),
+            cursor: std::mem::take(&mut round.cursor),
             lease: rand::random(),
             lease_until: now + self.options.lease,
             shares: self.options.shares,
         };
-        let ClaimBatch {
-            claimed,
-            expired,
-            cursor: next,
-            more,
-        } = platform
+        let mut batch = platform
             .claim(&request, now)
             .await
             .inspect_err(|_| broken.push(request.lease))?;
-        *cursor = next;
-        self.dispatcher.dispatch(claimed, permits);
-        if !expired.is_empty() {
+        self.dispatcher
+            .dispatch(std::mem::take(&mut batch.claimed), permits);
+        if !batch.expired.is_empty() {
+            let expired = std::mem::take(&mut batch.expired);
             self.coord
                 .wakeups()
                 .wake(topic::ENDED, &ended_payload(expired.into_iter()));
         }
-        Ok(more)
+        Ok(round.go_on(&request, batch))
     }
 
     /// All slots that are free. A busy worker waits a moment for a few to come together, so that it claims in
@@ -150,5 +146,58 @@ impl Worker {
             permits.merge(rest);
         }
         Some(permits)
+    }
+}
+
+/// Where a worker is on its way round the apps.
+#[derive(Default)]
+struct Round {
+    /// After which app to go on; empty: at the start.
+    cursor: String,
+    /// Whether an app that was passed may have more.
+    has_more: bool,
+    /// The apps that have messages as far as anybody knows, and until when that is believed.
+    known: Option<(Vec<String>, Instant)>,
+}
+
+impl Round {
+    /// One that begins with the apps that a wake-up names; it goes round all where it names none, or too many.
+    fn of(said: Option<BTreeSet<Arc<str>>>) -> Self {
+        let apps = said
+            .into_iter()
+            .flatten()
+            .map(|appid| appid.to_string())
+            .collect::<Vec<_>>();
+        let named = !apps.is_empty() && apps.len() <= MOST_NAMED && !apps.contains(&String::new());
+        Self {
+            known: named.then(|| (apps, Instant::now() + BELIEVED)),
+            ..Self::default()
+        }
+    }
+
+    /// The apps of the next claim, none of which gets nothing for want of `slots`; none: it looks for them.
+    fn known(&mut self, slots: usize) -> Vec<String> {
+        match self.known.take() {
+            Some((apps, until)) if apps.len() <= slots && Instant::now() < until => {
+                self.known = Some((apps.clone(), until));
+                apps
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Takes in what a claim found. Says whether to claim again at once: in the middle of a round the next apps are
+    /// served, at its end the next one begins if this one moved anything.
+    fn go_on(&mut self, request: &ClaimRequest, found: ClaimBatch) -> bool {
+        self.has_more |= found.more;
+        self.cursor = found.cursor;
+        if !self.cursor.is_empty() {
+            return true;
+        }
+        let whole = request.cursor.is_empty() && request.apps.is_empty();
+        if whole && found.more {
+            self.known = Some((found.apps, Instant::now() + BELIEVED));
+        }
+        std::mem::take(&mut self.has_more)
     }
 }

@@ -143,7 +143,7 @@ fn hand_over(message: &Msg, instance: &str, hub: &Hub) {
     if let (Some(from), Some(topic), Some(payload)) = (parts.next(), parts.next(), parts.next())
         && from != instance
     {
-        hub.wake(topic, payload);
+        hub.relay(topic, payload);
     }
 }
 

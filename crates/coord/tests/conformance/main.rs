@@ -93,6 +93,7 @@ conformance! {
     wakeups::a_wake_up_reaches_both_replicas_once,
     wakeups::a_wake_up_between_the_look_and_the_wait_is_kept,
     wakeups::a_slow_subscriber_learns_that_it_missed_some,
+    wakeups::what_was_said_here_is_gathered,
     health::everybody_is_healthy,
 }
 

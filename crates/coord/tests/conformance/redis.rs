@@ -126,6 +126,17 @@ async fn a_redis_that_somebody_empties_is_noticed() {
 }
 
 #[tokio::test]
+async fn what_was_said_elsewhere_is_no_hint() {
+    let server = testkit::Redis::start();
+    let Pair { one, two, .. } = Pair::on(&server);
+    connect(&one, &two).await;
+    let mut subscription = two.wakeups().subscribe("queue");
+    one.wakeups().wake("queue", "wx1");
+    let gathered = tokio::time::timeout(LOST, subscription.gathered()).await;
+    assert_eq!(gathered, Ok(None));
+}
+
+#[tokio::test]
 async fn without_redis_it_starts_and_says_so() {
     let (clock, _time) = Clock::manual(start());
     // Port 1 of this machine: nobody listens.

@@ -82,3 +82,16 @@ pub(crate) async fn a_slow_subscriber_learns_that_it_missed_some(Pair { one, .. 
     assert_eq!(subscription.next().await, Wake::Missed);
     while &*said(&mut subscription).await != "4999" {}
 }
+
+pub(crate) async fn what_was_said_here_is_gathered(Pair { one, .. }: Pair) {
+    let mut subscription = one.wakeups().subscribe("queue");
+    for words in ["wx2", "wx1", "wx2"] {
+        one.wakeups().wake("queue", words);
+    }
+    let gathered = tokio::time::timeout(LOST, subscription.gathered()).await;
+    let gathered = gathered.expect("the wake-up was lost").expect("all of it");
+    assert_eq!(
+        gathered.iter().map(|words| &**words).collect::<Vec<_>>(),
+        ["wx1", "wx2"]
+    );
+}

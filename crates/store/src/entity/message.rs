@@ -24,6 +24,7 @@ pub(crate) struct Model {
     pub(crate) attempts: String,
     pub(crate) lease: Option<i64>,
     pub(crate) lease_until: Option<i64>,
+    pub(crate) followed: i64,
     pub(crate) retried_at: Option<i64>,
     pub(crate) msgid: Option<String>,
     pub(crate) failure_code: Option<String>,

@@ -1,21 +1,21 @@
 //! The choice that a claim makes: which candidates fly, which stand behind another, which are too late.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, hash_map::Entry};
 
 use chrono::{DateTime, Utc};
-use sea_orm::FromQueryResult;
+use sea_orm::QueryResult;
 use uuid::Uuid;
 
 use super::{
     claim::ClaimRequest,
     meter::{Lane, Meter},
 };
-use crate::{messages::priority, millis};
+use crate::{StoreError, messages::priority, millis};
 
 /// An app and the openid of one of its users.
 pub(super) type Person = (String, String);
 
-#[derive(FromQueryResult)]
+/// A ready message at the head of its lane.
 pub(super) struct Candidate {
     pub(super) id: Uuid,
     pub(super) tenant_id: Uuid,
@@ -23,13 +23,34 @@ pub(super) struct Candidate {
     pub(super) touser: String,
     pub(super) priority: i64,
     pub(super) expires_at: i64,
+    /// Whether a send to its user was under way when it was read.
     pub(super) busy: bool,
+}
+
+impl Candidate {
+    /// The candidate of a lane's row; none: the lane is empty.
+    pub(super) fn read(appid: String, row: &QueryResult) -> Result<Option<Self>, StoreError> {
+        let Some(id) = row.try_get("", "message")? else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            id,
+            tenant_id: row.try_get("", "owner")?,
+            appid,
+            touser: row.try_get("", "touser")?,
+            priority: row.try_get("", "priority")?,
+            expires_at: row.try_get("", "expires_at")?,
+            busy: row.try_get("", "busy")?,
+        }))
+    }
 }
 
 /// What to do with the candidates of a claim.
 #[derive(Default)]
 pub(super) struct Choice {
     pub(super) fly: Vec<Uuid>,
+    /// Those of them that others of this claim stand behind.
+    pub(super) followed: Vec<Uuid>,
     pub(super) behind: Vec<Uuid>,
     pub(super) expired: Vec<Uuid>,
     pub(super) expired_people: Vec<Person>,
@@ -53,7 +74,7 @@ pub(super) fn choose(
             .collect(),
         ..Choice::default()
     };
-    let mut people = HashSet::new();
+    let mut people = HashMap::new();
     for candidate in candidates {
         let Some(meter) = choice.meters.get_mut(&candidate.appid) else {
             continue;
@@ -68,11 +89,20 @@ pub(super) fn choose(
             || choice.fly.len() == request.slots
         {
             // Stays ready: what is left of the quota belongs to higher priorities, or all slots are taken.
-        } else if busy.contains(&person) || !people.insert(person) {
+        } else if busy.contains(&person) {
             choice.behind.push(candidate.id);
         } else {
-            meter.take();
-            choice.fly.push(candidate.id);
+            match people.entry(person) {
+                Entry::Vacant(place) => {
+                    place.insert(candidate.id);
+                    meter.take();
+                    choice.fly.push(candidate.id);
+                }
+                Entry::Occupied(first) => {
+                    choice.followed.push(*first.get());
+                    choice.behind.push(candidate.id);
+                }
+            }
         }
     }
     choice

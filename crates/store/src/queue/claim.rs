@@ -33,6 +33,8 @@ const VISITS: usize = 256;
 pub struct ClaimRequest {
     /// How many messages it can send now.
     pub slots: usize,
+    /// Apps that are known to have ready messages: then nobody looks for others. Empty: the claim goes round.
+    pub apps: Vec<String>,
     /// After which app to go on, from the batch before; empty at first.
     pub cursor: String,
     /// A random number that names this claim: it is the lease of all its messages.
@@ -50,6 +52,8 @@ pub struct ClaimBatch {
     pub claimed: Vec<Claimed>,
     /// Messages whose ttl had run out: they have ended.
     pub expired: Vec<MessageId>,
+    /// The apps that it was about.
+    pub apps: Vec<String>,
     /// After which app to go on.
     pub cursor: String,
     /// Whether the apps of this claim may have more at once.
@@ -73,6 +77,17 @@ struct Visited {
     cursor: String,
 }
 
+impl Visited {
+    /// The apps that the claim names, and no others.
+    fn known(request: &ClaimRequest) -> Self {
+        Self {
+            open: request.apps.clone(),
+            gone: Vec::new(),
+            cursor: String::new(),
+        }
+    }
+}
+
 impl PlatformStore {
     /// Claims up to `request.slots` messages: fair over apps, by priority and due time within one, at most one
     /// flying for each user, within the apps' quotas.
@@ -81,8 +96,11 @@ impl PlatformStore {
         request: &ClaimRequest,
         now: DateTime<Utc>,
     ) -> Result<ClaimBatch, StoreError> {
-        let Visited { open, gone, cursor } =
-            self.visit(&request.cursor, request.slots, now).await?;
+        let Visited { open, gone, cursor } = if request.apps.is_empty() {
+            self.visit(&request.cursor, request.slots, now).await?
+        } else {
+            Visited::known(request)
+        };
         for appid in &gone {
             self.cancel_ready(appid, now).await?;
         }
@@ -93,10 +111,9 @@ impl PlatformStore {
             });
         }
         let tx = self.store.begin().await?;
-        let lanes = lock_free(&tx, &open, now).await?;
+        let share = request.slots.div_ceil(open.len());
+        let (lanes, candidates) = head(&tx, &open, share, now).await?;
         let passed_over = lanes.len() < open.len();
-        let share = request.slots.div_ceil(lanes.len().max(1));
-        let candidates = candidates(&tx, &lanes, share).await?;
         let full = candidates.len() >= share;
         let busy = busy(&tx, &candidates).await?;
         let mut choice = choose(&lanes, candidates, &busy, request, now);
@@ -116,6 +133,7 @@ impl PlatformStore {
             claimed,
             expired: choice.expired.into_iter().map(MessageId::from).collect(),
             more: progress && (full || passed_over),
+            apps: open,
             cursor,
         })
     }
@@ -215,76 +233,86 @@ impl PlatformStore {
     }
 }
 
-/// The apps' lanes that no other worker holds; where they are all held, the first, when it is free. So an app with
-/// one message does not wait behind those that everybody is busy with.
-async fn lock_free(
+/// The apps' lanes that no other worker holds, each with its first `share` ready messages; where they are all held, the
+/// first, when it is free. So an app with one message does not wait behind those that everybody is busy with.
+async fn head(
     tx: &impl ConnectionTrait,
     appids: &[String],
+    share: usize,
     now: DateTime<Utc>,
-) -> Result<Vec<Lane>, StoreError> {
-    let free = lock(tx, appids, " SKIP LOCKED", now).await?;
-    if free.is_empty() {
-        lock(tx, &appids[..1], "", now).await
+) -> Result<(Vec<Lane>, Vec<Candidate>), StoreError> {
+    let free = lock(tx, appids, " SKIP LOCKED", share, now).await?;
+    if free.0.is_empty() {
+        lock(tx, &appids[..1], "", share, now).await
     } else {
         Ok(free)
     }
 }
 
-/// The apps' lanes. While a worker holds a lane, no other claims from it.
+/// The apps' lanes, and what is ready in them. While a worker holds a lane, no other claims from it.
+///
+/// On PostgreSQL the messages are as they were when the statement began, maybe before a lane was free: see [`fly`].
 async fn lock(
     tx: &impl ConnectionTrait,
     appids: &[String],
     held: &str,
+    share: usize,
     now: DateTime<Utc>,
-) -> Result<Vec<Lane>, StoreError> {
-    let mut sql = Sql::new(&format!(
-        "SELECT {LANE_COLUMNS} FROM lane JOIN app ON app.appid = lane.appid \
-         WHERE (lane.paused_until IS NULL OR lane.paused_until <= "
-    ));
+) -> Result<(Vec<Lane>, Vec<Candidate>), StoreError> {
+    let share = i64::try_from(share).unwrap_or(i64::MAX);
+    let ready = format!(
+        "m.phase = {READY} AND m.appid = l.appid ORDER BY m.priority, m.due_at, m.id LIMIT "
+    );
+    // No EXISTS: PostgreSQL may answer that from a table of all flying messages, made anew for each claim from an
+    // index that is full of former flights.
+    let columns = format!(
+        "m.id AS message, m.tenant_id AS owner, m.touser, m.priority, m.expires_at, (SELECT f.phase FROM message f \
+         WHERE f.phase = {FLYING} AND f.appid = m.appid AND f.touser = m.touser LIMIT 1) IS NOT NULL AS busy"
+    );
+    let postgres = tx.get_database_backend() == DbBackend::Postgres;
+    let mut sql = Sql::new(if postgres {
+        "SELECT l.*, m.* FROM (SELECT "
+    } else {
+        "SELECT l.*, "
+    });
+    if !postgres {
+        sql.push(&columns).push(" FROM (SELECT ");
+    }
+    sql.push(LANE_COLUMNS).push(
+        " FROM lane JOIN app ON app.appid = lane.appid JOIN tenant ON tenant.id = app.tenant_id \
+         WHERE tenant.status = 'active' AND (lane.paused_until IS NULL OR lane.paused_until <= ",
+    );
     sql.bind(millis(now))
         .push(") AND lane.appid")
         .one_of(appids)
         .push(" ORDER BY lane.appid");
-    if tx.get_database_backend() == DbBackend::Postgres {
-        sql.push(" FOR UPDATE OF lane").push(held);
+    if postgres {
+        sql.push(&format!(" FOR UPDATE OF lane{held}) AS l LEFT JOIN LATERAL (SELECT {columns} FROM message m WHERE {ready}"))
+            .bind(share)
+            .push(") AS m ON TRUE");
+    } else {
+        sql.push(&format!(
+            ") AS l LEFT JOIN message m ON m.id IN (SELECT m.id FROM message m WHERE {ready}"
+        ))
+        .bind(share)
+        .push(") ORDER BY l.appid, m.priority, m.due_at, m.id");
     }
-    Ok(Lane::find_by_statement(sql.on(tx)).all(tx).await?)
-}
-
-/// The first `share` ready messages of each lane.
-async fn candidates(
-    tx: &impl ConnectionTrait,
-    lanes: &[Lane],
-    share: usize,
-) -> Result<Vec<Candidate>, StoreError> {
-    if lanes.is_empty() {
-        return Ok(Vec::new());
-    }
-    let share = i64::try_from(share).unwrap_or(i64::MAX);
-    let mut sql = Sql::default();
-    for (index, lane) in lanes.iter().enumerate() {
-        if index > 0 {
-            sql.push(" UNION ALL ");
+    let (mut lanes, mut candidates) = (Vec::<Lane>::new(), Vec::new());
+    for row in tx.query_all_raw(sql.on(tx)).await? {
+        let appid: String = row.try_get("", "appid")?;
+        if lanes.last().is_none_or(|lane| lane.appid != appid) {
+            lanes.push(Lane::from_query_result(&row, "")?);
         }
-        // No EXISTS: PostgreSQL may answer that from a table of all flying messages, made anew for each claim from an
-        // index that is full of former flights.
-        sql.push("SELECT * FROM (SELECT m.id, m.tenant_id, m.appid, m.touser, m.priority, m.expires_at, (SELECT f.phase FROM message f WHERE f.phase = ");
-        sql.push(&FLYING.to_string()).push(" AND f.appid = m.appid AND f.touser = m.touser LIMIT 1) IS NOT NULL AS busy FROM message m WHERE m.phase = ");
-        sql.push(&READY.to_string())
-            .push(" AND m.appid = ")
-            .bind(lane.appid.as_str());
-        sql.push(" ORDER BY m.priority, m.due_at, m.id LIMIT ")
-            .bind(share);
-        sql.push(&format!(") AS lane{index}"));
+        candidates.extend(Candidate::read(appid, &row)?);
     }
-    Ok(Candidate::find_by_statement(sql.on(tx)).all(tx).await?)
+    Ok((lanes, candidates))
 }
 
-/// The users of `candidates` to whom a send is under way.
+/// The users of `candidates` to whom a send is under way. It is noted with that send that others stand behind it.
 ///
-/// On PostgreSQL their flying messages are locked against the recorder until this claim is committed: whoever
-/// ends a flight after that finds the messages that this claim put behind it. A flight that the recorder has
-/// locked already is over, so it is skipped.
+/// On PostgreSQL the note is locked against the recorder until this claim is committed: whoever ends the flight after
+/// that finds the messages that this claim put behind it. A flight that the recorder has locked already is over, so it is
+/// skipped.
 async fn busy(
     tx: &impl ConnectionTrait,
     candidates: &[Candidate],
@@ -296,7 +324,9 @@ async fn busy(
     if people.is_empty() {
         return Ok(HashSet::new());
     }
-    let mut sql = Sql::new("SELECT f.appid, f.touser FROM message f WHERE f.phase = ");
+    let mut sql = Sql::new(
+        "UPDATE message SET followed = 1 WHERE id IN (SELECT f.id FROM message f WHERE f.phase = ",
+    );
     sql.push(&FLYING.to_string())
         .push(" AND (f.appid, f.touser) IN (");
     sql.rows(people.iter().map(|candidate| {
@@ -307,14 +337,17 @@ async fn busy(
     }))
     .push(")");
     if tx.get_database_backend() == DbBackend::Postgres {
-        sql.push(" FOR SHARE SKIP LOCKED");
+        sql.push(" FOR UPDATE SKIP LOCKED");
     }
+    sql.push(") RETURNING appid, touser");
     let rows = tx.query_all_raw(sql.on(tx)).await?;
     rows.iter()
         .map(|row| Ok((row.try_get("", "appid")?, row.try_get("", "touser")?)))
         .collect()
 }
 
+/// Claims the chosen ones. Whoever changed a candidate since it was read keeps it, and one to whose user another claim
+/// has sent since then stays where it is.
 async fn fly(
     tx: &impl ConnectionTrait,
     choice: &mut Choice,
@@ -334,11 +367,21 @@ async fn fly(
         .bind(millis(request.lease_until))
         .push(", updated_at = ")
         .bind(millis(now));
-    // Whoever changed a candidate since it was read keeps it.
+    if !choice.followed.is_empty() {
+        sql.push(", followed = CASE WHEN id")
+            .one_of(&choice.followed)
+            .push(" THEN 1 ELSE followed END");
+    }
     sql.push(" WHERE ")
         .push(&still(READY))
         .push(" AND id")
         .one_of(&choice.fly);
+    if tx.get_database_backend() == DbBackend::Postgres {
+        sql.push(&format!(
+            " AND (SELECT f.phase FROM message f WHERE f.phase = {FLYING} AND f.appid = message.appid \
+             AND f.touser = message.touser LIMIT 1) IS NULL"
+        ));
+    }
     sql.push(" RETURNING ").push(FLYING_COLUMNS);
     let rows = FlyingRow::find_by_statement(sql.on(tx)).all(tx).await?;
     for (appid, meter) in &mut choice.meters {

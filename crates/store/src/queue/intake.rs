@@ -19,7 +19,7 @@ use crate::{
     millis,
 };
 
-/// How many messages one INSERT takes: 27 columns stay under SQLite's 32,766 bound values.
+/// How many messages one INSERT takes: 28 columns stay under SQLite's 32,766 bound values.
 const INSERT_ROWS: usize = 512;
 
 impl PlatformStore {
@@ -86,6 +86,7 @@ fn row(new: &NewMessage) -> Result<ActiveModel, StoreError> {
         attempts: Set("[]".to_owned()),
         lease: Set(None),
         lease_until: Set(None),
+        followed: Set(0),
         retried_at: Set(None),
         msgid: Set(None),
         failure_code: Set(None),

@@ -75,21 +75,22 @@ async fn fill(store: &Store, appid: &AppId) {
     let tenant: TenantId = id::new(at(0), 1, 1);
     let content =
         r#"{"channel":"subscribe","data":{},"miniprogram_state":"formal","lang":"zh_CN"}"#;
-    for (phase, status, count) in [
-        (0, "queued", WAITING),
-        (1, "scheduled", WAITING),
-        (2, "queued", WAITING),
-        (3, "sending", WAITING / 10),
-        (4, "sent", ENDED),
+    for (phase, status, touser, count) in [
+        (0, "queued", "'ready' || i", WAITING),
+        (1, "scheduled", "'waiting' || i", WAITING),
+        (2, "queued", "'behind' || i", WAITING),
+        // Every other message that is ready is for somebody who is being sent one.
+        (3, "sending", "'ready' || (2 * i)", WAITING / 10),
+        (4, "sent", "'ended' || i", ENDED),
     ] {
         let insert = Statement::from_sql_and_values(
             connection.get_database_backend(),
             format!(
                 "INSERT INTO message (id, tenant_id, appid, touser, template_id, priority, status, phase, content, \
-                 on_uncertain, ttl_seconds, due_at, expires_at, attempt_count, attempts, lease, lease_until, created_at, updated_at) \
+                 on_uncertain, ttl_seconds, due_at, expires_at, attempt_count, attempts, lease, lease_until, followed, created_at, updated_at) \
                  WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count}) \
-                 SELECT {uuid}, $1, $2, 'o' || {phase} || '_' || i, 't', 1, '{status}', {phase}, '{content}', \
-                 'hold', 3600, {due} + i, {due} + 3600000 + i, 0, '[]', 0, {due}, {due}, {due} FROM n",
+                 SELECT {uuid}, $1, $2, {touser}, 't', 1, '{status}', {phase}, '{content}', \
+                 'hold', 3600, {due} + i, {due} + 3600000 + i, 0, '[]', 0, {due}, 0, {due}, {due} FROM n",
                 due = millis(at(0)),
             ),
             [tenant.uuid().into(), appid.as_str().into()],
@@ -105,13 +106,14 @@ async fn work(store: &Store) {
     let now = at(60);
     let request = ClaimRequest {
         slots: 64,
+        apps: Vec::new(),
         cursor: String::new(),
         lease: 7,
         lease_until: now + Duration::from_mins(1),
         shares: Shares::default(),
     };
     let claimed = platform.claim(&request, now).await.unwrap().claimed;
-    assert_eq!(claimed.len(), 64);
+    assert_eq!(claimed.len(), 32);
     let sent = Event::Answered(Verdict::Accepted { msgid: None });
     let settled: Vec<Settlement> = claimed
         .into_iter()
@@ -128,7 +130,9 @@ async fn work(store: &Store) {
             failure_detail: None,
         })
         .collect();
-    platform.record(&settled, &[], now).await.unwrap();
+    let (some, others) = settled.split_at(16);
+    platform.record_plain(some, now).await.unwrap();
+    platform.record(others, &[], now).await.unwrap();
     platform.promote(now).await.unwrap();
     platform.next_due().await.unwrap();
     platform.overdue(now).await.unwrap();

@@ -9,7 +9,7 @@ use domain::{
     lifecycle::{Status, Transition},
     verdict::Attempt,
 };
-use sea_orm::ConnectionTrait;
+use sea_orm::{ConnectionTrait, FromQueryResult};
 use uuid::Uuid;
 
 use super::{
@@ -68,6 +68,29 @@ pub struct Recorded {
 }
 
 impl PlatformStore {
+    /// Writes the plain settlements of a batch, by one statement: those that give no quota back, of messages that no
+    /// endpoint is to be told of. All others are for [`record`](Self::record).
+    pub async fn record_plain(
+        &self,
+        batch: &[Settlement],
+        now: DateTime<Utc>,
+    ) -> Result<Recorded, StoreError> {
+        let plain: Vec<_> = batch.iter().filter(|one| one.refund.is_none()).collect();
+        if plain.is_empty() {
+            return Ok(Recorded::default());
+        }
+        let connection = &self.store.write;
+        let settled = settle(connection, &plain, UNHEARD, now).await?;
+        // Whom this leaves behind, the sweeper finds.
+        let released = release_behind(connection, &followed(&settled), now)
+            .await
+            .inspect_err(|error| tracing::warn!(%error, "cannot let the next messages go yet"));
+        Ok(Recorded {
+            changed: changed(&settled),
+            released: released.unwrap_or_default(),
+        })
+    }
+
     /// Writes a batch of settlements, and what they mean for whole apps, in one transaction.
     pub async fn record(
         &self,
@@ -85,41 +108,71 @@ impl PlatformStore {
             tell(&tx, news, now).await?;
         }
         if !batch.is_empty() {
-            let rows = batch
-                .iter()
-                .map(|settlement| row(settlement, now))
-                .collect::<Result<Vec<_>, _>>()?;
-            let mut sql = Sql::new(
-                "WITH v(message_id, claim, corrects, kept, new_status, new_phase, next_due, tries, history, wechat_id, code, detail) AS (",
-            );
-            sql.rows(rows.into_iter());
-            sql.push(
-                ") UPDATE message SET status = v.new_status, phase = v.new_phase, due_at = COALESCE(v.next_due, due_at), \
-                 attempt_count = v.tries, attempts = v.history, msgid = COALESCE(v.wechat_id, msgid), failure_code = v.code, \
-                 failure_detail = v.detail, lease = v.kept, lease_until = NULL, updated_at = ",
-            );
-            sql.bind(millis(now))
-                .push(" FROM v WHERE id = v.message_id AND lease = v.claim AND (")
-                .push(&still(FLYING))
-                .push(
-                    " OR v.corrects = 1 AND status IN ('queued', 'uncertain')) RETURNING id, tenant_id",
-                );
-            let mut told: Vec<(Uuid, Uuid)> = Vec::new();
-            for row in tx.query_all_raw(sql.on(&tx)).await? {
-                let id: Uuid = row.try_get("", "id")?;
-                recorded.changed.insert(MessageId::from(id));
-                told.push((id, row.try_get("", "tenant_id")?));
-            }
+            let settled = settle(&tx, &batch.iter().collect::<Vec<_>>(), "", now).await?;
+            let told: Vec<_> = settled.iter().map(|one| (one.id, one.tenant_id)).collect();
             tell_messages(&tx, &told, now).await?;
-            let people: Vec<Person> = batch
-                .iter()
-                .map(|s| (s.appid.as_str().to_owned(), s.touser.clone()))
-                .collect();
-            recorded.released = release_behind(&tx, &people, now).await?;
+            recorded.released = release_behind(&tx, &followed(&settled), now).await?;
+            recorded.changed = changed(&settled);
         }
         tx.commit().await?;
         Ok(recorded)
     }
+}
+
+/// That no endpoint of the message's tenant is to be told of anything.
+const UNHEARD: &str = " AND NOT EXISTS (SELECT 1 FROM webhook WHERE webhook.tenant_id = message.tenant_id AND webhook.status = 'enabled')";
+
+/// A message that its settlement was in time for.
+#[derive(FromQueryResult)]
+struct Settled {
+    id: Uuid,
+    tenant_id: Uuid,
+    appid: String,
+    touser: String,
+    /// Whether others may stand behind it.
+    followed: i64,
+}
+
+fn followed(settled: &[Settled]) -> Vec<Person> {
+    let followed = settled.iter().filter(|one| one.followed != 0);
+    followed
+        .map(|one| (one.appid.clone(), one.touser.clone()))
+        .collect()
+}
+
+fn changed(settled: &[Settled]) -> HashSet<MessageId> {
+    settled.iter().map(|one| one.id.into()).collect()
+}
+
+/// Settles those of the batch whose flight is theirs, as far as `which` holds for them.
+async fn settle(
+    connection: &impl ConnectionTrait,
+    batch: &[&Settlement],
+    which: &str,
+    now: DateTime<Utc>,
+) -> Result<Vec<Settled>, StoreError> {
+    let rows = batch
+        .iter()
+        .map(|settlement| row(settlement, now))
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut sql = Sql::new(
+        "WITH v(message_id, claim, corrects, kept, new_status, new_phase, next_due, tries, history, wechat_id, code, detail) AS (",
+    );
+    sql.rows(rows.into_iter());
+    sql.push(
+        ") UPDATE message SET status = v.new_status, phase = v.new_phase, due_at = COALESCE(v.next_due, due_at), \
+         attempt_count = v.tries, attempts = v.history, msgid = COALESCE(v.wechat_id, msgid), failure_code = v.code, \
+         failure_detail = v.detail, lease = v.kept, lease_until = NULL, updated_at = ",
+    );
+    sql.bind(millis(now))
+        .push(" FROM v WHERE id = v.message_id AND lease = v.claim AND (")
+        .push(&still(FLYING))
+        .push(" OR v.corrects = 1 AND status IN ('queued', 'uncertain'))")
+        .push(which)
+        .push(" RETURNING id, tenant_id, appid, touser, followed");
+    Ok(Settled::find_by_statement(sql.on(connection))
+        .all(connection)
+        .await?)
 }
 
 fn row(settlement: &Settlement, now: DateTime<Utc>) -> Result<[Cell; 12], StoreError> {
@@ -153,8 +206,8 @@ fn row(settlement: &Settlement, now: DateTime<Utc>) -> Result<[Cell; 12], StoreE
     ])
 }
 
-/// Makes the next message behind each of `people` ready: nothing is under way to them any more. Says whether
-/// there was any.
+/// Makes the next message behind each of `people` ready: nothing is under way to them any more. The others, if there are
+/// any, stand behind that one. Says whether there was any.
 pub(super) async fn release_behind(
     tx: &impl ConnectionTrait,
     people: &[Person],
@@ -169,7 +222,7 @@ pub(super) async fn release_behind(
             .iter()
             .map(|(appid, touser)| [appid.as_str().into(), touser.as_str().into()]),
     );
-    sql.push(") UPDATE message SET updated_at = ")
+    sql.push(") UPDATE message SET followed = 1, updated_at = ")
         .bind(millis(now))
         .push(", phase = ")
         .push(&READY.to_string());

@@ -586,6 +586,7 @@ async fn accept(store: &Store, owner: TenantId, app: u16, number: u16) -> Messag
 async fn claim_one(store: &Store) {
     let request = ClaimRequest {
         slots: 1,
+        apps: Vec::new(),
         cursor: String::new(),
         lease: 1,
         lease_until: at(60),

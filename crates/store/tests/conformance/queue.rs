@@ -93,6 +93,7 @@ pub(crate) async fn claim_batch(
 ) -> ClaimBatch {
     let request = ClaimRequest {
         slots,
+        apps: Vec::new(),
         cursor: cursor.to_owned(),
         lease: i64::from(now.timestamp_subsec_micros()) + 7,
         lease_until: now + Duration::from_mins(1),
