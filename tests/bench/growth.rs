@@ -26,7 +26,7 @@ const CALLERS: usize = 16;
 pub(crate) async fn backlog(mode: &str, production: Option<Production>) {
     let place = Place::start(production).await;
     let bare = Bare::prepare(&place).await;
-    let load = Load::prepare(&place).await;
+    let load = Load::prepare(&place, APP).await;
     let app = [AppId::parse(APP).expect("an appid")];
     println!("\n{mode}: the first {PART} messages of a backlog");
     headline("backlog");
@@ -49,7 +49,7 @@ pub(crate) async fn backlog(mode: &str, production: Option<Production>) {
 pub(crate) async fn apps(mode: &str, production: Option<Production>, count: usize) {
     let place = Place::start(production).await;
     let bare = Bare::prepare(&place).await;
-    let load = Load::prepare(&place).await;
+    let load = Load::prepare(&place, APP).await;
     let mut apps = vec![AppId::parse(APP).expect("an appid")];
     println!("\n{mode}: the same messages of more apps");
     headline("apps");

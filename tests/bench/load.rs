@@ -23,14 +23,10 @@ use store::{Load as Loaded, NewMessage, Received, Store, Submission, Taken};
 use tenancy::{KeyOwner, NewKey};
 use wechat::{Client, ClientOptions, Outgoing};
 
-use crate::{
-    cost::Cpu,
-    place::{APP, Place},
-    run::Run,
-};
+use crate::{cost::Cpu, place::Place, run::Run};
 
 /// Sends under way at the same time: the gateway's own default.
-const SLOTS: usize = 256;
+const SLOTS: usize = 1024;
 /// Requests under way at the same time.
 const CALLERS: usize = 64;
 /// Messages that one transaction puts into the database.
@@ -145,13 +141,15 @@ pub(crate) struct Load {
     url: String,
     store: Store,
     tenant: TenantId,
+    /// The app that its requests are for.
+    appid: &'static str,
     operator: String,
     sender: String,
 }
 
 impl Load {
     /// Onboards, as every tenant is.
-    pub(crate) async fn prepare(place: &Place) -> Self {
+    pub(crate) async fn prepare(place: &Place, appid: &'static str) -> Self {
         let tenancy = place.gateway.tenancy();
         let new = NewKey {
             name: "bench".into(),
@@ -173,6 +171,7 @@ impl Load {
             url: place.gateway.local_url(),
             store: place.gateway.store().clone(),
             tenant: domain::id::new(place.now(), 0, 0),
+            appid,
             operator: String::new(),
             sender: String::new(),
         };
@@ -182,7 +181,7 @@ impl Load {
         let tenant = json!({"name": "bench", "limits": limits});
         let tenant = load.operate(Method::POST, "/v1/tenants", &tenant).await;
         load.tenant = text(&tenant, "id").parse().expect("an id");
-        load.register(APP).await;
+        load.register(appid).await;
         let scopes = json!({"name": "bench", "scopes": ["messages:send"]});
         let keys = format!("/v1/tenants/{}/keys", load.tenant);
         let key = load.operate(Method::POST, &keys, &scopes).await;
@@ -286,7 +285,7 @@ impl Load {
             "touser": format!("o{number}"), "template_id": TEMPLATE, "page": "pages/order?id=1", "data": data(),
         });
         self.http
-            .post(format!("{}/v1/apps/{APP}/messages", self.url))
+            .post(format!("{}/v1/apps/{}/messages", self.url, self.appid))
             .bearer_auth(&self.sender)
             .json(&message)
     }

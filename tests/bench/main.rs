@@ -7,6 +7,7 @@
 //! - `rate`: the bare client, as many sends at once as the gateway has slots; messages accepted over HTTP; the queue
 //!   drained through the whole engine;
 //! - `sync`: one message after the other that is waited for, beside one call of the bare client each;
+//! - `fairness`: one tenant's single messages beside 200,000 of another's;
 //! - `backlog`: draining with ten thousand, a hundred thousand and a million messages due;
 //! - `apps`: draining the messages of one, a hundred and ten thousand apps.
 
@@ -34,7 +35,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Messages, where no number is given.
 const DEFAULT: usize = 20_000;
 const MODES: [&str; 2] = ["embedded", "production"];
-const MEASUREMENTS: [&str; 4] = ["rate", "sync", "backlog", "apps"];
+const MEASUREMENTS: [&str; 5] = ["rate", "sync", "fairness", "backlog", "apps"];
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -76,6 +77,7 @@ async fn main() -> ExitCode {
             match what {
                 "rate" => speed::rate(mode, production(), count).await,
                 "sync" => speed::sync(mode, production()).await,
+                "fairness" => speed::fairness(mode, production()).await,
                 "backlog" => growth::backlog(mode, production()).await,
                 _ => growth::apps(mode, production(), count).await,
             }

@@ -1,11 +1,13 @@
 //! How fast: in messages a second, and until one message has been sent.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use domain::app::AppId;
 
 use crate::{
     cost::{Cpu, memory},
     load::{Bare, Load},
-    place::{Place, Production},
+    place::{APP, Place, Production},
     run::Run,
 };
 
@@ -13,6 +15,13 @@ use crate::{
 const WAITED: usize = 1_000;
 /// How many before, until everything is warm.
 const WARM: usize = 100;
+/// What WeChat takes for an answer while fairness is measured.
+const LATENCY: Duration = Duration::from_millis(30);
+/// Messages of the busy tenant that are due meanwhile.
+const BACKLOG: usize = 200_000;
+/// How many messages of the quiet one are waited for.
+const SINGLES: usize = 300;
+const QUIET: &str = "wx00000000000000c3";
 
 /// The bare client, accepting, draining.
 pub(crate) async fn rate(mode: &str, production: Option<Production>, count: usize) {
@@ -21,7 +30,7 @@ pub(crate) async fn rate(mode: &str, production: Option<Production>, count: usiz
     client.run(count / 10).await;
     let bare = client.run(count).await;
 
-    let load = Load::prepare(&place).await;
+    let load = Load::prepare(&place, APP).await;
     place.refuse_tokens();
     let accept = load.accept(count).await;
     let before = memory();
@@ -67,7 +76,7 @@ async fn drain(place: &Place, count: usize) -> Run {
 pub(crate) async fn sync(mode: &str, production: Option<Production>) {
     let place = Place::start(production).await;
     let bare = Bare::prepare(&place).await;
-    let load = Load::prepare(&place).await;
+    let load = Load::prepare(&place, APP).await;
     let (mut calls, mut sends) = (Vec::new(), Vec::new());
     for number in 0..WARM + WAITED {
         let started = Instant::now();
@@ -79,14 +88,7 @@ pub(crate) async fn sync(mode: &str, production: Option<Production>) {
             sends.push(called.elapsed());
         }
     }
-    let of = |latencies| {
-        Run::new(
-            WAITED,
-            std::time::Duration::ZERO,
-            Cpu::now().each(WAITED),
-            latencies,
-        )
-    };
+    let of = |latencies| Run::new(WAITED, Duration::ZERO, Cpu::now().each(WAITED), latencies);
     let (calls, sends) = (of(calls), of(sends));
     println!("\n{mode}: one message at a time, {WAITED} of them");
     println!("                        p50       p99");
@@ -97,6 +99,42 @@ pub(crate) async fn sync(mode: &str, production: Option<Production>) {
     let added = added.map_or(0.0, |(send, call)| send - call);
     println!("the gateway adds   {added:>6.2} ms at the median");
     place.stop().await;
+}
+
+/// One tenant's single messages, alone and beside another's backlog.
+pub(crate) async fn fairness(mode: &str, production: Option<Production>) {
+    let place = Place::start(production).await;
+    let busy = Load::prepare(&place, APP).await;
+    let quiet = Load::prepare(&place, QUIET).await;
+    place.simulator.control().set_latency(LATENCY);
+    println!("\n{mode}: a message of one tenant, {SINGLES} times, at {LATENCY:?} of WeChat's");
+    println!("                                    p50       p99");
+    let alone = singles(&quiet).await;
+    busy.let_send("suspended").await;
+    let app = [AppId::parse(APP).expect("an appid")];
+    busy.fill(&app, BACKLOG, place.now()).await;
+    let before = place.accepted();
+    busy.let_send("active").await;
+    place.leap();
+    place.until_accepted(before + 1_000).await;
+    let beside = singles(&quiet).await;
+    let left = (before + BACKLOG as u64 + SINGLES as u64).saturating_sub(place.accepted());
+    for (name, run) in [("alone", &alone), ("beside 200,000 of another", &beside)] {
+        println!("{name:<30} {:>9} {:>9}", millis(run, 50), millis(run, 99));
+    }
+    println!("of the backlog were left at the end: {left}");
+    place.stop().await;
+}
+
+async fn singles(load: &Load) -> Run {
+    let cpu = Cpu::now();
+    let mut latencies = Vec::with_capacity(SINGLES);
+    for number in 0..SINGLES {
+        let started = Instant::now();
+        load.send(number).await;
+        latencies.push(started.elapsed());
+    }
+    Run::new(SINGLES, Duration::ZERO, cpu.each(SINGLES), latencies)
 }
 
 fn millis(run: &Run, percent: usize) -> String {

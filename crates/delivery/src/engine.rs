@@ -93,7 +93,7 @@ impl Default for Retention {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            slots: 256,
+            slots: 1024,
             lease: Duration::from_mins(1),
             send_timeout: Duration::from_secs(5),
             shares: Shares::default(),

@@ -104,6 +104,10 @@ pub fn main() -> ExitCode {
 fn start(cli: Cli, output: Output) -> Result<ExitCode, Failure> {
     let settings = Settings::read(cli.globals.config.as_deref(), &cli.globals.flags)?;
     logs::start(&settings, !cli.command.stays())?;
+    // A thousand, as many systems have it, is less than the connections that may be open to tenants and to WeChat.
+    if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
+        tracing::warn!(%error, "cannot raise the limit of open files: set it with ulimit -n");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();

@@ -117,7 +117,7 @@ impl Config {
             wechat_base_url: WECHAT.to_owned(),
             wechat_timeout: Duration::from_secs(5),
             public_url: None,
-            sending_slots: 256,
+            sending_slots: 1024,
             shutdown_timeout: Duration::from_secs(30),
             retention: Retention::default(),
             trusted_proxies: TrustedProxies::default(),

@@ -15,7 +15,7 @@ use domain::{
 };
 use serde_json::{Map, Value, json};
 
-use super::Desk;
+use super::{Desk, Signals};
 use crate::{
     failure::Failure,
     output::{Output, card},
@@ -97,6 +97,7 @@ pub(crate) async fn run(
     output: Output,
     arguments: Arguments,
 ) -> Result<ExitCode, Failure> {
+    let mut signals = Signals::listen()?;
     let (appid, wait) = (arguments.appid.clone(), Duration::from_secs(arguments.wait));
     let desk = Desk::open(settings).await?;
     let draft = arguments
@@ -114,8 +115,16 @@ pub(crate) async fn run(
                 .await?,
         )
     };
-    let ended = ended.await;
-    sending.stop(settings.shutdown_timeout).await;
+    let ended = tokio::select! {
+        ended = ended => ended,
+        () = signals.stop() => Err(Failure::new(
+            "interrupted",
+            "interrupted: if the message is in the queue it stays there, and a running gateway sends it; see GET /v1/apps/APPID/messages",
+        )),
+    };
+    signals
+        .finish(sending.stop(settings.shutdown_timeout))
+        .await;
     desk.close().await;
     tell(output, ended?, wait)
 }

@@ -45,7 +45,7 @@ flags! {
     trusted_proxies: "RANGES";
     /// Connections at the same time (default: 10000)
     max_connections: "N";
-    /// Sends under way at the same time (default: 256)
+    /// Sends under way at the same time (default: 1024)
     sending_slots: "N";
     /// How long a stop waits for what is under way (default: 30s)
     shutdown_timeout: "SECONDS";

@@ -48,7 +48,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("public_url", None, Shown::Url),
     key("trusted_proxies", None, Shown::Plain),
     key("max_connections", Some("10000"), Shown::Plain),
-    key("sending_slots", Some("256"), Shown::Plain),
+    key("sending_slots", Some("1024"), Shown::Plain),
     key("shutdown_timeout", Some("30s"), Shown::Plain),
     key("message_retention", Some("90d"), Shown::Plain),
     key("payload_retention", None, Shown::Plain),

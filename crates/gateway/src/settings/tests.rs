@@ -35,7 +35,7 @@ fn defaults_are_those_of_the_contract() {
             settings.shutdown_timeout.as_secs(),
             settings.wechat_timeout.as_secs()
         ),
-        (256, 30, 5)
+        (1024, 30, 5)
     );
     let days = |days: u64| Duration::from_hours(24 * days);
     assert_eq!(
