@@ -42,6 +42,7 @@ mod cli;
 mod crash;
 mod days;
 mod dev;
+mod doors;
 mod drop_in;
 mod fairness;
 mod foreign;
