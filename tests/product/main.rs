@@ -50,6 +50,7 @@ mod hardening;
 mod idempotency;
 mod import;
 mod kills;
+mod leaks;
 mod limits;
 mod network;
 mod oauth;
