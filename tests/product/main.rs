@@ -52,6 +52,7 @@ mod import;
 mod kills;
 mod leaks;
 mod limits;
+mod logins;
 mod network;
 mod oauth;
 mod old_tokens;
