@@ -28,7 +28,7 @@ impl Unread {
     /// Why a library refused a body.
     pub(crate) fn of(status: StatusCode, error: &(dyn Error + 'static)) -> Self {
         let mut causes = successors(Some(error), |error| (**error).source());
-        if causes.any(|error| error.is::<SlowBody>()) {
+        if causes.any(|error| error.downcast_ref::<SlowBody>().is_some()) {
             Self::TooSlow
         } else if status == StatusCode::PAYLOAD_TOO_LARGE {
             Self::TooLarge

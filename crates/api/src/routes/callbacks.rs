@@ -116,15 +116,12 @@ impl FromRequestParts<ApiState> for Addressed {
         let path = parts.extract::<Path<String>>().await.ok();
         let appid = path.and_then(|Path(text)| AppId::parse(text).ok());
         let query = parts.extract::<Query<CallbackQuery>>().await.ok();
-        match (appid, query) {
-            (Some(appid), Some(Query(query))) => Ok(Self { appid, query }),
-            _ => {
-                let refusal = refused();
-                let refusal =
-                    refusal.caused_by("the path has no appid, or the query is none of WeChat's");
-                Err(counted(state, &parts.extensions, refusal).await)
-            }
-        }
+        let (Some(appid), Some(Query(query))) = (appid, query) else {
+            let why = "the path has no appid, or the query is none of WeChat's";
+            let refusal = refused().caused_by(why);
+            return Err(counted(state, &parts.extensions, refusal).await);
+        };
+        Ok(Self { appid, query })
     }
 }
 

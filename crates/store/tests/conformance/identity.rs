@@ -595,7 +595,7 @@ async fn a_signing_key_takes_the_place_of_all_others(store: Store) {
     // Also for a clock that is behind.
     for seconds in [3, 10, 99] {
         let keys = platform.signing_keys(at(seconds)).await.unwrap();
-        assert_eq!(keys, [next.clone()]);
+        assert_eq!(keys, std::slice::from_ref(&next));
     }
     assert_eq!(platform.newest_signing_key().await.unwrap(), next);
     let late = key("late", 11, None);
