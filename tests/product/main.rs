@@ -53,6 +53,7 @@ mod kills;
 mod leaks;
 mod limits;
 mod logins;
+mod neighbours;
 mod network;
 mod oauth;
 mod old_tokens;
