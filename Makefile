@@ -29,10 +29,11 @@ build: ## Build everything, tests too
 test: build ## Run every test, in both modes, against private PostgreSQL and Redis processes
 	$(CARGO) test --workspace --no-fail-fast
 
-check: ## Formatting, lints, documentation, and that openapi/openapi.json is what the code says
+check: ## Formatting, lints, documentation, licences and banned crates, and that openapi/openapi.json is what the code says
 	$(CARGO) fmt --all --check
 	@$(MAKE) --no-print-directory build
 	$(CARGO) clippy --workspace --all-targets -- --deny warnings
+	$(CARGO) test --package wxgate-tests --test tidy --quiet
 	RUSTDOCFLAGS='--deny warnings' $(CARGO) doc --no-deps --workspace
 	@diff --unified openapi/openapi.json <($(BUILT)/wxgate openapi) \
 		|| { echo 'openapi/openapi.json is not what the code says: run `make openapi`' >&2; exit 1; }
