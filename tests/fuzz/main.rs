@@ -20,9 +20,10 @@ use std::{
     fs,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::Instant,
 };
 
+use coord::Clock;
 use mutate::Mutator;
 
 /// Random inputs for each target, where nobody asks for more.
@@ -34,10 +35,8 @@ fn fuzz(name: &str) {
     let target = targets::named(name);
     let corpus = corpus(name);
     assert!(corpus.len() > 2, "tests/fuzz/corpus/{name} is almost empty");
-    let seed = number("WXGATE_TEST_SEED").unwrap_or_else(|| {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        now.map_or(1, |now| u64::from(now.subsec_nanos()))
-    });
+    let seed = number("WXGATE_TEST_SEED")
+        .unwrap_or_else(|| u64::from(Clock::system().now().timestamp_subsec_nanos()));
     let runs = number("WXGATE_FUZZ_RUNS").unwrap_or(RUNS);
     let began = Instant::now();
     let mut answers = HashSet::new();
@@ -76,6 +75,10 @@ fn run(name: &str, target: targets::Target, input: &[u8], seed: u64) -> String {
     })
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the seed of a test is no setting of the product"
+)]
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
 }

@@ -148,13 +148,13 @@ async fn a_slow_body_is_told_so(mode: Mode) {
         let said = timeout(Duration::from_secs(20), drip(stream)).await;
         let said = said.expect("an answer in time");
         assert!(said.starts_with("HTTP/1.1 408 "), "{path}: {said}");
-        let word = if path == "/oauth/token" {
+        let member = if path == "/oauth/token" {
             "\"error\""
         } else {
             "\"code\""
         };
         assert!(
-            said.contains(&format!("{word}:\"invalid_request\"")),
+            said.contains(&format!("{member}:\"invalid_request\"")),
             "{path}: {said}"
         );
     }

@@ -7,9 +7,10 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::Instant,
 };
 
+use coord::Clock;
 use futures::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -82,12 +83,18 @@ struct Street {
     known: Mutex<Known>,
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the seed of a test is no setting of the product"
+)]
+fn seed() -> u64 {
+    let wanted = std::env::var("WXGATE_TEST_SEED").ok();
+    let wanted = wanted.and_then(|seed| seed.parse().ok());
+    wanted.unwrap_or_else(|| u64::from(Clock::system().now().timestamp_subsec_nanos()))
+}
+
 async fn neither_sees_a_byte_of_the_other(mode: Mode) {
-    let seed = std::env::var("WXGATE_TEST_SEED").ok();
-    let seed = seed.and_then(|seed| seed.parse().ok()).unwrap_or_else(|| {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        now.map_or(7, |now| u64::from(now.subsec_nanos()))
-    });
+    let seed = seed();
     eprintln!("WXGATE_TEST_SEED={seed}");
     let world = World::start(mode).await;
     // The same idempotency keys and sends by two callers at once: copies are what is asked for.
@@ -109,8 +116,8 @@ async fn neither_sees_a_byte_of_the_other(mode: Mode) {
     let mut lasting = Vec::new();
     for (whose, tenant) in tenants.iter().enumerate() {
         let hook = json!({"url": hooks[whose], "events": ["*"]});
-        let made = tenant.client.post("/v1/webhooks", &hook).await;
-        lasting.push(made.expect(201));
+        let answer = tenant.client.post("/v1/webhooks", &hook).await;
+        lasting.push(answer.expect(201));
     }
     let street = Arc::new(Street {
         hooks,

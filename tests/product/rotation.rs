@@ -109,7 +109,7 @@ async fn a_stolen_signing_key_is_worth_nothing_at_once(mode: Mode) {
     assert!(statuses().await.iter().all(|one| *one == (200, 0.into())));
 
     let rotate = ["signing-key", "rotate", "--revoke-old", "--json"];
-    let made = run(world.wxgate(&rotate)).expect(0).json();
+    let next = run(world.wxgate(&rotate)).expect(0).json();
     world.pass(Duration::from_secs(5));
     // Tokens that were issued a moment ago are no reason for an SDK to fetch another at once: -1 says come again.
     let refused = statuses().await;
@@ -119,7 +119,7 @@ async fn a_stolen_signing_key_is_worth_nothing_at_once(mode: Mode) {
     );
     let after = published(&world).await;
     assert_eq!(after.len(), 1, "{after:?}");
-    assert_eq!(after[0]["kid"], made["kid"]);
+    assert_eq!(after[0]["kid"], next["kid"]);
     assert_ne!(after, before);
 
     for client in &clients {
@@ -135,7 +135,7 @@ async fn a_stolen_signing_key_is_worth_nothing_at_once(mode: Mode) {
         .get("/v1/audit?action=signing_key.replace")
         .await
         .expect(200);
-    assert_eq!(log["data"][0]["target"], made["kid"], "{log}");
+    assert_eq!(log["data"][0]["target"], next["kid"], "{log}");
     assert_eq!(log["data"][0]["actor"], "cli");
 }
 
