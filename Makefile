@@ -6,10 +6,12 @@ SHELL := /bin/bash
 
 CARGO ?= cargo
 BUILT := $(or $(CARGO_TARGET_DIR),target)/debug
+# What `make fuzz` feeds; `tests/fuzz/targets.rs` has them all.
+TARGET ?= bodies
 # Messages per run of `make bench`.
 N ?= 20000
 
-.PHONY: help setup run build test check fmt openapi bench bench-full deny clean
+.PHONY: help setup run build test check fmt openapi bench bench-full fuzz deny clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,10 +29,11 @@ build: ## Build everything, tests too
 test: build ## Run every test, in both modes, against private PostgreSQL and Redis processes
 	$(CARGO) test --workspace --no-fail-fast
 
-check: ## Formatting, lints, documentation, and that openapi/openapi.json is what the code says
+check: ## Formatting, lints, documentation, licences and banned crates, and that openapi/openapi.json is what the code says
 	$(CARGO) fmt --all --check
 	@$(MAKE) --no-print-directory build
 	$(CARGO) clippy --workspace --all-targets -- --deny warnings
+	$(CARGO) test --package wxgate-tests --test tidy --quiet
 	RUSTDOCFLAGS='--deny warnings' $(CARGO) doc --no-deps --workspace
 	@diff --unified openapi/openapi.json <($(BUILT)/wxgate openapi) \
 		|| { echo 'openapi/openapi.json is not what the code says: run `make openapi`' >&2; exit 1; }
@@ -49,7 +52,12 @@ bench: ## Measure: messages through the gateway against the bare WeChat client, 
 bench-full: bench ## Measure as well what a million due messages and ten thousand apps change (some 15 minutes)
 	$(CARGO) run --release --package wxgate-tests --bin wxgate-bench -- backlog apps $(N)
 
-deny: ## Check licences, advisories and banned crates (installs cargo-deny the first time: minutes)
+fuzz: ## Feed one reader of strangers' bytes to libFuzzer until stopped: `make fuzz TARGET=bodies` (a nightly toolchain, installs cargo-fuzz)
+	@$(CARGO) fuzz --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-fuzz
+	$(CARGO) +nightly fuzz run --fuzz-dir tests/fuzz/libfuzzer $(TARGET) tests/fuzz/corpus/$(TARGET) -- -max_len=8192
+
+# `make test` holds licences, bans and sources by the same deny.toml; this adds what needs the advisories' database.
+deny: ## Check advisories, licences, bans and sources with cargo-deny (installs it the first time: minutes)
 	@$(CARGO) deny --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-deny
 	$(CARGO) deny check
 

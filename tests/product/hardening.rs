@@ -2,17 +2,20 @@
 
 use std::time::Duration;
 
+use gateway::Patience;
 use reqwest::Method;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    time::Instant,
+    time::{Instant, interval, timeout},
 };
 
 use crate::world::{Answer, Mode, World, finish};
 
 both_modes!(
     half_open_requests_harm_nobody,
+    a_slow_head_ends_its_connection,
+    a_slow_body_is_told_so,
     a_body_that_is_too_large_is_refused_before_it_is_sent,
     json_that_is_too_deep_is_refused,
     other_content_types_are_refused,
@@ -53,6 +56,108 @@ async fn half_open_requests_harm_nobody(mode: Mode) {
         began.elapsed()
     );
     drop(held);
+}
+
+/// Whatever the server says until it hangs up, while the client goes on with a byte every 50 ms.
+async fn drip(stream: TcpStream) -> String {
+    let (mut read, mut write) = stream.into_split();
+    let mut said = Vec::new();
+    let drops = async {
+        let mut ticks = interval(Duration::from_millis(50));
+        while write.write_all(b"x").await.is_ok() {
+            ticks.tick().await;
+        }
+        // The server has hung up; what it said is still to be read.
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        // A connection that is cut while bytes are on their way ends with an error.
+        _ = read.read_to_end(&mut said) => {}
+        () = drops => unreachable!(),
+    }
+    String::from_utf8_lossy(&said).into_owned()
+}
+
+async fn a_slow_head_ends_its_connection(mode: Mode) {
+    let patience = Patience {
+        silence: Duration::from_millis(300),
+        head: Duration::from_millis(600),
+        ..Patience::default()
+    };
+    let world = World::plan(mode).patience(patience).start().await;
+    let tenant = world.tenant("tea").await;
+    let starts: [(&[u8], Duration); 3] = [
+        (
+            b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: ",
+            patience.head,
+        ),
+        (b"PRI * HTTP/2.0\r\n\r\nS", patience.silence),
+        (b"", patience.silence),
+    ];
+    for (start, least) in starts {
+        let began = Instant::now();
+        let mut stream = connect(&world).await;
+        stream.write_all(start).await.expect("a part of a head");
+        let said = if start.starts_with(b"GET") {
+            drip(stream).await
+        } else {
+            let mut said = String::new();
+            let _ = stream.read_to_string(&mut said).await;
+            said
+        };
+        assert!(!said.starts_with("HTTP/1.1 2"), "{said}");
+        let took = began.elapsed();
+        assert!(took >= least, "{start:?} was cut off after {took:?}");
+        assert!(took < Duration::from_secs(20), "{start:?}: {took:?}");
+    }
+    // A head that comes in pieces, but in time, is answered.
+    let mut stream = connect(&world).await;
+    for piece in ["GET /healthz HT", "TP/1.1\r\nHost: x\r\n", "\r\n"] {
+        stream.write_all(piece.as_bytes()).await.expect("a piece");
+    }
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await.expect("an answer");
+    assert_eq!(&answer, b"HTTP/1.1 200");
+    tenant.client.get("/v1/apps").await.expect(200);
+}
+
+async fn a_slow_body_is_told_so(mode: Mode) {
+    let patience = Patience {
+        body: Duration::from_millis(500),
+        ..Patience::default()
+    };
+    let world = World::plan(mode).patience(patience).start().await;
+    let token = world.tenant("tea").await.client.token().await;
+    let json = "Content-Type: application/json\r\n";
+    let form = "Content-Type: application/x-www-form-urlencoded\r\n";
+    let bearer = format!("{json}Authorization: Bearer {token}\r\n");
+    for (path, fields) in [
+        ("/v1/apps", &*bearer),
+        ("/v1/apps/wx00000000000000a1/messages", &bearer),
+        (
+            "/callbacks/wx00000000000000a1?signature=0&timestamp=1&nonce=1",
+            json,
+        ),
+        ("/oauth/token", form),
+    ] {
+        let mut stream = connect(&world).await;
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: x\r\n{fields}Content-Length: 4000\r\n\r\n{{\"a\": \""
+        );
+        stream.write_all(head.as_bytes()).await.expect("a head");
+        let said = timeout(Duration::from_secs(20), drip(stream)).await;
+        let said = said.expect("an answer in time");
+        assert!(said.starts_with("HTTP/1.1 408 "), "{path}: {said}");
+        let member = if path == "/oauth/token" {
+            "\"error\""
+        } else {
+            "\"code\""
+        };
+        assert!(
+            said.contains(&format!("{member}:\"invalid_request\"")),
+            "{path}: {said}"
+        );
+    }
 }
 
 async fn a_body_that_is_too_large_is_refused_before_it_is_sent(mode: Mode) {

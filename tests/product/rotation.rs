@@ -5,12 +5,16 @@ use std::time::Duration;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::Value;
 
-use crate::world::{Mode, World, message, run};
+use crate::{
+    drop_in::wechat_token,
+    world::{Mode, World, finish, message, run},
+};
 
 const APP: &str = "wx00000000000000a1";
 
 both_modes!(
     a_signing_key_is_rotated_and_nobody_is_refused,
+    a_stolen_signing_key_is_worth_nothing_at_once,
     a_master_key_is_exchanged
 );
 
@@ -45,7 +49,7 @@ async fn a_signing_key_is_rotated_and_nobody_is_refused(mode: Mode) {
                 let request = client
                     .bare(reqwest::Method::GET, "/v1/apps")
                     .bearer_auth(token);
-                crate::world::finish(request).await.expect(200);
+                finish(request).await.expect(200);
             }
         }
     };
@@ -71,6 +75,68 @@ async fn a_signing_key_is_rotated_and_nobody_is_refused(mode: Mode) {
     let last = published(&world).await;
     assert_eq!(last.len(), 1, "{last:?}");
     assert_ne!(last, first);
+}
+
+async fn a_stolen_signing_key_is_worth_nothing_at_once(mode: Mode) {
+    let replicas = if mode == Mode::Production { 2 } else { 1 };
+    let world = World::plan(mode).by_hand().replicas(replicas).start().await;
+    let tenant = world.tenant("tea").await;
+    tenant.app(APP).await;
+    let clients: Vec<_> = (0..replicas)
+        .map(|replica| world.at(replica, &tenant).client)
+        .collect();
+    // Each replica has signed a token with the old key, and has seen that of the other.
+    let mut stolen = Vec::new();
+    for client in &clients {
+        let bearer = client.fetch_token(None).await.expect(200)["access_token"].clone();
+        let bearer = bearer.as_str().expect("a token").to_owned();
+        stolen.push((bearer, wechat_token(client, APP).await));
+    }
+    let statuses = async || {
+        let mut statuses = Vec::new();
+        for (bearer, wechat) in &stolen {
+            for client in &clients {
+                let request = client.bare(reqwest::Method::GET, "/v1/apps");
+                let answer = finish(request.bearer_auth(bearer)).await;
+                let path = format!("/wxaapi/newtmpl/gettemplate?access_token={wechat}");
+                let passed = finish(client.bare(reqwest::Method::GET, &path)).await;
+                statuses.push((answer.status.as_u16(), passed.body["errcode"].clone()));
+            }
+        }
+        statuses
+    };
+    let before = published(&world).await;
+    assert!(statuses().await.iter().all(|one| *one == (200, 0.into())));
+
+    let rotate = ["signing-key", "rotate", "--revoke-old", "--json"];
+    let next = run(world.wxgate(&rotate)).expect(0).json();
+    world.pass(Duration::from_secs(5));
+    // Tokens that were issued a moment ago are no reason for an SDK to fetch another at once: -1 says come again.
+    let refused = statuses().await;
+    assert!(
+        refused.iter().all(|one| *one == (401, (-1).into())),
+        "{refused:?}"
+    );
+    let after = published(&world).await;
+    assert_eq!(after.len(), 1, "{after:?}");
+    assert_eq!(after[0]["kid"], next["kid"]);
+    assert_ne!(after, before);
+
+    for client in &clients {
+        let fresh = client.fetch_token(None).await.expect(200);
+        let fresh = fresh["access_token"].as_str().expect("a token");
+        for other in &clients {
+            let request = other.bare(reqwest::Method::GET, "/v1/apps");
+            finish(request.bearer_auth(fresh)).await.expect(200);
+        }
+    }
+    let log = world
+        .operator()
+        .get("/v1/audit?action=signing_key.replace")
+        .await
+        .expect(200);
+    assert_eq!(log["data"][0]["target"], next["kid"], "{log}");
+    assert_eq!(log["data"][0]["actor"], "cli");
 }
 
 async fn a_master_key_is_exchanged(mode: Mode) {

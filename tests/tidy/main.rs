@@ -10,4 +10,5 @@ mod arrows;
 mod errors;
 mod files;
 mod manifests;
+mod supply;
 mod workspace;

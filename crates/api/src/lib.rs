@@ -32,6 +32,7 @@ mod metrics;
 mod openapi;
 mod problem;
 mod refusals;
+pub mod requests;
 mod routes;
 
 /// The shapes of answers, for whoever else shows the same things: the command line prints them as JSON.
@@ -46,11 +47,7 @@ pub mod views {
     };
 }
 
-/// Requests as the API reads them, for whoever else takes them: the command line reads messages from files.
-pub mod requests {
-    pub use crate::dto::message_request::message;
-}
-
+pub use extract::SlowBody;
 pub use metrics::HttpMetrics;
 pub use openapi::{openapi, openapi_json};
 

@@ -103,14 +103,16 @@ refusals! {
     Unready: 503;
     /// Of what WeChat signs.
     Signed: 403;
+    /// Of what an address may fail at a number of times only.
+    Often: 429;
     /// Of what reads a body that is no JSON.
-    Large: 413;
+    Large: 408 413;
     /// Of what has an id in its path.
     Missing: 404;
     /// Of what reads a query.
     Query: 400;
     /// Of what reads a JSON body.
-    Body: 400 413 415 422;
+    Body: 400 408 413 415 422;
     /// Of what may exist already, or be running.
     Conflict: 409;
     /// Of what has no body and may be repeated under a key.

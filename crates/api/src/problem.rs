@@ -71,6 +71,9 @@ kinds! {
     /// The path exists, the method does not.
     MethodNotAllowed = "invalid_request", METHOD_NOT_ALLOWED, "The method is not allowed here":
         "PUT does not work here: use one of the methods in `Allow`";
+    /// The body did not come in time.
+    TooSlow = "invalid_request", REQUEST_TIMEOUT, "The body did not come in time":
+        "the body was not there in time: send the request again, over a better connection or with a smaller body";
     /// It exists already, or is being made at this moment.
     Conflict = "conflict", CONFLICT, "It conflicts with what exists":
         "the appid is registered already: ask its owner to remove it first";
@@ -389,8 +392,8 @@ mod tests {
         ("overloaded", 503),
     ];
 
-    /// What is no part of that table: another status of one of its codes, and what WeChat alone gets to see.
-    const BESIDES: [Kind; 2] = [Kind::MethodNotAllowed, Kind::BadSignature];
+    /// What is no part of that table: other statuses of one of its codes, and what WeChat alone gets to see.
+    const BESIDES: [Kind; 3] = [Kind::MethodNotAllowed, Kind::TooSlow, Kind::BadSignature];
 
     #[test]
     fn codes_and_statuses_are_those_of_the_contract() {
@@ -399,7 +402,9 @@ mod tests {
             .map(|kind| (kind.code(), kind.status().as_u16()))
             .collect();
         assert_eq!(rows, CONTRACT);
-        assert_eq!(Kind::MethodNotAllowed.code(), "invalid_request");
+        for kind in [Kind::MethodNotAllowed, Kind::TooSlow] {
+            assert_eq!(kind.code(), "invalid_request");
+        }
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! What is shown instead of a page.
 
+use std::time::Duration;
+
 use askama::Template;
 use axum::{
-    http::StatusCode,
+    http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Redirect, Response},
 };
 use delivery::{AppError, DeliveryError};
@@ -20,8 +22,8 @@ pub(crate) enum Refusal {
     NotFound,
     /// The key lacks a scope.
     Scope(&'static str),
-    /// Too many requests.
-    TooMany,
+    /// Too many requests; when there may be more.
+    TooMany(Duration),
     /// The form did not come from these pages.
     ForeignOrigin,
     /// Trying again may help.
@@ -32,11 +34,16 @@ pub(crate) enum Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
+        let wait = match self {
+            Self::TooMany(wait) => Some(seconds_up(wait)),
+            Self::Unavailable => Some(1),
+            _ => None,
+        };
         let (status, words) = match self {
             Self::SignIn => return Redirect::to("/console/sign-in").into_response(),
             Self::NotFound => (StatusCode::NOT_FOUND, "There is nothing here that this key may see.".to_owned()),
             Self::Scope(scope) => (StatusCode::FORBIDDEN, format!("This needs the scope {scope}: sign in with a key that has it.")),
-            Self::TooMany => (StatusCode::TOO_MANY_REQUESTS, "Too many requests: wait a second and reload the page.".to_owned()),
+            Self::TooMany(wait) => (StatusCode::TOO_MANY_REQUESTS, format!("Too many requests: wait {} s and reload the page.", seconds_up(wait))),
             Self::ForeignOrigin => (
                 StatusCode::FORBIDDEN,
                 "The form was not sent from this site. Behind a proxy, set WXGATE_PUBLIC_URL to the address in your browser.".to_owned(),
@@ -44,8 +51,18 @@ impl IntoResponse for Refusal {
             Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "The gateway cannot look this up just now: try again in a moment.".to_owned()),
             Self::Broken => (StatusCode::INTERNAL_SERVER_ERROR, "Something broke; the gateway's log says what.".to_owned()),
         };
-        (status, page(&pages::Problem { words })).into_response()
+        let mut response = (status, page(&pages::Problem { words })).into_response();
+        if let Some(seconds) = wait {
+            let headers = response.headers_mut();
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
     }
+}
+
+/// Whole seconds, at least one: who waits that long does not come too early.
+pub(crate) fn seconds_up(wait: Duration) -> u64 {
+    (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
 }
 
 /// A page as an answer.
@@ -111,7 +128,7 @@ impl From<AuthError> for Refusal {
     fn from(error: AuthError) -> Self {
         match error {
             AuthError::Unavailable => Self::Unavailable,
-            AuthError::TooOften(_) => Self::TooMany,
+            AuthError::TooOften(wait) => Self::TooMany(wait),
             _ => Self::SignIn,
         }
     }

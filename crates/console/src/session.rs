@@ -3,7 +3,7 @@
 use axum::{
     Form,
     extract::{FromRequestParts, State},
-    http::{HeaderMap, StatusCode, header, request::Parts},
+    http::{Extensions, HeaderMap, HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Redirect, Response},
 };
 use domain::{
@@ -12,11 +12,12 @@ use domain::{
     secret::ClientSecret,
 };
 use serde::Deserialize;
-use tenancy::{Caller, OauthError};
+use store::{Actor, Origin};
+use tenancy::{Caller, ClientAddress, OauthError, Tenancy};
 
 use crate::{
     ConsoleState, pages,
-    refusal::{Refusal, page},
+    refusal::{Refusal, page, seconds_up},
 };
 
 const COOKIE: &str = "wxgate_console";
@@ -43,13 +44,24 @@ impl FromRequestParts<ConsoleState> for Visitor {
 
     async fn from_request_parts(parts: &mut Parts, state: &ConsoleState) -> Result<Self, Refusal> {
         let token = cookie(&parts.headers).ok_or(Refusal::SignIn)?;
-        let caller = state.tenancy.authenticate(token).await?;
-        if state.tenancy.admit(&caller).await.allowed {
+        let tenancy = asked_from(&state.tenancy, &parts.extensions);
+        let caller = tenancy.authenticate(token).await?;
+        let decision = tenancy.admit(&caller).await;
+        if decision.allowed {
             Ok(Self(caller))
         } else {
-            Err(Refusal::TooMany)
+            Err(Refusal::TooMany(decision.retry_after))
         }
     }
+}
+
+/// Asked from the address that the request comes from: who fails too often there is refused for a while.
+fn asked_from(tenancy: &Tenancy, extensions: &Extensions) -> Tenancy {
+    tenancy.by(Origin {
+        actor: Actor::Gateway,
+        request_id: None,
+        address: extensions.get::<ClientAddress>().map(|client| client.0),
+    })
 }
 
 /// What the pages read, of all that a key may do.
@@ -73,30 +85,37 @@ pub(crate) struct SignIn {
 /// Takes a client secret and gives the session cookie.
 pub(crate) async fn sign_in(
     State(state): State<ConsoleState>,
+    extensions: Extensions,
     headers: HeaderMap,
     Form(form): Form<SignIn>,
 ) -> Result<Response, Refusal> {
     check_origin(&state, &headers)?;
     let secret = ClientSecret::new(form.client_secret.expose().trim());
-    let token = match read_token(&state, &secret).await {
+    let tenancy = asked_from(&state.tenancy, &extensions);
+    let token = match read_token(&tenancy, &secret).await {
         Ok(token) => token,
-        Err(error) => {
-            let status = if error == OauthError::Unavailable {
-                StatusCode::SERVICE_UNAVAILABLE
-            } else {
-                StatusCode::UNAUTHORIZED
-            };
-            return Ok((
-                status,
-                page(&pages::SignIn {
-                    refused: Some(error.to_string()),
-                }),
-            )
-                .into_response());
-        }
+        Err(error) => return Ok(refused(&error)),
     };
     let cookie = set_cookie(&state, token.access_token.expose(), token.expires_in);
     Ok(([(header::SET_COOKIE, cookie)], Redirect::to("/console")).into_response())
+}
+
+/// The form once more, with the reason.
+fn refused(error: &OauthError) -> Response {
+    let (status, wait) = match error {
+        OauthError::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, Some(1)),
+        OauthError::TooOften(wait) => (StatusCode::TOO_MANY_REQUESTS, Some(seconds_up(*wait))),
+        _ => (StatusCode::UNAUTHORIZED, None),
+    };
+    let form = pages::SignIn {
+        refused: Some(error.to_string()),
+    };
+    let mut response = (status, page(&form)).into_response();
+    if let Some(seconds) = wait {
+        let headers = response.headers_mut();
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
 }
 
 /// Takes the cookie back.
@@ -114,10 +133,10 @@ pub(crate) async fn sign_out(
 
 /// A token that may read what the key may read, and nothing else: a stolen cookie sends no messages.
 async fn read_token(
-    state: &ConsoleState,
+    tenancy: &Tenancy,
     secret: &ClientSecret,
 ) -> Result<tenancy::IssuedToken, OauthError> {
-    let all = state.tenancy.issue_token(None, secret, None).await?;
+    let all = tenancy.issue_token(None, secret, None).await?;
     let reads = all.scope.intersection(readable());
     if reads.is_empty() {
         return Err(OauthError::InvalidScope(format!(
@@ -125,8 +144,7 @@ async fn read_token(
             readable()
         )));
     }
-    state
-        .tenancy
+    tenancy
         .issue_token(None, secret, Some(&reads.to_string()))
         .await
 }

@@ -11,7 +11,7 @@ use domain::{
     quota::Shares,
     seal::MasterKey,
 };
-use store::{IdempotencyKey, Listing, Message, MessageFilter, Page, Store, StoreError};
+use store::{IdempotencyKey, Listing, Message, MessageFilter, Origin, Page, Store, StoreError};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use wechat::{ForwardedAnswer, ForwardedCall};
@@ -291,14 +291,16 @@ impl Delivery {
         self.0.quotas.report(tenant, appid).await
     }
 
-    /// Makes a call of WeChat's that the gateway has no resource for, as the tenant's app.
+    /// Makes a call of WeChat's that the gateway has no resource for, as the tenant's app. A POST, which may change
+    /// something, is on record as `origin`'s.
     pub async fn forward(
         &self,
         tenant: TenantId,
         appid: &AppId,
         call: &ForwardedCall,
+        origin: &Origin,
     ) -> Result<ForwardedAnswer, PassageError> {
-        self.0.passage.forward(tenant, appid, call).await
+        self.0.passage.forward(tenant, appid, call, origin).await
     }
 
     /// Which task of the engine has died, if any: then the replica must be restarted.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use broker::{Broker, BrokerError};
 use coord::Clock;
 use domain::{app::AppId, id::TenantId};
-use store::{Store, StoreError};
+use store::{Origin, Store, StoreError};
 use tokio::sync::Semaphore;
 use wechat::{ForwardError, ForwardedAnswer, ForwardedCall};
 
@@ -54,9 +54,50 @@ impl Passage {
         }
     }
 
-    /// Makes the call as the tenant's app. With a token that WeChat calls dead nothing was done: then once more, with
-    /// a fresh one.
+    /// Makes the call as the tenant's app, and puts it on record if it is a POST: most of WeChat's calls that change
+    /// something are.
     pub(crate) async fn forward(
+        &self,
+        tenant: TenantId,
+        appid: &AppId,
+        call: &ForwardedCall,
+        origin: &Origin,
+    ) -> Result<ForwardedAnswer, PassageError> {
+        let answered = self.pass(tenant, appid, call).await;
+        // An app that is not the tenant's was not called, and has no business in its log.
+        let is_foreign = matches!(&answered, Err(PassageError::App(AppError::NotFound)));
+        if call.method == "POST" && !is_foreign {
+            self.record(tenant, appid, call, origin, answered.as_ref())
+                .await;
+        }
+        answered
+    }
+
+    async fn record(
+        &self,
+        tenant: TenantId,
+        appid: &AppId,
+        call: &ForwardedCall,
+        origin: &Origin,
+        answered: Result<&ForwardedAnswer, &PassageError>,
+    ) {
+        const ACTION: &str = "wechat.call";
+        let line = match answered {
+            Ok(_) => origin.did(ACTION, appid).saying(&*call.path),
+            Err(error) => {
+                let why = format!("{}: {error}", call.path);
+                origin.was_refused(ACTION, appid, &why)
+            }
+        };
+        let door = self.store.tenant(tenant);
+        if let Err(error) = door.append_audit(line, self.clock.now()).await {
+            tracing::error!(%appid, path = call.path, %error, "a call that was passed on is not in the audit log");
+        }
+    }
+
+    /// Makes the call. With a token that WeChat calls dead nothing was done: then once more, with
+    /// a fresh one.
+    async fn pass(
         &self,
         tenant: TenantId,
         appid: &AppId,

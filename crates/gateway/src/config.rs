@@ -68,6 +68,28 @@ impl Mode {
     }
 }
 
+/// How long clients may take, so that slow ones hold nothing for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// A new connection, to say its first word, or to leave open which protocol it speaks.
+    pub silence: Duration,
+    /// A request, to send its head. Idle connections end with it too, so it is longer than the minute after which load
+    /// balancers close theirs: they must be the ones to hang up.
+    pub head: Duration,
+    /// A request, to send its body, counted from the end of its head.
+    pub body: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            silence: Duration::from_secs(10),
+            head: Duration::from_secs(75),
+            body: Duration::from_secs(30),
+        }
+    }
+}
+
 /// What a gateway is started with.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -96,6 +118,8 @@ pub struct Config {
     pub trusted_proxies: TrustedProxies,
     /// Connections at the same time.
     pub max_connections: usize,
+    /// How long clients may take.
+    pub patience: Patience,
     /// Whether webhooks may be in private networks, also without https.
     pub allow_private_webhooks: bool,
     /// Whether to apply pending migrations; if not, they are a reason not to start.
@@ -122,6 +146,7 @@ impl Config {
             retention: Retention::default(),
             trusted_proxies: TrustedProxies::default(),
             max_connections: 10_000,
+            patience: Patience::default(),
             allow_private_webhooks: false,
             migrate: true,
         })

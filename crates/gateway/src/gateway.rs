@@ -19,9 +19,6 @@ use crate::{
     server::{Doorway, Server},
 };
 
-/// How long the body of a request may take.
-const BODY_PATIENCE: Duration = Duration::from_secs(30);
-
 /// Why a gateway did not start; the text says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -101,7 +98,7 @@ impl Gateway {
         let doorway = Doorway {
             proxies: config.trusted_proxies.clone(),
             max_connections: config.max_connections,
-            body_patience: BODY_PATIENCE,
+            patience: config.patience,
         };
         let server = Server::start(listener, address, router, doorway);
         tracing::info!(%address, mode = config.mode.as_str(), version = env!("CARGO_PKG_VERSION"), "the gateway listens");

@@ -37,7 +37,7 @@ mod server;
 pub mod settings;
 
 pub use crate::{
-    config::{Config, Mode, ModeError},
+    config::{Config, Mode, ModeError, Patience},
     failure::Failure,
     gateway::{Gateway, StartError},
     output::Output,

@@ -20,13 +20,8 @@ use tokio_util::{
 };
 
 use self::visit::Visits;
-use crate::proxies::TrustedProxies;
+use crate::{config::Patience, proxies::TrustedProxies};
 
-/// How long a new connection may be silent, or leave open which protocol it speaks.
-const FIRST_BYTES: Duration = Duration::from_secs(10);
-/// How long a request may take to send its head. Idle connections end with it too, so it is longer than the
-/// minute after which load balancers close theirs: they must be the ones to hang up.
-const HEAD: Duration = Duration::from_secs(75);
 /// The largest head of a request, in bytes.
 const HEAD_SIZE: usize = 32 * 1024;
 /// How many requests may be under way on one HTTP/2 connection.
@@ -45,8 +40,8 @@ pub(crate) struct Doorway {
     pub(crate) proxies: TrustedProxies,
     /// Connections at the same time; more wait in the system's queue.
     pub(crate) max_connections: usize,
-    /// How long a body may take, from the request's head to its last byte.
-    pub(crate) body_patience: Duration,
+    /// How long clients may take.
+    pub(crate) patience: Patience,
 }
 
 /// A listening server. Dropping it closes the listener and tells its connections to end.
@@ -74,7 +69,7 @@ impl Server {
             TaskTracker::new(),
         );
         let doors = Doors {
-            builder: builder(),
+            builder: builder(doorway.patience),
             router,
             room: Arc::new(Semaphore::new(doorway.max_connections)),
             doorway: Arc::new(doorway),
@@ -110,13 +105,13 @@ impl Server {
     }
 }
 
-fn builder() -> Arc<Builder<TokioExecutor>> {
+fn builder(patience: Patience) -> Arc<Builder<TokioExecutor>> {
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .http1()
         .timer(TokioTimer::new())
         .max_buf_size(HEAD_SIZE)
-        .header_read_timeout(HEAD);
+        .header_read_timeout(patience.head);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -182,12 +177,13 @@ impl Doors {
             peer,
         };
         let service = TowerToHyperService::new(visits);
+        let silence = self.doorway.patience.silence;
         async move {
             let _place = place;
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!(%error, "a connection keeps Nagle's delay");
             }
-            let spoken = tokio::time::timeout(FIRST_BYTES, first_bytes(&stream));
+            let spoken = tokio::time::timeout(silence, first_bytes(&stream));
             if !matches!(goodbye.run_until_cancelled(spoken).await, Some(Ok(true))) {
                 return;
             }
@@ -232,7 +228,10 @@ mod tests {
         let doorway = Doorway {
             proxies: "127.0.0.0/8".parse().unwrap(),
             max_connections: 4,
-            body_patience: Duration::from_millis(200),
+            patience: Patience {
+                body: Duration::from_millis(200),
+                ..Patience::default()
+            },
         };
         Server::start(listener, address, router, doorway)
     }

@@ -99,6 +99,12 @@ impl Control {
         ticket.text.to_string()
     }
 
+    /// The tokens of this account that are out, and the ones before them, for a test that looks where they turn up.
+    pub fn tokens(&self, appid: &str) -> Vec<String> {
+        let app = self.world.find(appid);
+        app.map_or_else(Vec::new, |app| lock(&app.tokens).texts())
+    }
+
     /// Kills all tokens of this account at once, with no overlap: business calls answer 40001.
     pub fn kill_tokens(&self, appid: &str) {
         let app = self.world.register(appid);

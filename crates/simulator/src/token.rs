@@ -78,6 +78,18 @@ impl TokenBook {
         ticket
     }
 
+    /// The texts of the tokens that it remembers, dead ones among them.
+    pub(crate) fn texts(&self) -> Vec<String> {
+        let all = [
+            &self.legacy,
+            &self.legacy_before,
+            &self.stable,
+            &self.stable_before,
+        ];
+        let tickets = all.into_iter().flatten();
+        tickets.map(|ticket| ticket.text.to_string()).collect()
+    }
+
     /// Kills every token at once, with no overlap: the tenant reset something, or a leak was closed.
     pub(crate) fn kill_all(&mut self, now: i64) {
         let all = [

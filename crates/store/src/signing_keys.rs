@@ -2,7 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder,
+    ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter,
+    QueryOrder, sea_query::Expr,
 };
 
 use crate::{
@@ -87,6 +88,26 @@ impl PlatformStore {
         audit::note(&self.store, &transaction, None, record, next.created_at).await?;
         transaction.commit().await?;
         Ok(true)
+    }
+
+    /// Adds `next` in the place of all others: no token of theirs is good any more, whatever a replica's clock says.
+    pub async fn replace_signing_keys(&self, next: &SigningKey) -> Result<(), StoreError> {
+        let transaction = self.store.begin().await?;
+        let in_force = Condition::any()
+            .add(Column::RetiredAt.is_null())
+            .add(Column::RetiredAt.gt(millis(next.created_at)));
+        let end = Entity::update_many()
+            .col_expr(Column::RetiredAt, Expr::col(Column::CreatedAt))
+            .filter(in_force);
+        // A second time for the successor that another replica made while the first waited for it.
+        for _ in 0..2 {
+            end.clone().exec(&transaction).await?;
+        }
+        insert(&transaction, next).await?;
+        let record = self.record.clone();
+        audit::note(&self.store, &transaction, None, record, next.created_at).await?;
+        transaction.commit().await?;
+        Ok(())
     }
 }
 

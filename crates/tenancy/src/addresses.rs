@@ -33,6 +33,8 @@ pub(crate) enum Door {
     Secret,
     /// A token, for everything else.
     Token,
+    /// WeChat's signature, of a callback.
+    Signature,
 }
 
 /// What this replica remembers of addresses.
@@ -59,6 +61,7 @@ impl Door {
         match self {
             Self::Secret => ("secrets", Quota::new(10, Duration::from_mins(1), 20)),
             Self::Token => ("tokens", Quota::new(60, Duration::from_mins(1), 120)),
+            Self::Signature => ("signatures", Quota::new(60, Duration::from_mins(1), 120)),
         }
     }
 }
@@ -125,6 +128,13 @@ impl Tenancy {
         self.0.addresses.refused.insert((door, network), until);
         tracing::warn!(network = %network.0, what, "an address fails too often and is refused for a moment; if it is your proxy's, set WXGATE_TRUSTED_PROXIES");
         Err(decision.retry_after)
+    }
+
+    /// Counts a callback that did not prove that it is WeChat's; too many from one address: when it may try again.
+    /// Those that prove it are taken however many others fail: the callbacks of all apps come from WeChat's few
+    /// addresses, and one app with a wrong Token must not silence the rest.
+    pub async fn callback_failed(&self) -> Result<(), Duration> {
+        self.has_failed(Door::Signature).await
     }
 
     fn refused_until(&self, door: Door, network: Network) -> Result<(), Duration> {

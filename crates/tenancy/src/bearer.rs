@@ -13,14 +13,19 @@ impl Tenancy {
     /// Who sends `bearer`, the token that follows `Bearer` in the `Authorization` header; empty: there is none.
     pub async fn authenticate(&self, bearer: &str) -> Result<Caller, AuthError> {
         match self.identify(bearer).await {
-            Err(error) if error != AuthError::Unavailable => {
-                self.has_failed(Door::Token)
-                    .await
-                    .map_err(AuthError::TooOften)?;
-                Err(error)
-            }
+            Err(error) => Err(self.count_bad_token(error).await),
             identified => identified,
         }
+    }
+
+    /// Counts a token that is no good against the address that sent it. Returns what is said of it: where there were
+    /// too many, that.
+    pub(crate) async fn count_bad_token(&self, error: AuthError) -> AuthError {
+        if error == AuthError::Unavailable {
+            return error;
+        }
+        let counted = self.has_failed(Door::Token).await;
+        counted.err().map_or(error, AuthError::TooOften)
     }
 
     async fn identify(&self, bearer: &str) -> Result<Caller, AuthError> {

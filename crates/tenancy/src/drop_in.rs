@@ -43,6 +43,8 @@ pub(crate) struct DropInTokens {
 }
 
 struct Verified {
+    /// The key that signed it.
+    kid: String,
     key: KeyId,
     appid: AppId,
     expires: i64,
@@ -113,13 +115,22 @@ impl Tenancy {
     /// Who acts as which app with this token.
     ///
     /// A token that was issued a moment ago and whose signing key cannot be found here is [`AuthError::Unavailable`],
-    /// not [`AuthError::Malformed`]: callers answer the second by fetching another at once, for ever.
+    /// not [`AuthError::Malformed`]: callers answer the second by fetching another at once, for ever. An address that
+    /// sends too many bad ones gets [`AuthError::TooOften`] for them.
     pub async fn authenticate_drop_in(&self, token: &str) -> Result<(Caller, AppId), AuthError> {
+        match self.identify_drop_in(token).await {
+            Err(error) => Err(self.count_bad_token(error).await),
+            identified => identified,
+        }
+    }
+
+    async fn identify_drop_in(&self, token: &str) -> Result<(Caller, AppId), AuthError> {
         let inner = &*self.0;
         if token.is_empty() {
             return Err(AuthError::Missing);
         }
         let now = inner.coord.clock().now();
+        inner.ring.keep_up(now).await;
         let verified = self.verify_drop_in(token, now).await?;
         if now.timestamp() >= verified.expires {
             return Err(AuthError::Expired);
@@ -143,7 +154,9 @@ impl Tenancy {
             return Err(AuthError::Malformed);
         }
         let digest: [u8; 32] = Sha256::digest(token).into();
-        if let Some(verified) = inner.drop_in.verified.get(&digest) {
+        if let Some(verified) = inner.drop_in.verified.get(&digest)
+            && inner.ring.keys().verifies(&verified.kid)
+        {
             return Ok(verified);
         }
         let header = jsonwebtoken::decode_header(token).map_err(|_| AuthError::Malformed)?;
@@ -162,6 +175,7 @@ impl Tenancy {
             .map_err(|_| AuthError::Malformed)?
             .claims;
         let verified = Arc::new(Verified {
+            kid,
             key: claims.sub.parse().map_err(|_| AuthError::Malformed)?,
             appid: AppId::parse(claims.appid).map_err(|_| AuthError::Malformed)?,
             expires: claims.exp,

@@ -40,17 +40,11 @@ mod standing;
 mod tenants;
 mod token;
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU16, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use coord::Coord;
 use domain::{
-    id::{self, KeyId, TenantId},
+    id::{KeyId, Sequence, TenantId},
     seal::MasterKey,
     secret::Pepper,
 };
@@ -87,7 +81,7 @@ struct Inner {
     tokens: Tokens,
     drop_in: DropInTokens,
     standings: Standings,
-    sequence: AtomicU16,
+    ids: Sequence,
 }
 
 /// What access tokens say about themselves.
@@ -132,7 +126,7 @@ impl Tenancy {
             tokens: Tokens::new(&options),
             drop_in: DropInTokens::new(&options),
             standings: Standings::new(store.clone(), coord.clock().clone()),
-            sequence: AtomicU16::new(0),
+            ids: Sequence::default(),
             store,
             coord,
             master_key,
@@ -152,16 +146,11 @@ impl Tenancy {
 
 impl Inner {
     fn new_tenant_id(&self) -> TenantId {
-        id::new(self.coord.clock().now(), self.next(), rand::random())
+        self.ids.id(self.coord.clock().now(), rand::random())
     }
 
     fn new_key_id(&self) -> KeyId {
-        id::new(self.coord.clock().now(), self.next(), rand::random())
-    }
-
-    /// Keeps ids of one millisecond in the order in which they were made.
-    fn next(&self) -> u16 {
-        self.sequence.fetch_add(1, Ordering::Relaxed)
+        self.ids.id(self.coord.clock().now(), rand::random())
     }
 }
 

@@ -160,6 +160,13 @@ impl Tenancy {
         self.0.ring.rotate(&self.1, now).await
     }
 
+    /// Puts a new key in the place of all that sign access tokens, at once: whoever has one of those can make tokens.
+    /// Every token that was issued before is refused within 5 seconds on every replica, and its holder fetches another.
+    pub async fn replace_signing_keys(&self) -> Result<SigningKey, TenancyError> {
+        let now = self.0.coord.clock().now();
+        self.0.ring.replace(&self.1, now).await
+    }
+
     /// The keys that sign or verify, newest first.
     pub async fn signing_keys(&self) -> Result<Vec<SigningKey>, TenancyError> {
         let now = self.0.coord.clock().now();

@@ -4,10 +4,16 @@
 //! A key has a successor when it is 90 days old, or when an operator wants one. The successor is published at once and
 //! signs only after [`LEAD`], when every replica and everybody who caches the JWK set knows it; the key before verifies
 //! for [`GRACE`] longer than that. So no token is refused over it.
+//!
+//! A key that was stolen is *replaced*: the new one signs at once and the others verify nothing any more. Every replica
+//! looks for that while it verifies, at most every [`LOOK_EVERY`], so their tokens are refused within 5 seconds.
 
 use std::{
     collections::HashMap,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicI64, Ordering},
+    },
     time::Duration,
 };
 
@@ -27,10 +33,10 @@ use store::{Origin, SigningKey, Store};
 
 use crate::TenancyError;
 
-/// How often a token with an unknown key may make us look for new keys.
+/// How old a look may be when a token is verified, and how often one with an unknown key may make us look.
 const LOOK_EVERY: TimeDelta = TimeDelta::seconds(2);
-/// How old a look may be when a token is signed or the keys are published.
-const FRESH: TimeDelta = TimeDelta::minutes(1);
+/// How often the age of the newest key is looked at.
+const REGULARLY: TimeDelta = TimeDelta::minutes(1);
 /// How long a look may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// The age at which a key gets its successor.
@@ -45,15 +51,17 @@ pub(crate) struct KeyRing {
     store: Store,
     master_key: MasterKey,
     keys: RwLock<Arc<Keys>>,
+    /// When the database was last asked, whether it answered or not: milliseconds since 1970.
+    asked_at: AtomicI64,
     /// Held while looking, so that a crowd looks once.
     looks: tokio::sync::Mutex<Looks>,
 }
 
-/// When the keys were last looked for.
+/// When something was last done that is not done each time.
 struct Looks {
-    /// In the course of things.
+    /// A look at the age of the newest key.
     regular: DateTime<Utc>,
-    /// For the sake of a token with an unknown key.
+    /// A look for the sake of a token with an unknown key.
     special: DateTime<Utc>,
 }
 
@@ -95,6 +103,7 @@ impl KeyRing {
             store: store.clone(),
             master_key: master_key.clone(),
             keys: RwLock::new(Arc::new(keys)),
+            asked_at: AtomicI64::new(now.timestamp_millis()),
             looks: tokio::sync::Mutex::new(Looks {
                 regular: now,
                 special: DateTime::UNIX_EPOCH,
@@ -120,17 +129,39 @@ impl KeyRing {
         self.keys().verifying.get(kid).cloned()
     }
 
-    /// Looks for new keys if the last look is too old, and makes one if the newest is. One request a minute does that;
-    /// the others go on with what is known.
+    /// Looks for new keys, and for those that are not to be believed any more, if the last look is too old. One request
+    /// does that; the others go on with what is known, unless that is much too old. While the database is away, the last
+    /// look counts: the standing of API keys ends that after a minute.
+    pub(crate) async fn keep_up(&self, now: DateTime<Utc>) {
+        let age = self.age(now);
+        if age < LOOK_EVERY {
+            return;
+        }
+        let turn = if age < LOOK_EVERY * 2 {
+            self.looks.try_lock().ok()
+        } else {
+            Some(self.looks.lock().await)
+        };
+        if turn.is_some() && self.age(now) >= LOOK_EVERY {
+            self.look_now(now).await;
+        }
+    }
+
+    fn age(&self, now: DateTime<Utc>) -> TimeDelta {
+        let asked_at = self.asked_at.load(Ordering::Relaxed);
+        TimeDelta::milliseconds((now.timestamp_millis() - asked_at).abs())
+    }
+
+    /// Keeps up, and makes a new key if the newest is old. One request a minute looks at its age.
     pub(crate) async fn look(&self, now: DateTime<Utc>) {
+        self.keep_up(now).await;
         let Ok(mut looks) = self.looks.try_lock() else {
             return;
         };
-        if (now - looks.regular).abs() < FRESH {
+        if (now - looks.regular).abs() < REGULARLY {
             return;
         }
         looks.regular = now;
-        self.look_now(now).await;
         if self.keys().newest_made_at + AGE <= now
             && let Err(error) = self.rotate(&Origin::GATEWAY, now).await
         {
@@ -139,6 +170,8 @@ impl KeyRing {
     }
 
     async fn look_now(&self, now: DateTime<Utc>) {
+        self.asked_at
+            .store(now.timestamp_millis(), Ordering::Relaxed);
         let look = Keys::load(&self.store, &self.master_key, now);
         match tokio::time::timeout(PATIENCE, look).await {
             Ok(Ok(keys)) => {
@@ -166,6 +199,21 @@ impl KeyRing {
             .await?;
         self.look_now(now).await;
         Ok(self.store.platform().newest_signing_key().await?)
+    }
+
+    /// Puts a new key in the place of all others, which verify nothing any more.
+    pub(crate) async fn replace(
+        &self,
+        origin: &Origin,
+        now: DateTime<Utc>,
+    ) -> Result<SigningKey, TenancyError> {
+        let next = generate(&self.master_key, now, now)?;
+        let line = origin.did("signing_key.replace", &next.kid);
+        let line = line.saying("every access token that was issued before is refused");
+        let platform = self.store.platform().on_record(line);
+        platform.replace_signing_keys(&next).await?;
+        self.look_now(now).await;
+        Ok(next)
     }
 }
 
@@ -207,6 +255,11 @@ impl Keys {
         begun
             .or(self.signing.last())
             .ok_or(TenancyError::NotFound("signing key"))
+    }
+
+    /// Whether tokens of the key named `kid` are good.
+    pub(crate) fn verifies(&self, kid: &str) -> bool {
+        self.verifying.contains_key(kid)
     }
 
     /// The public halves as a JWK set (RFC 7517, RFC 8037).

@@ -36,6 +36,8 @@ pub(crate) struct Tokens {
 
 /// What a verified token says.
 pub(crate) struct Verified {
+    /// The key that signed it.
+    kid: String,
     /// Its key.
     pub(crate) key: KeyId,
     /// What it may do, if its key still may.
@@ -120,8 +122,11 @@ impl Tokens {
         if token.len() > LONGEST {
             return Err(AuthError::Malformed);
         }
+        ring.keep_up(now).await;
         let digest: [u8; 32] = Sha256::digest(token).into();
-        if let Some(verified) = self.verified.get(&digest) {
+        if let Some(verified) = self.verified.get(&digest)
+            && ring.keys().verifies(&verified.kid)
+        {
             return verified.in_time(now);
         }
         let verified = Arc::new(self.check_signature(ring, token, now).await?);
@@ -148,6 +153,7 @@ impl Tokens {
         let claims = jsonwebtoken::decode::<Claims>(token, &key, &self.validation);
         let claims = claims.map_err(|_| AuthError::Malformed)?.claims;
         Ok(Verified {
+            kid,
             key: claims.sub.parse().map_err(|_| AuthError::Malformed)?,
             scopes: claims.scope.parse().map_err(|_| AuthError::Malformed)?,
             expires: claims.exp,

@@ -69,6 +69,22 @@ impl Postgres {
         self.url(name)
     }
 
+    /// Everything that is in the database at `url`, as SQL; bytes are in hex.
+    ///
+    /// # Panics
+    ///
+    /// If the server is down.
+    pub fn dump(&self, url: &str) -> String {
+        let mut dump = command(&self.bin.join("pg_dump"), None);
+        dump.args(["--inserts", url]);
+        match dump.output() {
+            Ok(output) if output.status.success() => {
+                String::from_utf8_lossy(&output.stdout).into_owned()
+            }
+            ended => panic!("pg_dump does not work: {ended:?}"),
+        }
+    }
+
     /// The port it listens on; stays the same over restarts.
     pub fn port(&self) -> u16 {
         self.port

@@ -90,6 +90,20 @@ impl Redis {
         self.tell("FLUSHALL");
     }
 
+    /// Everything that is in it, as its own file has it, with nothing compressed.
+    ///
+    /// # Panics
+    ///
+    /// If it does not run.
+    pub fn dump(&self) -> Vec<u8> {
+        self.tell("CONFIG SET rdbcompression no");
+        self.tell("SAVE");
+        match std::fs::read(self.folder.path().join("dump.rdb")) {
+            Ok(dump) => dump,
+            Err(error) => panic!("Redis saved nothing: {error}"),
+        }
+    }
+
     fn tell(&self, words: &str) {
         let answer = self.ask(words);
         assert!(

@@ -1,6 +1,6 @@
 //! Telling tenants what became of each message.
 
-mod receiver;
+pub(crate) mod receiver;
 
 use std::time::Duration;
 

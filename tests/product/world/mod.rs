@@ -11,6 +11,7 @@ mod wait;
 
 use std::{
     net::SocketAddr,
+    path::Path,
     process::Command,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
@@ -18,6 +19,7 @@ use std::{
 
 use chrono::{DateTime, TimeZone, Utc};
 use coord::Clock;
+use gateway::Patience;
 use serde_json::{Value, json};
 use simulator::{Control, Options, Simulator};
 use store::{AuditFilter, NewAuditLine, Page};
@@ -25,6 +27,7 @@ use store::{AuditFilter, NewAuditLine, Page};
 pub(crate) use client::{Answer, Client, Key, finish};
 pub(crate) use load::{Load, reckon};
 pub(crate) use program::{Ended, Running, free_port, run, wxgate};
+pub(crate) use replica::MASTER_KEY;
 pub(crate) use tenant::{SCOPES, SECRET, TEMPLATE, Tenant, id, message, message_with, outcomes};
 pub(crate) use wait::{Time, eventually, until};
 
@@ -51,6 +54,8 @@ pub(crate) struct World {
     home: Home,
     sending_slots: Option<usize>,
     private_webhooks: bool,
+    patience: Patience,
+    log: &'static str,
     replicas: Vec<Replica>,
     /// Where they listen, for callers who go on while replicas come and go.
     roster: Roster,
@@ -76,6 +81,8 @@ pub(crate) struct Plan {
     breakable: bool,
     own_process: bool,
     private_webhooks: bool,
+    patience: Patience,
+    log: &'static str,
 }
 
 impl Plan {
@@ -109,6 +116,18 @@ impl Plan {
         self
     }
 
+    /// How long clients of a gateway in this process may take.
+    pub(crate) fn patience(mut self, patience: Patience) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// What a gateway in a process of its own logs.
+    pub(crate) fn log(mut self, log: &'static str) -> Self {
+        self.log = log;
+        self
+    }
+
     /// Webhooks of tenants must be on the public internet, as they must by default. Elsewhere here they are on this machine.
     pub(crate) fn public_webhooks_only(mut self) -> Self {
         self.private_webhooks = false;
@@ -134,6 +153,8 @@ impl Plan {
             home,
             sending_slots: self.sending_slots,
             private_webhooks: self.private_webhooks,
+            patience: self.patience,
+            log: self.log,
             replicas: Vec::new(),
             roster: Roster::default(),
             address: simulator.address(),
@@ -168,6 +189,8 @@ impl World {
             breakable: false,
             own_process: false,
             private_webhooks: true,
+            patience: Patience::default(),
+            log: "info",
         }
     }
 
@@ -348,6 +371,16 @@ impl World {
 
     // --- the program ---
 
+    /// Where the gateways keep their files: the logs of those in processes of their own, and the database in embedded mode.
+    pub(crate) fn folder(&self) -> &Path {
+        self.home.folder()
+    }
+
+    /// Everything that is in the database of production mode, as SQL.
+    pub(crate) fn database_dump(&self) -> String {
+        self.home.postgres().dump(&self.home.database_url)
+    }
+
     /// `wxgate` with these arguments, for this database and this WeChat.
     pub(crate) fn wxgate(&self, arguments: &[&str]) -> Command {
         let mut command = wxgate(self.home.folder());
@@ -364,6 +397,8 @@ impl World {
             wechat_url: self.wechat_url(),
             sending_slots: self.sending_slots,
             private_webhooks: self.private_webhooks,
+            patience: self.patience,
+            log: self.log,
             folder: self.home.folder().to_owned(),
         }
     }

@@ -9,7 +9,7 @@ use std::{
 use base64::{Engine, prelude::BASE64_STANDARD};
 use coord::Clock;
 use domain::{scope::ScopeSet, seal::MasterKey};
-use gateway::{Config, Gateway};
+use gateway::{Config, Gateway, Patience};
 use store::Store;
 use tenancy::{KeyOwner, NewKey};
 
@@ -27,6 +27,10 @@ pub(crate) struct Place {
     /// None: the default.
     pub(crate) sending_slots: Option<usize>,
     pub(crate) private_webhooks: bool,
+    /// For a gateway in this process.
+    pub(crate) patience: Patience,
+    /// For a gateway in a process of its own.
+    pub(crate) log: &'static str,
     pub(crate) folder: PathBuf,
 }
 
@@ -51,7 +55,7 @@ impl Place {
 }
 
 /// The same for all replicas of all worlds.
-const MASTER_KEY: [u8; 32] = [7; 32];
+pub(crate) const MASTER_KEY: [u8; 32] = [7; 32];
 
 /// Tokens are issued by and for this URL: the same for all replicas.
 const PUBLIC_URL: &str = "http://wxgate.test";
@@ -74,6 +78,7 @@ impl Replica {
             wechat_base_url: place.wechat_url.clone(),
             public_url: Some(PUBLIC_URL.to_owned()),
             allow_private_webhooks: place.private_webhooks,
+            patience: place.patience,
             sending_slots: place.sending_slots.unwrap_or(config.sending_slots),
             ..config
         };
@@ -92,7 +97,8 @@ impl Replica {
         place.tell(&mut command);
         command
             .args(["serve", "--listen", &address])
-            .env("WXGATE_PUBLIC_URL", PUBLIC_URL);
+            .env("WXGATE_PUBLIC_URL", PUBLIC_URL)
+            .env("WXGATE_LOG", place.log);
         let log = place.folder.join(format!(
             "gateway-{}.log",
             LOGS.fetch_add(1, Ordering::Relaxed)

@@ -2,11 +2,12 @@
 
 use axum::extract::Query;
 use domain::{app::AppId, id::TenantId, scope::Scope};
-use http::Uri;
+use http::{Extensions, Uri};
+use store::{Actor, Origin};
 use tenancy::Caller;
 
 use super::reply::{Reply, TOO_FAST, UNAUTHORIZED};
-use crate::ApiState;
+use crate::{ApiState, layers};
 
 /// The parameters of a query, in order.
 pub(super) struct Parameters(pub(super) Vec<(String, String)>);
@@ -31,16 +32,21 @@ pub(super) struct Entrant {
     pub(super) tenant: TenantId,
     /// The app of its token.
     pub(super) appid: AppId,
+    /// Whose key asks, with which request and from where.
+    pub(super) origin: Origin,
 }
 
 /// Lets pass whoever has a token whose key has `scope`, at the tenant's rate.
 pub(super) async fn enter(
     state: &ApiState,
+    extensions: &Extensions,
     query: &Parameters,
     scope: Scope,
 ) -> Result<Entrant, Reply> {
+    let origin = layers::origin(extensions);
+    let tenancy = state.tenancy.by(origin.clone());
     let token = query.get("access_token");
-    let (caller, appid) = state.tenancy.authenticate_drop_in(token).await?;
+    let (caller, appid) = tenancy.authenticate_drop_in(token).await?;
     let Some(tenant) = caller.tenant else {
         return Err(Reply::invalid_appid());
     };
@@ -50,7 +56,15 @@ pub(super) async fn enter(
         return Err(Reply::refused(UNAUTHORIZED, words));
     }
     keep_pace(state, &caller).await?;
-    Ok(Entrant { tenant, appid })
+    let origin = Origin {
+        actor: Actor::Key(caller.key),
+        ..origin
+    };
+    Ok(Entrant {
+        tenant,
+        appid,
+        origin,
+    })
 }
 
 /// Counts a call against the tenant's requests per second.

@@ -49,7 +49,7 @@ async fn pass_on(State(state): State<ApiState>, request: Request) -> Response {
 
 async fn try_pass_on(state: &ApiState, request: Request) -> Result<ForwardedAnswer, Reply> {
     let mut query = Parameters::of(request.uri());
-    let entrant = enter(state, &query, Scope::WechatProxy).await?;
+    let entrant = enter(state, request.extensions(), &query, Scope::WechatProxy).await?;
     let path = request.uri().path().to_owned();
     let method = request.method().clone();
     if !is_forwardable(&path) || !matches!(method, Method::GET | Method::POST) {
@@ -81,7 +81,7 @@ async fn try_pass_on(state: &ApiState, request: Request) -> Result<ForwardedAnsw
     };
     let answer = state
         .delivery
-        .forward(entrant.tenant, &entrant.appid, &call)
+        .forward(entrant.tenant, &entrant.appid, &call, &entrant.origin)
         .await;
     answer.map_err(|error| refusal(error, &method))
 }

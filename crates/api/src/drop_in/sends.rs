@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::{
     body::Bytes,
-    extract::{FromRequest, Request, State},
+    extract::{Request, State},
 };
 use domain::{
     message::{self, Channel, MiniprogramLink},
@@ -24,7 +24,11 @@ use super::{
     reply::{BODY_TOO_LARGE, EMPTY_BODY, INVALID_ARGUMENT, NOT_JSON, Reply},
     tokens::wants_post,
 };
-use crate::{ApiState, openapi::Always};
+use crate::{
+    ApiState,
+    extract::{Unread, read_whole},
+    openapi::Always,
+};
 
 /// How long a message is worth sending: after that it can be sent no more, so the caller may be told to try again.
 const TTL_SECONDS: u64 = 20;
@@ -123,7 +127,7 @@ async fn send_template(State(state): State<ApiState>, request: Request) -> Resul
 
 async fn send(state: &ApiState, channel: Channel, request: Request) -> Result<Reply, Reply> {
     let query = Parameters::of(request.uri());
-    let entrant = enter(state, &query, Scope::MessagesSend).await?;
+    let entrant = enter(state, request.extensions(), &query, Scope::MessagesSend).await?;
     let body = body_of(request).await?;
     let sent: Sent = serde_json::from_slice(&body)
         .map_err(|error| Reply::refused(NOT_JSON, format!("data format error: {error}")))?;
@@ -146,13 +150,16 @@ async fn send(state: &ApiState, channel: Channel, request: Request) -> Result<Re
 
 /// The body, which must be there.
 pub(super) async fn body_of(request: Request) -> Result<Bytes, Reply> {
-    let body = Bytes::from_request(request, &()).await;
-    let body = body.map_err(|_| {
-        Reply::refused(
-            BODY_TOO_LARGE,
-            "content size out of limit: the body is too large for this call, or broke off",
-        )
-    })?;
+    let body = read_whole(request, &())
+        .await
+        .map_err(|unread| match unread {
+            Unread::TooLarge => Reply::refused(
+                BODY_TOO_LARGE,
+                "content size out of limit: the body is too large for this call",
+            ),
+            Unread::TooSlow => Reply::busy("the body was not there in time"),
+            Unread::BrokenOff => Reply::busy("the body broke off"),
+        })?;
     if body.is_empty() {
         return Err(Reply::refused(EMPTY_BODY, "empty post data"));
     }

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use super::json::{json_bytes, parse};
 use crate::problem::Problem;
 
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const LONGEST: usize = 255;
 
 /// A JSON body and the key it may be repeated under.
@@ -65,7 +65,8 @@ fn fingerprint(method: &str, path: &str, body: &[u8]) -> [u8; 32] {
     hash.finalize().into()
 }
 
-fn key_text(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+/// The key in the headers; none: there is none.
+pub(crate) fn key_text(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(value) = values.next() else {
         return Ok(None);

@@ -1,16 +1,14 @@
 //! JSON bodies.
 
-use axum::{
-    extract::{FromRequest, Request},
-    response::IntoResponse,
-};
+use axum::extract::{FromRequest, Request};
 use bytes::Bytes;
 use domain::violation::{Violation, pointer_token};
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, header};
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::Value;
 use serde_path_to_error::{Path, Segment};
 
+use super::body::{Unread, read_whole};
 use crate::{
     layers::{body_limit, too_large},
     problem::{Kind, Problem},
@@ -43,18 +41,11 @@ pub(crate) async fn json_bytes<S: Send + Sync>(
         ));
     }
     let limit = body_limit(&request);
-    Bytes::from_request(request, state)
-        .await
-        .map_err(|rejection| {
-            if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-                too_large(limit)
-            } else {
-                Problem::invalid_request(
-                    "the body broke off, or was not there in time: send the request again",
-                )
-                .caused_by(rejection.into_response().status())
-            }
-        })
+    let body = read_whole(request, state).await;
+    body.map_err(|unread| match unread {
+        Unread::TooLarge => too_large(limit),
+        unread => unread.into(),
+    })
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

@@ -1,13 +1,16 @@
 //! Extractors: they carry the parsing, so that a handler is a sentence.
 
+mod body;
 mod idempotency;
 mod json;
 mod path;
 mod prefer;
 mod query;
 
-pub(crate) use idempotency::{BareKey, Keyed};
-pub(crate) use json::{ApiJson, parse_part};
+pub use body::SlowBody;
+pub(crate) use body::{Unread, read_whole};
+pub(crate) use idempotency::{BareKey, IDEMPOTENCY_KEY, Keyed, key_text};
+pub(crate) use json::{ApiJson, parse, parse_part};
 pub(crate) use path::{
     AppIdPath, KeyIdPath, MessageIdPath, TenantIdPath, TenantKeyPath, WebhookEventPath,
     WebhookIdPath,

@@ -11,12 +11,14 @@ use axum::{
 };
 use delivery::{CallbackError, CallbackQuery};
 use domain::app::AppId;
-use http::{StatusCode, header, request::Parts};
+use http::{Extensions, header, request::Parts};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     ApiState,
-    openapi::{Always, Large, Signed, Unready},
+    extract::{Unread, read_whole},
+    layers,
+    openapi::{Always, Large, Often, Signed, Unready},
     problem::{Kind, Problem},
 };
 
@@ -50,15 +52,19 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
     ),
     responses(
         (status = 200, description = "The `echostr`, as it is.", body = String, content_type = "text/plain"),
-        Signed, Unready, Always,
+        Signed, Often, Unready, Always,
     ),
 )]
 async fn check_url(
     State(state): State<ApiState>,
+    extensions: Extensions,
     Addressed { appid, query }: Addressed,
 ) -> Result<Response, Problem> {
-    let echo = state.delivery.callbacks().check_url(&appid, &query).await?;
-    Ok(text(echo))
+    let checked = state.delivery.callbacks().check_url(&appid, &query).await;
+    match checked {
+        Ok(echo) => Ok(text(echo)),
+        Err(error) => Err(told(&state, &extensions, error).await),
+    }
 }
 
 /// Tell what happened
@@ -81,17 +87,20 @@ async fn check_url(
     request_body(description = "WeChat's event, or its envelope.", content(("application/json"), ("text/xml"))),
     responses(
         (status = 200, description = "`success`", body = String, content_type = "text/plain"),
-        Signed, Large, Unready, Always,
+        Signed, Large, Often, Unready, Always,
     ),
 )]
 async fn receive(
     State(state): State<ApiState>,
+    extensions: Extensions,
     Addressed { appid, query }: Addressed,
     Push(body): Push,
 ) -> Result<Response, Problem> {
     let callbacks = state.delivery.callbacks();
-    callbacks.receive(&appid, &query, &body).await?;
-    Ok(text("success".to_owned()))
+    match callbacks.receive(&appid, &query, &body).await {
+        Ok(()) => Ok(text("success".to_owned())),
+        Err(error) => Err(told(&state, &extensions, error).await),
+    }
 }
 
 /// Whom it is for, and what WeChat says of itself.
@@ -100,19 +109,19 @@ struct Addressed {
     query: CallbackQuery,
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Addressed {
+impl FromRequestParts<ApiState> for Addressed {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, Problem> {
         let path = parts.extract::<Path<String>>().await.ok();
         let appid = path.and_then(|Path(text)| AppId::parse(text).ok());
         let query = parts.extract::<Query<CallbackQuery>>().await.ok();
-        match (appid, query) {
-            (Some(appid), Some(Query(query))) => Ok(Self { appid, query }),
-            _ => {
-                Err(refused().caused_by("the path has no appid, or the query is none of WeChat's"))
-            }
-        }
+        let (Some(appid), Some(Query(query))) = (appid, query) else {
+            let why = "the path has no appid, or the query is none of WeChat's";
+            let refusal = refused().caused_by(why);
+            return Err(counted(state, &parts.extensions, refusal).await);
+        };
+        Ok(Self { appid, query })
     }
 }
 
@@ -123,17 +132,35 @@ impl<S: Send + Sync> FromRequest<S> for Push {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        match Bytes::from_request(request, state).await {
+        match read_whole(request, state).await {
             Ok(body) => Ok(Self(body)),
-            Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+            Err(Unread::TooLarge) => {
                 let detail = format!(
                     "a callback may have at most {MAX_BODY} bytes: WeChat's are far smaller"
                 );
                 Err(Problem::new(Kind::PayloadTooLarge, detail))
             }
-            Err(_) => Err(Problem::invalid_request(
-                "the body broke off: send it again",
-            )),
+            Err(unread) => Err(unread.into()),
+        }
+    }
+}
+
+/// What is answered to a callback that is not taken.
+async fn told(state: &ApiState, extensions: &Extensions, error: CallbackError) -> Problem {
+    match error {
+        CallbackError::Refused(_) => counted(state, extensions, error.into()).await,
+        CallbackError::Unavailable(_) | CallbackError::Broken(_) => error.into(),
+    }
+}
+
+/// Counts a refusal against the address that it goes to, which is told when there were too many.
+async fn counted(state: &ApiState, extensions: &Extensions, refusal: Problem) -> Problem {
+    let tenancy = state.tenancy.by(layers::origin(extensions));
+    match tenancy.callback_failed().await {
+        Ok(()) => refusal,
+        Err(wait) => {
+            let words = "too many callbacks from this address were not accepted: wait as long as Retry-After says";
+            Problem::new(Kind::RateLimited, words).retry_after(wait)
         }
     }
 }

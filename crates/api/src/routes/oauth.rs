@@ -17,7 +17,9 @@ use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    ApiState, layers,
+    ApiState,
+    extract::Unread,
+    layers,
     openapi::{Always, Large},
     problem::seconds_up,
 };
@@ -98,7 +100,7 @@ async fn issue_token(
     headers: HeaderMap,
     form: Result<Form<TokenRequest>, FormRejection>,
 ) -> Result<Response, Refusal> {
-    let Form(request) = form.map_err(|_| Refusal::unreadable())?;
+    let Form(request) = form.map_err(|rejection| Refusal::unreadable(&rejection))?;
     match request.grant_type.as_str() {
         "client_credentials" => {}
         "" => {
@@ -237,11 +239,18 @@ impl Refusal {
         Self::new(StatusCode::BAD_REQUEST, error, description)
     }
 
-    fn unreadable() -> Self {
-        Self::bad_request(
-            "invalid_request",
-            "send a form (application/x-www-form-urlencoded) with each parameter at most once",
-        )
+    fn unreadable(rejection: &FormRejection) -> Self {
+        let (status, words) = match Unread::of(rejection.status(), rejection) {
+            Unread::TooSlow => (
+                StatusCode::REQUEST_TIMEOUT,
+                "the form was not there in time: send the request again",
+            ),
+            Unread::TooLarge | Unread::BrokenOff => (
+                StatusCode::BAD_REQUEST,
+                "send a form (application/x-www-form-urlencoded) with each parameter at most once",
+            ),
+        };
+        Self::new(status, "invalid_request", words)
     }
 
     fn not_basic() -> Self {

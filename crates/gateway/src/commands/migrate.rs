@@ -6,7 +6,7 @@ use serde_json::json;
 use store::{MigrationState, Store};
 
 use crate::{
-    config::{Config, Mode},
+    config::{Config, Mode, Patience},
     failure::Failure,
     master_key,
     output::{Output, table},
@@ -61,6 +61,7 @@ fn schema_only(settings: &Settings) -> Config {
         retention: settings.retention,
         trusted_proxies: settings.trusted_proxies.clone(),
         max_connections: settings.max_connections,
+        patience: Patience::default(),
         allow_private_webhooks: settings.allow_private_webhooks,
         migrate: true,
     }

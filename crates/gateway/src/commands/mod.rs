@@ -24,7 +24,7 @@ use tenancy::Tenancy;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
-    config::{Config, Mode},
+    config::{Config, Mode, Patience},
     failure::Failure,
     master_key::obtain,
     replica,
@@ -51,6 +51,7 @@ async fn configure(settings: &Settings, migrate: bool) -> Result<Config, Failure
         retention: settings.retention,
         trusted_proxies: settings.trusted_proxies.clone(),
         max_connections: settings.max_connections,
+        patience: Patience::default(),
         allow_private_webhooks: settings.allow_private_webhooks,
         migrate,
     })

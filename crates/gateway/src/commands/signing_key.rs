@@ -16,7 +16,12 @@ use crate::{
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Give the newest a successor: published at once, it signs ten minutes later. No token is refused over it
-    Rotate,
+    Rotate {
+        /// The old ones are stolen: refuse every token that they signed, within 5 seconds everywhere. The new one signs at
+        /// once; whoever holds a token fetches another
+        #[arg(long)]
+        revoke_old: bool,
+    },
     /// List those that sign or verify
     List,
 }
@@ -29,8 +34,12 @@ pub(crate) async fn run(
 ) -> Result<(), Failure> {
     let desk = Desk::open(settings).await?;
     match command {
-        Command::Rotate => {
-            let key = desk.tenancy.rotate_signing_key().await?;
+        Command::Rotate { revoke_old } => {
+            let key = if *revoke_old {
+                desk.tenancy.replace_signing_keys().await?
+            } else {
+                desk.tenancy.rotate_signing_key().await?
+            };
             desk.close().await;
             output.result(&value(&key), || {
                 format!("{} signs from {} on", key.kid, Timestamp(key.signs_from))

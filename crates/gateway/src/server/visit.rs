@@ -8,6 +8,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use api::SlowBody;
 use axum::{
     BoxError, Router,
     body::{Body, HttpBody},
@@ -45,7 +46,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let patience = self.doorway.body_patience;
+        let patience = self.doorway.patience.body;
         let mut request = request.map(|body| {
             if body.is_end_stream() {
                 Body::empty()
@@ -81,7 +82,7 @@ where
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         if self.deadline.as_mut().poll(context).is_ready() {
-            return Poll::Ready(Some(Err("the body did not come in time".into())));
+            return Poll::Ready(Some(Err(SlowBody.into())));
         }
         let frame = Pin::new(&mut self.body).poll_frame(context);
         frame.map_err(Into::into)

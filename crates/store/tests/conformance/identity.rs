@@ -28,6 +28,7 @@ on_both! {
     a_removed_app_cancels_what_it_has_not_sent
     secrets_are_replaced_as_a_whole
     signing_keys_come_newest_first_until_retired
+    a_signing_key_takes_the_place_of_all_others
 }
 
 async fn tenant(store: &Store, number: u16) -> Tenant {
@@ -574,6 +575,32 @@ async fn signing_keys_come_newest_first_until_retired(store: Store) {
         store.platform().newest_signing_key().await.unwrap(),
         key("new", 2, None)
     );
+}
+
+async fn a_signing_key_takes_the_place_of_all_others(store: Store) {
+    let key = |kid: &str, made: i64, retired: Option<i64>| SigningKey {
+        kid: kid.into(),
+        private_sealed: vec![1; 150],
+        public_key: "x".into(),
+        created_at: at(made),
+        signs_from: at(made),
+        retired_at: retired.map(at),
+    };
+    let platform = store.platform();
+    for key in [key("old", 1, Some(50)), key("new", 2, None)] {
+        platform.create_signing_key(&key).await.unwrap();
+    }
+    let next = key("next", 10, None);
+    platform.replace_signing_keys(&next).await.unwrap();
+    // Also for a clock that is behind.
+    for seconds in [3, 10, 99] {
+        let keys = platform.signing_keys(at(seconds)).await.unwrap();
+        assert_eq!(keys, std::slice::from_ref(&next));
+    }
+    assert_eq!(platform.newest_signing_key().await.unwrap(), next);
+    let late = key("late", 11, None);
+    let taken = platform.succeed_signing_key("new", &late, at(60)).await;
+    assert!(!taken.unwrap(), "who was going to rotate finds it done");
 }
 
 async fn accept(store: &Store, owner: TenantId, app: u16, number: u16) -> MessageId {

@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 use store::Place;
-use wxgate_tenancy::{Tenancy, TenancyError, TenancyOptions};
+use wxgate_tenancy::{AuthError, Tenancy, TenancyError, TenancyOptions};
 
 use crate::gate::{Gate, URL, master_key, start};
 
@@ -110,4 +110,52 @@ async fn everything_opens_after_the_master_key_was_exchanged() {
     );
     let keys: Value = new.jwks().await;
     assert_eq!(keys, gate.tenancy.jwks().await);
+}
+
+#[tokio::test]
+async fn tokens_of_a_key_that_was_replaced_are_refused_within_five_seconds_everywhere() {
+    let gate = Gate::open().await;
+    let made = gate.key("apps:read").await;
+    let other = gate.replica().await;
+    gate.tenancy.rotate_signing_key().await.unwrap();
+    let old = gate.token(&made.secret).await;
+    // Both remember it as good.
+    assert!(gate.tenancy.authenticate(&old).await.is_ok());
+    assert!(other.authenticate(&old).await.is_ok());
+
+    let next = gate.tenancy.replace_signing_keys().await.unwrap();
+    assert_eq!(next.signs_from, start());
+    assert_eq!(
+        gate.tenancy.authenticate(&old).await.unwrap_err(),
+        AuthError::Malformed
+    );
+    let fresh = gate.token(&made.secret).await;
+    assert_eq!(kid(&fresh), next.kid);
+    assert!(
+        other.authenticate(&fresh).await.is_ok(),
+        "a token of the new key is good at once"
+    );
+    gate.pass(5);
+    assert_eq!(
+        other.authenticate(&old).await.unwrap_err(),
+        AuthError::Malformed
+    );
+    let issued = other.issue_token(None, &made.secret, None).await.unwrap();
+    assert_eq!(kid(issued.access_token.expose()), next.kid);
+    assert_eq!(published(&other).await, [next.kid]);
+}
+
+#[tokio::test]
+async fn tokens_of_the_drop_in_surface_end_with_their_signing_key_too() {
+    let gate = Gate::open().await;
+    let made = gate.key("messages:send").await;
+    let caller = gate.tenancy.prove(&made.secret).await.unwrap();
+    let appid = domain::app::AppId::parse("wx00000000000000a1").unwrap();
+    let token = gate.tenancy.issue_drop_in_token(&caller, &appid).unwrap();
+    let look = async || gate.tenancy.authenticate_drop_in(token.expose()).await;
+    assert!(look().await.is_ok());
+    gate.tenancy.replace_signing_keys().await.unwrap();
+    assert_eq!(look().await.unwrap_err(), AuthError::Unavailable);
+    gate.pass(120);
+    assert_eq!(look().await.unwrap_err(), AuthError::Malformed);
 }

@@ -1,0 +1,60 @@
+//! Bodies, read whole or not at all.
+
+use std::{error::Error, iter::successors};
+
+use axum::extract::{FromRequest, Request};
+use bytes::Bytes;
+use http::StatusCode;
+
+use crate::problem::{Kind, Problem};
+
+/// Ends a body that does not come in time. Whoever serves the routes ends bodies with it, and they answer 408.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the body did not come in time")]
+pub struct SlowBody;
+
+/// Why a body was not read whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unread {
+    /// It is over the limit.
+    TooLarge,
+    /// It did not come in time.
+    TooSlow,
+    /// It broke off.
+    BrokenOff,
+}
+
+impl Unread {
+    /// Why a library refused a body.
+    pub(crate) fn of(status: StatusCode, error: &(dyn Error + 'static)) -> Self {
+        let mut causes = successors(Some(error), |error| (**error).source());
+        if causes.any(|error| error.downcast_ref::<SlowBody>().is_some()) {
+            Self::TooSlow
+        } else if status == StatusCode::PAYLOAD_TOO_LARGE {
+            Self::TooLarge
+        } else {
+            Self::BrokenOff
+        }
+    }
+}
+
+/// The bytes of a body that keeps to the route's limit and comes in time.
+pub(crate) async fn read_whole<S: Send + Sync>(
+    request: Request,
+    state: &S,
+) -> Result<Bytes, Unread> {
+    let body = Bytes::from_request(request, state).await;
+    body.map_err(|rejection| Unread::of(rejection.status(), &rejection))
+}
+
+impl From<Unread> for Problem {
+    fn from(unread: Unread) -> Self {
+        match unread {
+            Unread::TooLarge => Self::new(Kind::PayloadTooLarge, "the body is too large"),
+            Unread::TooSlow => Self::new(Kind::TooSlow, Kind::TooSlow.example()),
+            Unread::BrokenOff => {
+                Self::invalid_request("the body broke off: send the request again")
+            }
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Requests as the API reads them, without a gateway around: what a handler gets, or the problem that is answered.
+//!
+//! The command line reads messages from files with it; the fuzz targets read whatever they come upon.
+
+use std::str::FromStr;
+
+use axum::extract::Query;
+use chrono::{DateTime, Utc};
+use delivery::WebhookSettings;
+use domain::message;
+use http::{HeaderMap, HeaderValue, Uri};
+use serde::de::DeserializeOwned;
+
+use crate::{
+    cursor,
+    dto::{
+        apps::{AppChanges, NewApp},
+        batch::BatchRequest,
+        keys::NewKey,
+        message_request::MessageRequest,
+        messages::MessagesQuery,
+        tenants::NewTenant,
+        webhooks::{NewWebhook, WebhookChanges},
+    },
+    extract::{key_text, parse},
+    problem::Problem,
+};
+
+pub use crate::dto::message_request::message;
+
+/// What a JSON body is read as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each is the body of the request of that name")]
+pub enum Shape {
+    Message,
+    Batch,
+    NewApp,
+    AppChanges,
+    NewWebhook,
+    WebhookChanges,
+    NewKey,
+    NewTenant,
+}
+
+impl Shape {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Message,
+        Self::Batch,
+        Self::NewApp,
+        Self::AppChanges,
+        Self::NewWebhook,
+        Self::WebhookChanges,
+        Self::NewKey,
+        Self::NewTenant,
+    ];
+
+    /// Reads `body` at `now`, as far as a handler does before it asks the database. The error is the problem, as JSON.
+    pub fn read(self, body: &[u8], now: DateTime<Utc>) -> Result<(), String> {
+        let read = match self {
+            Self::Message => parse::<MessageRequest>(body)
+                .and_then(|read| Ok(message::Request::from(read).check(now)?))
+                .map(drop),
+            Self::Batch => parse::<BatchRequest>(body)
+                .and_then(|read| read.items(now))
+                .map(drop),
+            Self::NewApp => parse::<NewApp>(body)
+                .and_then(|read| read.tenant().and(read.parse()))
+                .map(drop),
+            Self::AppChanges => parse::<AppChanges>(body)
+                .and_then(AppChanges::parse)
+                .map(drop),
+            Self::NewWebhook => settings::<NewWebhook>(body),
+            Self::WebhookChanges => settings::<WebhookChanges>(body),
+            Self::NewKey => parse::<NewKey>(body).and_then(NewKey::parse).map(drop),
+            Self::NewTenant => parse::<NewTenant>(body).map(|read| drop(read.split())),
+        };
+        read.map_err(|problem| told(&problem))
+    }
+}
+
+fn settings<T: DeserializeOwned + Into<WebhookSettings>>(body: &[u8]) -> Result<(), Problem> {
+    parse::<T>(body).map(|read| drop(read.into()))
+}
+
+/// The place in a list that a cursor stands for. The error is the problem, as JSON.
+pub fn cursor<K: FromStr>(text: &str) -> Result<K, String> {
+    cursor::decode(text).map_err(|problem| told(&problem))
+}
+
+/// The cursor of a place in a list.
+pub fn cursor_of(key: &impl std::fmt::Display) -> String {
+    cursor::encode(key)
+}
+
+/// Reads the query of the list of messages, which has the most parameters of all.
+pub fn messages_query(uri: &Uri) -> Result<(), String> {
+    let Ok(Query(query)) = Query::<MessagesQuery>::try_from_uri(uri) else {
+        return Err(told(&Problem::invalid_request("the query cannot be read")));
+    };
+    let split = query.split();
+    split.map(drop).map_err(|problem| told(&problem))
+}
+
+/// The idempotency key in a header's bytes. The error is the problem, as JSON.
+pub fn idempotency_key(header: &[u8]) -> Result<Option<String>, String> {
+    let Ok(value) = HeaderValue::from_bytes(header) else {
+        return Ok(None);
+    };
+    let headers = HeaderMap::from_iter([(crate::extract::IDEMPOTENCY_KEY, value)]);
+    key_text(&headers).map_err(|problem| told(&problem))
+}
+
+fn told(problem: &Problem) -> String {
+    String::from_utf8_lossy(&problem.json("-")).into_owned()
+}

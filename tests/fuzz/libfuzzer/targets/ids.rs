@@ -1,0 +1,6 @@
+#![no_main]
+
+#[path = "../../targets.rs"]
+mod targets;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| drop(targets::named("ids")(input)));
