@@ -74,6 +74,9 @@ kinds! {
     /// It exists already, or is being made at this moment.
     Conflict = "conflict", CONFLICT, "It conflicts with what exists":
         "the appid is registered already: ask its owner to remove it first";
+    /// It is no longer what the caller has read.
+    Changed = "conflict", PRECONDITION_FAILED, "It was changed meanwhile":
+        "it is no longer what `If-Match` says: read it again, and send the change with its new ETag";
     /// The body is over the limit.
     PayloadTooLarge = "payload_too_large", PAYLOAD_TOO_LARGE, "The body is too large":
         "the body may have at most 1048576 bytes: send less at once";
@@ -390,7 +393,7 @@ mod tests {
     ];
 
     /// What is no part of that table: another status of one of its codes, and what WeChat alone gets to see.
-    const BESIDES: [Kind; 2] = [Kind::MethodNotAllowed, Kind::BadSignature];
+    const BESIDES: [Kind; 3] = [Kind::MethodNotAllowed, Kind::Changed, Kind::BadSignature];
 
     #[test]
     fn codes_and_statuses_are_those_of_the_contract() {
@@ -400,6 +403,7 @@ mod tests {
             .collect();
         assert_eq!(rows, CONTRACT);
         assert_eq!(Kind::MethodNotAllowed.code(), "invalid_request");
+        assert_eq!(Kind::Changed.code(), "conflict");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::{
 
 use delivery::Retention;
 use domain::seal::MasterKey;
+use reqwest::header::HeaderValue;
 use store::Engine;
 
 use crate::proxies::TrustedProxies;
@@ -94,6 +95,8 @@ pub struct Config {
     pub retention: Retention,
     /// The proxies that are believed when they say whom they speak for.
     pub trusted_proxies: TrustedProxies,
+    /// Origins whose web pages may call the API.
+    pub cors_origins: Vec<HeaderValue>,
     /// Connections at the same time.
     pub max_connections: usize,
     /// Whether webhooks may be in private networks, also without https.
@@ -121,6 +124,7 @@ impl Config {
             shutdown_timeout: Duration::from_secs(30),
             retention: Retention::default(),
             trusted_proxies: TrustedProxies::default(),
+            cors_origins: Vec::new(),
             max_connections: 10_000,
             allow_private_webhooks: false,
             migrate: true,

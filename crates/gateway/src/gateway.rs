@@ -202,6 +202,7 @@ impl Rooms<'_> {
             ready: Arc::new(ready),
             now: now.clone(),
             base_url: self.base_url.into(),
+            cors_origins: self.config.cors_origins.clone().into(),
         };
         let console = ConsoleState {
             tenancy: self.tenancy.clone(),

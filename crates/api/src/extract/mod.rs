@@ -6,7 +6,7 @@ mod path;
 mod prefer;
 mod query;
 
-pub(crate) use idempotency::{BareKey, Keyed};
+pub(crate) use idempotency::{BareKey, Keyed, Repeat};
 pub(crate) use json::{ApiJson, parse_part};
 pub(crate) use path::{
     AppIdPath, KeyIdPath, MessageIdPath, TenantIdPath, TenantKeyPath, WebhookEventPath,

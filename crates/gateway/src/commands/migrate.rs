@@ -60,6 +60,7 @@ fn schema_only(settings: &Settings) -> Config {
         shutdown_timeout: settings.shutdown_timeout,
         retention: settings.retention,
         trusted_proxies: settings.trusted_proxies.clone(),
+        cors_origins: settings.cors_origins.clone(),
         max_connections: settings.max_connections,
         allow_private_webhooks: settings.allow_private_webhooks,
         migrate: true,

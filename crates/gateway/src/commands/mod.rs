@@ -50,6 +50,7 @@ async fn configure(settings: &Settings, migrate: bool) -> Result<Config, Failure
         shutdown_timeout: settings.shutdown_timeout,
         retention: settings.retention,
         trusted_proxies: settings.trusted_proxies.clone(),
+        cors_origins: settings.cors_origins.clone(),
         max_connections: settings.max_connections,
         allow_private_webhooks: settings.allow_private_webhooks,
         migrate,

@@ -47,6 +47,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("wechat_timeout", Some("5s"), Shown::Plain),
     key("public_url", None, Shown::Url),
     key("trusted_proxies", None, Shown::Plain),
+    key("cors_origins", None, Shown::Plain),
     key("max_connections", Some("10000"), Shown::Plain),
     key("sending_slots", Some("256"), Shown::Plain),
     key("shutdown_timeout", Some("30s"), Shown::Plain),

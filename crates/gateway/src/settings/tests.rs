@@ -230,3 +230,26 @@ fn the_previous_master_key_is_never_shown() {
     ]);
     assert!(told.contains("WXGATE_MASTER_KEY_PREVIOUS_FILE"), "{told}");
 }
+
+#[test]
+fn origins_are_named_exactly() {
+    let origins = |text: &str| with_environment(&[("WXGATE_CORS_ORIGINS", text)]);
+    let named = origins("https://admin.example.com, http://localhost:3000").unwrap();
+    assert_eq!(
+        named.cors_origins,
+        ["https://admin.example.com", "http://localhost:3000"]
+    );
+    assert!(origins("").unwrap().cors_origins.is_empty());
+    for wrong in [
+        "*",
+        "null",
+        "admin.example.com",
+        "https://admin.example.com/",
+        "https://admin.example.com/path",
+        "https://admin.example.com:443",
+        "https://Admin.example.com",
+    ] {
+        let refused = refusal(&[("WXGATE_CORS_ORIGINS", wrong)]);
+        assert!(refused.contains("WXGATE_CORS_ORIGINS"), "{refused}");
+    }
+}
