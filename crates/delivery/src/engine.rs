@@ -14,6 +14,7 @@ use domain::{
 use store::{IdempotencyKey, Listing, Message, MessageFilter, Page, Store, StoreError};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::Instrument;
 use wechat::{ForwardedAnswer, ForwardedCall};
 
 use crate::{
@@ -215,7 +216,9 @@ impl Delivery {
         draft: Draft,
         key: Option<IdempotencyKey>,
     ) -> Result<Accepted, SubmitError> {
-        self.0.intake.submit(tenant, appid, draft, key).await
+        let span = tracing::debug_span!("intake", %appid);
+        let taken = self.0.intake.submit(tenant, appid, draft, key);
+        taken.instrument(span).await
     }
 
     /// Accepts a message of somebody who waits for its end, at most so long, and wants it sent only while they wait:
@@ -260,7 +263,9 @@ impl Delivery {
         items: Vec<BatchItem>,
         key: Option<IdempotencyKey>,
     ) -> Result<AcceptedBatch, SubmitError> {
-        self.0.intake.submit_batch(tenant, appid, items, key).await
+        let span = tracing::debug_span!("intake", %appid, items = items.len());
+        let taken = self.0.intake.submit_batch(tenant, appid, items, key);
+        taken.instrument(span).await
     }
 
     /// Calls a message back that has not been sent. One that was called back before stays so.

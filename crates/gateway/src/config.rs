@@ -101,6 +101,8 @@ pub struct Config {
     pub max_connections: usize,
     /// Whether webhooks may be in private networks, also without https.
     pub allow_private_webhooks: bool,
+    /// Whether requests go on with the traces of their callers.
+    pub traced: bool,
     /// Whether to apply pending migrations; if not, they are a reason not to start.
     pub migrate: bool,
 }
@@ -127,6 +129,7 @@ impl Config {
             cors_origins: Vec::new(),
             max_connections: 10_000,
             allow_private_webhooks: false,
+            traced: false,
             migrate: true,
         })
     }

@@ -63,6 +63,7 @@ fn schema_only(settings: &Settings) -> Config {
         cors_origins: settings.cors_origins.clone(),
         max_connections: settings.max_connections,
         allow_private_webhooks: settings.allow_private_webhooks,
+        traced: settings.otlp_endpoint.is_some(),
         migrate: true,
     }
 }

@@ -61,4 +61,6 @@ flags! {
     log: "FILTER";
     /// How to log it: text or json (default: text)
     log_format: "FORMAT";
+    /// An OpenTelemetry collector that takes OTLP over HTTP, such as `http://127.0.0.1:4318`
+    otlp_endpoint: "URL";
 }

@@ -56,10 +56,8 @@ pub(crate) const KEYS: &[Key] = &[
     key("allow_private_webhooks", Some("false"), Shown::Plain),
     key("log", Some("info"), Shown::Plain),
     key("log_format", Some("text"), Shown::Plain),
+    key("otlp_endpoint", None, Shown::Url),
 ];
-
-/// Settings that later versions may have. Accepting them now would let people believe that they work.
-pub(crate) const UNSUPPORTED: &[&str] = &["otlp_endpoint"];
 
 impl Key {
     /// Its variable in the environment.
@@ -152,8 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn no_setting_is_both_there_and_not() {
-        assert!(UNSUPPORTED.iter().all(|name| find(name).is_none()));
+    fn a_setting_is_found_by_its_name() {
         assert_eq!(
             find("redis_url").map(Key::variable).as_deref(),
             Some("WXGATE_REDIS_URL")

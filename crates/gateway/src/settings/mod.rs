@@ -87,6 +87,8 @@ pub struct Settings {
     pub log_is_set: bool,
     /// How to log it.
     pub log_format: LogFormat,
+    /// The collector that takes traces.
+    pub otlp_endpoint: Option<String>,
     /// What does not stop the program but should be seen.
     pub warnings: Vec<String>,
     /// All of it, as it may be shown.
@@ -146,6 +148,7 @@ impl Settings {
             log: values::log(&layers, "log")?,
             log_is_set: layers.source("log") != Source::Default,
             log_format: values::log_format(&layers, "log_format")?,
+            otlp_endpoint: values::url(&layers, "otlp_endpoint")?,
             warnings,
             shown: show(&layers),
             database_url: text("database_url"),
