@@ -372,7 +372,10 @@ async fn what_carries_a_secret_is_not_passed_on(mode: Mode) {
     let refused = finish(tenant.client.bare(Method::GET, &path)).await;
     assert_eq!(refused.expect(200)["errcode"], 48001);
     let outside = finish(tenant.client.bare(Method::GET, "/sns/jscode2session")).await;
-    outside.problem(404, "not_found");
+    let refused = outside.expect(200);
+    assert_eq!(refused["errcode"], 40066, "{refused}");
+    let words = refused["errmsg"].as_str().expect("errmsg");
+    assert!(words.contains("https://api.weixin.qq.com"), "{words}");
     assert_eq!(
         json!(world.wechat().stats().calls.len()),
         json!(before.calls.len())

@@ -322,6 +322,14 @@ async fn a_refresh_of_a_refused_app_says_why(mode: Mode) {
         "{state}"
     );
     assert!(state["failure"]["retry_at"].is_string(), "{state}");
+    // Whoever asks again at once is told the same, and WeChat is left alone.
+    let asked = || world.wechat().app_stats(APP).total("/cgi-bin/stable_token");
+    let before = asked();
+    for _ in 0..5 {
+        let again = refresh(&tenant).await.problem(502, "wechat_rejected");
+        assert_eq!(again["wechat"], refused["wechat"]);
+    }
+    assert_eq!(asked(), before);
 }
 
 async fn a_token_that_is_handed_out_works_and_is_on_record(mode: Mode) {

@@ -1,7 +1,8 @@
 //! What every answer goes through, whatever the route: the request's id, the problem's body, panics, the size
 //! of bodies, default headers.
 //!
-//! From outside to inside: [`frame`] → [`measure`](crate::metrics::measure) → panics → [`limit_body`] → routes.
+//! From outside to inside: [compression](crate::transport) → [`frame`] → other origins →
+//! [`measure`](crate::metrics::measure) → panics → [`limit_body`] → routes.
 
 use std::any::Any;
 
@@ -20,8 +21,10 @@ use tracing::Instrument;
 
 use crate::{
     drop_in,
+    dto::page::NextCursor,
     metrics::{HttpMetrics, measure},
     problem::{self, Kind, Problem},
+    transport::{self, Compressible},
 };
 
 /// The largest body of a request.
@@ -69,15 +72,19 @@ fn is_sane(id: &str) -> bool {
 }
 
 /// Puts the layers round a router whose routes are all there.
-pub(crate) fn around(routes: Router, metrics: HttpMetrics) -> Router {
-    routes
+pub(crate) fn around(routes: Router, metrics: HttpMetrics, origins: &[HeaderValue]) -> Router {
+    let routes = routes
         .fallback(nothing_here)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(from_fn(limit_body))
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(from_fn_with_state(metrics, measure))
-        .layer(from_fn(frame))
+        .layer(from_fn_with_state(metrics, measure));
+    let routes = match transport::other_origins(origins) {
+        Some(layer) => routes.layer(layer),
+        None => routes,
+    };
+    routes.layer(from_fn(frame)).layer(transport::compression())
 }
 
 /// Names the request, and finishes its answer: the body of a problem, the id, the default headers.
@@ -89,10 +96,21 @@ async fn frame(mut request: Request, next: Next) -> Response {
         .get::<MatchedPath>()
         .map(|path| path.as_str().to_owned())
         .unwrap_or_default();
+    let (uri, is_public) = (
+        request.uri().clone(),
+        transport::holds_no_secret(request.method(), request.uri().path()),
+    );
     let span = tracing::info_span!("request", id = %id.0, method = %request.method(), route);
     async {
         let mut response = finish_problem(next.run(request).await, &id);
+        if is_public {
+            response.extensions_mut().insert(Compressible);
+        }
+        let next_page = response.extensions_mut().remove::<NextCursor>();
         let headers = response.headers_mut();
+        if let Some(link) = next_page.and_then(|next| next.link(&uri)) {
+            headers.insert(header::LINK, link);
+        }
         if let Ok(value) = HeaderValue::from_str(&id.0) {
             headers.insert(REQUEST_ID, value);
         }
@@ -227,7 +245,7 @@ mod tests {
         let routes = Router::new()
             .route("/here", get(async || "ok").post(take))
             .route("/boom", get(explode));
-        around(routes, HttpMetrics::default())
+        around(routes, HttpMetrics::default(), &[])
     }
 
     async fn answer(request: http::request::Builder, body: Body) -> (http::response::Parts, Value) {
@@ -266,6 +284,39 @@ mod tests {
             assert_eq!(body["instance"], instance.as_str());
             assert_eq!(body["status"], status);
         }
+    }
+
+    #[tokio::test]
+    async fn pages_of_named_origins_alone_are_let_in() {
+        let (named, other) = (
+            "https://admin.example",
+            "https://admin.example.evil.example",
+        );
+        let origins = [HeaderValue::from_static(named)];
+        let routes = Router::new().route("/v1/things", get(async || "ok"));
+        let routes = around(routes, HttpMetrics::default(), &origins);
+        let ask = async |method: &str, origin: &str| {
+            let request = request(method, "/v1/things")
+                .header(header::ORIGIN, origin)
+                .header(header::ACCESS_CONTROL_REQUEST_METHOD, "GET")
+                .header(header::ACCESS_CONTROL_REQUEST_HEADERS, "authorization");
+            let request = request.body(Body::empty()).unwrap();
+            routes.clone().oneshot(request).await.unwrap()
+        };
+        for method in ["GET", "OPTIONS"] {
+            let answer = ask(method, named).await;
+            assert_eq!(answer.status(), 200, "{method}");
+            let headers = answer.headers();
+            assert_eq!(headers[header::ACCESS_CONTROL_ALLOW_ORIGIN], named);
+            assert!(!headers.contains_key(header::ACCESS_CONTROL_ALLOW_CREDENTIALS));
+            assert!(headers.contains_key(REQUEST_ID));
+            let answer = ask(method, other).await;
+            let allowed = answer.headers().get(header::ACCESS_CONTROL_ALLOW_ORIGIN);
+            assert_eq!(allowed, None, "{method}");
+        }
+        let preflight = ask("OPTIONS", named).await;
+        let allowed = &preflight.headers()[header::ACCESS_CONTROL_ALLOW_HEADERS];
+        assert!(allowed.to_str().unwrap().contains("authorization"));
     }
 
     #[tokio::test]

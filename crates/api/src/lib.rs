@@ -19,6 +19,7 @@ use std::{fmt, pin::Pin, sync::Arc};
 use axum::{Router, middleware::from_fn_with_state};
 use chrono::{DateTime, Utc};
 use delivery::Delivery;
+use http::HeaderValue;
 use prometheus_client::registry::Registry;
 use tenancy::Tenancy;
 
@@ -29,11 +30,14 @@ mod extract;
 mod guard;
 mod layers;
 mod metrics;
+mod once;
 mod openapi;
 mod problem;
 mod refusals;
 pub mod requests;
 mod routes;
+mod tags;
+mod transport;
 
 /// The shapes of answers, for whoever else shows the same things: the command line prints them as JSON.
 pub mod views {
@@ -75,6 +79,8 @@ pub struct ApiState {
     pub now: Now,
     /// Where the world reaches the gateway, without a slash at the end.
     pub base_url: Arc<str>,
+    /// Origins whose web pages may call the API; usually none.
+    pub cors_origins: Arc<[HeaderValue]>,
 }
 
 impl fmt::Debug for ApiState {
@@ -86,7 +92,7 @@ impl fmt::Debug for ApiState {
 /// All routes with all their layers.
 pub fn router(state: ApiState) -> Router {
     let guard = guard::Guard::new(state.tenancy.clone(), &openapi());
-    let http = state.http.clone();
+    let (http, origins) = (state.http.clone(), state.cors_origins.clone());
     let guarded: Router<ApiState> = routes::guarded().into();
     let open: Router<ApiState> = routes::open().into();
     let routes = guarded
@@ -94,5 +100,5 @@ pub fn router(state: ApiState) -> Router {
         .merge(open)
         .merge(drop_in::passed_on())
         .merge(routes::docs::pages());
-    layers::around(routes.with_state(state), http)
+    layers::around(routes.with_state(state), http, &origins)
 }

@@ -129,6 +129,7 @@ mod tests {
         let routes = around(
             Router::new().route("/things/{id}", get(async || "ok")),
             HttpMetrics::register(&mut registry),
+            &[],
         );
         for (method, path) in [
             ("GET", "/things/1"),

@@ -21,6 +21,8 @@ use crate::{
     routes,
 };
 
+mod conditions;
+
 /// The name of the security scheme.
 pub(crate) const SCHEME: &str = "oauth2";
 
@@ -67,6 +69,7 @@ pub fn openapi() -> OpenApi {
             &mut item.delete,
         ];
         for operation in operations.into_iter().flatten() {
+            conditions::describe(operation);
             describe_headers(operation, path.starts_with("/v1/"));
         }
     }

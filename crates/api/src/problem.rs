@@ -77,6 +77,9 @@ kinds! {
     /// It exists already, or is being made at this moment.
     Conflict = "conflict", CONFLICT, "It conflicts with what exists":
         "the appid is registered already: ask its owner to remove it first";
+    /// It is no longer what the caller has read.
+    Changed = "conflict", PRECONDITION_FAILED, "It was changed meanwhile":
+        "it is no longer what `If-Match` says: read it again, and send the change with its new ETag";
     /// The body is over the limit.
     PayloadTooLarge = "payload_too_large", PAYLOAD_TOO_LARGE, "The body is too large":
         "the body may have at most 1048576 bytes: send less at once";
@@ -392,8 +395,13 @@ mod tests {
         ("overloaded", 503),
     ];
 
-    /// What is no part of that table: other statuses of one of its codes, and what WeChat alone gets to see.
-    const BESIDES: [Kind; 3] = [Kind::MethodNotAllowed, Kind::TooSlow, Kind::BadSignature];
+    /// What is no part of that table: other statuses of its codes, and what WeChat alone gets to see.
+    const BESIDES: [Kind; 4] = [
+        Kind::MethodNotAllowed,
+        Kind::TooSlow,
+        Kind::Changed,
+        Kind::BadSignature,
+    ];
 
     #[test]
     fn codes_and_statuses_are_those_of_the_contract() {
@@ -405,6 +413,7 @@ mod tests {
         for kind in [Kind::MethodNotAllowed, Kind::TooSlow] {
             assert_eq!(kind.code(), "invalid_request");
         }
+        assert_eq!(Kind::Changed.code(), "conflict");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use tenancy::TenancyError;
 use crate::{
     dto::time::Timestamp,
     problem::{Kind, Problem, WechatAnswer},
+    tags::changed,
 };
 
 impl From<Vec<Violation>> for Problem {
@@ -25,6 +26,8 @@ impl From<StoreError> for Problem {
         match error {
             StoreError::Unavailable(_) => Self::unavailable(error),
             StoreError::NotFound(what) => Self::not_found(what),
+            StoreError::Answered => Self::new(Kind::Conflict, error.to_string()),
+            StoreError::Changed(_) => changed(),
             StoreError::Taken(_) | StoreError::Broken(_) | StoreError::Settings(_) => {
                 Self::internal(error)
             }
@@ -79,6 +82,7 @@ impl From<AppError> for Problem {
                 "the appid is registered already: GET /v1/apps shows whether it is yours; if not, ask its owner to remove it",
             ),
             AppError::NotFound => Self::not_found("app"),
+            AppError::Changed => changed(),
             AppError::Invalid(errors) => Self::validation_failed(errors),
             AppError::Wechat {
                 errcode,

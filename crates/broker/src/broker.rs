@@ -140,7 +140,8 @@ impl Broker {
 
     /// Another token, because somebody wants one. The present one serves until then, and when this fails. At least
     /// 30 s apart; 20 a day in stable mode, whose old token then ends at once (a legacy one has five minutes more).
-    /// [`BrokerError::TooSoon`] says when to ask again. A pause of a blocked app is not waited for.
+    /// [`BrokerError::TooSoon`] says when to ask again. A pause of a blocked app is not waited for; what WeChat said when
+    /// it refused is told for 30 s without asking it again.
     pub async fn refresh(&self, appid: &AppId) -> Result<Token, BrokerError> {
         let memory = self.0.memory(appid);
         let now = self.0.coord.clock().now();

@@ -12,7 +12,7 @@ use crate::{
 
 /// Repairs of one app's tokens are at least this far apart. WeChat ignores a forced refresh that comes earlier,
 /// and a legacy token that dies so young twice is no case for more fetches.
-const REPAIR_INTERVAL: Duration = Duration::from_secs(30);
+pub(crate) const REPAIR_INTERVAL: Duration = Duration::from_secs(30);
 /// When the day's forced refreshes are spent: how long until a normal fetch looks for a token that WeChat renewed.
 const SPENT_PAUSE: Duration = Duration::from_mins(5);
 /// How long a ledger is kept after its day, for the spacing of repairs around midnight.

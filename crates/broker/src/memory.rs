@@ -16,7 +16,7 @@ use crate::{
     BrokerError, ForeignRefresh,
     foreign::Suspicion,
     goal::{Goal, Held, Reason, Refused},
-    ledger::Ledger,
+    ledger::{Ledger, REPAIR_INTERVAL},
     token::{LiveToken, Token, TokenState},
 };
 
@@ -61,6 +61,8 @@ struct State {
     failure: Option<BrokerError>,
     failures_in_a_row: u32,
     flight: Option<Flight>,
+    /// When somebody last asked for another token, and why there was none.
+    asked: Option<(DateTime<Utc>, Option<BrokerError>)>,
     /// Whether the flight ends the token in use at once: then nobody uses it meanwhile.
     ends_present: bool,
     ledger: Ledger,
@@ -157,16 +159,23 @@ impl Memory {
         {
             return Entry::Token(token.clone());
         }
+        if let Some(failure) = state.failed_asking(now) {
+            return Entry::Failed(failure);
+        }
         let mut goal = state.goal();
         if held.is_some() || state.present_failure(now).is_some() {
             let dead = state.dead.as_ref().and_then(|(_, dead)| dead.as_ref());
             let present = held.as_ref().or(dead.map(|dead| &dead.held));
             goal.reason = Reason::Asked(present.map(|held| held.token.value.clone()));
         }
+        if state.flight.is_none() {
+            state.asked = Some((now, None));
+        }
         Entry::Wait(state.flight.get_or_insert_with(|| launch(goal)).clone())
     }
 
-    /// Ends a flight: keeps what it brought. One that was only `asked` for and brought nothing changes nothing.
+    /// Ends a flight: keeps what it brought. One that was only `asked` for and brought nothing changes nothing but what
+    /// the next who ask are told.
     pub(crate) fn land(
         &self,
         landed: Result<Held, BrokerError>,
@@ -182,6 +191,11 @@ impl Memory {
                 Ok(token)
             }
             Err(error) => {
+                if let Some((_, why)) = &mut state.asked
+                    && !error.is_own_limit()
+                {
+                    *why = Some(error.clone());
+                }
                 if !asked {
                     state.failures_in_a_row = state.failures_in_a_row.saturating_add(1);
                     state.failure = error.retry_at().is_some().then(|| error.clone());
@@ -207,6 +221,7 @@ impl Memory {
         let mut state = self.write();
         state.failure = None;
         state.failures_in_a_row = 0;
+        state.asked = None;
     }
 
     /// The token, if it is alive.
@@ -322,6 +337,12 @@ impl State {
             .filter(|failure| failure.retry_at().is_some_and(|retry_at| retry_at > now))
     }
 
+    /// What is told to who asks for another token now: WeChat's refusal of the last one who asked, for half a minute.
+    fn failed_asking(&self, now: DateTime<Utc>) -> Option<BrokerError> {
+        let (at, why) = self.asked.as_ref()?;
+        why.clone().filter(|_| now < *at + REPAIR_INTERVAL)
+    }
+
     /// Takes the token of `generation` out of use, and older ones with it; says whether one was in use. A later one
     /// stays.
     fn bury(&mut self, generation: u64, now: DateTime<Utc>) -> bool {
@@ -360,6 +381,7 @@ impl State {
         } = &held.token;
         self.failure = None;
         self.failures_in_a_row = 0;
+        self.asked = None;
         let buried = self.dead.as_ref().is_some_and(|(dead, refused)| {
             generation <= dead
                 || refused

@@ -81,7 +81,11 @@ impl From<StoreError> for Refusal {
         match error {
             StoreError::NotFound(_) => Self::NotFound,
             StoreError::Unavailable(_) => Self::Unavailable,
-            StoreError::Taken(_) | StoreError::Broken(_) | StoreError::Settings(_) => {
+            StoreError::Taken(_)
+            | StoreError::Answered
+            | StoreError::Changed(_)
+            | StoreError::Broken(_)
+            | StoreError::Settings(_) => {
                 tracing::error!(%error, "the console cannot read the database");
                 Self::Broken
             }

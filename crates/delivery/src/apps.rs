@@ -12,7 +12,7 @@ use domain::{
     secret::AppSecret,
     violation::Violation,
 };
-use store::{App, AppCursor, AppPatch, Listing, NewApp, Origin, Page, Store, StoreError};
+use store::{App, AppCursor, AppPatch, Keep, Listing, NewApp, Origin, Page, Store, StoreError};
 
 mod callback;
 
@@ -53,6 +53,8 @@ pub struct AppUpdate {
     pub daily_quota: Option<u64>,
     /// Its message push settings.
     pub callback: CallbackSettings,
+    /// [`App::updated_at`] as the caller knows it; where it is another one by now nothing changes.
+    pub known_at: Option<DateTime<Utc>>,
 }
 
 /// Why the desk refuses.
@@ -64,6 +66,9 @@ pub enum AppError {
     /// The tenant has no such app.
     #[error("there is no such app")]
     NotFound,
+    /// It is no longer what the caller knew.
+    #[error("the app was changed meanwhile: read it again")]
+    Changed,
     /// Fields that are wrong.
     #[error("{} fields are wrong", .0.len())]
     Invalid(Vec<Violation>),
@@ -108,7 +113,10 @@ impl From<StoreError> for AppError {
         match error {
             StoreError::Taken(_) => Self::Taken,
             StoreError::NotFound(_) => Self::NotFound,
-            StoreError::Unavailable(_) => Self::Unavailable(error.to_string()),
+            StoreError::Changed(_) => Self::Changed,
+            StoreError::Unavailable(_) | StoreError::Answered => {
+                Self::Unavailable(error.to_string())
+            }
             StoreError::Broken(_) | StoreError::Settings(_) => Self::Broken(error.to_string()),
         }
     }
@@ -147,6 +155,16 @@ impl Apps {
 
     /// Registers an app; its AppSecret is proven first where `verify` asks for it.
     pub async fn register(&self, tenant: TenantId, new: Registration) -> Result<App, AppError> {
+        self.register_once(tenant, new, Keep::nothing()).await
+    }
+
+    /// The same, answered as `keep` says.
+    pub async fn register_once(
+        &self,
+        tenant: TenantId,
+        new: Registration,
+        keep: Keep<App>,
+    ) -> Result<App, AppError> {
         check(Some(&new.name), new.daily_quota, &new.callback)?;
         // Looked up before WeChat is asked: a fetch for an app of somebody else could kill its token.
         match self.store.platform().app(&new.appid).await {
@@ -185,7 +203,8 @@ impl Apps {
             verified_at: new.verify.then_some(now),
         };
         let line = self.origin.did("app.register", &row.appid);
-        let door = self.store.tenant(tenant).on_record(line);
+        let kept = keep.answer(&row.made(tenant, now));
+        let door = self.store.tenant(tenant).on_record(line).answering(kept);
         let app = door.create_app(row, now).await?;
         if let Some(proof) = proof {
             self.broker.adopt(&app.appid, proof).await;
@@ -235,6 +254,7 @@ impl Apps {
             daily_quota: update.daily_quota,
             callback_token_sealed: token.map(Some),
             callback_aes_key_sealed: aes_key.map(Some),
+            known_at: update.known_at,
         };
         let app = self
             .store
@@ -356,6 +376,7 @@ fn changes(update: &AppUpdate) -> String {
         token_mode,
         daily_quota,
         callback,
+        known_at: _,
     } = update;
     let words = [
         name.as_ref().map(|name| format!("name `{name}`")),

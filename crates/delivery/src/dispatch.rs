@@ -12,6 +12,7 @@ use domain::{
 use store::{Claimed, Settlement, Word};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::task::TaskTracker;
+use tracing::{Instrument, field::Empty};
 use wechat::{Answer, Outgoing};
 
 use crate::{
@@ -81,9 +82,9 @@ impl Dispatcher {
         for message in claimed {
             let Some(slot) = permits.split(1) else { break };
             let inner = self.0.clone();
-            self.0
-                .tasks
-                .spawn(async move { inner.fly(message, slot).await });
+            let span = tracing::debug_span!("send", message = %message.id, appid = %message.appid);
+            let flight = async move { inner.fly(message, slot).await };
+            self.0.tasks.spawn(flight.instrument(span));
         }
     }
 }
@@ -201,7 +202,17 @@ impl Inner {
             template_id: &message.template_id,
             content: &message.content,
         };
-        let answer = self.client.send(&token.value, outgoing).await;
+        let span = tracing::debug_span!(
+            "wechat",
+            otel.kind = "client",
+            channel = ?message.content.channel(),
+            outcome = Empty,
+            errcode = Empty,
+        );
+        let sending = self.client.send(&token.value, outgoing);
+        let answer = sending.instrument(span.clone()).await;
+        span.record("outcome", answer.verdict.outcome().as_str());
+        span.record("errcode", answer.errcode);
         self.metrics.sent(
             message.content.channel(),
             answer.verdict.outcome(),

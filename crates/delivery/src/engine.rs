@@ -12,8 +12,9 @@ use domain::{
     seal::MasterKey,
 };
 use store::{IdempotencyKey, Listing, Message, MessageFilter, Origin, Page, Store, StoreError};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::Instrument;
 use wechat::{ForwardedAnswer, ForwardedCall};
 
 use crate::{
@@ -28,7 +29,7 @@ use crate::{
     pulse::Pulse,
     quota::{QuotaReport, Quotas},
     recorder::Recorder,
-    submit::{Accepted, AcceptedBatch, BatchItem, SubmitError},
+    submit::{Accepted, AcceptedBatch, Attended, BatchItem, SubmitError},
     sweeper::Sweeper,
     waiters::Waiters,
     webhooks::{Announcer, ShowMessage, Webhooks},
@@ -215,7 +216,42 @@ impl Delivery {
         draft: Draft,
         key: Option<IdempotencyKey>,
     ) -> Result<Accepted, SubmitError> {
-        self.0.intake.submit(tenant, appid, draft, key).await
+        let span = tracing::debug_span!("intake", %appid);
+        let taken = self.0.intake.submit(tenant, appid, draft, key);
+        taken.instrument(span).await
+    }
+
+    /// Accepts a message of somebody who waits for its end, at most so long, and wants it sent only while they wait:
+    /// when this is dropped before, the message is called back, unless it has left.
+    pub async fn submit_attended(
+        &self,
+        tenant: TenantId,
+        appid: &AppId,
+        draft: Draft,
+        at_most: Duration,
+    ) -> Result<Attended, SubmitError> {
+        let (mut sender, answer) = oneshot::channel();
+        let (delivery, appid) = (self.clone(), appid.clone());
+        self.0.tasks.spawn(async move {
+            let accepted = delivery.submit(tenant, &appid, draft, None).await;
+            let id = match accepted {
+                Ok(accepted) => accepted.message.id,
+                Err(refused) => return drop(sender.send(Err(refused))),
+            };
+            tokio::select! {
+                message = delivery.wait_ended(tenant, id, at_most) => drop(sender.send(Ok(Attended { id, message }))),
+                () = sender.closed() => delivery.call_back(tenant, id).await,
+            }
+        });
+        let gone = |_| SubmitError::Unavailable("the gateway stops".to_owned());
+        answer.await.unwrap_or_else(|closed| Err(gone(closed)))
+    }
+
+    async fn call_back(&self, tenant: TenantId, id: MessageId) {
+        match self.cancel(tenant, id).await {
+            Ok(_) => tracing::debug!(%id, "a message is called back whose sender has gone"),
+            Err(error) => tracing::debug!(%id, %error, "the sender of a message has gone"),
+        }
     }
 
     /// Accepts a batch, each item by itself: when this returns, those that were accepted are in the database, all by
@@ -227,7 +263,9 @@ impl Delivery {
         items: Vec<BatchItem>,
         key: Option<IdempotencyKey>,
     ) -> Result<AcceptedBatch, SubmitError> {
-        self.0.intake.submit_batch(tenant, appid, items, key).await
+        let span = tracing::debug_span!("intake", %appid, items = items.len());
+        let taken = self.0.intake.submit_batch(tenant, appid, items, key);
+        taken.instrument(span).await
     }
 
     /// Calls a message back that has not been sent. One that was called back before stays so.

@@ -55,7 +55,7 @@ pub use store::{
     App, AppCursor, DeliveryStatus, Failure, IdempotencyKey, Listing, Message, MessageFilter, Page,
     Pause, Webhook, WebhookDelivery,
 };
-pub use submit::{Accepted, AcceptedBatch, BatchItem, BatchResult, SubmitError};
+pub use submit::{Accepted, AcceptedBatch, Attended, BatchItem, BatchResult, SubmitError};
 pub use tokens::{HandedToken, TokenBudget, TokenFailure, TokenReport, TokenStatus};
 pub use webhooks::{ShowMessage, WebhookError, WebhookSettings, Webhooks};
 pub use wechat::{

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use domain::{app::AppKind, message::Draft, violation::Violation};
+use domain::{app::AppKind, id::MessageId, message::Draft, violation::Violation};
 use store::{Message, Received, Spent, StoreError};
+
+use crate::DeliveryError;
 
 pub(crate) mod results;
 
@@ -15,6 +17,15 @@ pub struct Accepted {
     pub message: Message,
     /// Whether its idempotency key had been used for this request before.
     pub replayed: bool,
+}
+
+/// A message whose sender waited for its end.
+#[derive(Debug)]
+pub struct Attended {
+    /// Its id.
+    pub id: MessageId,
+    /// The message as it was when it had ended or the wait was over.
+    pub message: Result<Message, DeliveryError>,
 }
 
 /// One item of a batch as it is handed in.

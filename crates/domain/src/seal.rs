@@ -220,6 +220,12 @@ impl SealOwner {
         Self(format!("webhook-secret\0{tenant}\0{webhook}"))
     }
 
+    /// The answer to a request under an idempotency key of a tenant, or of the operators.
+    pub fn kept_answer(tenant: Option<TenantId>, key: &str) -> Self {
+        let owner = tenant.map_or_else(String::new, |tenant| tenant.to_string());
+        Self(format!("kept-answer\0{owner}\0{key}"))
+    }
+
     /// A key of the gateway's own.
     pub fn sealed_key(name: &str) -> Self {
         Self(format!("sealed-key\0{name}"))

@@ -10,8 +10,8 @@ use clap::{Args, CommandFactory, Parser, Subcommand, error::ErrorKind};
 
 use crate::{
     commands::{
-        self, app, config as config_command, dev, import, key, master_key, migrate, openapi, send,
-        serve, signing_key, simulate, tenant,
+        self, app, config as config_command, dev, doctor, import, key, master_key, migrate,
+        openapi, send, serve, signing_key, simulate, tenant,
     },
     failure::Failure,
     logs,
@@ -76,6 +76,8 @@ enum Command {
     Openapi,
     /// Print the settings in effect and where each came from
     Config,
+    /// Look at everything that the gateway needs, and say what to do where something is wrong
+    Doctor,
 }
 
 impl Command {
@@ -103,17 +105,21 @@ pub fn main() -> ExitCode {
 
 fn start(cli: Cli, output: Output) -> Result<ExitCode, Failure> {
     let settings = Settings::read(cli.globals.config.as_deref(), &cli.globals.flags)?;
-    logs::start(&settings, !cli.command.stays())?;
-    // A thousand, as many systems have it, is less than the connections that may be open to tenants and to WeChat.
-    if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
-        tracing::warn!(%error, "cannot raise the limit of open files: set it with ulimit -n");
-    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
     let runtime = runtime
         .map_err(|error| Failure::new("internal", format!("the runtime cannot start: {error}")))?;
-    runtime.block_on(run(cli.command, &settings, output))
+    let traces = logs::start(&settings, !cli.command.stays(), runtime.handle())?;
+    // A thousand, as many systems have it, is less than the connections that may be open to tenants and to WeChat.
+    if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
+        tracing::warn!(%error, "cannot raise the limit of open files: set it with ulimit -n");
+    }
+    let ended = runtime.block_on(run(cli.command, &settings, output));
+    if let Some(traces) = traces {
+        traces.flush();
+    }
+    ended
 }
 
 async fn run(command: Command, settings: &Settings, output: Output) -> Result<ExitCode, Failure> {
@@ -131,6 +137,7 @@ async fn run(command: Command, settings: &Settings, output: Output) -> Result<Ex
         Command::Simulate(arguments) => simulate::run(output, &arguments).await?,
         Command::Openapi => openapi::run(output)?,
         Command::Config => config_command::run(settings, output)?,
+        Command::Doctor => return doctor::run(settings, output).await,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -253,6 +260,7 @@ mod tests {
             "wxgate simulate --port 8090",
             "wxgate openapi",
             "wxgate --json config",
+            "wxgate doctor --json",
         ] {
             assert!(parse(line).is_ok(), "{line}: {:?}", parse(line).err());
         }

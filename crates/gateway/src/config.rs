@@ -7,6 +7,7 @@ use std::{
 
 use delivery::Retention;
 use domain::seal::MasterKey;
+use reqwest::header::HeaderValue;
 use store::Engine;
 
 use crate::proxies::TrustedProxies;
@@ -116,12 +117,16 @@ pub struct Config {
     pub retention: Retention,
     /// The proxies that are believed when they say whom they speak for.
     pub trusted_proxies: TrustedProxies,
+    /// Origins whose web pages may call the API.
+    pub cors_origins: Vec<HeaderValue>,
     /// Connections at the same time.
     pub max_connections: usize,
     /// How long clients may take.
     pub patience: Patience,
     /// Whether webhooks may be in private networks, also without https.
     pub allow_private_webhooks: bool,
+    /// Whether requests go on with the traces of their callers.
+    pub traced: bool,
     /// Whether to apply pending migrations; if not, they are a reason not to start.
     pub migrate: bool,
 }
@@ -145,9 +150,11 @@ impl Config {
             shutdown_timeout: Duration::from_secs(30),
             retention: Retention::default(),
             trusted_proxies: TrustedProxies::default(),
+            cors_origins: Vec::new(),
             max_connections: 10_000,
             patience: Patience::default(),
             allow_private_webhooks: false,
+            traced: false,
             migrate: true,
         })
     }

@@ -45,7 +45,7 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         let code = match error {
             StoreError::Unavailable(_) => "database_unavailable",
-            StoreError::Taken(_) => "conflict",
+            StoreError::Taken(_) | StoreError::Answered | StoreError::Changed(_) => "conflict",
             StoreError::NotFound(_) => "not_found",
             StoreError::Broken(_) => "database_broken",
             StoreError::Settings(_) => "settings",
@@ -70,7 +70,7 @@ impl From<TenancyError> for Failure {
 impl From<AppError> for Failure {
     fn from(error: AppError) -> Self {
         match error {
-            AppError::Taken => Self::new("conflict", error.to_string()),
+            AppError::Taken | AppError::Changed => Self::new("conflict", error.to_string()),
             AppError::NotFound => Self::new("not_found", error.to_string()),
             AppError::Invalid(violations) => Self::violations(&violations),
             AppError::Wechat {

@@ -3,7 +3,7 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use api::{ApiState, HttpMetrics};
-use axum::Router;
+use axum::{Router, middleware::from_fn};
 use console::ConsoleState;
 use coord::{Clock, CoordError};
 use delivery::Delivery;
@@ -17,6 +17,7 @@ use crate::{
     config::{Config, Mode},
     replica::{self, Sending},
     server::{Doorway, Server},
+    traces,
 };
 
 /// Why a gateway did not start; the text says what to do.
@@ -199,6 +200,7 @@ impl Rooms<'_> {
             ready: Arc::new(ready),
             now: now.clone(),
             base_url: self.base_url.into(),
+            cors_origins: self.config.cors_origins.clone().into(),
         };
         let console = ConsoleState {
             tenancy: self.tenancy.clone(),
@@ -207,7 +209,12 @@ impl Rooms<'_> {
             now,
             public_url: self.config.public_url.clone(),
         };
-        api::router(api).merge(console::router(console))
+        let router = api::router(api).merge(console::router(console));
+        if self.config.traced {
+            router.layer(from_fn(traces::follow))
+        } else {
+            router
+        }
     }
 }
 

@@ -35,6 +35,7 @@ mod proxies;
 mod replica;
 mod server;
 pub mod settings;
+mod traces;
 
 pub use crate::{
     config::{Config, Mode, ModeError, Patience},

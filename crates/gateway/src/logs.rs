@@ -1,16 +1,28 @@
-//! Log lines, to standard error.
+//! Log lines, to standard error; and beside them traces, to a collector where one is set.
 
 use std::io::IsTerminal;
 
-use tracing_subscriber::{EnvFilter, fmt};
+use tokio::runtime::Handle;
+use tracing_subscriber::{
+    EnvFilter, Layer,
+    filter::{LevelFilter, filter_fn},
+    fmt,
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
 
 use crate::{
     failure::Failure,
     settings::{LogFormat, Settings},
+    traces::{self, Traces},
 };
 
 /// Starts logging. A command that ends by itself is `quiet`: unless somebody asked for more, it only warns.
-pub(crate) fn start(settings: &Settings, quiet: bool) -> Result<(), Failure> {
+pub(crate) fn start(
+    settings: &Settings,
+    quiet: bool,
+    runtime: &Handle,
+) -> Result<Option<Traces>, Failure> {
     let directives = if quiet && !settings.log_is_set {
         "warn"
     } else {
@@ -19,17 +31,32 @@ pub(crate) fn start(settings: &Settings, quiet: bool) -> Result<(), Failure> {
     // PostgreSQL's notices are for those who write SQL; whoever wants them names `sqlx` in the setting.
     let filter = EnvFilter::try_new(format!("sqlx=warn,{directives}"))
         .map_err(|error| Failure::new("settings", format!("WXGATE_LOG: {error}")))?;
-    let lines = fmt()
-        .with_env_filter(filter)
+    let lines = fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
-    let started = match settings.log_format {
-        LogFormat::Json => lines.json().try_init(),
-        LogFormat::Text => lines.try_init(),
+    let lines = match settings.log_format {
+        LogFormat::Json => lines.json().with_filter(filter).boxed(),
+        LogFormat::Text => lines.with_filter(filter).boxed(),
     };
-    started.map_err(|error| Failure::new("internal", format!("logging cannot start: {error}")))?;
+    let endpoint = settings.otlp_endpoint.as_deref();
+    let traces = endpoint
+        .map(|endpoint| Traces::to(endpoint, runtime.clone()))
+        .transpose()?;
+    let spans = traces.as_ref().map(|traces| {
+        tracing_opentelemetry::layer()
+            .with_location(false)
+            .with_threads(false)
+            .with_tracked_inactivity(false)
+            .with_tracer(traces.tracer())
+            .with_filter(filter_fn(traces::is_told).with_max_level_hint(LevelFilter::DEBUG))
+    });
+    tracing_subscriber::registry()
+        .with(lines)
+        .with(spans)
+        .try_init()
+        .map_err(|error| Failure::new("internal", format!("logging cannot start: {error}")))?;
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
     }
-    Ok(())
+    Ok(traces)
 }

@@ -71,6 +71,17 @@ async fn obtain_own(settings: &Settings) -> Result<MasterKey, Failure> {
     }
 }
 
+/// The key that these settings ask for, without making one; none: the first start will make it.
+pub(crate) async fn find(settings: &Settings) -> Result<Option<MasterKey>, Failure> {
+    let is_given = settings.master_key.is_some() || settings.master_key_file.is_some();
+    let will_be_made = settings.mode == Mode::Embedded && !is_given;
+    let file = folder(&settings.database_url).join(FILE);
+    if will_be_made && !file.exists() && !seals_something(&settings.database_url).await {
+        return Ok(None);
+    }
+    obtain(settings).await.map(Some)
+}
+
 /// The folder of a SQLite database.
 pub(crate) fn folder(database_url: &str) -> PathBuf {
     let folder = database_file(database_url)
@@ -117,7 +128,8 @@ pub(crate) fn create_private(path: &Path, text: &str) -> io::Result<()> {
     linked
 }
 
-fn database_file(database_url: &str) -> PathBuf {
+/// The file of a SQLite database.
+pub(crate) fn database_file(database_url: &str) -> PathBuf {
     let file = database_url
         .strip_prefix("sqlite://")
         .unwrap_or(database_url);

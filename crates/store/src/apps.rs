@@ -11,9 +11,11 @@ use sea_orm::{
 };
 
 mod cursor;
+mod sealed;
 mod words;
 
 pub use cursor::{AppCursor, AppCursorFormat};
+pub use sealed::{PreviousCallback, SealedApp};
 pub(crate) use words::parse_kind;
 use words::{kind_text, parse_token_mode, token_mode_text};
 
@@ -25,7 +27,7 @@ use crate::{
     },
     error::unknown,
     millis,
-    tenants::{count, maybe},
+    tenants::{count, later, maybe},
     time,
 };
 
@@ -52,7 +54,7 @@ pub struct App {
     pub verified_at: Option<DateTime<Utc>>,
     /// When it was registered.
     pub created_at: DateTime<Utc>,
-    /// When it was last changed.
+    /// When it was last changed; no two changes share it.
     pub updated_at: DateTime<Utc>,
     /// Why it does not send; may lie in the past, then it is over.
     pub pause: Option<Pause>,
@@ -94,6 +96,28 @@ pub struct NewApp {
     pub verified_at: Option<DateTime<Utc>>,
 }
 
+impl NewApp {
+    /// The app that comes of it.
+    pub fn made(&self, tenant: TenantId, now: DateTime<Utc>) -> App {
+        let now = time(millis(now));
+        App {
+            appid: self.appid.clone(),
+            tenant,
+            name: self.name.clone(),
+            kind: self.kind,
+            token_mode: self.token_mode,
+            daily_quota: self.daily_quota,
+            has_callback_token: self.callback_token_sealed.is_some(),
+            has_callback_aes_key: self.callback_aes_key_sealed.is_some(),
+            verified_at: self.verified_at.map(|at| time(millis(at))),
+            created_at: now,
+            updated_at: now,
+            pause: None,
+            pace: None,
+        }
+    }
+}
+
 /// What to change of an app; none leaves as is. When the message push settings change, what they were is kept as
 /// [`PreviousCallback`].
 #[derive(Clone, Debug, Default)]
@@ -108,44 +132,15 @@ pub struct AppPatch {
     pub callback_token_sealed: Option<Option<Vec<u8>>>,
     /// The `EncodingAESKey` of its message push settings, sealed; `Some(None)` forgets it.
     pub callback_aes_key_sealed: Option<Option<Vec<u8>>>,
-}
-
-/// What the gateway needs to speak for an app, sealed for `tenant` and `appid`.
-#[derive(Clone, Debug)]
-pub struct SealedApp {
-    /// WeChat's id of it.
-    pub appid: AppId,
-    /// Whose it is: part of the seal's associated data.
-    pub tenant: TenantId,
-    /// What the appid stands for.
-    pub kind: AppKind,
-    /// How its access token is fetched.
-    pub token_mode: TokenMode,
-    /// The AppSecret.
-    pub secret_sealed: Vec<u8>,
-    /// The Token of its message push settings.
-    pub callback_token_sealed: Option<Vec<u8>>,
-    /// The `EncodingAESKey` of its message push settings.
-    pub callback_aes_key_sealed: Option<Vec<u8>>,
-    /// What these two were before.
-    pub previous_callback: Option<PreviousCallback>,
-}
-
-/// The message push settings that an app had before they were changed, sealed: WeChat uses them until its console has
-/// been told of the new ones.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PreviousCallback {
-    /// The Token.
-    pub token_sealed: Vec<u8>,
-    /// The `EncodingAESKey`, if there was one.
-    pub aes_key_sealed: Option<Vec<u8>>,
-    /// When the new ones were set.
-    pub changed_at: DateTime<Utc>,
+    /// [`App::updated_at`] as the caller knows it; where it is another one by now nothing changes:
+    /// [`StoreError::Changed`].
+    pub known_at: Option<DateTime<Utc>>,
 }
 
 impl TenantStore {
     /// Registers an app and opens its lane. Taken by any tenant: [`StoreError::Taken`].
     pub async fn create_app(&self, new: NewApp, now: DateTime<Utc>) -> Result<App, StoreError> {
+        let created = new.made(self.tenant, now);
         let row = new_row(self.tenant, new, now);
         let lane = lane::ActiveModel {
             appid: Set(row.appid.clone()),
@@ -156,7 +151,7 @@ impl TenantStore {
             ..lane::ActiveModel::default()
         };
         let transaction = self.store.begin().await?;
-        let inserted = Entity::insert(ActiveModel::from(row.clone()))
+        let inserted = Entity::insert(ActiveModel::from(row))
             .exec_without_returning(&transaction)
             .await;
         inserted.map_err(|error| match error.sql_err() {
@@ -169,7 +164,7 @@ impl TenantStore {
             .await?;
         self.note(&transaction, now).await?;
         transaction.commit().await?;
-        app(row, None)
+        Ok(created)
     }
 
     /// One app of the tenant.
@@ -204,10 +199,11 @@ impl TenantStore {
             daily_quota: maybe(patch.daily_quota.map(count)),
             callback_token_sealed: maybe(patch.callback_token_sealed),
             callback_aes_key_sealed: maybe(patch.callback_aes_key_sealed),
-            updated_at: Set(millis(now)),
             ..ActiveModel::default()
         };
-        let mut update = Entity::update_many().set(change);
+        let mut update = Entity::update_many()
+            .set(change)
+            .col_expr(Column::UpdatedAt, later(Column::UpdatedAt, now));
         if callback_changes {
             // The right sides are what the row was before.
             update = update
@@ -221,7 +217,7 @@ impl TenantStore {
                 )
                 .col_expr(Column::CallbackChangedAt, Expr::value(millis(now)));
         }
-        self.run(appid, update, now).await?;
+        self.run(appid, update, patch.known_at, now).await?;
         self.app(appid).await
     }
 
@@ -236,11 +232,12 @@ impl TenantStore {
         let change = ActiveModel {
             secret_sealed: Set(secret_sealed),
             verified_at: Set(verified_at.map(millis)),
-            updated_at: Set(millis(now)),
             ..ActiveModel::default()
         };
-        let update = Entity::update_many().set(change);
-        self.run(appid, update, now).await
+        let update = Entity::update_many()
+            .set(change)
+            .col_expr(Column::UpdatedAt, later(Column::UpdatedAt, now));
+        self.run(appid, update, None, now).await
     }
 
     /// Notes that WeChat accepted the AppSecret.
@@ -254,7 +251,7 @@ impl TenantStore {
             ..ActiveModel::default()
         };
         let update = Entity::update_many().set(change);
-        self.run(appid, update, now).await
+        self.run(appid, update, None, now).await
     }
 
     /// Removes an app and its lane, then cancels what it has not sent yet, a batch at a time so that nobody else
@@ -285,15 +282,22 @@ impl TenantStore {
         &self,
         appid: &AppId,
         update: UpdateMany<Entity>,
+        known_at: Option<DateTime<Utc>>,
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
         let transaction = self.store.begin().await?;
+        let own = is(Some(self.tenant), appid);
+        let known = known_at.map(|at| Column::UpdatedAt.eq(millis(at)));
         let changed = update
-            .filter(is(Some(self.tenant), appid))
+            .filter(own.clone().add_option(known))
             .exec(&transaction)
             .await?;
         if changed.rows_affected == 0 {
-            return Err(StoreError::NotFound("app"));
+            let there = Entity::find().filter(own).one(&transaction).await?;
+            return Err(match there {
+                Some(_) => StoreError::Changed("app"),
+                None => StoreError::NotFound("app"),
+            });
         }
         self.note(&transaction, now).await?;
         Ok(transaction.commit().await?)
@@ -312,33 +316,6 @@ impl PlatformStore {
         page: &Page<AppCursor>,
     ) -> Result<Listing<App, AppCursor>, StoreError> {
         list(&self.store, None, page).await
-    }
-
-    /// What the gateway needs to speak for an app.
-    pub async fn sealed_app(&self, appid: &AppId) -> Result<SealedApp, StoreError> {
-        let row = Entity::find()
-            .filter(is(None, appid))
-            .one(&self.store.read)
-            .await?;
-        let row = row.ok_or(StoreError::NotFound("app"))?;
-        let previous_callback = row
-            .previous_callback_token_sealed
-            .zip(row.callback_changed_at)
-            .map(|(token_sealed, changed_at)| PreviousCallback {
-                token_sealed,
-                aes_key_sealed: row.previous_callback_aes_key_sealed,
-                changed_at: time(changed_at),
-            });
-        Ok(SealedApp {
-            appid: appid.clone(),
-            tenant: row.tenant_id.into(),
-            kind: parse_kind(&row.kind)?,
-            token_mode: parse_token_mode(&row.token_mode)?,
-            secret_sealed: row.secret_sealed,
-            callback_token_sealed: row.callback_token_sealed,
-            callback_aes_key_sealed: row.callback_aes_key_sealed,
-            previous_callback,
-        })
     }
 }
 

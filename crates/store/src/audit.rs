@@ -14,7 +14,7 @@ use sea_orm::{
 use uuid::Uuid;
 
 use crate::{
-    DisabledWebhook, Listing, Page, PlatformStore, Store, StoreError, TenantStore,
+    DisabledWebhook, Listing, Page, PlatformStore, Store, StoreError, TenantStore, answers,
     entity::audit::{ActiveModel, Column, Entity, Model},
     millis, time,
 };
@@ -95,14 +95,15 @@ impl TenantStore {
 }
 
 impl TenantStore {
-    /// Adds the line that the change in `transaction` is on record with.
+    /// Adds the line that the change in `transaction` is on record with, and the answer that it has.
     pub(crate) async fn note(
         &self,
         transaction: &DatabaseTransaction,
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
         let (tenant, record) = (Some(self.tenant), self.record.clone());
-        note(&self.store, transaction, tenant, record, now).await
+        note(&self.store, transaction, tenant, record, now).await?;
+        answers::keep(transaction, self.kept.as_ref(), now).await
     }
 }
 

@@ -2,11 +2,12 @@
 
 use std::{path::Path, time::Duration};
 
+use chrono::{DateTime, Utc};
 use migrations::{Migrator, MigratorTrait};
-use sea_orm::{ConnectOptions, ConnectionTrait, Database, DbBackend};
+use sea_orm::{ConnectOptions, ConnectionTrait, Database, DbBackend, Statement};
 use sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
 
-use crate::{Store, error::StoreError};
+use crate::{Store, error::StoreError, time};
 
 /// The advisory lock that migrations hold on PostgreSQL: "wxgate" in ASCII.
 const MIGRATION_LOCK: i64 = 0x7778_6761_7465;
@@ -109,6 +110,19 @@ impl Store {
     pub async fn ping(&self) -> Result<(), StoreError> {
         self.write.execute_unprepared("SELECT 1").await?;
         Ok(())
+    }
+
+    /// The time on the database's machine; none: it is a file of this one.
+    pub async fn time(&self) -> Result<Option<DateTime<Utc>>, StoreError> {
+        if self.engine() == Engine::Sqlite {
+            return Ok(None);
+        }
+        let sql = "SELECT (EXTRACT(EPOCH FROM clock_timestamp()) * 1000)::BIGINT AS now";
+        let look = Statement::from_string(DbBackend::Postgres, sql);
+        match self.write.query_one_raw(look).await? {
+            Some(row) => Ok(Some(time(row.try_get("", "now")?))),
+            None => Err(StoreError::Broken("the database tells no time".to_owned())),
+        }
     }
 
     /// Which database this is.

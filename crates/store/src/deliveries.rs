@@ -54,6 +54,43 @@ pub struct WebhookDelivery {
     pub ended_at: Option<DateTime<Utc>>,
 }
 
+impl WebhookDelivery {
+    /// What [`TenantStore::tell_webhook`] begins.
+    pub fn pending(webhook: WebhookId, event: &AppEvent, now: DateTime<Utc>) -> Self {
+        let now = time(millis(now));
+        Self {
+            webhook,
+            event: event.id,
+            kind: event.kind,
+            message: None,
+            status: DeliveryStatus::Pending,
+            attempts: 0,
+            next_attempt_at: Some(now),
+            response_status: None,
+            response_excerpt: None,
+            error: None,
+            created_at: now,
+            attempted_at: None,
+            ended_at: None,
+        }
+    }
+
+    /// What [`TenantStore::redeliver`] makes of it.
+    #[must_use]
+    pub fn again(self, now: DateTime<Utc>) -> Self {
+        if self.status == DeliveryStatus::Pending {
+            return self;
+        }
+        Self {
+            status: DeliveryStatus::Pending,
+            attempts: 0,
+            next_attempt_at: Some(time(millis(now))),
+            ended_at: None,
+            ..self
+        }
+    }
+}
+
 /// How it stands with a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeliveryStatus {
@@ -127,7 +164,7 @@ impl TenantStore {
         event: EventId,
         now: DateTime<Utc>,
     ) -> Result<WebhookDelivery, StoreError> {
-        let connection = &self.store.write;
+        let transaction = self.store.begin().await?;
         let sql = format!(
             "{AGAIN} WHERE webhook_id = $2 AND event_id = $3 AND tenant_id = $4 AND status <> 'pending'"
         );
@@ -137,10 +174,17 @@ impl TenantStore {
             event.uuid().into(),
             self.tenant.uuid().into(),
         ];
-        let backend = connection.get_database_backend();
+        let backend = transaction.get_database_backend();
         let again = Statement::from_sql_and_values(backend, sql, values);
-        connection.execute_raw(again).await?;
-        self.webhook_delivery(webhook, event).await
+        transaction.execute_raw(again).await?;
+        let found = Entity::find_by_id((webhook.uuid(), event.uuid()))
+            .filter(Column::TenantId.eq(self.tenant.uuid()))
+            .one(&transaction)
+            .await?;
+        let row = found.ok_or(StoreError::NotFound("delivery"))?;
+        self.note(&transaction, now).await?;
+        transaction.commit().await?;
+        row.try_into()
     }
 
     /// Tells the events once more that happened from `since` until `until` and were given up, a batch at a time:
@@ -183,8 +227,10 @@ impl TenantStore {
         event: &AppEvent,
         now: DateTime<Utc>,
     ) -> Result<WebhookDelivery, StoreError> {
-        let connection = &self.store.write;
-        queue::tell::tell_one(connection, self.tenant, webhook.uuid(), event, now).await?;
+        let transaction = self.store.begin().await?;
+        queue::tell::tell_one(&transaction, self.tenant, webhook.uuid(), event, now).await?;
+        self.note(&transaction, now).await?;
+        transaction.commit().await?;
         self.webhook_delivery(webhook, event.id).await
     }
 

@@ -13,6 +13,12 @@ pub enum StoreError {
     /// Something with the same key exists already.
     #[error("{0} exists already")]
     Taken(&'static str),
+    /// The idempotency key of the request was claimed by a twin of it meanwhile: nothing was done.
+    #[error("the request is answered already: send it again for that answer")]
+    Answered,
+    /// It is no longer what it was when the caller read it: nothing was done.
+    #[error("the {0} was changed meanwhile: read it again")]
+    Changed(&'static str),
     /// There is no such thing here.
     #[error("there is no such {0}")]
     NotFound(&'static str),

@@ -6,13 +6,14 @@ use domain::{
     scope::ScopeSet,
 };
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, Condition, EntityTrait, JoinType, QueryFilter, QueryOrder,
-    QuerySelect, Select, SqlErr,
+    ActiveValue::Set, ColumnTrait, Condition, DatabaseTransaction, EntityTrait, JoinType,
+    QueryFilter, QueryOrder, QuerySelect, Select, SqlErr,
 };
 use uuid::Uuid;
 
 use crate::{
-    Listing, NewAuditLine, Page, PlatformStore, Store, StoreError, Tenant, TenantStore, audit,
+    Listing, NewAuditLine, Page, PlatformStore, Store, StoreError, Tenant, TenantStore, answers,
+    audit,
     entity::{
         api_key::{ActiveModel, Column, Entity, Model},
         tenant as tenant_row,
@@ -57,6 +58,22 @@ pub struct NewKey {
     pub expires_at: Option<DateTime<Utc>>,
 }
 
+impl NewKey {
+    /// The key that comes of it.
+    pub fn made(&self, tenant: Option<TenantId>, now: DateTime<Utc>) -> Key {
+        Key {
+            id: self.id,
+            tenant,
+            name: self.name.clone(),
+            scopes: self.scopes,
+            created_at: time(millis(now)),
+            expires_at: self.expires_at.map(|end| time(millis(end))),
+            last_used_at: None,
+            revoked_at: None,
+        }
+    }
+}
+
 /// What authentication must know of a key.
 #[derive(Clone, Debug)]
 pub struct Credential {
@@ -76,14 +93,11 @@ fn touch_every() -> Duration {
 impl TenantStore {
     /// Gives the tenant a key.
     pub async fn create_key(&self, key: NewKey, now: DateTime<Utc>) -> Result<Key, StoreError> {
-        insert(
-            &self.store,
-            Some(self.tenant),
-            key,
-            self.record.clone(),
-            now,
-        )
-        .await
+        let transaction = self.store.begin().await?;
+        let created = insert(&transaction, Some(self.tenant), key, now).await?;
+        self.note(&transaction, now).await?;
+        transaction.commit().await?;
+        Ok(created)
     }
 
     /// The tenant's keys, newest first, revoked ones among them.
@@ -104,7 +118,12 @@ impl PlatformStore {
         key: NewKey,
         now: DateTime<Utc>,
     ) -> Result<Key, StoreError> {
-        insert(&self.store, None, key, self.record.clone(), now).await
+        let transaction = self.store.begin().await?;
+        let created = insert(&transaction, None, key, now).await?;
+        audit::note(&self.store, &transaction, None, self.record.clone(), now).await?;
+        answers::keep(&transaction, self.kept.as_ref(), now).await?;
+        transaction.commit().await?;
+        Ok(created)
     }
 
     /// The operators' keys, newest first, revoked ones among them.
@@ -168,12 +187,12 @@ impl Key {
 }
 
 async fn insert(
-    store: &Store,
+    transaction: &DatabaseTransaction,
     tenant: Option<TenantId>,
     new: NewKey,
-    record: Option<NewAuditLine>,
     now: DateTime<Utc>,
 ) -> Result<Key, StoreError> {
+    let created = new.made(tenant, now);
     let row = Model {
         id: new.id.uuid(),
         tenant_id: tenant.map(|tenant| tenant.uuid()),
@@ -185,18 +204,15 @@ async fn insert(
         last_used_at: None,
         revoked_at: None,
     };
-    let transaction = store.begin().await?;
-    let inserted = Entity::insert(ActiveModel::from(row.clone()))
-        .exec_without_returning(&transaction)
+    let inserted = Entity::insert(ActiveModel::from(row))
+        .exec_without_returning(transaction)
         .await;
     inserted.map_err(|error| match error.sql_err() {
         Some(SqlErr::ForeignKeyConstraintViolation(_)) => StoreError::NotFound("tenant"),
         Some(SqlErr::UniqueConstraintViolation(_)) => StoreError::Taken("this key"),
         _ => error.into(),
     })?;
-    audit::note(store, &transaction, tenant, record, now).await?;
-    transaction.commit().await?;
-    key(row)
+    Ok(created)
 }
 
 async fn list(

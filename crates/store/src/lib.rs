@@ -24,6 +24,7 @@ use sea_orm::{
     TransactionTrait,
 };
 
+mod answers;
 mod apps;
 mod audit;
 mod connect;
@@ -40,6 +41,7 @@ mod signing_keys;
 mod tenants;
 mod webhooks;
 
+pub use answers::{Keep, KeptAnswer, Recalled};
 pub use apps::{
     App, AppCursor, AppCursorFormat, AppPatch, NewApp, Pause, PreviousCallback, SealedApp,
 };
@@ -77,6 +79,7 @@ pub struct TenantStore {
     store: Store,
     tenant: TenantId,
     record: Option<NewAuditLine>,
+    kept: Option<KeptAnswer>,
 }
 
 /// The door to everything. Its users: the queue, authentication, operators.
@@ -84,6 +87,7 @@ pub struct TenantStore {
 pub struct PlatformStore {
     store: Store,
     record: Option<NewAuditLine>,
+    kept: Option<KeptAnswer>,
 }
 
 impl Store {
@@ -102,6 +106,7 @@ impl Store {
             store: self.clone(),
             tenant,
             record: None,
+            kept: None,
         }
     }
 
@@ -110,6 +115,7 @@ impl Store {
         PlatformStore {
             store: self.clone(),
             record: None,
+            kept: None,
         }
     }
 

@@ -40,6 +40,8 @@ pub enum Place {
     PreviousWebhookSecret,
     /// The gateway's own keys.
     SealedKey,
+    /// Answers to requests under an idempotency key.
+    KeptAnswer,
 }
 
 /// A sealed value, where it is and whose.
@@ -57,7 +59,7 @@ pub struct SealedValue {
 
 impl Place {
     /// All there are.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::AppSecret,
         Self::CallbackToken,
         Self::CallbackAesKey,
@@ -67,6 +69,7 @@ impl Place {
         Self::WebhookSecret,
         Self::PreviousWebhookSecret,
         Self::SealedKey,
+        Self::KeptAnswer,
     ];
 
     /// What is in it, for people.
@@ -81,6 +84,7 @@ impl Place {
             Self::WebhookSecret => "webhook secrets",
             Self::PreviousWebhookSecret => "previous webhook secrets",
             Self::SealedKey => "keys of the gateway",
+            Self::KeptAnswer => "kept answers",
         }
     }
 
@@ -126,6 +130,11 @@ impl PlatformStore {
         key: MasterKeyId,
         limit: u64,
     ) -> Result<Vec<SealedValue>, StoreError> {
+        if place == Place::KeptAnswer {
+            return self
+                .answers_sealed_otherwise(key.mark().to_vec(), limit)
+                .await;
+        }
         let other =
             |column: &str| Expr::cust(format!("substr({column}, 1, 5)")).ne(key.mark().to_vec());
         let read = &self.store.read;
@@ -199,6 +208,9 @@ impl PlatformStore {
         value: &SealedValue,
         sealed: Vec<u8>,
     ) -> Result<bool, StoreError> {
+        if value.place == Place::KeptAnswer {
+            return self.replace_answer(value, sealed).await;
+        }
         let (write, row) = (&self.store.write, value.row.as_str());
         let changed = if let Some(column) = value.place.app_column() {
             app::Entity::update_many()
@@ -267,6 +279,7 @@ mod tests {
             "app.previous_callback_aes_key_sealed",
             "app.previous_callback_token_sealed",
             "app.secret_sealed",
+            "idempotency.answer_sealed",
             "sealed_key.sealed",
             "signing_key.private_sealed",
             "webhook.previous_secret_sealed",

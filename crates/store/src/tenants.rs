@@ -5,10 +5,13 @@ use domain::{
     id::TenantId,
     tenant::{TenantLimits, TenantStatus},
 };
-use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, Condition, EntityTrait, ExprTrait, QueryFilter, QueryOrder,
+    QuerySelect, sea_query::Expr,
+};
 
 use crate::{
-    Listing, Page, PlatformStore, StoreError, TenantStore, audit,
+    Listing, Page, PlatformStore, StoreError, TenantStore, answers, audit,
     entity::tenant::{ActiveModel, Column, Entity, Model},
     error::unknown,
     millis, time,
@@ -27,7 +30,7 @@ pub struct Tenant {
     pub limits: TenantLimits,
     /// When it was made.
     pub created_at: DateTime<Utc>,
-    /// When it was last changed.
+    /// When it was last changed; no two changes share it.
     pub updated_at: DateTime<Utc>,
 }
 
@@ -42,6 +45,24 @@ pub struct TenantPatch {
     pub requests_per_second: Option<u32>,
     /// Messages a Beijing day; `Some(None)` lifts the limit.
     pub messages_per_day: Option<Option<u64>>,
+    /// [`Tenant::updated_at`] as the caller knows it; where it is another one by now nothing changes:
+    /// [`StoreError::Changed`].
+    pub known_at: Option<DateTime<Utc>>,
+}
+
+impl Tenant {
+    /// A tenant as [`PlatformStore::create_tenant`] makes it.
+    pub fn new(id: TenantId, name: &str, limits: TenantLimits, now: DateTime<Utc>) -> Self {
+        let now = time(millis(now));
+        Self {
+            id,
+            name: name.to_owned(),
+            status: TenantStatus::Active,
+            limits,
+            created_at: now,
+            updated_at: now,
+        }
+    }
 }
 
 impl PlatformStore {
@@ -53,17 +74,18 @@ impl PlatformStore {
         limits: TenantLimits,
         now: DateTime<Utc>,
     ) -> Result<Tenant, StoreError> {
+        let new = Tenant::new(id, name, limits, now);
         let row = Model {
             id: id.uuid(),
             name: name.to_owned(),
-            status: status_text(TenantStatus::Active).to_owned(),
+            status: status_text(new.status).to_owned(),
             requests_per_second: limits.requests_per_second.into(),
             messages_per_day: limits.messages_per_day.map(count),
             created_at: millis(now),
             updated_at: millis(now),
         };
         let transaction = self.store.begin().await?;
-        Entity::insert(ActiveModel::from(row.clone()))
+        Entity::insert(ActiveModel::from(row))
             .exec_without_returning(&transaction)
             .await?;
         audit::note(
@@ -74,8 +96,9 @@ impl PlatformStore {
             now,
         )
         .await?;
+        answers::keep(&transaction, self.kept.as_ref(), now).await?;
         transaction.commit().await?;
-        tenant(row)
+        Ok(new)
     }
 
     /// One tenant.
@@ -108,17 +131,25 @@ impl PlatformStore {
             status: maybe(patch.status.map(|status| status_text(status).to_owned())),
             requests_per_second: maybe(patch.requests_per_second.map(i64::from)),
             messages_per_day: maybe(patch.messages_per_day.map(|limit| limit.map(count))),
-            updated_at: Set(millis(now)),
             ..ActiveModel::default()
         };
+        let known = patch.known_at.map(|at| Column::UpdatedAt.eq(millis(at)));
         let transaction = self.store.begin().await?;
         let rows = Entity::update_many()
             .set(change)
+            .col_expr(Column::UpdatedAt, later(Column::UpdatedAt, now))
             .filter(Column::Id.eq(id.uuid()))
+            .filter(Condition::all().add_option(known))
             .exec_with_returning(&transaction)
             .await?;
-        let row = rows.into_iter().next();
-        let changed = tenant(row.ok_or(StoreError::NotFound("tenant"))?)?;
+        let Some(row) = rows.into_iter().next() else {
+            let there = Entity::find_by_id(id.uuid()).one(&transaction).await?;
+            return Err(match there {
+                Some(_) => StoreError::Changed("tenant"),
+                None => StoreError::NotFound("tenant"),
+            });
+        };
+        let changed = tenant(row)?;
         audit::note(
             &self.store,
             &transaction,
@@ -159,6 +190,14 @@ pub(crate) fn tenant(row: Model) -> Result<Tenant, StoreError> {
 /// A column of a patch: set where there is a value, else left alone.
 pub(crate) fn maybe<V: Into<sea_orm::Value>>(value: Option<V>) -> sea_orm::ActiveValue<V> {
     value.map_or(sea_orm::ActiveValue::NotSet, Set)
+}
+
+/// `now`, or the next millisecond after the row's time: a time names one state of the row.
+pub(crate) fn later(column: impl ColumnTrait, now: DateTime<Utc>) -> Expr {
+    let is_past = Expr::col(column).lt(millis(now));
+    Expr::case(is_past, millis(now))
+        .finally(Expr::col(column).add(1))
+        .into()
 }
 
 /// A count as the database keeps it.

@@ -66,6 +66,27 @@ pub struct NewWebhook {
     pub secret_sealed: Vec<u8>,
 }
 
+impl NewWebhook {
+    /// The endpoint that comes of it.
+    pub fn made(&self, tenant: TenantId, now: DateTime<Utc>) -> Webhook {
+        let now = time(millis(now));
+        Webhook {
+            id: self.id,
+            tenant,
+            url: self.url.clone(),
+            events: self.events.clone(),
+            description: self.description.clone(),
+            enabled: true,
+            disabled_reason: None,
+            previous_secret_until: None,
+            failing_since: None,
+            failures: 0,
+            created_at: now,
+            updated_at: now,
+        }
+    }
+}
+
 /// What to change of an endpoint; none leaves as is.
 #[derive(Clone, Debug, Default)]
 pub struct WebhookPatch {
@@ -86,6 +107,7 @@ impl TenantStore {
         new: NewWebhook,
         now: DateTime<Utc>,
     ) -> Result<Webhook, StoreError> {
+        let created = new.made(self.tenant, now);
         let row = Model {
             id: new.id.uuid(),
             tenant_id: self.tenant.uuid(),
@@ -102,15 +124,18 @@ impl TenantStore {
             created_at: millis(now),
             updated_at: millis(now),
         };
-        let inserted = Entity::insert(ActiveModel::from(row.clone()))
-            .exec_without_returning(&self.store.write)
+        let transaction = self.store.begin().await?;
+        let inserted = Entity::insert(ActiveModel::from(row))
+            .exec_without_returning(&transaction)
             .await;
         inserted.map_err(|error| match error.sql_err() {
             Some(SqlErr::ForeignKeyConstraintViolation(_)) => StoreError::NotFound("tenant"),
             Some(SqlErr::UniqueConstraintViolation(_)) => StoreError::Taken("this webhook"),
             _ => error.into(),
         })?;
-        row.try_into()
+        self.note(&transaction, now).await?;
+        transaction.commit().await?;
+        Ok(created)
     }
 
     /// The tenant's endpoints, newest first.
@@ -174,6 +199,7 @@ impl TenantStore {
         now: DateTime<Utc>,
     ) -> Result<Webhook, StoreError> {
         use sea_orm::sea_query::Expr;
+        let transaction = self.store.begin().await?;
         let rotated = Entity::update_many()
             .col_expr(
                 Column::PreviousSecretSealed,
@@ -187,11 +213,13 @@ impl TenantStore {
             .col_expr(Column::UpdatedAt, Expr::value(millis(now)))
             .filter(Column::Id.eq(id.uuid()))
             .filter(Column::TenantId.eq(self.tenant.uuid()))
-            .exec(&self.store.write)
+            .exec(&transaction)
             .await?;
         if rotated.rows_affected == 0 {
             return Err(StoreError::NotFound("webhook"));
         }
+        self.note(&transaction, now).await?;
+        transaction.commit().await?;
         self.reread_webhook(id).await
     }
 

@@ -7,7 +7,7 @@ use domain::{
     secret::ClientSecret,
     violation::Violation,
 };
-use store::{Key, Listing, Page};
+use store::{Keep, Key, Listing, Page};
 
 use crate::{Caller, Tenancy, TenancyError, client_secret, tenants::name_violation};
 
@@ -52,6 +52,18 @@ impl Tenancy {
         request: NewKey,
         minted_by: Option<&Caller>,
     ) -> Result<CreatedKey, TenancyError> {
+        self.create_key_once(owner, request, minted_by, Keep::nothing())
+            .await
+    }
+
+    /// The same, answered as `keep` says.
+    pub async fn create_key_once(
+        &self,
+        owner: KeyOwner,
+        request: NewKey,
+        minted_by: Option<&Caller>,
+        keep: Keep<CreatedKey>,
+    ) -> Result<CreatedKey, TenancyError> {
         let inner = &*self.0;
         let now = inner.coord.clock().now();
         if let Some(caller) = minted_by {
@@ -67,19 +79,28 @@ impl Tenancy {
             scopes: request.scopes,
             expires_at: request.expires_at,
         };
+        let tenant_id = match owner {
+            KeyOwner::Operator => None,
+            KeyOwner::Tenant(id) => Some(id),
+        };
+        let created = CreatedKey {
+            key: new.made(tenant_id, now),
+            secret,
+        };
+        let kept = keep.answer(&created);
         let words = format!("`{}` with {}", new.name, new.scopes);
         let line = self.1.did("key.create", &id).saying(words);
-        let (platform, tenant) = (inner.store.platform(), |id| inner.store.tenant(id));
-        let key = match owner {
-            KeyOwner::Operator => {
-                platform
-                    .on_record(line)
-                    .create_operator_key(new, now)
-                    .await?
+        match tenant_id {
+            None => {
+                let door = inner.store.platform().on_record(line).answering(kept);
+                door.create_operator_key(new, now).await?;
             }
-            KeyOwner::Tenant(id) => tenant(id).on_record(line).create_key(new, now).await?,
-        };
-        Ok(CreatedKey { key, secret })
+            Some(tenant) => {
+                let door = inner.store.tenant(tenant).on_record(line).answering(kept);
+                door.create_key(new, now).await?;
+            }
+        }
+        Ok(created)
     }
 
     /// The keys of `owner`, newest first, revoked ones among them.

@@ -26,6 +26,7 @@
 //! ```
 
 mod addresses;
+mod answers;
 mod bearer;
 mod caller;
 mod client_secret;
@@ -51,17 +52,18 @@ use domain::{
 use store::{Origin, Store};
 
 pub use addresses::ClientAddress;
+pub use answers::{Held, Turn};
 pub use caller::{Caller, MissingScope};
 pub use coord::Decision;
 pub use error::{AuthError, OauthError, TenancyError, TenancyErrorKind};
 pub use keys::{CreatedKey, KeyOwner, NewKey};
 pub use oauth::IssuedToken;
 pub use reseal::Resealed;
-pub use store::{Key, Listing, Page, SigningKey, Tenant, TenantPatch};
+pub use store::{Keep, Key, Listing, Page, SigningKey, Tenant, TenantPatch};
 
 use crate::{
-    addresses::Addresses, drop_in::DropInTokens, signing::KeyRing, standing::Standings,
-    token::Tokens,
+    addresses::Addresses, answers::Running, drop_in::DropInTokens, signing::KeyRing,
+    standing::Standings, token::Tokens,
 };
 
 /// Who may call, and how often. Cheap to clone; clones are the same thing, asked by the same one.
@@ -82,6 +84,7 @@ struct Inner {
     drop_in: DropInTokens,
     standings: Standings,
     ids: Sequence,
+    running: Running,
 }
 
 /// What access tokens say about themselves.
@@ -127,6 +130,7 @@ impl Tenancy {
             drop_in: DropInTokens::new(&options),
             standings: Standings::new(store.clone(), coord.clock().clone()),
             ids: Sequence::default(),
+            running: Running::default(),
             store,
             coord,
             master_key,

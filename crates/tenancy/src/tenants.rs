@@ -5,7 +5,7 @@ use domain::{
     tenant::{TenantLimits, TenantStatus},
     violation::Violation,
 };
-use store::{AuditFilter, AuditLine, Listing, Page, Tenant, TenantPatch};
+use store::{AuditFilter, AuditLine, Keep, Listing, Page, Tenant, TenantPatch};
 
 use crate::{Tenancy, TenancyError};
 
@@ -20,19 +20,32 @@ impl Tenancy {
         name: &str,
         limits: TenantLimits,
     ) -> Result<Tenant, TenancyError> {
+        self.create_tenant_once(name, limits, Keep::nothing()).await
+    }
+
+    /// The same, answered as `keep` says.
+    pub async fn create_tenant_once(
+        &self,
+        name: &str,
+        limits: TenantLimits,
+        keep: Keep<Tenant>,
+    ) -> Result<Tenant, TenancyError> {
         let inner = &*self.0;
         let patch = TenantPatch {
             name: Some(name.to_owned()),
             requests_per_second: Some(limits.requests_per_second),
             messages_per_day: Some(limits.messages_per_day),
             status: None,
+            known_at: None,
         };
         validate(&patch)?;
         let now = inner.coord.clock().now();
         let id = inner.new_tenant_id();
         let line = self.1.did("tenant.create", &id).saying(changes(&patch));
-        let platform = inner.store.platform().on_record(line);
-        Ok(platform.create_tenant(id, name.trim(), limits, now).await?)
+        let new = Tenant::new(id, name.trim(), limits, now);
+        let door = inner.store.platform().on_record(line);
+        let door = door.answering(keep.answer(&new));
+        Ok(door.create_tenant(id, name.trim(), limits, now).await?)
     }
 
     /// One tenant.

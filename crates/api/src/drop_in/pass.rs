@@ -32,12 +32,22 @@ pub(super) const HOMES: [&str; 3] = ["/cgi-bin/", "/wxa/", "/wxaapi/"];
 const SECRETS: [&str; 2] = ["secret", "appsecret"];
 
 pub(super) fn routes() -> Router<ApiState> {
+    let logins = Router::new().route("/sns/{*path}", any(not_here));
     HOMES
         .iter()
-        .fold(Router::new(), |router, home| {
+        .fold(logins, |router, home| {
             router.route(&format!("{home}{{*path}}"), any(pass_on))
         })
         .layer(DefaultBodyLimit::max(delivery::MAX_FORWARDED))
+}
+
+/// Logins and what follows from them: they carry the `AppSecret` or a user's own token, and the gateway sends for apps.
+async fn not_here() -> Reply {
+    Reply::refused(
+        INVALID_URL,
+        "invalid url: the gateway passes no /sns/ calls on, send them (jscode2session and the like) to \
+         https://api.weixin.qq.com with the app's own AppSecret",
+    )
 }
 
 async fn pass_on(State(state): State<ApiState>, request: Request) -> Response {

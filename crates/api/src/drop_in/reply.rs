@@ -179,6 +179,7 @@ impl From<AppError> for Reply {
                 Self::busy("there is no access token of the app just now")
             }
             AppError::Taken
+            | AppError::Changed
             | AppError::Invalid(_)
             | AppError::Unavailable(_)
             | AppError::Broken(_) => {

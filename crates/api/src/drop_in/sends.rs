@@ -6,12 +6,15 @@ use axum::{
     body::Bytes,
     extract::{Request, State},
 };
+use chrono::{DateTime, SecondsFormat, Utc};
+use delivery::{Pause, SubmitError};
 use domain::{
     message::{self, Channel, MiniprogramLink},
     scope::Scope,
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
+use store::QUOTA_EXHAUSTED;
 use utoipa::ToSchema;
 use utoipa_axum::{
     router::{OpenApiRouter, UtoipaMethodRouter},
@@ -88,7 +91,9 @@ struct Sent {
 /// The message goes through the gateway as every other does: quota, limits, log, and a second try where the app's token
 /// has died. The answer comes when it has ended, after 20 seconds with -1 where it could not be sent: then it will not
 /// be sent any more, and the call may be repeated. WeChat's own refusals come as WeChat said them. 99001: the connection
-/// to WeChat broke, so the message may or may not have arrived; do not repeat it.
+/// to WeChat broke, so the message may or may not have arrived; do not repeat it. An app that rests (`pause` in
+/// `GET /v1/apps/{appid}`) is -1 at once, with the reason. Who hangs up before the answer calls the message back, unless
+/// it has left.
 #[utoipa::path(
     post, path = "/cgi-bin/message/subscribe/send", tag = super::TAG, security(("wechat" = [])),
     request_body = Sent,
@@ -132,12 +137,20 @@ async fn send(state: &ApiState, channel: Channel, request: Request) -> Result<Re
     let sent: Sent = serde_json::from_slice(&body)
         .map_err(|error| Reply::refused(NOT_JSON, format!("data format error: {error}")))?;
     let draft = sent.on(channel)?.check((state.now)())?;
-    let accepted = state
+    let app = state
         .delivery
-        .submit(entrant.tenant, &entrant.appid, draft, None)
+        .apps()
+        .get(Some(entrant.tenant), &entrant.appid);
+    if let Some(pause) = app.await?.pause {
+        rested(&pause, (state.now)())?;
+    }
+    // Who hangs up has given up, and most SDKs call again: what has not left is not sent then.
+    let attended = state
+        .delivery
+        .submit_attended(entrant.tenant, &entrant.appid, draft, WAIT)
         .await?;
-    let id = accepted.message.id;
-    match state.delivery.wait_ended(entrant.tenant, id, WAIT).await {
+    let id = attended.id;
+    match attended.message {
         Ok(message) => Ok(outcome::of(&message)),
         // It is in the queue: nobody knows what becomes of it.
         Err(error) => {
@@ -146,6 +159,27 @@ async fn send(state: &ApiState, channel: Channel, request: Request) -> Result<Re
             Err(Reply::uncertain(&what))
         }
     }
+}
+
+/// Refuses at once what would only wait for the end of its ttl: the app rests for longer.
+fn rested(pause: &Pause, now: DateTime<Utc>) -> Result<(), Reply> {
+    if pause.until <= now + Duration::from_secs(TTL_SECONDS) {
+        return Ok(());
+    }
+    if pause.reason == QUOTA_EXHAUSTED {
+        return Err(Reply::from(SubmitError::QuotaExhausted {
+            reset_at: pause.until,
+        }));
+    }
+    let until = pause.until.to_rfc3339_opts(SecondsFormat::Secs, true);
+    let detail = pause
+        .detail
+        .as_deref()
+        .unwrap_or("see GET /v1/apps/{appid}");
+    let reason = &pause.reason;
+    Err(Reply::busy(&format!(
+        "the app rests until {until} ({reason}): {detail}"
+    )))
 }
 
 /// The body, which must be there.

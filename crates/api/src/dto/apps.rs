@@ -135,6 +135,7 @@ impl AppChanges {
                 token: self.callback_token,
                 aes_key: self.callback_aes_key,
             },
+            known_at: None,
         })
     }
 }

@@ -5,6 +5,7 @@ use domain::{
     scope::{Scope, ScopeSet},
     violation::Violation,
 };
+use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::{
     ToSchema,
@@ -15,7 +16,7 @@ use utoipa::{
 };
 
 use super::time::Timestamp;
-use crate::problem::Problem;
+use crate::{once::Worded, problem::Problem};
 
 /// A key to make.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -116,10 +117,17 @@ pub struct CreatedKey {
     client_secret: String,
 }
 
-impl From<tenancy::CreatedKey> for CreatedKey {
-    fn from(created: tenancy::CreatedKey) -> Self {
+impl CreatedKey {
+    /// The answer to whoever made it.
+    pub(crate) fn shown(created: &tenancy::CreatedKey) -> Worded {
+        Worded::new(StatusCode::CREATED, &Self::from(created))
+    }
+}
+
+impl From<&tenancy::CreatedKey> for CreatedKey {
+    fn from(created: &tenancy::CreatedKey) -> Self {
         Self {
-            key: created.key.into(),
+            key: created.key.clone().into(),
             client_secret: created.secret.expose().to_owned(),
         }
     }

@@ -2,6 +2,11 @@
 
 use std::{fmt::Display, str::FromStr};
 
+use axum::{
+    Extension, Json,
+    response::{IntoResponse, Response},
+};
+use http::{HeaderValue, Uri};
 use serde::{Deserialize, Serialize};
 use store::Listing;
 use utoipa::{IntoParams, ToSchema};
@@ -47,6 +52,32 @@ impl<T> Page<T> {
     }
 }
 
+/// The cursor of the next page, on its way to whoever knows the request's address.
+#[derive(Clone, Debug)]
+pub(crate) struct NextCursor(String);
+
+impl NextCursor {
+    /// The header that says where the next page of the list at `uri` is (RFC 8288).
+    pub(crate) fn link(&self, uri: &Uri) -> Option<HeaderValue> {
+        let query = uri.query().unwrap_or_default().split('&');
+        let others = query.filter(|pair| !pair.is_empty() && !pair.starts_with("cursor="));
+        let cursor = format!("cursor={}", self.0);
+        let query = others
+            .chain([cursor.as_str()])
+            .collect::<Vec<_>>()
+            .join("&");
+        let link = format!("<{}?{query}>; rel=\"next\"", uri.path());
+        HeaderValue::try_from(link).ok()
+    }
+}
+
+impl<T: Serialize> IntoResponse for Page<T> {
+    fn into_response(self) -> Response {
+        let next = self.next_cursor.clone().map(NextCursor);
+        (next.map(Extension), Json(self)).into_response()
+    }
+}
+
 /// Which page of a list.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -81,4 +112,23 @@ pub(crate) fn page<K: FromStr>(
         limit,
         after: cursor.map(cursor::decode).transpose()?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_page_is_the_same_list_from_another_place() {
+        let link = |uri: &str| {
+            let next = NextCursor("bmV4dA".to_owned());
+            let link = next.link(&uri.parse().unwrap()).unwrap();
+            link.to_str().unwrap().to_owned()
+        };
+        assert_eq!(link("/v1/keys"), "</v1/keys?cursor=bmV4dA>; rel=\"next\"");
+        assert_eq!(
+            link("/v1/keys?limit=2&cursor=b2xk&status=sent"),
+            "</v1/keys?limit=2&status=sent&cursor=bmV4dA>; rel=\"next\""
+        );
+    }
 }

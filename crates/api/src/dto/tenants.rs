@@ -105,6 +105,7 @@ impl From<TenantChanges> for TenantPatch {
             status: changes.status.map(Into::into),
             requests_per_second: changes.limits.requests_per_second,
             messages_per_day: changes.limits.messages_per_day,
+            known_at: None,
         }
     }
 }

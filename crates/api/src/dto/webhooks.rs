@@ -169,10 +169,10 @@ pub(crate) struct CreatedWebhook {
     secret: String,
 }
 
-impl From<(delivery::Webhook, WebhookSecret)> for CreatedWebhook {
-    fn from((webhook, secret): (delivery::Webhook, WebhookSecret)) -> Self {
+impl From<&(delivery::Webhook, WebhookSecret)> for CreatedWebhook {
+    fn from((webhook, secret): &(delivery::Webhook, WebhookSecret)) -> Self {
         Self {
-            webhook: webhook.into(),
+            webhook: webhook.clone().into(),
             secret: secret.expose().to_owned(),
         }
     }

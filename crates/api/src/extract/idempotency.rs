@@ -5,9 +5,10 @@ use delivery::IdempotencyKey;
 use http::{HeaderMap, HeaderName, request::Parts};
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
+use utoipa::IntoParams;
 
 use super::json::{json_bytes, parse};
-use crate::problem::Problem;
+use crate::{guard::Authorized, problem::Problem};
 
 pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const LONGEST: usize = 255;
@@ -46,6 +47,40 @@ impl<S: Send + Sync> FromRequestParts<S> for BareKey {
         let (method, path) = (parts.method.as_str(), parts.uri.path());
         Ok(Self(name.map(|name| key(name, method, path, b""))))
     }
+}
+
+impl Authorized {
+    /// The key for an answer with a secret: only the API key that made the request is shown it again, because
+    /// another one of its tenant may have fewer scopes than that secret opens.
+    pub(crate) fn own(&self, key: Option<IdempotencyKey>) -> Option<IdempotencyKey> {
+        key.map(|key| IdempotencyKey {
+            fingerprint: Sha256::new()
+                .chain_update(key.fingerprint)
+                .chain_update(self.0.key.to_string())
+                .finalize()
+                .into(),
+            ..key
+        })
+    }
+}
+
+/// `Idempotency-Key` in the OpenAPI document.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(
+    dead_code,
+    reason = "it describes a header; `Keyed` and `BareKey` read it"
+)]
+pub(crate) struct Repeat {
+    /// 1 to 255 visible ASCII characters that stand for this request. The same request, sent again within 24 hours,
+    /// is not done again and gets the first answer.
+    #[param(
+        rename = "Idempotency-Key",
+        min_length = 1,
+        max_length = 255,
+        example = "order-42"
+    )]
+    idempotency_key: Option<String>,
 }
 
 fn key(name: String, method: &str, path: &str, body: &[u8]) -> IdempotencyKey {

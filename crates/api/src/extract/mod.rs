@@ -9,7 +9,7 @@ mod query;
 
 pub use body::SlowBody;
 pub(crate) use body::{Unread, read_whole};
-pub(crate) use idempotency::{BareKey, IDEMPOTENCY_KEY, Keyed, key_text};
+pub(crate) use idempotency::{BareKey, IDEMPOTENCY_KEY, Keyed, Repeat, key_text};
 pub(crate) use json::{ApiJson, parse, parse_part};
 pub(crate) use path::{
     AppIdPath, KeyIdPath, MessageIdPath, TenantIdPath, TenantKeyPath, WebhookEventPath,

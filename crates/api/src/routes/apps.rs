@@ -1,23 +1,26 @@
 //! Apps: registered, proven, changed, removed; and how much of their day is left.
 
-use axum::{Extension, Json, extract::State, response::IntoResponse};
+use axum::{Extension, Json, extract::State, response::Response};
+use delivery::AppUpdate;
 use domain::{id::TenantId, scope::Scope};
 use http::StatusCode;
 use store::Origin;
 use tenancy::TenancyErrorKind;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{callbacks, location};
+use super::callbacks;
 use crate::{
     ApiState,
     dto::{
         apps::{App, AppChanges, AppDetail, Callback, NewApp, NewSecret, Quota},
         page::{Page, PageQuery},
     },
-    extract::{ApiJson, ApiQuery, AppIdPath},
+    extract::{ApiJson, ApiQuery, AppIdPath, Keyed, Repeat},
     guard::{Authorized, insufficient_scope},
+    once::Worded,
     openapi::{Body, Conflict, Guarded, Missing, Query, Wechat},
     problem::Problem,
+    tags::{IfMatch, IfNoneMatch, Known, Unchanged, now_is, shown},
 };
 
 pub(super) fn routes() -> OpenApiRouter<ApiState> {
@@ -34,6 +37,7 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
 /// The AppSecret is proven first by fetching a token with it. An appid belongs to one tenant.
 #[utoipa::path(
     post, path = "/v1/apps", tag = "apps", security(("oauth2" = ["apps:write"])),
+    params(Repeat),
     request_body = NewApp,
     responses(
         (status = 201, description = "The app.", body = App, headers(("Location" = String, description = "Where it is."))),
@@ -44,24 +48,20 @@ async fn register_app(
     State(state): State<ApiState>,
     caller: Authorized,
     Extension(origin): Extension<Origin>,
-    ApiJson(new): ApiJson<NewApp>,
-) -> Result<impl IntoResponse, Problem> {
+    Keyed { body: new, key }: Keyed<NewApp>,
+) -> Result<Response, Problem> {
     if new.unverified() && caller.tenant().is_some() {
         return Err(insufficient_scope(Scope::Operator));
     }
     let tenant = future_owner(&state, &caller, new.tenant()?).await?;
-    let app = state
-        .delivery
-        .apps()
-        .by(origin)
-        .register(tenant, new.parse()?)
-        .await?;
-    let place = location(&format!("/v1/apps/{}", app.appid));
-    Ok((
-        StatusCode::CREATED,
-        place,
-        Json(App::at((state.now)(), app)),
-    ))
+    let (new, now) = (new.parse()?, (state.now)());
+    let desk = state.delivery.apps().by(origin);
+    let act = |keep| desk.register_once(tenant, new, keep);
+    let word = move |app: &delivery::App| {
+        let place = format!("/v1/apps/{}", app.appid);
+        Worded::created(place, &App::at(now, app.clone()))
+    };
+    state.once(caller.tenant(), key, word, act).await
 }
 
 /// Whose a new app will be: the caller's tenant, or the one that an operator names.
@@ -104,14 +104,14 @@ async fn list_apps(
     State(state): State<ApiState>,
     caller: Authorized,
     ApiQuery(query): ApiQuery<PageQuery>,
-) -> Result<Json<Page<App>>, Problem> {
+) -> Result<Page<App>, Problem> {
     let apps = state
         .delivery
         .apps()
         .list(caller.tenant(), &query.page()?)
         .await?;
     let now = (state.now)();
-    Ok(Json(Page::map(apps, |app| App::at(now, app))))
+    Ok(Page::map(apps, |app| App::at(now, app)))
 }
 
 /// Read an app
@@ -120,14 +120,15 @@ async fn list_apps(
 /// tokens with its AppSecret, `callback` what to set in WeChat's console.
 #[utoipa::path(
     get, path = "/v1/apps/{appid}", tag = "apps", security(("oauth2" = ["apps:read"])),
-    params(("appid" = String, Path, description = "The app.")),
+    params(("appid" = String, Path, description = "The app."), Known),
     responses((status = 200, description = "The app.", body = AppDetail), Missing, Guarded),
 )]
 async fn get_app(
     State(state): State<ApiState>,
     caller: Authorized,
     AppIdPath(appid): AppIdPath,
-) -> Result<Json<AppDetail>, Problem> {
+    known: IfNoneMatch,
+) -> Result<Response, Problem> {
     let apps = state.delivery.apps();
     let app = apps.get(caller.tenant(), &appid).await?;
     let foreign_refresh = apps.foreign_refresh(&appid).await.map(Into::into);
@@ -136,11 +137,13 @@ async fn get_app(
         token_set: app.has_callback_token,
         aes_key_set: app.has_callback_aes_key,
     };
-    Ok(Json(AppDetail {
+    let version = app.updated_at;
+    let detail = AppDetail {
         app: App::at((state.now)(), app),
         foreign_refresh,
         callback,
-    }))
+    };
+    Ok(shown(&known, version, &detail))
 }
 
 /// Change an app
@@ -149,7 +152,7 @@ async fn get_app(
 /// for another 24 hours, or until they change again. Its AppSecret has an endpoint of its own.
 #[utoipa::path(
     patch, path = "/v1/apps/{appid}", tag = "apps", security(("oauth2" = ["apps:write"])),
-    params(("appid" = String, Path, description = "The app.")),
+    params(("appid" = String, Path, description = "The app."), Unchanged),
     request_body = AppChanges,
     responses((status = 200, description = "The app as it is now.", body = App), Missing, Body, Guarded),
 )]
@@ -158,16 +161,21 @@ async fn update_app(
     caller: Authorized,
     Extension(origin): Extension<Origin>,
     AppIdPath(appid): AppIdPath,
+    IfMatch(known_at): IfMatch,
     ApiJson(changes): ApiJson<AppChanges>,
-) -> Result<Json<App>, Problem> {
+) -> Result<Response, Problem> {
+    let update = AppUpdate {
+        known_at,
+        ..changes.parse()?
+    };
     let tenant = state.owner(&caller, &appid).await?;
     let app = state
         .delivery
         .apps()
         .by(origin)
-        .update(tenant, &appid, changes.parse()?)
+        .update(tenant, &appid, update)
         .await?;
-    Ok(Json(App::at((state.now)(), app)))
+    Ok(now_is(app.updated_at, &App::at((state.now)(), app)))
 }
 
 /// Remove an app

@@ -1,6 +1,6 @@
 //! `/v1/audit`: what was done, by whom and from where.
 
-use axum::{Json, extract::State};
+use axum::extract::State;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
@@ -32,12 +32,12 @@ async fn list_audit(
     State(state): State<ApiState>,
     caller: Authorized,
     ApiQuery(query): ApiQuery<AuditQuery>,
-) -> Result<Json<Page<AuditEvent>>, Problem> {
+) -> Result<Page<AuditEvent>, Problem> {
     let named = query.tenant()?;
     let (filter, page) = query.split()?;
     let Some(own) = caller.tenant() else {
         let lines = state.tenancy.audit(named, &filter, &page).await?;
-        return Ok(Json(Page::map(lines, AuditEvent::for_operator)));
+        return Ok(Page::map(lines, AuditEvent::for_operator));
     };
     if named.is_some_and(|named| named != own) {
         return Err(Problem::invalid_request(
@@ -45,5 +45,5 @@ async fn list_audit(
         ));
     }
     let lines = state.tenancy.audit(Some(own), &filter, &page).await?;
-    Ok(Json(Page::map(lines, AuditEvent::for_tenant)))
+    Ok(Page::map(lines, AuditEvent::for_tenant))
 }

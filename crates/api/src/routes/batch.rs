@@ -8,13 +8,13 @@ use axum::{
 use http::HeaderValue;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::messages::IDEMPOTENT_REPLAYED;
 use crate::{
     ApiState,
     dto::batch::{BatchAnswer, BatchRequest},
     extract::{AppIdPath, Keyed},
     guard::Authorized,
     layers::MAX_BATCH_BODY,
+    once::IDEMPOTENT_REPLAYED,
     openapi::{Body, Conflict, Guarded, Missing},
     problem::Problem,
     refusals::submit_refusal,

@@ -1,6 +1,6 @@
 //! `/v1/keys`: the caller's own keys.
 
-use axum::{Extension, Json, extract::State, response::IntoResponse};
+use axum::{Extension, extract::State, response::Response};
 use http::StatusCode;
 use store::Origin;
 use tenancy::KeyOwner;
@@ -12,7 +12,7 @@ use crate::{
         keys::{CreatedKey, Key, NewKey},
         page::{Page, PageQuery},
     },
-    extract::{ApiJson, ApiQuery, KeyIdPath},
+    extract::{ApiQuery, KeyIdPath, Keyed, Repeat},
     guard::Authorized,
     openapi::{Body, Guarded, Missing, Query},
     problem::Problem,
@@ -31,9 +31,11 @@ fn owner(caller: &Authorized) -> KeyOwner {
 
 /// Make a key
 ///
-/// The key has no more scopes than the key that makes it. The secret is shown this once.
+/// The key has no more scopes than the key that makes it. The secret is shown this once; under an
+/// `Idempotency-Key` it is shown again to the API key that made the request, and to no other.
 #[utoipa::path(
     post, path = "/v1/keys", tag = "keys", security(("oauth2" = ["keys:write"])),
+    params(Repeat),
     request_body = NewKey,
     responses((status = 201, description = "The key with its secret.", body = CreatedKey), Body, Guarded),
 )]
@@ -41,14 +43,14 @@ async fn create_key(
     State(state): State<ApiState>,
     caller: Authorized,
     Extension(origin): Extension<Origin>,
-    ApiJson(new): ApiJson<NewKey>,
-) -> Result<impl IntoResponse, Problem> {
-    let created = state
-        .tenancy
-        .by(origin)
-        .create_key(owner(&caller), new.parse()?, Some(&caller.0))
-        .await?;
-    Ok((StatusCode::CREATED, Json(CreatedKey::from(created))))
+    Keyed { body, key }: Keyed<NewKey>,
+) -> Result<Response, Problem> {
+    let (owner, new, key) = (owner(&caller), body.parse()?, caller.own(key));
+    let (tenancy, by) = (state.tenancy.by(origin), Some(&caller.0));
+    let act = |keep| tenancy.create_key_once(owner, new, by, keep);
+    state
+        .once(caller.tenant(), key, CreatedKey::shown, act)
+        .await
 }
 
 /// List keys
@@ -63,9 +65,9 @@ async fn list_keys(
     State(state): State<ApiState>,
     caller: Authorized,
     ApiQuery(query): ApiQuery<PageQuery>,
-) -> Result<Json<Page<Key>>, Problem> {
+) -> Result<Page<Key>, Problem> {
     let keys = state.tenancy.keys(owner(&caller), &query.page()?).await?;
-    Ok(Json(Page::of(keys)))
+    Ok(Page::of(keys))
 }
 
 /// Revoke a key

@@ -20,13 +20,13 @@ use crate::{
     },
     extract::{ApiQuery, AppIdPath, BareKey, Keyed, MessageIdPath, Wait},
     guard::Authorized,
+    once::IDEMPOTENT_REPLAYED,
     openapi::{Body, Conflict, Guarded, Missing, Query, Repeatable},
     problem::Problem,
     refusals::{change_refusal, submit_refusal},
 };
 
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
-pub(super) const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
 pub(super) fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::default()
@@ -134,15 +134,15 @@ async fn list_messages(
     caller: Authorized,
     AppIdPath(appid): AppIdPath,
     ApiQuery(query): ApiQuery<MessagesQuery>,
-) -> Result<Json<Page<Message>>, Problem> {
+) -> Result<Page<Message>, Problem> {
     let (filter, page) = query.split()?;
     let tenant = state.owner(&caller, &appid).await?;
-    Ok(Json(Page::of(
+    Ok(Page::of(
         state
             .delivery
             .messages(tenant, &appid, &filter, &page)
             .await?,
-    )))
+    ))
 }
 
 /// Read a message

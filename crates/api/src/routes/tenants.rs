@@ -1,12 +1,11 @@
 //! `/v1/tenants`: for operators.
 
-use axum::{Extension, Json, extract::State, response::IntoResponse};
+use axum::{Extension, extract::State, response::Response};
 use http::StatusCode;
 use store::Origin;
-use tenancy::KeyOwner;
+use tenancy::{KeyOwner, TenantPatch};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::location;
 use crate::{
     ApiState,
     dto::{
@@ -14,10 +13,12 @@ use crate::{
         page::{Page, PageQuery},
         tenants::{NewTenant, Tenant, TenantChanges, refusal},
     },
-    extract::{ApiJson, ApiQuery, TenantIdPath, TenantKeyPath},
+    extract::{ApiJson, ApiQuery, Keyed, Repeat, TenantIdPath, TenantKeyPath},
     guard::Authorized,
+    once::Worded,
     openapi::{Body, Guarded, Missing, Query},
     problem::Problem,
+    tags::{IfMatch, IfNoneMatch, Known, Unchanged, now_is, shown},
 };
 
 pub(super) fn routes() -> OpenApiRouter<ApiState> {
@@ -33,6 +34,7 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
 /// A tenant owns apps, keys and messages, and sees nothing of other tenants.
 #[utoipa::path(
     post, path = "/v1/tenants", tag = "tenants", security(("oauth2" = ["operator"])),
+    params(Repeat),
     request_body = NewTenant,
     responses(
         (status = 201, description = "The tenant, active from the start.", body = Tenant,
@@ -43,17 +45,19 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
 async fn create_tenant(
     State(state): State<ApiState>,
     Extension(origin): Extension<Origin>,
-    ApiJson(new): ApiJson<NewTenant>,
-) -> Result<impl IntoResponse, Problem> {
-    let (name, limits) = new.split();
-    let tenant = state
-        .tenancy
-        .by(origin)
-        .create_tenant(&name, limits)
-        .await
-        .map_err(refusal)?;
-    let place = location(&format!("/v1/tenants/{}", tenant.id));
-    Ok((StatusCode::CREATED, place, Json(Tenant::from(tenant))))
+    Keyed { body, key }: Keyed<NewTenant>,
+) -> Result<Response, Problem> {
+    let (name, limits) = body.split();
+    let tenancy = state.tenancy.by(origin);
+    let act = async |keep| {
+        let made = tenancy.create_tenant_once(&name, limits, keep).await;
+        made.map_err(refusal)
+    };
+    let word = |made: &tenancy::Tenant| {
+        let place = format!("/v1/tenants/{}", made.id);
+        Worded::created(place, &Tenant::from(made.clone()))
+    };
+    state.once(None, key, word, act).await
 }
 
 /// List tenants
@@ -67,9 +71,9 @@ async fn create_tenant(
 async fn list_tenants(
     State(state): State<ApiState>,
     ApiQuery(query): ApiQuery<PageQuery>,
-) -> Result<Json<Page<Tenant>>, Problem> {
+) -> Result<Page<Tenant>, Problem> {
     let tenants = state.tenancy.tenants(&query.page()?).await?;
-    Ok(Json(Page::of(tenants)))
+    Ok(Page::of(tenants))
 }
 
 /// Read a tenant
@@ -77,14 +81,16 @@ async fn list_tenants(
 /// One tenant with its status and limits.
 #[utoipa::path(
     get, path = "/v1/tenants/{tenant_id}", tag = "tenants", security(("oauth2" = ["operator"])),
-    params(("tenant_id" = String, Path, description = "The tenant's id.")),
+    params(("tenant_id" = String, Path, description = "The tenant's id."), Known),
     responses((status = 200, description = "The tenant.", body = Tenant), Missing, Guarded),
 )]
 async fn get_tenant(
     State(state): State<ApiState>,
     TenantIdPath(id): TenantIdPath,
-) -> Result<Json<Tenant>, Problem> {
-    Ok(Json(state.tenancy.tenant(id).await?.into()))
+    known: IfNoneMatch,
+) -> Result<Response, Problem> {
+    let tenant = state.tenancy.tenant(id).await?;
+    Ok(shown(&known, tenant.updated_at, &Tenant::from(tenant)))
 }
 
 /// Change a tenant
@@ -92,7 +98,7 @@ async fn get_tenant(
 /// Sets its name and limits, suspends or resumes it. A suspended tenant's credentials are refused within 5 seconds.
 #[utoipa::path(
     patch, path = "/v1/tenants/{tenant_id}", tag = "tenants", security(("oauth2" = ["operator"])),
-    params(("tenant_id" = String, Path, description = "The tenant's id.")),
+    params(("tenant_id" = String, Path, description = "The tenant's id."), Unchanged),
     request_body = TenantChanges,
     responses((status = 200, description = "The tenant as it is now.", body = Tenant), Missing, Body, Guarded),
 )]
@@ -100,23 +106,29 @@ async fn update_tenant(
     State(state): State<ApiState>,
     Extension(origin): Extension<Origin>,
     TenantIdPath(id): TenantIdPath,
+    IfMatch(known_at): IfMatch,
     ApiJson(changes): ApiJson<TenantChanges>,
-) -> Result<Json<Tenant>, Problem> {
+) -> Result<Response, Problem> {
+    let patch = TenantPatch {
+        known_at,
+        ..changes.into()
+    };
     let tenant = state
         .tenancy
         .by(origin)
-        .update_tenant(id, changes.into())
+        .update_tenant(id, patch)
         .await
         .map_err(refusal)?;
-    Ok(Json(tenant.into()))
+    Ok(now_is(tenant.updated_at, &Tenant::from(tenant)))
 }
 
 /// Make a key for a tenant
 ///
-/// The secret is shown this once.
+/// The secret is shown this once; under an `Idempotency-Key` it is shown again to the API key that made the request, and to
+/// no other.
 #[utoipa::path(
     post, path = "/v1/tenants/{tenant_id}/keys", tag = "tenants", security(("oauth2" = ["operator"])),
-    params(("tenant_id" = String, Path, description = "The tenant's id.")),
+    params(("tenant_id" = String, Path, description = "The tenant's id."), Repeat),
     request_body = NewKey,
     responses((status = 201, description = "The key with its secret.", body = CreatedKey), Missing, Body, Guarded),
 )]
@@ -125,14 +137,14 @@ async fn create_tenant_key(
     caller: Authorized,
     Extension(origin): Extension<Origin>,
     TenantIdPath(tenant): TenantIdPath,
-    ApiJson(new): ApiJson<NewKey>,
-) -> Result<impl IntoResponse, Problem> {
-    let created = state
-        .tenancy
-        .by(origin)
-        .create_key(KeyOwner::Tenant(tenant), new.parse()?, Some(&caller.0))
-        .await?;
-    Ok((StatusCode::CREATED, Json(CreatedKey::from(created))))
+    Keyed { body, key }: Keyed<NewKey>,
+) -> Result<Response, Problem> {
+    let (owner, new, key) = (KeyOwner::Tenant(tenant), body.parse()?, caller.own(key));
+    let (tenancy, by) = (state.tenancy.by(origin), Some(&caller.0));
+    let act = |keep| tenancy.create_key_once(owner, new, by, keep);
+    state
+        .once(caller.tenant(), key, CreatedKey::shown, act)
+        .await
 }
 
 /// List a tenant's keys
@@ -147,12 +159,12 @@ async fn list_tenant_keys(
     State(state): State<ApiState>,
     TenantIdPath(tenant): TenantIdPath,
     ApiQuery(query): ApiQuery<PageQuery>,
-) -> Result<Json<Page<Key>>, Problem> {
+) -> Result<Page<Key>, Problem> {
     let keys = state
         .tenancy
         .keys(KeyOwner::Tenant(tenant), &query.page()?)
         .await?;
-    Ok(Json(Page::of(keys)))
+    Ok(Page::of(keys))
 }
 
 /// Revoke a tenant's key

@@ -1,11 +1,10 @@
 //! Webhooks: where a tenant wants to be told what became of its messages.
 
-use axum::{Json, extract::State, response::IntoResponse};
+use axum::{Json, extract::State, response::Response};
 use domain::id::TenantId;
 use http::StatusCode;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::location;
 use crate::{
     ApiState,
     dto::{
@@ -15,8 +14,9 @@ use crate::{
             WebhookChanges, WebhookDelivery,
         },
     },
-    extract::{ApiJson, ApiQuery, WebhookEventPath, WebhookIdPath},
+    extract::{ApiJson, ApiQuery, BareKey, Keyed, Repeat, WebhookEventPath, WebhookIdPath},
     guard::Authorized,
+    once::Worded,
     openapi::{Body, Conflict, Guarded, Missing, Query},
     problem::{Kind, Problem},
 };
@@ -45,9 +45,11 @@ fn owner(caller: &Authorized) -> Result<TenantId, Problem> {
 /// Make a webhook
 ///
 /// From now on events are posted to it, signed as [Standard Webhooks](https://www.standardwebhooks.com) has it. The
-/// secret is shown this once. A tenant has at most 20.
+/// secret is shown this once; under an `Idempotency-Key` it is shown again to the API key that made the request, and to no
+/// other. A tenant has at most 20.
 #[utoipa::path(
     post, path = "/v1/webhooks", tag = "webhooks", security(("oauth2" = ["webhooks:write"])),
+    params(Repeat),
     request_body = NewWebhook,
     responses(
         (status = 201, description = "The webhook with its secret.", body = CreatedWebhook, headers(("Location" = String, description = "Where it is."))),
@@ -57,16 +59,16 @@ fn owner(caller: &Authorized) -> Result<TenantId, Problem> {
 async fn create_webhook(
     State(state): State<ApiState>,
     caller: Authorized,
-    ApiJson(new): ApiJson<NewWebhook>,
-) -> Result<impl IntoResponse, Problem> {
+    Keyed { body, key }: Keyed<NewWebhook>,
+) -> Result<Response, Problem> {
+    let (tenant, key) = (owner(&caller)?, caller.own(key));
     let desk = state.delivery.webhooks();
-    let (webhook, secret) = desk.create(owner(&caller)?, new.into()).await?;
-    let place = location(&format!("/v1/webhooks/{}", webhook.id));
-    Ok((
-        StatusCode::CREATED,
-        place,
-        Json(CreatedWebhook::from((webhook, secret))),
-    ))
+    let act = |keep| desk.create(tenant, body.into(), keep);
+    let word = |made: &(delivery::Webhook, _)| {
+        let place = format!("/v1/webhooks/{}", made.0.id);
+        Worded::created(place, &CreatedWebhook::from(made))
+    };
+    state.once(Some(tenant), key, word, act).await
 }
 
 /// List webhooks
@@ -81,10 +83,10 @@ async fn list_webhooks(
     State(state): State<ApiState>,
     caller: Authorized,
     ApiQuery(query): ApiQuery<PageQuery>,
-) -> Result<Json<Page<Webhook>>, Problem> {
+) -> Result<Page<Webhook>, Problem> {
     let desk = state.delivery.webhooks();
     let webhooks = desk.list(owner(&caller)?, &query.page()?).await?;
-    Ok(Json(Page::of(webhooks)))
+    Ok(Page::of(webhooks))
 }
 
 /// Read a webhook
@@ -152,17 +154,20 @@ async fn remove_webhook(
 /// receiver can change over at any time in between.
 #[utoipa::path(
     post, path = "/v1/webhooks/{webhook_id}/rotate-secret", tag = "webhooks", security(("oauth2" = ["webhooks:write"])),
-    params(("webhook_id" = String, Path, description = "The webhook.")),
+    params(("webhook_id" = String, Path, description = "The webhook."), Repeat),
     responses((status = 200, description = "The webhook with its new secret.", body = CreatedWebhook), Missing, Guarded),
 )]
 async fn rotate_webhook_secret(
     State(state): State<ApiState>,
     caller: Authorized,
     WebhookIdPath(id): WebhookIdPath,
-) -> Result<Json<CreatedWebhook>, Problem> {
+    BareKey(key): BareKey,
+) -> Result<Response, Problem> {
+    let (tenant, key) = (owner(&caller)?, caller.own(key));
     let desk = state.delivery.webhooks();
-    let rotated = desk.rotate_secret(owner(&caller)?, id).await?;
-    Ok(Json(rotated.into()))
+    let act = |keep| desk.rotate_secret(tenant, id, keep);
+    let word = |rotated: &_| Worded::new(StatusCode::OK, &CreatedWebhook::from(rotated));
+    state.once(Some(tenant), key, word, act).await
 }
 
 /// Test a webhook
@@ -170,16 +175,25 @@ async fn rotate_webhook_secret(
 /// Posts an event of type `webhook.test` to it, whatever it asks for, once. Its deliveries show what came of it.
 #[utoipa::path(
     post, path = "/v1/webhooks/{webhook_id}/test", tag = "webhooks", security(("oauth2" = ["webhooks:write"])),
-    params(("webhook_id" = String, Path, description = "The webhook.")),
+    params(("webhook_id" = String, Path, description = "The webhook."), Repeat),
     responses((status = 202, description = "The event that is posted now.", body = WebhookDelivery), Missing, Conflict, Guarded),
 )]
 async fn test_webhook(
     State(state): State<ApiState>,
     caller: Authorized,
     WebhookIdPath(id): WebhookIdPath,
-) -> Result<impl IntoResponse, Problem> {
-    let told = state.delivery.webhooks().test(owner(&caller)?, id).await?;
-    Ok((StatusCode::ACCEPTED, Json(WebhookDelivery::from(told))))
+    BareKey(key): BareKey,
+) -> Result<Response, Problem> {
+    let tenant = owner(&caller)?;
+    let desk = state.delivery.webhooks();
+    let act = |keep| desk.test(tenant, id, keep);
+    state.once(Some(tenant), key, told, act).await
+}
+
+/// The answer to whoever has an event told.
+fn told(delivery: &delivery::WebhookDelivery) -> Worded {
+    let shown = WebhookDelivery::from(delivery.clone());
+    Worded::new(StatusCode::ACCEPTED, &shown)
 }
 
 /// List a webhook's deliveries
@@ -195,11 +209,11 @@ async fn list_webhook_deliveries(
     caller: Authorized,
     WebhookIdPath(id): WebhookIdPath,
     ApiQuery(query): ApiQuery<DeliveriesQuery>,
-) -> Result<Json<Page<WebhookDelivery>>, Problem> {
+) -> Result<Page<WebhookDelivery>, Problem> {
     let (status, page) = query.split()?;
     let desk = state.delivery.webhooks();
     let told = desk.deliveries(owner(&caller)?, id, status, &page).await?;
-    Ok(Json(Page::of(told)))
+    Ok(Page::of(told))
 }
 
 /// Tell one event again
@@ -207,17 +221,19 @@ async fn list_webhook_deliveries(
 /// Whatever became of it before; its tries begin anew, with the same `webhook-id`. One that is on its way goes on.
 #[utoipa::path(
     post, path = "/v1/webhooks/{webhook_id}/deliveries/{event_id}/redeliver", tag = "webhooks", security(("oauth2" = ["webhooks:write"])),
-    params(("webhook_id" = String, Path, description = "The webhook."), ("event_id" = String, Path, description = "The event.")),
+    params(("webhook_id" = String, Path, description = "The webhook."), ("event_id" = String, Path, description = "The event."), Repeat),
     responses((status = 202, description = "The delivery as it is now.", body = WebhookDelivery), Missing, Conflict, Guarded),
 )]
 async fn redeliver_webhook_event(
     State(state): State<ApiState>,
     caller: Authorized,
     WebhookEventPath(id, event): WebhookEventPath,
-) -> Result<impl IntoResponse, Problem> {
+    BareKey(key): BareKey,
+) -> Result<Response, Problem> {
+    let tenant = owner(&caller)?;
     let desk = state.delivery.webhooks();
-    let told = desk.redeliver(owner(&caller)?, id, event).await?;
-    Ok((StatusCode::ACCEPTED, Json(WebhookDelivery::from(told))))
+    let act = |keep| desk.redeliver(tenant, id, event, keep);
+    state.once(Some(tenant), key, told, act).await
 }
 
 /// Tell failed events again
@@ -225,7 +241,7 @@ async fn redeliver_webhook_event(
 /// All that happened in a time and were given up; their tries begin anew. After a receiver was away for longer than a day.
 #[utoipa::path(
     post, path = "/v1/webhooks/{webhook_id}/redeliver", tag = "webhooks", security(("oauth2" = ["webhooks:write"])),
-    params(("webhook_id" = String, Path, description = "The webhook.")),
+    params(("webhook_id" = String, Path, description = "The webhook."), Repeat),
     request_body = Redelivery,
     responses((status = 202, description = "How many are told again.", body = Redelivered), Missing, Conflict, Body, Guarded),
 )]
@@ -233,11 +249,14 @@ async fn redeliver_webhook_events(
     State(state): State<ApiState>,
     caller: Authorized,
     WebhookIdPath(id): WebhookIdPath,
-    ApiJson(time): ApiJson<Redelivery>,
-) -> Result<impl IntoResponse, Problem> {
+    Keyed { body: time, key }: Keyed<Redelivery>,
+) -> Result<Response, Problem> {
+    let tenant = owner(&caller)?;
     let desk = state.delivery.webhooks();
-    let redelivered = desk
-        .redeliver_failed(owner(&caller)?, id, time.since, time.until)
-        .await?;
-    Ok((StatusCode::ACCEPTED, Json(Redelivered { redelivered })))
+    let act = |keep| desk.redeliver_failed(tenant, id, time.since, time.until, keep);
+    let word = |told: &u64| {
+        let redelivered = *told;
+        Worded::new(StatusCode::ACCEPTED, &Redelivered { redelivered })
+    };
+    state.once(Some(tenant), key, word, act).await
 }

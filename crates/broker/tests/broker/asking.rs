@@ -138,8 +138,13 @@ async fn who_has_repaired_the_app_need_not_wait_for_its_pause() {
         "{again:?}"
     );
     assert_eq!(world.fetches(), 2);
+    // Who asks again at once is told what WeChat has just said.
+    world.advance(SECOND * 29);
+    assert_eq!(broker.refresh(&world.appid).await.unwrap_err(), again);
+    assert_eq!(world.fetches(), 2);
 
     set(AccountState::default());
+    world.advance(SECOND);
     assert_eq!(broker.token(&world.appid).await.unwrap_err(), blocked);
     broker.refresh(&world.appid).await.unwrap();
     world.token(&broker).await;

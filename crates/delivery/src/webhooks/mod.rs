@@ -18,7 +18,7 @@ use domain::{
 };
 use reqwest::Url;
 use store::{
-    AppEvent, DeliveryStatus, Listing, NewWebhook, Page, Store, StoreError, Webhook,
+    AppEvent, DeliveryStatus, Keep, Listing, NewWebhook, Page, Store, StoreError, Webhook,
     WebhookDelivery, WebhookPatch,
 };
 
@@ -107,6 +107,7 @@ impl Webhooks {
         &self,
         tenant: TenantId,
         settings: WebhookSettings,
+        keep: Keep<(Webhook, WebhookSecret)>,
     ) -> Result<(Webhook, WebhookSecret), WebhookError> {
         let checked = self.check(&settings)?;
         let mut missing = Vec::new();
@@ -139,7 +140,10 @@ impl Webhooks {
             description: checked.description.flatten(),
             secret_sealed,
         };
-        Ok((door.create_webhook(new, now).await?, secret))
+        let made = (new.made(tenant, now), secret);
+        let door = door.answering(keep.answer(&made));
+        door.create_webhook(new, now).await?;
+        Ok(made)
     }
 
     /// The tenant's endpoints, newest first.
@@ -182,15 +186,21 @@ impl Webhooks {
         &self,
         tenant: TenantId,
         id: WebhookId,
+        keep: Keep<(Webhook, WebhookSecret)>,
     ) -> Result<(Webhook, WebhookSecret), WebhookError> {
         let now = self.coord.clock().now();
+        let until = now + ROTATION;
         let (secret, sealed) = self.new_secret(tenant, id);
-        let webhook = self
-            .store
-            .tenant(tenant)
-            .rotate_webhook_secret(id, sealed, now + ROTATION, now)
-            .await?;
-        Ok((webhook, secret))
+        let door = self.store.tenant(tenant);
+        let rotated = Webhook {
+            previous_secret_until: Some(until),
+            updated_at: now,
+            ..door.webhook(id).await?
+        };
+        let rotated = (rotated, secret);
+        let door = door.answering(keep.answer(&rotated));
+        door.rotate_webhook_secret(id, sealed, until, now).await?;
+        Ok(rotated)
     }
 
     /// Sends one of them an event that says nothing, whatever it asks for. It is tried once.
@@ -198,8 +208,8 @@ impl Webhooks {
         &self,
         tenant: TenantId,
         id: WebhookId,
+        keep: Keep<WebhookDelivery>,
     ) -> Result<WebhookDelivery, WebhookError> {
-        let door = self.store.tenant(tenant);
         self.enabled(tenant, id).await?;
         let now = self.coord.clock().now();
         let event = AppEvent {
@@ -207,7 +217,9 @@ impl Webhooks {
             kind: EventType::WebhookTest,
             data: serde_json::json!({"webhook_id": id.to_string()}),
         };
-        let told = door.tell_webhook(id, &event, now).await?;
+        let told = WebhookDelivery::pending(id, &event, now);
+        let door = self.store.tenant(tenant).answering(keep.answer(&told));
+        door.tell_webhook(id, &event, now).await?;
         self.wake();
         Ok(told)
     }
@@ -230,10 +242,14 @@ impl Webhooks {
         tenant: TenantId,
         id: WebhookId,
         event: EventId,
+        keep: Keep<WebhookDelivery>,
     ) -> Result<WebhookDelivery, WebhookError> {
         self.enabled(tenant, id).await?;
         let now = self.coord.clock().now();
-        let told = self.store.tenant(tenant).redeliver(id, event, now).await?;
+        let door = self.store.tenant(tenant);
+        let told = door.webhook_delivery(id, event).await?.again(now);
+        let door = door.answering(keep.answer(&told));
+        door.redeliver(id, event, now).await?;
         self.wake();
         Ok(told)
     }
@@ -245,6 +261,7 @@ impl Webhooks {
         id: WebhookId,
         since: DateTime<Utc>,
         until: Option<DateTime<Utc>>,
+        keep: Keep<u64>,
     ) -> Result<u64, WebhookError> {
         self.enabled(tenant, id).await?;
         let now = self.coord.clock().now();
@@ -263,6 +280,8 @@ impl Webhooks {
             }
         }
         self.wake();
+        // Done in batches: a crash before this line tells once more what has failed again since.
+        door.answering(keep.answer(&told)).keep_answer(now).await?;
         Ok(told)
     }
 

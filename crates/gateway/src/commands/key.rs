@@ -98,7 +98,7 @@ pub(crate) async fn run(
                 .create_key(create.owner.key_owner(), new, None)
                 .await?;
             desk.close().await;
-            tell_created(output, created)
+            tell_created(output, &created)
         }
         Command::List(owner) => {
             let keys = all(async |page| desk.tenancy.keys(owner.key_owner(), &page).await).await?;
@@ -119,7 +119,7 @@ pub(crate) async fn run(
     }
 }
 
-fn tell_created(output: Output, created: CreatedKey) -> Result<(), Failure> {
+fn tell_created(output: Output, created: &CreatedKey) -> Result<(), Failure> {
     let key = &created.key;
     let lines = [
         ("client_id", key.id.to_string()),

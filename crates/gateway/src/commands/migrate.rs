@@ -60,9 +60,11 @@ fn schema_only(settings: &Settings) -> Config {
         shutdown_timeout: settings.shutdown_timeout,
         retention: settings.retention,
         trusted_proxies: settings.trusted_proxies.clone(),
+        cors_origins: settings.cors_origins.clone(),
         max_connections: settings.max_connections,
         patience: Patience::default(),
         allow_private_webhooks: settings.allow_private_webhooks,
+        traced: settings.otlp_endpoint.is_some(),
         migrate: true,
     }
 }

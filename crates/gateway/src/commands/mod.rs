@@ -3,6 +3,7 @@
 pub(crate) mod app;
 pub(crate) mod config;
 pub(crate) mod dev;
+pub(crate) mod doctor;
 pub(crate) mod import;
 pub(crate) mod key;
 pub(crate) mod master_key;
@@ -50,9 +51,11 @@ async fn configure(settings: &Settings, migrate: bool) -> Result<Config, Failure
         shutdown_timeout: settings.shutdown_timeout,
         retention: settings.retention,
         trusted_proxies: settings.trusted_proxies.clone(),
+        cors_origins: settings.cors_origins.clone(),
         max_connections: settings.max_connections,
         patience: Patience::default(),
         allow_private_webhooks: settings.allow_private_webhooks,
+        traced: settings.otlp_endpoint.is_some(),
         migrate,
     })
 }

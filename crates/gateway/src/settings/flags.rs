@@ -43,6 +43,8 @@ flags! {
     public_url: "URL";
     /// Proxies whose word on the client's address counts: addresses and ranges, comma-separated
     trusted_proxies: "RANGES";
+    /// Origins whose web pages may call the API, such as `https://admin.example.com`: comma-separated, none by default
+    cors_origins: "ORIGINS";
     /// Connections at the same time (default: 10000)
     max_connections: "N";
     /// Sends under way at the same time (default: 1024)
@@ -59,4 +61,6 @@ flags! {
     log: "FILTER";
     /// How to log it: text or json (default: text)
     log_format: "FORMAT";
+    /// An OpenTelemetry collector that takes OTLP over HTTP, such as `http://127.0.0.1:4318`
+    otlp_endpoint: "URL";
 }

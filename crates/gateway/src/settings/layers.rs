@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     SettingsError,
-    keys::{self, KEYS, UNSUPPORTED},
+    keys::{self, KEYS},
 };
 
 const PREFIX: &str = "WXGATE_";
@@ -132,7 +132,6 @@ impl Environment {
                 continue;
             }
             let name = variable[PREFIX.len()..].to_ascii_lowercase();
-            refuse_unsupported(&name, variable)?;
             let Some(key) = keys::find(&name).filter(|key| key.variable() == variable) else {
                 found.warnings.push(format!(
                     "{variable} is no setting and has no effect; `wxgate config` lists them all"
@@ -166,7 +165,6 @@ fn read_file(path: &Path) -> Result<Vec<(&'static str, String)>, SettingsError> 
     })?;
     let mut values = Vec::new();
     for (name, value) in parsed {
-        refuse_unsupported(&name, &format!("`{name}` in {shown}"))?;
         let Some(key) = keys::find(&name) else {
             let known: Vec<_> = KEYS.iter().map(|key| key.name).collect();
             return Err(SettingsError::new(format!(
@@ -183,13 +181,4 @@ fn read_file(path: &Path) -> Result<Vec<(&'static str, String)>, SettingsError> 
         values.push((key.name, value));
     }
     Ok(values)
-}
-
-fn refuse_unsupported(name: &str, set_as: &str) -> Result<(), SettingsError> {
-    if UNSUPPORTED.contains(&name) {
-        return Err(SettingsError::new(format!(
-            "{set_as} is not supported by this version: remove it"
-        )));
-    }
-    Ok(())
 }

@@ -15,6 +15,7 @@ use std::{
 };
 
 use delivery::Retention;
+use reqwest::header::HeaderValue;
 use serde::Serialize;
 
 pub use flags::Flags;
@@ -68,6 +69,8 @@ pub struct Settings {
     pub public_url: Option<String>,
     /// The proxies that are believed when they say whom they speak for.
     pub trusted_proxies: TrustedProxies,
+    /// Origins whose web pages may call the API.
+    pub cors_origins: Vec<HeaderValue>,
     /// Connections at the same time.
     pub max_connections: usize,
     /// Sends under way at the same time.
@@ -84,6 +87,8 @@ pub struct Settings {
     pub log_is_set: bool,
     /// How to log it.
     pub log_format: LogFormat,
+    /// The collector that takes traces.
+    pub otlp_endpoint: Option<String>,
     /// What does not stop the program but should be seen.
     pub warnings: Vec<String>,
     /// All of it, as it may be shown.
@@ -134,6 +139,7 @@ impl Settings {
             wechat_timeout: values::seconds(&layers, "wechat_timeout", 1..=60)?,
             public_url: values::url(&layers, "public_url")?,
             trusted_proxies: values::proxies(&layers, "trusted_proxies")?,
+            cors_origins: values::origins(&layers, "cors_origins")?,
             max_connections: values::number(&layers, "max_connections", 1..=1_000_000)?,
             sending_slots: values::number(&layers, "sending_slots", 1..=10_000)?,
             shutdown_timeout: values::seconds(&layers, "shutdown_timeout", 1..=600)?,
@@ -142,6 +148,7 @@ impl Settings {
             log: values::log(&layers, "log")?,
             log_is_set: layers.source("log") != Source::Default,
             log_format: values::log_format(&layers, "log_format")?,
+            otlp_endpoint: values::url(&layers, "otlp_endpoint")?,
             warnings,
             shown: show(&layers),
             database_url: text("database_url"),

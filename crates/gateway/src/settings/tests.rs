@@ -111,7 +111,7 @@ fn unknown_keys_in_the_file_are_refused_and_unknown_variables_told() {
 
 #[test]
 fn what_would_have_no_effect_is_refused() {
-    assert!(refusal(&[("WXGATE_OTLP_ENDPOINT", "x")]).contains("not supported by this version"));
+    assert!(refusal(&[("WXGATE_OTLP_ENDPOINT", "x")]).contains("WXGATE_OTLP_ENDPOINT"));
 }
 
 #[test]
@@ -229,4 +229,27 @@ fn the_previous_master_key_is_never_shown() {
         ("WXGATE_MASTER_KEY_PREVIOUS_FILE", "b"),
     ]);
     assert!(told.contains("WXGATE_MASTER_KEY_PREVIOUS_FILE"), "{told}");
+}
+
+#[test]
+fn origins_are_named_exactly() {
+    let origins = |text: &str| with_environment(&[("WXGATE_CORS_ORIGINS", text)]);
+    let named = origins("https://admin.example.com, http://localhost:3000").unwrap();
+    assert_eq!(
+        named.cors_origins,
+        ["https://admin.example.com", "http://localhost:3000"]
+    );
+    assert!(origins("").unwrap().cors_origins.is_empty());
+    for wrong in [
+        "*",
+        "null",
+        "admin.example.com",
+        "https://admin.example.com/",
+        "https://admin.example.com/path",
+        "https://admin.example.com:443",
+        "https://Admin.example.com",
+    ] {
+        let refused = refusal(&[("WXGATE_CORS_ORIGINS", wrong)]);
+        assert!(refused.contains("WXGATE_CORS_ORIGINS"), "{refused}");
+    }
 }

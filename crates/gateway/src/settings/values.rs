@@ -3,7 +3,7 @@
 use std::{cmp::Ordering, net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use delivery::Retention;
-use reqwest::Url;
+use reqwest::{Url, header::HeaderValue};
 
 use super::{LogFormat, SettingsError, keys::variable, layers::Layers};
 use crate::proxies::TrustedProxies;
@@ -152,6 +152,25 @@ pub(crate) fn proxies(layers: &Layers, name: &str) -> Result<TrustedProxies, Set
             layers.name(name)
         ))
     })
+}
+
+/// Origins as browsers name them, exactly.
+pub(crate) fn origins(layers: &Layers, name: &str) -> Result<Vec<HeaderValue>, SettingsError> {
+    let text = layers.get(name).unwrap_or_default();
+    let origins = text.split(',').map(str::trim).filter(|one| !one.is_empty());
+    let check = |one: &str| {
+        let is_origin = Url::parse(one).is_ok_and(|url| {
+            matches!(url.scheme(), "http" | "https") && url.origin().ascii_serialization() == one
+        });
+        let origin = HeaderValue::from_str(one).ok().filter(|_| is_origin);
+        origin.ok_or_else(|| {
+            SettingsError::new(format!(
+                "{} names `{one}`, which is no origin: write scheme and host as the browser's address bar has them, such as https://admin.example.com, without a slash at the end; there is no word for all origins",
+                layers.name(name)
+            ))
+        })
+    };
+    origins.map(check).collect()
 }
 
 /// A master key or the file that holds it: `name`, or `file` whose value is a path. Both from one layer contradict

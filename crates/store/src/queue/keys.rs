@@ -20,8 +20,7 @@ use crate::{
     millis, time,
 };
 
-/// What a key stands for, as its row keeps it. A new creating request adds its own variant: what it needs to
-/// answer the same again.
+/// What a key stands for, as its row keeps it: what is needed to answer the same again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Answer {
@@ -31,7 +30,12 @@ pub(super) enum Answer {
     Batch(Vec<EntryAnswer>),
     /// A message was retried that had so many attempts behind it.
     Retry(usize),
+    /// Something else was asked for: the answer is beside it, sealed ([`crate::KeptAnswer`]).
+    Sealed,
 }
+
+/// [`Answer::Sealed`] as its row keeps it.
+pub(crate) const SEALED_ANSWER: &str = "\"sealed\"";
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -242,7 +246,20 @@ fn replay(row: &KeyRow, key: &IdempotencyKey) -> Result<Taken, StoreError> {
             }
         }
         // A fingerprint covers the path: what is no submission is another request too.
-        None | Some((_, Answer::Retry(_))) => return Ok(Taken::KeyReused),
+        None | Some((_, Answer::Retry(_) | Answer::Sealed)) => return Ok(Taken::KeyReused),
     };
     Ok(Taken::Replayed(first))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_word_for_a_sealed_answer_is_its_json() {
+        assert_eq!(
+            serde_json::to_string(&Answer::Sealed).unwrap(),
+            SEALED_ANSWER
+        );
+    }
 }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod allowance;
+mod answers;
 mod audit;
 mod cancel;
 mod common;

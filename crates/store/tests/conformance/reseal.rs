@@ -6,7 +6,9 @@ use domain::{
     webhook::EventFilter,
 };
 use futures::future::join_all;
-use wxgate_store::{AppPatch, NewApp, NewWebhook, Place, SigningKey, Store};
+use wxgate_store::{
+    AppPatch, IdempotencyKey, KeptAnswer, NewApp, NewWebhook, Place, SigningKey, Store,
+};
 
 use crate::common::{appid, at, new_app, on_both, onboard};
 
@@ -63,7 +65,17 @@ async fn everything_sealed_is_found_until_it_is_sealed_anew(store: Store) {
         description: None,
         secret_sealed: secret(),
     };
-    door.create_webhook(new_webhook, at(1)).await.unwrap();
+    let answer = KeptAnswer {
+        tenant: Some(tenant),
+        key: IdempotencyKey {
+            key: "once".into(),
+            fingerprint: [1; 32],
+            kept_for: IdempotencyKey::DAY,
+        },
+        sealed: seal(SealOwner::kept_answer(Some(tenant), "once")),
+    };
+    let answering = door.clone().answering(Some(answer));
+    answering.create_webhook(new_webhook, at(1)).await.unwrap();
     door.rotate_webhook_secret(webhook, secret(), at(100), at(1))
         .await
         .unwrap();

@@ -1,0 +1,148 @@
+//! Creating requests under an `Idempotency-Key`: done once, answered the same again.
+//!
+//! The answer is put down, sealed, in the transaction of what was asked for, so that neither is there without the
+//! other. What is refused leaves its key free: nothing was done. Messages have a way of their own
+//! (`delivery::Delivery::submit`), which keeps less and takes many at once.
+
+use axum::response::{IntoResponse, Response};
+use delivery::IdempotencyKey;
+use domain::id::TenantId;
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use serde::{Deserialize, Serialize};
+use tenancy::{Keep, Turn};
+
+use crate::{
+    ApiState,
+    problem::{Kind, Problem},
+};
+
+/// `true`: the request had been made before, and this is what was answered then.
+pub(crate) const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+
+/// An answer word by word, as it is sent and as it is kept.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Worded {
+    status: u16,
+    location: Option<String>,
+    body: String,
+}
+
+impl Worded {
+    /// An answer with a JSON body.
+    pub(crate) fn new(status: StatusCode, body: &impl Serialize) -> Self {
+        Self {
+            status: status.as_u16(),
+            location: None,
+            body: serde_json::to_string(body).unwrap_or_default(),
+        }
+    }
+
+    /// Something new, which can be read at `location`.
+    pub(crate) fn created(location: String, body: &impl Serialize) -> Self {
+        Self {
+            location: Some(location),
+            ..Self::new(StatusCode::CREATED, body)
+        }
+    }
+
+    fn text(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    fn replay(text: &str) -> Result<Response, Problem> {
+        let kept: Self = serde_json::from_str(text).map_err(Problem::internal)?;
+        let mut response = kept.into_response();
+        let headers = response.headers_mut();
+        headers.insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
+        Ok(response)
+    }
+}
+
+impl IntoResponse for Worded {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::OK);
+        let json = [(header::CONTENT_TYPE, "application/json")];
+        let mut response = (status, json, self.body).into_response();
+        if let Some(Ok(place)) = self.location.map(HeaderValue::try_from) {
+            response.headers_mut().insert(header::LOCATION, place);
+        }
+        response
+    }
+}
+
+impl ApiState {
+    /// Does what `act` does and answers as `word` words it; under a key that stands for this request already, answers
+    /// as then. The key is the tenant's, or the operators'.
+    pub(crate) async fn once<T, E, F>(
+        &self,
+        tenant: Option<TenantId>,
+        key: Option<IdempotencyKey>,
+        word: impl Fn(&T) -> Worded + Clone + Send + 'static,
+        act: impl FnOnce(Keep<T>) -> F,
+    ) -> Result<Response, Problem>
+    where
+        F: Future<Output = Result<T, E>>,
+        Problem: From<E>,
+    {
+        let Some(key) = key else {
+            let done = act(Keep::nothing()).await?;
+            return Ok(word(&done).into_response());
+        };
+        let held = match self.tenancy.turn(tenant, &key).await? {
+            Turn::Do(held) => held,
+            Turn::Done(answer) => return Worded::replay(&answer),
+            Turn::OtherRequest => return Err(reused()),
+            Turn::Busy => {
+                return Err(Problem::new(
+                    Kind::Conflict,
+                    "the first request with this Idempotency-Key is still running: send it again in a moment",
+                ));
+            }
+        };
+        let keep = {
+            let (tenancy, key, word) = (self.tenancy.clone(), key.clone(), word.clone());
+            Keep::with(move |done| tenancy.kept(tenant, key, &word(done).text()))
+        };
+        let done = act(keep).await;
+        drop(held);
+        let refused = match done {
+            Ok(done) => return Ok(word(&done).into_response()),
+            Err(refused) => refused,
+        };
+        // A twin on another replica may have done it meanwhile: then its answer is this one's too.
+        match self.tenancy.turn(tenant, &key).await {
+            Ok(Turn::Done(answer)) => Worded::replay(&answer),
+            Ok(Turn::OtherRequest) => Err(reused()),
+            _ => Err(refused.into()),
+        }
+    }
+}
+
+fn reused() -> Problem {
+    let kind = Kind::IdempotencyKeyReused;
+    Problem::new(kind, kind.example())
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::to_bytes;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_replay_is_the_first_answer_with_a_mark() {
+        let body = serde_json::json!({"b": 1, "a": 2});
+        let first = Worded::created("/v1/things/7".to_owned(), &body);
+        let again = Worded::replay(&first.text()).unwrap();
+        let first = first.into_response();
+        assert_eq!(again.status(), first.status());
+        assert_eq!(
+            again.headers()[header::LOCATION],
+            first.headers()[header::LOCATION]
+        );
+        assert_eq!(again.headers()[IDEMPOTENT_REPLAYED], "true");
+        assert!(!first.headers().contains_key(IDEMPOTENT_REPLAYED));
+        let read = async |response: Response| to_bytes(response.into_body(), 999).await.unwrap();
+        assert_eq!(read(again).await, read(first).await);
+    }
+}

@@ -1,0 +1,204 @@
+//! Entity tags (RFC 9110 §8.8.3, §13): whoever changes something can say which state of it they have read.
+//!
+//! A tag has two parts: the version, which changes with every change that the API makes, and a digest of what is
+//! shown. `If-None-Match` compares both, because more than the version is shown (whether an app rests, for example).
+//! `If-Match` compares the version alone: that an app began to rest meanwhile is no reason to refuse a new name for it.
+
+use std::convert::Infallible;
+
+use axum::{
+    extract::FromRequestParts,
+    response::{IntoResponse, Response},
+};
+use chrono::{DateTime, Utc};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use utoipa::IntoParams;
+
+use crate::problem::{Kind, Problem};
+
+/// `If-None-Match` in the OpenAPI document.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "it describes a header; `IfNoneMatch` reads it")]
+pub(crate) struct Known {
+    /// `ETag` of an earlier answer: where nothing has changed the answer is 304, without a body.
+    #[param(rename = "If-None-Match")]
+    if_none_match: Option<String>,
+}
+
+/// `If-Match` in the OpenAPI document.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "it describes a header; `IfMatch` reads it")]
+pub(crate) struct Unchanged {
+    /// `ETag` of the answer that was read: where somebody has changed it since, this change is refused with 412.
+    #[param(rename = "If-Match")]
+    if_match: Option<String>,
+}
+
+/// Which state the caller has read, by `If-Match`; none: it does not matter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct IfMatch(pub(crate) Option<DateTime<Utc>>);
+
+impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let tags = listed(&parts.headers, &header::IF_MATCH);
+        match tags.as_slice() {
+            [] => Ok(Self(None)),
+            [any] if any == "*" => Ok(Self(None)),
+            // A proxy that compresses makes a tag weak; the version in it is as exact as before.
+            [one] => version(one.strip_prefix("W/").unwrap_or(one))
+                .map(|version| Self(Some(version)))
+                .ok_or_else(changed),
+            _ => Err(Problem::invalid_request(
+                "send one entity tag in If-Match: the `ETag` of the answer that you have read",
+            )),
+        }
+    }
+}
+
+/// The tags that the caller has already, by `If-None-Match`.
+#[derive(Debug)]
+pub(crate) struct IfNoneMatch(Vec<String>);
+
+impl<S: Send + Sync> FromRequestParts<S> for IfNoneMatch {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self(listed(&parts.headers, &header::IF_NONE_MATCH)))
+    }
+}
+
+impl IfNoneMatch {
+    fn has(&self, tag: &str) -> bool {
+        let known = |theirs: &String| theirs == "*" || theirs.trim_start_matches("W/") == tag;
+        self.0.iter().any(known)
+    }
+}
+
+/// What is shown, with its tag; 304 where the caller has it already.
+pub(crate) fn shown(
+    known: &IfNoneMatch,
+    version: DateTime<Utc>,
+    body: &impl Serialize,
+) -> Response {
+    let text = serde_json::to_vec(body).unwrap_or_default();
+    let tag = tag(version, &text);
+    let is_known = known.has(&tag);
+    let headers = [
+        (header::ETAG, HeaderValue::try_from(tag)),
+        (
+            header::CACHE_CONTROL,
+            Ok(HeaderValue::from_static("private, no-cache")),
+        ),
+    ];
+    let headers: HeaderMap = headers
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value.ok()?)))
+        .collect();
+    if is_known {
+        return (StatusCode::NOT_MODIFIED, headers).into_response();
+    }
+    let json = [(header::CONTENT_TYPE, "application/json")];
+    (headers, json, text).into_response()
+}
+
+/// What a change came to, with its tag.
+pub(crate) fn now_is(version: DateTime<Utc>, body: &impl Serialize) -> Response {
+    shown(&IfNoneMatch(Vec::new()), version, body)
+}
+
+/// The state that the caller has read is no more.
+pub(crate) fn changed() -> Problem {
+    Problem::new(Kind::Changed, Kind::Changed.example())
+}
+
+fn tag(version: DateTime<Utc>, text: &[u8]) -> String {
+    let mut digest = [0; 8];
+    digest.copy_from_slice(&Sha256::digest(text)[..8]);
+    let digest = u64::from_be_bytes(digest);
+    format!("\"{:x}-{digest:x}\"", version.timestamp_millis())
+}
+
+/// The version in a tag.
+fn version(tag: &str) -> Option<DateTime<Utc>> {
+    let (version, _) = tag.strip_prefix('"')?.strip_suffix('"')?.split_once('-')?;
+    DateTime::from_timestamp_millis(i64::from_str_radix(version, 16).ok()?)
+}
+
+fn listed(headers: &HeaderMap, name: &HeaderName) -> Vec<String> {
+    let values = headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
+    let tags = values.flat_map(|value| value.split(','));
+    tags.map(|tag| tag.trim().to_owned())
+        .filter(|tag| !tag.is_empty())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp_millis(millis).unwrap()
+    }
+
+    #[test]
+    fn a_tag_names_its_version_and_what_is_shown() {
+        let one = tag(at(1_700_000_000_123), b"{}");
+        assert_eq!(version(&one), Some(at(1_700_000_000_123)));
+        assert_ne!(one, tag(at(1_700_000_000_123), b"{ }"));
+        assert_ne!(one, tag(at(1_700_000_000_124), b"{}"));
+        for nonsense in ["", "\"\"", "x", "\"zz-1\"", "18bcfe56800-00"] {
+            assert_eq!(version(nonsense), None, "{nonsense}");
+        }
+    }
+
+    #[test]
+    fn what_is_known_is_not_shown_again() {
+        let known = |tags: &[&str]| IfNoneMatch(tags.iter().map(|tag| (*tag).to_owned()).collect());
+        let first = shown(&known(&[]), at(5), &1);
+        let tag = first.headers()[header::ETAG].to_str().unwrap().to_owned();
+        assert_eq!(first.status(), 200);
+        for (tags, status) in [
+            (vec![tag.as_str()], 304),
+            (vec!["\"other\"", tag.as_str()], 304),
+            (vec!["*"], 304),
+            (vec!["\"5-\""], 200),
+        ] {
+            let again = shown(&known(&tags), at(5), &1);
+            assert_eq!(again.status().as_u16(), status, "{tags:?}");
+            assert_eq!(again.headers()[header::ETAG], tag.as_str());
+        }
+        assert_eq!(
+            shown(&known(&[&format!("W/{tag}")]), at(5), &1).status(),
+            304
+        );
+        assert_eq!(shown(&known(&[&tag]), at(5), &2).status(), 200);
+    }
+
+    #[tokio::test]
+    async fn a_state_is_named_by_one_tag() {
+        let read = async |value: &str| {
+            let request = http::Request::builder().header(header::IF_MATCH, value);
+            let (mut parts, ()) = request.body(()).unwrap().into_parts();
+            let read = IfMatch::from_request_parts(&mut parts, &()).await;
+            read.map_err(|problem| problem.kind())
+        };
+        let one = tag(at(5), b"1");
+        assert_eq!(read(&one).await, Ok(IfMatch(Some(at(5)))));
+        assert_eq!(read(&format!("W/{one}")).await, Ok(IfMatch(Some(at(5)))));
+        assert_eq!(read("*").await, Ok(IfMatch(None)));
+        assert_eq!(read("\"of something else\"").await, Err(Kind::Changed));
+        assert_eq!(
+            read(&format!("{one}, {one}")).await,
+            Err(Kind::InvalidRequest)
+        );
+    }
+}

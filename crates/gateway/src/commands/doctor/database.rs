@@ -1,0 +1,308 @@
+//! What is kept: the database, its schema and clock, what it seals, the apps in it, and Redis beside it.
+
+use std::time::Duration;
+
+use coord::{Clock, Coord};
+use delivery::{App, TokenStatus};
+use domain::seal::MasterKey;
+use store::{Place, Store, StoreError};
+use tokio::time::{Instant, timeout};
+
+use super::Finding;
+use crate::{
+    commands::{all, configure},
+    config::Mode,
+    failure::Failure,
+    master_key, replica,
+    settings::Settings,
+};
+
+/// The longest wait for a database or Redis.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How far the database's clock may be off.
+const SKEW: chrono::Duration = chrono::Duration::seconds(2);
+/// Pauses that end by themselves.
+const PASSING: [&str; 4] = [
+    "quota_exhausted",
+    "throttled",
+    "token_fetches_spent",
+    "no_token",
+];
+
+/// Looks at all of it.
+pub(super) async fn look(settings: &Settings) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let store = match open(settings).await {
+        Ok((store, opened)) => {
+            findings.push(opened);
+            Some(store)
+        }
+        Err(finding) => {
+            findings.push(*finding);
+            None
+        }
+    };
+    let is_current = match &store {
+        Some(store) => {
+            let (finding, is_current) = schema(store).await;
+            findings.push(finding);
+            findings.push(clock(store).await);
+            is_current
+        }
+        None => false,
+    };
+    let coord = redis(settings, &mut findings).await;
+    let tables = store.as_ref().filter(|_| is_current);
+    let (finding, key) = sealed(settings, tables).await;
+    findings.push(finding);
+    match (tables, key, coord) {
+        (Some(store), Some(_), Some(coord)) => findings.extend(apps(settings, store, coord).await),
+        _ => findings.push(Finding::skipped(
+            "apps",
+            "the database, the master key or Redis comes first",
+        )),
+    }
+    if let Some(store) = store
+        && let Err(error) = store.close().await
+    {
+        tracing::debug!(%error, "closing the database after a look");
+    }
+    findings
+}
+
+async fn open(settings: &Settings) -> Result<(Store, Finding), Box<Finding>> {
+    let file = master_key::database_file(&settings.database_url);
+    if settings.mode == Mode::Embedded && !file.exists() {
+        let shown = file.display();
+        let finding = Finding::warning("database", format!("there is no file {shown} yet"));
+        return Err(Box::new(finding.next(
+            "`wxgate serve` makes it; or check WXGATE_DATABASE_URL and the folder you are in",
+        )));
+    }
+    let began = Instant::now();
+    let opened = timeout(PATIENCE, async {
+        let store = Store::connect(&settings.database_url).await?;
+        store.ping().await?;
+        Ok::<_, StoreError>(store)
+    });
+    let kind = settings.mode.as_str();
+    match opened.await {
+        Ok(Ok(store)) => {
+            let took = began.elapsed().as_millis();
+            Ok((
+                store,
+                Finding::ok("database", format!("answers ({kind} mode, {took} ms)")),
+            ))
+        }
+        Ok(Err(error)) => Err(Box::new(Finding::failed("database", error.to_string()))),
+        Err(_) => {
+            let finding = Finding::failed(
+                "database",
+                format!("no answer within {} s", PATIENCE.as_secs()),
+            );
+            Err(Box::new(finding.next(
+                "check WXGATE_DATABASE_URL, the server and the firewalls in between",
+            )))
+        }
+    }
+}
+
+/// And whether it is that of this program.
+async fn schema(store: &Store) -> (Finding, bool) {
+    match store.migrations().await {
+        Ok(states) => {
+            let pending = states.iter().filter(|state| !state.applied).count();
+            if pending == 0 {
+                (Finding::ok("schema", "is this program's"), true)
+            } else {
+                let finding =
+                    Finding::warning("schema", format!("{pending} migrations are pending"));
+                (
+                    finding.next("`wxgate migrate up`, or `wxgate serve`, which applies them"),
+                    false,
+                )
+            }
+        }
+        Err(error) => (Finding::failed("schema", error.to_string()), false),
+    }
+}
+
+async fn clock(store: &Store) -> Finding {
+    let name = "database clock";
+    match store.time().await {
+        Ok(None) => Finding::skipped(name, "the database is a file of this machine"),
+        Ok(Some(theirs)) => {
+            let skew = theirs - Clock::system().now();
+            let words = format!("is {} ms from this machine's", skew.num_milliseconds());
+            if skew.abs() <= SKEW {
+                Finding::ok(name, words)
+            } else {
+                Finding::warning(name, words).next("synchronise both clocks (NTP): leases and due times are compared between machines")
+            }
+        }
+        Err(error) => Finding::failed(name, error.to_string()),
+    }
+}
+
+async fn redis(settings: &Settings, findings: &mut Vec<Finding>) -> Option<Coord> {
+    let clock = Clock::system();
+    let Mode::Production { redis_url } = &settings.mode else {
+        findings.push(Finding::skipped("redis", "not used in embedded mode"));
+        return Some(Coord::in_process(clock));
+    };
+    let coord = match Coord::redis(redis_url, clock) {
+        Ok(coord) => coord,
+        Err(error) => {
+            findings.push(Finding::failed("redis", error.to_string()));
+            return None;
+        }
+    };
+    let began = Instant::now();
+    // A connection that was just begun may need a second look.
+    let answered = timeout(PATIENCE, async {
+        loop {
+            match coord.health().await {
+                Ok(()) => break,
+                Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+            }
+        }
+    });
+    if answered.await.is_ok() {
+        let took = began.elapsed().as_millis();
+        findings.push(Finding::ok("redis", format!("answers ({took} ms)")));
+        return Some(coord);
+    }
+    let why = coord.health().await.err().map(|error| error.to_string());
+    let finding = Finding::failed(
+        "redis",
+        why.unwrap_or_else(|| "answers too slowly".to_owned()),
+    );
+    findings.push(finding.next("check WXGATE_REDIS_URL and the server; sending goes on without it, limits and tokens are no longer shared"));
+    None
+}
+
+/// Whether the master key opens what the database seals.
+async fn sealed(settings: &Settings, store: Option<&Store>) -> (Finding, Option<MasterKey>) {
+    let name = "master key";
+    let key = match master_key::find(settings).await {
+        Ok(Some(key)) => key,
+        Ok(None) => {
+            let finding = Finding::warning(name, "there is none yet");
+            return (
+                finding.next(
+                    "the first start makes one beside the database: keep a copy of it elsewhere",
+                ),
+                None,
+            );
+        }
+        Err(failure) => return (Finding::failed(name, failure.message), None),
+    };
+    let Some(store) = store else {
+        return (Finding::ok(name, "is well formed"), Some(key));
+    };
+    match still_sealed_otherwise(store, &key).await {
+        Ok(0) => (
+            Finding::ok(name, format!("{} opens what the database seals", key.id())),
+            Some(key),
+        ),
+        Ok(_) => {
+            let finding =
+                Finding::warning(name, "some secrets are still sealed under the previous one");
+            (
+                finding.next(
+                    "`wxgate master-key rotate` seals them anew; then the previous key can go",
+                ),
+                Some(key),
+            )
+        }
+        Err(failure) => (Finding::failed(name, failure.message), None),
+    }
+}
+
+/// How many kinds of secrets have one under another key that opens too.
+async fn still_sealed_otherwise(store: &Store, key: &MasterKey) -> Result<usize, Failure> {
+    let mut others = 0;
+    for place in Place::ALL {
+        for value in store
+            .platform()
+            .sealed_otherwise(place, key.id(), 1)
+            .await?
+        {
+            key.open(&value.owner, &value.sealed).map_err(|error| {
+                Failure::new("master_key", format!("{}: {error}", place.as_str()))
+            })?;
+            others += 1;
+        }
+    }
+    Ok(others)
+}
+
+/// A line for all apps, and one for each that does not send. WeChat is not asked.
+async fn apps(settings: &Settings, store: &Store, coord: Coord) -> Vec<Finding> {
+    match try_apps(settings, store, coord).await {
+        Ok(findings) => findings,
+        Err(failure) => vec![Finding::failed("apps", failure.message)],
+    }
+}
+
+async fn try_apps(
+    settings: &Settings,
+    store: &Store,
+    coord: Coord,
+) -> Result<Vec<Finding>, Failure> {
+    let config = configure(settings, false).await?;
+    let desk = replica::Onboarding::open(&config, store.clone(), coord)?;
+    let apps = all(async |page| desk.apps.list(None, &page).await).await?;
+    let mut troubled = Vec::new();
+    for app in &apps {
+        let report = desk.apps.token_state(app.tenant, &app.appid).await?;
+        let failure = report
+            .failure
+            .filter(|_| report.status == TokenStatus::Failing);
+        let foreign = report.foreign_refresh.is_some();
+        troubled.extend(trouble(app, failure.map(|failure| failure.detail), foreign));
+    }
+    desk.close().await;
+    let count = apps.len();
+    let mut findings = vec![match troubled.len() {
+        0 => Finding::ok("apps", format!("{count} registered, none in trouble")),
+        some => Finding::warning("apps", format!("{count} registered, {some} in trouble")),
+    }];
+    findings.extend(troubled);
+    Ok(findings)
+}
+
+/// What is wrong with an app.
+fn trouble(app: &App, no_token: Option<String>, foreign: bool) -> Option<Finding> {
+    let appid = &app.appid;
+    let pause = app
+        .pause
+        .as_ref()
+        .filter(|pause| pause.until > Clock::system().now());
+    if let Some(pause) = pause.filter(|pause| !PASSING.contains(&pause.reason.as_str())) {
+        let detail = pause.detail.as_deref().unwrap_or_default();
+        let finding =
+            Finding::warning("app", format!("{appid} rests: {} ({detail})", pause.reason));
+        return Some(finding.next(format!("repair it, then `wxgate app verify {appid}`")));
+    }
+    if let Some(detail) = no_token {
+        return Some(Finding::warning(
+            "app",
+            format!("{appid} has no access token: {detail}"),
+        ));
+    }
+    if foreign {
+        let finding = Finding::warning(
+            "app",
+            format!("{appid}: another system fetches tokens with its AppSecret"),
+        );
+        return Some(
+            finding.next("let that system use stable_token, or ask the gateway for the token"),
+        );
+    }
+    if app.verified_at.is_none() {
+        let finding = Finding::warning("app", format!("{appid} was never proven to WeChat"));
+        return Some(finding.next(format!("`wxgate app verify {appid}`")));
+    }
+    None
+}

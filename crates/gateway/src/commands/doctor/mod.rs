@@ -1,0 +1,124 @@
+//! `wxgate doctor`: looks at everything that a gateway with these settings needs, changes nothing, and says what to do
+//! where something is wrong.
+
+mod database;
+mod surroundings;
+
+use std::process::ExitCode;
+
+use serde::Serialize;
+use serde_json::json;
+
+use crate::{
+    failure::Failure,
+    output::{Output, table},
+    settings::Settings,
+};
+
+/// How a check ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Verdict {
+    /// Nothing is wrong with it.
+    Ok,
+    /// It was not looked at: it is not used, or what it needs is not there.
+    Skipped,
+    /// It works, and should be looked at.
+    Warning,
+    /// The gateway does not work with it.
+    Failed,
+}
+
+impl Verdict {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Skipped => "-",
+            Self::Warning => "warning",
+            Self::Failed => "FAILED",
+        }
+    }
+}
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct Finding {
+    check: &'static str,
+    status: Verdict,
+    detail: String,
+    /// What to do, where `detail` does not say it already.
+    next: Option<String>,
+}
+
+impl Finding {
+    fn new(check: &'static str, status: Verdict, detail: impl Into<String>) -> Self {
+        Self {
+            check,
+            status,
+            detail: detail.into(),
+            next: None,
+        }
+    }
+
+    fn ok(check: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(check, Verdict::Ok, detail)
+    }
+
+    fn skipped(check: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(check, Verdict::Skipped, detail)
+    }
+
+    fn warning(check: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(check, Verdict::Warning, detail)
+    }
+
+    fn failed(check: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(check, Verdict::Failed, detail)
+    }
+
+    /// Says what to do.
+    fn next(mut self, next: impl Into<String>) -> Self {
+        self.next = Some(next.into());
+        self
+    }
+}
+
+/// Looks at everything. Exit code 1: something does not work.
+pub(crate) async fn run(settings: &Settings, output: Output) -> Result<ExitCode, Failure> {
+    let mut findings = vec![surroundings::settings(settings)];
+    findings.extend(database::look(settings).await);
+    findings.extend(surroundings::wechat(settings).await);
+    findings.push(surroundings::public_url(settings).await);
+    findings.push(surroundings::proxies(settings));
+    findings.push(surroundings::disk(settings));
+    findings.push(surroundings::open_files(settings));
+    let worst = findings.iter().map(|finding| finding.status);
+    let is_failed = worst.clone().any(|status| status == Verdict::Failed);
+    let has_warnings = worst.clone().any(|status| status == Verdict::Warning);
+    let status = match (is_failed, has_warnings) {
+        (true, _) => Verdict::Failed,
+        (false, true) => Verdict::Warning,
+        (false, false) => Verdict::Ok,
+    };
+    output.result(&json!({"status": status, "checks": findings}), || {
+        let rows: Vec<Vec<String>> = findings.iter().map(row).collect();
+        table(&["", "check", "found"], &rows)
+    })?;
+    Ok(if is_failed {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+fn row(finding: &Finding) -> Vec<String> {
+    let found = match &finding.next {
+        Some(next) => format!("{} → {next}", finding.detail),
+        None => finding.detail.clone(),
+    };
+    vec![
+        finding.status.word().to_owned(),
+        finding.check.to_owned(),
+        found,
+    ]
+}

@@ -1,0 +1,225 @@
+//! What is around: the settings themselves, WeChat, the clock, the way in, the machine.
+
+use std::{error::Error, path::Path, time::Duration};
+
+use chrono::{DateTime, Utc};
+use coord::Clock;
+use nix::sys::{
+    resource::{Resource, getrlimit},
+    statvfs::statvfs,
+};
+use reqwest::{Client, Response, Url, header};
+
+use super::Finding;
+use crate::{
+    config::{Mode, WECHAT},
+    failure::Failure,
+    master_key,
+    settings::Settings,
+};
+
+/// The longest wait for WeChat or for the gateway's own URL.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How far this machine's clock may be off: WeChat's callbacks are believed for 5 minutes.
+const SKEW: chrono::Duration = chrono::Duration::seconds(30);
+/// Free space below which a disk is as good as full.
+const LITTLE: u64 = 1 << 30;
+/// Open files beside connections: the database, Redis, WeChat, webhooks.
+const OTHER_FILES: u64 = 512;
+
+/// The settings, which were readable or this would not run.
+pub(super) fn settings(settings: &Settings) -> Finding {
+    let set = settings
+        .shown()
+        .iter()
+        .filter(|one| one.source != "default");
+    match settings.warnings.as_slice() {
+        [] => Finding::ok(
+            "settings",
+            format!("{} set, {} mode", set.count(), settings.mode.as_str()),
+        ),
+        warnings => Finding::warning("settings", warnings.join("; ")),
+    }
+}
+
+/// Whether WeChat answers, and what time it has.
+pub(super) async fn wechat(settings: &Settings) -> [Finding; 2] {
+    let url = &settings.wechat_base_url;
+    let answer = match client() {
+        Ok(client) => ask(&client, url).await,
+        Err(failure) => Err(failure.message),
+    };
+    match answer {
+        Ok(response) => {
+            let what = if url == WECHAT { "WeChat" } else { "not WeChat itself, but" };
+            let found = Finding::ok("wechat", format!("{what} {url} answers"));
+            [found, clock(&response, url)]
+        }
+        Err(why) => [
+            Finding::failed("wechat", format!("{url} does not answer: {why}"))
+                .next("check WXGATE_WECHAT_BASE_URL, DNS and the firewall: the gateway calls WeChat directly, whatever HTTPS_PROXY says"),
+            Finding::skipped("clock", "WeChat's answer would tell the time"),
+        ],
+    }
+}
+
+/// This machine's clock beside that of whoever answered.
+fn clock(response: &Response, url: &str) -> Finding {
+    let theirs = response.headers().get(header::DATE);
+    let theirs = theirs.and_then(|date| DateTime::parse_from_rfc2822(date.to_str().ok()?).ok());
+    let now = Clock::system().now();
+    let Some(theirs) = theirs else {
+        return Finding::skipped(
+            "clock",
+            format!("{url} tells no time; here it is {}", shown(now)),
+        );
+    };
+    let skew = now - theirs.to_utc();
+    let words = format!(
+        "{} here, {} s from WeChat's",
+        shown(now),
+        skew.num_seconds()
+    );
+    if skew.abs() <= SKEW {
+        Finding::ok("clock", words)
+    } else {
+        Finding::failed("clock", words).next(
+            "synchronise the clock (NTP): signatures, tokens and callbacks are bound to the time",
+        )
+    }
+}
+
+fn shown(time: DateTime<Utc>) -> String {
+    let shanghai = chrono::FixedOffset::east_opt(8 * 3600);
+    let local = shanghai.map(|zone| time.with_timezone(&zone).format("%H:%M").to_string());
+    format!(
+        "{} ({} in Shanghai, where days begin)",
+        time.format("%Y-%m-%dT%H:%M:%SZ"),
+        local.unwrap_or_default()
+    )
+}
+
+/// Whether the gateway can be reached where it says.
+pub(super) async fn public_url(settings: &Settings) -> Finding {
+    let name = "public URL";
+    let Some(url) = &settings.public_url else {
+        return match settings.mode {
+            Mode::Embedded => Finding::skipped(name, "not set: clients on this machine only"),
+            Mode::Production { .. } => Finding::warning(name, "not set").next(
+                "set WXGATE_PUBLIC_URL, the same on all replicas: they accept each other's access tokens by it, and WeChat calls back there",
+            ),
+        };
+    };
+    let is_https = Url::parse(url).is_ok_and(|url| url.scheme() == "https");
+    let answer = match client() {
+        Ok(client) => ask(&client, &format!("{url}/healthz")).await,
+        Err(failure) => Err(failure.message),
+    };
+    match answer {
+        Ok(response) if response.status().is_success() && is_https => {
+            Finding::ok(name, format!("a gateway answers at {url}"))
+        }
+        Ok(response) if response.status().is_success() => {
+            Finding::warning(name, format!("a gateway answers at {url}, unencrypted"))
+                .next("put TLS in front: secrets and tokens cross the network")
+        }
+        Ok(response) => Finding::warning(name, format!("{url}/healthz answers {}", response.status()))
+            .next("check that the proxy passes all paths on to the gateway"),
+        Err(why) => Finding::warning(name, format!("{url} does not answer from here: {why}"))
+            .next("no fault while no gateway runs, or where this machine cannot reach its own public address"),
+    }
+}
+
+/// Whether clients are told apart behind a proxy.
+pub(super) fn proxies(settings: &Settings) -> Finding {
+    let name = "proxies";
+    let is_fronted = settings
+        .public_url
+        .as_ref()
+        .is_some_and(|url| url.starts_with("https://"));
+    let shown = settings
+        .shown()
+        .iter()
+        .find(|one| one.name == "trusted_proxies");
+    match shown.and_then(|one| one.value.as_deref()) {
+        Some(proxies) => Finding::ok(name, format!("{proxies} are believed when they name the client")),
+        None if is_fronted => Finding::warning(name, "the public URL is https, so a proxy stands in front, and none is trusted").next(
+            "set WXGATE_TRUSTED_PROXIES to its addresses, or all clients share one and the limits on failures with it",
+        ),
+        None => Finding::skipped(name, "none is trusted: right where clients connect directly"),
+    }
+}
+
+/// How much room the database's disk has, where the database is a file.
+pub(super) fn disk(settings: &Settings) -> Finding {
+    if settings.mode != Mode::Embedded {
+        return Finding::skipped("disk", "the database is elsewhere: watch its disk there");
+    }
+    let folder = master_key::folder(&settings.database_url);
+    let there = folder
+        .ancestors()
+        .find(|folder| folder.exists())
+        .unwrap_or(Path::new("."));
+    match statvfs(there) {
+        Ok(disk) => {
+            let free = disk.blocks_available() * disk.fragment_size();
+            let words = format!("{:.1} GiB free for {}", gib(free), folder.display());
+            if free >= LITTLE {
+                Finding::ok("disk", words)
+            } else {
+                Finding::warning("disk", words).next(
+                    "make room, or keep messages for a shorter time (WXGATE_MESSAGE_RETENTION)",
+                )
+            }
+        }
+        Err(error) => Finding::warning(
+            "disk",
+            format!("cannot look at {}: {error}", there.display()),
+        ),
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
+fn gib(bytes: u64) -> f64 {
+    bytes as f64 / (1u64 << 30) as f64
+}
+
+/// Whether the system lets so many connections in as the settings do.
+pub(super) fn open_files(settings: &Settings) -> Finding {
+    let name = "open files";
+    let wanted = settings.max_connections as u64 + OTHER_FILES;
+    match getrlimit(Resource::RLIMIT_NOFILE) {
+        Ok((soft, _)) if soft >= wanted => Finding::ok(name, format!("{soft} allowed")),
+        Ok((soft, hard)) => {
+            let words = format!(
+                "{soft} allowed, {wanted} wanted for WXGATE_MAX_CONNECTIONS={}",
+                settings.max_connections
+            );
+            Finding::warning(name, words).next(format!("raise the limit (`ulimit -n {wanted}`, LimitNOFILE; {hard} is the most here), or set fewer connections"))
+        }
+        Err(error) => Finding::skipped(name, format!("the limit cannot be read: {error}")),
+    }
+}
+
+fn client() -> Result<Client, Failure> {
+    let client = Client::builder()
+        .no_proxy()
+        .connect_timeout(PATIENCE)
+        .timeout(PATIENCE)
+        .build();
+    client.map_err(|error| Failure::new("internal", error.to_string()))
+}
+
+/// Any answer will do.
+async fn ask(client: &Client, url: &str) -> Result<Response, String> {
+    let answer = client.get(url).send().await;
+    answer.map_err(|error| {
+        let error = error.without_url();
+        let mut cause: &dyn Error = &error;
+        // The innermost says most.
+        while let Some(deeper) = cause.source() {
+            cause = deeper;
+        }
+        cause.to_string()
+    })
+}

@@ -1,0 +1,73 @@
+//! Apps with their secrets, sealed.
+
+use chrono::{DateTime, Utc};
+use domain::{
+    app::{AppId, AppKind, TokenMode},
+    id::TenantId,
+};
+use sea_orm::{EntityTrait, QueryFilter};
+
+use super::{is, parse_kind, words::parse_token_mode};
+use crate::{PlatformStore, StoreError, entity::app::Entity, time};
+
+/// What the gateway needs to speak for an app, sealed for `tenant` and `appid`.
+#[derive(Clone, Debug)]
+pub struct SealedApp {
+    /// WeChat's id of it.
+    pub appid: AppId,
+    /// Whose it is: part of the seal's associated data.
+    pub tenant: TenantId,
+    /// What the appid stands for.
+    pub kind: AppKind,
+    /// How its access token is fetched.
+    pub token_mode: TokenMode,
+    /// The AppSecret.
+    pub secret_sealed: Vec<u8>,
+    /// The Token of its message push settings.
+    pub callback_token_sealed: Option<Vec<u8>>,
+    /// The `EncodingAESKey` of its message push settings.
+    pub callback_aes_key_sealed: Option<Vec<u8>>,
+    /// What these two were before.
+    pub previous_callback: Option<PreviousCallback>,
+}
+
+/// The message push settings that an app had before they were changed, sealed: WeChat uses them until its console has
+/// been told of the new ones.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PreviousCallback {
+    /// The Token.
+    pub token_sealed: Vec<u8>,
+    /// The `EncodingAESKey`, if there was one.
+    pub aes_key_sealed: Option<Vec<u8>>,
+    /// When the new ones were set.
+    pub changed_at: DateTime<Utc>,
+}
+
+impl PlatformStore {
+    /// What the gateway needs to speak for an app.
+    pub async fn sealed_app(&self, appid: &AppId) -> Result<SealedApp, StoreError> {
+        let row = Entity::find()
+            .filter(is(None, appid))
+            .one(&self.store.read)
+            .await?;
+        let row = row.ok_or(StoreError::NotFound("app"))?;
+        let previous_callback = row
+            .previous_callback_token_sealed
+            .zip(row.callback_changed_at)
+            .map(|(token_sealed, changed_at)| PreviousCallback {
+                token_sealed,
+                aes_key_sealed: row.previous_callback_aes_key_sealed,
+                changed_at: time(changed_at),
+            });
+        Ok(SealedApp {
+            appid: appid.clone(),
+            tenant: row.tenant_id.into(),
+            kind: parse_kind(&row.kind)?,
+            token_mode: parse_token_mode(&row.token_mode)?,
+            secret_sealed: row.secret_sealed,
+            callback_token_sealed: row.callback_token_sealed,
+            callback_aes_key_sealed: row.callback_aes_key_sealed,
+            previous_callback,
+        })
+    }
+}

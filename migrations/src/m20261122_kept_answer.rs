@@ -1,0 +1,34 @@
+//! What was answered to a request under an idempotency key, sealed.
+
+use sea_orm_migration::prelude::*;
+
+#[derive(DeriveMigrationName)]
+pub(crate) struct Migration;
+
+#[derive(DeriveIden)]
+enum Idempotency {
+    Table,
+    AnswerSealed,
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for Migration {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let column = ColumnDef::new(Idempotency::AnswerSealed)
+            .var_binary(1024)
+            .to_owned();
+        let table = Table::alter()
+            .table(Idempotency::Table)
+            .add_column(column)
+            .to_owned();
+        manager.alter_table(table).await
+    }
+
+    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let table = Table::alter()
+            .table(Idempotency::Table)
+            .drop_column(Idempotency::AnswerSealed)
+            .to_owned();
+        manager.alter_table(table).await
+    }
+}

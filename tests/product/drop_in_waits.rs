@@ -1,0 +1,83 @@
+//! How long a call of the drop-in surface waits for its message: not for an app that rests, and not when nobody waits.
+
+use std::time::Duration;
+
+use reqwest::Method;
+use simulator::{Effect, Fault};
+
+use crate::{
+    drop_in::wechat_token,
+    world::{Mode, Tenant, World, finish, message, until},
+};
+
+const APP: &str = "wx00000000000000a1";
+const SUBSCRIBE: &str = "/cgi-bin/message/subscribe/send";
+
+both_modes!(
+    an_app_that_rests_is_told_at_once,
+    who_hangs_up_calls_the_message_back,
+);
+
+/// A tenant with a mini-program, and its token.
+async fn ready(world: &World) -> (Tenant, String) {
+    let tenant = world.tenant("a").await;
+    tenant.app(APP).await;
+    let token = wechat_token(&tenant.client, APP).await;
+    (tenant, token)
+}
+
+async fn an_app_that_rests_is_told_at_once(mode: Mode) {
+    let world = World::plan(mode).by_hand().start().await;
+    let (tenant, token) = ready(&world).await;
+    let blocked = Effect::Errcode {
+        errcode: 50002,
+        errmsg: None,
+    };
+    let wechat = world.wechat();
+    wechat.add_fault(Fault::next(1, blocked).for_path(SUBSCRIBE));
+    let first = tenant.send(APP, &message("o1")).await;
+    tenant.wait_attempt(&first, "app_blocked").await;
+    let asked = wechat.app_stats(APP).total(SUBSCRIBE);
+    // Time stands still: an answer that waited for the message's end would not come.
+    let body = message("o2").to_string();
+    let path = format!("{SUBSCRIBE}?access_token={token}");
+    let request = tenant.client.bare(Method::POST, &path).body(body);
+    let told = finish(request).await.expect(200);
+    assert_eq!(told["errcode"], -1, "{told}");
+    let words = told["errmsg"].as_str().expect("errmsg");
+    assert!(words.contains("suspended"), "{words}");
+    assert_eq!(wechat.app_stats(APP).total(SUBSCRIBE), asked);
+    assert_eq!(tenant.all(APP).await.len(), 1, "nothing was taken");
+}
+
+async fn who_hangs_up_calls_the_message_back(mode: Mode) {
+    let world = World::plan(mode).by_hand().start().await;
+    let (tenant, token) = ready(&world).await;
+    let busy = Effect::Errcode {
+        errcode: -1,
+        errmsg: None,
+    };
+    // The first try is put off, and time stands still: the message waits.
+    world
+        .wechat()
+        .add_fault(Fault::always(busy).for_path(SUBSCRIBE));
+    let body = message("o1").to_string();
+    let path = format!("{SUBSCRIBE}?access_token={token}");
+    let asking = finish(tenant.client.bare(Method::POST, &path).body(body));
+    let tried = async {
+        until("WeChat was asked", || {
+            world.wechat().app_stats(APP).total(SUBSCRIBE) > 0
+        })
+        .await;
+        tenant.wait_count(APP, "queued", 1).await;
+    };
+    // Who is dropped here, unanswered, closes its connection.
+    tokio::select! {
+        answer = asking => panic!("{answer:?}"),
+        () = tried => {}
+    }
+    world.wechat().clear_faults();
+    tenant.wait_count(APP, "canceled", 1).await;
+    world.pass(Duration::from_secs(15));
+    assert_eq!(world.wechat().sent(APP).len(), 0);
+}

@@ -1,0 +1,134 @@
+//! Who changes something can say what they have read; who reads a list is told where it goes on.
+
+use futures::future::join_all;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::world::{Answer, Client, Mode, World, finish};
+
+const APP: &str = "wx00000000000000a1";
+
+both_modes!(
+    a_lost_update_is_refused,
+    of_concurrent_changes_one_is_made,
+    what_is_known_is_not_sent_again,
+    a_list_says_where_its_next_page_is,
+);
+
+async fn with(client: &Client, method: Method, path: &str, header: (&str, &str)) -> Answer {
+    finish(
+        client
+            .request(method, path)
+            .await
+            .header(header.0, header.1),
+    )
+    .await
+}
+
+async fn change(client: &Client, path: &str, tag: &str, body: &Value) -> Answer {
+    let request = client.request(Method::PATCH, path).await;
+    finish(request.header("If-Match", tag).json(body)).await
+}
+
+fn tag(answer: &Answer) -> String {
+    let tag = answer.header("etag").expect("an ETag");
+    assert!(tag.starts_with('"'), "a strong one: {tag}");
+    tag.to_owned()
+}
+
+/// What can be changed here, by whom, and two changes of it.
+async fn things(world: &World) -> Vec<(Client, String, [Value; 2])> {
+    let tenant = world.tenant("a").await;
+    tenant.app(APP).await;
+    let names = || [json!({"name": "one"}), json!({"name": "two"})];
+    vec![
+        (tenant.client.clone(), format!("/v1/apps/{APP}"), names()),
+        (
+            world.operator(),
+            format!("/v1/tenants/{}", tenant.id),
+            names(),
+        ),
+    ]
+}
+
+async fn a_lost_update_is_refused(mode: Mode) {
+    let world = World::start(mode).await;
+    for (client, path, [one, two]) in things(&world).await {
+        let read = tag(&client.get(&path).await);
+        let changed = change(&client, &path, &read, &one).await;
+        let next = tag(&changed);
+        changed.expect(200);
+        // Somebody else read it before that.
+        let late = change(&client, &path, &read, &two).await;
+        late.problem(412, "conflict");
+        assert_eq!(client.get(&path).await.expect(200)["name"], "one");
+        change(&client, &path, "\"nonsense\"", &two)
+            .await
+            .problem(412, "conflict");
+        let both = format!("{read}, {next}");
+        change(&client, &path, &both, &two)
+            .await
+            .problem(400, "invalid_request");
+        // The answer to a change names the state that the next one starts from, weakened by a proxy or not.
+        let weak = format!("W/{next}");
+        change(&client, &path, &weak, &two).await.expect(200);
+        change(&client, &path, "*", &one).await.expect(200);
+        client.patch(&path, &two).await.expect(200);
+    }
+}
+
+async fn of_concurrent_changes_one_is_made(mode: Mode) {
+    let world = World::start(mode).await;
+    for (client, path, _) in things(&world).await {
+        let read = tag(&client.get(&path).await);
+        let names: Vec<Value> = (0..10).map(|n| json!({"name": format!("n{n}")})).collect();
+        let changes = names.iter().map(|name| change(&client, &path, &read, name));
+        let answers = join_all(changes).await;
+        let done = answers.iter().filter(|answer| answer.status == 200).count();
+        let refused = answers.iter().filter(|answer| answer.status == 412).count();
+        assert_eq!((done, refused), (1, 9), "{answers:?}");
+    }
+}
+
+async fn what_is_known_is_not_sent_again(mode: Mode) {
+    let world = World::start(mode).await;
+    for (client, path, [one, _]) in things(&world).await {
+        let read = tag(&client.get(&path).await);
+        let known = with(&client, Method::GET, &path, ("If-None-Match", &read)).await;
+        assert_eq!((known.status.as_u16(), known.text.as_str()), (304, ""));
+        assert_eq!(tag(&known), read);
+        client.patch(&path, &one).await.expect(200);
+        let news = with(&client, Method::GET, &path, ("If-None-Match", &read)).await;
+        assert_ne!(tag(&news), read);
+        assert_eq!(news.expect(200)["name"], "one");
+    }
+}
+
+async fn a_list_says_where_its_next_page_is(mode: Mode) {
+    let world = World::start(mode).await;
+    let tenant = world.tenant("a").await;
+    for n in 0..4 {
+        let key = json!({"name": format!("k{n}"), "scopes": ["messages:send"]});
+        tenant.client.post("/v1/keys", &key).await.expect(201);
+    }
+    let mut path = "/v1/keys?limit=2".to_owned();
+    let mut names = Vec::new();
+    loop {
+        let page = tenant.client.get(&path).await;
+        let link = page.header("link").map(str::to_owned);
+        let body = page.expect(200);
+        let keys = body["data"].as_array().expect("data");
+        names.extend(keys.iter().map(|key| key["name"].to_string()));
+        assert_eq!(link.is_some(), body["next_cursor"].is_string());
+        let Some(link) = link else { break };
+        let next = link.strip_prefix('<').and_then(|link| link.split_once('>'));
+        let (next, relation) = next.expect("a link");
+        assert_eq!(relation, "; rel=\"next\"");
+        next.clone_into(&mut path);
+    }
+    // The tenant's first key is the one that asks.
+    assert_eq!(names.len(), 5, "{names:?}");
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), 5, "{names:?}");
+}
