@@ -7,9 +7,10 @@ use serde_json::{Map, Value};
 
 use super::{
     Channel, Content, DEFAULT_TTL, Draft, Lang, MAX_SCHEDULE, MAX_TTL, MiniprogramLink,
-    MiniprogramState, OnUncertain, Priority,
+    MiniprogramState, OnTooLong, OnUncertain, Priority,
 };
 use crate::{
+    template::Knowledge,
     template_value,
     violation::{Violation, pointer_token},
 };
@@ -46,12 +47,65 @@ pub struct Request {
     pub reference: Option<String>,
     pub metadata: Option<Map<String, Value>>,
     pub on_uncertain: OnUncertain,
+    pub on_too_long: OnTooLong,
     pub dry_run: bool,
 }
 
+/// A request that is no message.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Unfit {
+    /// Everything that is wrong with it.
+    pub violations: Vec<Violation>,
+    /// The message that it would be if nothing were known of its template: it may have been accepted before that changed.
+    pub otherwise: Option<Box<Draft>>,
+}
+
 impl Request {
-    /// Checks every field and says everything that is wrong at once.
+    /// As [`Request::check_against`], where nothing is known of the template.
     pub fn check(self, now: DateTime<Utc>) -> Result<Draft, Vec<Violation>> {
+        self.check_against(now, Knowledge::Nothing)
+            .map_err(|unfit| unfit.violations)
+    }
+
+    /// Checks every field, and the values against what is known of the template. Says everything that is wrong at once.
+    pub fn check_against(
+        mut self,
+        now: DateTime<Utc>,
+        template: Knowledge<'_>,
+    ) -> Result<Draft, Unfit> {
+        self.cut_values();
+        let mut violations = self.broken_rules(now);
+        let is_message = violations.is_empty();
+        template.judge(self.data.as_ref(), &mut violations);
+        match (is_message, violations.is_empty()) {
+            (true, true) => Ok(self.into_draft()),
+            (true, false) => Err(Unfit {
+                violations,
+                otherwise: Some(Box::new(self.into_draft())),
+            }),
+            (false, _) => Err(Unfit {
+                violations,
+                otherwise: None,
+            }),
+        }
+    }
+
+    /// Cuts what may be cut.
+    fn cut_values(&mut self) {
+        if self.on_too_long == OnTooLong::Reject || self.channel == Channel::Template {
+            return;
+        }
+        for (key, item) in self.data.iter_mut().flatten() {
+            if let Some(Value::String(text)) = item.get_mut("value")
+                && let Some(cut) = template_value::truncated(key, text)
+            {
+                *text = cut;
+            }
+        }
+    }
+
+    /// The rules that are broken whatever the template is.
+    fn broken_rules(&self, now: DateTime<Utc>) -> Vec<Violation> {
         let mut found = Vec::new();
         required_id(&self.touser, "/touser", "the receiver's openid", &mut found);
         required_id(
@@ -60,19 +114,21 @@ impl Request {
             "the template's id in the account",
             &mut found,
         );
-        check_foreign_fields(&self, &mut found);
+        check_foreign_fields(self, &mut found);
         check_data(self.channel, self.data.as_ref(), &mut found);
-        check_lengths(&self, &mut found);
-        check_times(&self, now, &mut found);
+        check_lengths(self, &mut found);
+        check_times(self, now, &mut found);
         if self.channel == Channel::Template && self.form_id.is_none() {
             found.push(Violation::new(
                 "/form_id",
                 "required on channel `template`: the form id or prepay id that permits the send",
             ));
         }
-        if !found.is_empty() {
-            return Err(found);
-        }
+        found
+    }
+
+    /// The message of a request that breaks no rule.
+    fn into_draft(self) -> Draft {
         let data = self.data.unwrap_or_default();
         let content = match self.channel {
             Channel::Subscribe => Content::Subscribe {
@@ -94,7 +150,7 @@ impl Request {
                 client_msg_id: self.client_msg_id,
             },
         };
-        Ok(Draft {
+        Draft {
             touser: self.touser,
             template_id: self.template_id,
             content,
@@ -105,7 +161,7 @@ impl Request {
             metadata: self.metadata,
             on_uncertain: self.on_uncertain,
             dry_run: self.dry_run,
-        })
+        }
     }
 }
 
@@ -294,8 +350,12 @@ fn check_times(request: &Request, now: DateTime<Utc>, found: &mut Vec<Violation>
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::collections::BTreeMap;
+
     use serde_json::json;
+
+    use super::*;
+    use crate::template::{Template, TemplateKind};
 
     fn now() -> DateTime<Utc> {
         DateTime::from_timestamp(1_700_000_000, 0).unwrap()
@@ -388,6 +448,58 @@ mod tests {
                 "/send_at"
             ]
         );
+    }
+
+    #[test]
+    fn the_template_is_judged_together_with_everything_else() {
+        let template = Template {
+            id: "tpl".into(),
+            kind: TemplateKind::OneTime,
+            title: String::new(),
+            content: "{{thing1.DATA}}{{time2.DATA}}".into(),
+            example: String::new(),
+            values: BTreeMap::new(),
+        };
+        let known = Knowledge::Template(&template);
+        let lacking = request().check_against(now(), known).unwrap_err();
+        assert_eq!(lacking.violations[0].pointer, "/data/time2");
+        let alone = request().check(now()).unwrap();
+        assert_eq!(lacking.otherwise.as_deref(), Some(&alone));
+        let wrong = Request {
+            ttl: Some(0),
+            ..request()
+        };
+        let wrong = wrong.check_against(now(), known).unwrap_err();
+        let pointers: Vec<&str> = wrong
+            .violations
+            .iter()
+            .map(|violation| violation.pointer.as_str())
+            .collect();
+        assert_eq!(pointers, ["/ttl", "/data/time2"]);
+        assert_eq!(wrong.otherwise, None);
+    }
+
+    #[test]
+    fn a_long_thing_is_cut_where_that_is_asked_for() {
+        let Value::Object(data) =
+            json!({"thing1": {"value": "x".repeat(30)}, "phrase2": {"value": "已发货"}})
+        else {
+            unreachable!()
+        };
+        let long = Request {
+            data: Some(data),
+            ..request()
+        };
+        assert_eq!(pointers(long.clone()), ["/data/thing1/value"]);
+        let cut = Request {
+            on_too_long: OnTooLong::Truncate,
+            ..long
+        };
+        let Content::Subscribe { data, .. } = cut.check(now()).unwrap().content else {
+            unreachable!()
+        };
+        assert_eq!(data["thing1"]["value"], format!("{}…", "x".repeat(19)));
+        assert_eq!(data["phrase2"]["value"], "已发货");
     }
 
     #[test]
