@@ -10,6 +10,7 @@ use sea_orm_migration::{MigrationTrait, async_trait};
 mod m20261122_init;
 mod m20261122_receipts;
 mod m20261122_sealed_key;
+mod m20261122_templates;
 mod m20261122_tenant_usage;
 mod m20261122_webhooks;
 
@@ -26,6 +27,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_sealed_key::Migration),
             Box::new(m20261122_tenant_usage::Migration),
             Box::new(m20261122_webhooks::Migration),
+            Box::new(m20261122_templates::Migration),
         ]
     }
 }

@@ -189,6 +189,7 @@ impl Apps {
         let app = door.create_app(row, now).await?;
         if let Some(proof) = proof {
             self.broker.adopt(&app.appid, proof).await;
+            self.coord.wakeups().wake(topic::TEMPLATES, "");
         }
         Ok(app)
     }
@@ -285,6 +286,7 @@ impl Apps {
         self.broker.adopt(appid, proof).await;
         door.resume_lane(appid).await?;
         self.coord.wakeups().wake(topic::QUEUE, "");
+        self.coord.wakeups().wake(topic::TEMPLATES, "");
         self.get(Some(tenant), appid).await
     }
 
@@ -310,6 +312,7 @@ impl Apps {
         self.broker.adopt(appid, proof).await;
         door.resume_lane(appid).await?;
         self.coord.wakeups().wake(topic::QUEUE, "");
+        self.coord.wakeups().wake(topic::TEMPLATES, "");
         self.get(Some(tenant), appid).await
     }
 

@@ -30,6 +30,7 @@ use crate::{
     recorder::Recorder,
     submit::{Accepted, AcceptedBatch, BatchItem, SubmitError},
     sweeper::Sweeper,
+    templates::{Syncer, Templates},
     waiters::Waiters,
     webhooks::{Announcer, ShowMessage, Webhooks},
     worker::Worker,
@@ -136,6 +137,7 @@ struct Inner {
     quotas: Arc<Quotas>,
     callbacks: Callbacks,
     passage: Passage,
+    templates: Templates,
     webhooks: Webhooks,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -167,6 +169,8 @@ impl Delivery {
             tasks.clone(),
             stop.clone(),
         )?;
+        let templates = Templates::new(&parts);
+        let syncer = Syncer::new(&parts, templates.clone(), stop.clone());
         let pulse = Pulse::new(tasks.clone(), stop.clone());
         pulse.spawn("intake", intake_loop.run());
         pulse.spawn("callbacks", desk_loop.run());
@@ -176,6 +180,7 @@ impl Delivery {
         pulse.spawn("worker", worker.run());
         pulse.spawn("sweeper", sweeper.run());
         pulse.spawn("janitor", janitor.run());
+        pulse.spawn("syncer", syncer.run());
         pulse.spawn(
             "waiters",
             waiters.clone().listen(parts.coord.clone(), stop.clone()),
@@ -199,6 +204,7 @@ impl Delivery {
             quotas,
             callbacks,
             passage,
+            templates,
             webhooks,
             stop,
             tasks,
@@ -314,6 +320,11 @@ impl Delivery {
     /// What WeChat pushes.
     pub fn callbacks(&self) -> &Callbacks {
         &self.0.callbacks
+    }
+
+    /// What is known of templates.
+    pub fn templates(&self) -> &Templates {
+        &self.0.templates
     }
 
     /// Whom tenants want to be told.

@@ -14,4 +14,5 @@ mod receipts;
 mod reseal;
 mod retention;
 mod retry;
+mod templates;
 mod webhooks;
