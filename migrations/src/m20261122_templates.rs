@@ -10,7 +10,7 @@ pub(crate) struct Migration;
 enum Template {
     Table,
     Appid,
-    TemplateId,
+    Id,
     Kind,
     Title,
     Content,
@@ -65,7 +65,7 @@ fn template() -> TableCreateStatement {
     Table::create()
         .table(T::Table)
         .col(ColumnDef::new(T::Appid).text().not_null())
-        .col(ColumnDef::new(T::TemplateId).text().not_null())
+        .col(ColumnDef::new(T::Id).text().not_null())
         .col(ColumnDef::new(T::Kind).text().not_null())
         .col(ColumnDef::new(T::Title).text().not_null())
         .col(ColumnDef::new(T::Content).text().not_null())
@@ -74,7 +74,7 @@ fn template() -> TableCreateStatement {
         .col(ColumnDef::new(T::CreatedAt).big_integer().not_null())
         .col(ColumnDef::new(T::ChangedAt).big_integer().not_null())
         .col(ColumnDef::new(T::GoneAt).big_integer())
-        .primary_key(Index::create().col(T::Appid).col(T::TemplateId))
+        .primary_key(Index::create().col(T::Appid).col(T::Id))
         .to_owned()
 }
 

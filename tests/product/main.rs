@@ -65,6 +65,7 @@ mod rotation;
 mod sending;
 mod storm;
 mod strangers;
+mod templates;
 mod time;
 mod tokens;
 mod webhooks;

@@ -111,7 +111,7 @@ impl TenantStore {
         if let Some(after) = &page.after {
             let twin = Condition::all()
                 .add(Column::CreatedAt.eq(after.created_at))
-                .add(Column::TemplateId.gt(&after.id));
+                .add(Column::Id.gt(&after.id));
             wanted = wanted.add(
                 Condition::any()
                     .add(Column::CreatedAt.lt(after.created_at))
@@ -122,13 +122,13 @@ impl TenantStore {
         let rows = Entity::find()
             .filter(wanted)
             .order_by_desc(Column::CreatedAt)
-            .order_by_asc(Column::TemplateId)
+            .order_by_asc(Column::Id)
             .limit(page.limit + 1)
             .all(&self.store.read)
             .await?;
         let place = |row: &Model| TemplateCursor {
             created_at: row.created_at,
-            id: row.template_id.clone(),
+            id: row.id.clone(),
         };
         Listing::of(rows, page, place).try_map(KnownTemplate::try_from)
     }
@@ -193,7 +193,7 @@ impl TryFrom<Model> for KnownTemplate {
             TemplateKind::parse(&row.kind).ok_or_else(|| unknown("template.kind", &row.kind))?;
         Ok(Self {
             template: Template {
-                id: row.template_id,
+                id: row.id,
                 kind,
                 title: row.title,
                 content: row.content,
@@ -219,7 +219,7 @@ impl KnownTemplate {
         } = self.template;
         Ok(Model {
             appid: appid.to_owned(),
-            template_id: id,
+            id,
             kind: kind.as_str().to_owned(),
             title,
             content,

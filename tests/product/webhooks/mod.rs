@@ -8,7 +8,8 @@ use futures::future::join_all;
 use serde_json::{Value, json};
 use simulator::{GrantPolicy, Template};
 
-use self::receiver::{Receiver, events};
+pub(crate) use self::receiver::Receiver;
+use self::receiver::events;
 use crate::world::{Mode, TEMPLATE, Tenant, World, id, message};
 
 const APP: &str = "wx00000000000000a1";
@@ -32,7 +33,7 @@ mod two_replicas_tell_each_event_once {
 }
 
 /// Registers the receiver; the answer has the secret.
-async fn hook(tenant: &Tenant, receiver: &Receiver) -> Value {
+pub(crate) async fn hook(tenant: &Tenant, receiver: &Receiver) -> Value {
     let new = json!({"url": receiver.url, "events": ["*"], "description": "test"});
     tenant.client.post("/v1/webhooks", &new).await.expect(201)
 }

@@ -19,20 +19,20 @@ use crate::world::World;
 
 /// What it heard in one post.
 #[derive(Clone, Debug)]
-pub(super) struct Heard {
-    pub(super) headers: HeaderMap,
-    pub(super) body: Vec<u8>,
-    pub(super) json: Value,
+pub(crate) struct Heard {
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
+    pub(crate) json: Value,
 }
 
 impl Heard {
     /// The event's type.
-    pub(super) fn kind(&self) -> &str {
+    pub(crate) fn kind(&self) -> &str {
         self.json["type"].as_str().expect("a type")
     }
 
     /// Whether this secret signed it.
-    pub(super) fn is_signed_by(&self, secret: &str) -> bool {
+    pub(crate) fn is_signed_by(&self, secret: &str) -> bool {
         let webhook = standardwebhooks::Webhook::new(secret).expect("a secret");
         let text = |name| self.headers[name].to_str().expect("a text");
         let at = text("webhook-timestamp").parse().expect("seconds");
@@ -51,15 +51,15 @@ struct Mind {
 }
 
 /// A server on a free port. Stops when it is dropped.
-pub(super) struct Receiver {
-    pub(super) url: String,
+pub(crate) struct Receiver {
+    pub(crate) url: String,
     mind: Arc<Mutex<Mind>>,
     _server: JoinSet<()>,
 }
 
 impl Receiver {
     /// One that takes everything.
-    pub(super) async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let mind = Arc::new(Mutex::new(Mind {
             answer: 204,
             ..Mind::default()
@@ -79,17 +79,17 @@ impl Receiver {
     }
 
     /// From now on it answers this status.
-    pub(super) fn answers(&self, status: u16) {
+    pub(crate) fn answers(&self, status: u16) {
         lock(&self.mind).answer = status;
     }
 
     /// All that it heard so far.
-    pub(super) fn heard(&self) -> Vec<Heard> {
+    pub(crate) fn heard(&self) -> Vec<Heard> {
         lock(&self.mind).heard.clone()
     }
 
     /// All that it heard, when that is so many posts.
-    pub(super) async fn wait(&self, world: &World, count: usize) -> Vec<Heard> {
+    pub(crate) async fn wait(&self, world: &World, count: usize) -> Vec<Heard> {
         let what = format!("{count} posts to the receiver");
         let time = world.anonymous().time().clone();
         time.eventually(&what, || async {
@@ -100,7 +100,7 @@ impl Receiver {
 }
 
 /// The different events among them.
-pub(super) fn events(heard: &[Heard]) -> BTreeSet<String> {
+pub(crate) fn events(heard: &[Heard]) -> BTreeSet<String> {
     heard
         .iter()
         .map(|one| one.json["id"].as_str().expect("an id").to_owned())

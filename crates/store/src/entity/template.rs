@@ -6,7 +6,7 @@ pub(crate) struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub(crate) appid: String,
     #[sea_orm(primary_key, auto_increment = false)]
-    pub(crate) template_id: String,
+    pub(crate) id: String,
     pub(crate) kind: String,
     pub(crate) title: String,
     pub(crate) content: String,

@@ -261,7 +261,7 @@ async fn locked(tx: &impl ConnectionTrait, appid: &AppId) -> Result<Model, Store
 
 async fn keep(tx: &impl ConnectionTrait, row: template::Model) -> Result<(), StoreError> {
     use template::Column as C;
-    let mut replace = OnConflict::columns([C::Appid, C::TemplateId]);
+    let mut replace = OnConflict::columns([C::Appid, C::Id]);
     replace.update_columns([
         C::Kind,
         C::Title,
