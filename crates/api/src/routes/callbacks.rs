@@ -3,6 +3,8 @@
 //! Whatever does not prove itself gets one and the same refusal, for an unknown app as for a wrong signature: a
 //! stranger learns neither which apps there are nor which check failed. The log says it.
 
+use std::net::IpAddr;
+
 use axum::{
     RequestPartsExt,
     body::Bytes,
@@ -12,11 +14,12 @@ use axum::{
 use delivery::{CallbackError, CallbackQuery};
 use domain::app::AppId;
 use http::{StatusCode, header, request::Parts};
+use tenancy::ClientAddress;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     ApiState,
-    openapi::{Always, Large, Signed, Unready},
+    openapi::{Always, Large, Limited, Signed, Unready},
     problem::{Kind, Problem},
 };
 
@@ -50,14 +53,15 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
     ),
     responses(
         (status = 200, description = "The `echostr`, as it is.", body = String, content_type = "text/plain"),
-        Signed, Unready, Always,
+        Signed, Limited, Unready, Always,
     ),
 )]
 async fn check_url(
     State(state): State<ApiState>,
-    Addressed { appid, query }: Addressed,
+    Addressed { appid, from, query }: Addressed,
 ) -> Result<Response, Problem> {
-    let echo = state.delivery.callbacks().check_url(&appid, &query).await?;
+    let callbacks = state.delivery.callbacks();
+    let echo = callbacks.check_url(&appid, from, &query).await?;
     Ok(text(echo))
 }
 
@@ -65,7 +69,8 @@ async fn check_url(
 ///
 /// Called by WeChat, in plain, compatible or safe mode, with JSON or XML. WeChat's signature is the credential; with a
 /// `callback_aes_key` the push must be encrypted, because the plain signature does not cover the body. Answered when
-/// what it says is in the database; WeChat repeats it otherwise, and repeats count once.
+/// what it says is in the database; WeChat repeats it otherwise, and repeats count once. More than 2000 a second for one
+/// app from one address have to come again.
 #[utoipa::path(
     post, path = "/callbacks/{appid}", tag = "callbacks",
     params(
@@ -81,22 +86,24 @@ async fn check_url(
     request_body(description = "WeChat's event, or its envelope.", content(("application/json"), ("text/xml"))),
     responses(
         (status = 200, description = "`success`", body = String, content_type = "text/plain"),
-        Signed, Large, Unready, Always,
+        Signed, Large, Limited, Unready, Always,
     ),
 )]
 async fn receive(
     State(state): State<ApiState>,
-    Addressed { appid, query }: Addressed,
+    Addressed { appid, from, query }: Addressed,
     Push(body): Push,
 ) -> Result<Response, Problem> {
     let callbacks = state.delivery.callbacks();
-    callbacks.receive(&appid, &query, &body).await?;
+    callbacks.receive(&appid, from, &query, &body).await?;
     Ok(text("success".to_owned()))
 }
 
 /// Whom it is for, and what WeChat says of itself.
 struct Addressed {
     appid: AppId,
+    /// The client's address.
+    from: Option<IpAddr>,
     query: CallbackQuery,
 }
 
@@ -108,7 +115,14 @@ impl<S: Send + Sync> FromRequestParts<S> for Addressed {
         let appid = path.and_then(|Path(text)| AppId::parse(text).ok());
         let query = parts.extract::<Query<CallbackQuery>>().await.ok();
         match (appid, query) {
-            (Some(appid), Some(Query(query))) => Ok(Self { appid, query }),
+            (Some(appid), Some(Query(query))) => Ok(Self {
+                appid,
+                from: parts
+                    .extensions
+                    .get::<ClientAddress>()
+                    .map(|client| client.0),
+                query,
+            }),
             _ => {
                 Err(refused().caused_by("the path has no appid, or the query is none of WeChat's"))
             }
@@ -147,6 +161,9 @@ impl From<CallbackError> for Problem {
     fn from(error: CallbackError) -> Self {
         match error {
             CallbackError::Refused(refusal) => refused().caused_by(refusal),
+            CallbackError::TooMany { retry_after } => {
+                Self::new(Kind::RateLimited, Kind::RateLimited.example()).retry_after(retry_after)
+            }
             CallbackError::Unavailable(cause) => Self::unavailable(cause),
             CallbackError::Broken(cause) => Self::internal(cause),
         }
