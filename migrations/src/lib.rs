@@ -11,6 +11,7 @@ mod m20261122_init;
 mod m20261122_kept_answer;
 mod m20261122_receipts;
 mod m20261122_sealed_key;
+mod m20261122_templates;
 mod m20261122_tenant_usage;
 mod m20261122_webhooks;
 
@@ -28,6 +29,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_tenant_usage::Migration),
             Box::new(m20261122_webhooks::Migration),
             Box::new(m20261122_kept_answer::Migration),
+            Box::new(m20261122_templates::Migration),
         ]
     }
 }

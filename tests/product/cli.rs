@@ -10,6 +10,7 @@ const APP: &str = "wx00000000000000a1";
 
 both_modes!(
     a_tenant_is_onboarded_and_a_message_sent,
+    message_push_settings_come_with_the_secret,
     what_wechat_refuses_is_told,
     keys_are_listed_and_revoked,
     migrations_are_listed,
@@ -49,6 +50,38 @@ fn onboard(world: &World) -> String {
     );
     assert!(app["verified_at"].is_string(), "{app}");
     tenant
+}
+
+async fn message_push_settings_come_with_the_secret(mode: Mode) {
+    const TOKEN: &str = "gatewayTestToken01";
+    const AES_KEY: &str = "q7Xc2Vn8Lk4Rz1Tb6Ym9Wd3Hs5Jf0Gp7Ua2Ke4Qi8Or";
+    let world = World::start(mode).await;
+    let tenant = onboard(&world);
+    let add = |appid: &str, input: &str| {
+        let add = ["app", "add", "--tenant", &tenant, "--appid", appid];
+        let stdin = ["--secret-stdin", "--callback-stdin", "--json"];
+        run_with_input(world.wxgate(&[&add[..], &stdin].concat()), input)
+    };
+    let both = format!("{SECRET}\n{TOKEN}\n{AES_KEY}\n");
+    let added = add("wx00000000000000b2", &both).expect(0).json();
+    assert_eq!(added["has_callback"], true);
+    let plain = add("wx00000000000000c3", &format!("{SECRET}\n{TOKEN}\n"));
+    assert_eq!(plain.expect(0).json()["has_callback"], true);
+    for (appid, aes_key_set) in [("wx00000000000000b2", true), ("wx00000000000000c3", false)] {
+        let shown = world.operator().get(&format!("/v1/apps/{appid}")).await;
+        assert!(!shown.text.contains(TOKEN) && !shown.text.contains(AES_KEY));
+        let callback = shown.expect(200)["callback"].clone();
+        assert_eq!(
+            (&callback["token_set"], &callback["aes_key_set"]),
+            (&json!(true), &json!(aes_key_set))
+        );
+    }
+    let missing = add("wx00000000000000d4", &format!("{SECRET}\n"));
+    let told = missing.expect(1).stderr();
+    assert!(told.contains("Token"), "{told}");
+    let wrong = add("wx00000000000000d4", &format!("{SECRET}\n{TOKEN}\nshort\n"));
+    let told = wrong.expect(1).stderr();
+    assert!(told.contains("callback_aes_key"), "{told}");
 }
 
 async fn a_tenant_is_onboarded_and_a_message_sent(mode: Mode) {

@@ -73,6 +73,7 @@ mod rotation;
 mod sending;
 mod storm;
 mod strangers;
+mod templates;
 mod time;
 mod tokens;
 mod traces;

@@ -104,6 +104,8 @@ refusals! {
     Guarded: 401 403 429 500 503;
     /// Of what is asked whether it can work.
     Unready: 503;
+    /// Of what is open to floods.
+    Limited: 429;
     /// Of what WeChat signs.
     Signed: 403;
     /// Of what an address may fail at a number of times only.

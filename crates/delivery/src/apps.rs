@@ -208,6 +208,7 @@ impl Apps {
         let app = door.create_app(row, now).await?;
         if let Some(proof) = proof {
             self.broker.adopt(&app.appid, proof).await;
+            self.coord.wakeups().wake(topic::TEMPLATES, "");
         }
         Ok(app)
     }
@@ -305,6 +306,7 @@ impl Apps {
         self.broker.adopt(appid, proof).await;
         door.resume_lane(appid).await?;
         self.coord.wakeups().wake(topic::QUEUE, "");
+        self.coord.wakeups().wake(topic::TEMPLATES, "");
         self.get(Some(tenant), appid).await
     }
 
@@ -330,6 +332,7 @@ impl Apps {
         self.broker.adopt(appid, proof).await;
         door.resume_lane(appid).await?;
         self.coord.wakeups().wake(topic::QUEUE, "");
+        self.coord.wakeups().wake(topic::TEMPLATES, "");
         self.get(Some(tenant), appid).await
     }
 

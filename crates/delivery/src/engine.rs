@@ -31,6 +31,7 @@ use crate::{
     recorder::Recorder,
     submit::{Accepted, AcceptedBatch, Attended, BatchItem, SubmitError},
     sweeper::Sweeper,
+    templates::{Syncer, Templates},
     waiters::Waiters,
     webhooks::{Announcer, ShowMessage, Webhooks},
     worker::Worker,
@@ -137,6 +138,7 @@ struct Inner {
     quotas: Arc<Quotas>,
     callbacks: Callbacks,
     passage: Passage,
+    templates: Templates,
     webhooks: Webhooks,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -168,6 +170,8 @@ impl Delivery {
             tasks.clone(),
             stop.clone(),
         )?;
+        let templates = Templates::new(&parts);
+        let syncer = Syncer::new(&parts, templates.clone(), stop.clone());
         let pulse = Pulse::new(tasks.clone(), stop.clone());
         pulse.spawn("intake", intake_loop.run());
         pulse.spawn("callbacks", desk_loop.run());
@@ -177,6 +181,7 @@ impl Delivery {
         pulse.spawn("worker", worker.run());
         pulse.spawn("sweeper", sweeper.run());
         pulse.spawn("janitor", janitor.run());
+        pulse.spawn("syncer", syncer.run());
         pulse.spawn(
             "waiters",
             waiters.clone().listen(parts.coord.clone(), stop.clone()),
@@ -200,6 +205,7 @@ impl Delivery {
             quotas,
             callbacks,
             passage,
+            templates,
             webhooks,
             stop,
             tasks,
@@ -354,6 +360,11 @@ impl Delivery {
     /// What WeChat pushes.
     pub fn callbacks(&self) -> &Callbacks {
         &self.0.callbacks
+    }
+
+    /// What is known of templates.
+    pub fn templates(&self) -> &Templates {
+        &self.0.templates
     }
 
     /// Whom tenants want to be told.

@@ -11,7 +11,8 @@ use domain::{
     quota::Shares,
 };
 use store::{
-    Entry, FirstAnswer, IdempotencyKey, Load, NewMessage, Received, StoreError, Submission, Taken,
+    Entry, FirstAnswer, IdempotencyKey, Load, NewMessage, Received, Store, StoreError, Submission,
+    Taken,
 };
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -48,6 +49,7 @@ pub(crate) struct Intake {
     waiting: mpsc::UnboundedSender<Waiting>,
     room: Arc<Semaphore>,
     clock: Clock,
+    store: Store,
 }
 
 /// The task behind the desk.
@@ -72,6 +74,7 @@ impl Intake {
             waiting: sender,
             room: Arc::new(Semaphore::new(WAITING)),
             clock: parts.coord.clock().clone(),
+            store: parts.store.clone(),
         };
         (
             desk,
@@ -141,15 +144,25 @@ impl Intake {
         key: Option<IdempotencyKey>,
     ) -> Result<AcceptedBatch, SubmitError> {
         let received_at = self.clock.now();
+        let misfits = items
+            .iter()
+            .any(|item| matches!(item, BatchItem::Misfit(..)));
+        let repeated = match &key {
+            Some(key) if misfits => self.store.tenant(tenant).knows_key(key).await?,
+            _ => false,
+        };
         let entries = items.into_iter().map(|item| match item {
+            BatchItem::Misfit(_, words) if !repeated => Entry::Unfit(words),
             BatchItem::Unfit(words) => Entry::Unfit(words),
-            BatchItem::Draft(draft) => Entry::Message(Box::new(NewMessage {
-                id: id::new(received_at, sequence(), rand::random()),
-                tenant,
-                appid: appid.clone(),
-                draft: *draft,
-                received_at,
-            })),
+            BatchItem::Draft(draft) | BatchItem::Misfit(draft, _) => {
+                Entry::Message(Box::new(NewMessage {
+                    id: id::new(received_at, sequence(), rand::random()),
+                    tenant,
+                    appid: appid.clone(),
+                    draft: *draft,
+                    received_at,
+                }))
+            }
         });
         let submission = Submission {
             tenant,

@@ -7,6 +7,8 @@
 //! messages become ready, late ones expire, leases of dead workers end. The *janitor* forgets what is old.
 //! [`Callbacks`] take what WeChat pushes: what became of messages after it took them, and what users allow.
 //!
+//! The *syncer* asks WeChat for the templates of apps; messages are checked against them before they come here.
+//!
 //! The *announcer* posts to tenants' webhook endpoints what these transactions left for them.
 //!
 //! Batches form by themselves: each task takes whatever waited while its last commit ran. There are no timers
@@ -36,6 +38,7 @@ mod recorder;
 mod rest;
 mod submit;
 mod sweeper;
+mod templates;
 mod tokens;
 mod waiters;
 mod webhooks;
@@ -52,10 +55,11 @@ pub use metrics::Metrics;
 pub use passage::PassageError;
 pub use quota::{QuotaReport, WechatQuotaReport};
 pub use store::{
-    App, AppCursor, DeliveryStatus, Failure, IdempotencyKey, Listing, Message, MessageFilter, Page,
-    Pause, Webhook, WebhookDelivery,
+    App, AppCursor, Change, DeliveryStatus, Failure, IdempotencyKey, KnownTemplate, Listing,
+    Message, MessageFilter, Page, Pause, TemplateCursor, TemplateSync, Webhook, WebhookDelivery,
 };
 pub use submit::{Accepted, AcceptedBatch, Attended, BatchItem, BatchResult, SubmitError};
+pub use templates::{Templates, TemplatesSynced};
 pub use tokens::{HandedToken, TokenBudget, TokenFailure, TokenReport, TokenStatus};
 pub use webhooks::{ShowMessage, WebhookError, WebhookSettings, Webhooks};
 pub use wechat::{
@@ -69,6 +73,8 @@ mod topic {
     pub(crate) const QUEUE: &str = "queue";
     /// Messages have ended; the payload is their ids, comma-separated.
     pub(crate) const ENDED: &str = "ended";
+    /// There may be templates to ask WeChat for.
+    pub(crate) const TEMPLATES: &str = "templates";
     /// There may be something to tell webhooks.
     pub(crate) const WEBHOOKS: &str = "webhooks";
 }

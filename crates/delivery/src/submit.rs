@@ -33,6 +33,9 @@ pub struct Attended {
 pub enum BatchItem {
     /// A message.
     Draft(Box<Draft>),
+    /// A message that does not fit its template as that is known now, with the caller's words about it: no message, unless
+    /// the batch was answered before.
+    Misfit(Box<Draft>, String),
     /// What is no message, with the caller's words about it: they come back at its place, in a replay too.
     Unfit(String),
 }

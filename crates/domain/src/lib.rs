@@ -25,6 +25,7 @@ pub mod retry;
 pub mod scope;
 pub mod seal;
 pub mod secret;
+pub mod template;
 pub mod template_value;
 pub mod tenant;
 pub mod verdict;

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 mod request;
 
-pub use request::Request;
+pub use request::{Request, Unfit};
 
 /// The ttl of a message that names none.
 pub const DEFAULT_TTL: Duration = Duration::from_hours(24);
@@ -57,6 +57,16 @@ pub enum OnUncertain {
     Hold,
     /// Send again: a second copy is better than none.
     Retry,
+}
+
+/// What to do with a value that is too long for its type.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnTooLong {
+    /// Refuse the message.
+    #[default]
+    Reject,
+    /// Cut a `thing` to 20 characters, the last of them `…`. Other types cannot be cut: half an order number is another one.
+    Truncate,
 }
 
 /// Which release of the mini-program the card opens.

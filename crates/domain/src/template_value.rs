@@ -8,6 +8,9 @@
 
 use std::fmt;
 
+/// The longest `thing`.
+const THING: usize = 20;
+
 /// The rule that a value breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rule {
@@ -48,7 +51,9 @@ enum Kind {
     Name,
     Phrase,
     Const,
-    /// A type without a rule here: `enum_string` needs the template's list, others are newer than this table.
+    /// One of the template's list, which the template has.
+    EnumString,
+    /// A type that is newer than this table.
     Other,
 }
 
@@ -69,6 +74,7 @@ impl Kind {
             "name" => Self::Name,
             "phrase" => Self::Phrase,
             "const" => Self::Const,
+            "enum_string" => Self::EnumString,
             _ => Self::Other,
         }
     }
@@ -92,6 +98,7 @@ impl Kind {
             Self::CarNumber => "at most 8 characters; the first and the last may be Chinese",
             Self::Name => "at most 10 Chinese characters, or at most 20 letters or symbols",
             Self::Phrase => "at most 5 Chinese characters",
+            Self::EnumString => "one of the template's values",
             Self::Other => "a value that WeChat accepts",
         }
     }
@@ -99,7 +106,7 @@ impl Kind {
     fn accepts(self, value: &str) -> bool {
         let length = value.encode_utf16().count();
         match self {
-            Self::Thing | Self::Const => length <= 20,
+            Self::Thing | Self::Const => length <= THING,
             Self::ShortThing => length <= 5,
             Self::Number => is_decimal(value, 32),
             Self::Letter => length <= 32 && value.chars().all(|c| c.is_ascii_alphabetic()),
@@ -121,9 +128,41 @@ impl Kind {
                     }
             }
             Self::Phrase => length <= 5 && value.chars().all(is_chinese),
-            Self::Other => true,
+            Self::EnumString | Self::Other => true,
         }
     }
+}
+
+/// Whether the type of the template key `key` has a rule here.
+pub fn is_known(key: &str) -> bool {
+    Kind::of(key) != Kind::Other
+}
+
+/// What the value of the template key `key` must be, after "must be"; none: its type has no rule here.
+pub fn rule(key: &str) -> Option<&'static str> {
+    let kind = Kind::of(key);
+    (kind != Kind::Other).then(|| kind.wants())
+}
+
+/// The value as far as the template key `key` takes it, with `…` at its end; none: it is not too long, or its type is
+/// none that can be cut without saying something else.
+pub fn truncated(key: &str, value: &str) -> Option<String> {
+    const MARK: char = '…';
+    if Kind::of(key) != Kind::Thing || Kind::Thing.accepts(value) {
+        return None;
+    }
+    let mut room = THING - MARK.len_utf16();
+    let fits = |c: &char| match room.checked_sub(c.len_utf16()) {
+        Some(rest) => {
+            room = rest;
+            true
+        }
+        None => false,
+    };
+    let mut cut: String = value.chars().take_while(fits).collect();
+    cut.truncate(cut.trim_end().len());
+    cut.push(MARK);
+    Some(cut)
 }
 
 /// Checks the value of the template key `key`.
@@ -310,6 +349,26 @@ mod tests {
     }
 
     #[test]
+    fn a_thing_can_be_cut() {
+        let long = "一二三四五六七八九十一二三四五六七八九十零";
+        assert_eq!(
+            truncated("thing1", long).as_deref(),
+            Some("一二三四五六七八九十一二三四五六七八九…")
+        );
+        assert_eq!(truncated("thing1", "short"), None);
+        assert_eq!(truncated("character_string1", &"1".repeat(40)), None);
+        assert_eq!(
+            truncated("thing1", "an order with a long name").as_deref(),
+            Some("an order with a lon…")
+        );
+        assert_eq!(
+            truncated("thing1", "twenty letters are a few").as_deref(),
+            Some("twenty letters are…"),
+            "no blank before the mark"
+        );
+    }
+
+    #[test]
     fn the_rule_is_told() {
         assert_eq!(
             check("phrase5", "shipped").unwrap_err().to_string(),
@@ -325,6 +384,13 @@ mod tests {
         #[test]
         fn no_value_makes_the_rules_panic(key in "[a-z_]{0,20}[0-9]{0,2}", value in ".{0,40}") {
             let _ = check(&key, &value);
+        }
+
+        #[test]
+        fn what_is_cut_fits(value in "\\PC{0,60}") {
+            if let Some(cut) = truncated("thing1", &value) {
+                prop_assert!(Kind::Thing.accepts(&cut), "{cut}");
+            }
         }
 
         #[test]

@@ -169,8 +169,20 @@ fn wrong_usage(error: &clap::Error) -> ExitCode {
     }
 }
 
-/// Reads a secret from standard input, without the line break at its end.
+/// Reads a secret from the next line of standard input, without the line break at its end.
 pub(crate) fn secret_from_stdin(what: &str) -> Result<String, Failure> {
+    maybe_secret_from_stdin(what)?.ok_or_else(|| {
+        Failure::new(
+            "usage",
+            format!(
+                "standard input has no line for {what}: pipe it in, such as `printf '%s\\n' \"$SECRET\" | wxgate …`"
+            ),
+        )
+    })
+}
+
+/// As [`secret_from_stdin`]; none: the line is empty, or there is none.
+pub(crate) fn maybe_secret_from_stdin(what: &str) -> Result<Option<String>, Failure> {
     let stdin = io::stdin();
     if stdin.is_terminal() {
         commands::prompt(&format!("{what}, then Enter: "));
@@ -184,15 +196,7 @@ pub(crate) fn secret_from_stdin(what: &str) -> Result<String, Failure> {
         )
     })?;
     let secret = line.trim();
-    if secret.is_empty() {
-        return Err(Failure::new(
-            "usage",
-            format!(
-                "standard input is empty: pipe {what} in, such as `printf %s \"$SECRET\" | wxgate …`"
-            ),
-        ));
-    }
-    Ok(secret.to_owned())
+    Ok((!secret.is_empty()).then(|| secret.to_owned()))
 }
 
 /// The grammar, for tests and for shells.

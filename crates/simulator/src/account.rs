@@ -24,14 +24,16 @@ pub struct AppSettings {
     /// Its templates. While there is none every template id is taken; as soon as there is one, an id that is not here
     /// answers 40037.
     pub templates: Vec<Template>,
+    /// The templates of its form-id messages, which have a list of their own. While there is none every id is taken.
+    pub wxopen_templates: Vec<Template>,
     /// Whether a subscribe message needs a grant of its user.
     pub grants: GrantPolicy,
     /// Which form ids exist.
     pub form_ids: FormIdPolicy,
     /// Which openids exist; another answers 40003.
     pub users: UserPolicy,
-    /// `message/wxopen/template/send` answers this code, as it has since 2020 (45103; 46101 is written too). `None`
-    /// keeps the endpoint alive.
+    /// `message/wxopen/template/send` and the list of its templates answer this code, as they have since 2020 (45103;
+    /// 46101 is written too). `None` keeps the endpoints alive.
     pub wxopen_withdrawn: Option<i64>,
     /// How long each answer of this account takes; `None` takes the simulator's own latency.
     pub latency_ms: Option<u64>,
@@ -51,6 +53,7 @@ impl Default for AppSettings {
             token_ttl: 7200,
             limits: Limits::default(),
             templates: Vec::new(),
+            wxopen_templates: Vec::new(),
             grants: GrantPolicy::default(),
             form_ids: FormIdPolicy::default(),
             users: UserPolicy::default(),
@@ -174,6 +177,8 @@ impl Limits {
             Endpoint::WxopenSend => self.wxopen_send,
             Endpoint::TemplateSend => self.template_send,
             Endpoint::GetTemplate
+            | Endpoint::WxopenTemplates
+            | Endpoint::PrivateTemplates
             | Endpoint::QuotaGet
             | Endpoint::ClearQuota
             | Endpoint::ClearQuotaV2

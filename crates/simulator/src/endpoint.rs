@@ -11,6 +11,8 @@ pub(crate) enum Endpoint {
     WxopenSend,
     TemplateSend,
     GetTemplate,
+    WxopenTemplates,
+    PrivateTemplates,
     QuotaGet,
     ClearQuota,
     ClearQuotaV2,
@@ -20,7 +22,7 @@ pub(crate) enum Endpoint {
 
 impl Endpoint {
     /// All of them, in the order of [`index`](Self::index).
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Token,
         Self::StableToken,
         Self::ForcedToken,
@@ -28,6 +30,8 @@ impl Endpoint {
         Self::WxopenSend,
         Self::TemplateSend,
         Self::GetTemplate,
+        Self::WxopenTemplates,
+        Self::PrivateTemplates,
         Self::QuotaGet,
         Self::ClearQuota,
         Self::ClearQuotaV2,
@@ -46,6 +50,8 @@ impl Endpoint {
             "/cgi-bin/token" => Self::Token,
             "/cgi-bin/stable_token" => Self::StableToken,
             "/wxaapi/newtmpl/gettemplate" => Self::GetTemplate,
+            "/cgi-bin/wxopen/template/list" => Self::WxopenTemplates,
+            "/cgi-bin/template/get_all_private_template" => Self::PrivateTemplates,
             "/cgi-bin/openapi/quota/get" => Self::QuotaGet,
             "/cgi-bin/clear_quota" => Self::ClearQuota,
             "/cgi-bin/clear_quota/v2" => Self::ClearQuotaV2,
@@ -63,6 +69,8 @@ impl Endpoint {
             Self::WxopenSend => "/cgi-bin/message/wxopen/template/send",
             Self::TemplateSend => "/cgi-bin/message/template/send",
             Self::GetTemplate => "/wxaapi/newtmpl/gettemplate",
+            Self::WxopenTemplates => "/cgi-bin/wxopen/template/list",
+            Self::PrivateTemplates => "/cgi-bin/template/get_all_private_template",
             Self::QuotaGet => "/cgi-bin/openapi/quota/get",
             Self::ClearQuota => "/cgi-bin/clear_quota",
             Self::ClearQuotaV2 => "/cgi-bin/clear_quota/v2",
@@ -80,10 +88,12 @@ impl Endpoint {
             Self::WxopenSend => 4,
             Self::TemplateSend => 5,
             Self::GetTemplate => 6,
-            Self::QuotaGet => 7,
-            Self::ClearQuota => 8,
-            Self::ClearQuotaV2 => 9,
-            Self::Unknown => 10,
+            Self::WxopenTemplates => 7,
+            Self::PrivateTemplates => 8,
+            Self::QuotaGet => 9,
+            Self::ClearQuota => 10,
+            Self::ClearQuotaV2 => 11,
+            Self::Unknown => 12,
         }
     }
 
@@ -97,7 +107,10 @@ impl Endpoint {
 
     /// Whether WeChat takes GET here; the others want POST.
     pub(crate) fn is_get(self) -> bool {
-        matches!(self, Self::Token | Self::GetTemplate)
+        matches!(
+            self,
+            Self::Token | Self::GetTemplate | Self::PrivateTemplates
+        )
     }
 }
 

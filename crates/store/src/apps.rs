@@ -16,8 +16,8 @@ mod words;
 
 pub use cursor::{AppCursor, AppCursorFormat};
 pub use sealed::{PreviousCallback, SealedApp};
-pub(crate) use words::parse_kind;
-use words::{kind_text, parse_token_mode, token_mode_text};
+pub(crate) use words::{kind_text, parse_kind};
+use words::{parse_token_mode, token_mode_text};
 
 use crate::{
     Listing, Page, PlatformStore, Store, StoreError, TenantStore,
@@ -26,7 +26,7 @@ use crate::{
         lane,
     },
     error::unknown,
-    millis,
+    millis, templates,
     tenants::{count, later, maybe},
     time,
 };
@@ -141,7 +141,7 @@ impl TenantStore {
     /// Registers an app and opens its lane. Taken by any tenant: [`StoreError::Taken`].
     pub async fn create_app(&self, new: NewApp, now: DateTime<Utc>) -> Result<App, StoreError> {
         let created = new.made(self.tenant, now);
-        let row = new_row(self.tenant, new, now);
+        let row = new_row(self.tenant, new.clone(), now);
         let lane = lane::ActiveModel {
             appid: Set(row.appid.clone()),
             quota_day: Set(0),
@@ -162,6 +162,7 @@ impl TenantStore {
         lane::Entity::insert(lane)
             .exec_without_returning(&transaction)
             .await?;
+        templates::begin(&transaction, self.tenant, &new, now).await?;
         self.note(&transaction, now).await?;
         transaction.commit().await?;
         Ok(created)
@@ -237,7 +238,8 @@ impl TenantStore {
         let update = Entity::update_many()
             .set(change)
             .col_expr(Column::UpdatedAt, later(Column::UpdatedAt, now));
-        self.run(appid, update, None, now).await
+        self.run(appid, update, None, now).await?;
+        templates::hasten(&self.store.write, appid, now).await
     }
 
     /// Notes that WeChat accepted the AppSecret.
@@ -251,7 +253,8 @@ impl TenantStore {
             ..ActiveModel::default()
         };
         let update = Entity::update_many().set(change);
-        self.run(appid, update, None, now).await
+        self.run(appid, update, None, now).await?;
+        templates::hasten(&self.store.write, appid, now).await
     }
 
     /// Removes an app and its lane, then cancels what it has not sent yet, a batch at a time so that nobody else
@@ -270,6 +273,7 @@ impl TenantStore {
         lane::Entity::delete_by_id(appid.as_str())
             .exec(&transaction)
             .await?;
+        templates::forget(&transaction, appid.as_str()).await?;
         self.note(&transaction, now).await?;
         transaction.commit().await?;
         self.store

@@ -38,6 +38,7 @@ mod queue;
 mod reseal;
 mod sealed_keys;
 mod signing_keys;
+mod templates;
 mod tenants;
 mod webhooks;
 
@@ -61,6 +62,10 @@ pub use queue::{
 };
 pub use reseal::{Place, SealedValue};
 pub use signing_keys::SigningKey;
+pub use templates::{
+    AppCatalog, Change, Drift, DueSync, KnownTemplate, Synced, TemplateCursor,
+    TemplateCursorFormat, TemplateList, TemplateSync,
+};
 pub use tenants::{Tenant, TenantPatch};
 pub use webhooks::{NewWebhook, Webhook, WebhookPatch};
 

@@ -12,6 +12,7 @@ use domain::{
 use crate::{
     codes::{self, Action, Endpoint},
     decode::{self, Reply, Words},
+    listed::WireTemplate,
     transport::Heard,
 };
 
@@ -119,7 +120,7 @@ impl TokenError {
     }
 }
 
-/// Why a question about the quota has no answer.
+/// Why a question about the quota or the templates has no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
     /// The access token is dead: refresh it and ask again once.
@@ -266,24 +267,45 @@ pub(crate) fn to_fetch(heard: Heard, secret: &str) -> Result<FetchedToken, Token
 
 /// The answer to a question about the quota.
 pub(crate) fn to_quota(heard: Heard, secret: &str) -> Result<WechatQuota, CallError> {
+    let told = |reply: &mut Reply| {
+        let (daily_limit, used, remain) = reply.quota?;
+        Some(WechatQuota {
+            daily_limit,
+            used,
+            remain,
+        })
+    };
+    to_call(heard, Endpoint::Quota, secret, told)
+}
+
+/// The answer to a question for templates.
+pub(crate) fn to_list(heard: Heard, secret: &str) -> Result<Vec<WireTemplate>, CallError> {
+    to_call(heard, Endpoint::Templates, secret, |reply| {
+        reply.templates.take()
+    })
+}
+
+/// The answer to a question that can be asked again; `told` finds what it tells in a success.
+fn to_call<T>(
+    heard: Heard,
+    endpoint: Endpoint,
+    secret: &str,
+    told: impl FnOnce(&mut Reply) -> Option<T>,
+) -> Result<T, CallError> {
     let later = |delay, cause| Err(CallError::Later { delay, cause });
-    let reply = match heard {
+    let mut reply = match heard {
         Heard::Reply(reply) => *reply,
         Heard::Unclear(why) => return later(Delay::Backoff, Cause::of_connection(&why, secret)),
         Heard::NotDone(delay, why) => return later(delay, Cause::of_connection(&why, secret)),
     };
     let Some(code) = reply.errcode.filter(|&code| code != 0) else {
-        return match reply.quota {
-            Some((daily_limit, used, remain)) => Ok(WechatQuota {
-                daily_limit,
-                used,
-                remain,
-            }),
+        return match told(&mut reply) {
+            Some(told) => Ok(told),
             None => later(Delay::Backoff, Cause::of_nothing(secret)),
         };
     };
     let cause = Cause::of_reply(reply, secret);
-    Err(match codes::action(code, Endpoint::Quota) {
+    Err(match codes::action(code, endpoint) {
         Some(Action::StaleToken) => CallError::StaleToken(cause),
         Some(Action::Later(delay)) => CallError::Later { delay, cause },
         Some(Action::Block { reason, pause }) => CallError::Blocked {

@@ -209,12 +209,16 @@ impl Client {
     }
 
     async fn post(&self, url: Url, body: Vec<u8>) -> Heard {
+        transport::exchange(&self.http, Self::json_post(url, body)).await
+    }
+
+    pub(crate) fn json_post(url: Url, body: Vec<u8>) -> Request {
         let mut request = Request::new(Method::POST, url);
         request
             .headers_mut()
             .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         *request.body_mut() = Some(Body::from(body));
-        transport::exchange(&self.http, request).await
+        request
     }
 }
 
@@ -261,7 +265,7 @@ impl Routes {
     }
 }
 
-fn with_token(route: &Url, token: &AccessToken) -> Url {
+pub(crate) fn with_token(route: &Url, token: &AccessToken) -> Url {
     let mut url = route.clone();
     url.query_pairs_mut()
         .append_pair("access_token", token.expose());

@@ -28,6 +28,8 @@ pub enum Endpoint {
     Official,
     /// `POST /cgi-bin/openapi/quota/get`.
     Quota,
+    /// The three lists of an account's templates, such as `GET /wxaapi/newtmpl/gettemplate`.
+    Templates,
 }
 
 impl Endpoint {
@@ -38,6 +40,7 @@ impl Endpoint {
         Self::Template,
         Self::Official,
         Self::Quota,
+        Self::Templates,
     ];
 
     /// The name in documentation.
@@ -48,6 +51,7 @@ impl Endpoint {
             Self::Template => "template",
             Self::Official => "official",
             Self::Quota => "quota",
+            Self::Templates => "templates",
         }
     }
 }
@@ -165,12 +169,15 @@ const BUSINESS: &[Endpoint] = &[
     Endpoint::Template,
     Endpoint::Official,
     Endpoint::Quota,
+    Endpoint::Templates,
 ];
 const SENDS: &[Endpoint] = &[Endpoint::Subscribe, Endpoint::Template, Endpoint::Official];
 const SUBSCRIBE: &[Endpoint] = &[Endpoint::Subscribe];
 const TEMPLATE: &[Endpoint] = &[Endpoint::Template];
 const OFFICIAL: &[Endpoint] = &[Endpoint::Official];
 const QUOTA: &[Endpoint] = &[Endpoint::Quota];
+const TEMPLATES: &[Endpoint] = &[Endpoint::Templates];
+const SUBSCRIPTIONS: &[Endpoint] = &[Endpoint::Subscribe, Endpoint::Templates];
 
 const BACKOFF: Action = Action::Later(Delay::Backoff);
 
@@ -258,9 +265,9 @@ static TABLE: &[CodeRow] = &[
     row(43019, SENDS,     Reject(RecipientRefuses),    "the user is on the account's blacklist"),
     row(43101, SENDS,     Reject(NoGrant),             "never subscribed, used up, refused or cancelled: not told apart"),
     row(43102, SUBSCRIBE, misconfigured(NoPermission), "no permission for subscribe messages"),
-    row(43104, SUBSCRIBE, misconfigured(NoPermission), "the appid has no permission"),
+    row(43104, SUBSCRIPTIONS, misconfigured(NoPermission), "the appid has no permission"),
     row(43105, SUBSCRIBE, misconfigured(NoPermission), "no permission for subscribe messages"),
-    row(43106, SUBSCRIBE, misconfigured(NoPermission), "no permission for subscribe messages"),
+    row(43106, SUBSCRIPTIONS, misconfigured(NoPermission), "no permission for subscribe messages"),
     row(43107, SUBSCRIBE, Reject(InvalidTemplate),     "the template, or the account's subscribe messages, are banned"),
     row(43108, SENDS,     Action::Later(Delay::Moment), "another send to the same openid is under way"),
     row(43116, SENDS,     Reject(InvalidTemplate),     "the template is restricted"),
@@ -298,6 +305,7 @@ static TABLE: &[CodeRow] = &[
     row(89505, ANY,       misconfigured(IpUnconfirmed), "the gateway's address waits for the administrator's answer"),
     row(89506, ANY,       address_refused(24),         "the administrator refused the gateway's address twice: blocked for 24 hours"),
     row(89507, ANY,       address_refused(1),          "the administrator refused the gateway's address: blocked for an hour"),
+    row(200_011, TEMPLATES, SUSPENDED,                 "the account may not use templates, as a punishment"),
 ];
 
 #[cfg(test)]

@@ -12,6 +12,8 @@ use serde::{
     de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 
+use crate::listed::{self, WireTemplate};
+
 /// The longest `errmsg` kept, in bytes.
 const MAX_ERRMSG: usize = 1024;
 
@@ -29,6 +31,8 @@ pub(crate) struct Reply {
     pub(crate) expires_in: Option<u64>,
     /// `quota`: daily limit, used, remaining.
     pub(crate) quota: Option<(u64, u64, u64)>,
+    /// The templates, where it is a list of them.
+    pub(crate) templates: Option<Vec<WireTemplate>>,
 }
 
 /// Reads a body; none when it is not an answer of WeChat.
@@ -78,6 +82,7 @@ impl Reply {
                 .map(AccessToken::new),
             expires_in: wire.expires_in.unsigned(),
             quota,
+            templates: wire.data,
         })
     }
 }
@@ -136,6 +141,12 @@ struct Wire {
     access_token: Scalar,
     expires_in: Scalar,
     quota: Option<WireQuota>,
+    #[serde(
+        alias = "list",
+        alias = "template_list",
+        deserialize_with = "listed::lenient"
+    )]
+    data: Option<Vec<WireTemplate>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -148,7 +159,7 @@ struct WireQuota {
 
 /// A value whose type WeChat does not keep to.
 #[derive(Default)]
-enum Scalar {
+pub(crate) enum Scalar {
     /// Absent or null.
     #[default]
     Missing,
@@ -169,7 +180,7 @@ impl Scalar {
         }
     }
 
-    fn unsigned(&self) -> Option<u64> {
+    pub(crate) fn unsigned(&self) -> Option<u64> {
         match self {
             Self::Signed(number) => u64::try_from(*number).ok(),
             Self::Unsigned(number) => Some(*number),
@@ -178,11 +189,21 @@ impl Scalar {
         }
     }
 
-    fn text(self) -> Option<String> {
+    pub(crate) fn text(self) -> Option<String> {
         if let Self::Text(text) = self {
             Some(text)
         } else {
             None
+        }
+    }
+
+    /// A text, or a number as one.
+    pub(crate) fn word(self) -> Option<String> {
+        match self {
+            Self::Signed(number) => Some(number.to_string()),
+            Self::Unsigned(number) => Some(number.to_string()),
+            Self::Text(text) => Some(text),
+            Self::Missing | Self::Other => None,
         }
     }
 }

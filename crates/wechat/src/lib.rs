@@ -41,7 +41,9 @@ mod client;
 pub mod codes;
 mod decode;
 mod forward;
+mod listed;
 mod outgoing;
+mod templates;
 #[cfg(test)]
 mod tests;
 mod transport;

@@ -9,6 +9,8 @@ use crate::decode::{self, Reply};
 
 /// The longest body read. WeChat's answers have some hundred bytes.
 const MAX_BODY: usize = 64 * 1024;
+/// The same for a list: WeChat's longest have 50 templates of a few kilobytes.
+const MAX_LIST: usize = 1024 * 1024;
 /// The longest wait that a `Retry-After` may ask for.
 const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
 
@@ -33,13 +35,22 @@ pub(crate) enum Heard {
 ///   a wrong base URL must not fail every message of every tenant for good.
 /// - An `errcode` in the body is WeChat's word and counts whatever the status.
 pub(crate) async fn exchange(http: &reqwest::Client, request: Request) -> Heard {
+    exchange_up_to(MAX_BODY, http, request).await
+}
+
+/// As [`exchange`], where the answer is a list.
+pub(crate) async fn exchange_list(http: &reqwest::Client, request: Request) -> Heard {
+    exchange_up_to(MAX_LIST, http, request).await
+}
+
+async fn exchange_up_to(most: usize, http: &reqwest::Client, request: Request) -> Heard {
     let mut response = match http.execute(request).await {
         Ok(response) => response,
         Err(error) => return unanswered(error),
     };
     let status = response.status();
     let delay = retry_after(&response).map_or(Delay::Backoff, Delay::After);
-    let body = read(&mut response).await;
+    let body = read(&mut response, most).await;
     let reply = body.as_deref().ok().and_then(decode::decode);
     if status.is_success() {
         return match (reply, body) {
@@ -85,13 +96,13 @@ pub(crate) fn unanswered(error: reqwest::Error) -> Heard {
 }
 
 /// Reads the body, or says why it cannot be used.
-async fn read(response: &mut Response) -> Result<Vec<u8>, String> {
+async fn read(response: &mut Response, most: usize) -> Result<Vec<u8>, String> {
     let announced = response.content_length().unwrap_or(0);
     let mut body = Vec::with_capacity(usize::try_from(announced).unwrap_or(MAX_BODY).min(MAX_BODY));
     loop {
         match response.chunk().await {
-            Ok(Some(chunk)) if body.len() + chunk.len() > MAX_BODY => {
-                return Err(format!("an answer of more than {} KiB", MAX_BODY / 1024));
+            Ok(Some(chunk)) if body.len() + chunk.len() > most => {
+                return Err(format!("an answer of more than {} KiB", most / 1024));
             }
             Ok(Some(chunk)) => body.extend_from_slice(&chunk),
             Ok(None) => return Ok(body),

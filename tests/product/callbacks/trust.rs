@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::stream::{self, StreamExt};
 use serde_json::{Value, json};
 use simulator::{Letter, Push, PushFormat, PushMode};
 
@@ -15,6 +16,7 @@ both_modes!(
     the_url_is_checked_and_the_console_is_told_what_to_set,
     whatever_is_not_wechats_is_refused_alike,
     old_settings_are_good_for_a_day,
+    a_flood_has_to_come_again,
 );
 
 async fn the_url_is_checked_and_the_console_is_told_what_to_set(mode: Mode) {
@@ -58,6 +60,31 @@ async fn the_url_is_checked_and_the_console_is_told_what_to_set(mode: Mode) {
     ] {
         anonymous.get(&wrong).await.problem(403, "bad_signature");
     }
+}
+
+/// The time stands still, so nothing comes back to the bucket.
+async fn a_flood_has_to_come_again(mode: Mode) {
+    const MOST: usize = 2000;
+    let world = World::plan(mode).by_hand().start().await;
+    let tenant = world.tenant("a").await;
+    hearing(&world, &tenant, PushMode::Safe, PushFormat::Json).await;
+    let sent = tenant.send_and_wait(APP, &message("o1")).await;
+    let anonymous = world.anonymous();
+    let path = format!("/callbacks/{APP}?signature=x&timestamp=1&nonce=1&echostr=1");
+    let calls = (0..MOST).map(|_| anonymous.get(&path));
+    let refused = stream::iter(calls).buffer_unordered(64);
+    refused
+        .for_each(async |answer| drop(answer.problem(403, "bad_signature")))
+        .await;
+    let receipt = letter(&world, &arrived(&sent));
+    let later = post(&world, &receipt).await;
+    assert_eq!(later.header("retry-after"), Some("1"));
+    later.problem(429, "rate_limited");
+    let other = anonymous.get(&path.replace(APP, OTHER)).await;
+    other.problem(403, "bad_signature");
+    world.pass(Duration::from_secs(1));
+    assert_success(&post(&world, &receipt).await);
+    assert_eq!(tenant.read(&sent).await["status"], "delivered");
 }
 
 async fn whatever_is_not_wechats_is_refused_alike(mode: Mode) {

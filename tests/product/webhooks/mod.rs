@@ -1,14 +1,16 @@
 //! Telling tenants what became of each message.
 
+mod events;
 pub(crate) mod receiver;
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use futures::future::join_all;
 use serde_json::{Value, json};
 use simulator::{GrantPolicy, Template};
 
-use self::receiver::{Receiver, events};
+pub(crate) use self::receiver::Receiver;
+use self::receiver::events;
 use crate::world::{Mode, TEMPLATE, Tenant, World, id, message};
 
 const APP: &str = "wx00000000000000a1";
@@ -32,7 +34,7 @@ mod two_replicas_tell_each_event_once {
 }
 
 /// Registers the receiver; the answer has the secret.
-async fn hook(tenant: &Tenant, receiver: &Receiver) -> Value {
+pub(crate) async fn hook(tenant: &Tenant, receiver: &Receiver) -> Value {
     let new = json!({"url": receiver.url, "events": ["*"], "description": "test"});
     tenant.client.post("/v1/webhooks", &new).await.expect(201)
 }
@@ -126,7 +128,15 @@ async fn a_receiver_that_was_away_for_a_day_misses_nothing(mode: Mode) {
     })
     .await;
     assert_eq!(done.len(), 3);
-    assert_eq!(events(&receiver.heard()).len(), 3);
+    let heard = receiver.heard();
+    assert_eq!(events(&heard).len(), 3);
+    let secret = webhook["secret"].as_str().expect("a secret");
+    assert!(heard.iter().all(|one| one.is_signed_by(secret)));
+    let stamps: BTreeSet<&str> = heard
+        .iter()
+        .filter_map(|one| one.headers["webhook-timestamp"].to_str().ok())
+        .collect();
+    assert!(stamps.len() >= 3, "each try is signed for its own time");
 }
 
 async fn a_receiver_that_is_gone_is_told_no_more_until_it_is_back(mode: Mode) {

@@ -42,6 +42,20 @@ impl Tenant {
         let mut body = json!({"appid": appid, "secret": SECRET});
         merge(&mut body, more);
         self.client.post("/v1/apps", &body).await.expect(201);
+        self.wait_templates(appid).await;
+    }
+
+    /// Waits until WeChat has been asked for the app's templates, so that this call comes between no others.
+    async fn wait_templates(&self, appid: &str) {
+        let path = format!("/v1/apps/{appid}/templates");
+        let what = format!("the templates of {appid} are asked for");
+        let time = self.client.time();
+        time.eventually(&what, || async {
+            let page = self.client.get(&path).await.expect(200);
+            let is_asked = !page["synced_at"].is_null() || !page["sync_failure"].is_null();
+            is_asked.then_some(())
+        })
+        .await;
     }
 
     /// Sends, and does not wait: the answer is the message as it was accepted.

@@ -11,6 +11,7 @@ use delivery::{Pause, SubmitError};
 use domain::{
     message::{self, Channel, MiniprogramLink},
     scope::Scope,
+    template::Knowledge,
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
@@ -136,7 +137,17 @@ async fn send(state: &ApiState, channel: Channel, request: Request) -> Result<Re
     let body = body_of(request).await?;
     let sent: Sent = serde_json::from_slice(&body)
         .map_err(|error| Reply::refused(NOT_JSON, format!("data format error: {error}")))?;
-    let draft = sent.on(channel)?.check((state.now)())?;
+    let mut request = sent.on(channel)?;
+    let templates = state.delivery.templates();
+    let wanted = [(channel, request.template_id.as_str())];
+    let catalog = templates
+        .catalog(entrant.tenant, &entrant.appid, wanted)
+        .await;
+    let template = catalog.look_up(channel, &request.template_id);
+    ignore_strangers(&mut request, template);
+    let draft = request
+        .check_against((state.now)(), template)
+        .map_err(|unfit| Reply::from(unfit.violations))?;
     let app = state
         .delivery
         .apps()
@@ -180,6 +191,15 @@ fn rested(pause: &Pause, now: DateTime<Utc>) -> Result<(), Reply> {
     Err(Reply::busy(&format!(
         "the app rests until {until} ({reason}): {detail}"
     )))
+}
+
+/// Leaves out what the template has no place for: WeChat ignores it, and so do callers who never learnt of it.
+fn ignore_strangers(request: &mut message::Request, template: Knowledge<'_>) {
+    if let (Knowledge::Template(template), Some(data)) = (template, &mut request.data)
+        && template.keys().next().is_some()
+    {
+        data.retain(|key, _| template.keys().any(|wanted| wanted == key));
+    }
 }
 
 /// The body, which must be there.

@@ -2,7 +2,11 @@
 
 use chrono::{DateTime, Utc};
 use delivery::{BatchItem, BatchResult};
-use domain::{message, violation::Violation};
+use domain::{
+    message::{Request, Unfit},
+    template::Catalog,
+    violation::Violation,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -12,6 +16,9 @@ use crate::{
     problem::{Problem, ProblemBody},
     refusals::submit_refusal,
 };
+
+/// An item as it was read: a message as asked for, or what is wrong with its form.
+type Asked = Result<Request, Vec<Violation>>;
 
 /// How many messages a batch may have.
 const MOST: usize = 1000;
@@ -26,25 +33,38 @@ pub(crate) struct BatchRequest {
 }
 
 impl BatchRequest {
-    /// The items as they are handed in, at `now`; not where they are none or too many.
-    pub(crate) fn items(self, now: DateTime<Utc>) -> Result<Vec<BatchItem>, Problem> {
+    /// What is asked for, item by item; not where they are none or too many.
+    pub(crate) fn requests(self) -> Result<Vec<Asked>, Problem> {
         if self.messages.is_empty() || self.messages.len() > MOST {
             let rule = format!("must have 1 to {MOST} messages: send more in several requests");
             return Err(vec![Violation::new("/messages", rule)].into());
         }
-        let items = self
+        Ok(self
             .messages
             .into_iter()
-            .map(|item| match draft(item, now) {
-                Ok(draft) => BatchItem::Draft(Box::new(draft)),
-                Err(problem) => BatchItem::Unfit(words(&problem)),
-            });
-        Ok(items.collect())
+            .map(message_request::message)
+            .collect())
     }
 }
 
-fn draft(item: Value, now: DateTime<Utc>) -> Result<message::Draft, Problem> {
-    Ok(message_request::message(item)?.check(now)?)
+/// The items as they are handed in at `now`, checked against what is known of their templates.
+pub(crate) fn items(requests: Vec<Asked>, catalog: &Catalog, now: DateTime<Utc>) -> Vec<BatchItem> {
+    let item = |asked: Asked| {
+        let request = match asked {
+            Ok(request) => request,
+            Err(errors) => return BatchItem::Unfit(words(&errors.into())),
+        };
+        let template = catalog.look_up(request.channel, &request.template_id);
+        match request.check_against(now, template) {
+            Ok(draft) => BatchItem::Draft(Box::new(draft)),
+            Err(Unfit {
+                violations,
+                otherwise: Some(draft),
+            }) => BatchItem::Misfit(draft, words(&violations.into())),
+            Err(unfit) => BatchItem::Unfit(words(&unfit.violations.into())),
+        }
+    };
+    requests.into_iter().map(item).collect()
 }
 
 /// The problem as it will be told, in a replay too.
@@ -75,10 +95,13 @@ pub(crate) struct ItemResult {
 
 impl BatchAnswer {
     /// The answer at `now`.
-    pub(crate) fn of(results: Vec<BatchResult>, now: DateTime<Utc>) -> Self {
+    pub(crate) fn of(results: Vec<BatchResult>, catalog: &Catalog, now: DateTime<Utc>) -> Self {
         let result = |result| match result {
             BatchResult::Accepted(message) => ItemResult::taken(202, (*message).into()),
-            BatchResult::Checked(message) => ItemResult::taken(200, Message::dry(*message)),
+            BatchResult::Checked(message) => {
+                let template = catalog.look_up(message.content.channel(), &message.template_id);
+                ItemResult::taken(200, Message::dry(*message, template.warnings()))
+            }
             BatchResult::Refused(error) => ItemResult::refused(&words(&submit_refusal(error, now))),
             BatchResult::Unfit(words) => ItemResult::refused(&words),
         };
@@ -116,7 +139,8 @@ mod tests {
 
     fn items(messages: &Value) -> Result<Vec<BatchItem>, Problem> {
         let request: BatchRequest = parse_part(json!({ "messages": messages }))?;
-        request.items(DateTime::UNIX_EPOCH)
+        let (nothing, now) = (Catalog::default(), DateTime::UNIX_EPOCH);
+        Ok(super::items(request.requests()?, &nothing, now))
     }
 
     #[test]
@@ -141,7 +165,7 @@ mod tests {
                 let error = ItemResult::refused(&words).error.unwrap();
                 error["errors"][0]["pointer"].as_str().unwrap().to_owned()
             }
-            BatchItem::Draft(_) => "fine".to_owned(),
+            BatchItem::Draft(_) | BatchItem::Misfit(..) => "fine".to_owned(),
         });
         assert_eq!(told.collect::<Vec<_>>(), ["", "/extra", "/data"]);
     }

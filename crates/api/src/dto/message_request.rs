@@ -14,7 +14,7 @@ use utoipa::{
 
 use crate::extract::parse_part;
 
-use super::words::{Channel, Lang, MiniprogramState, OnUncertain, Priority};
+use super::words::{Channel, Lang, MiniprogramState, OnTooLong, OnUncertain, Priority};
 
 /// A message to send. A field of another channel is refused.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -66,6 +66,8 @@ pub(crate) struct MessageRequest {
     metadata: Option<Map<String, Value>>,
     /// Default: `hold`.
     on_uncertain: Option<OnUncertain>,
+    /// Default: `reject`.
+    on_too_long: Option<OnTooLong>,
     /// Check everything, send nothing.
     #[serde(default)]
     dry_run: bool,
@@ -125,6 +127,7 @@ impl From<MessageRequest> for message::Request {
             reference: request.reference,
             metadata: request.metadata,
             on_uncertain: request.on_uncertain.map(Into::into).unwrap_or_default(),
+            on_too_long: request.on_too_long.map(Into::into).unwrap_or_default(),
             dry_run: request.dry_run,
         }
     }
@@ -157,7 +160,7 @@ mod tests {
             "miniprogram_state": "trial", "lang": "en_US", "form_id": "f", "emphasis_keyword": "k", "url": "u",
             "miniprogram": {"appid": "a", "pagepath": "b"}, "client_msg_id": "c", "priority": "high",
             "send_at": "2026-03-01T16:30:00+08:00", "ttl": 120, "reference": "r", "metadata": {"any": "thing"},
-            "on_uncertain": "retry", "dry_run": true,
+            "on_uncertain": "retry", "on_too_long": "truncate", "dry_run": true,
         }));
         let Value::Object(data) = json!({"thing1": {"value": "x"}}) else {
             unreachable!()
@@ -187,6 +190,7 @@ mod tests {
             reference: Some("r".into()),
             metadata: Some(metadata),
             on_uncertain: message::OnUncertain::Retry,
+            on_too_long: message::OnTooLong::Truncate,
             dry_run: true,
         };
         assert_eq!(all, expected);

@@ -40,6 +40,10 @@ pub struct Message {
     on_uncertain: OnUncertain,
     /// True: this message was checked and will not be sent.
     dry_run: bool,
+    /// Of a dry run: what could not be checked, in sentences.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    warnings: Vec<String>,
     created_at: Timestamp,
     updated_at: Timestamp,
     /// Until when it may be sent.
@@ -193,9 +197,10 @@ fn failure_code_schema() -> utoipa::openapi::schema::Object {
 
 impl Message {
     /// The message as it would be accepted: it was checked and will not be sent.
-    pub(crate) fn dry(message: store::Message) -> Self {
+    pub(crate) fn dry(message: store::Message, warnings: Vec<String>) -> Self {
         Self {
             dry_run: true,
+            warnings,
             ..Self::from(message)
         }
     }
@@ -217,6 +222,7 @@ impl From<store::Message> for Message {
             metadata: message.metadata,
             on_uncertain: message.on_uncertain.into(),
             dry_run: false,
+            warnings: Vec::new(),
             created_at: message.created_at.into(),
             updated_at: message.updated_at.into(),
             expires_at: message.expires_at.into(),

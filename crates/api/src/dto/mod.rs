@@ -8,6 +8,7 @@ pub(crate) mod keys;
 pub(crate) mod message_request;
 pub(crate) mod messages;
 pub(crate) mod page;
+pub(crate) mod templates;
 pub(crate) mod tenants;
 pub(crate) mod time;
 pub(crate) mod tokens;

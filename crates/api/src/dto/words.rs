@@ -1,6 +1,6 @@
 //! The words of the API for the choices of the domain. Each match is exhaustive: a new choice wants its word.
 
-use domain::{app, lifecycle, message, tenant, verdict};
+use domain::{app, lifecycle, message, template, tenant, verdict};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -44,6 +44,22 @@ words! {
     OnUncertain = message::OnUncertain {
         Hold = "hold",
         Retry = "retry",
+    }
+
+    /// What to do with a value that is too long: `reject` refuses the message, `truncate` cuts a `thing` to 20 characters,
+    /// the last of them `…`. Other types are never cut.
+    OnTooLong = message::OnTooLong {
+        Reject = "reject",
+        Truncate = "truncate",
+    }
+
+    /// `one_time`, `long_term`: subscribe messages, an accept is good for one or for all. `form_id`: mini-program template
+    /// message. `official`: official-account template message.
+    TemplateKind = template::TemplateKind {
+        OneTime = "one_time",
+        LongTerm = "long_term",
+        FormId = "form_id",
+        Official = "official",
     }
 
     /// Which release of the mini-program the card opens.

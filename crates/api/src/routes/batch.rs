@@ -10,7 +10,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     ApiState,
-    dto::batch::{BatchAnswer, BatchRequest},
+    dto::batch::{BatchAnswer, BatchRequest, items},
     extract::{AppIdPath, Keyed},
     guard::Authorized,
     layers::MAX_BATCH_BODY,
@@ -55,14 +55,21 @@ async fn send_batch(
     Keyed { body, key }: Keyed<BatchRequest>,
 ) -> Result<Response, Problem> {
     let now = (state.now)();
-    let items = body.items(now)?;
+    let requests = body.requests()?;
     let tenant = state.owner(&caller, &appid).await?;
+    let wanted = requests
+        .iter()
+        .flatten()
+        .map(|request| (request.channel, request.template_id.as_str()));
+    let templates = state.delivery.templates();
+    let catalog = templates.catalog(tenant, &appid, wanted).await;
+    let items = items(requests, &catalog, now);
     let accepted = state
         .delivery
         .submit_batch(tenant, &appid, items, key)
         .await
         .map_err(|error| submit_refusal(error, now))?;
-    let mut response = Json(BatchAnswer::of(accepted.results, now)).into_response();
+    let mut response = Json(BatchAnswer::of(accepted.results, &catalog, now)).into_response();
     if accepted.replayed {
         let headers = response.headers_mut();
         headers.insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));

@@ -3,6 +3,8 @@
 //! Whatever does not prove itself gets one and the same refusal, for an unknown app as for a wrong signature: a
 //! stranger learns neither which apps there are nor which check failed. The log says it.
 
+use std::net::IpAddr;
+
 use axum::{
     RequestPartsExt,
     body::Bytes,
@@ -11,7 +13,8 @@ use axum::{
 };
 use delivery::{CallbackError, CallbackQuery};
 use domain::app::AppId;
-use http::{Extensions, header, request::Parts};
+use http::{Extensions, StatusCode, header, request::Parts};
+use tenancy::ClientAddress;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
@@ -58,10 +61,10 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
 async fn check_url(
     State(state): State<ApiState>,
     extensions: Extensions,
-    Addressed { appid, query }: Addressed,
+    Addressed { appid, from, query }: Addressed,
 ) -> Result<Response, Problem> {
-    let checked = state.delivery.callbacks().check_url(&appid, &query).await;
-    match checked {
+    let callbacks = state.delivery.callbacks();
+    match callbacks.check_url(&appid, from, &query).await {
         Ok(echo) => Ok(text(echo)),
         Err(error) => Err(told(&state, &extensions, error).await),
     }
@@ -71,7 +74,8 @@ async fn check_url(
 ///
 /// Called by WeChat, in plain, compatible or safe mode, with JSON or XML. WeChat's signature is the credential; with a
 /// `callback_aes_key` the push must be encrypted, because the plain signature does not cover the body. Answered when
-/// what it says is in the database; WeChat repeats it otherwise, and repeats count once.
+/// what it says is in the database; WeChat repeats it otherwise, and repeats count once. More than 2000 a second for one
+/// app from one address have to come again.
 #[utoipa::path(
     post, path = "/callbacks/{appid}", tag = "callbacks",
     params(
@@ -93,11 +97,11 @@ async fn check_url(
 async fn receive(
     State(state): State<ApiState>,
     extensions: Extensions,
-    Addressed { appid, query }: Addressed,
+    Addressed { appid, from, query }: Addressed,
     Push(body): Push,
 ) -> Result<Response, Problem> {
     let callbacks = state.delivery.callbacks();
-    match callbacks.receive(&appid, &query, &body).await {
+    match callbacks.receive(&appid, from, &query, &body).await {
         Ok(()) => Ok(text("success".to_owned())),
         Err(error) => Err(told(&state, &extensions, error).await),
     }
@@ -106,6 +110,8 @@ async fn receive(
 /// Whom it is for, and what WeChat says of itself.
 struct Addressed {
     appid: AppId,
+    /// The client's address.
+    from: Option<IpAddr>,
     query: CallbackQuery,
 }
 
@@ -121,7 +127,12 @@ impl FromRequestParts<ApiState> for Addressed {
             let refusal = refused().caused_by(why);
             return Err(counted(state, &parts.extensions, refusal).await);
         };
-        Ok(Self { appid, query })
+        let client = parts.extensions.get::<ClientAddress>();
+        Ok(Self {
+            appid,
+            from: client.map(|client| client.0),
+            query,
+        })
     }
 }
 
@@ -149,7 +160,9 @@ impl<S: Send + Sync> FromRequest<S> for Push {
 async fn told(state: &ApiState, extensions: &Extensions, error: CallbackError) -> Problem {
     match error {
         CallbackError::Refused(_) => counted(state, extensions, error.into()).await,
-        CallbackError::Unavailable(_) | CallbackError::Broken(_) => error.into(),
+        CallbackError::TooMany { .. }
+        | CallbackError::Unavailable(_)
+        | CallbackError::Broken(_) => error.into(),
     }
 }
 
@@ -174,6 +187,9 @@ impl From<CallbackError> for Problem {
     fn from(error: CallbackError) -> Self {
         match error {
             CallbackError::Refused(refusal) => refused().caused_by(refusal),
+            CallbackError::TooMany { retry_after } => {
+                Self::new(Kind::RateLimited, Kind::RateLimited.example()).retry_after(retry_after)
+            }
             CallbackError::Unavailable(cause) => Self::unavailable(cause),
             CallbackError::Broken(cause) => Self::internal(cause),
         }

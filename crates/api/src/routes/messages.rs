@@ -73,16 +73,25 @@ async fn send_message(
     Keyed { body, key }: Keyed<MessageRequest>,
 ) -> Result<Response, Problem> {
     let now = (state.now)();
-    let draft = Request::from(body).check(now)?;
-    let dry_run = draft.dry_run;
     let tenant = state.owner(&caller, &appid).await?;
+    let request = Request::from(body);
+    let templates = state.delivery.templates();
+    let wanted = [(request.channel, request.template_id.as_str())];
+    let catalog = templates.catalog(tenant, &appid, wanted).await;
+    let template = catalog.look_up(request.channel, &request.template_id);
+    let draft = templates
+        .admit(tenant, request.check_against(now, template), key.as_ref())
+        .await
+        .map_err(|error| submit_refusal(error, now))?;
+    let dry_run = draft.dry_run;
     let accepted = state
         .delivery
         .submit(tenant, &appid, draft, key)
         .await
         .map_err(|error| submit_refusal(error, now))?;
     if dry_run {
-        return Ok(Json(Message::dry(accepted.message)).into_response());
+        let message = Message::dry(accepted.message, template.warnings());
+        return Ok(Json(message).into_response());
     }
     Ok(answer(&state, accepted, wait).await)
 }

@@ -11,6 +11,7 @@ mod keys;
 mod messages;
 mod oauth;
 mod operations;
+mod templates;
 mod tenants;
 mod tokens;
 mod webhooks;
@@ -33,6 +34,7 @@ pub(crate) fn guarded() -> OpenApiRouter<ApiState> {
         .merge(batch::routes())
         .merge(apps::routes())
         .merge(tokens::routes())
+        .merge(templates::routes())
         .merge(webhooks::routes())
         .merge(keys::routes())
         .merge(tenants::routes())

@@ -18,6 +18,8 @@ mod consequence;
 mod desk;
 mod keys;
 
+use std::{net::IpAddr, time::Duration};
+
 use chrono::{DateTime, TimeDelta, Utc};
 use coord::{Coord, Quota};
 use domain::app::AppId;
@@ -38,6 +40,10 @@ use crate::{engine::Parts, metrics::Metrics};
 /// How far a push's time may be from the gateway's: a signature that was overheard is good for no longer.
 const SKEW: TimeDelta = TimeDelta::minutes(5);
 
+/// How many callbacks for one app may come from one address in a second. WeChat sends one for each message, from several
+/// addresses; each costs a look at the database.
+const RATE: u32 = 2000;
+
 /// How often one kind of refusal is logged as a warning.
 const TOLD_A_MINUTE: u32 = 10;
 
@@ -48,6 +54,12 @@ pub enum CallbackError {
     /// log alone: a stranger must not learn which apps there are, nor which check failed.
     #[error("the callback is refused: {0}")]
     Refused(CallbackRefusal),
+    /// More come for this app from this address than WeChat ever sends. What is WeChat's, it will repeat.
+    #[error("too many callbacks for this app from this address")]
+    TooMany {
+        /// When to come again.
+        retry_after: Duration,
+    },
     /// The database does not answer, or more callbacks wait than it can take. WeChat will repeat the push.
     #[error("{0}")]
     Unavailable(String),
@@ -123,7 +135,13 @@ impl Callbacks {
     }
 
     /// The words that answer WeChat's check of an app's URL.
-    pub async fn check_url(&self, appid: &AppId, query: &Query) -> Result<String, CallbackError> {
+    pub async fn check_url(
+        &self,
+        appid: &AppId,
+        from: Option<IpAddr>,
+        query: &Query,
+    ) -> Result<String, CallbackError> {
+        self.admit(appid, from).await?;
         let checked = self
             .with_keys(appid, query, |keys| {
                 keys.check_url(query).map(str::to_owned)
@@ -136,9 +154,11 @@ impl Callbacks {
     pub async fn receive(
         &self,
         appid: &AppId,
+        from: Option<IpAddr>,
         query: &Query,
         body: &[u8],
     ) -> Result<(), CallbackError> {
+        self.admit(appid, from).await?;
         let opened = self
             .with_keys(appid, query, |keys| keys.open(appid, query, body))
             .await;
@@ -149,6 +169,22 @@ impl Callbacks {
         let outcome = self.desk.take(consequence).await?;
         self.metrics.heard(name, outcome);
         Ok(())
+    }
+
+    /// Turns a flood away before it costs anything. Where nobody can count, everybody comes in.
+    async fn admit(&self, appid: &AppId, from: Option<IpAddr>) -> Result<(), CallbackError> {
+        let Some(from) = from else { return Ok(()) };
+        let key = format!("callbacks {appid} {from}");
+        let limits = self.coord.limits();
+        match limits.check(&key, Quota::per_second(RATE), 1).await {
+            Ok(decision) if !decision.allowed => {
+                self.metrics.refused("too_many");
+                Err(CallbackError::TooMany {
+                    retry_after: decision.retry_after,
+                })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Tries the app's keys, the newest first, and judges the time.

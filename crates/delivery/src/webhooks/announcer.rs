@@ -34,6 +34,8 @@ const LEASE: Duration = Duration::from_mins(1);
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How long one that messages woke waits for more to come together: it looks at most so often while they flow.
 const GATHER: Duration = Duration::from_millis(50);
+/// How many times as long it waits at most when messages woke it again and again and no endpoint wanted to be told.
+const MOST_GATHER: u32 = 10;
 /// How long to rest after the database failed.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// How often what came of posts is tried to be recorded, before their leases decide.
@@ -81,6 +83,14 @@ struct Posted {
     _slot: OwnedSemaphorePermit,
 }
 
+/// What a claim came to.
+struct Step {
+    /// There was nothing to post.
+    is_empty: bool,
+    /// There may be more at once.
+    more: bool,
+}
+
 struct Poster {
     parts: Parts,
     post: Post,
@@ -124,6 +134,8 @@ impl Announcer {
         let mut cursor = Uuid::nil();
         let mut quota_at = coord.clock().now();
         let mut round_has_more = false;
+        // Looks in a row that messages asked for and that found nothing.
+        let (mut in_vain, mut by_messages) = (0u32, false);
         loop {
             let permits = tokio::select! {
                 biased;
@@ -140,13 +152,24 @@ impl Announcer {
                 self.step(&mut cursor, permits, now).await
             };
             match stepped.await {
-                Ok(more) => {
-                    round_has_more |= more;
+                Ok(step) => {
+                    let asked = u32::from(std::mem::take(&mut by_messages));
+                    in_vain = if step.is_empty { in_vain + asked } else { 0 };
+                    round_has_more |= step.more;
                     if !cursor.is_nil() || std::mem::take(&mut round_has_more) {
                         continue;
                     }
                     tokio::select! {
-                        () = ended.notified() => tokio::time::sleep(GATHER).await,
+                        () = ended.notified() => {
+                            by_messages = true;
+                            let pause = GATHER * in_vain.clamp(1, MOST_GATHER);
+                            tokio::select! {
+                                () = tokio::time::sleep(pause) => {}
+                                () = told.notified() => {}
+                                () = self.recorded.notified() => {}
+                                () = self.stop.cancelled() => return,
+                            }
+                        }
                         () = told.notified() => {}
                         () = self.recorded.notified() => {}
                         () = coord.clock().sleep(LOOK_AGAIN) => {}
@@ -161,13 +184,13 @@ impl Announcer {
         }
     }
 
-    /// One claim, posted. Says whether there may be more at once.
+    /// One claim, posted.
     async fn step(
         &self,
         cursor: &mut Uuid,
         mut permits: OwnedSemaphorePermit,
         now: DateTime<Utc>,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Step, StoreError> {
         let request = OutboxRequest {
             slots: permits.num_permits(),
             each: EACH,
@@ -178,6 +201,7 @@ impl Announcer {
         let platform = self.desk.parts.store.platform();
         let claim = platform.claim_deliveries(&request, now).await?;
         *cursor = claim.cursor;
+        let is_empty = claim.due.is_empty();
         for due in claim.due {
             let Some(slot) = permits.split(1) else { break };
             let (desk, outcomes) = (self.desk.clone(), self.outcomes.clone());
@@ -191,7 +215,10 @@ impl Announcer {
                 let _ = outcomes.send(posted).await;
             });
         }
-        Ok(claim.more)
+        Ok(Step {
+            is_empty,
+            more: claim.more,
+        })
     }
 
     async fn free_slots(&self) -> Option<OwnedSemaphorePermit> {

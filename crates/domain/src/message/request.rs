@@ -7,9 +7,10 @@ use serde_json::{Map, Value};
 
 use super::{
     Channel, Content, DEFAULT_TTL, Draft, Lang, MAX_SCHEDULE, MAX_TTL, MiniprogramLink,
-    MiniprogramState, OnUncertain, Priority,
+    MiniprogramState, OnTooLong, OnUncertain, Priority,
 };
 use crate::{
+    template::Knowledge,
     template_value,
     violation::{Violation, pointer_token},
 };
@@ -46,12 +47,65 @@ pub struct Request {
     pub reference: Option<String>,
     pub metadata: Option<Map<String, Value>>,
     pub on_uncertain: OnUncertain,
+    pub on_too_long: OnTooLong,
     pub dry_run: bool,
 }
 
+/// A request that is no message.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Unfit {
+    /// Everything that is wrong with it.
+    pub violations: Vec<Violation>,
+    /// The message that it would be if nothing were known of its template: it may have been accepted before that changed.
+    pub otherwise: Option<Box<Draft>>,
+}
+
 impl Request {
-    /// Checks every field and says everything that is wrong at once.
+    /// As [`Request::check_against`], where nothing is known of the template.
     pub fn check(self, now: DateTime<Utc>) -> Result<Draft, Vec<Violation>> {
+        self.check_against(now, Knowledge::Nothing)
+            .map_err(|unfit| unfit.violations)
+    }
+
+    /// Checks every field, and the values against what is known of the template. Says everything that is wrong at once.
+    pub fn check_against(
+        mut self,
+        now: DateTime<Utc>,
+        template: Knowledge<'_>,
+    ) -> Result<Draft, Unfit> {
+        self.cut_values();
+        let mut violations = self.broken_rules(now);
+        let is_message = violations.is_empty();
+        template.judge(self.data.as_ref(), &mut violations);
+        match (is_message, violations.is_empty()) {
+            (true, true) => Ok(self.into_draft()),
+            (true, false) => Err(Unfit {
+                violations,
+                otherwise: Some(Box::new(self.into_draft())),
+            }),
+            (false, _) => Err(Unfit {
+                violations,
+                otherwise: None,
+            }),
+        }
+    }
+
+    /// Cuts what may be cut.
+    fn cut_values(&mut self) {
+        if self.on_too_long == OnTooLong::Reject || self.channel == Channel::Template {
+            return;
+        }
+        for (key, item) in self.data.iter_mut().flatten() {
+            if let Some(Value::String(text)) = item.get_mut("value")
+                && let Some(cut) = template_value::truncated(key, text)
+            {
+                *text = cut;
+            }
+        }
+    }
+
+    /// The rules that are broken whatever the template is.
+    fn broken_rules(&self, now: DateTime<Utc>) -> Vec<Violation> {
         let mut found = Vec::new();
         required_id(&self.touser, "/touser", "the receiver's openid", &mut found);
         required_id(
@@ -60,19 +114,21 @@ impl Request {
             "the template's id in the account",
             &mut found,
         );
-        check_foreign_fields(&self, &mut found);
+        check_foreign_fields(self, &mut found);
         check_data(self.channel, self.data.as_ref(), &mut found);
-        check_lengths(&self, &mut found);
-        check_times(&self, now, &mut found);
+        check_lengths(self, &mut found);
+        check_times(self, now, &mut found);
         if self.channel == Channel::Template && self.form_id.is_none() {
             found.push(Violation::new(
                 "/form_id",
                 "required on channel `template`: the form id or prepay id that permits the send",
             ));
         }
-        if !found.is_empty() {
-            return Err(found);
-        }
+        found
+    }
+
+    /// The message of a request that breaks no rule.
+    fn into_draft(self) -> Draft {
         let data = self.data.unwrap_or_default();
         let content = match self.channel {
             Channel::Subscribe => Content::Subscribe {
@@ -94,7 +150,7 @@ impl Request {
                 client_msg_id: self.client_msg_id,
             },
         };
-        Ok(Draft {
+        Draft {
             touser: self.touser,
             template_id: self.template_id,
             content,
@@ -105,7 +161,7 @@ impl Request {
             metadata: self.metadata,
             on_uncertain: self.on_uncertain,
             dry_run: self.dry_run,
-        })
+        }
     }
 }
 
@@ -293,137 +349,4 @@ fn check_times(request: &Request, now: DateTime<Utc>, found: &mut Vec<Violation>
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    fn now() -> DateTime<Utc> {
-        DateTime::from_timestamp(1_700_000_000, 0).unwrap()
-    }
-
-    fn request() -> Request {
-        let Value::Object(data) = json!({"thing1": {"value": "保温杯"}}) else {
-            unreachable!()
-        };
-        Request {
-            touser: "oABC".into(),
-            template_id: "tpl".into(),
-            data: Some(data),
-            ..Request::default()
-        }
-    }
-
-    fn pointers(request: Request) -> Vec<String> {
-        request
-            .check(now())
-            .unwrap_err()
-            .into_iter()
-            .map(|violation| violation.pointer)
-            .collect()
-    }
-
-    #[test]
-    fn defaults_are_those_of_the_contract() {
-        let draft = request().check(now()).unwrap();
-        assert_eq!(draft.expires_at(now()), now() + chrono::Duration::days(1));
-        assert!(matches!(
-            draft.content,
-            Content::Subscribe {
-                miniprogram_state: MiniprogramState::Formal,
-                lang: Lang::ZhCn,
-                ..
-            }
-        ));
-    }
-
-    #[test]
-    fn ttl_counts_from_send_at() {
-        let send_at = now() + chrono::Duration::hours(1);
-        let draft = Request {
-            send_at: Some(send_at),
-            ttl: Some(120),
-            ..request()
-        }
-        .check(now())
-        .unwrap();
-        assert_eq!(
-            draft.expires_at(now()),
-            send_at + chrono::Duration::seconds(120)
-        );
-    }
-
-    #[test]
-    fn a_send_at_in_the_past_means_now() {
-        let draft = Request {
-            send_at: Some(now() - chrono::Duration::hours(1)),
-            ..request()
-        }
-        .check(now())
-        .unwrap();
-        assert_eq!(draft.due_at(now()), now());
-    }
-
-    #[test]
-    fn every_offending_field_is_told_at_once() {
-        let Value::Object(data) = json!({"thing1": {"value": "一二三四五六七八九十一二三四五六七八九十零"}, "a/b": "bare"})
-        else {
-            unreachable!()
-        };
-        let wrong = Request {
-            touser: " ".into(),
-            data: Some(data),
-            ttl: Some(0),
-            form_id: Some("f".into()),
-            send_at: Some(now() + chrono::Duration::days(31)),
-            ..request()
-        };
-        assert_eq!(
-            pointers(wrong),
-            [
-                "/touser",
-                "/form_id",
-                "/data/a~1b",
-                "/data/thing1/value",
-                "/ttl",
-                "/send_at"
-            ]
-        );
-    }
-
-    #[test]
-    fn what_a_database_cannot_keep_is_refused() {
-        let wrong = Request {
-            reference: Some("order\0".into()),
-            ..request()
-        };
-        assert_eq!(pointers(wrong), ["/reference"]);
-        let Value::Object(large) = json!({"keyword1": {"value": "x".repeat(9000)}}) else {
-            unreachable!()
-        };
-        let wrong = Request {
-            channel: Channel::Template,
-            form_id: Some("f1".into()),
-            data: Some(large),
-            ..request()
-        };
-        assert_eq!(pointers(wrong), ["/data"]);
-    }
-
-    #[test]
-    fn the_origins_template_message_wants_a_form_id_and_may_be_empty() {
-        let template = Request {
-            channel: Channel::Template,
-            data: None,
-            ..request()
-        };
-        assert_eq!(pointers(template.clone()), ["/form_id"]);
-        assert!(
-            Request {
-                form_id: Some("f1".into()),
-                ..template
-            }
-            .check(now())
-            .is_ok()
-        );
-    }
-}
+mod tests;

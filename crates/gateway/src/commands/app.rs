@@ -10,14 +10,14 @@ use delivery::{AppError, CallbackSettings, Registration};
 use domain::{
     app::{AppId, AppKind, TokenMode},
     id::TenantId,
-    secret::AppSecret,
+    secret::{AppSecret, CallbackAesKey, CallbackToken},
 };
 use serde_json::json;
 use store::{App, Origin};
 
 use super::{Desk, all, tenant_id};
 use crate::{
-    cli::secret_from_stdin,
+    cli::{maybe_secret_from_stdin, secret_from_stdin},
     failure::Failure,
     output::{Output, card, table},
     settings::Settings,
@@ -63,6 +63,10 @@ pub(crate) struct Add {
     /// Read the AppSecret from standard input: as an argument, every user of the machine could see it
     #[arg(long, required = true)]
     secret_stdin: bool,
+    /// Read the message push settings after the AppSecret, each on a line of its own: the Token, then the
+    /// EncodingAESKey if there is one
+    #[arg(long)]
+    callback_stdin: bool,
     /// What to call it; its appid by default
     #[arg(long, default_value = "")]
     name: String,
@@ -95,15 +99,26 @@ fn token_mode() -> impl TypedValueParser<Value = TokenMode> {
 
 impl Add {
     fn registration(self) -> Result<(TenantId, Registration), Failure> {
+        let secret = AppSecret::new(secret_from_stdin("the AppSecret")?);
+        let callback = if self.callback_stdin {
+            let token = secret_from_stdin("the Token of the message push settings")?;
+            let aes_key = maybe_secret_from_stdin("the EncodingAESKey, or nothing")?;
+            CallbackSettings {
+                token: Some(CallbackToken::new(token)),
+                aes_key: aes_key.map(CallbackAesKey::new),
+            }
+        } else {
+            CallbackSettings::default()
+        };
         let registration = Registration {
             appid: self.appid,
-            secret: AppSecret::new(secret_from_stdin("the AppSecret")?),
+            secret,
             name: self.name.trim().to_owned(),
             kind: self.kind,
             token_mode: self.token_mode,
             daily_quota: None,
             verify: !self.no_verify,
-            callback: CallbackSettings::default(),
+            callback,
         };
         Ok((self.tenant, registration))
     }
@@ -189,6 +204,15 @@ fn state(now: DateTime<Utc>, app: &App) -> String {
     }
 }
 
+/// Whether WeChat is heard.
+fn callbacks(app: &App) -> &'static str {
+    match (app.has_callback_token, app.has_callback_aes_key) {
+        (false, _) => "not heard: the Token of its message push settings is not set",
+        (true, false) => "heard, not encrypted",
+        (true, true) => "heard, encrypted",
+    }
+}
+
 fn show(output: Output, now: DateTime<Utc>, app: App) -> Result<(), Failure> {
     let verified = app
         .verified_at
@@ -205,6 +229,7 @@ fn show(output: Output, now: DateTime<Utc>, app: App) -> Result<(), Failure> {
         ("state", state(now, &app)),
         ("daily quota", app.daily_quota.to_string()),
         ("secret verified", verified),
+        ("callbacks", callbacks(&app).to_owned()),
         ("created", Timestamp(app.created_at).to_string()),
     ];
     lines.extend(detail.map(|detail| ("why", detail)));

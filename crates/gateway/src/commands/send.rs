@@ -100,13 +100,19 @@ pub(crate) async fn run(
     let mut signals = Signals::listen()?;
     let (appid, wait) = (arguments.appid.clone(), Duration::from_secs(arguments.wait));
     let desk = Desk::open(settings).await?;
-    let draft = arguments
-        .request()
-        .check(desk.clock.now())
-        .map_err(|found| Failure::violations(&found))?;
+    let request = arguments.request();
     let tenant = desk.store.platform().app(&appid).await?.tenant;
     let sending = desk.sending()?;
+    let wanted = [(request.channel, request.template_id.as_str())];
+    let catalog = sending
+        .delivery
+        .templates()
+        .catalog(tenant, &appid, wanted)
+        .await;
+    let template = catalog.look_up(request.channel, &request.template_id);
+    let checked = request.check_against(desk.clock.now(), template);
     let ended = async {
+        let draft = checked.map_err(|unfit| Failure::violations(&unfit.violations))?;
         let accepted = sending.delivery.submit(tenant, &appid, draft, None).await?;
         Ok::<_, Failure>(
             sending

@@ -23,6 +23,8 @@ struct Body<'a> {
     appsecret: Text<'a>,
     #[serde(borrow)]
     cgi_path: Text<'a>,
+    offset: usize,
+    count: usize,
 }
 
 fn body<'a>(call: &Call<'a>) -> Result<Body<'a>, Refusal> {
@@ -33,6 +35,8 @@ fn body<'a>(call: &Call<'a>) -> Result<Body<'a>, Refusal> {
 pub(super) fn act(call: &Call<'_>, app: &Arc<App>) -> Reply {
     match call.endpoint {
         Endpoint::GetTemplate => Ok(templates(app)),
+        Endpoint::WxopenTemplates => wxopen_templates(call, app),
+        Endpoint::PrivateTemplates => Ok(private_templates(app)),
         Endpoint::QuotaGet => quota_get(call, app),
         _ if *body(call)?.appid != *app.appid => Err(Refusal::known(40013)),
         _ => clear(call, app),
@@ -86,6 +90,41 @@ fn quota_get(call: &Call<'_>, app: &App) -> Reply {
         limit.saturating_sub(used),
         limits.of_minute(endpoint),
     ))
+}
+
+/// A page of the list of form-id templates, at most 20 on each. The last one may be empty.
+fn wxopen_templates(call: &Call<'_>, app: &App) -> Reply {
+    let Body { offset, count, .. } = body(call)?;
+    let settings = app.settings();
+    let page = settings
+        .wxopen_templates
+        .iter()
+        .skip(offset)
+        .take(count.min(20));
+    let list: Vec<serde_json::Value> = page
+        .map(|template| {
+            serde_json::json!({
+                "template_id": template.pri_tmpl_id, "title": template.title,
+                "content": template.content, "example": template.example,
+            })
+        })
+        .collect();
+    let list = serde_json::Value::from(list);
+    Ok(format!(
+        "{{\"errcode\":0,\"errmsg\":\"ok\",\"list\":{list}}}"
+    ))
+}
+
+/// An official account's list, which has no `errcode`.
+fn private_templates(app: &App) -> String {
+    let settings = app.settings();
+    let list = settings.templates.iter().map(|template| {
+        serde_json::json!({
+            "template_id": template.pri_tmpl_id, "title": template.title, "primary_industry": "IT",
+            "deputy_industry": "IT", "content": template.content, "example": template.example,
+        })
+    });
+    serde_json::json!({ "template_list": list.collect::<Vec<_>>() }).to_string()
 }
 
 fn templates(app: &App) -> String {

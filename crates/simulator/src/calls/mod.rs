@@ -125,7 +125,11 @@ pub(crate) fn serve(world: &World, call: &Call<'_>) -> Served {
                 }
             })
         }
-        Endpoint::GetTemplate | Endpoint::QuotaGet | Endpoint::ClearQuota => {
+        Endpoint::GetTemplate
+        | Endpoint::WxopenTemplates
+        | Endpoint::PrivateTemplates
+        | Endpoint::QuotaGet
+        | Endpoint::ClearQuota => {
             let (app, pass) = world.pass(&query::value(call.query, "access_token"), call.now);
             let who = Who {
                 app: app.as_ref(),
@@ -226,17 +230,20 @@ fn admit<'a>(
         .state
         .check(settings.kind, false, &call.ip.to_string())?;
     let wanted = match call.endpoint {
-        Endpoint::TemplateSend => Some(AccountKind::OfficialAccount),
-        Endpoint::SubscribeSend | Endpoint::WxopenSend | Endpoint::GetTemplate => {
-            Some(AccountKind::MiniProgram)
-        }
+        Endpoint::TemplateSend | Endpoint::PrivateTemplates => Some(AccountKind::OfficialAccount),
+        Endpoint::SubscribeSend
+        | Endpoint::WxopenSend
+        | Endpoint::GetTemplate
+        | Endpoint::WxopenTemplates => Some(AccountKind::MiniProgram),
         _ => None,
     };
     if wanted.is_some_and(|wanted| wanted != settings.kind) {
         return Err(Refusal::known(48001));
     }
-    if call.endpoint == Endpoint::WxopenSend
-        && let Some(code) = settings.wxopen_withdrawn
+    if matches!(
+        call.endpoint,
+        Endpoint::WxopenSend | Endpoint::WxopenTemplates
+    ) && let Some(code) = settings.wxopen_withdrawn
     {
         return Err(Refusal::known(code));
     }

@@ -24,7 +24,11 @@ pub(super) fn act(
     delay: Duration,
 ) -> Acted {
     let settings = app.settings();
-    let template = match addressed(app, &settings, message) {
+    let templates = match call.endpoint {
+        Endpoint::WxopenSend => &settings.wxopen_templates,
+        _ => &settings.templates,
+    };
+    let template = match addressed(app, &settings, templates, message) {
         Ok(template) => template,
         Err(refusal) => return Err(refusal).into(),
     };
@@ -51,7 +55,8 @@ pub(super) fn act(
 /// Whether user (40003) and template (40037) exist. In open mode there are no templates to choose from.
 fn addressed<'a>(
     app: &App,
-    settings: &'a AppSettings,
+    settings: &AppSettings,
+    templates: &'a [Template],
     message: &Message<'_>,
 ) -> Result<Option<&'a Template>, Refusal> {
     app.knows(&message.touser, settings.users)?;
@@ -59,11 +64,10 @@ fn addressed<'a>(
     if message.template_id.is_empty() {
         return Err(unknown());
     }
-    if settings.templates.is_empty() {
+    if templates.is_empty() {
         return Ok(None);
     }
-    let found = settings
-        .templates
+    let found = templates
         .iter()
         .find(|template| template.pri_tmpl_id == *message.template_id);
     found.map(Some).ok_or_else(unknown)

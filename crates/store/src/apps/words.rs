@@ -4,7 +4,7 @@ use domain::app::{AppKind, TokenMode};
 
 use crate::{StoreError, error::unknown};
 
-pub(super) fn kind_text(kind: AppKind) -> &'static str {
+pub(crate) fn kind_text(kind: AppKind) -> &'static str {
     match kind {
         AppKind::MiniProgram => "mini_program",
         AppKind::OfficialAccount => "official_account",

@@ -7,6 +7,8 @@ pub(crate) mod lane;
 pub(crate) mod message;
 pub(crate) mod sealed_key;
 pub(crate) mod signing_key;
+pub(crate) mod template;
+pub(crate) mod template_sync;
 pub(crate) mod tenant;
 pub(crate) mod webhook;
 pub(crate) mod webhook_delivery;

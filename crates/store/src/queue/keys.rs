@@ -15,7 +15,7 @@ use super::{
     },
 };
 use crate::{
-    StoreError,
+    StoreError, TenantStore,
     messages::{json, to_json},
     millis, time,
 };
@@ -131,6 +131,14 @@ pub(super) async fn find(
     )
     .push(")");
     Ok(KeyRow::find_by_statement(sql.on(tx)).all(tx).await?)
+}
+
+impl TenantStore {
+    /// Whether the key stands for a request of the tenant's already.
+    pub async fn knows_key(&self, key: &IdempotencyKey) -> Result<bool, StoreError> {
+        let found = find(&self.store.read, vec![(self.tenant, key)]).await?;
+        Ok(!found.is_empty())
+    }
 }
 
 /// Claims the keys of the submissions that will be answered, and recognises repeated requests, whatever would

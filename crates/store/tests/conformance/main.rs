@@ -15,4 +15,5 @@ mod receipts;
 mod reseal;
 mod retention;
 mod retry;
+mod templates;
 mod webhooks;

@@ -3,6 +3,7 @@
 use domain::{
     message::{Channel, Content},
     retry::Delay,
+    template::{Template, TemplateKind},
     verdict::{BlockReason, FailureCode, Verdict},
 };
 use serde_json::{Value, json};
@@ -12,7 +13,7 @@ use super::{SECRET, TOKEN};
 use crate::{
     Answer, CallError, Outgoing, TokenError, answer,
     codes::{self, Action, Endpoint},
-    decode,
+    decode, listed,
     transport::Heard,
 };
 
@@ -24,6 +25,7 @@ const CALLS: &[(&str, Endpoint)] = &[
     ("wxopen_template_send", Endpoint::Template),
     ("mp_template_send", Endpoint::Official),
     ("quota_get", Endpoint::Quota),
+    ("subscribe_gettemplate", Endpoint::Templates),
 ];
 
 fn fixture(name: &str) -> Value {
@@ -133,6 +135,10 @@ fn comes_out(endpoint: Endpoint, action: Action, body: &Value) {
             .unwrap_err()
             .cause()
             .clone(),
+        Endpoint::Templates => match answer::to_list(heard(body), TOKEN) {
+            Err(error) => error.cause().clone(),
+            Ok(_) => panic!("{body} became a list"),
+        },
         Endpoint::Subscribe | Endpoint::Template | Endpoint::Official => {
             let channel = match endpoint {
                 Endpoint::Template => Channel::Template,
@@ -202,6 +208,14 @@ fn the_documented_successes_are_successes() {
                 let quota = answer::to_quota(heard(success), "token").unwrap();
                 let told = json!({"daily_limit": quota.daily_limit, "used": quota.used, "remain": quota.remain});
                 assert_eq!(told, success["quota"]);
+            }
+            Endpoint::Templates => {
+                let list = answer::to_list(heard(success), "token").unwrap();
+                let list: Vec<Template> = listed::templates(list, TemplateKind::OneTime).collect();
+                assert_eq!(list.len(), 2);
+                assert_eq!(json!(list[0].title), success["data"][0]["title"]);
+                assert_eq!(list[0].keys().count(), 5);
+                assert_eq!(list[1].values["enum_string2"].len(), 3);
             }
             Endpoint::Subscribe | Endpoint::Template | Endpoint::Official => {
                 let answer = Answer::to_send(

@@ -19,7 +19,7 @@ use domain::{
     app::AppId,
     id::{MessageId, TenantId},
     lifecycle::Status,
-    message::{Draft, Priority},
+    message::{Draft, Priority, Request, Unfit},
 };
 use sha2::{Digest, Sha256};
 use tokio::task::JoinSet;
@@ -192,12 +192,12 @@ impl Import {
             while under_way.len() >= AT_ONCE {
                 settle(&mut under_way, &mut taken, report, progress).await?;
             }
-            let draft = request.and_then(|request| {
-                let checked = request.check(self.clock.now());
-                checked.map_err(|found| Failure::violations(&found).message)
-            });
-            match draft {
-                Ok(draft) => drop(under_way.spawn(self.submit(number, draft))),
+            let checked = match request {
+                Ok(request) => Ok(self.check(request).await),
+                Err(reason) => Err(reason),
+            };
+            match checked {
+                Ok(checked) => drop(under_way.spawn(self.submit(number, checked))),
                 Err(reason) => {
                     report.refuse(number, reason);
                     progress.step("in the queue");
@@ -210,11 +210,19 @@ impl Import {
         Ok(taken)
     }
 
+    async fn check(&self, request: Request) -> Result<Draft, Unfit> {
+        let (channel, id) = (request.channel, request.template_id.clone());
+        let templates = self.delivery.templates();
+        let wanted = [(channel, id.as_str())];
+        let catalog = templates.catalog(self.tenant, &self.appid, wanted).await;
+        request.check_against(self.clock.now(), catalog.look_up(channel, &id))
+    }
+
     /// Hands a line in; again, for as long as the database cannot take more.
     fn submit(
         &self,
         line: u64,
-        draft: Draft,
+        checked: Result<Draft, Unfit>,
     ) -> impl Future<Output = (u64, Result<Accepted, SubmitError>)> + Send + 'static {
         let (delivery, tenant, appid) = (self.delivery.clone(), self.tenant, self.appid.clone());
         let key = IdempotencyKey {
@@ -224,6 +232,11 @@ impl Import {
             kept_for: KEPT_FOR,
         };
         async move {
+            let templates = delivery.templates();
+            let draft = match templates.admit(tenant, checked, Some(&key)).await {
+                Ok(draft) => draft,
+                Err(error) => return (line, Err(error)),
+            };
             loop {
                 let (draft, key) = (draft.clone(), Some(key.clone()));
                 match delivery.submit(tenant, &appid, draft, key).await {

@@ -1,0 +1,334 @@
+//! Templates: known here as WeChat lists them, so that a message which cannot be sent is refused before it costs a grant
+//! or quota.
+//!
+//! The *syncer* asks WeChat for the templates of every app, after it was registered and every six hours; each app is
+//! taken by one replica. The *shelf* keeps what the database knows in memory for intake. Messages are checked against
+//! it before they are handed in: `domain::message::Request::check_against`.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use broker::BrokerError;
+use chrono::{DateTime, Utc};
+use coord::Quota;
+use dashmap::DashMap;
+use domain::{
+    app::{AppId, AppKind},
+    id::TenantId,
+    message::{Channel, Draft, Unfit},
+    template::{Catalog, Template},
+};
+use store::{
+    DueSync, IdempotencyKey, KnownTemplate, Listing, NewAuditLine, Origin, Page, Synced,
+    TemplateCursor, TemplateList, TemplateSync,
+};
+use tokio::sync::Mutex;
+use wechat::CallError;
+
+mod shelf;
+mod syncer;
+
+pub(crate) use syncer::Syncer;
+
+use self::shelf::Shelf;
+use crate::{
+    apps::{AppError, refusal},
+    engine::Parts,
+    submit::SubmitError,
+    topic,
+};
+
+/// How often WeChat is asked for the templates of an app by itself.
+const EVERY: Duration = Duration::from_hours(6);
+/// How long after it gave no answer.
+const AFTER_FAILURE: Duration = Duration::from_mins(30);
+/// How often WeChat is asked because a message names a template that it does not list.
+const LOOK_AGAIN: Duration = Duration::from_mins(1);
+/// How often a minute an app's templates may be asked for by hand. WeChat allows few of these calls a day.
+const BY_HAND: u32 = 6;
+/// How long to wait where WeChat did not answer.
+const AFTER_SILENCE: Duration = Duration::from_secs(10);
+
+/// What a sync by hand came to.
+#[derive(Clone, Debug)]
+pub struct TemplatesSynced {
+    /// When WeChat told them.
+    pub synced_at: DateTime<Utc>,
+    /// What is not as it was.
+    pub news: Synced,
+}
+
+/// What is known of templates. Cheap to clone.
+#[derive(Clone)]
+pub struct Templates(Arc<Inner>);
+
+struct Inner {
+    parts: Parts,
+    shelf: Shelf,
+    /// Who asks WeChat for an app's templates because a message wants one of them: the others wait for that answer.
+    looking: DashMap<AppId, Arc<Mutex<()>>>,
+}
+
+impl Templates {
+    pub(crate) fn new(parts: &Parts) -> Self {
+        Self(Arc::new(Inner {
+            parts: parts.clone(),
+            shelf: Shelf::new(parts),
+            looking: DashMap::new(),
+        }))
+    }
+
+    /// The templates of the tenant's app, as far as they are known: from memory, at most seconds old. WeChat is asked
+    /// again where messages want one that it does not list, once a minute at most.
+    pub async fn catalog<'a>(
+        &self,
+        tenant: TenantId,
+        appid: &AppId,
+        wanted: impl IntoIterator<Item = (Channel, &'a str)>,
+    ) -> Arc<Catalog> {
+        let catalog = self.0.shelf.catalog(tenant, appid).await;
+        let doubtful = wanted
+            .into_iter()
+            .any(|(channel, id)| catalog.look_up(channel, id).is_doubtful());
+        if !doubtful {
+            return catalog;
+        }
+        self.look_again(tenant, appid).await;
+        self.0.shelf.catalog(tenant, appid).await
+    }
+
+    /// A message that was checked, as it is handed in. One that does not fit its template any more is let through where
+    /// its key stands for it already: it was accepted then, and is answered alike.
+    pub async fn admit(
+        &self,
+        tenant: TenantId,
+        checked: Result<Draft, Unfit>,
+        key: Option<&IdempotencyKey>,
+    ) -> Result<Draft, SubmitError> {
+        let unfit = match checked {
+            Ok(draft) => return Ok(draft),
+            Err(unfit) => unfit,
+        };
+        match (unfit.otherwise, key) {
+            (Some(draft), Some(key))
+                if self.0.parts.store.tenant(tenant).knows_key(key).await? =>
+            {
+                Ok(*draft)
+            }
+            _ => Err(SubmitError::Violations(unfit.violations)),
+        }
+    }
+
+    /// The templates of the tenant's app, newest first, and when WeChat told them.
+    pub async fn list(
+        &self,
+        tenant: TenantId,
+        appid: &AppId,
+        page: &Page<TemplateCursor>,
+    ) -> Result<(Listing<KnownTemplate, TemplateCursor>, TemplateSync), AppError> {
+        let door = self.0.parts.store.tenant(tenant);
+        let listing = door.templates(appid, page).await?;
+        Ok((listing, door.template_sync(appid).await?))
+    }
+
+    /// Asks WeChat for the templates of the tenant's app now, because `origin` wants that.
+    pub async fn sync(
+        &self,
+        tenant: TenantId,
+        appid: &AppId,
+        origin: &Origin,
+    ) -> Result<TemplatesSynced, AppError> {
+        let parts = &self.0.parts;
+        parts.store.tenant(tenant).template_sync(appid).await?;
+        let key = format!("templates sync {appid}");
+        let asked = parts
+            .coord
+            .limits()
+            .check(&key, Quota::per_minute(BY_HAND), 1)
+            .await;
+        if let Ok(decision) = asked
+            && !decision.allowed
+        {
+            return Err(AppError::TooOften {
+                retry_after: decision.retry_after,
+                detail: "the app's templates have just been synced several times".to_owned(),
+            });
+        }
+        let due = parts.store.platform().template_sync_of(appid).await?;
+        let line = origin.did("templates.sync", appid);
+        self.0.ask(&due, Some(line)).await
+    }
+
+    /// Asks WeChat for the templates of an app whose time has come.
+    async fn sync_due(&self, due: &DueSync) {
+        match self.0.ask(due, None).await {
+            Ok(_) => {}
+            Err(AppError::NotFound) => {
+                tracing::debug!(appid = %due.appid, "an app was removed before its templates were known");
+            }
+            Err(error) => {
+                tracing::info!(appid = %due.appid, %error, "WeChat does not tell an app's templates; asking again later");
+            }
+        }
+    }
+
+    /// Asks WeChat, if nobody has within the minute.
+    async fn look_again(&self, tenant: TenantId, appid: &AppId) {
+        let turn = self.0.looking.entry(appid.clone()).or_default().clone();
+        let held = turn.lock().await;
+        let (store, now) = (&self.0.parts.store, self.0.parts.coord.clock().now());
+        let state = match store.tenant(tenant).template_sync(appid).await {
+            Ok(state) => state,
+            Err(error) => {
+                tracing::debug!(%appid, %error, "cannot look when templates were synced");
+                return;
+            }
+        };
+        if state.tried_at.is_none_or(|at| now >= at + LOOK_AGAIN) {
+            match store.platform().template_sync_of(appid).await {
+                Ok(due) => self.sync_due(&due).await,
+                Err(error) => tracing::debug!(%appid, %error, "cannot sync templates"),
+            }
+        }
+        self.0.shelf.forget(appid).await;
+        drop(held);
+        self.0
+            .looking
+            .remove_if(appid, |_, turn| Arc::strong_count(turn) <= 2);
+    }
+}
+
+impl Inner {
+    /// Asks WeChat and keeps what it says, or why it says nothing.
+    async fn ask(
+        &self,
+        due: &DueSync,
+        record: Option<NewAuditLine>,
+    ) -> Result<TemplatesSynced, AppError> {
+        let platform = self.parts.store.platform();
+        let asked = self.fetch(due).await;
+        let now = self.parts.coord.clock().now();
+        let lists = match asked {
+            Ok(lists) => lists,
+            Err(error) => {
+                let next = now + spread(AFTER_FAILURE);
+                let words = in_words(&error);
+                platform
+                    .record_template_failure(&due.appid, &words, next, now)
+                    .await?;
+                self.shelf.forget(&due.appid).await;
+                return Err(error);
+            }
+        };
+        for template in lists.iter().flat_map(|list| &list.templates) {
+            for key in template.unknown_keys() {
+                tracing::warn!(appid = %due.appid, template = template.id, key, "the type of a template's key is not known: its values are not checked");
+            }
+        }
+        let next = now + spread(EVERY);
+        let news = platform
+            .record_templates(&due.appid, lists, record, next, now)
+            .await?;
+        self.shelf.forget(&due.appid).await;
+        for drift in &news.drifts {
+            let (template, change) = (&drift.after.id, drift.change.as_str());
+            tracing::info!(appid = %due.appid, template, change, "a template is not what it was");
+        }
+        if news.told > 0 {
+            self.parts.coord.wakeups().wake(topic::WEBHOOKS, "");
+        }
+        Ok(TemplatesSynced {
+            synced_at: now,
+            news,
+        })
+    }
+
+    /// All lists of the app.
+    async fn fetch(&self, due: &DueSync) -> Result<Vec<TemplateList>, AppError> {
+        let channels: &[Channel] = match due.kind {
+            AppKind::MiniProgram => &[Channel::Subscribe, Channel::Template],
+            AppKind::OfficialAccount => &[Channel::Official],
+        };
+        let mut lists = Vec::with_capacity(channels.len());
+        for &channel in channels {
+            match self.fetch_list(&due.appid, channel).await {
+                Ok(templates) => lists.push(TemplateList {
+                    channel,
+                    templates: distinct(templates),
+                }),
+                // WeChat withdrew this list in 2020, and says so in several ways.
+                Err(error) if channel == Channel::Template => {
+                    tracing::debug!(appid = %due.appid, %error, "no list of form-id templates");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(lists)
+    }
+
+    /// One list; with a token that WeChat calls dead once more, with a fresh one.
+    async fn fetch_list(&self, appid: &AppId, channel: Channel) -> Result<Vec<Template>, AppError> {
+        let (broker, client) = (&self.parts.broker, &self.parts.wechat);
+        let token = broker.token(appid).await;
+        let token = token.map_err(|error| self.no_token(&error))?;
+        match client.templates(&token.value, channel).await {
+            Err(CallError::StaleToken(_)) => {}
+            answered => return answered.map_err(|error| call_refusal(&error)),
+        }
+        let fresh = broker.stale(appid, token.generation).await;
+        let fresh = fresh.map_err(|error| self.no_token(&error))?;
+        let answered = client.templates(&fresh.value, channel).await;
+        answered.map_err(|error| call_refusal(&error))
+    }
+
+    fn no_token(&self, error: &BrokerError) -> AppError {
+        refusal(error, self.parts.coord.clock().now())
+    }
+}
+
+/// Why WeChat told nothing, for the owner of the app.
+fn in_words(error: &AppError) -> String {
+    match error {
+        AppError::Wechat {
+            errcode, errmsg, ..
+        } => format!("{error} (errcode {errcode}: {errmsg})"),
+        _ => error.to_string(),
+    }
+}
+
+/// Up to a twelfth later, so that apps registered together are not asked for together for ever.
+fn spread(pause: Duration) -> Duration {
+    pause + (pause / 12).mul_f64(rand::random())
+}
+
+/// The last of each id.
+fn distinct(templates: Vec<Template>) -> Vec<Template> {
+    let by_id: HashMap<String, Template> = templates
+        .into_iter()
+        .map(|template| (template.id.clone(), template))
+        .collect();
+    by_id.into_values().collect()
+}
+
+fn call_refusal(error: &CallError) -> AppError {
+    let cause = error.cause();
+    match cause.errcode {
+        Some(errcode) => AppError::Wechat {
+            errcode,
+            errmsg: cause.errmsg.clone(),
+            rid: cause.rid.clone(),
+            advice: match error {
+                CallError::Blocked { reason, .. } => reason.advice().to_owned(),
+                CallError::StaleToken(_) => {
+                    "WeChat refuses the app's access token, and a fresh one too".to_owned()
+                }
+                CallError::Later { .. } | CallError::Refused(_) => {
+                    "WeChat does not list the app's templates now: sync again later".to_owned()
+                }
+            },
+        },
+        None => AppError::WechatUnavailable {
+            retry_after: AFTER_SILENCE,
+            detail: cause.to_string(),
+        },
+    }
+}

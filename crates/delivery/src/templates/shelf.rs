@@ -1,0 +1,135 @@
+//! The shelf: the templates of apps in memory, for intake.
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::{DateTime, Utc};
+use coord::Clock;
+use domain::{app::AppId, id::TenantId, template::Catalog};
+use moka::future::Cache;
+use store::{AppCatalog, Store, StoreError};
+
+use crate::engine::Parts;
+
+/// How long a look at the database is believed: what one replica learns, all others know within this time. A look costs
+/// one row by its key, whatever the app has.
+const FRESH: Duration = Duration::from_secs(3);
+/// How long a message waits for the database where the last look would still do.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How much is kept, in bytes. An app has some 20 KiB at most.
+const ROOM: u64 = 64 << 20;
+
+pub(super) struct Shelf {
+    store: Store,
+    clock: Clock,
+    kept: Cache<AppId, Kept>,
+    nothing: Arc<Catalog>,
+}
+
+/// What one look at the database said.
+#[derive(Clone)]
+struct Kept {
+    /// None: there is no such app, or the database has not answered yet.
+    found: Option<Found>,
+    /// When it was last asked, whether it answered or not.
+    asked_at: DateTime<Utc>,
+}
+
+#[derive(Clone)]
+struct Found {
+    tenant: TenantId,
+    revision: i64,
+    catalog: Arc<Catalog>,
+}
+
+impl Shelf {
+    pub(super) fn new(parts: &Parts) -> Self {
+        let weigh = |_: &AppId, kept: &Kept| {
+            let weight = kept
+                .found
+                .as_ref()
+                .map_or(64, |found| found.catalog.weight());
+            u32::try_from(weight).unwrap_or(u32::MAX)
+        };
+        Self {
+            store: parts.store.clone(),
+            clock: parts.coord.clock().clone(),
+            kept: Cache::builder().max_capacity(ROOM).weigher(weigh).build(),
+            nothing: Arc::default(),
+        }
+    }
+
+    /// What is known of the tenant's app; nothing where it has no such app.
+    pub(super) async fn catalog(&self, tenant: TenantId, appid: &AppId) -> Arc<Catalog> {
+        let now = self.clock.now();
+        let last = self.kept.get(appid).await;
+        let kept = match last {
+            Some(last) if within(last.asked_at, now) => last,
+            last => {
+                let stale = |kept: &Kept| !within(kept.asked_at, now);
+                // All messages that find it stale wait for one look.
+                self.kept
+                    .entry(appid.clone())
+                    .or_insert_with_if(self.look(appid, last, now), stale)
+                    .await
+                    .into_value()
+            }
+        };
+        match kept.found {
+            Some(found) if found.tenant == tenant => found.catalog,
+            _ => self.nothing.clone(),
+        }
+    }
+
+    /// Looks at the database before it answers again.
+    pub(super) async fn forget(&self, appid: &AppId) {
+        self.kept.invalidate(appid).await;
+    }
+
+    async fn look(&self, appid: &AppId, last: Option<Kept>, now: DateTime<Utc>) -> Kept {
+        let last = last.and_then(|last| last.found);
+        let looked = tokio::time::timeout(PATIENCE, self.read(appid, last.as_ref())).await;
+        let found = match looked {
+            Ok(Ok(found)) => found,
+            Ok(Err(error)) => {
+                tracing::warn!(%appid, %error, "cannot look up an app's templates: what was last known of them counts");
+                last
+            }
+            Err(_) => {
+                tracing::warn!(%appid, "cannot look up an app's templates, the database is slow: what was last known of them counts");
+                last
+            }
+        };
+        Kept {
+            found,
+            asked_at: now,
+        }
+    }
+
+    async fn read(&self, appid: &AppId, last: Option<&Found>) -> Result<Option<Found>, StoreError> {
+        let platform = self.store.platform();
+        if let Some(last) = last {
+            let revision = platform.catalog_revision(appid).await?;
+            if revision == Some(last.revision) {
+                return Ok(Some(last.clone()));
+            }
+        }
+        let read = platform.catalog(appid).await?;
+        Ok(read.map(|read| {
+            let AppCatalog {
+                tenant,
+                revision,
+                catalog,
+            } = read;
+            Found {
+                tenant,
+                revision,
+                catalog: Arc::new(catalog),
+            }
+        }))
+    }
+}
+
+/// Whether `then` is a moment ago. A time to come is not: the clock was set back.
+fn within(then: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+    (now - then).to_std().is_ok_and(|age| age < FRESH)
+}

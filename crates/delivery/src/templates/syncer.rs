@@ -1,0 +1,69 @@
+//! The syncer: asks WeChat for the templates of apps whose time has come.
+
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::Templates;
+use crate::{engine::Parts, topic};
+
+/// Apps that this replica asks for at the same time.
+const AT_ONCE: u64 = 8;
+/// How often it looks without being woken.
+const ROUND: Duration = Duration::from_secs(30);
+/// How long an app is this replica's: several times what its calls can take.
+const LEASE: Duration = Duration::from_mins(5);
+
+pub(crate) struct Syncer {
+    parts: Parts,
+    templates: Templates,
+    stop: CancellationToken,
+}
+
+impl Syncer {
+    pub(crate) fn new(parts: &Parts, templates: Templates, stop: CancellationToken) -> Self {
+        Self {
+            parts: parts.clone(),
+            templates,
+            stop,
+        }
+    }
+
+    /// Runs until it is stopped. Questions that are under way then are dropped: their apps are due again when the lease
+    /// ends.
+    pub(crate) async fn run(self) {
+        let stop = self.stop.clone();
+        stop.run_until_cancelled(self.sync()).await;
+    }
+
+    async fn sync(self) {
+        let clock = self.parts.coord.clock().clone();
+        let mut woken = self.parts.coord.wakeups().subscribe(topic::TEMPLATES);
+        loop {
+            let now = clock.now();
+            let platform = self.parts.store.platform();
+            let taken = platform
+                .claim_template_syncs(AT_ONCE, now, now + LEASE)
+                .await;
+            match taken {
+                Ok(due) if due.is_empty() => tokio::select! {
+                    () = clock.sleep_until(now + ROUND) => {}
+                    () = woken.notified() => {}
+                },
+                Ok(due) => {
+                    let mut asking = JoinSet::new();
+                    for one in due {
+                        let templates = self.templates.clone();
+                        asking.spawn(async move { templates.sync_due(&one).await });
+                    }
+                    while asking.join_next().await.is_some() {}
+                }
+                Err(error) => {
+                    tracing::error!(%error, "cannot look whose templates are to be synced");
+                    tokio::time::sleep(ROUND).await;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! Templates: what WeChat lists of each app, and when it was asked.
+//!
+//! WeChat's list is the truth and this is its copy. A template that WeChat lists no more stays here as gone, so that
+//! whoever names it is told why it cannot be sent.
+
+use std::{fmt, str::FromStr};
+
+use chrono::{DateTime, Utc};
+use domain::{
+    app::AppId,
+    id::TenantId,
+    template::{Catalog, Template, TemplateKind},
+};
+use sea_orm::{
+    ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+};
+
+mod drift;
+mod sync;
+
+pub use drift::{Change, Drift};
+pub use sync::{DueSync, Synced, TemplateList};
+pub(crate) use sync::{begin, forget, hasten};
+
+use crate::{
+    Listing, Page, PlatformStore, StoreError, TenantStore,
+    entity::{
+        template::{Column, Entity, Model},
+        template_sync,
+    },
+    error::unknown,
+    messages::{json, to_json},
+    millis, time,
+};
+
+/// A template of an app.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownTemplate {
+    /// What WeChat says of it, or last said.
+    pub template: Template,
+    /// When it was first seen.
+    pub created_at: DateTime<Utc>,
+    /// When it was last seen to be another: changed, gone, or back.
+    pub changed_at: DateTime<Utc>,
+    /// Since when WeChat lists it no more.
+    pub gone_at: Option<DateTime<Utc>>,
+}
+
+/// How it stands with the copy of an app's templates.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TemplateSync {
+    /// When WeChat last told them; none: never.
+    pub synced_at: Option<DateTime<Utc>>,
+    /// When it was last asked.
+    pub tried_at: Option<DateTime<Utc>>,
+    /// Why the last question had no answer; none: it had one.
+    pub failure: Option<String>,
+    /// When it is asked again.
+    pub due_at: DateTime<Utc>,
+}
+
+/// All that is known of an app's templates at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AppCatalog {
+    /// Whose app it is.
+    pub tenant: TenantId,
+    /// Another number is another catalog.
+    pub revision: i64,
+    /// The templates.
+    pub catalog: Catalog,
+}
+
+/// A place in a list of templates. Its text form is `MILLIS.ID`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TemplateCursor {
+    created_at: i64,
+    id: String,
+}
+
+/// Why a text is no place in a list of templates.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("a cursor is `next_cursor` of the page before, unchanged")]
+pub struct TemplateCursorFormat;
+
+impl fmt::Display for TemplateCursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.created_at, self.id)
+    }
+}
+
+impl FromStr for TemplateCursor {
+    type Err = TemplateCursorFormat;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (created_at, id) = text.split_once('.').ok_or(TemplateCursorFormat)?;
+        Ok(Self {
+            created_at: created_at.parse().map_err(|_| TemplateCursorFormat)?,
+            id: id.to_owned(),
+        })
+    }
+}
+
+impl TenantStore {
+    /// The templates of the tenant's app, newest first, those that are gone among them.
+    pub async fn templates(
+        &self,
+        appid: &AppId,
+        page: &Page<TemplateCursor>,
+    ) -> Result<Listing<KnownTemplate, TemplateCursor>, StoreError> {
+        let mut wanted = Condition::all().add(Column::Appid.eq(appid.as_str()));
+        if let Some(after) = &page.after {
+            let twin = Condition::all()
+                .add(Column::CreatedAt.eq(after.created_at))
+                .add(Column::Id.gt(&after.id));
+            wanted = wanted.add(
+                Condition::any()
+                    .add(Column::CreatedAt.lt(after.created_at))
+                    .add(twin),
+            );
+        }
+        self.template_sync(appid).await?;
+        let rows = Entity::find()
+            .filter(wanted)
+            .order_by_desc(Column::CreatedAt)
+            .order_by_asc(Column::Id)
+            .limit(page.limit + 1)
+            .all(&self.store.read)
+            .await?;
+        let place = |row: &Model| TemplateCursor {
+            created_at: row.created_at,
+            id: row.id.clone(),
+        };
+        Listing::of(rows, page, place).try_map(KnownTemplate::try_from)
+    }
+
+    /// How it stands with the templates of the tenant's app.
+    pub async fn template_sync(&self, appid: &AppId) -> Result<TemplateSync, StoreError> {
+        let row = template_sync::Entity::find_by_id(appid.as_str())
+            .filter(template_sync::Column::TenantId.eq(self.tenant.uuid()))
+            .one(&self.store.read)
+            .await?;
+        Ok(row.ok_or(StoreError::NotFound("app"))?.into())
+    }
+}
+
+impl PlatformStore {
+    /// The revision of an app's catalog, which costs one look by key; none: there is no such app.
+    pub async fn catalog_revision(&self, appid: &AppId) -> Result<Option<i64>, StoreError> {
+        let revision = template_sync::Entity::find_by_id(appid.as_str())
+            .select_only()
+            .column(template_sync::Column::Revision)
+            .into_tuple()
+            .one(&self.store.read)
+            .await?;
+        Ok(revision)
+    }
+
+    /// An app's catalog; none: there is no such app.
+    pub async fn catalog(&self, appid: &AppId) -> Result<Option<AppCatalog>, StoreError> {
+        // The revision first: rows that are newer than it are read again, older ones would stay.
+        let sync = template_sync::Entity::find_by_id(appid.as_str())
+            .one(&self.store.read)
+            .await?;
+        let Some(sync) = sync else {
+            return Ok(None);
+        };
+        let known = all(&self.store.read, appid.as_str()).await?;
+        let entries = known
+            .into_iter()
+            .map(|known| (known.template, known.gone_at.is_some()));
+        Ok(Some(AppCatalog {
+            tenant: sync.tenant_id.into(),
+            revision: sync.revision,
+            catalog: Catalog::new(entries, sync.synced_at.is_some() && sync.failure.is_none()),
+        }))
+    }
+}
+
+/// All templates of an app.
+async fn all(place: &impl ConnectionTrait, appid: &str) -> Result<Vec<KnownTemplate>, StoreError> {
+    let rows = Entity::find()
+        .filter(Column::Appid.eq(appid))
+        .all(place)
+        .await?;
+    rows.into_iter().map(KnownTemplate::try_from).collect()
+}
+
+impl TryFrom<Model> for KnownTemplate {
+    type Error = StoreError;
+
+    fn try_from(row: Model) -> Result<Self, StoreError> {
+        let kind =
+            TemplateKind::parse(&row.kind).ok_or_else(|| unknown("template.kind", &row.kind))?;
+        Ok(Self {
+            template: Template {
+                id: row.id,
+                kind,
+                title: row.title,
+                content: row.content,
+                example: row.example,
+                values: json(&row.key_values, "template.key_values")?,
+            },
+            created_at: time(row.created_at),
+            changed_at: time(row.changed_at),
+            gone_at: row.gone_at.map(time),
+        })
+    }
+}
+
+impl KnownTemplate {
+    fn row(self, appid: &str) -> Result<Model, StoreError> {
+        let Template {
+            id,
+            kind,
+            title,
+            content,
+            example,
+            values,
+        } = self.template;
+        Ok(Model {
+            appid: appid.to_owned(),
+            id,
+            kind: kind.as_str().to_owned(),
+            title,
+            content,
+            example,
+            key_values: to_json(&values, "template.key_values")?,
+            created_at: millis(self.created_at),
+            changed_at: millis(self.changed_at),
+            gone_at: self.gone_at.map(millis),
+        })
+    }
+}
+
+impl From<template_sync::Model> for TemplateSync {
+    fn from(row: template_sync::Model) -> Self {
+        Self {
+            synced_at: row.synced_at.map(time),
+            tried_at: row.tried_at.map(time),
+            failure: row.failure,
+            due_at: time(row.due_at),
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Drift: what WeChat says of an app's templates, held against what it said before.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use domain::{app::AppId, template::Template, webhook::EventType};
+use serde_json::json;
+
+use super::{KnownTemplate, TemplateList};
+use crate::{AppEvent, NewAuditLine, Origin};
+
+/// What happened to a template.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Its title, its lines or its lists of values are others.
+    Changed,
+    /// WeChat lists it no more.
+    Gone,
+    /// WeChat lists it again.
+    Restored,
+}
+
+impl Change {
+    /// The word in events and in the audit log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Changed => "changed",
+            Self::Gone => "gone",
+            Self::Restored => "restored",
+        }
+    }
+}
+
+/// A template that is not what it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drift {
+    /// What happened.
+    pub change: Change,
+    /// What it was.
+    pub before: Template,
+    /// What it is; the same where it is gone.
+    pub after: Template,
+}
+
+impl Drift {
+    /// What the tenant is told.
+    pub(super) fn event(&self, appid: &AppId, now: DateTime<Utc>) -> AppEvent {
+        let Self {
+            change,
+            before,
+            after,
+        } = self;
+        let keys = |template: &Template| template.keys().map(str::to_owned).collect::<Vec<_>>();
+        let data = json!({
+            "appid": appid.as_str(),
+            "template_id": after.id,
+            "kind": after.kind.as_str(),
+            "change": change.as_str(),
+            "title": after.title,
+            "previous_title": before.title,
+            "keys": keys(after),
+            "previous_keys": keys(before),
+            "detail": self.detail(),
+        });
+        let what = format!("{appid} {}", after.id);
+        AppEvent::about(EventType::TemplateChanged, &what, data, now)
+    }
+
+    /// The line in the tenant's audit log.
+    pub(super) fn line(&self, appid: &AppId) -> NewAuditLine {
+        let line = Origin::GATEWAY
+            .did("template.changed", &self.after.id)
+            .saying(format!("{appid}: {}", self.detail()));
+        NewAuditLine {
+            outcome: self.change.as_str().to_owned(),
+            ..line
+        }
+    }
+
+    fn detail(&self) -> String {
+        let Self { before, after, .. } = self;
+        match self.change {
+            Change::Gone => "WeChat lists the template no more: messages that name it are refused",
+            Change::Restored => "WeChat lists the template again",
+            Change::Changed if !before.keys().eq(after.keys()) => {
+                "the template has other keys: messages must have the new ones"
+            }
+            Change::Changed if before.values != after.values => {
+                "the template has other lists of values: messages must keep to the new ones"
+            }
+            Change::Changed => "the template's words are others, its keys are the same",
+        }
+        .to_owned()
+    }
+}
+
+/// What a list of WeChat's makes of the templates that were known.
+#[derive(Debug, Default)]
+pub(super) struct Difference {
+    /// How many are new.
+    pub(super) added: usize,
+    /// What happened to the others.
+    pub(super) drifts: Vec<Drift>,
+    /// All that must be written.
+    pub(super) write: Vec<KnownTemplate>,
+    /// How many WeChat lists none of, where it listed some before: not believed.
+    pub(super) doubted: usize,
+}
+
+impl Difference {
+    /// Holds `list` against what is `known` of the app. A list without anything is believed where somebody asked for it.
+    pub(super) fn add(
+        &mut self,
+        list: TemplateList,
+        known: &HashMap<String, KnownTemplate>,
+        by_hand: bool,
+        now: DateTime<Utc>,
+    ) {
+        let of_list = || {
+            known.values().filter(|known| {
+                known.template.kind.channel() == list.channel && known.gone_at.is_none()
+            })
+        };
+        if list.templates.is_empty() && !by_hand {
+            self.doubted += of_list().count();
+            return;
+        }
+        for gone in of_list().filter(|known| {
+            list.templates
+                .iter()
+                .all(|template| template.id != known.template.id)
+        }) {
+            self.drift(Change::Gone, gone, gone.template.clone(), now);
+        }
+        for template in list.templates {
+            match known.get(&template.id) {
+                None => {
+                    self.added += 1;
+                    self.write.push(KnownTemplate {
+                        template,
+                        created_at: now,
+                        changed_at: now,
+                        gone_at: None,
+                    });
+                }
+                Some(before) if before.gone_at.is_some() => {
+                    self.drift(Change::Restored, before, template, now);
+                }
+                Some(before) if is_other(&before.template, &template) => {
+                    self.drift(Change::Changed, before, template, now);
+                }
+                Some(before) if before.template != template => self.write.push(KnownTemplate {
+                    template,
+                    ..before.clone()
+                }),
+                Some(_) => {}
+            }
+        }
+    }
+
+    fn drift(
+        &mut self,
+        change: Change,
+        before: &KnownTemplate,
+        after: Template,
+        now: DateTime<Utc>,
+    ) {
+        self.drifts.push(Drift {
+            change,
+            before: before.template.clone(),
+            after: after.clone(),
+        });
+        self.write.push(KnownTemplate {
+            template: after,
+            created_at: before.created_at,
+            changed_at: now,
+            gone_at: (change == Change::Gone).then_some(now),
+        });
+    }
+}
+
+/// Whether somebody who sends it should know. Its example may change.
+fn is_other(before: &Template, after: &Template) -> bool {
+    let told = |template: &Template| {
+        let Template {
+            kind,
+            title,
+            content,
+            values,
+            ..
+        } = template.clone();
+        (kind.as_str(), title, content, values)
+    };
+    told(before) != told(after)
+}

@@ -1,0 +1,292 @@
+//! Whose templates are to be asked for, and what came of it.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use domain::{
+    app::{AppId, AppKind},
+    id::TenantId,
+    message::Channel,
+    template::Template,
+};
+use sea_orm::{
+    ActiveModelTrait,
+    ActiveValue::Set,
+    ColumnTrait, Condition, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder,
+    QuerySelect,
+    sea_query::{Expr, LockBehavior, LockType, OnConflict},
+};
+
+use super::{Drift, all, drift::Difference};
+use crate::{
+    NewApp, NewAuditLine, PlatformStore, StoreError,
+    apps::{kind_text, parse_kind},
+    audit,
+    entity::{
+        template,
+        template_sync::{ActiveModel, Column, Entity, Model},
+    },
+    error::unknown,
+    millis, queue,
+};
+
+/// When WeChat is asked for the templates of an app that was registered unproven: its AppSecret may still be wrong.
+const UNPROVEN: chrono::TimeDelta = chrono::TimeDelta::hours(1);
+
+/// An app whose templates are to be asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DueSync {
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// The app.
+    pub appid: AppId,
+    /// What it is: mini-programs and official accounts have lists of their own.
+    pub kind: AppKind,
+}
+
+/// One of WeChat's lists, complete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TemplateList {
+    /// Which messages its templates are for.
+    pub channel: Channel,
+    /// What it lists.
+    pub templates: Vec<Template>,
+}
+
+/// What a sync came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Synced {
+    /// Templates that were not known.
+    pub added: usize,
+    /// Templates that are not what they were.
+    pub drifts: Vec<Drift>,
+    /// How many WeChat lists none of, where it listed some before. An empty list that nobody asked for is not believed.
+    pub doubted: usize,
+    /// Endpoints that are told of it.
+    pub told: usize,
+}
+
+impl PlatformStore {
+    /// Takes apps whose templates are to be asked for, at most `limit`: nobody else takes them before `until`.
+    pub async fn claim_template_syncs(
+        &self,
+        limit: u64,
+        now: DateTime<Utc>,
+        until: DateTime<Utc>,
+    ) -> Result<Vec<DueSync>, StoreError> {
+        let due = || {
+            Entity::find()
+                .filter(Column::DueAt.lte(millis(now)))
+                .order_by_asc(Column::DueAt)
+        };
+        // Most looks find nothing, and take no lock.
+        if due().limit(1).one(&self.store.read).await?.is_none() {
+            return Ok(Vec::new());
+        }
+        let tx = self.store.begin().await?;
+        let rows = due()
+            .limit(limit)
+            .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked)
+            .all(&tx)
+            .await?;
+        Entity::update_many()
+            .col_expr(Column::DueAt, Expr::value(millis(until)))
+            .filter(Column::Appid.is_in(rows.iter().map(|row| row.appid.as_str())))
+            .exec(&tx)
+            .await?;
+        tx.commit().await?;
+        rows.into_iter().map(DueSync::try_from).collect()
+    }
+
+    /// What is to be asked for of one app, whether it is due or not.
+    pub async fn template_sync_of(&self, appid: &AppId) -> Result<DueSync, StoreError> {
+        let row = Entity::find_by_id(appid.as_str())
+            .one(&self.store.read)
+            .await?;
+        row.ok_or(StoreError::NotFound("app"))?.try_into()
+    }
+
+    /// Takes WeChat's lists over, and tells the tenant what is not as it was. `record`: somebody asked for it.
+    pub async fn record_templates(
+        &self,
+        appid: &AppId,
+        lists: Vec<TemplateList>,
+        record: Option<NewAuditLine>,
+        due_at: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> Result<Synced, StoreError> {
+        let tx = self.store.begin().await?;
+        let row = locked(&tx, appid).await?;
+        let tenant: TenantId = row.tenant_id.into();
+        let known: HashMap<_, _> = all(&tx, appid.as_str())
+            .await?
+            .into_iter()
+            .map(|known| (known.template.id.clone(), known))
+            .collect();
+        let mut difference = Difference::default();
+        for list in lists {
+            difference.add(list, &known, record.is_some(), now);
+        }
+        let Difference {
+            added,
+            drifts,
+            write,
+            doubted,
+        } = difference;
+        let failure = (doubted > 0).then(|| {
+            format!(
+                "WeChat lists none of {doubted} templates that it listed before: sync by hand if that is right"
+            )
+        });
+        let is_news = !write.is_empty() || failure != row.failure || row.synced_at.is_none();
+        for known in write {
+            keep(&tx, known.row(appid.as_str())?).await?;
+        }
+        let (store, mut told) = (&self.store, 0);
+        if let Some(line) = record {
+            audit::append(store, &tx, Some(tenant), line, now).await?;
+        }
+        for drift in &drifts {
+            audit::append(store, &tx, Some(tenant), drift.line(appid), now).await?;
+            let event = drift.event(appid, now);
+            told += queue::tell::tell_event(&tx, tenant, &event, now).await?;
+        }
+        let change = ActiveModel {
+            revision: Set(row.revision + i64::from(is_news)),
+            synced_at: Set(Some(millis(now))),
+            tried_at: Set(Some(millis(now))),
+            failure: Set(failure),
+            due_at: Set(millis(due_at)),
+            ..row.into_active_model()
+        };
+        change.update(&tx).await?;
+        tx.commit().await?;
+        Ok(Synced {
+            added,
+            drifts,
+            doubted,
+            told,
+        })
+    }
+
+    /// Notes that WeChat did not tell an app's templates, and why.
+    pub async fn record_template_failure(
+        &self,
+        appid: &AppId,
+        failure: &str,
+        due_at: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let tx = self.store.begin().await?;
+        let row = locked(&tx, appid).await?;
+        let change = ActiveModel {
+            revision: Set(row.revision + i64::from(row.failure.is_none())),
+            tried_at: Set(Some(millis(now))),
+            failure: Set(Some(failure.to_owned())),
+            due_at: Set(millis(due_at)),
+            ..row.into_active_model()
+        };
+        change.update(&tx).await?;
+        Ok(tx.commit().await?)
+    }
+}
+
+/// Has WeChat asked for a new app's templates: at once where its AppSecret is proven.
+pub(crate) async fn begin(
+    tx: &impl ConnectionTrait,
+    tenant: TenantId,
+    new: &NewApp,
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    let first = if new.verified_at.is_some() {
+        now
+    } else {
+        now + UNPROVEN
+    };
+    let row = Model {
+        appid: new.appid.as_str().to_owned(),
+        tenant_id: tenant.uuid(),
+        kind: kind_text(new.kind).to_owned(),
+        // Not that of an app that had this appid before.
+        revision: millis(now),
+        synced_at: None,
+        tried_at: None,
+        failure: None,
+        due_at: millis(first),
+    };
+    Entity::insert(ActiveModel::from(row))
+        .exec_without_returning(tx)
+        .await?;
+    Ok(())
+}
+
+/// Has WeChat asked soon for the templates of an app that could not tell them so far: its AppSecret works now.
+pub(crate) async fn hasten(
+    place: &impl ConnectionTrait,
+    appid: &AppId,
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    Entity::update_many()
+        .col_expr(Column::DueAt, Expr::value(millis(now)))
+        .filter(Column::Appid.eq(appid.as_str()))
+        .filter(Column::DueAt.gt(millis(now)))
+        .filter(
+            Condition::any()
+                .add(Column::SyncedAt.is_null())
+                .add(Column::Failure.is_not_null()),
+        )
+        .exec(place)
+        .await?;
+    Ok(())
+}
+
+/// Forgets the templates of an app that is removed.
+pub(crate) async fn forget(tx: &impl ConnectionTrait, appid: &str) -> Result<(), StoreError> {
+    template::Entity::delete_many()
+        .filter(template::Column::Appid.eq(appid))
+        .exec(tx)
+        .await?;
+    Entity::delete_by_id(appid).exec(tx).await?;
+    Ok(())
+}
+
+/// The app's row, which nobody else changes until the end of the transaction.
+async fn locked(tx: &impl ConnectionTrait, appid: &AppId) -> Result<Model, StoreError> {
+    let row = Entity::find_by_id(appid.as_str())
+        .lock_exclusive()
+        .one(tx)
+        .await?;
+    row.ok_or(StoreError::NotFound("app"))
+}
+
+async fn keep(tx: &impl ConnectionTrait, row: template::Model) -> Result<(), StoreError> {
+    use template::Column as C;
+    let mut replace = OnConflict::columns([C::Appid, C::Id]);
+    replace.update_columns([
+        C::Kind,
+        C::Title,
+        C::Content,
+        C::Example,
+        C::KeyValues,
+        C::ChangedAt,
+        C::GoneAt,
+    ]);
+    template::Entity::insert(template::ActiveModel::from(row))
+        .on_conflict(replace)
+        .exec_without_returning(tx)
+        .await?;
+    Ok(())
+}
+
+impl TryFrom<Model> for DueSync {
+    type Error = StoreError;
+
+    fn try_from(row: Model) -> Result<Self, StoreError> {
+        Ok(Self {
+            tenant: row.tenant_id.into(),
+            appid: AppId::parse(row.appid.as_str())
+                .map_err(|_| unknown("template_sync.appid", &row.appid))?,
+            kind: parse_kind(&row.kind)?,
+        })
+    }
+}
