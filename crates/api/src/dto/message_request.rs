@@ -12,7 +12,7 @@ use utoipa::{
     },
 };
 
-use crate::extract::parse_part;
+use crate::extract::{optional_object, parse_part};
 
 use super::words::{Channel, Lang, MiniprogramState, OnUncertain, Priority};
 
@@ -47,6 +47,7 @@ pub(crate) struct MessageRequest {
     /// `official`: the web page that the card opens.
     url: Option<String>,
     /// `official`: the mini-program that the card opens; wins over `url`.
+    #[serde(default, deserialize_with = "optional_object")]
     #[schema(value_type = Option<MiniprogramLink>)]
     miniprogram: Option<message::MiniprogramLink>,
     /// `official`: WeChat sends the same openid the same id once within ten minutes.

@@ -7,7 +7,7 @@ mod prefer;
 mod query;
 
 pub(crate) use idempotency::{BareKey, Keyed};
-pub(crate) use json::{ApiJson, parse_part};
+pub(crate) use json::{ApiJson, object, optional_object, parse_part};
 pub(crate) use path::{
     AppIdPath, KeyIdPath, MessageIdPath, TenantIdPath, TenantKeyPath, WebhookEventPath,
     WebhookIdPath,
