@@ -52,7 +52,7 @@ pub mod requests {
 }
 
 pub use metrics::HttpMetrics;
-pub use openapi::{openapi, openapi_json};
+pub use openapi::{openapi, openapi_3_0_json, openapi_json};
 
 /// Tells the time; the gateway passes its clock.
 pub type Now = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;

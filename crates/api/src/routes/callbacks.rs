@@ -30,7 +30,7 @@ pub(crate) fn url(base_url: &str, appid: &AppId) -> String {
 
 pub(super) fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::default()
-        .routes(routes!(check_url, receive))
+        .routes(routes!(check_callback_url, receive_callback))
         .layer(DefaultBodyLimit::max(MAX_BODY))
 }
 
@@ -53,7 +53,7 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
         Signed, Unready, Always,
     ),
 )]
-async fn check_url(
+async fn check_callback_url(
     State(state): State<ApiState>,
     Addressed { appid, query }: Addressed,
 ) -> Result<Response, Problem> {
@@ -78,13 +78,13 @@ async fn check_url(
         ("msg_signature" = Option<String>, Query, description = "SHA-1 in hex over the sorted Token, timestamp, nonce and ciphertext.",
             example = "046e02f8204d34f8ba5fa3b1db94908f3df2e9b3"),
     ),
-    request_body(description = "WeChat's event, or its envelope.", content(("application/json"), ("text/xml"))),
+    request_body(description = "WeChat's event, or its envelope.", content((Object = "application/json"), (String = "text/xml"))),
     responses(
         (status = 200, description = "`success`", body = String, content_type = "text/plain"),
         Signed, Large, Unready, Always,
     ),
 )]
-async fn receive(
+async fn receive_callback(
     State(state): State<ApiState>,
     Addressed { appid, query }: Addressed,
     Push(body): Push,
