@@ -7,7 +7,9 @@
 )]
 
 mod arrows;
+mod breaks;
 mod errors;
 mod files;
 mod manifests;
+mod released;
 mod workspace;
