@@ -40,7 +40,7 @@ check: ## Formatting, lints, documentation, and that openapi/*.json is what the 
 	$(CARGO) test --package wxgate-tests --test tidy released
 
 lint-openapi: ## Read the OpenAPI documents with Spectral
-	@test -e $(TOOLS)/installed || { echo 'there is no $(TOOLS): run `make setup`' >&2; exit 1; }
+	@scripts/tools --check
 	PATH=$(TOOLS)/python/bin:$$PATH $(TOOLS)/node/node_modules/.bin/spectral lint --fail-severity hint \
 		--ruleset tests/clients/spectral.json openapi/openapi.json openapi/openapi-3.0.json
 
@@ -57,7 +57,7 @@ release-openapi: ## Say that the present document is that of a release: from now
 	cp openapi/openapi.json openapi/released.json
 
 clients: build ## Make clients in all languages from the OpenAPI document and run a scenario with each
-	@test -e $(TOOLS)/installed || { echo 'there is no $(TOOLS): run `make setup`' >&2; exit 1; }
+	@scripts/tools --check
 	$(TOOLS)/python/bin/python tests/clients/generate.py --start $(BUILT)/wxgate
 
 bench: ## Measure: messages through the gateway against the bare WeChat client, in both modes (N=20000); tokens from memory

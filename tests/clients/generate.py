@@ -84,11 +84,22 @@ def openapi_generator_java(folder, given):
     return run("java", "-classpath", f"{classes}:{jackson}", "Scenario", *given)
 
 
+def openapi_generator_rust(folder, given):
+    shutil.copytree(HERE / "rust", folder, dirs_exist_ok=True)
+    openapi_generator(folder / "client", "rust", packageName="wxgate-client", library="reqwest")
+    # The versions of the gateway's own dependencies, where both have them; compiled once, whatever is generated.
+    shutil.copy(HERE.parent.parent / "Cargo.lock", folder)
+    environment = os.environ | {"CARGO_TARGET_DIR": str(TOOLS / "rust")}
+    manifest = ["--quiet", "--manifest-path", folder / "Cargo.toml"]
+    return run("cargo", "run", *manifest, "--", *given, env=environment)
+
+
 CLIENTS = {
     "openapi-python-client": openapi_python_client,
     "openapi-generator-python": openapi_generator_python,
     "openapi-typescript": openapi_typescript,
     "openapi-generator-java": openapi_generator_java,
+    "openapi-generator-rust": openapi_generator_rust,
 }
 
 

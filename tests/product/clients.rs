@@ -6,6 +6,7 @@ use std::{
     ffi::OsStr,
     path::{Path, PathBuf},
     process::Command,
+    sync::LazyLock,
 };
 
 use serde_json::json;
@@ -102,15 +103,21 @@ fn programs() -> PathBuf {
 }
 
 /// What `make setup` installs: `target/debug/deps/product-…` → `target/tools`.
-fn tools() -> PathBuf {
-    let test = std::env::current_exe().expect("this program's place");
-    let tools = test.ancestors().nth(3).expect("target").join("tools");
-    assert!(
-        tools.join("installed").exists(),
-        "there is no {}: run `make setup`",
-        tools.display()
-    );
-    tools
+fn tools() -> &'static Path {
+    static TOOLS: LazyLock<PathBuf> = LazyLock::new(|| {
+        let test = std::env::current_exe().expect("this program's place");
+        let target = test.ancestors().nth(3).expect("target");
+        let check = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/tools");
+        let checked = Command::new(check)
+            .arg("--check")
+            .env("CARGO_TARGET_DIR", target)
+            .output()
+            .expect("scripts/tools runs");
+        let complaint = String::from_utf8_lossy(&checked.stderr);
+        assert!(checked.status.success(), "{complaint}");
+        target.join("tools")
+    });
+    &TOOLS
 }
 
 async fn generated(name: &str) {
