@@ -8,15 +8,16 @@ CARGO ?= cargo
 BUILT := $(or $(CARGO_TARGET_DIR),target)/debug
 # What `make fuzz` feeds; `tests/fuzz/targets.rs` has them all.
 TARGET ?= bodies
+TOOLS := $(or $(CARGO_TARGET_DIR),target)/tools
 # Messages per run of `make bench`.
 N ?= 20000
 
-.PHONY: help setup run build test check fmt openapi bench bench-full fuzz deny clean
+.PHONY: help setup run build test check lint-openapi fmt openapi release-openapi clients bench bench-full fuzz deny clean
 
 help: ## List the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: ## Install what tests need: PostgreSQL, Redis, a C compiler (Debian; does nothing where all is there)
+setup: ## Install what tests need: PostgreSQL, Redis, a C compiler, SDKs and generators (Debian; does nothing where all is there)
 	@scripts/setup
 
 run: ## Run the gateway on this machine: nothing to install, WeChat is simulated, one message is sent and shown
@@ -29,21 +30,38 @@ build: ## Build everything, tests too
 test: build ## Run every test, in both modes, against private PostgreSQL and Redis processes
 	$(CARGO) test --workspace --no-fail-fast
 
-check: ## Formatting, lints, documentation, licences and banned crates, and that openapi/openapi.json is what the code says
+check: ## Formatting, lints, documentation, licences and banned crates, and that openapi/*.json is what the code says, well formed, and breaks no client
 	$(CARGO) fmt --all --check
 	@$(MAKE) --no-print-directory build
 	$(CARGO) clippy --workspace --all-targets -- --deny warnings
 	$(CARGO) test --package wxgate-tests --test tidy --quiet
 	RUSTDOCFLAGS='--deny warnings' $(CARGO) doc --no-deps --workspace
 	@diff --unified openapi/openapi.json <($(BUILT)/wxgate openapi) \
-		|| { echo 'openapi/openapi.json is not what the code says: run `make openapi`' >&2; exit 1; }
+		&& diff --unified openapi/openapi-3.0.json <($(BUILT)/wxgate openapi --openapi-version 3.0) \
+		|| { echo 'openapi/*.json is not what the code says: run `make openapi`' >&2; exit 1; }
+	@$(MAKE) --no-print-directory lint-openapi
+	$(CARGO) test --package wxgate-tests --test tidy released
+
+lint-openapi: ## Read the OpenAPI documents with Spectral
+	@scripts/tools --check
+	PATH=$(TOOLS)/python/bin:$$PATH $(TOOLS)/node/node_modules/.bin/spectral lint --fail-severity hint \
+		--ruleset tests/clients/spectral.json openapi/openapi.json openapi/openapi-3.0.json
 
 fmt: ## Format the code
 	$(CARGO) fmt --all
 
-openapi: build ## Write openapi/openapi.json from the code
+openapi: build ## Write openapi/openapi.json and its 3.0 form from the code
 	$(BUILT)/wxgate openapi >openapi/openapi.json.new
+	$(BUILT)/wxgate openapi --openapi-version 3.0 >openapi/openapi-3.0.json.new
 	mv openapi/openapi.json.new openapi/openapi.json
+	mv openapi/openapi-3.0.json.new openapi/openapi-3.0.json
+
+release-openapi: ## Say that the present document is that of a release: from now on nothing in it may break
+	cp openapi/openapi.json openapi/released.json
+
+clients: build ## Make clients in all languages from the OpenAPI document and run a scenario with each
+	@scripts/tools --check
+	$(TOOLS)/python/bin/python tests/clients/generate.py --start $(BUILT)/wxgate
 
 bench: ## Measure: messages through the gateway against the bare WeChat client, in both modes (N=20000); tokens from memory
 	$(CARGO) run --release --package wxgate-tests --bin wxgate-bench -- rate sync $(N)

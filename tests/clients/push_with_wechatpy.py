@@ -5,61 +5,25 @@ The gateway and the simulator were written from the same documentation. This is 
 use in front of the real WeChat. It sends a message through a gateway whose WeChat is simulated, pushes the event that
 says that it arrived, and reads what became of it. Needs `wxgate dev` (or another gateway and its keys):
 
-    pip install -r tests/clients/requirements.txt
-    python3 tests/clients/push_with_wechatpy.py --gateway http://127.0.0.1:8080 --keys wxgate-data/dev.json
+    target/tools/python/bin/python tests/clients/push_with_wechatpy.py --keys wxgate-data/dev.json
 
 Exits with 0 when everything is as it should be, and says what is not otherwise.
 """
 
 import argparse
-import base64
 import json
 import secrets
 import string
 import sys
 import time
-import urllib.error
 import urllib.parse
-import urllib.request
 import xml.etree.ElementTree as ElementTree
 
 from wechatpy.crypto import WeChatCrypto
 from wechatpy.utils import WeChatSigner
+from wxgate import APPID, TEMPLATE, Gateway, call
 
 LETTERS = string.ascii_letters + string.digits
-TEMPLATE = "8-VxnRzHxkMVwBSkPGXFUNkRDfMlAqV0P1nVTW4Zx9k"
-
-
-def call(method, url, body=None, headers=None):
-    """One request: the status and the text of its answer."""
-    request = urllib.request.Request(url, data=body, headers=headers or {}, method=method)
-    try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as refusal:
-        return refusal.code, refusal.read().decode()
-
-
-class Gateway:
-    """A tenant's side of the gateway."""
-
-    def __init__(self, base, key):
-        self.base = base
-        pair = f"{key['client_id']}:{key['client_secret']}".encode()
-        headers = {
-            "Authorization": "Basic " + base64.b64encode(pair).decode(),
-            "Content-Type": "application/x-www-form-urlencoded",
-        }
-        status, text = call("POST", f"{base}/oauth/token", b"grant_type=client_credentials", headers)
-        assert status == 200, text
-        self.token = json.loads(text)["access_token"]
-
-    def call(self, method, path, body=None, **headers):
-        headers |= {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
-        body = None if body is None else json.dumps(body).encode()
-        status, text = call(method, self.base + path, body, headers)
-        assert status < 300, f"{method} {path}: {status} {text}"
-        return json.loads(text)
 
 
 class WeChat:
@@ -123,10 +87,9 @@ def main():
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--gateway", default="http://127.0.0.1:8080")
     arguments.add_argument("--keys", default="wxgate-data/dev.json", help="the file that `wxgate dev` writes")
-    arguments.add_argument("--appid", default="wxde00000000000001")
+    arguments.add_argument("--appid", default=APPID)
     given = arguments.parse_args()
-    with open(given.keys, encoding="utf-8") as file:
-        gateway = Gateway(given.gateway, json.load(file)["tenant"])
+    gateway = Gateway(given.gateway, given.keys)
 
     token = "".join(secrets.choice(LETTERS) for _ in range(16))
     aes_key = "".join(secrets.choice(LETTERS) for _ in range(43))

@@ -4,14 +4,23 @@
 
 const assert = require('node:assert');
 const fs = require('node:fs');
+const { parseArgs } = require('node:util');
 const WechatAPI = require('co-wechat-api');
 
-const [keys, gateway = 'http://127.0.0.1:8080'] = process.argv.slice(2);
+const { gateway, keys } = parseArgs({
+  options: {
+    gateway: { type: 'string', default: 'http://127.0.0.1:8080' },
+    keys: { type: 'string', default: 'wxgate-data/dev.json' },
+    simulator: { type: 'string' },
+  },
+}).values;
 const APPID = 'wxde00000000000001';
+// The official account that send_with_wechatpy.py registers.
+const OFFICIAL = 'wxde00000000000002';
 const TEMPLATE = '8-VxnRzHxkMVwBSkPGXFUNkRDfMlAqV0P1nVTW4Zx9k';
 
-function client(secret) {
-  const api = new WechatAPI(APPID, secret);
+function client(secret, appid = APPID) {
+  const api = new WechatAPI(appid, secret);
   api.prefix = `${gateway}/cgi-bin/`;
   api.wxaPrefix = `${gateway}/wxa/`;
   api.setOpts({ timeout: 35000 });
@@ -36,6 +45,11 @@ async function main() {
   const template = await api.sendMiniProgramTemplate(user, 'template-1', '', form, { keyword1: { value: '339208499' } });
   console.log('a template message:', JSON.stringify(template));
   assert.strictEqual(Number(template.errcode), 0);
+
+  const url = 'https://shop.example/1';
+  const official = await client(secret, OFFICIAL).sendTemplate(user, TEMPLATE, url, '', { thing1: { value: '保温杯' } });
+  console.log('a message of an official account:', JSON.stringify(official));
+  assert.strictEqual(Number(official.errcode), 0);
 
   const wrong = api.sendSubscribeMessage(user, TEMPLATE, '', { number1: { value: 'two' } });
   assert.strictEqual(await refusal(wrong), 47003);

@@ -9,14 +9,13 @@ import argparse
 import json
 import sys
 import time
-import urllib.request
 
 import requests
 from wechatpy import WeChatClient, WeChatClientException
+from wxgate import APPID, TEMPLATE, Gateway, call, official_account
 
 WECHAT = "https://api.weixin.qq.com"
-APPID = "wxde00000000000001"
-TEMPLATE = "8-VxnRzHxkMVwBSkPGXFUNkRDfMlAqV0P1nVTW4Zx9k"
+JSON = {"Content-Type": "application/json"}
 
 
 class ThroughGateway(requests.adapters.HTTPAdapter):
@@ -40,10 +39,16 @@ def client(gateway, secret, appid=APPID):
 def fault(simulator, path, errcode):
     """The simulator's next answer at this path."""
     body = {"path": path, "count": 1, "kind": "errcode", "errcode": errcode}
-    request = urllib.request.Request(
-        f"{simulator}/_sim/faults", json.dumps(body).encode(), {"Content-Type": "application/json"}
-    )
-    urllib.request.urlopen(request).read()
+    status, text = call("POST", f"{simulator}/_sim/faults", json.dumps(body).encode(), JSON)
+    assert status < 300, text
+
+
+def fetches(simulator, appid):
+    """How often the gateway fetched a token of the app from WeChat."""
+    status, text = call("GET", f"{simulator}/_sim/apps/{appid}/stats")
+    assert status == 200, text
+    calls = json.loads(text)["calls"]
+    return sum(count for path, codes in calls.items() if "token" in path for count in codes.values())
 
 
 def refusal(call):
@@ -64,12 +69,13 @@ def check(what, seen, expected):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--keys", required=True, help="the dev.json of `wxgate dev`")
+    parser.add_argument("--keys", default="wxgate-data/dev.json", help="the file that `wxgate dev` writes")
     parser.add_argument("--gateway", default="http://127.0.0.1:8080")
     parser.add_argument("--simulator", default="http://127.0.0.1:8090")
     options = parser.parse_args()
-    with open(options.keys) as file:
-        secret = json.load(file)["tenant"]["client_secret"]
+    gateway = Gateway(options.gateway, options.keys)
+    secret = gateway.key["client_secret"]
+    official = client(options.gateway, secret, official_account(gateway, options.simulator))
     sdk = client(options.gateway, secret)
     user = f"oSDK-{time.time_ns()}"
     data = {"thing1": {"value": "保温杯"}}
@@ -80,6 +86,14 @@ def main():
     form = f"form-{time.time_ns()}"
     sent = sdk.wxa.send_template_message(user, "template-1", {"keyword1": {"value": "339208499"}}, form)
     check("a template message", sent, {"errcode": 0, "errmsg": "ok"})
+
+    link = {"appid": APPID, "pagepath": "pages/order?id=1"}
+    sent = official.message.send_template(user, TEMPLATE, data, url="https://shop.example/1", mini_program=link)
+    check("an official account's message", (sent["errcode"], isinstance(sent["msgid"], int)), (0, True))
+    again = client(options.gateway, secret).wxa.send_subscribe_message(user, TEMPLATE, data)
+    check("by another client of the SDK", again["errcode"], 0)
+    for appid in (sdk.appid, official.appid):
+        check(f"the gateway's fetches of a token for {appid}", fetches(options.simulator, appid), 1)
 
     send = lambda: sdk.wxa.send_subscribe_message(user, TEMPLATE, data)
     fault(options.simulator, "/cgi-bin/message/subscribe/send", 43101)

@@ -39,6 +39,7 @@ mod batch;
 mod callbacks;
 mod cancel;
 mod cli;
+mod clients;
 mod crash;
 mod days;
 mod dev;

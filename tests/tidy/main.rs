@@ -7,8 +7,10 @@
 )]
 
 mod arrows;
+mod breaks;
 mod errors;
 mod files;
 mod manifests;
+mod released;
 mod supply;
 mod workspace;

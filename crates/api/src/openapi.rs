@@ -1,9 +1,16 @@
 //! The OpenAPI document: what the routes say of themselves, and what holds for all of them.
 
+mod conditions;
+mod flat;
+mod links;
+mod parameters;
+mod three_zero;
+
 use std::collections::BTreeMap;
 
 use domain::{scope::Scope, violation::Violation};
 use http::StatusCode;
+use serde::Serialize;
 use utoipa::{
     IntoResponses,
     openapi::{
@@ -20,8 +27,6 @@ use crate::{
     problem::{Kind, MEDIA_TYPE, Problem, ProblemBody, WechatAnswer},
     routes,
 };
-
-mod conditions;
 
 /// The name of the security scheme.
 pub(crate) const SCHEME: &str = "oauth2";
@@ -59,26 +64,36 @@ pub fn openapi() -> OpenApi {
     document.merge(routes::guarded().into_openapi());
     document.merge(routes::open().into_openapi());
     drop_in::document(&mut document);
-    describe_guard(document.components.get_or_insert_default());
+    let components = document.components.get_or_insert_default();
+    describe_guard(components);
+    flat::flatten(components);
     for (path, item) in &mut document.paths.paths {
-        let operations = [
-            &mut item.get,
-            &mut item.put,
-            &mut item.post,
-            &mut item.patch,
-            &mut item.delete,
-        ];
-        for operation in operations.into_iter().flatten() {
+        for operation in links::operations(item) {
             conditions::describe(operation);
             describe_headers(operation, path.starts_with("/v1/"));
+            parameters::describe(operation);
         }
     }
+    links::describe(&mut document);
+    flat::name_pages(&mut document);
+    flat::prune(&mut document);
     document
 }
 
 /// The OpenAPI document as it is served and kept in `openapi/openapi.json`.
 pub fn openapi_json() -> String {
-    let mut text = serde_json::to_string_pretty(&openapi()).unwrap_or_default();
+    text(&openapi())
+}
+
+/// The same in OpenAPI 3.0, as it is kept in `openapi/openapi-3.0.json`.
+pub fn openapi_3_0_json() -> String {
+    let mut document = serde_json::to_value(openapi()).unwrap_or_default();
+    three_zero::convert(&mut document);
+    text(&document)
+}
+
+fn text(document: &impl Serialize) -> String {
+    let mut text = serde_json::to_string_pretty(document).unwrap_or_default();
     text.push('\n');
     text
 }
@@ -104,11 +119,9 @@ refusals! {
     Guarded: 401 403 429 500 503;
     /// Of what is asked whether it can work.
     Unready: 503;
-    /// Of what is open to floods.
-    Limited: 429;
     /// Of what WeChat signs.
     Signed: 403;
-    /// Of what an address may fail at a number of times only.
+    /// Of what is open to floods, or may fail a number of times only for each address.
     Often: 429;
     /// Of what reads a body that is no JSON.
     Large: 408 413;
@@ -175,7 +188,7 @@ fn refusal(status: StatusCode) -> Response {
     ) {
         response.headers.insert(
             "Retry-After".into(),
-            text("Seconds to wait before the request is sent again."),
+            header("Seconds to wait before the request is sent again."),
         );
     }
     if status == StatusCode::TOO_MANY_REQUESTS {
@@ -184,7 +197,7 @@ fn refusal(status: StatusCode) -> Response {
     if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
         response.headers.insert(
             "WWW-Authenticate".into(),
-            text("What the credential lacks (RFC 6750)."),
+            header("What the credential lacks (RFC 6750)."),
         );
     }
     response
@@ -223,7 +236,7 @@ fn describe_headers(operation: &mut Operation, limited: bool) {
 }
 
 fn request_id() -> RefOr<Header> {
-    text(
+    header(
         "The request's id: the caller's own if it is 1 to 128 of `A-Z a-z 0-9 . _ -`, else a fresh one.",
     )
 }
@@ -232,18 +245,18 @@ fn rate_limit() -> [(String, RefOr<Header>); 2] {
     [
         (
             "RateLimit-Policy".into(),
-            text("The tenant's limit: `\"default\";q=100;w=1` is 100 requests in 1 second."),
+            header("The tenant's limit: `\"default\";q=100;w=1` is 100 requests in 1 second."),
         ),
         (
             "RateLimit".into(),
-            text(
+            header(
                 "What is left of it: `\"default\";r=99;t=1` is 99 requests, all back in 1 second.",
             ),
         ),
     ]
 }
 
-fn text(description: &str) -> RefOr<Header> {
+fn header(description: &str) -> RefOr<Header> {
     let mut header = Header::new(ObjectBuilder::new().schema_type(Type::String));
     header.description = Some(description.to_owned());
     header.into()
@@ -297,13 +310,18 @@ mod tests {
     }
 
     #[test]
-    fn the_kept_document_is_the_generated_one() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../openapi/openapi.json");
-        let kept = std::fs::read_to_string(path).unwrap_or_default();
-        assert!(
-            kept == openapi_json(),
-            "openapi/openapi.json is out of date: run `make openapi` and look at the difference"
-        );
+    fn the_kept_documents_are_the_generated_ones() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../openapi");
+        for (name, generated) in [
+            ("openapi.json", openapi_json()),
+            ("openapi-3.0.json", openapi_3_0_json()),
+        ] {
+            let kept = std::fs::read_to_string(format!("{folder}/{name}")).unwrap_or_default();
+            assert!(
+                kept == generated,
+                "openapi/{name} is out of date: run `make openapi` and look at the difference"
+            );
+        }
     }
 
     #[test]

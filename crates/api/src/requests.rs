@@ -7,7 +7,7 @@ use std::str::FromStr;
 use axum::extract::Query;
 use chrono::{DateTime, Utc};
 use delivery::WebhookSettings;
-use domain::message;
+use domain::{message, template::Catalog};
 use http::{HeaderMap, HeaderValue, Uri};
 use serde::de::DeserializeOwned;
 
@@ -15,7 +15,7 @@ use crate::{
     cursor,
     dto::{
         apps::{AppChanges, NewApp},
-        batch::BatchRequest,
+        batch::{BatchRequest, items},
         keys::NewKey,
         message_request::MessageRequest,
         messages::MessagesQuery,
@@ -62,7 +62,8 @@ impl Shape {
                 .and_then(|read| Ok(message::Request::from(read).check(now)?))
                 .map(drop),
             Self::Batch => parse::<BatchRequest>(body)
-                .and_then(|read| read.items(now))
+                .and_then(BatchRequest::requests)
+                .map(|requests| items(requests, &Catalog::default(), now))
                 .map(drop),
             Self::NewApp => parse::<NewApp>(body)
                 .and_then(|read| read.tenant().and(read.parse()))

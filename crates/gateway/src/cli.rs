@@ -73,7 +73,7 @@ enum Command {
     /// Run the WeChat simulator alone
     Simulate(simulate::Arguments),
     /// Print the OpenAPI document
-    Openapi,
+    Openapi(openapi::Arguments),
     /// Print the settings in effect and where each came from
     Config,
     /// Look at everything that the gateway needs, and say what to do where something is wrong
@@ -135,7 +135,7 @@ async fn run(command: Command, settings: &Settings, output: Output) -> Result<Ex
         Command::Send(arguments) => return send::run(settings, output, arguments).await,
         Command::Import(arguments) => return import::run(settings, output, arguments).await,
         Command::Simulate(arguments) => simulate::run(output, &arguments).await?,
-        Command::Openapi => openapi::run(output)?,
+        Command::Openapi(arguments) => openapi::run(output, &arguments)?,
         Command::Config => config_command::run(settings, output)?,
         Command::Doctor => return doctor::run(settings, output).await,
     }
@@ -263,6 +263,7 @@ mod tests {
             &format!("wxgate import messages.ndjson --appid {APP} --template t"),
             "wxgate simulate --port 8090",
             "wxgate openapi",
+            "wxgate openapi --openapi-version 3.0",
             "wxgate --json config",
             "wxgate doctor --json",
         ] {
@@ -286,6 +287,7 @@ mod tests {
             &format!("wxgate import users.xlsx --appid {APP} --template t"),
             &format!("wxgate import users.csv --appid {APP}"),
             "wxgate serve --master-key c2VjcmV0",
+            "wxgate openapi --openapi-version 2.0",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

@@ -14,7 +14,7 @@ use utoipa::openapi::{
     Content, OpenApi, Ref, Required, ResponseBuilder,
     path::{HttpMethod, OperationBuilder, ParameterBuilder, ParameterIn, PathItem},
     request_body::RequestBodyBuilder,
-    schema::{ObjectBuilder, Type},
+    schema::{KnownFormat, ObjectBuilder, SchemaFormat, Type},
     security::SecurityRequirement,
 };
 
@@ -184,9 +184,10 @@ fn operation(name: &str, home: &str, is_post: bool) -> utoipa::openapi::path::Op
         .response("413", Ref::from_response_name("Problem413"))
         .response("500", Ref::from_response_name("Problem500"));
     if is_post {
+        let bytes = text().format(Some(SchemaFormat::KnownFormat(KnownFormat::Binary)));
         let body = RequestBodyBuilder::new()
             .description(Some("Whatever the call takes."))
-            .content("*/*", Content::builder().build());
+            .content("*/*", Content::builder().schema(Some(bytes)).build());
         operation.request_body(Some(body.build())).build()
     } else {
         operation.build()

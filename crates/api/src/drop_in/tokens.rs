@@ -44,6 +44,18 @@ struct WechatToken {
     expires_in: u64,
 }
 
+/// What the two calls answer, always with HTTP 200.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[expect(
+    dead_code,
+    reason = "the shape is documented here: the answer is one or the other"
+)]
+enum WechatTokenAnswer {
+    Token(WechatToken),
+    Refusal(Reply),
+}
+
 /// What `stable_token` is asked.
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(default)]
@@ -74,7 +86,7 @@ struct StableTokenRequest {
         ("appid" = String, Query, description = "The app.", example = "wx0a1b2c3d4e5f6789"),
         ("secret" = String, Query, description = "A client secret of the gateway.", example = "wxg_…"),
     ),
-    responses((status = 200, description = "The token; or `errcode` and `errmsg`.", body = WechatToken), Always),
+    responses((status = 200, description = "The token; or `errcode` and `errmsg`.", body = WechatTokenAnswer), Always),
 )]
 async fn get_token(State(state): State<ApiState>, extensions: Extensions, uri: Uri) -> Response {
     let query = Parameters::of(&uri);
@@ -94,7 +106,7 @@ async fn get_token(State(state): State<ApiState>, extensions: Extensions, uri: U
 #[utoipa::path(
     post, path = "/cgi-bin/stable_token", tag = super::TAG,
     request_body = StableTokenRequest,
-    responses((status = 200, description = "The token; or `errcode` and `errmsg`.", body = WechatToken), Always),
+    responses((status = 200, description = "The token; or `errcode` and `errmsg`.", body = WechatTokenAnswer), Always),
 )]
 async fn get_stable_token(State(state): State<ApiState>, request: Request) -> Response {
     let origin = layers::origin(request.extensions());

@@ -27,19 +27,20 @@ pub(crate) struct NewApp {
     #[schema(example = "wx0a1b2c3d4e5f6789", pattern = "^wx[0-9a-z]{16}$")]
     appid: String,
     /// The AppSecret. It is stored encrypted and never shown.
-    #[schema(value_type = String, write_only, format = Password, example = "0f1e2d3c4b5a69788796a5b4c3d2e1f0")]
+    #[schema(value_type = String, write_only, format = Password, min_length = 1, max_length = 128, pattern = "^[!-~]+$", example = "0f1e2d3c4b5a69788796a5b4c3d2e1f0")]
     secret: AppSecret,
     /// What its owner calls it. Default: the appid.
     #[schema(min_length = 1, max_length = 100)]
     name: Option<String>,
     /// Whose it is: operators must say so, a tenant's key may only name its own tenant.
+    #[schema(pattern = "^ten_[0-9a-hjkmnp-tv-z]{26}$")]
     tenant_id: Option<String>,
     /// Default: `mini_program`.
     kind: Option<AppKind>,
     /// Default: `stable`.
     token_mode: Option<TokenMode>,
     /// Messages that WeChat takes from it in one day. Default: 1000000.
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 1_000_000_000)]
     daily_quota: Option<u64>,
     /// Fetch a token before saving, to prove the AppSecret. Default: true; only an operator may say false.
     verify: Option<bool>,
@@ -102,7 +103,7 @@ pub(crate) struct AppChanges {
     name: Option<String>,
     token_mode: Option<TokenMode>,
     /// Messages that WeChat takes from it in one day.
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 1_000_000_000)]
     daily_quota: Option<u64>,
     /// The Token of its message push settings.
     #[serde(default, deserialize_with = "not_null")]
@@ -145,7 +146,7 @@ impl AppChanges {
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewSecret {
     /// The AppSecret. It is tried at WeChat, stored encrypted and never shown.
-    #[schema(value_type = String, write_only, format = Password, example = "0f1e2d3c4b5a69788796a5b4c3d2e1f0")]
+    #[schema(value_type = String, write_only, format = Password, min_length = 1, max_length = 128, pattern = "^[!-~]+$", example = "0f1e2d3c4b5a69788796a5b4c3d2e1f0")]
     secret: AppSecret,
 }
 

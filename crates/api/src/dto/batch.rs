@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::{message_request, messages::Message};
+use super::{message_request, message_schema::AnyMessage, messages::Message};
 use crate::{
     problem::{Problem, ProblemBody},
     refusals::submit_refusal,
@@ -28,7 +28,7 @@ const MOST: usize = 1000;
 #[serde(deny_unknown_fields)]
 pub(crate) struct BatchRequest {
     /// 1 to 1000.
-    #[schema(value_type = Vec<message_request::MessageRequest>, min_items = 1, max_items = 1000)]
+    #[schema(value_type = Vec<AnyMessage>, min_items = 1, max_items = 1000)]
     messages: Vec<Value>,
 }
 

@@ -26,7 +26,7 @@ pub(crate) struct NewKey {
     #[schema(min_length = 1, max_length = 100, example = "shop backend")]
     name: String,
     /// What it may do: never more than the key that makes it.
-    #[schema(schema_with = scopes_schema)]
+    #[schema(schema_with = wanted_scopes_schema)]
     scopes: Vec<String>,
     /// From when on it is refused. Default: never.
     expires_at: Option<DateTime<Utc>>,
@@ -56,6 +56,12 @@ impl NewKey {
             Err(Problem::validation_failed(found))
         }
     }
+}
+
+fn wanted_scopes_schema() -> utoipa::openapi::schema::Array {
+    let mut scopes = scopes_schema();
+    scopes.min_items = Some(1);
+    scopes
 }
 
 fn scopes_schema() -> utoipa::openapi::schema::Array {

@@ -12,44 +12,52 @@ use utoipa::{
     },
 };
 
-use crate::extract::parse_part;
+use crate::extract::{optional_object, parse_part};
 
-use super::words::{Channel, Lang, MiniprogramState, OnTooLong, OnUncertain, Priority};
+use super::{
+    not_null,
+    words::{Channel, Lang, MiniprogramState, OnTooLong, OnUncertain, Priority},
+};
 
-/// A message to send. A field of another channel is refused.
+/// A message to send, of any channel. A field of another channel is refused. The document has one schema for each
+/// channel: [`AnyMessage`](super::message_schema::AnyMessage).
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({
-    "touser": "oABC1234567890abcdefghijklmn", "template_id": "8-VxnRzHxkMVwBSkPGXFUNkRDfMlAqV0P1nVTW4Zx9k",
-    "page": "pages/order?id=1", "data": {"thing1": {"value": "保温杯"}, "date2": {"value": "2026年3月1日"}},
-    "ttl": 3600, "reference": "order-42"
-}))]
 pub(crate) struct MessageRequest {
     /// Which of WeChat's ways the message takes. Default: `subscribe`.
+    #[serde(default, deserialize_with = "not_null")]
     channel: Option<Channel>,
     /// The receiver's openid under the app.
+    #[schema(min_length = 1, max_length = 128, pattern = r"^\S+$")]
     touser: String,
     /// The template's id in the account.
+    #[schema(min_length = 1, max_length = 128, pattern = r"^\S+$")]
     template_id: String,
-    /// The template's values, such as `{"thing1": {"value": "…"}}`. Required but on `template`.
+    /// The template's values by its keys, such as `{"thing1": {"value": "…"}}`. The type in a key has its rule for the value.
     #[schema(value_type = Option<BTreeMap<String, DataItem>>)]
     data: Option<Map<String, Value>>,
-    /// `subscribe`, `template`: the page that the card opens.
+    /// The page that the card opens.
+    #[schema(min_length = 1, max_length = 1024)]
     page: Option<String>,
-    /// `subscribe`: default `formal`.
+    /// Default: `formal`.
     miniprogram_state: Option<MiniprogramState>,
-    /// `subscribe`: default `zh_CN`.
+    /// Default: `zh_CN`.
     lang: Option<Lang>,
-    /// `template`: the form id or prepay id that permits the send.
+    /// The form id or prepay id that permits the send.
+    #[schema(min_length = 1, max_length = 128)]
     form_id: Option<String>,
-    /// `template`: the keyword to show large, such as `keyword1.DATA`.
+    /// The keyword to show large, such as `keyword1.DATA`.
+    #[schema(min_length = 1, max_length = 128)]
     emphasis_keyword: Option<String>,
-    /// `official`: the web page that the card opens.
+    /// The web page that the card opens.
+    #[schema(min_length = 1, max_length = 1024)]
     url: Option<String>,
-    /// `official`: the mini-program that the card opens; wins over `url`.
+    /// The mini-program that the card opens; wins over `url`.
+    #[serde(default, deserialize_with = "optional_object")]
     #[schema(value_type = Option<MiniprogramLink>)]
     miniprogram: Option<message::MiniprogramLink>,
-    /// `official`: WeChat sends the same openid the same id once within ten minutes.
+    /// WeChat sends the same openid the same id once within ten minutes.
+    #[schema(min_length = 1, max_length = 32)]
     client_msg_id: Option<String>,
     /// Default: `normal`.
     priority: Option<Priority>,
@@ -59,7 +67,7 @@ pub(crate) struct MessageRequest {
     #[schema(minimum = 1, maximum = 604_800)]
     ttl: Option<u64>,
     /// Your own id for it.
-    #[schema(max_length = 255)]
+    #[schema(min_length = 1, max_length = 255)]
     reference: Option<String>,
     /// Whatever you want back with it: at most 4096 bytes.
     #[schema(value_type = Option<BTreeMap<String, Value>>)]
@@ -200,7 +208,7 @@ mod tests {
     fn nulls_and_absent_fields_take_their_defaults() {
         let bare = request(json!({"touser": "o", "template_id": "t"}));
         let nulls = request(
-            json!({"touser": "o", "template_id": "t", "send_at": null, "ttl": null, "priority": null, "channel": null}),
+            json!({"touser": "o", "template_id": "t", "send_at": null, "ttl": null, "priority": null}),
         );
         assert_eq!(bare, nulls);
         assert_eq!(

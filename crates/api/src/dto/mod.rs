@@ -6,6 +6,7 @@ pub(crate) mod audit;
 pub(crate) mod batch;
 pub(crate) mod keys;
 pub(crate) mod message_request;
+pub(crate) mod message_schema;
 pub(crate) mod messages;
 pub(crate) mod page;
 pub(crate) mod templates;

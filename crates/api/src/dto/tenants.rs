@@ -7,7 +7,7 @@ use tenancy::TenancyError;
 use utoipa::ToSchema;
 
 use super::{nullable, time::Timestamp, words::TenantStatus};
-use crate::problem::Problem;
+use crate::{extract::object, problem::Problem};
 
 /// A customer of the gateway.
 #[derive(Debug, Serialize, ToSchema)]
@@ -61,7 +61,7 @@ pub(crate) struct NewTenant {
     #[schema(min_length = 1, max_length = 100, example = "Acme")]
     name: String,
     /// What it may use up; what is absent takes its default.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object")]
     #[schema(required = false)]
     limits: LimitsPatch,
 }
@@ -93,7 +93,7 @@ pub(crate) struct TenantChanges {
     name: Option<String>,
     /// `suspended`: its credentials are refused and its queue rests.
     status: Option<TenantStatus>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object")]
     #[schema(required = false)]
     limits: LimitsPatch,
 }

@@ -20,7 +20,11 @@ use crate::problem::Problem;
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewWebhook {
     /// Where events are posted to. https, on the public internet; redirects are not followed.
-    #[schema(example = "https://shop.example/wxgate", max_length = 2000)]
+    #[schema(
+        example = "https://shop.example/wxgate",
+        max_length = 2000,
+        pattern = "^https?://"
+    )]
     url: String,
     /// Which events it wants: their types, or `["*"]` for all.
     #[schema(schema_with = events_schema)]
@@ -51,7 +55,7 @@ impl From<NewWebhook> for WebhookSettings {
 pub(crate) struct WebhookChanges {
     /// Where events are posted to.
     #[serde(default, deserialize_with = "not_null")]
-    #[schema(value_type = String, required = false, max_length = 2000)]
+    #[schema(value_type = String, required = false, max_length = 2000, pattern = "^https?://")]
     url: Option<String>,
     /// Which events it wants: their types, or `["*"]` for all.
     #[serde(default, deserialize_with = "not_null")]

@@ -1,14 +1,39 @@
 //! The words of the API for the choices of the domain. Each match is exhaustive: a new choice wants its word.
 
+use std::borrow::Cow;
+
 use domain::{app, lifecycle, message, template, tenant, verdict};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{
+        ObjectBuilder, RefOr,
+        schema::{Schema, Type},
+    },
+};
 
+// The schema is written out: `derive(ToSchema)` does not see a `rename` that comes out of a macro.
 macro_rules! words {
-    ($($(#[$doc:meta])* $name:ident = $module:ident::$domain:ident { $($(#[$word_doc:meta])* $choice:ident = $word:literal,)* })*) => {$(
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-        pub(crate) enum $name { $($(#[$word_doc])* #[serde(rename = $word)] $choice,)* }
+    ($($(#[doc = $doc:literal])* $name:ident = $module:ident::$domain:ident { $($choice:ident = $word:literal,)* })*) => {$(
+        $(#[doc = $doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        pub(crate) enum $name { $(#[serde(rename = $word)] $choice,)* }
+
+        impl PartialSchema for $name {
+            fn schema() -> RefOr<Schema> {
+                ObjectBuilder::new()
+                    .schema_type(Type::String)
+                    .enum_values(Some([$($word),*]))
+                    .description(Some([$($doc.trim()),*].join(" ")))
+                    .into()
+            }
+        }
+
+        impl ToSchema for $name {
+            fn name() -> Cow<'static, str> {
+                Cow::Borrowed(stringify!($name))
+            }
+        }
 
         impl From<$module::$domain> for $name {
             fn from(choice: $module::$domain) -> Self {
@@ -124,6 +149,13 @@ words! {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn schemas_have_the_words_that_are_sent() {
+        let words = serde_json::to_value(Status::schema()).unwrap();
+        let sent = lifecycle::Status::ALL.map(Status::from);
+        assert_eq!(words["enum"], serde_json::to_value(sent).unwrap());
+    }
 
     /// The API's word is the word everywhere: in the database, in logs, in the domain's own tests.
     #[test]

@@ -1,10 +1,15 @@
 //! JSON bodies.
 
+use std::{fmt, marker::PhantomData};
+
 use axum::extract::{FromRequest, Request};
 use bytes::Bytes;
 use domain::violation::{Violation, pointer_token};
 use http::{HeaderMap, header};
-use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, MapAccess, Visitor, value::MapAccessDeserializer},
+};
 use serde_json::Value;
 use serde_path_to_error::{Path, Segment};
 
@@ -80,10 +85,49 @@ pub(crate) fn parse_part<T: DeserializeOwned>(part: Value) -> Result<T, Problem>
 fn typed<'de, T: Deserialize<'de>>(
     source: impl Deserializer<'de, Error = serde_json::Error>,
 ) -> Result<T, Problem> {
-    serde_path_to_error::deserialize(source).map_err(|error| {
+    let read = serde_path_to_error::deserialize::<_, Object<T>>(source);
+    read.map(|object| object.0).map_err(|error| {
         let pointer = pointer(error.path());
         refusal(error.inner(), pointer)
     })
+}
+
+/// A JSON object. What serde derives for a `T` with fields would take an array of their values too.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ObjectVisitor(PhantomData))
+    }
+}
+
+struct ObjectVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+    type Value = Object<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+    }
+}
+
+/// A field that is an object within the body.
+pub(crate) fn object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Object::deserialize(deserializer).map(|object| object.0)
+}
+
+/// As [`object`], where the field may be null.
+pub(crate) fn optional_object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    let read = Option::<Object<T>>::deserialize(deserializer)?;
+    Ok(read.map(|object| object.0))
 }
 
 fn refusal(error: &serde_json::Error, parent: String) -> Problem {
@@ -122,6 +166,7 @@ mod tests {
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Outer {
+        #[serde(deserialize_with = "object")]
         #[expect(dead_code, reason = "only parsed")]
         inner: Inner,
     }
@@ -164,6 +209,8 @@ mod tests {
         );
         assert_eq!(refused(r#"{"inner": {}}"#), (422, "/inner/count".into()));
         assert_eq!(refused("{}"), (422, "/inner".into()));
+        assert_eq!(refused(r#"[{"count": 1}]"#), (422, String::new()));
+        assert_eq!(refused(r#"{"inner": [1]}"#), (422, "/inner".into()));
     }
 
     #[test]

@@ -10,7 +10,7 @@ mod query;
 pub use body::SlowBody;
 pub(crate) use body::{Unread, read_whole};
 pub(crate) use idempotency::{BareKey, IDEMPOTENCY_KEY, Keyed, Repeat, key_text};
-pub(crate) use json::{ApiJson, parse, parse_part};
+pub(crate) use json::{ApiJson, object, optional_object, parse, parse_part};
 pub(crate) use path::{
     AppIdPath, KeyIdPath, MessageIdPath, TenantIdPath, TenantKeyPath, WebhookEventPath,
     WebhookIdPath,

@@ -2,7 +2,7 @@
 
 use utoipa::openapi::{Ref, RefOr, Response, ResponseBuilder, path::Operation};
 
-use super::{name, text};
+use super::{header, name};
 
 /// Adds the answers and headers that follow from the headers that the operation reads.
 pub(super) fn describe(operation: &mut Operation) {
@@ -44,14 +44,14 @@ pub(super) fn describe(operation: &mut Operation) {
             .description("It is what the caller has already.")
             .build();
         let about = "The same as before.";
-        response.headers.insert("ETag".into(), text(about));
+        response.headers.insert("ETag".into(), header(about));
         let responses = &mut operation.responses.responses;
         responses.insert("304".into(), RefOr::T(response));
     }
 }
 
 /// Adds a header to the answers that say that it is done.
-fn on_success(operation: &mut Operation, header: &str, about: &str) {
+fn on_success(operation: &mut Operation, named: &str, about: &str) {
     let done = operation
         .responses
         .responses
@@ -60,8 +60,8 @@ fn on_success(operation: &mut Operation, header: &str, about: &str) {
     for (_, response) in done {
         if let RefOr::T(Response { headers, .. }) = response {
             headers
-                .entry(header.to_owned())
-                .or_insert_with(|| text(about));
+                .entry(named.to_owned())
+                .or_insert_with(|| header(about));
         }
     }
 }

@@ -13,7 +13,7 @@ use axum::{
 };
 use delivery::{CallbackError, CallbackQuery};
 use domain::app::AppId;
-use http::{Extensions, StatusCode, header, request::Parts};
+use http::{Extensions, header, request::Parts};
 use tenancy::ClientAddress;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -35,7 +35,7 @@ pub(crate) fn url(base_url: &str, appid: &AppId) -> String {
 
 pub(super) fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::default()
-        .routes(routes!(check_url, receive))
+        .routes(routes!(check_callback_url, receive_callback))
         .layer(DefaultBodyLimit::max(MAX_BODY))
 }
 
@@ -58,7 +58,7 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
         Signed, Often, Unready, Always,
     ),
 )]
-async fn check_url(
+async fn check_callback_url(
     State(state): State<ApiState>,
     extensions: Extensions,
     Addressed { appid, from, query }: Addressed,
@@ -88,13 +88,13 @@ async fn check_url(
         ("msg_signature" = Option<String>, Query, description = "SHA-1 in hex over the sorted Token, timestamp, nonce and ciphertext.",
             example = "046e02f8204d34f8ba5fa3b1db94908f3df2e9b3"),
     ),
-    request_body(description = "WeChat's event, or its envelope.", content(("application/json"), ("text/xml"))),
+    request_body(description = "WeChat's event, or its envelope.", content((Object = "application/json"), (String = "text/xml"))),
     responses(
         (status = 200, description = "`success`", body = String, content_type = "text/plain"),
         Signed, Large, Often, Unready, Always,
     ),
 )]
-async fn receive(
+async fn receive_callback(
     State(state): State<ApiState>,
     extensions: Extensions,
     Addressed { appid, from, query }: Addressed,

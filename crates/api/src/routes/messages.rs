@@ -15,6 +15,7 @@ use crate::{
     ApiState,
     dto::{
         message_request::MessageRequest,
+        message_schema::AnyMessage,
         messages::{Message, MessagesQuery},
         page::Page,
     },
@@ -49,7 +50,7 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
         ("Prefer" = Option<String>, Header, description = "`wait=N`, N from 1 to 30: answer when the message has ended, or after N seconds.", example = "wait=10"),
         ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters that stand for this request.", example = "order-42-paid"),
     ),
-    request_body = MessageRequest,
+    request_body = AnyMessage,
     responses(
         (status = 200, description = "It has ended, or it was a dry run.", body = Message,
             headers(

@@ -1,0 +1,37 @@
+"""Asks everything of the OpenAPI document of a gateway, right and wrong, and follows its links.
+
+Fails on an answer of 5xx, on a status, content type or body that the document does not have, on wrong requests that are
+taken, on right ones that are refused, on operations that need no credential though the document says so. Bounded by
+schemathesis.toml, and the same each time.
+
+    target/tools/python/bin/python tests/clients/schemathesis/run.py --keys wxgate-data/dev.json
+"""
+
+import argparse
+import os
+import pathlib
+import subprocess
+import sys
+
+HERE = pathlib.Path(__file__).parent
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("--gateway", default="http://127.0.0.1:8080")
+    arguments.add_argument("--keys", default="wxgate-data/dev.json", help="the file that `wxgate dev` writes")
+    given, more = arguments.parse_known_args()
+    environment = os.environ | {
+        "WXGATE_URL": given.gateway,
+        "WXGATE_KEYS": given.keys,
+        "SCHEMATHESIS_HOOKS": "hooks",
+        "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)]),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    command = [pathlib.Path(sys.executable).with_name("schemathesis"), "--config-file", HERE / "schemathesis.toml"]
+    command += ["run", f"{given.gateway}/openapi.json", "--no-color", *more]
+    return subprocess.run(command, env=environment, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,150 @@
+//! Programs of other people that call the gateway, each in a process of its own: SDKs that take it for WeChat, clients
+//! that were generated from its document, and one that tries to catch it in a lie. They are in `tests/clients`, and what
+//! they need is installed by `make setup`.
+
+use std::{
+    ffi::OsStr,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::LazyLock,
+};
+
+use serde_json::json;
+use simulator::AccountKind;
+
+use crate::world::{Client, Mode, World};
+
+/// The app of `wxgate dev`, which the programs send with.
+const APP: &str = "wxde00000000000001";
+/// The official account beside it.
+const OFFICIAL: &str = "wxde00000000000002";
+
+both_modes!(
+    sdks_send_through_the_gateway_on_one_token,
+    an_sdk_pushes_events_as_wechat_does,
+    webhooks_are_verified_in_another_language,
+    the_gateway_keeps_to_its_document,
+);
+
+/// Generating and running takes a while, and the modes differ in nothing that a client sees.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_by_openapi_python_client_work() {
+    generated("openapi-python-client").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_by_openapi_generator_work() {
+    generated("openapi-generator-python").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_by_openapi_typescript_work() {
+    generated("openapi-typescript").await;
+}
+
+/// What a program needs to know: where everything is, and the keys.
+struct Stage {
+    world: World,
+    folder: tempfile::TempDir,
+}
+
+impl Stage {
+    async fn set(mode: Mode) -> Self {
+        let world = World::start(mode).await;
+        let tenant = world.tenant("clients").await;
+        let wechat = world.wechat();
+        wechat.change_app(OFFICIAL, |app| app.kind = AccountKind::OfficialAccount);
+        tenant.app(APP).await;
+        let official = json!({"kind": "official_account"});
+        tenant.app_with(OFFICIAL, official).await;
+
+        let pair = |client: &Client| {
+            let key = client.key();
+            json!({"client_id": key.client_id, "client_secret": key.client_secret})
+        };
+        let keys = json!({"operator": pair(&world.operator()), "tenant": pair(&tenant.client)});
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("keys.json"), keys.to_string()).unwrap();
+        Self { world, folder }
+    }
+
+    /// Runs a program of `tests/clients` to its end, which must be a good one.
+    async fn run(&self, program: &str, arguments: &[&str]) {
+        let script = programs().join(program);
+        let language = match script.extension().and_then(OsStr::to_str) {
+            Some("py") => "python",
+            _ => "node",
+        };
+        let mut command = Command::new(tools().join("python/bin").join(language));
+        command
+            .arg(script)
+            .args(arguments)
+            .args(["--gateway", self.world.url(0)])
+            .arg("--keys")
+            .arg(self.folder.path().join("keys.json"))
+            .env("NODE_PATH", tools().join("node/node_modules"))
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .env("NO_PROXY", "127.0.0.1")
+            .current_dir(self.folder.path());
+        let ended = tokio::task::spawn_blocking(move || command.output());
+        let output = ended.await.unwrap().expect("the program runs");
+        let said = String::from_utf8_lossy(&output.stdout);
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.success(),
+            "{program} {arguments:?}: {said}\n{complaint}"
+        );
+    }
+}
+
+/// Where the programs are.
+fn programs() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("clients")
+}
+
+/// What `make setup` installs: `target/debug/deps/product-…` → `target/tools`.
+fn tools() -> &'static Path {
+    static TOOLS: LazyLock<PathBuf> = LazyLock::new(|| {
+        let test = std::env::current_exe().expect("this program's place");
+        let target = test.ancestors().nth(3).expect("target");
+        let check = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/tools");
+        let checked = Command::new(check)
+            .arg("--check")
+            .env("CARGO_TARGET_DIR", target)
+            .output()
+            .expect("scripts/tools runs");
+        let complaint = String::from_utf8_lossy(&checked.stderr);
+        assert!(checked.status.success(), "{complaint}");
+        target.join("tools")
+    });
+    &TOOLS
+}
+
+async fn generated(name: &str) {
+    let stage = Stage::set(Mode::Embedded).await;
+    stage.run("generate.py", &[name]).await;
+}
+
+async fn sdks_send_through_the_gateway_on_one_token(mode: Mode) {
+    let stage = Stage::set(mode).await;
+    let wechat = stage.world.wechat_url();
+    // The second of them looks how many tokens the gateway has fetched for both.
+    for program in ["send_with_co_wechat_api.cjs", "send_with_wechatpy.py"] {
+        stage.run(program, &["--simulator", &wechat]).await;
+    }
+}
+
+async fn an_sdk_pushes_events_as_wechat_does(mode: Mode) {
+    let stage = Stage::set(mode).await;
+    stage.run("push_with_wechatpy.py", &[]).await;
+}
+
+async fn webhooks_are_verified_in_another_language(mode: Mode) {
+    let stage = Stage::set(mode).await;
+    stage.run("receive_with_standardwebhooks.py", &[]).await;
+}
+
+async fn the_gateway_keeps_to_its_document(mode: Mode) {
+    let stage = Stage::set(mode).await;
+    stage.run("schemathesis/run.py", &[]).await;
+}
