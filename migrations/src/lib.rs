@@ -7,6 +7,7 @@
 pub use sea_orm_migration::MigratorTrait;
 use sea_orm_migration::{MigrationTrait, async_trait};
 
+mod m20261122_grants;
 mod m20261122_init;
 mod m20261122_receipts;
 mod m20261122_sealed_key;
@@ -26,6 +27,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_sealed_key::Migration),
             Box::new(m20261122_tenant_usage::Migration),
             Box::new(m20261122_webhooks::Migration),
+            Box::new(m20261122_grants::Migration),
         ]
     }
 }

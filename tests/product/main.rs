@@ -45,6 +45,7 @@ mod dev;
 mod drop_in;
 mod fairness;
 mod foreign;
+mod grants;
 mod hardening;
 mod idempotency;
 mod import;

@@ -7,12 +7,13 @@ use coord::Clock;
 use domain::{
     lifecycle::Event,
     message::OnUncertain,
+    retry::Delay,
     verdict::{Attempt, BlockReason, FailureCode, Outcome, Verdict},
 };
-use store::{Claimed, Settlement, Word};
+use store::{Claimed, Permit, Settlement, Word};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::task::TaskTracker;
-use wechat::{Answer, Outgoing};
+use wechat::{Answer, Outgoing, codes::FORM_ID_USED_UP};
 
 use crate::{
     engine::{Options, Parts},
@@ -109,6 +110,7 @@ impl Inner {
             None => code.advice().to_owned(),
         });
         let settlement = Settlement {
+            grant: message.grant_news(&landing.event),
             id: message.id,
             lease: message.lease,
             word: if landing.event.is_final() {
@@ -118,6 +120,7 @@ impl Inner {
             },
             appid: message.appid,
             touser: message.touser,
+            template_id: message.template_id,
             transition,
             refund: (!landing.reached_wechat).then_some(message.claimed_at),
             attempts: landing.attempts,
@@ -201,7 +204,10 @@ impl Inner {
             template_id: &message.template_id,
             content: &message.content,
         };
-        let answer = self.client.send(&token.value, outgoing).await;
+        let mut answer = self.client.send(&token.value, outgoing).await;
+        if let Some(verdict) = about_pool_id(message, &answer) {
+            answer.verdict = verdict;
+        }
         self.metrics.sent(
             message.content.channel(),
             answer.verdict.outcome(),
@@ -297,6 +303,22 @@ impl Inner {
         let now = self.clock.now();
         now + self.send_timeout < message.lease_until && now < message.expires_at
     }
+}
+
+/// What WeChat's refusal of an id from the pool means. The next one is taken for the same message, unless this one may
+/// have been used by a try before: that it is used up says that the message has arrived.
+fn about_pool_id(message: &Claimed, answer: &Answer) -> Option<Verdict> {
+    let Permit::Pool(Some(id)) = &message.permit else {
+        return None;
+    };
+    if answer.verdict != Verdict::Rejected(FailureCode::InvalidFormId) {
+        return None;
+    }
+    if !id.is_doubtful {
+        return Some(Verdict::Later(Delay::AtOnce));
+    }
+    let is_used_up = answer.errcode == Some(FORM_ID_USED_UP);
+    is_used_up.then_some(Verdict::Accepted { msgid: None })
 }
 
 /// Adds a try to the history of its message, as the next in number. Of a long history the start and the latest tries

@@ -21,6 +21,7 @@ use crate::{
     callbacks::Callbacks,
     changes::{ChangeError, Changes},
     dispatch::Dispatcher,
+    grants::Grants,
     intake::Intake,
     janitor::Janitor,
     metrics::Metrics,
@@ -137,6 +138,7 @@ struct Inner {
     callbacks: Callbacks,
     passage: Passage,
     webhooks: Webhooks,
+    grants: Grants,
     stop: CancellationToken,
     tasks: TaskTracker,
     pulse: Pulse,
@@ -183,6 +185,7 @@ impl Delivery {
         tasks.close();
 
         let passage = Passage::new(&parts);
+        let grants = Grants::new(&parts);
         let apps = Apps::new(
             parts.store.clone(),
             parts.coord.clone(),
@@ -200,6 +203,7 @@ impl Delivery {
             callbacks,
             passage,
             webhooks,
+            grants,
             stop,
             tasks,
             pulse,
@@ -319,6 +323,11 @@ impl Delivery {
     /// Whom tenants want to be told.
     pub fn webhooks(&self) -> &Webhooks {
         &self.0.webhooks
+    }
+
+    /// Who may be written to.
+    pub fn grants(&self) -> &Grants {
+        &self.0.grants
     }
 
     /// Stops: claims nothing more, waits for the sends under way and their records, at most until `deadline` is

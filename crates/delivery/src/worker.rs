@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use coord::Coord;
+use domain::lifecycle::Status;
 use store::{ClaimBatch, ClaimRequest, Store, StoreError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -10,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     dispatch::Dispatcher,
     engine::{Options, Parts},
+    metrics::Metrics,
     topic,
     waiters::ended_payload,
 };
@@ -29,6 +31,7 @@ pub(crate) struct Worker {
     options: Options,
     dispatcher: Dispatcher,
     slots: Arc<Semaphore>,
+    metrics: Metrics,
     stop: CancellationToken,
 }
 
@@ -45,6 +48,7 @@ impl Worker {
             options,
             dispatcher,
             slots: Arc::new(Semaphore::new(options.slots)),
+            metrics: parts.metrics.clone(),
             stop,
         }
     }
@@ -111,6 +115,7 @@ impl Worker {
         let ClaimBatch {
             claimed,
             expired,
+            unpermitted,
             cursor: next,
             more,
         } = platform
@@ -119,10 +124,12 @@ impl Worker {
             .inspect_err(|_| broken.push(request.lease))?;
         *cursor = next;
         self.dispatcher.dispatch(claimed, permits);
-        if !expired.is_empty() {
+        self.metrics.ended(Status::Failed, unpermitted.len());
+        if !(expired.is_empty() && unpermitted.is_empty()) {
+            let ended = expired.into_iter().chain(unpermitted);
             self.coord
                 .wakeups()
-                .wake(topic::ENDED, &ended_payload(expired.into_iter()));
+                .wake(topic::ENDED, &ended_payload(ended));
         }
         Ok(more)
     }

@@ -31,7 +31,7 @@ both_modes!(
 );
 
 /// Registers an app whose tenant has told its settings, and gives WeChat the same.
-async fn hearing(world: &World, tenant: &Tenant, mode: PushMode, format: PushFormat) {
+pub(crate) async fn hearing(world: &World, tenant: &Tenant, mode: PushMode, format: PushFormat) {
     let mut given = json!({"callback_token": TOKEN});
     if mode != PushMode::Plain {
         given["callback_aes_key"] = json!(AES_KEY);
@@ -58,7 +58,7 @@ fn pushes(world: &World, appid: &str, push: Push) {
         .change_app(appid, |app| app.push = Some(push));
 }
 
-fn letter(world: &World, event: &PushEvent) -> Letter {
+pub(crate) fn letter(world: &World, event: &PushEvent) -> Letter {
     world.wechat().letter(APP, event).unwrap()
 }
 
@@ -73,12 +73,12 @@ async fn post_to(world: &World, appid: &str, letter: &Letter) -> Answer {
     finish(request).await
 }
 
-async fn post(world: &World, letter: &Letter) -> Answer {
+pub(crate) async fn post(world: &World, letter: &Letter) -> Answer {
     post_to(world, APP, letter).await
 }
 
 #[track_caller]
-fn assert_success(answer: &Answer) {
+pub(crate) fn assert_success(answer: &Answer) {
     assert_eq!(
         (answer.status.as_u16(), answer.text.as_str()),
         (200, "success"),

@@ -14,7 +14,7 @@ use utoipa::{
 
 use crate::extract::parse_part;
 
-use super::words::{Channel, Lang, MiniprogramState, OnUncertain, Priority};
+use super::words::{Channel, GrantPolicy, Lang, MiniprogramState, OnUncertain, Priority};
 
 /// A message to send. A field of another channel is refused.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -40,7 +40,8 @@ pub(crate) struct MessageRequest {
     miniprogram_state: Option<MiniprogramState>,
     /// `subscribe`: default `zh_CN`.
     lang: Option<Lang>,
-    /// `template`: the form id or prepay id that permits the send.
+    /// `template`: the form id or prepay id that permits the send. Default: the user's that expires first is taken from the
+    /// pool.
     form_id: Option<String>,
     /// `template`: the keyword to show large, such as `keyword1.DATA`.
     emphasis_keyword: Option<String>,
@@ -66,6 +67,8 @@ pub(crate) struct MessageRequest {
     metadata: Option<Map<String, Value>>,
     /// Default: `hold`.
     on_uncertain: Option<OnUncertain>,
+    /// `subscribe`: what the ledger of grants decides about it. Default: what its app says.
+    grant_policy: Option<GrantPolicy>,
     /// Check everything, send nothing.
     #[serde(default)]
     dry_run: bool,
@@ -125,6 +128,7 @@ impl From<MessageRequest> for message::Request {
             reference: request.reference,
             metadata: request.metadata,
             on_uncertain: request.on_uncertain.map(Into::into).unwrap_or_default(),
+            grant_policy: request.grant_policy.map(Into::into),
             dry_run: request.dry_run,
         }
     }
@@ -157,7 +161,7 @@ mod tests {
             "miniprogram_state": "trial", "lang": "en_US", "form_id": "f", "emphasis_keyword": "k", "url": "u",
             "miniprogram": {"appid": "a", "pagepath": "b"}, "client_msg_id": "c", "priority": "high",
             "send_at": "2026-03-01T16:30:00+08:00", "ttl": 120, "reference": "r", "metadata": {"any": "thing"},
-            "on_uncertain": "retry", "dry_run": true,
+            "on_uncertain": "retry", "grant_policy": "strict", "dry_run": true,
         }));
         let Value::Object(data) = json!({"thing1": {"value": "x"}}) else {
             unreachable!()
@@ -187,6 +191,7 @@ mod tests {
             reference: Some("r".into()),
             metadata: Some(metadata),
             on_uncertain: message::OnUncertain::Retry,
+            grant_policy: Some(domain::grant::GrantPolicy::Strict),
             dry_run: true,
         };
         assert_eq!(all, expected);

@@ -4,10 +4,12 @@
 pub(crate) mod apps;
 pub(crate) mod audit;
 pub(crate) mod batch;
+pub(crate) mod grants;
 pub(crate) mod keys;
 pub(crate) mod message_request;
 pub(crate) mod messages;
 pub(crate) mod page;
+pub(crate) mod reach;
 pub(crate) mod tenants;
 pub(crate) mod time;
 pub(crate) mod tokens;

@@ -1,6 +1,6 @@
 //! The words of the API for the choices of the domain. Each match is exhaustive: a new choice wants its word.
 
-use domain::{app, lifecycle, message, tenant, verdict};
+use domain::{app, grant, lifecycle, message, tenant, verdict};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -96,6 +96,21 @@ words! {
     TokenMode = app::TokenMode {
         Stable = "stable",
         Legacy = "legacy",
+    }
+
+    /// What the ledger of grants decides about subscribe messages: `observe` keeps count and sends, `strict` fails a message
+    /// with `no_grant` whose user has no grant left.
+    GrantPolicy = grant::GrantPolicy {
+        Observe = "observe",
+        Strict = "strict",
+    }
+
+    /// `form_id`: one template message within seven days. `prepay_id`: three. `subscription`: a template that the user
+    /// accepted.
+    GrantKind = grant::GrantKind {
+        FormId = "form_id",
+        PrepayId = "prepay_id",
+        Subscription = "subscription",
     }
 
     /// Whether a tenant may use the gateway.

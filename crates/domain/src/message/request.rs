@@ -10,6 +10,7 @@ use super::{
     MiniprogramState, OnUncertain, Priority,
 };
 use crate::{
+    grant::{self, GrantPolicy},
     template_value,
     violation::{Violation, pointer_token},
 };
@@ -46,6 +47,7 @@ pub struct Request {
     pub reference: Option<String>,
     pub metadata: Option<Map<String, Value>>,
     pub on_uncertain: OnUncertain,
+    pub grant_policy: Option<GrantPolicy>,
     pub dry_run: bool,
 }
 
@@ -64,11 +66,9 @@ impl Request {
         check_data(self.channel, self.data.as_ref(), &mut found);
         check_lengths(&self, &mut found);
         check_times(&self, now, &mut found);
-        if self.channel == Channel::Template && self.form_id.is_none() {
-            found.push(Violation::new(
-                "/form_id",
-                "required on channel `template`: the form id or prepay id that permits the send",
-            ));
+        let form_id = self.form_id.as_deref().filter(|id| !id.is_empty());
+        if let Some(why) = form_id.and_then(grant::fake) {
+            found.push(Violation::new("/form_id", why));
         }
         if !found.is_empty() {
             return Err(found);
@@ -84,7 +84,7 @@ impl Request {
             Channel::Template => Content::Template {
                 data,
                 page: self.page,
-                form_id: self.form_id.unwrap_or_default(),
+                form_id: self.form_id,
                 emphasis_keyword: self.emphasis_keyword,
             },
             Channel::Official => Content::Official {
@@ -104,6 +104,7 @@ impl Request {
             reference: self.reference,
             metadata: self.metadata,
             on_uncertain: self.on_uncertain,
+            grant_policy: self.grant_policy,
             dry_run: self.dry_run,
         })
     }
@@ -155,6 +156,12 @@ fn check_foreign_fields(request: &Request, found: &mut Vec<Violation>) {
         &[Template],
         "/form_id",
         "channel `template`",
+    );
+    only(
+        request.grant_policy.is_some(),
+        &[Subscribe],
+        "/grant_policy",
+        "channel `subscribe`",
     );
     only(
         request.emphasis_keyword.is_some(),
@@ -410,20 +417,18 @@ mod tests {
     }
 
     #[test]
-    fn the_origins_template_message_wants_a_form_id_and_may_be_empty() {
+    fn the_origins_template_message_may_be_empty_and_takes_a_form_id_from_the_pool() {
         let template = Request {
             channel: Channel::Template,
             data: None,
             ..request()
         };
-        assert_eq!(pointers(template.clone()), ["/form_id"]);
-        assert!(
-            Request {
-                form_id: Some("f1".into()),
-                ..template
-            }
-            .check(now())
-            .is_ok()
-        );
+        assert!(template.clone().check(now()).is_ok());
+        let with = |form_id: &str| Request {
+            form_id: Some(form_id.into()),
+            ..template.clone()
+        };
+        assert!(with("f1").check(now()).is_ok());
+        assert_eq!(pointers(with("the formId is a mock one")), ["/form_id"]);
     }
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{
+    grants::Collected,
     sql::Sql,
     submission::{
         Entry, FirstAnswer, FirstEntry, IdempotencyKey, Load, Received, Submission, Taken,
@@ -31,6 +32,8 @@ pub(super) enum Answer {
     Batch(Vec<EntryAnswer>),
     /// A message was retried that had so many attempts behind it.
     Retry(usize),
+    /// Grants were collected, item by item.
+    Grants(Vec<Collected>),
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -242,7 +245,7 @@ fn replay(row: &KeyRow, key: &IdempotencyKey) -> Result<Taken, StoreError> {
             }
         }
         // A fingerprint covers the path: what is no submission is another request too.
-        None | Some((_, Answer::Retry(_))) => return Ok(Taken::KeyReused),
+        None | Some((_, Answer::Retry(_) | Answer::Grants(_))) => return Ok(Taken::KeyReused),
     };
     Ok(Taken::Replayed(first))
 }

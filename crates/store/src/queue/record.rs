@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::{
     BEHIND, ENDED, FLYING, READY, WAITING,
     choice::Person,
+    grants::{self, GrantNews},
     meter::day_number,
     pause::{LaneNews, refund, tell},
     sql::{Cell, Sql, still},
@@ -46,6 +47,10 @@ pub struct Settlement {
     pub appid: AppId,
     /// The receiver's openid.
     pub touser: String,
+    /// The template's id.
+    pub template_id: String,
+    /// What becomes of what permitted it; none: nothing.
+    pub grant: Option<GrantNews>,
     /// What becomes of it.
     pub transition: Transition,
     /// All its tries, this one included.
@@ -111,6 +116,10 @@ impl PlatformStore {
                 told.push((id, row.try_get("", "tenant_id")?));
             }
             tell_messages(&tx, &told, now).await?;
+            let counted = batch
+                .iter()
+                .filter(|one| recorded.changed.contains(&one.id));
+            grants::settle(&tx, counted).await?;
             let people: Vec<Person> = batch
                 .iter()
                 .map(|s| (s.appid.as_str().to_owned(), s.touser.clone()))

@@ -6,6 +6,7 @@ mod allowance;
 mod audit;
 mod cancel;
 mod common;
+mod grants;
 mod identity;
 mod keys;
 mod lanes;
