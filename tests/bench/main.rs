@@ -8,7 +8,9 @@
 //!   drained through the whole engine;
 //! - `sync`: one message after the other that is waited for, beside one call of the bare client each;
 //! - `backlog`: draining with ten thousand, a hundred thousand and a million messages due;
-//! - `apps`: draining the messages of one, a hundred and ten thousand apps.
+//! - `apps`: draining the messages of one, a hundred and ten thousand apps;
+//! - `grants`: draining messages that take a form id or a grant, counting and estimating, with ten thousand, a hundred
+//!   thousand and a million of each.
 
 #![expect(clippy::print_stdout, reason = "it prints its results")]
 #![expect(
@@ -17,6 +19,7 @@
 )]
 
 mod cost;
+mod grants;
 mod growth;
 mod load;
 mod place;
@@ -34,7 +37,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Messages, where no number is given.
 const DEFAULT: usize = 20_000;
 const MODES: [&str; 2] = ["embedded", "production"];
-const MEASUREMENTS: [&str; 4] = ["rate", "sync", "backlog", "apps"];
+const MEASUREMENTS: [&str; 5] = ["rate", "sync", "backlog", "apps", "grants"];
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -77,7 +80,8 @@ async fn main() -> ExitCode {
                 "rate" => speed::rate(mode, production(), count).await,
                 "sync" => speed::sync(mode, production()).await,
                 "backlog" => growth::backlog(mode, production()).await,
-                _ => growth::apps(mode, production(), count).await,
+                "apps" => growth::apps(mode, production(), count).await,
+                _ => grants::grants(mode, production(), count).await,
             }
         }
     }
