@@ -264,7 +264,9 @@ async fn work_with_grants(store: &Store, appid: &AppId) {
     door.count_pool(appid, now).await.unwrap();
     door.count_subscriptions(appid).await.unwrap();
     for channel in [Channel::Subscribe, Channel::Template] {
-        let users = ["u1", "u2", "u3"];
+        // As many as are asked about at most: few might be looked up in another way.
+        let users: Vec<String> = (0..4096).map(|number| format!("u{number}")).collect();
+        let users: Vec<&str> = users.iter().map(String::as_str).collect();
         door.reach(appid, channel, "t1", &users, now).await.unwrap();
     }
     platform.forget_form_ids(now).await.unwrap();

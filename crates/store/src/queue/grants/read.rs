@@ -1,6 +1,6 @@
 //! Reading: a user's grants, an app's counts, whom a message reaches.
 
-use std::{collections::HashMap, fmt, str::FromStr};
+use std::{fmt, str::FromStr};
 
 use chrono::{DateTime, Utc};
 use domain::{app::AppId, message::Channel};
@@ -317,26 +317,24 @@ impl TenantStore {
         template_id: &str,
         openids: &[&str],
     ) -> Result<(u64, u64), StoreError> {
-        let mut sql = Sql::new("WITH v(t) AS (");
-        sql.rows(openids.iter().map(|openid| [(*openid).into()]));
-        let columns = ACCOUNT_COLUMNS.replace(", ", ", s.");
-        sql.push(&format!(
-            ") SELECT s.{columns} FROM v JOIN subscription s ON s.openid = v.t WHERE s.appid = "
-        ))
-        .bind(appid.as_str())
-        .push(" AND s.template_id = ")
-        .bind(template_id)
-        .push(" AND s.tenant_id = ")
-        .bind(self.tenant.uuid());
+        // By whole keys: of a join SQLite may go through the accounts of the template once for each user.
+        let mut sql = Sql::new(&format!(
+            "SELECT {ACCOUNT_COLUMNS} FROM subscription WHERE tenant_id = "
+        ));
+        sql.bind(self.tenant.uuid())
+            .push(" AND (appid, openid, template_id) IN (")
+            .rows(
+                openids
+                    .iter()
+                    .map(|openid| [appid.as_str().into(), (*openid).into(), template_id.into()]),
+            )
+            .push(")");
         let connection = &self.store.read;
         let rows = Account::find_by_statement(sql.on(connection))
             .all(connection)
             .await?;
-        // The last row of a padded batch comes more than once.
-        let accounts: HashMap<&str, &Account> =
-            rows.iter().map(|row| (row.openid.as_str(), row)).collect();
         let (mut reachable, mut revoked) = (0, 0);
-        for account in accounts.values() {
+        for account in rows {
             let balance = account.balance()?;
             reachable += u64::from(balance.remaining > 0);
             revoked += u64::from(balance.is_revoked());
