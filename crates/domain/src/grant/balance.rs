@@ -97,12 +97,6 @@ impl Balance {
         }
     }
 
-    /// Whether the user wants no messages, and has not accepted any since.
-    pub fn is_revoked(&self) -> bool {
-        let accepted_at = self.confirmed_at.max(self.reported_at);
-        self.remaining == 0 && self.revoked_at.is_some() && self.revoked_at >= accepted_at
-    }
-
     /// Counts acceptances, unless the user has taken them back since.
     fn credit(&mut self, count: u32, at: DateTime<Utc>) {
         if self.revoked_at.is_none_or(|revoked_at| at >= revoked_at) {
@@ -208,12 +202,6 @@ mod tests {
         assert_eq!(remaining(&[reported(5, 0), revoked]), 0);
         assert_eq!(remaining(&[revoked, accepted(29)]), 0, "told late");
         assert_eq!(remaining(&[reported(5, 0), revoked, accepted(31)]), 1);
-        let mut balance = Balance::default();
-        balance.enter(revoked);
-        assert!(balance.is_revoked());
-        balance.enter(accepted(31));
-        balance.remaining = 0;
-        assert!(!balance.is_revoked(), "it was used up");
     }
 
     #[test]
