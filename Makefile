@@ -67,8 +67,8 @@ bench: ## Measure: messages through the gateway against the bare WeChat client, 
 	$(CARGO) run --release --package wxgate-tests --bin wxgate-bench -- rate sync $(N)
 	$(CARGO) bench --package wxgate-broker
 
-bench-full: bench ## Measure as well what a million due messages and ten thousand apps change (some 15 minutes)
-	$(CARGO) run --release --package wxgate-tests --bin wxgate-bench -- backlog apps $(N)
+bench-full: bench ## Measure as well what a million due messages, ten thousand apps and a million grants change (some 20 minutes)
+	$(CARGO) run --release --package wxgate-tests --bin wxgate-bench -- backlog apps grants $(N)
 
 fuzz: ## Feed one reader of strangers' bytes to libFuzzer until stopped: `make fuzz TARGET=bodies` (a nightly toolchain, installs cargo-fuzz)
 	@$(CARGO) fuzz --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-fuzz

@@ -7,6 +7,7 @@
 pub use sea_orm_migration::MigratorTrait;
 use sea_orm_migration::{MigrationTrait, async_trait};
 
+mod m20261122_grants;
 mod m20261122_init;
 mod m20261122_kept_answer;
 mod m20261122_receipts;
@@ -30,6 +31,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_webhooks::Migration),
             Box::new(m20261122_kept_answer::Migration),
             Box::new(m20261122_templates::Migration),
+            Box::new(m20261122_grants::Migration),
         ]
     }
 }

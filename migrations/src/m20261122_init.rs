@@ -51,6 +51,8 @@ enum App {
     Kind,
     TokenMode,
     DailyQuota,
+    GrantPolicy,
+    CountsGrants,
     SecretSealed,
     CallbackTokenSealed,
     CallbackAesKeySealed,
@@ -92,6 +94,7 @@ enum Message {
     Metadata,
     Reference,
     OnUncertain,
+    Permit,
     SendAt,
     TtlSeconds,
     DueAt,
@@ -265,6 +268,8 @@ fn app() -> TableCreateStatement {
         .col(text(App::Kind))
         .col(text(App::TokenMode))
         .col(int(App::DailyQuota))
+        .col(text(App::GrantPolicy))
+        .col(int(App::CountsGrants))
         .col(blob(App::SecretSealed))
         .col(maybe_blob(App::CallbackTokenSealed))
         .col(maybe_blob(App::CallbackAesKeySealed))
@@ -312,6 +317,7 @@ fn message() -> TableCreateStatement {
         .col(maybe_text(Message::Metadata))
         .col(maybe_text(Message::Reference))
         .col(text(Message::OnUncertain))
+        .col(int(Message::Permit))
         .col(maybe_int(Message::SendAt))
         .col(int(Message::TtlSeconds))
         .col(int(Message::DueAt))
@@ -365,86 +371,69 @@ fn audit() -> TableCreateStatement {
         .to_owned()
 }
 
+fn index<T: IntoIden>(name: &str, table: T) -> IndexCreateStatement {
+    Index::create()
+        .name(name)
+        .table(table.into_iden())
+        .to_owned()
+}
+
 /// The partial indexes are the queue: each holds one phase of it (see `store::queue`), so that
 /// looking for work costs the same with ten rows of history and with ten million.
 fn indexes() -> Vec<IndexCreateStatement> {
     let phase = |number: i64| Expr::col(Message::Phase).eq(Expr::cust(number.to_string()));
     vec![
-        Index::create()
-            .name("api_key_tenant")
-            .table(ApiKey::Table)
+        index("api_key_tenant", ApiKey::Table)
             .col(ApiKey::TenantId)
             .to_owned(),
-        Index::create()
-            .name("app_tenant")
-            .table(App::Table)
+        index("app_tenant", App::Table)
             .col(App::TenantId)
             .to_owned(),
-        Index::create()
-            .name("audit_tenant")
-            .table(Audit::Table)
+        index("audit_tenant", Audit::Table)
             .col(Audit::TenantId)
             .col(Audit::Id)
             .to_owned(),
-        Index::create()
-            .name("idempotency_end")
-            .table(Idempotency::Table)
+        index("idempotency_end", Idempotency::Table)
             .col(Idempotency::ExpiresAt)
             .to_owned(),
-        Index::create()
-            .name("message_app")
-            .table(Message::Table)
+        index("message_app", Message::Table)
             .col(Message::Appid)
             .col(Message::Id)
             .to_owned(),
-        Index::create()
-            .name("message_person")
-            .table(Message::Table)
+        index("message_person", Message::Table)
             .col(Message::Appid)
             .col(Message::Touser)
             .col(Message::Id)
             .to_owned(),
-        Index::create()
-            .name("message_reference")
-            .table(Message::Table)
+        index("message_reference", Message::Table)
             .col(Message::Appid)
             .col(Message::Reference)
             .and_where(Expr::col(Message::Reference).is_not_null())
             .to_owned(),
-        Index::create()
-            .name("message_ready")
-            .table(Message::Table)
+        index("message_ready", Message::Table)
             .col(Message::Appid)
             .col(Message::Priority)
             .col(Message::DueAt)
             .col(Message::Id)
             .and_where(phase(0))
             .to_owned(),
-        Index::create()
-            .name("message_waiting")
-            .table(Message::Table)
+        index("message_waiting", Message::Table)
             .col(Message::DueAt)
             .and_where(phase(1))
             .to_owned(),
-        Index::create()
-            .name("message_behind")
-            .table(Message::Table)
+        index("message_behind", Message::Table)
             .col(Message::Appid)
             .col(Message::Touser)
             .col(Message::Priority)
             .col(Message::DueAt)
             .and_where(phase(2))
             .to_owned(),
-        Index::create()
-            .name("message_flying")
-            .table(Message::Table)
+        index("message_flying", Message::Table)
             .col(Message::Appid)
             .col(Message::Touser)
             .and_where(phase(3))
             .to_owned(),
-        Index::create()
-            .name("message_unsent")
-            .table(Message::Table)
+        index("message_unsent", Message::Table)
             .col(Message::ExpiresAt)
             .and_where(Expr::col(Message::Phase).lt(Expr::cust("3")))
             .to_owned(),

@@ -78,7 +78,7 @@ pub(crate) async fn apps(mode: &str, production: Option<Production>, count: usiz
 }
 
 /// Lets the gateway send, and waits until WeChat has `count` messages more.
-async fn drain(place: &Place, load: &Load, count: usize) -> Run {
+pub(crate) async fn drain(place: &Place, load: &Load, count: usize) -> Run {
     let wanted = place.accepted() + count as u64;
     let cpu = Cpu::now();
     let started = Instant::now();

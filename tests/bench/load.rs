@@ -11,6 +11,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use domain::{
     app::AppId,
+    grant::GrantPolicy,
     id::TenantId,
     message::{Content, DEFAULT_TTL, Draft, Lang, MiniprogramState, OnUncertain, Priority},
     quota::Shares,
@@ -19,7 +20,7 @@ use domain::{
 };
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Map, Value, json};
-use store::{Load as Loaded, NewMessage, Received, Store, Submission, Taken};
+use store::{Load as Loaded, NewMessage, Received, Store, Submission, Taken, TenantStore};
 use tenancy::{KeyOwner, NewKey};
 use wechat::{Client, ClientOptions, Outgoing};
 
@@ -31,7 +32,7 @@ const SLOTS: usize = 1024;
 const CALLERS: usize = 64;
 /// Messages that one transaction puts into the database.
 const BATCH: usize = 512;
-const TEMPLATE: &str = "8-VxnRzHxkMVwBSkPGXFUNkRDfMlAqV0P1nVTW4Zx9k";
+pub(crate) const TEMPLATE: &str = "8-VxnRzHxkMVwBSkPGXFUNkRDfMlAqV0P1nVTW4Zx9k";
 
 fn data() -> Value {
     json!({"thing1": {"value": "保温杯"}, "number2": {"value": 2}, "date3": {"value": "2026-03-01 12:30"}})
@@ -118,7 +119,7 @@ impl Bare {
     }
 }
 
-fn content() -> Content {
+pub(crate) fn content() -> Content {
     let Value::Object(data) = data() else {
         unreachable!("an object")
     };
@@ -132,6 +133,14 @@ fn subscribe(data: Map<String, Value>) -> Content {
         miniprogram_state: MiniprogramState::Formal,
         lang: Lang::ZhCn,
     }
+}
+
+/// A message to put into the database.
+pub(crate) struct Wish {
+    pub(crate) appid: AppId,
+    pub(crate) touser: String,
+    pub(crate) content: Content,
+    pub(crate) grant_policy: Option<GrantPolicy>,
 }
 
 /// A tenant with an app, ready to send.
@@ -231,9 +240,25 @@ impl Load {
     /// Puts `count` messages into the database that are due now, in turn one of each of `apps`.
     pub(crate) async fn fill(&self, apps: &[AppId], count: usize, now: DateTime<Utc>) {
         let content = content();
+        let wish = |number: usize| Wish {
+            appid: apps[number % apps.len()].clone(),
+            touser: format!("o{number}"),
+            content: content.clone(),
+            grant_policy: None,
+        };
+        self.fill_with(count, now, wish).await;
+    }
+
+    /// Puts `count` messages into the database that are due now, each as `wish` says.
+    pub(crate) async fn fill_with(
+        &self,
+        count: usize,
+        now: DateTime<Utc>,
+        wish: impl Fn(usize) -> Wish,
+    ) {
         for from in (0..count).step_by(BATCH) {
             let batch: Vec<Submission> = (from..count.min(from + BATCH))
-                .map(|number| self.new_message(&apps[number % apps.len()], number, &content, now))
+                .map(|number| self.new_message(wish(number), now))
                 .collect();
             let platform = self.store.platform();
             let received = platform.intake(&batch, Shares::default(), now).await;
@@ -243,30 +268,35 @@ impl Load {
         }
     }
 
-    fn new_message(
-        &self,
-        appid: &AppId,
-        number: usize,
-        content: &Content,
-        now: DateTime<Utc>,
-    ) -> Submission {
+    /// The tenant.
+    pub(crate) fn tenant(&self) -> TenantId {
+        self.tenant
+    }
+
+    /// The tenant's things.
+    pub(crate) fn door(&self) -> TenantStore {
+        self.store.tenant(self.tenant)
+    }
+
+    fn new_message(&self, wish: Wish, now: DateTime<Utc>) -> Submission {
         static SERIAL: AtomicU64 = AtomicU64::new(0);
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
         let at = now + chrono::Duration::milliseconds(i64::try_from(serial >> 12).unwrap_or(0));
         let new = NewMessage {
             id: domain::id::new(at, u16::try_from(serial & 0xfff).unwrap_or(0), serial),
             tenant: self.tenant,
-            appid: appid.clone(),
+            appid: wish.appid,
             draft: Draft {
-                touser: format!("o{number}"),
+                touser: wish.touser,
                 template_id: TEMPLATE.to_owned(),
-                content: content.clone(),
+                content: wish.content,
                 priority: Priority::Normal,
                 send_at: None,
                 ttl: DEFAULT_TTL,
                 reference: None,
                 metadata: None,
                 on_uncertain: OnUncertain::Hold,
+                grant_policy: wish.grant_policy,
                 dry_run: false,
             },
             received_at: now,

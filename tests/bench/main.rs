@@ -9,7 +9,9 @@
 //! - `sync`: one message after the other that is waited for, beside one call of the bare client each;
 //! - `fairness`: one tenant's single messages beside 200,000 of another's;
 //! - `backlog`: draining with ten thousand, a hundred thousand and a million messages due;
-//! - `apps`: draining the messages of one, a hundred and ten thousand apps.
+//! - `apps`: draining the messages of one, a hundred and ten thousand apps;
+//! - `grants`: draining messages that take a form id or a grant, counting and estimating, with ten thousand, a hundred
+//!   thousand and a million of each.
 
 #![expect(clippy::print_stdout, reason = "it prints its results")]
 #![expect(
@@ -18,6 +20,7 @@
 )]
 
 mod cost;
+mod grants;
 mod growth;
 mod load;
 mod place;
@@ -35,7 +38,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Messages, where no number is given.
 const DEFAULT: usize = 20_000;
 const MODES: [&str; 2] = ["embedded", "production"];
-const MEASUREMENTS: [&str; 5] = ["rate", "sync", "fairness", "backlog", "apps"];
+const MEASUREMENTS: [&str; 6] = ["rate", "sync", "fairness", "backlog", "apps", "grants"];
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -79,7 +82,8 @@ async fn main() -> ExitCode {
                 "sync" => speed::sync(mode, production()).await,
                 "fairness" => speed::fairness(mode, production()).await,
                 "backlog" => growth::backlog(mode, production()).await,
-                _ => growth::apps(mode, production(), count).await,
+                "apps" => growth::apps(mode, production(), count).await,
+                _ => grants::grants(mode, production(), count).await,
             }
         }
     }

@@ -50,6 +50,7 @@ mod drop_in_waits;
 mod edits;
 mod fairness;
 mod foreign;
+mod grants;
 mod hardening;
 mod idempotency;
 mod import;

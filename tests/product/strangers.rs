@@ -59,12 +59,24 @@ fn body(operation: &str) -> Option<Value> {
         "PUT /v1/apps/{appid}/secret" => json!({"secret": "strangers-secret"}),
         "POST /v1/apps/{appid}/messages" => message("o1"),
         "POST /v1/apps/{appid}/messages/batch" => json!({"messages": [message("o1")]}),
+        "POST /v1/apps/{appid}/grants" => {
+            json!({"grants": [{"kind": "form_id", "openid": "o1", "value": "f1"}]})
+        }
+        "POST /v1/apps/{appid}/reach" => json!({"template_id": "t", "openids": ["o1"]}),
         "POST /v1/webhooks" => json!({"url": HOOK, "events": ["*"]}),
         "PATCH /v1/webhooks/{webhook_id}" => json!({"status": "disabled"}),
         "POST /v1/webhooks/{webhook_id}/redeliver" => json!({"since": "2020-01-01T00:00:00Z"}),
         _ => return None,
     };
     Some(body)
+}
+
+/// A query without which the operation cannot be read.
+fn query(operation: &str) -> &'static str {
+    match operation {
+        "GET /v1/apps/{appid}/grants" => "?openid=o1",
+        _ => "",
+    }
 }
 
 struct Operation {
@@ -96,6 +108,7 @@ impl Operation {
             "{}: say in strangers.rs what stands in its path",
             self.name()
         );
+        path.push_str(query(&self.name()));
         let mut request = client.request(self.method.clone(), &path).await;
         if let Some(body) = &self.body {
             request = request.json(body);

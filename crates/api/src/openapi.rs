@@ -46,6 +46,7 @@ pub(crate) const SCHEME: &str = "oauth2";
     tags(
         (name = "oauth", description = "Access tokens (RFC 6749, RFC 8414)."),
         (name = "messages", description = "Sending messages and reading what became of them."),
+        (name = "grants", description = "Who may be written to: collected form ids and accepted templates."),
         (name = "apps", description = "Mini-programs and official accounts."),
         (name = "webhooks", description = "Telling a tenant what became of each message."),
         (name = "keys", description = "A tenant's own API keys."),

@@ -1,7 +1,7 @@
 //! What the crates below refuse, as problems. Every match is exhaustive: a new refusal wants its words here.
 
 use chrono::{DateTime, Utc};
-use delivery::{AppError, ChangeError, DeliveryError, SubmitError, WebhookError};
+use delivery::{AppError, ChangeError, DeliveryError, GrantError, SubmitError, WebhookError};
 use domain::{
     lifecycle::{Refusal, Status},
     violation::Violation,
@@ -57,6 +57,18 @@ impl From<DeliveryError> for Problem {
         match error {
             DeliveryError::NotFound(what) => Self::not_found(what),
             DeliveryError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<GrantError> for Problem {
+    fn from(error: GrantError) -> Self {
+        match error {
+            GrantError::KeyReused => Self::new(
+                Kind::IdempotencyKeyReused,
+                Kind::IdempotencyKeyReused.example(),
+            ),
+            GrantError::Delivery(error) => error.into(),
         }
     }
 }

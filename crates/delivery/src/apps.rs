@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use coord::Coord;
 use domain::{
     app::{AppId, AppKind, DEFAULT_DAILY_QUOTA, TokenMode},
+    grant::GrantPolicy,
     id::TenantId,
     seal::{MasterKey, SealOwner},
     secret::AppSecret,
@@ -36,6 +37,8 @@ pub struct Registration {
     pub token_mode: TokenMode,
     /// Messages that WeChat takes from it in one day; none: the default of an account.
     pub daily_quota: Option<u64>,
+    /// What the ledger of grants decides about its subscribe messages.
+    pub grant_policy: GrantPolicy,
     /// Whether to fetch a token before anything is kept.
     pub verify: bool,
     /// Its message push settings.
@@ -51,6 +54,8 @@ pub struct AppUpdate {
     pub token_mode: Option<TokenMode>,
     /// Messages that WeChat takes from it in one day.
     pub daily_quota: Option<u64>,
+    /// What the ledger of grants decides about its subscribe messages.
+    pub grant_policy: Option<GrantPolicy>,
     /// Its message push settings.
     pub callback: CallbackSettings,
     /// [`App::updated_at`] as the caller knows it; where it is another one by now nothing changes.
@@ -198,6 +203,7 @@ impl Apps {
             kind: new.kind,
             token_mode: new.token_mode,
             daily_quota: new.daily_quota.unwrap_or(DEFAULT_DAILY_QUOTA),
+            grant_policy: new.grant_policy,
             callback_token_sealed: token,
             callback_aes_key_sealed: aes_key,
             verified_at: new.verify.then_some(now),
@@ -253,6 +259,7 @@ impl Apps {
             name: update.name,
             token_mode: update.token_mode,
             daily_quota: update.daily_quota,
+            grant_policy: update.grant_policy,
             callback_token_sealed: token.map(Some),
             callback_aes_key_sealed: aes_key.map(Some),
             known_at: update.known_at,
@@ -378,6 +385,7 @@ fn changes(update: &AppUpdate) -> String {
         name,
         token_mode,
         daily_quota,
+        grant_policy,
         callback,
         known_at: _,
     } = update;
@@ -388,6 +396,7 @@ fn changes(update: &AppUpdate) -> String {
             TokenMode::Legacy => "legacy tokens".to_owned(),
         }),
         daily_quota.map(|quota| format!("{quota} messages a day")),
+        grant_policy.map(|policy| format!("grant policy {}", policy.as_str())),
         callback.token.as_ref().map(|_| "callback token".to_owned()),
         callback
             .aes_key

@@ -7,13 +7,14 @@ use coord::Clock;
 use domain::{
     lifecycle::Event,
     message::OnUncertain,
+    retry::Delay,
     verdict::{Attempt, BlockReason, FailureCode, Outcome, Verdict},
 };
-use store::{Claimed, Settlement, Word};
+use store::{Claimed, Permit, Settlement, Word};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, field::Empty};
-use wechat::{Answer, Outgoing};
+use wechat::{Answer, Outgoing, codes::FORM_ID_USED_UP};
 
 use crate::{
     engine::{Options, Parts},
@@ -110,6 +111,7 @@ impl Inner {
             None => code.advice().to_owned(),
         });
         let settlement = Settlement {
+            grant: message.grant_news(&landing.event),
             id: message.id,
             lease: message.lease,
             word: if landing.event.is_final() {
@@ -119,6 +121,7 @@ impl Inner {
             },
             appid: message.appid,
             touser: message.touser,
+            template_id: message.template_id,
             transition,
             refund: (!landing.reached_wechat).then_some(message.claimed_at),
             attempts: landing.attempts,
@@ -210,7 +213,10 @@ impl Inner {
             errcode = Empty,
         );
         let sending = self.client.send(&token.value, outgoing);
-        let answer = sending.instrument(span.clone()).await;
+        let mut answer = sending.instrument(span.clone()).await;
+        if let Some(verdict) = about_pool_id(message, &answer) {
+            answer.verdict = verdict;
+        }
         span.record("outcome", answer.verdict.outcome().as_str());
         span.record("errcode", answer.errcode);
         self.metrics.sent(
@@ -308,6 +314,22 @@ impl Inner {
         let now = self.clock.now();
         now + self.send_timeout < message.lease_until && now < message.expires_at
     }
+}
+
+/// What WeChat's refusal of an id from the pool means. The next one is taken for the same message, unless this one may
+/// have been used by a try before: that it is used up says that the message has arrived.
+fn about_pool_id(message: &Claimed, answer: &Answer) -> Option<Verdict> {
+    let Permit::Pool(Some(id)) = &message.permit else {
+        return None;
+    };
+    if answer.verdict != Verdict::Rejected(FailureCode::InvalidFormId) {
+        return None;
+    }
+    if !id.is_doubtful {
+        return Some(Verdict::Later(Delay::AtOnce));
+    }
+    let is_used_up = answer.errcode == Some(FORM_ID_USED_UP);
+    is_used_up.then_some(Verdict::Accepted { msgid: None })
 }
 
 /// Adds a try to the history of its message, as the next in number. Of a long history the start and the latest tries

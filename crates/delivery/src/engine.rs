@@ -22,6 +22,7 @@ use crate::{
     callbacks::Callbacks,
     changes::{ChangeError, Changes},
     dispatch::Dispatcher,
+    grants::Grants,
     intake::Intake,
     janitor::Janitor,
     metrics::Metrics,
@@ -140,6 +141,7 @@ struct Inner {
     passage: Passage,
     templates: Templates,
     webhooks: Webhooks,
+    grants: Grants,
     stop: CancellationToken,
     tasks: TaskTracker,
     pulse: Pulse,
@@ -189,6 +191,7 @@ impl Delivery {
         tasks.close();
 
         let passage = Passage::new(&parts);
+        let grants = Grants::new(&parts);
         let apps = Apps::new(
             parts.store.clone(),
             parts.coord.clone(),
@@ -207,6 +210,7 @@ impl Delivery {
             passage,
             templates,
             webhooks,
+            grants,
             stop,
             tasks,
             pulse,
@@ -370,6 +374,11 @@ impl Delivery {
     /// Whom tenants want to be told.
     pub fn webhooks(&self) -> &Webhooks {
         &self.0.webhooks
+    }
+
+    /// Who may be written to.
+    pub fn grants(&self) -> &Grants {
+        &self.0.grants
     }
 
     /// Stops: claims nothing more, waits for the sends under way and their records, at most until `deadline` is

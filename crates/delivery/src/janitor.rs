@@ -77,6 +77,9 @@ impl Janitor {
         while platform.forget_events(now).await?.more {
             tokio::time::sleep(BREATH).await;
         }
+        while platform.forget_form_ids(now).await?.more {
+            tokio::time::sleep(BREATH).await;
+        }
         let before = now - self.retention.messages;
         while platform.forget_messages(before).await?.more {
             tokio::time::sleep(BREATH).await;

@@ -27,6 +27,7 @@ mod changes;
 mod credentials;
 mod dispatch;
 mod engine;
+mod grants;
 mod intake;
 mod janitor;
 mod metrics;
@@ -47,16 +48,18 @@ mod worker;
 pub use apps::{AppError, AppUpdate, Apps, CallbackSettings, Registration};
 pub use audit::TokenAudit;
 pub use broker::{BudgetKind, ForeignRefresh, LiveToken};
-pub use callbacks::{CallbackError, CallbackRefusal, Callbacks, Consequence, SubscriptionNews};
+pub use callbacks::{CallbackError, CallbackRefusal, Callbacks, Consequence};
 pub use changes::ChangeError;
 pub use credentials::StoredCredentials;
 pub use engine::{Delivery, DeliveryError, Options, Parts, Retention};
+pub use grants::{CollectedGrants, GrantError, Grants, Summary};
 pub use metrics::Metrics;
 pub use passage::PassageError;
 pub use quota::{QuotaReport, WechatQuotaReport};
 pub use store::{
-    App, AppCursor, Change, DeliveryStatus, Failure, IdempotencyKey, KnownTemplate, Listing,
-    Message, MessageFilter, Page, Pause, TemplateCursor, TemplateSync, Webhook, WebhookDelivery,
+    App, AppCursor, Change, Collected, DeliveryStatus, Failure, Grant, GrantCursor, GrantEntry,
+    IdempotencyKey, KnownTemplate, Listing, Message, MessageFilter, Page, Pause, PooledId, Reach,
+    Subscription, TemplateCursor, TemplateSync, Webhook, WebhookDelivery,
 };
 pub use submit::{Accepted, AcceptedBatch, Attended, BatchItem, BatchResult, SubmitError};
 pub use templates::{Templates, TemplatesSynced};

@@ -122,6 +122,7 @@ fn lost(flight: Claimed, now: DateTime<Utc>) -> Option<Settlement> {
         .facts()
         .apply(&Event::LeaseEnded, now, rand::random())
         .ok()?;
+    let grant = flight.grant_news(&Event::LeaseEnded);
     let mut attempts = flight.attempts;
     attempts.push(Attempt {
         number: attempts
@@ -143,6 +144,8 @@ fn lost(flight: Claimed, now: DateTime<Utc>) -> Option<Settlement> {
         word: Word::Nobody,
         appid: flight.appid,
         touser: flight.touser,
+        template_id: flight.template_id,
+        grant,
         transition,
         attempts,
         refund: None,

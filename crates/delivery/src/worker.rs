@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use coord::Coord;
+use domain::lifecycle::Status;
 use store::{ClaimBatch, ClaimRequest, Store, StoreError};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -13,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     dispatch::Dispatcher,
     engine::{Options, Parts},
+    metrics::Metrics,
     topic,
     waiters::ended_payload,
 };
@@ -36,6 +38,7 @@ pub(crate) struct Worker {
     options: Options,
     dispatcher: Dispatcher,
     slots: Arc<Semaphore>,
+    metrics: Metrics,
     stop: CancellationToken,
 }
 
@@ -52,6 +55,7 @@ impl Worker {
             options,
             dispatcher,
             slots: Arc::new(Semaphore::new(options.slots)),
+            metrics: parts.metrics.clone(),
             stop,
         }
     }
@@ -114,11 +118,13 @@ impl Worker {
             .inspect_err(|_| broken.push(request.lease))?;
         self.dispatcher
             .dispatch(std::mem::take(&mut batch.claimed), permits);
-        if !batch.expired.is_empty() {
-            let expired = std::mem::take(&mut batch.expired);
+        self.metrics.ended(Status::Failed, batch.unpermitted.len());
+        if !(batch.expired.is_empty() && batch.unpermitted.is_empty()) {
+            let expired = std::mem::take(&mut batch.expired).into_iter();
+            let ended = expired.chain(std::mem::take(&mut batch.unpermitted));
             self.coord
                 .wakeups()
-                .wake(topic::ENDED, &ended_payload(expired.into_iter()));
+                .wake(topic::ENDED, &ended_payload(ended));
         }
         Ok(round.go_on(&request, batch))
     }

@@ -17,6 +17,7 @@
 //! ```
 
 pub mod app;
+pub mod grant;
 pub mod id;
 pub mod lifecycle;
 pub mod message;

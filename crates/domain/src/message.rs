@@ -8,6 +8,8 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::grant::GrantPolicy;
+
 mod request;
 
 pub use request::{Request, Unfit};
@@ -134,8 +136,9 @@ pub enum Content {
         /// The page that the card opens.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         page: Option<String>,
-        /// The form id or prepay id that permits the send.
-        form_id: String,
+        /// The form id or prepay id that permits the send; none: one is taken from the pool.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        form_id: Option<String>,
         /// The keyword to show large, such as `keyword1.DATA`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         emphasis_keyword: Option<String>,
@@ -184,7 +187,7 @@ impl Content {
             Self::Template { .. } => Self::Template {
                 data,
                 page: None,
-                form_id: String::new(),
+                form_id: None,
                 emphasis_keyword: None,
             },
             Self::Official { .. } => Self::Official {
@@ -230,6 +233,8 @@ pub struct Draft {
     pub metadata: Option<Map<String, Value>>,
     /// What to do when the outcome of a send is unknown.
     pub on_uncertain: OnUncertain,
+    /// What the ledger decides about it; none: what its app says.
+    pub grant_policy: Option<GrantPolicy>,
     /// Check everything, send nothing.
     pub dry_run: bool,
 }

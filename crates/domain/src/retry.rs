@@ -15,6 +15,8 @@ pub enum Delay {
     Moment,
     /// After the time the other side asked for.
     After(Duration),
+    /// At once: what stood in the way is gone.
+    AtOnce,
 }
 
 /// The first backoff.
@@ -37,6 +39,7 @@ impl Delay {
                 now + Duration::from_millis(200) + spread(Duration::from_millis(800), jitter)
             }
             Self::After(asked) => now + asked + spread(Duration::from_secs(1), jitter),
+            Self::AtOnce => now,
         }
     }
 }

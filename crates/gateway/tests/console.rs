@@ -59,6 +59,7 @@ impl Site {
             kind: AppKind::MiniProgram,
             token_mode: TokenMode::Stable,
             daily_quota: None,
+            grant_policy: domain::grant::GrantPolicy::default(),
             verify: false,
             callback: CallbackSettings::default(),
         };

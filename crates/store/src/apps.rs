@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use domain::{
     app::{AppId, AppKind, TokenMode},
+    grant::GrantPolicy,
     id::TenantId,
 };
 use sea_orm::{
@@ -11,10 +12,12 @@ use sea_orm::{
 };
 
 mod cursor;
+mod rest;
 mod sealed;
 mod words;
 
 pub use cursor::{AppCursor, AppCursorFormat};
+use rest::pause;
 pub use sealed::{PreviousCallback, SealedApp};
 pub(crate) use words::{kind_text, parse_kind};
 use words::{parse_token_mode, token_mode_text};
@@ -46,6 +49,8 @@ pub struct App {
     pub token_mode: TokenMode,
     /// Messages that WeChat takes from it in one Beijing day.
     pub daily_quota: u64,
+    /// What the ledger of grants decides about its subscribe messages.
+    pub grant_policy: GrantPolicy,
     /// Whether the Token of its message push settings is known: without it nothing of WeChat's is heard.
     pub has_callback_token: bool,
     /// Whether the `EncodingAESKey` of its message push settings is known.
@@ -86,6 +91,8 @@ pub struct NewApp {
     pub token_mode: TokenMode,
     /// Messages that WeChat takes from it in one Beijing day.
     pub daily_quota: u64,
+    /// What the ledger of grants decides about its subscribe messages.
+    pub grant_policy: GrantPolicy,
     /// The AppSecret, sealed.
     pub secret_sealed: Vec<u8>,
     /// The Token of its message push settings, sealed.
@@ -109,6 +116,7 @@ impl NewApp {
             daily_quota: self.daily_quota,
             has_callback_token: self.callback_token_sealed.is_some(),
             has_callback_aes_key: self.callback_aes_key_sealed.is_some(),
+            grant_policy: self.grant_policy,
             verified_at: self.verified_at.map(|at| time(millis(at))),
             created_at: now,
             updated_at: now,
@@ -128,6 +136,8 @@ pub struct AppPatch {
     pub token_mode: Option<TokenMode>,
     /// Messages that WeChat takes from it in one Beijing day.
     pub daily_quota: Option<u64>,
+    /// What the ledger of grants decides about its subscribe messages.
+    pub grant_policy: Option<GrantPolicy>,
     /// The Token of its message push settings, sealed; `Some(None)` forgets it.
     pub callback_token_sealed: Option<Option<Vec<u8>>>,
     /// The `EncodingAESKey` of its message push settings, sealed; `Some(None)` forgets it.
@@ -198,6 +208,7 @@ impl TenantStore {
                     .map(|mode| token_mode_text(mode).to_owned()),
             ),
             daily_quota: maybe(patch.daily_quota.map(count)),
+            grant_policy: maybe(patch.grant_policy.map(|policy| policy.as_str().to_owned())),
             callback_token_sealed: maybe(patch.callback_token_sealed),
             callback_aes_key_sealed: maybe(patch.callback_aes_key_sealed),
             ..ActiveModel::default()
@@ -276,10 +287,9 @@ impl TenantStore {
         templates::forget(&transaction, appid.as_str()).await?;
         self.note(&transaction, now).await?;
         transaction.commit().await?;
-        self.store
-            .platform()
-            .cancel_unsent(self.tenant, appid, now)
-            .await
+        let platform = self.store.platform();
+        platform.cancel_unsent(self.tenant, appid, now).await?;
+        platform.forget_grants(self.tenant, appid).await
     }
 
     async fn run(
@@ -385,6 +395,8 @@ fn new_row(tenant: TenantId, new: NewApp, now: DateTime<Utc>) -> Model {
         kind: kind_text(new.kind).to_owned(),
         token_mode: token_mode_text(new.token_mode).to_owned(),
         daily_quota: count(new.daily_quota),
+        grant_policy: new.grant_policy.as_str().to_owned(),
+        counts_grants: 0,
         secret_sealed: new.secret_sealed,
         callback_token_sealed: new.callback_token_sealed,
         callback_aes_key_sealed: new.callback_aes_key_sealed,
@@ -403,6 +415,8 @@ fn app(row: Model, lane: Option<lane::Model>) -> Result<App, StoreError> {
         kind: parse_kind(&row.kind)?,
         token_mode: parse_token_mode(&row.token_mode)?,
         daily_quota: u64::try_from(row.daily_quota).unwrap_or(0),
+        grant_policy: GrantPolicy::parse(&row.grant_policy)
+            .ok_or_else(|| unknown("app.grant_policy", &row.grant_policy))?,
         has_callback_token: row.callback_token_sealed.is_some(),
         has_callback_aes_key: row.callback_aes_key_sealed.is_some(),
         verified_at: row.verified_at.map(time),
@@ -414,14 +428,5 @@ fn app(row: Model, lane: Option<lane::Model>) -> Result<App, StoreError> {
         pause: lane.and_then(pause),
         name: row.name,
         appid: AppId::parse(row.appid.as_str()).map_err(|_| unknown("app.appid", &row.appid))?,
-    })
-}
-
-fn pause(lane: lane::Model) -> Option<Pause> {
-    let until = time(lane.paused_until?);
-    Some(Pause {
-        reason: lane.pause_reason?,
-        detail: lane.pause_detail,
-        until,
     })
 }

@@ -54,11 +54,13 @@ pub use keys::{Credential, Key, NewKey};
 pub use messages::{Failure, Message, MessageFilter};
 pub use page::{Listing, Page};
 pub use queue::{
-    AppEvent, Canceled, ClaimBatch, ClaimRequest, Claimed, DeliveryNext, DeliveryOutcome,
-    DisabledWebhook, Dropped, DueDelivery, Entry, Facts, FirstAnswer, FirstEntry, HeardEvent,
-    IdempotencyKey, LaneNews, LanePause, Load, MessageFacts, NewMessage, NewReceipt, OutboxClaim,
-    OutboxRequest, QUOTA_EXHAUSTED, QuotaUse, Received, Recorded, Retried, Settled, Settlement,
-    Spent, Submission, Swept, SweptReceipts, THROTTLED, Taken, Word,
+    AppEvent, Canceled, ClaimBatch, ClaimRequest, Claimed, Collected, Collection, DeliveryNext,
+    DeliveryOutcome, DisabledWebhook, Dropped, DueDelivery, Entry, Facts, Fate, FirstAnswer,
+    FirstEntry, Grant, GrantCursor, GrantCursorFormat, GrantEntry, GrantNews, HeardEvent,
+    HeardNews, IdempotencyKey, LaneNews, LanePause, LedgerNews, Load, MessageFacts, NewMessage,
+    NewReceipt, OutboxClaim, OutboxRequest, Permit, PoolCount, PoolId, PooledId, QUOTA_EXHAUSTED,
+    QuotaUse, Reach, Received, Recorded, Retried, Settled, Settlement, Spent, Step, Submission,
+    Subscription, Swept, SweptReceipts, THROTTLED, Taken, TemplateCount, Word,
 };
 pub use reseal::{Place, SealedValue};
 pub use signing_keys::SigningKey;

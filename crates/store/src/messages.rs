@@ -5,6 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use domain::{
     app::AppId,
+    grant::GrantPolicy,
     id::{self, MessageId, TenantId},
     lifecycle::{Facts, Status},
     message::{Content, OnUncertain, Priority},
@@ -19,6 +20,7 @@ use crate::{
     entity::message::{Column, Entity, Model},
     error::unknown,
     queue::flight::is_unanswered,
+    queue::grants::asked_policy,
     time,
 };
 
@@ -50,6 +52,8 @@ pub struct Message {
     pub reference: Option<String>,
     /// What to do when the outcome of a send is unknown.
     pub on_uncertain: OnUncertain,
+    /// What the ledger of grants decides about it, where it asked for that itself.
+    pub grant_policy: Option<GrantPolicy>,
     /// When its tenant wants it sent; none: at once.
     pub send_at: Option<DateTime<Utc>>,
     /// How long it is worth sending.
@@ -225,6 +229,7 @@ impl TryFrom<Model> for Message {
                 .transpose()?,
             reference: row.reference,
             on_uncertain: on_uncertain(&row.on_uncertain),
+            grant_policy: asked_policy(row.permit),
             send_at: row.send_at.map(time),
             ttl: Duration::from_secs(row.ttl_seconds.unsigned_abs()),
             due_at: time(row.due_at),

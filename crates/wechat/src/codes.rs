@@ -120,6 +120,7 @@ impl fmt::Display for Action {
             Self::Later(Delay::NextMinute) => f.write_str("tried again in the next minute"),
             Self::Later(Delay::Moment) => f.write_str("tried again within the second"),
             Self::Later(Delay::After(wait)) => write!(f, "tried again after {} s", wait.as_secs()),
+            Self::Later(Delay::AtOnce) => f.write_str("tried again at once"),
             Self::StaleToken => f.write_str("token refreshed, tried again once"),
             Self::Reject(code) => write!(f, "message fails with `{}`", code.as_str()),
             Self::Block { pause, .. } => {
@@ -226,6 +227,9 @@ use FailureCode::{
     InvalidValue, NoGrant, RecipientRefuses, Refused,
 };
 
+/// The code that says of a form id that it is used up: of one that may be, that it was.
+pub const FORM_ID_USED_UP: i64 = 41029;
+
 #[rustfmt::skip]
 static TABLE: &[CodeRow] = &[
     row(-1,    ANY,       BACKOFF,                     "WeChat is busy"),
@@ -251,10 +255,10 @@ static TABLE: &[CodeRow] = &[
     row(41001, BUSINESS,  Bug,                         "the access token is missing"),
     row(41002, TOKEN,     Bug,                         "the appid is missing"),
     row(41004, TOKEN,     Bug,                         "the AppSecret is missing"),
-    row(41028, TEMPLATE,  Reject(InvalidFormId),       "the form id is wrong, expired, another user's, or of an unpaid order"),
-    row(41029, TEMPLATE,  Reject(InvalidFormId),       "the form id is used up"),
+    row(41028, TEMPLATE,  Reject(InvalidFormId),       "the form id is wrong, expired, another user's, or of an unpaid order; one of the pool is dropped and the next one taken"),
+    row(41029, TEMPLATE,  Reject(InvalidFormId),       "the form id is used up; one of the pool is dropped and the next one taken"),
     row(41030, SENDS,     Reject(InvalidPage),         "the page is not in the released version"),
-    row(41031, TEMPLATE,  Reject(InvalidFormId),       "the form id is blocked"),
+    row(41031, TEMPLATE,  Reject(InvalidFormId),       "the form id is blocked; one of the pool is dropped and the next one taken"),
     row(41032, TEMPLATE,  SUSPENDED,                   "the account may not send with form ids, as a punishment"),
     row(41034, TEMPLATE,  SUSPENDED,                   "the account may not send with form ids, as a punishment"),
     row(41035, TEMPLATE,  SUSPENDED,                   "the account may not send with prepay ids, as a punishment"),

@@ -60,7 +60,7 @@ impl Serialize for Outgoing<'_> {
                 emphasis_keyword,
             } => {
                 optional(&mut body, "page", page.as_ref())?;
-                body.serialize_field("form_id", form_id)?;
+                body.serialize_field("form_id", form_id.as_deref().unwrap_or_default())?;
                 body.serialize_field("data", &Data(data))?;
                 optional(&mut body, "emphasis_keyword", emphasis_keyword.as_ref())?;
             }

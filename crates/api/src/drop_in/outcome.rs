@@ -1,9 +1,13 @@
 //! What became of a message, in WeChat's words.
 
-use domain::{lifecycle::Status, verdict::Outcome};
+use domain::{
+    lifecycle::Status,
+    message::Channel,
+    verdict::{FailureCode, Outcome},
+};
 use store::Message;
 
-use super::reply::Reply;
+use super::reply::{INVALID_FORM_ID, NO_GRANT, Reply};
 
 /// The answer to whoever waited for `message`. Its ttl is over if it has not ended.
 pub(super) fn of(message: &Message) -> Reply {
@@ -12,8 +16,7 @@ pub(super) fn of(message: &Message) -> Reply {
             let msgid = message.msgid.as_deref().and_then(|id| id.parse().ok());
             Reply::ok(msgid)
         }
-        Status::Failed => refused(message)
-            .unwrap_or_else(|| Reply::busy("the message failed before WeChat was asked")),
+        Status::Failed => refused(message).unwrap_or_else(|| unasked(message)),
         Status::Uncertain | Status::Sending => uncertain(message),
         Status::Expired | Status::Canceled | Status::Queued | Status::Scheduled => {
             if was_maybe_sent(message) {
@@ -37,6 +40,23 @@ fn uncertain(message: &Message) -> Reply {
 fn was_maybe_sent(message: &Message) -> bool {
     let mut attempts = message.attempts.iter();
     attempts.any(|attempt| attempt.outcome == Outcome::Unknown)
+}
+
+/// Of a message that failed before WeChat was asked: what WeChat would have said.
+fn unasked(message: &Message) -> Reply {
+    let failure = message.failure.as_ref();
+    let Some(failure) = failure.filter(|failure| failure.code == FailureCode::NoGrant) else {
+        return Reply::busy("the message failed before WeChat was asked");
+    };
+    if message.content.channel() == Channel::Template {
+        Reply::refused(
+            INVALID_FORM_ID,
+            format!("invalid form id: {}", failure.detail),
+        )
+    } else {
+        let words = format!("user refuse to accept the msg: {}", failure.detail);
+        Reply::refused(NO_GRANT, words)
+    }
 }
 
 /// What WeChat said last.

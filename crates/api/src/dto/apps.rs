@@ -15,7 +15,7 @@ use super::{
     not_null,
     time::Timestamp,
     tokens::ForeignRefresh,
-    words::{AppKind, TokenMode},
+    words::{AppKind, GrantPolicy, TokenMode},
 };
 use crate::problem::Problem;
 
@@ -42,6 +42,8 @@ pub(crate) struct NewApp {
     /// Messages that WeChat takes from it in one day. Default: 1000000.
     #[schema(minimum = 1, maximum = 1_000_000_000)]
     daily_quota: Option<u64>,
+    /// Default: `observe`. A message may say otherwise for itself.
+    grant_policy: Option<GrantPolicy>,
     /// Fetch a token before saving, to prove the AppSecret. Default: true; only an operator may say false.
     verify: Option<bool>,
     /// The Token of its message push settings.
@@ -85,6 +87,7 @@ impl NewApp {
             kind: self.kind.map(Into::into).unwrap_or_default(),
             token_mode: self.token_mode.map(Into::into).unwrap_or_default(),
             daily_quota: self.daily_quota,
+            grant_policy: self.grant_policy.map(Into::into).unwrap_or_default(),
             verify: self.verify.unwrap_or(true),
             callback: CallbackSettings {
                 token: self.callback_token,
@@ -105,6 +108,7 @@ pub(crate) struct AppChanges {
     /// Messages that WeChat takes from it in one day.
     #[schema(minimum = 1, maximum = 1_000_000_000)]
     daily_quota: Option<u64>,
+    grant_policy: Option<GrantPolicy>,
     /// The Token of its message push settings.
     #[serde(default, deserialize_with = "not_null")]
     #[schema(value_type = String, required = false, write_only)]
@@ -132,6 +136,7 @@ impl AppChanges {
             name: self.name.map(|name| name.trim().to_owned()),
             token_mode: self.token_mode.map(Into::into),
             daily_quota: self.daily_quota,
+            grant_policy: self.grant_policy.map(Into::into),
             callback: CallbackSettings {
                 token: self.callback_token,
                 aes_key: self.callback_aes_key,
@@ -180,6 +185,7 @@ pub struct App {
     token_mode: TokenMode,
     #[schema(example = 1_000_000)]
     daily_quota: u64,
+    grant_policy: GrantPolicy,
     /// Whether the Token of its message push settings is known: without it no event of WeChat's is taken.
     has_callback: bool,
     /// When WeChat last accepted its AppSecret; null: never tried.
@@ -244,6 +250,7 @@ impl App {
             kind: app.kind.into(),
             token_mode: app.token_mode.into(),
             daily_quota: app.daily_quota,
+            grant_policy: app.grant_policy.into(),
             has_callback: app.has_callback_token,
             verified_at: app.verified_at.map(Into::into),
             pause: pause.map(|pause| Pause {

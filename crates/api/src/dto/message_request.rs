@@ -16,7 +16,7 @@ use crate::extract::{optional_object, parse_part};
 
 use super::{
     not_null,
-    words::{Channel, Lang, MiniprogramState, OnTooLong, OnUncertain, Priority},
+    words::{Channel, GrantPolicy, Lang, MiniprogramState, OnTooLong, OnUncertain, Priority},
 };
 
 /// A message to send, of any channel. A field of another channel is refused. The document has one schema for each
@@ -43,7 +43,7 @@ pub(crate) struct MessageRequest {
     miniprogram_state: Option<MiniprogramState>,
     /// Default: `zh_CN`.
     lang: Option<Lang>,
-    /// The form id or prepay id that permits the send.
+    /// The form id or prepay id that permits the send. Default: the user's that expires first is taken from the pool.
     #[schema(min_length = 1, max_length = 128)]
     form_id: Option<String>,
     /// The keyword to show large, such as `keyword1.DATA`.
@@ -76,6 +76,8 @@ pub(crate) struct MessageRequest {
     on_uncertain: Option<OnUncertain>,
     /// Default: `reject`.
     on_too_long: Option<OnTooLong>,
+    /// `subscribe`: what the ledger of grants decides about it. Default: what its app says.
+    grant_policy: Option<GrantPolicy>,
     /// Check everything, send nothing.
     #[serde(default)]
     dry_run: bool,
@@ -136,6 +138,7 @@ impl From<MessageRequest> for message::Request {
             metadata: request.metadata,
             on_uncertain: request.on_uncertain.map(Into::into).unwrap_or_default(),
             on_too_long: request.on_too_long.map(Into::into).unwrap_or_default(),
+            grant_policy: request.grant_policy.map(Into::into),
             dry_run: request.dry_run,
         }
     }
@@ -168,7 +171,7 @@ mod tests {
             "miniprogram_state": "trial", "lang": "en_US", "form_id": "f", "emphasis_keyword": "k", "url": "u",
             "miniprogram": {"appid": "a", "pagepath": "b"}, "client_msg_id": "c", "priority": "high",
             "send_at": "2026-03-01T16:30:00+08:00", "ttl": 120, "reference": "r", "metadata": {"any": "thing"},
-            "on_uncertain": "retry", "on_too_long": "truncate", "dry_run": true,
+            "on_uncertain": "retry", "on_too_long": "truncate", "grant_policy": "strict", "dry_run": true,
         }));
         let Value::Object(data) = json!({"thing1": {"value": "x"}}) else {
             unreachable!()
@@ -199,6 +202,7 @@ mod tests {
             metadata: Some(metadata),
             on_uncertain: message::OnUncertain::Retry,
             on_too_long: message::OnTooLong::Truncate,
+            grant_policy: Some(domain::grant::GrantPolicy::Strict),
             dry_run: true,
         };
         assert_eq!(all, expected);

@@ -11,7 +11,7 @@ use super::{
     message_request::{DataItem, MiniprogramLink},
     page,
     time::Timestamp,
-    words::{Channel, Lang, MiniprogramState, OnUncertain, Outcome, Priority, Status},
+    words::{Channel, GrantPolicy, Lang, MiniprogramState, OnUncertain, Outcome, Priority, Status},
 };
 use crate::problem::Problem;
 
@@ -38,6 +38,9 @@ pub struct Message {
     #[schema(required = true, value_type = Option<BTreeMap<String, Value>>)]
     metadata: Option<Map<String, Value>>,
     on_uncertain: OnUncertain,
+    /// What it asked the ledger of grants to decide; absent: what its app says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    grant_policy: Option<GrantPolicy>,
     /// True: this message was checked and will not be sent.
     dry_run: bool,
     /// Of a dry run: what could not be checked, in sentences.
@@ -120,7 +123,7 @@ impl From<message::Content> for Content {
                 emphasis_keyword,
             } => Self {
                 page,
-                form_id: Some(form_id),
+                form_id,
                 emphasis_keyword,
                 ..blank(data)
             },
@@ -221,6 +224,7 @@ impl From<store::Message> for Message {
             reference: message.reference,
             metadata: message.metadata,
             on_uncertain: message.on_uncertain.into(),
+            grant_policy: message.grant_policy.map(Into::into),
             dry_run: false,
             warnings: Vec::new(),
             created_at: message.created_at.into(),
@@ -300,6 +304,7 @@ mod tests {
         };
         let draft = draft.check(time(0)).unwrap();
         let message = store::Message {
+            grant_policy: None,
             id: domain::id::new(time(0), 0, 7),
             tenant: domain::id::new(time(0), 0, 7),
             appid: domain::app::AppId::parse("wx0a1b2c3d4e5f6789").unwrap(),

@@ -4,11 +4,13 @@
 pub(crate) mod apps;
 pub(crate) mod audit;
 pub(crate) mod batch;
+pub(crate) mod grants;
 pub(crate) mod keys;
 pub(crate) mod message_request;
 pub(crate) mod message_schema;
 pub(crate) mod messages;
 pub(crate) mod page;
+pub(crate) mod reach;
 pub(crate) mod templates;
 pub(crate) mod tenants;
 pub(crate) mod time;

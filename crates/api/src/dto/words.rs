@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use domain::{app, lifecycle, message, template, tenant, verdict};
+use domain::{app, grant, lifecycle, message, template, tenant, verdict};
 use serde::{Deserialize, Serialize};
 use utoipa::{
     PartialSchema, ToSchema,
@@ -137,6 +137,21 @@ words! {
     TokenMode = app::TokenMode {
         Stable = "stable",
         Legacy = "legacy",
+    }
+
+    /// What the ledger of grants decides about subscribe messages: `observe` keeps count and sends, `strict` fails a message
+    /// with `no_grant` whose user has no grant left.
+    GrantPolicy = grant::GrantPolicy {
+        Observe = "observe",
+        Strict = "strict",
+    }
+
+    /// `form_id`: one template message within seven days. `prepay_id`: three. `subscription`: a template that the user
+    /// accepted.
+    GrantKind = grant::GrantKind {
+        FormId = "form_id",
+        PrepayId = "prepay_id",
+        Subscription = "subscription",
     }
 
     /// Whether a tenant may use the gateway.

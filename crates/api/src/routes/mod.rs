@@ -7,6 +7,7 @@ pub(crate) mod docs;
 mod apps;
 mod audit;
 mod batch;
+mod grants;
 mod keys;
 mod messages;
 mod oauth;
@@ -32,6 +33,7 @@ pub(crate) fn guarded() -> OpenApiRouter<ApiState> {
     let none = OpenApiRouter::default();
     none.merge(messages::routes())
         .merge(batch::routes())
+        .merge(grants::routes())
         .merge(apps::routes())
         .merge(tokens::routes())
         .merge(templates::routes())

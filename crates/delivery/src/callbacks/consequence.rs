@@ -1,8 +1,9 @@
 //! What an event means for the gateway.
 
-use domain::{app::AppId, verdict::FailureCode};
+use chrono::DateTime;
+use domain::{app::AppId, grant::Entry, verdict::FailureCode};
 use sha2::{Digest, Sha256};
-use store::{HeardEvent, NewReceipt};
+use store::{HeardEvent, HeardNews, LedgerNews, NewReceipt};
 use wechat::callback::{Choice, Event, EventKind, Receipt, TemplateChoice};
 
 /// What an event means for the gateway. The desk carries it out before WeChat is answered.
@@ -10,21 +11,10 @@ use wechat::callback::{Choice, Event, EventKind, Receipt, TemplateChoice};
 pub enum Consequence {
     /// These messages arrived or did not.
     Receipts(Vec<NewReceipt>),
-    /// A user gave or took permission to be written to. Counts once for each digest.
-    Subscriptions(SubscriptionNews),
+    /// A user gave or took permission to be written to: entered into the ledger once for each digest.
+    Subscriptions(HeardNews),
     /// Nothing that is known of.
     Nothing,
-}
-
-/// What a user said to templates of an app.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SubscriptionNews {
-    /// Tells it from others, and a repeat from news.
-    pub event: HeardEvent,
-    /// The user's openid.
-    pub openid: String,
-    /// What was said to each template: an acceptance is one more message that may be sent, a rejection is none at all.
-    pub choices: Vec<TemplateChoice>,
 }
 
 impl Consequence {
@@ -40,18 +30,37 @@ impl Consequence {
                     .collect(),
             ),
             EventKind::Popup(choices) | EventKind::Change(choices) => {
-                Self::Subscriptions(SubscriptionNews {
+                Self::Subscriptions(HeardNews {
                     event: HeardEvent {
                         appid: appid.clone(),
                         digest: digest(event, choices),
                     },
-                    openid: event.openid.clone(),
-                    choices: choices.clone(),
+                    entries: entries(appid, event, choices),
                 })
             }
             EventKind::Unknown { .. } => Self::Nothing,
         }
     }
+}
+
+/// What is entered into the ledger: each acceptance of a popup, each withdrawal in the settings. Who declines a popup has
+/// accepted nothing more and takes nothing back.
+fn entries(appid: &AppId, event: &Event, choices: &[TemplateChoice]) -> Vec<LedgerNews> {
+    let at = DateTime::from_timestamp(event.created_at, 0).unwrap_or_default();
+    let entry = |choice: &Choice| match (&event.kind, choice) {
+        (EventKind::Popup(_), Choice::Accept) => Some(Entry::Accepted { at }),
+        (EventKind::Change(_), Choice::Reject) => Some(Entry::Revoked { at }),
+        _ => None,
+    };
+    let entries = choices.iter().filter_map(|chosen| {
+        Some(LedgerNews {
+            appid: appid.clone(),
+            openid: event.openid.clone(),
+            template_id: chosen.template_id.clone(),
+            entry: entry(&chosen.choice)?,
+        })
+    });
+    entries.collect()
 }
 
 fn new_receipt(appid: &AppId, openid: &str, receipt: &Receipt) -> NewReceipt {
@@ -175,6 +184,34 @@ mod tests {
         let all = [one, later, others, change, rejected, template, both];
         let digests: std::collections::HashSet<_> = all.iter().map(digest).collect();
         assert_eq!(digests.len(), all.len());
+    }
+
+    #[test]
+    fn popups_give_and_settings_take() {
+        let entered = |kind: EventKind| match Consequence::of(&appid(), &event(kind)) {
+            Consequence::Subscriptions(news) => news.entries,
+            other => panic!("{other:?}"),
+        };
+        let choices = vec![
+            chose("t1", Choice::Accept),
+            chose("t2", Choice::Reject),
+            chose("t3", Choice::Other("ban".into())),
+        ];
+        let at = DateTime::from_timestamp(1_726_569_012, 0).unwrap();
+        let given = entered(EventKind::Popup(choices.clone()));
+        let of = |news: &LedgerNews| (news.template_id.clone(), news.entry);
+        let accepted = Entry::Accepted { at };
+        assert_eq!(
+            given.iter().map(of).collect::<Vec<_>>(),
+            [("t1".to_owned(), accepted)]
+        );
+        assert_eq!(given[0].openid, "o1");
+        let taken = entered(EventKind::Change(choices));
+        let revoked = Entry::Revoked { at };
+        assert_eq!(
+            taken.iter().map(of).collect::<Vec<_>>(),
+            [("t2".to_owned(), revoked)]
+        );
     }
 
     #[test]

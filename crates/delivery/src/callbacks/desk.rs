@@ -3,11 +3,11 @@
 use std::{collections::HashSet, time::Duration};
 
 use domain::lifecycle::Status;
-use store::{HeardEvent, NewReceipt, Settled, StoreError};
+use store::{HeardEvent, HeardNews, NewReceipt, Settled, StoreError};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::{CallbackError, Consequence, SubscriptionNews};
+use super::{CallbackError, Consequence};
 use crate::{engine::Parts, topic, waiters::ended_payload};
 
 /// How many callbacks may wait for a transaction before more are turned away.
@@ -132,12 +132,12 @@ impl DeskLoop {
         let receipts: Vec<NewReceipt> = consequences.iter().flat_map(receipts).cloned().collect();
         let settled = platform.receive(&receipts, now).await?;
         announce(&self.parts, &settled);
-        let events: Vec<HeardEvent> = consequences
+        let news: Vec<HeardNews> = consequences
             .iter()
             .filter_map(subscriptions)
-            .map(|news| news.event.clone())
+            .cloned()
             .collect();
-        let mut fresh = platform.remember_events(&events, now).await?;
+        let mut fresh = platform.remember_events(&news, now).await?;
         Ok(consequences
             .iter()
             .map(|consequence| outcome(consequence, &mut fresh))
@@ -152,7 +152,7 @@ fn receipts(consequence: &Consequence) -> &[NewReceipt] {
     }
 }
 
-fn subscriptions(consequence: &Consequence) -> Option<&SubscriptionNews> {
+fn subscriptions(consequence: &Consequence) -> Option<&HeardNews> {
     match consequence {
         Consequence::Subscriptions(news) => Some(news),
         Consequence::Receipts(_) | Consequence::Nothing => None,

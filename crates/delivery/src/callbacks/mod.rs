@@ -27,7 +27,7 @@ use store::StoreError;
 use tokio_util::sync::CancellationToken;
 use wechat::callback::{Event, Keys, Query, Refusal};
 
-pub use consequence::{Consequence, SubscriptionNews};
+pub use consequence::Consequence;
 
 pub(crate) use desk::{Outcome, announce};
 

@@ -10,6 +10,7 @@ use super::{
     MiniprogramState, OnTooLong, OnUncertain, Priority,
 };
 use crate::{
+    grant::{self, GrantPolicy},
     template::Knowledge,
     template_value,
     violation::{Violation, pointer_token},
@@ -48,6 +49,7 @@ pub struct Request {
     pub metadata: Option<Map<String, Value>>,
     pub on_uncertain: OnUncertain,
     pub on_too_long: OnTooLong,
+    pub grant_policy: Option<GrantPolicy>,
     pub dry_run: bool,
 }
 
@@ -118,11 +120,9 @@ impl Request {
         check_data(self.channel, self.data.as_ref(), &mut found);
         check_lengths(self, &mut found);
         check_times(self, now, &mut found);
-        if self.channel == Channel::Template && self.form_id.is_none() {
-            found.push(Violation::new(
-                "/form_id",
-                "required on channel `template`: the form id or prepay id that permits the send",
-            ));
+        let form_id = self.form_id.as_deref().filter(|id| !id.is_empty());
+        if let Some(why) = form_id.and_then(grant::fake) {
+            found.push(Violation::new("/form_id", why));
         }
         found
     }
@@ -140,7 +140,7 @@ impl Request {
             Channel::Template => Content::Template {
                 data,
                 page: self.page,
-                form_id: self.form_id.unwrap_or_default(),
+                form_id: self.form_id,
                 emphasis_keyword: self.emphasis_keyword,
             },
             Channel::Official => Content::Official {
@@ -160,6 +160,7 @@ impl Request {
             reference: self.reference,
             metadata: self.metadata,
             on_uncertain: self.on_uncertain,
+            grant_policy: self.grant_policy,
             dry_run: self.dry_run,
         }
     }
@@ -211,6 +212,12 @@ fn check_foreign_fields(request: &Request, found: &mut Vec<Violation>) {
         &[Template],
         "/form_id",
         "channel `template`",
+    );
+    only(
+        request.grant_policy.is_some(),
+        &[Subscribe],
+        "/grant_policy",
+        "channel `subscribe`",
     );
     only(
         request.emphasis_keyword.is_some(),

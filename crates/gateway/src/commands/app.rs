@@ -117,6 +117,7 @@ impl Add {
             kind: self.kind,
             token_mode: self.token_mode,
             daily_quota: None,
+            grant_policy: domain::grant::GrantPolicy::default(),
             verify: !self.no_verify,
             callback,
         };

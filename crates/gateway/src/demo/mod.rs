@@ -110,6 +110,7 @@ async fn onboard(gateway: &Gateway, appid: &AppId) -> Result<TenantId, Failure> 
         kind: AppKind::MiniProgram,
         token_mode: TokenMode::Stable,
         daily_quota: None,
+        grant_policy: domain::grant::GrantPolicy::default(),
         verify: true,
         callback: CallbackSettings::default(),
     };

@@ -10,6 +10,8 @@ pub(crate) struct Model {
     pub(crate) kind: String,
     pub(crate) token_mode: String,
     pub(crate) daily_quota: i64,
+    pub(crate) grant_policy: String,
+    pub(crate) counts_grants: i64,
     pub(crate) secret_sealed: Vec<u8>,
     pub(crate) callback_token_sealed: Option<Vec<u8>>,
     pub(crate) callback_aes_key_sealed: Option<Vec<u8>>,

@@ -16,6 +16,7 @@ pub(crate) struct Model {
     pub(crate) metadata: Option<String>,
     pub(crate) reference: Option<String>,
     pub(crate) on_uncertain: String,
+    pub(crate) permit: i64,
     pub(crate) send_at: Option<i64>,
     pub(crate) ttl_seconds: i64,
     pub(crate) due_at: i64,

@@ -5,14 +5,16 @@ use std::collections::{BTreeSet, HashMap};
 use chrono::{DateTime, Utc};
 use domain::{
     app::AppKind,
+    grant::GrantPolicy,
     id::TenantId,
-    message::{Channel, Priority},
+    message::{Channel, Draft, Priority},
     quota::{self, Shares},
 };
 use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult};
 use uuid::Uuid;
 
 use super::{
+    grants,
     meter::day_number,
     sql::Sql,
     submission::{Received, Spent, Submission, Taken},
@@ -28,6 +30,8 @@ pub(super) struct AppFacts {
     daily_quota: i64,
     quota_day: i64,
     quota_used: i64,
+    grant_policy: String,
+    counts_grants: i64,
     /// How many messages its tenant may hand in on one day.
     pub(super) messages_per_day: Option<i64>,
 }
@@ -53,7 +57,7 @@ pub(super) async fn apps(
     }
     let appids: Vec<&str> = appids.into_iter().collect();
     let mut sql = Sql::new(
-        "SELECT app.appid, app.tenant_id, app.kind, app.daily_quota, lane.quota_day, lane.quota_used, tenant.messages_per_day \
+        "SELECT app.appid, app.tenant_id, app.kind, app.daily_quota, app.grant_policy, app.counts_grants, lane.quota_day, lane.quota_used, tenant.messages_per_day \
          FROM app JOIN lane ON lane.appid = app.appid JOIN tenant ON tenant.id = app.tenant_id WHERE app.appid",
     );
     sql.one_of(&appids);
@@ -95,6 +99,12 @@ pub(super) fn admit_all(
 }
 
 impl AppFacts {
+    /// What a message of this app needs, as its row keeps it.
+    pub(super) fn permit(&self, draft: &Draft) -> i64 {
+        let policy = GrantPolicy::parse(&self.grant_policy).unwrap_or_default();
+        grants::permit_code(draft, policy, self.counts_grants != 0)
+    }
+
     /// Whether the app can send this, before it expires.
     pub(super) fn admit(&self, wish: &Wish, shares: Shares, now: DateTime<Utc>) -> Received {
         let official = wish.channel == Channel::Official;

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::{
     claim::ClaimRequest,
+    flight::Claimed,
     meter::{Lane, Meter},
 };
 use crate::{StoreError, messages::priority, millis};
@@ -57,6 +58,17 @@ pub(super) struct Choice {
     /// Of a former owner of the appid: they are not sent in the name of the present one.
     pub(super) orphans: Vec<Uuid>,
     pub(super) meters: HashMap<String, Meter>,
+}
+
+impl Choice {
+    /// Counts flights no more that nothing permits.
+    pub(super) fn put_back(&mut self, unpermitted: &[Claimed]) {
+        for flight in unpermitted {
+            if let Some(meter) = self.meters.get_mut(flight.appid.as_str()) {
+                meter.put_back();
+            }
+        }
+    }
 }
 
 /// Decides about each candidate, in order.

@@ -11,6 +11,7 @@ use super::{
     BEHIND, ENDED, FLYING, READY,
     choice::{Candidate, Choice, Person, choose},
     flight::{Claimed, FLYING_COLUMNS, FlyingRow, readable},
+    grants,
     meter::{LANE_COLUMNS, Lane, charge},
     record::release_behind,
     sql::{Sql, still},
@@ -52,6 +53,8 @@ pub struct ClaimBatch {
     pub claimed: Vec<Claimed>,
     /// Messages whose ttl had run out: they have ended.
     pub expired: Vec<MessageId>,
+    /// Messages for which there was no form id or grant: they have ended.
+    pub unpermitted: Vec<MessageId>,
     /// The apps that it was about.
     pub apps: Vec<String>,
     /// After which app to go on.
@@ -118,7 +121,9 @@ impl PlatformStore {
         let busy = busy(&tx, &candidates).await?;
         let mut choice = choose(&lanes, candidates, &busy, request, now);
 
-        let claimed = fly(&tx, &mut choice, request, now).await?;
+        let mut claimed = fly(&tx, &mut choice, request, now).await?;
+        let unpermitted = grants::take(&tx, &mut claimed, now).await?;
+        choice.put_back(&unpermitted);
         end(&tx, &choice.orphans, CANCELED, now).await?;
         end(&tx, &choice.expired, LAPSED, now).await?;
         tell_ended(&tx, &choice.expired, now).await?;
@@ -127,12 +132,16 @@ impl PlatformStore {
         charge(&tx, choice.meters.iter(), request, now).await?;
         tx.commit().await?;
 
-        let progress =
-            !(claimed.is_empty() && choice.behind.is_empty() && choice.expired.is_empty());
+        let progress = !(claimed.is_empty()
+            && unpermitted.is_empty()
+            && choice.behind.is_empty()
+            && choice.expired.is_empty());
         Ok(ClaimBatch {
             claimed,
             expired: choice.expired.into_iter().map(MessageId::from).collect(),
-            more: progress && (full || passed_over),
+            unpermitted: unpermitted.iter().map(|flight| flight.id).collect(),
+            // Who ended for want of a grant has made the next one to the same user ready.
+            more: progress && (full || passed_over || !unpermitted.is_empty()),
             apps: open,
             cursor,
         })

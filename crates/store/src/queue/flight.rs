@@ -11,6 +11,7 @@ use domain::{
 use sea_orm::FromQueryResult;
 use uuid::Uuid;
 
+use super::grants::Permit;
 use crate::{
     StoreError,
     error::unknown,
@@ -49,6 +50,8 @@ pub struct Claimed {
     pub claimed_at: DateTime<Utc>,
     /// When its tenant last wanted it sent again, whatever had become of it before.
     pub retried_at: Option<DateTime<Utc>>,
+    /// What permits the send.
+    pub permit: Permit,
     /// Whether it goes ahead of an app that rested: what becomes of it decides whether the others follow.
     pub is_probe: bool,
 }
@@ -77,7 +80,8 @@ impl Claimed {
             repeatable_until: self
                 .content
                 .repeatable_for()
-                .map(|window| maybe_sent_at + window),
+                .map(|window| maybe_sent_at + window)
+                .or_else(|| self.pool_window()),
             maybe_sent: self.attempts.iter().any(is_unanswered),
         }
     }
@@ -99,11 +103,12 @@ pub(super) struct FlyingRow {
     lease_until: i64,
     updated_at: i64,
     retried_at: Option<i64>,
+    permit: i64,
 }
 
 /// The columns of [`FlyingRow`].
 pub(super) const FLYING_COLUMNS: &str = "id, tenant_id, appid, touser, template_id, content, attempt_count, attempts, \
-                                         expires_at, on_uncertain, lease, lease_until, updated_at, retried_at";
+                                         expires_at, on_uncertain, lease, lease_until, updated_at, retried_at, permit";
 
 pub(crate) fn is_unanswered(attempt: &Attempt) -> bool {
     attempt.outcome == Outcome::Unknown
@@ -140,6 +145,7 @@ impl TryFrom<FlyingRow> for Claimed {
             lease_until: time(row.lease_until),
             claimed_at: time(row.updated_at),
             retried_at: row.retried_at.map(time),
+            permit: Permit::read(row.permit),
             is_probe: false,
         })
     }

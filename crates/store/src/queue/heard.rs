@@ -6,7 +6,10 @@ use chrono::{DateTime, Duration, Utc};
 use domain::app::AppId;
 use sea_orm::ConnectionTrait;
 
-use super::sql::Sql;
+use super::{
+    grants::{LedgerNews, enter_ledger},
+    sql::Sql,
+};
 use crate::{PlatformStore, StoreError, Swept, millis};
 
 /// How many digests one sweep forgets.
@@ -23,18 +26,27 @@ pub struct HeardEvent {
     pub digest: [u8; 32],
 }
 
+/// An event and what it enters into the ledger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeardNews {
+    /// The event.
+    pub event: HeardEvent,
+    /// Its entries.
+    pub entries: Vec<LedgerNews>,
+}
+
 impl PlatformStore {
-    /// Remembers events; returns those that were not known yet.
+    /// Remembers events and enters what they say into the ledger, once. Returns those that were not known yet.
     pub async fn remember_events(
         &self,
-        events: &[HeardEvent],
+        events: &[HeardNews],
         now: DateTime<Utc>,
     ) -> Result<HashSet<HeardEvent>, StoreError> {
         if events.is_empty() {
             return Ok(HashSet::new());
         }
         // In one order, so that two replicas that hear of the same do not wait for each other.
-        let mut ordered: Vec<&HeardEvent> = events.iter().collect();
+        let mut ordered: Vec<&HeardEvent> = events.iter().map(|news| &news.event).collect();
         ordered.sort_unstable_by_key(|event| (event.appid.as_str(), event.digest));
         let mut sql = Sql::new("INSERT INTO heard_event (appid, digest, received_at) ");
         sql.rows(ordered.into_iter().map(|event| {
@@ -45,8 +57,8 @@ impl PlatformStore {
             ]
         }));
         sql.push(" ON CONFLICT (appid, digest) DO NOTHING RETURNING appid, digest");
-        let connection = &self.store.write;
-        let rows = connection.query_all_raw(sql.on(connection)).await?;
+        let tx = self.store.begin().await?;
+        let rows = tx.query_all_raw(sql.on(&tx)).await?;
         let mut fresh = HashSet::new();
         for row in rows {
             let (appid, digest): (String, Vec<u8>) =
@@ -54,10 +66,13 @@ impl PlatformStore {
             fresh.extend(
                 events
                     .iter()
+                    .map(|news| &news.event)
                     .find(|event| event.appid.as_str() == appid && event.digest[..] == digest[..])
                     .cloned(),
             );
         }
+        enter_ledger(&tx, &entries(events, &fresh)).await?;
+        tx.commit().await?;
         Ok(fresh)
     }
 
@@ -77,4 +92,14 @@ impl PlatformStore {
             more: forgotten.rows_affected() >= BATCH.unsigned_abs(),
         })
     }
+}
+
+/// What fresh events enter, each event once.
+fn entries(events: &[HeardNews], fresh: &HashSet<HeardEvent>) -> Vec<LedgerNews> {
+    let mut entered = HashSet::new();
+    events
+        .iter()
+        .filter(|news| fresh.contains(&news.event) && entered.insert(&news.event))
+        .flat_map(|news| news.entries.iter().cloned())
+        .collect()
 }

@@ -44,8 +44,11 @@ impl PlatformStore {
         let rows = batch
             .iter()
             .zip(&taken)
-            .flat_map(|(submission, taken)| submission.stored(taken))
-            .map(row)
+            .flat_map(|(submission, taken)| {
+                let app = admission::app_of(&apps, submission.appid.as_str(), submission.tenant);
+                let stored = submission.stored(taken);
+                stored.map(move |new| row(new, app.map_or(0, |app| app.permit(&new.draft))))
+            })
             .collect::<Result<Vec<_>, _>>()?;
         for piece in pieces(rows, INSERT_ROWS) {
             Entity::insert_many(piece)
@@ -57,7 +60,7 @@ impl PlatformStore {
     }
 }
 
-fn row(new: &NewMessage) -> Result<ActiveModel, StoreError> {
+fn row(new: &NewMessage, permit: i64) -> Result<ActiveModel, StoreError> {
     let (status, phase) = new.starts_in();
     let draft = &new.draft;
     let at = millis(new.received_at);
@@ -78,6 +81,7 @@ fn row(new: &NewMessage) -> Result<ActiveModel, StoreError> {
             .transpose()?),
         reference: Set(draft.reference.clone()),
         on_uncertain: Set(on_uncertain_word(draft.on_uncertain).to_owned()),
+        permit: Set(permit),
         send_at: Set(draft.send_at.map(millis)),
         ttl_seconds: Set(draft.ttl.as_secs().cast_signed()),
         due_at: Set(millis(draft.due_at(new.received_at))),

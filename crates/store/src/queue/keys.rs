@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{
+    grants::Collected,
     sql::Sql,
     submission::{
         Entry, FirstAnswer, FirstEntry, IdempotencyKey, Load, Received, Submission, Taken,
@@ -32,6 +33,8 @@ pub(super) enum Answer {
     Retry(usize),
     /// Something else was asked for: the answer is beside it, sealed ([`crate::KeptAnswer`]).
     Sealed,
+    /// Grants were collected, item by item.
+    Grants(Vec<Collected>),
 }
 
 /// [`Answer::Sealed`] as its row keeps it.
@@ -254,7 +257,9 @@ fn replay(row: &KeyRow, key: &IdempotencyKey) -> Result<Taken, StoreError> {
             }
         }
         // A fingerprint covers the path: what is no submission is another request too.
-        None | Some((_, Answer::Retry(_) | Answer::Sealed)) => return Ok(Taken::KeyReused),
+        None | Some((_, Answer::Retry(_) | Answer::Grants(_) | Answer::Sealed)) => {
+            return Ok(Taken::KeyReused);
+        }
     };
     Ok(Taken::Replayed(first))
 }

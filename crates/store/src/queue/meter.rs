@@ -104,6 +104,12 @@ impl Meter {
         self.minute.used += 1;
     }
 
+    /// Counts one no more.
+    pub(super) fn put_back(&mut self) {
+        self.day.used = self.day.used.saturating_sub(1);
+        self.minute.used = self.minute.used.saturating_sub(1);
+    }
+
     /// Counts those that were really taken: some may have been called back after they were chosen.
     pub(super) fn settle(&mut self, taken: usize) {
         for gauge in [&mut self.day, &mut self.minute] {

@@ -24,6 +24,7 @@ mod cancel;
 mod choice;
 mod claim;
 pub(crate) mod flight;
+pub(crate) mod grants;
 mod heard;
 mod intake;
 mod keys;
@@ -45,7 +46,11 @@ pub(crate) mod tell;
 pub use cancel::Canceled;
 pub use claim::{ClaimBatch, ClaimRequest};
 pub use flight::Claimed;
-pub use heard::HeardEvent;
+pub use grants::{
+    Collected, Collection, Fate, Grant, GrantCursor, GrantCursorFormat, GrantEntry, GrantNews,
+    LedgerNews, Permit, PoolCount, PoolId, PooledId, Reach, Step, Subscription, TemplateCount,
+};
+pub use heard::{HeardEvent, HeardNews};
 pub use lane::QuotaUse;
 pub use outbox::{
     DeliveryNext, DeliveryOutcome, DisabledWebhook, DueDelivery, Facts, OutboxClaim, OutboxRequest,

@@ -9,8 +9,10 @@ use std::{
 use chrono::{DateTime, Utc};
 use domain::{
     app::{AppId, AppKind, TokenMode},
+    grant::{GrantPolicy, IdKind, NewGrant},
     id::{self, TenantId},
     lifecycle::Event,
+    message::{Channel, Priority, Request},
     quota::Shares,
     tenant::TenantLimits,
     verdict::Verdict,
@@ -19,8 +21,10 @@ use sea_orm::{ConnectionTrait, DbBackend, Statement};
 use testkit::Postgres;
 use uuid::Uuid;
 
-use super::{ClaimRequest, Settlement, Word};
-use crate::{NewApp, Store, millis};
+use super::{
+    ClaimRequest, Claimed, GrantEntry, Load, NewMessage, Permit, Settlement, Submission, Word,
+};
+use crate::{NewApp, Page, Store, millis};
 
 /// What [`Sql::on`](super::sql::Sql::on) has made in this process.
 static MADE: Mutex<Vec<Statement>> = Mutex::new(Vec::new());
@@ -52,6 +56,7 @@ async fn app(store: &Store) -> AppId {
         kind: AppKind::MiniProgram,
         token_mode: TokenMode::Stable,
         daily_quota: 1_000_000,
+        grant_policy: GrantPolicy::Observe,
         secret_sealed: vec![1; 48],
         callback_token_sealed: None,
         callback_aes_key_sealed: None,
@@ -87,52 +92,52 @@ async fn fill(store: &Store, appid: &AppId) {
             connection.get_database_backend(),
             format!(
                 "INSERT INTO message (id, tenant_id, appid, touser, template_id, priority, status, phase, content, \
-                 on_uncertain, ttl_seconds, due_at, expires_at, attempt_count, attempts, lease, lease_until, followed, created_at, updated_at) \
+                 on_uncertain, permit, ttl_seconds, due_at, expires_at, attempt_count, attempts, lease, lease_until, followed, created_at, updated_at) \
                  WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count}) \
                  SELECT {uuid}, $1, $2, {touser}, 't', 1, '{status}', {phase}, '{content}', \
-                 'hold', 3600, {due} + i, {due} + 3600000 + i, 0, '[]', 0, {due}, 0, {due}, {due} FROM n",
+                 'hold', 0, 3600, {due} + i, {due} + 3600000 + i, 0, '[]', 0, {due}, 0, {due}, {due} FROM n",
                 due = millis(at(0)),
             ),
             [tenant.uuid().into(), appid.as_str().into()],
         );
         connection.execute_raw(insert).await.unwrap();
     }
+    fill_grants(store, tenant, appid).await;
     connection.execute_unprepared("ANALYZE").await.unwrap();
+}
+
+/// Ids and accounts of many users; half of the ids are spent.
+async fn fill_grants(store: &Store, tenant: TenantId, appid: &AppId) {
+    let connection = &store.write;
+    for insert in [
+        "INSERT INTO form_id (appid, value, tenant_id, openid, kind, uses_left, collected_at, expires_at) \
+         SELECT $2, 'f' || i, $1, 'u' || (i / 4), 'form_id', i % 2, $3, $3 + i FROM n",
+        "INSERT INTO subscription (appid, openid, template_id, tenant_id, remaining, long_term, untold) \
+         SELECT $2, 'u' || (i / 4), 't' || (i % 4), $1, i % 3, 0, '{}' FROM n WHERE i < $3",
+    ] {
+        let (before, after) = insert.split_once(" SELECT").unwrap();
+        let insert = Statement::from_sql_and_values(
+            connection.get_database_backend(),
+            format!(
+                "{before} WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {ENDED}) SELECT{after}"
+            ),
+            [
+                tenant.uuid().into(),
+                appid.as_str().into(),
+                millis(at(3600)).into(),
+            ],
+        );
+        connection.execute_raw(insert).await.unwrap();
+    }
 }
 
 /// Everything that the engine does of its own accord.
 async fn work(store: &Store) {
     let platform = store.platform();
     let now = at(60);
-    let request = ClaimRequest {
-        slots: 64,
-        apps: Vec::new(),
-        cursor: String::new(),
-        lease: 7,
-        lease_until: now + Duration::from_mins(1),
-        shares: Shares::default(),
-    };
-    let claimed = platform.claim(&request, now).await.unwrap().claimed;
+    let claimed = claim(store, 64, 7, now).await;
     assert_eq!(claimed.len(), 32);
-    let sent = Event::Answered(Verdict::Accepted { msgid: None });
-    let settled: Vec<Settlement> = claimed
-        .into_iter()
-        .map(|flight| Settlement {
-            id: flight.id,
-            lease: flight.lease,
-            word: Word::Final,
-            transition: flight.facts().apply(&sent, now, 0.0).unwrap(),
-            appid: flight.appid,
-            touser: flight.touser,
-            attempts: flight.attempts,
-            refund: None,
-            msgid: None,
-            failure_detail: None,
-        })
-        .collect();
-    let (some, others) = settled.split_at(16);
-    platform.record_plain(some, now).await.unwrap();
-    platform.record(others, &[], now).await.unwrap();
+    record(store, claimed, now).await;
     platform.promote(now).await.unwrap();
     platform.next_due().await.unwrap();
     platform.overdue(now).await.unwrap();
@@ -146,16 +151,152 @@ async fn work(store: &Store) {
         .unwrap();
 }
 
-/// The lines of the plan of `statement` that go through all messages.
+async fn claim(store: &Store, slots: usize, lease: i64, now: DateTime<Utc>) -> Vec<Claimed> {
+    let request = ClaimRequest {
+        slots,
+        apps: Vec::new(),
+        cursor: String::new(),
+        lease,
+        lease_until: now + Duration::from_mins(1),
+        shares: Shares::default(),
+    };
+    store.platform().claim(&request, now).await.unwrap().claimed
+}
+
+async fn record(store: &Store, claimed: Vec<Claimed>, now: DateTime<Utc>) {
+    let sent = Event::Answered(Verdict::Accepted { msgid: None });
+    let settled: Vec<Settlement> = claimed
+        .into_iter()
+        .map(|flight| Settlement {
+            grant: flight.grant_news(&sent),
+            id: flight.id,
+            lease: flight.lease,
+            word: Word::Final,
+            transition: flight.facts().apply(&sent, now, 0.0).unwrap(),
+            appid: flight.appid,
+            touser: flight.touser,
+            template_id: flight.template_id,
+            attempts: flight.attempts,
+            refund: None,
+            msgid: None,
+            failure_detail: None,
+        })
+        .collect();
+    let (some, others) = settled.split_at(settled.len() / 2);
+    store.platform().record_plain(some, now).await.unwrap();
+    store.platform().record(others, &[], now).await.unwrap();
+}
+
+/// Everything that is done with ids and accounts.
+async fn work_with_grants(store: &Store, appid: &AppId) {
+    let (platform, now) = (store.platform(), at(60));
+    let tenant: TenantId = id::new(at(0), 1, 1);
+    let door = store.tenant(tenant);
+    let drafts = (0u16..32).map(|number| {
+        let openid = format!("u{}", 100 + number);
+        let (form_id, template_id) = (number % 2 == 0, format!("t{}", number % 4));
+        let request = Request {
+            channel: if form_id {
+                Channel::Template
+            } else {
+                Channel::Subscribe
+            },
+            touser: openid,
+            template_id,
+            data: Some(
+                [("k".to_owned(), serde_json::json!({"value": "v"}))]
+                    .into_iter()
+                    .collect(),
+            ),
+            grant_policy: (!form_id).then_some(GrantPolicy::Strict),
+            priority: Priority::High,
+            ..Request::default()
+        };
+        NewMessage {
+            id: id::new(now, number, 2),
+            tenant,
+            appid: appid.clone(),
+            draft: request.check(now).unwrap(),
+            received_at: now,
+        }
+    });
+    let batch: Vec<Submission> = drafts
+        .map(|new| Submission {
+            tenant,
+            appid: appid.clone(),
+            key: None,
+            received_at: now,
+            load: Load::One(Box::new(new)),
+        })
+        .collect();
+    platform
+        .intake(&batch, Shares::default(), now)
+        .await
+        .unwrap();
+    let flights = claim(store, 32, 8, now).await;
+    assert!(flights.iter().any(|flight| flight.permit != Permit::Free));
+    record(store, flights, now).await;
+    let again = at(120);
+    claim(store, 16, 9, again).await;
+    platform.overdue(at(600)).await.unwrap();
+    platform.disown(9, again).await.unwrap();
+    let items: Vec<GrantEntry> = (0..20)
+        .map(|number| {
+            GrantEntry::Grant(NewGrant::Id {
+                kind: IdKind::FormId,
+                openid: format!("u{number}"),
+                value: format!("f{}", 19_990 + number),
+                collected_at: now,
+            })
+        })
+        .chain((0..20).map(|number| {
+            GrantEntry::Grant(NewGrant::Subscription {
+                openid: format!("u{number}"),
+                template_id: "t1".into(),
+                count: 1,
+                long_term: false,
+                accepted_at: now,
+            })
+        }))
+        .collect();
+    door.collect(appid, &items, None, now).await.unwrap();
+    let page = Page {
+        limit: 50,
+        after: None,
+    };
+    door.grants(appid, "u7", &page, now).await.unwrap();
+    door.count_pool(appid, now).await.unwrap();
+    door.count_subscriptions(appid).await.unwrap();
+    for channel in [Channel::Subscribe, Channel::Template] {
+        // As many as are asked about at most: few might be looked up in another way.
+        let users: Vec<String> = (0..4096).map(|number| format!("u{number}")).collect();
+        let users: Vec<&str> = users.iter().map(String::as_str).collect();
+        door.reach(appid, channel, "t1", &users, now).await.unwrap();
+    }
+    platform.forget_form_ids(now).await.unwrap();
+}
+
+/// The lines of the plan of `statement` that go through all messages, ids or accounts.
 async fn scans(store: &Store, statement: &Statement) -> Vec<String> {
     let backend = store.write.get_database_backend();
     let (explain, column, is_scan): (_, _, fn(&str) -> bool) = match backend {
         DbBackend::Postgres => ("EXPLAIN ", "QUERY PLAN", |line| {
-            line.contains("Seq Scan on message")
+            let tables = ["message", "form_id", "subscription"];
+            tables
+                .iter()
+                .any(|table| line.contains(&format!("Seq Scan on {table}")))
         }),
         _ => ("EXPLAIN QUERY PLAN ", "detail", |line| {
             let of_messages = ["SCAN message", "SCAN m", "SCAN f"];
+            let of_grants = [
+                "SCAN form_id",
+                "SCAN subscription",
+                "SCAN n",
+                "SCAN h",
+                "SCAN s",
+            ];
             of_messages.iter().any(|scan| line.starts_with(scan)) && !line.contains("USING")
+                || of_grants.iter().any(|scan| line.starts_with(scan))
         }),
     };
     let explained = Statement {
@@ -176,8 +317,9 @@ async fn no_statement_goes_through_all_messages(url: &str) {
     fill(&store, &appid).await;
     MADE.lock().unwrap().clear();
     work(&store).await;
+    work_with_grants(&store, &appid).await;
     let made = std::mem::take(&mut *MADE.lock().unwrap());
-    assert!(made.len() >= 15, "{} statements", made.len());
+    assert!(made.len() >= 45, "{} statements", made.len());
     for statement in &made {
         let scans = scans(&store, statement).await;
         assert!(scans.is_empty(), "{scans:?}: {}", statement.sql);

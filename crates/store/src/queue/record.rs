@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::{
     BEHIND, ENDED, FLYING, READY, WAITING,
     choice::Person,
+    grants::{self, GrantNews},
     meter::day_number,
     pause::{LaneNews, refund, tell},
     sql::{Cell, Sql, still},
@@ -46,6 +47,10 @@ pub struct Settlement {
     pub appid: AppId,
     /// The receiver's openid.
     pub touser: String,
+    /// The template's id.
+    pub template_id: String,
+    /// What becomes of what permitted it; none: nothing.
+    pub grant: Option<GrantNews>,
     /// What becomes of it.
     pub transition: Transition,
     /// All its tries, this one included.
@@ -68,14 +73,15 @@ pub struct Recorded {
 }
 
 impl PlatformStore {
-    /// Writes the plain settlements of a batch, by one statement: those that give no quota back, of messages that no
+    /// Writes the plain settlements of a batch, by one statement: those that give no quota and no grant back, of messages that no
     /// endpoint is to be told of. All others are for [`record`](Self::record).
     pub async fn record_plain(
         &self,
         batch: &[Settlement],
         now: DateTime<Utc>,
     ) -> Result<Recorded, StoreError> {
-        let plain: Vec<_> = batch.iter().filter(|one| one.refund.is_none()).collect();
+        let is_plain = |one: &&Settlement| one.refund.is_none() && one.grant.is_none();
+        let plain: Vec<_> = batch.iter().filter(is_plain).collect();
         if plain.is_empty() {
             return Ok(Recorded::default());
         }
@@ -111,8 +117,11 @@ impl PlatformStore {
             let settled = settle(&tx, &batch.iter().collect::<Vec<_>>(), "", now).await?;
             let told: Vec<_> = settled.iter().map(|one| (one.id, one.tenant_id)).collect();
             tell_messages(&tx, &told, now).await?;
+            let changed = changed(&settled);
+            let counted = batch.iter().filter(|one| changed.contains(&one.id));
+            grants::settle(&tx, counted).await?;
             recorded.released = release_behind(&tx, &followed(&settled), now).await?;
-            recorded.changed = changed(&settled);
+            recorded.changed = changed;
         }
         tx.commit().await?;
         Ok(recorded)

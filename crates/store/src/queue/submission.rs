@@ -211,6 +211,7 @@ impl NewMessage {
             metadata: self.draft.metadata,
             reference: self.draft.reference,
             on_uncertain: self.draft.on_uncertain,
+            grant_policy: self.draft.grant_policy,
             send_at: self.draft.send_at,
             ttl: self.draft.ttl,
             attempts: Vec::new(),

@@ -14,6 +14,7 @@ use super::{
     BEHIND, ENDED, FLYING, READY, WAITING,
     choice::Person,
     flight::{Claimed, FLYING_COLUMNS, FlyingRow, readable},
+    grants,
     meter::day_number,
     pause::refund,
     record::release_behind,
@@ -165,7 +166,9 @@ impl PlatformStore {
         let rows = FlyingRow::find_by_statement(sql.on(&self.store.read))
             .all(&self.store.read)
             .await?;
-        Ok(readable(rows))
+        let mut flights = readable(rows);
+        grants::load_held(&self.store.read, &mut flights).await?;
+        Ok(flights)
     }
 
     /// Takes back a claim whose worker never got its messages, because the answer to its commit was lost: they are
@@ -188,6 +191,7 @@ impl PlatformStore {
         for (appid, (day, count)) in &charged {
             refund(&tx, appid, *day, *count).await?;
         }
+        grants::undo(&tx, lease).await?;
         let mut sql = Sql::new("UPDATE message SET status = 'queued', phase = ");
         sql.push(&READY.to_string())
             .push(", attempt_count = attempt_count - 1, lease = NULL, lease_until = NULL, updated_at = ")

@@ -5,6 +5,7 @@ use std::{sync::LazyLock, time::Duration};
 use chrono::{DateTime, Utc};
 use domain::{
     app::{AppId, AppKind, TokenMode},
+    grant::GrantPolicy,
     id::{self, TenantId},
     message::{Draft, Request},
     quota::Shares,
@@ -101,6 +102,7 @@ pub(crate) fn new_app(number: u16) -> NewApp {
         kind: AppKind::MiniProgram,
         token_mode: TokenMode::Stable,
         daily_quota: 1000,
+        grant_policy: GrantPolicy::Observe,
         secret_sealed: vec![1; 48],
         callback_token_sealed: None,
         callback_aes_key_sealed: None,

@@ -7,6 +7,7 @@ mod answers;
 mod audit;
 mod cancel;
 mod common;
+mod grants;
 mod identity;
 mod keys;
 mod lanes;

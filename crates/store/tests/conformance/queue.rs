@@ -121,6 +121,8 @@ pub(crate) fn settle(flight: &Claimed, event: &Event, now: DateTime<Utc>) -> Set
         },
         appid: flight.appid.clone(),
         touser: flight.touser.clone(),
+        template_id: flight.template_id.clone(),
+        grant: flight.grant_news(event),
         transition: flight.facts().apply(event, now, 0.0).unwrap(),
         attempts: flight.attempts.clone(),
         refund: None,

@@ -9,7 +9,7 @@ use domain::{
     verdict::{FailureCode, Verdict},
 };
 use futures::future::{join, join_all};
-use wxgate_store::{HeardEvent, NewReceipt, Settled, Store, SweptReceipts};
+use wxgate_store::{HeardEvent, HeardNews, NewReceipt, Settled, Store, SweptReceipts};
 
 use crate::{
     common::{appid, at, draft, on_both, onboard},
@@ -261,7 +261,12 @@ async fn an_event_is_remembered_once_and_not_for_ever(store: Store) {
         digest: [number; 32],
     };
     let remember = async |events: &[HeardEvent], second: i64| {
-        let fresh = store.platform().remember_events(events, at(second)).await;
+        let news = events.iter().map(|event| HeardNews {
+            event: event.clone(),
+            entries: Vec::new(),
+        });
+        let news: Vec<HeardNews> = news.collect();
+        let fresh = store.platform().remember_events(&news, at(second)).await;
         fresh.unwrap()
     };
     let first = [event(1, 1), event(1, 2), event(2, 1), event(1, 1)];

@@ -1,0 +1,348 @@
+//! Grants on the wire: what permits a message to a user.
+
+use chrono::{DateTime, Utc};
+use delivery::{Collected, GrantCursor, GrantEntry};
+use domain::grant;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
+
+use super::{page, time::Timestamp, words::GrantKind};
+use crate::{
+    extract::parse_part,
+    problem::{Kind, Problem, ProblemBody},
+};
+
+/// How many grants a request may have.
+const MOST: usize = 1000;
+
+/// Grants that a client got. Each is checked by itself: what is wrong with one does not keep the others.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"grants": [
+    {"kind": "form_id", "openid": "oABC1234567890abcdefghijklmn", "value": "7a7c56ca0e4f4d0c9b7d3f1e2a5b6c8d"},
+    {"kind": "subscription", "openid": "oABC1234567890abcdefghijklmn", "template_id": "8-VxnRzHxkMVwBSkPGXFUNkRDfMlAqV0P1nVTW4Zx9k", "count": 1}
+]}))]
+pub(crate) struct GrantsRequest {
+    /// 1 to 1000.
+    #[schema(value_type = Vec<GrantReport>, min_items = 1, max_items = 1000)]
+    grants: Vec<Value>,
+}
+
+/// A grant that a client got. A field of another kind is refused.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct GrantReport {
+    kind: GrantKind,
+    /// The user who gave it: it permits messages to this user alone.
+    openid: String,
+    /// `form_id`, `prepay_id`: the id as the client got it.
+    #[schema(max_length = 128)]
+    value: Option<String>,
+    /// `subscription`: the template that the user accepted.
+    template_id: Option<String>,
+    /// `subscription`: how often. Default: 1.
+    #[schema(minimum = 1, maximum = 1000)]
+    count: Option<u32>,
+    /// `subscription`: the template is a long-term one, so that one acceptance permits any number of messages. Default: false.
+    long_term: Option<bool>,
+    /// When the client got it. Default: now. An id is good for seven days from then; an acceptance that WeChat's event tells
+    /// of within ten minutes of then is the same one.
+    collected_at: Option<DateTime<Utc>>,
+}
+
+impl From<GrantReport> for grant::GrantRequest {
+    fn from(report: GrantReport) -> Self {
+        Self {
+            kind: report.kind.into(),
+            openid: report.openid,
+            value: report.value,
+            template_id: report.template_id,
+            count: report.count,
+            long_term: report.long_term,
+            collected_at: report.collected_at,
+        }
+    }
+}
+
+impl GrantsRequest {
+    /// The items as they are handed in, at `now`; not where they are none or too many.
+    pub(crate) fn items(self, now: DateTime<Utc>) -> Result<Vec<GrantEntry>, Problem> {
+        if self.grants.is_empty() || self.grants.len() > MOST {
+            let rule = format!("must have 1 to {MOST} grants: send more in several requests");
+            return Err(Problem::field("/grants", rule));
+        }
+        let items = self
+            .grants
+            .into_iter()
+            .map(|item| match checked(item, now) {
+                Ok(grant) => GrantEntry::Grant(grant),
+                Err(problem) => GrantEntry::Unfit(words(&problem)),
+            });
+        Ok(items.collect())
+    }
+}
+
+fn checked(item: Value, now: DateTime<Utc>) -> Result<grant::NewGrant, Problem> {
+    let report: GrantReport = parse_part(item)?;
+    Ok(grant::GrantRequest::from(report).check(now)?)
+}
+
+/// The problem as it will be told, in a replay too.
+fn words(problem: &Problem) -> String {
+    serde_json::to_string(&problem.body(None)).unwrap_or_default()
+}
+
+/// What became of grants.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct GrantsAnswer {
+    /// One result for each grant, in the order of the request.
+    data: Vec<GrantResult>,
+}
+
+/// What became of one grant: `grant` or `error`.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct GrantResult {
+    /// 201: it is taken. 200: the id was there already. Otherwise the status of `error`.
+    #[schema(example = 201)]
+    status: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    grant: Option<Grant>,
+    /// Its pointers count from the grant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<ProblemBody>)]
+    error: Option<Value>,
+}
+
+impl GrantsAnswer {
+    pub(crate) fn of(results: Vec<Collected>) -> Self {
+        let data = results.into_iter().map(|result| match result {
+            Collected::Added(grant) => GrantResult::taken(201, grant),
+            Collected::Known(grant) => GrantResult::taken(200, grant),
+            Collected::Foreign => GrantResult::refused(&words(&Problem::new(
+                Kind::Conflict,
+                "this id was collected from another user: an id permits messages to the user who made it alone",
+            ))),
+            Collected::Unfit(words) => GrantResult::refused(&words),
+        });
+        Self {
+            data: data.collect(),
+        }
+    }
+}
+
+impl GrantResult {
+    fn taken(status: u64, grant: delivery::Grant) -> Self {
+        Self {
+            status,
+            grant: Some(grant.into()),
+            error: None,
+        }
+    }
+
+    fn refused(words: &str) -> Self {
+        let error: Value = serde_json::from_str(words).unwrap_or_default();
+        Self {
+            status: error["status"].as_u64().unwrap_or_default(),
+            grant: None,
+            error: Some(error),
+        }
+    }
+}
+
+/// A grant as it is kept, in the fields of its kind; the fields of other kinds are absent.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Grant {
+    kind: GrantKind,
+    openid: String,
+    /// How many messages it still permits. Of a long-term template any number, where it is not 0.
+    #[schema(example = 1)]
+    remaining: u32,
+    /// `form_id`, `prepay_id`: the id itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<String>,
+    /// `form_id`, `prepay_id`: whether a message has taken it that is on its way, or of which nobody knows whether it arrived.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    held: Option<bool>,
+    /// `form_id`, `prepay_id`: when the client got it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    collected_at: Option<Timestamp>,
+    /// `form_id`, `prepay_id`: until when it is used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at: Option<Timestamp>,
+    /// `subscription`: the template.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    template_id: Option<String>,
+    /// `subscription`: whether sending leaves `remaining` as it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    long_term: Option<bool>,
+    /// `subscription`: when you last reported an acceptance.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reported_at: Option<Timestamp>,
+    /// `subscription`: when WeChat last told of one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    confirmed_at: Option<Timestamp>,
+    /// `subscription`: when the user last switched the template off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revoked_at: Option<Timestamp>,
+}
+
+impl From<delivery::Grant> for Grant {
+    fn from(grant: delivery::Grant) -> Self {
+        let blank = |kind, openid, remaining| Self {
+            kind,
+            openid,
+            remaining,
+            value: None,
+            held: None,
+            collected_at: None,
+            expires_at: None,
+            template_id: None,
+            long_term: None,
+            reported_at: None,
+            confirmed_at: None,
+            revoked_at: None,
+        };
+        match grant {
+            delivery::Grant::Id(id) => {
+                let kind = match id.kind {
+                    grant::IdKind::FormId => GrantKind::FormId,
+                    grant::IdKind::PrepayId => GrantKind::PrepayId,
+                };
+                Self {
+                    value: Some(id.value),
+                    held: Some(id.is_held),
+                    collected_at: Some(id.collected_at.into()),
+                    expires_at: Some(id.usable_until.into()),
+                    ..blank(kind, id.openid, id.uses_left)
+                }
+            }
+            delivery::Grant::Subscription(account) => Self {
+                template_id: Some(account.template_id),
+                long_term: Some(account.long_term),
+                reported_at: account.reported_at.map(Into::into),
+                confirmed_at: account.confirmed_at.map(Into::into),
+                revoked_at: account.revoked_at.map(Into::into),
+                ..blank(GrantKind::Subscription, account.openid, account.remaining)
+            },
+        }
+    }
+}
+
+/// Which grants to list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct GrantsQuery {
+    /// Whose.
+    pub(crate) openid: String,
+    /// How many items at most.
+    #[param(minimum = 1, maximum = 200, default = 50)]
+    limit: Option<u64>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+impl GrantsQuery {
+    /// The page of the store that is asked for.
+    pub(crate) fn page(&self) -> Result<store::Page<GrantCursor>, Problem> {
+        page::page(self.limit, self.cursor.as_deref())
+    }
+}
+
+/// How many users an app can write to now.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct GrantsSummary {
+    /// By form ids and prepay ids, on channel `template`.
+    form_ids: PoolSummary,
+    /// By accepted templates, on channel `subscribe`; those that reach nobody are absent.
+    subscriptions: Vec<TemplateSummary>,
+    /// When this was counted: of a large app it is up to some seconds ago.
+    as_of: Timestamp,
+}
+
+/// What is in the pool.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct PoolSummary {
+    /// Users to whom at least one message can be sent.
+    #[schema(example = 812)]
+    users: u64,
+    /// Messages that can be sent.
+    #[schema(example = 1204)]
+    sends: u64,
+    /// When the next id expires; null: there is none.
+    #[schema(required = true)]
+    next_expiry_at: Option<Timestamp>,
+}
+
+/// What was accepted of one template.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct TemplateSummary {
+    template_id: String,
+    /// Users to whom at least one message can be sent.
+    #[schema(example = 812)]
+    users: u64,
+    /// Messages that can be sent; of a long-term template any number to each user.
+    #[schema(example = 1204)]
+    sends: u64,
+}
+
+impl From<&delivery::Summary> for GrantsSummary {
+    fn from(summary: &delivery::Summary) -> Self {
+        let subscriptions = summary.templates.iter().map(|count| TemplateSummary {
+            template_id: count.template_id.clone(),
+            users: count.users,
+            sends: count.sends,
+        });
+        Self {
+            form_ids: PoolSummary {
+                users: summary.pool.users,
+                sends: summary.pool.sends,
+                next_expiry_at: summary.pool.next_expiry.map(Into::into),
+            },
+            subscriptions: subscriptions.collect(),
+            as_of: summary.as_of.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn items(grants: &Value) -> Result<Vec<GrantEntry>, Problem> {
+        let request: GrantsRequest = parse_part(json!({ "grants": grants }))?;
+        request.items(DateTime::UNIX_EPOCH)
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_grant_is_told_from_the_grant() {
+        let wrong = json!([
+            "no object",
+            {"kind": "form_id", "openid": "o1", "value": "the formId is a mock one"},
+            {"kind": "subscription", "openid": "o1"},
+            {"kind": "form_id", "openid": "o1", "value": "f1", "extra": 1},
+            {"kind": "token", "openid": "o1", "value": "f1"},
+        ]);
+        let told = items(&wrong).unwrap().into_iter().map(|item| match item {
+            GrantEntry::Unfit(words) => {
+                let error = GrantResult::refused(&words).error.unwrap();
+                error["errors"][0]["pointer"].as_str().unwrap().to_owned()
+            }
+            GrantEntry::Grant(_) => "fine".to_owned(),
+        });
+        let pointers: Vec<_> = told.collect();
+        assert_eq!(pointers, ["", "/value", "/template_id", "/extra", "/kind"]);
+    }
+
+    #[test]
+    fn a_request_has_1_to_1000_grants() {
+        let fine = json!({"kind": "form_id", "openid": "o1", "value": "f1", "collected_at": null});
+        for (count, taken) in [(0, false), (1, true), (1000, true), (1001, false)] {
+            let items = items(&Value::Array(vec![fine.clone(); count]));
+            assert_eq!(items.is_ok(), taken, "{count}");
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Grants: what permits a message to a user.
+//!
+//! Of old a mini-program sent with a *form id* (one message within seven days) or a *prepay id* (three); they are
+//! collected in a pool and taken when a message is sent. Today a user *accepts* templates; no call of WeChat's says how
+//! many acceptances are left, so they are counted in a ledger: what tenants report, what WeChat's events say, what is sent.
+
+use std::fmt;
+
+use chrono::{DateTime, Duration, Utc};
+use serde::{Deserialize, Serialize};
+
+mod balance;
+mod request;
+
+pub use balance::{Balance, Entry};
+pub use request::{GrantKind, GrantRequest, NewGrant};
+
+/// How long WeChat takes an id of the pool.
+pub const LIFE: Duration = Duration::days(7);
+/// How long before that the gateway gives an id up: for clocks, and for messages that are on their way.
+pub const MARGIN: Duration = Duration::hours(1);
+
+/// What produced an id of the pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IdKind {
+    /// A submitted form.
+    FormId,
+    /// A paid order.
+    PrepayId,
+}
+
+impl IdKind {
+    /// The word in the API and the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::FormId => "form_id",
+            Self::PrepayId => "prepay_id",
+        }
+    }
+
+    /// The kind named `text`.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::FormId, Self::PrepayId]
+            .into_iter()
+            .find(|kind| kind.as_str() == text)
+    }
+
+    /// How many messages an id of this kind permits.
+    pub fn uses(self) -> u32 {
+        match self {
+            Self::FormId => 1,
+            Self::PrepayId => 3,
+        }
+    }
+}
+
+impl fmt::Display for IdKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What the ledger decides about subscribe messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GrantPolicy {
+    /// Nothing: it is kept, and WeChat is asked.
+    #[default]
+    Observe,
+    /// A message without a grant fails and is not sent.
+    Strict,
+}
+
+impl GrantPolicy {
+    /// The word in the API and the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Observe => "observe",
+            Self::Strict => "strict",
+        }
+    }
+
+    /// The policy named `text`.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Observe, Self::Strict]
+            .into_iter()
+            .find(|policy| policy.as_str() == text)
+    }
+}
+
+/// Until when an id that was collected at `collected_at` is used.
+pub fn usable_until(collected_at: DateTime<Utc>) -> DateTime<Utc> {
+    collected_at + LIFE - MARGIN
+}
+
+/// Why `id` is none of WeChat's, as a sentence, where it is one of the texts that clients hand out in place of a form id.
+/// The shape of real ones is not fixed, so nothing else is refused.
+pub fn fake(id: &str) -> Option<&'static str> {
+    let id = id.trim();
+    if id == "the formId is a mock one" {
+        Some(
+            "`the formId is a mock one` is what WeChat's developer tools hand out: collect form ids on a phone",
+        )
+    } else if id.starts_with("the formId is no longer available") {
+        Some(
+            "`the formId is no longer available …` is what trial and development builds hand out: collect form ids with the released version",
+        )
+    } else if id.starts_with("requestFormId:fail") {
+        Some(
+            "`requestFormId:fail …` says that the client got no form id (its `report-submit-timeout` was over): drop it there",
+        )
+    } else if matches!(
+        id,
+        "" | "undefined" | "null" | "NaN" | "None" | "[object Object]"
+    ) {
+        Some(
+            "it is empty, or the text of an empty value: collect `event.detail.formId` of a form with `report-submit`",
+        )
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fakes_are_told_by_name_and_any_shape_passes() {
+        for id in [
+            "the formId is a mock one",
+            " the formId is a mock one",
+            "the formId is no longer available in develop or trial version of this mini program",
+            "requestFormId:fail timeout",
+            "",
+            " ",
+            "undefined",
+            "null",
+        ] {
+            assert!(fake(id).is_some(), "{id:?}");
+        }
+        for id in [
+            "7a7c56ca0e4f4d0c9b7d3f1e2a5b6c8d",
+            "1559034856263",
+            "wx20170304215222954be2703f0862",
+        ] {
+            assert_eq!(fake(id), None, "{id:?}");
+        }
+    }
+
+    #[test]
+    fn words_come_back() {
+        for kind in [IdKind::FormId, IdKind::PrepayId] {
+            assert_eq!(IdKind::parse(kind.as_str()), Some(kind));
+        }
+        for policy in [GrantPolicy::Observe, GrantPolicy::Strict] {
+            assert_eq!(GrantPolicy::parse(policy.as_str()), Some(policy));
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! The ledger's account of one user and one template.
+
+use chrono::{DateTime, Duration, Utc};
+use serde::{Deserialize, Serialize};
+
+/// How far the times may lie apart at which a tenant and WeChat tell of one acceptance.
+const SAME: Duration = Duration::minutes(10);
+/// How many acceptances are remembered that one side alone has told of: the latest.
+const REMEMBERED: usize = 16;
+
+/// How many messages of one template a user still takes, as far as anybody has said.
+///
+/// An acceptance may be told twice: by the tenant, whose client saw it, and by WeChat's event, in any order. What one side
+/// alone has told is remembered with its time, and what the other tells of the same ten minutes is the same acceptance.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Balance {
+    /// How many messages may be sent.
+    pub remaining: u32,
+    /// Whether sending leaves that as it is: one acceptance of a long-term template permits any number.
+    pub long_term: bool,
+    /// What only one side has told of.
+    pub untold: Untold,
+    /// When the tenant last reported an acceptance.
+    pub reported_at: Option<DateTime<Utc>>,
+    /// When WeChat last told of one.
+    pub confirmed_at: Option<DateTime<Utc>>,
+    /// When the user last wanted no messages any more.
+    pub revoked_at: Option<DateTime<Utc>>,
+}
+
+/// Acceptances of which the other side has not told, by their time.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Untold {
+    /// Those that the tenant reported.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "times")]
+    by_wechat: Vec<DateTime<Utc>>,
+    /// Those that WeChat told of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "times")]
+    by_tenant: Vec<DateTime<Utc>>,
+}
+
+/// Something that is entered into the ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// The tenant says that its client saw so many acceptances.
+    Reported {
+        /// How many.
+        count: u32,
+        /// Whether the template is a long-term one.
+        long_term: bool,
+        /// When the last of them was.
+        at: DateTime<Utc>,
+    },
+    /// WeChat says that the user accepted.
+    Accepted {
+        /// When.
+        at: DateTime<Utc>,
+    },
+    /// WeChat says that the user wants no messages any more.
+    Revoked {
+        /// When.
+        at: DateTime<Utc>,
+    },
+}
+
+impl Balance {
+    /// Enters `entry`.
+    pub fn enter(&mut self, entry: Entry) {
+        let Untold {
+            by_wechat,
+            by_tenant,
+        } = &mut self.untold;
+        match entry {
+            Entry::Reported {
+                count,
+                long_term,
+                at,
+            } => {
+                self.long_term |= long_term;
+                let known = (0..count).take_while(|_| strike(by_tenant, at)).count();
+                let fresh = count - u32::try_from(known).unwrap_or(count);
+                remember(by_wechat, at, fresh);
+                self.credit(fresh, at);
+                self.reported_at = self.reported_at.max(Some(at));
+            }
+            Entry::Accepted { at } => {
+                if !strike(by_wechat, at) {
+                    remember(by_tenant, at, 1);
+                    self.credit(1, at);
+                }
+                self.confirmed_at = self.confirmed_at.max(Some(at));
+            }
+            Entry::Revoked { at } => {
+                self.remaining = 0;
+                self.revoked_at = self.revoked_at.max(Some(at));
+            }
+        }
+    }
+
+    /// Counts acceptances, unless the user has taken them back since.
+    fn credit(&mut self, count: u32, at: DateTime<Utc>) {
+        if self.revoked_at.is_none_or(|revoked_at| at >= revoked_at) {
+            self.remaining = self.remaining.saturating_add(count);
+        }
+    }
+}
+
+/// Takes the nearest of `times` that may be the same as `at`; false: there is none.
+fn strike(times: &mut Vec<DateTime<Utc>>, at: DateTime<Utc>) -> bool {
+    let apart = |time: &DateTime<Utc>| (*time - at).abs();
+    let nearest = (0..times.len()).min_by_key(|place| apart(&times[*place]));
+    let Some(place) = nearest.filter(|place| apart(&times[*place]) <= SAME) else {
+        return false;
+    };
+    times.remove(place);
+    true
+}
+
+fn remember(times: &mut Vec<DateTime<Utc>>, at: DateTime<Utc>, count: u32) {
+    let count = usize::try_from(count).unwrap_or(REMEMBERED);
+    times.extend(std::iter::repeat_n(at, count.min(REMEMBERED)));
+    times.sort_unstable();
+    times.drain(..times.len().saturating_sub(REMEMBERED));
+}
+
+/// Times as milliseconds since 1970.
+mod times {
+    use chrono::{DateTime, Utc};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        times: &[DateTime<Utc>],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let millis: Vec<i64> = times.iter().map(DateTime::timestamp_millis).collect();
+        millis.serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<DateTime<Utc>>, D::Error> {
+        let millis = Vec::<i64>::deserialize(deserializer)?;
+        let times = millis
+            .into_iter()
+            .filter_map(DateTime::from_timestamp_millis);
+        Ok(times.collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(minutes: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(1_780_281_960 + minutes * 60, 0).unwrap()
+    }
+
+    fn reported(count: u32, minutes: i64) -> Entry {
+        Entry::Reported {
+            count,
+            long_term: false,
+            at: at(minutes),
+        }
+    }
+
+    fn accepted(minutes: i64) -> Entry {
+        Entry::Accepted { at: at(minutes) }
+    }
+
+    fn remaining(entries: &[Entry]) -> u32 {
+        let mut balance = Balance::default();
+        for entry in entries {
+            balance.enter(*entry);
+        }
+        balance.remaining
+    }
+
+    #[test]
+    fn one_acceptance_counts_once_whoever_tells_of_it_first() {
+        assert_eq!(remaining(&[reported(1, 0), accepted(1)]), 1);
+        assert_eq!(remaining(&[accepted(0), reported(1, 1)]), 1);
+        assert_eq!(remaining(&[reported(3, 0), accepted(0), accepted(1)]), 3);
+        assert_eq!(remaining(&[accepted(0), accepted(1), reported(3, 2)]), 3);
+        assert_eq!(remaining(&[accepted(0), accepted(1)]), 2);
+        assert_eq!(remaining(&[reported(1, 0), reported(1, 0)]), 2);
+    }
+
+    #[test]
+    fn an_acceptance_of_another_time_is_another() {
+        assert_eq!(remaining(&[reported(1, 0), accepted(11)]), 2);
+        let late = [accepted(0), accepted(60), reported(1, 0), reported(1, 60)];
+        assert_eq!(remaining(&late), 2);
+        let hidden = [reported(1, 0), reported(1, 60), accepted(60), accepted(120)];
+        assert_eq!(remaining(&hidden), 3);
+    }
+
+    #[test]
+    fn a_revocation_takes_back_what_was_before() {
+        let revoked = Entry::Revoked { at: at(30) };
+        assert_eq!(remaining(&[reported(5, 0), revoked]), 0);
+        assert_eq!(remaining(&[revoked, accepted(29)]), 0, "told late");
+        assert_eq!(remaining(&[reported(5, 0), revoked, accepted(31)]), 1);
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded_and_comes_back() {
+        let mut balance = Balance::default();
+        balance.enter(reported(1000, 0));
+        assert_eq!(balance.remaining, 1000);
+        let text = serde_json::to_string(&balance.untold).unwrap();
+        assert!(text.len() < 300, "{text}");
+        let back: Untold = serde_json::from_str(&text).unwrap();
+        assert_eq!(back, balance.untold);
+        assert_eq!(serde_json::to_string(&Untold::default()).unwrap(), "{}");
+    }
+
+    proptest! {
+        #[test]
+        fn told_by_both_in_any_order_each_counts_once(
+            hours in proptest::collection::btree_set(0i64..1000, 0..10), seed in any::<u64>(),
+        ) {
+            let mut entries: Vec<Entry> = hours
+                .iter()
+                .flat_map(|hour| [reported(1, hour * 60), accepted(hour * 60 + 1)])
+                .collect();
+            // Any order will do.
+            entries.sort_by_key(|entry| {
+                let (Entry::Reported { at, .. } | Entry::Accepted { at } | Entry::Revoked { at }) = entry;
+                (at.timestamp().cast_unsigned() ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            });
+            prop_assert_eq!(remaining(&entries) as usize, hours.len());
+        }
+    }
+}

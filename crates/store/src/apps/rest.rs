@@ -1,0 +1,13 @@
+//! Why an app does not send, as its lane keeps it.
+
+use super::Pause;
+use crate::{entity::lane, time};
+
+pub(super) fn pause(lane: lane::Model) -> Option<Pause> {
+    let until = time(lane.paused_until?);
+    Some(Pause {
+        reason: lane.pause_reason?,
+        detail: lane.pause_detail,
+        until,
+    })
+}

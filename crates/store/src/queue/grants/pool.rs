@@ -1,0 +1,160 @@
+//! The pool: ids that permit messages, collected by tenants.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use chrono::{DateTime, Duration, Utc};
+use domain::{
+    app::AppId,
+    grant::{IdKind, usable_until},
+    id::TenantId,
+};
+use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult};
+use uuid::Uuid;
+
+use super::PooledId;
+use crate::{
+    PlatformStore, StoreError, Swept,
+    error::unknown,
+    millis,
+    queue::{sql::Sql, sweep::BATCH},
+    time,
+};
+
+/// How long an id is remembered after its end: collected late, it is known.
+const MEMORY: Duration = Duration::days(1);
+
+/// An id about to be collected.
+pub(super) struct NewId<'a> {
+    pub(super) kind: IdKind,
+    pub(super) openid: &'a str,
+    pub(super) value: &'a str,
+    pub(super) collected_at: DateTime<Utc>,
+}
+
+#[derive(FromQueryResult)]
+pub(super) struct PooledRow {
+    openid: String,
+    value: String,
+    kind: String,
+    uses_left: i64,
+    held_by: Option<Uuid>,
+    collected_at: i64,
+    expires_at: i64,
+}
+
+/// The columns of [`PooledRow`].
+pub(super) const POOLED_COLUMNS: &str =
+    "openid, value, kind, uses_left, held_by, collected_at, expires_at";
+
+impl TryFrom<PooledRow> for PooledId {
+    type Error = StoreError;
+
+    fn try_from(row: PooledRow) -> Result<Self, StoreError> {
+        Ok(Self {
+            kind: IdKind::parse(&row.kind).ok_or_else(|| unknown("form_id.kind", &row.kind))?,
+            openid: row.openid,
+            value: row.value,
+            uses_left: u32::try_from(row.uses_left).unwrap_or_default(),
+            is_held: row.held_by.is_some(),
+            collected_at: time(row.collected_at),
+            usable_until: time(row.expires_at),
+        })
+    }
+}
+
+/// The ids in the pool after `new` have been added, by value, and which of them were not there before.
+pub(super) async fn add(
+    tx: &impl ConnectionTrait,
+    tenant: TenantId,
+    appid: &AppId,
+    new: &[NewId<'_>],
+) -> Result<(HashMap<String, PooledId>, HashSet<String>), StoreError> {
+    if new.is_empty() {
+        return Ok((HashMap::new(), HashSet::new()));
+    }
+    // In one order, so that two requests with the same ids do not wait for each other; of twins the first counts.
+    let mut ordered: BTreeMap<&str, &NewId<'_>> = BTreeMap::new();
+    for id in new {
+        ordered.entry(id.value).or_insert(id);
+    }
+    let mut sql = Sql::new(
+        "INSERT INTO form_id (appid, value, tenant_id, openid, kind, uses_left, collected_at, expires_at) ",
+    );
+    sql.rows(ordered.values().map(|id| {
+        [
+            appid.as_str().into(),
+            id.value.into(),
+            tenant.uuid().into(),
+            id.openid.into(),
+            id.kind.as_str().into(),
+            i64::from(id.kind.uses()).into(),
+            millis(id.collected_at).into(),
+            millis(usable_until(id.collected_at)).into(),
+        ]
+    }));
+    sql.push(" ON CONFLICT (appid, value) DO NOTHING RETURNING value");
+    let mut added = HashSet::new();
+    for row in tx.query_all_raw(sql.on(tx)).await? {
+        added.insert(row.try_get("", "value")?);
+    }
+    let values: Vec<&str> = ordered.into_keys().collect();
+    let mut sql = Sql::new(&format!(
+        "SELECT {POOLED_COLUMNS} FROM form_id WHERE appid = "
+    ));
+    sql.bind(appid.as_str()).push(" AND value").one_of(&values);
+    let rows = PooledRow::find_by_statement(sql.on(tx)).all(tx).await?;
+    let known = rows.into_iter().map(|row| {
+        let id = PooledId::try_from(row)?;
+        Ok((id.value.clone(), id))
+    });
+    Ok((known.collect::<Result<_, StoreError>>()?, added))
+}
+
+impl PlatformStore {
+    /// Forgets ids that nobody can use any more.
+    pub async fn forget_form_ids(&self, now: DateTime<Utc>) -> Result<Swept, StoreError> {
+        let mut sql = Sql::new(
+            "DELETE FROM form_id WHERE (appid, value) IN (SELECT appid, value FROM form_id WHERE expires_at < ",
+        );
+        sql.bind(millis(now - MEMORY))
+            .push(" ORDER BY expires_at LIMIT ")
+            .bind(BATCH);
+        let connection = &self.store.write;
+        if connection.get_database_backend() == DbBackend::Postgres {
+            sql.push(" FOR UPDATE SKIP LOCKED");
+        }
+        sql.push(")");
+        let forgotten = connection.execute_raw(sql.on(connection)).await?;
+        Ok(Swept::of(forgotten.rows_affected()))
+    }
+
+    /// Forgets the pool and the ledger of a tenant's removed app, a batch at a time.
+    pub(crate) async fn forget_grants(
+        &self,
+        tenant: TenantId,
+        appid: &AppId,
+    ) -> Result<(), StoreError> {
+        let connection = &self.store.write;
+        for (table, key) in [
+            ("form_id", "appid, value"),
+            ("subscription", "appid, openid, template_id"),
+        ] {
+            loop {
+                let mut sql = Sql::new(&format!(
+                    "DELETE FROM {table} WHERE ({key}) IN (SELECT {key} FROM {table} WHERE appid = "
+                ));
+                sql.bind(appid.as_str())
+                    .push(" AND tenant_id = ")
+                    .bind(tenant.uuid())
+                    .push(" LIMIT ")
+                    .bind(BATCH)
+                    .push(")");
+                let forgotten = connection.execute_raw(sql.on(connection)).await?;
+                if !Swept::of(forgotten.rows_affected()).more {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+}

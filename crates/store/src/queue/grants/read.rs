@@ -1,0 +1,345 @@
+//! Reading: a user's grants, an app's counts, whom a message reaches.
+
+use std::{collections::HashMap, fmt, str::FromStr};
+
+use chrono::{DateTime, Utc};
+use domain::{app::AppId, message::Channel};
+use sea_orm::{ConnectionTrait, FromQueryResult};
+
+use super::{
+    Grant, Subscription,
+    ledger::{ACCOUNT_COLUMNS, Account},
+    pool::{POOLED_COLUMNS, PooledRow},
+};
+use crate::{Listing, Page, StoreError, TenantStore, millis, queue::sql::Sql, time};
+
+/// What an estimate says of an account.
+const REACHABLE: i64 = 1;
+const REVOKED: i64 = 2;
+/// How many users one statement looks up.
+const PIECE: usize = 4096;
+/// How many templates a count shows.
+const TEMPLATES: i64 = 1000;
+
+/// How many users an app's pool reaches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PoolCount {
+    /// Users to whom at least one message can be sent.
+    pub users: u64,
+    /// Messages that can be sent.
+    pub sends: u64,
+    /// When the next id is over; none: there is none.
+    pub next_expiry: Option<DateTime<Utc>>,
+}
+
+/// How many users one template reaches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TemplateCount {
+    /// The template.
+    pub template_id: String,
+    /// Users to whom at least one message can be sent.
+    pub users: u64,
+    /// Messages that can be sent; more, where the template is a long-term one.
+    pub sends: u64,
+}
+
+/// How many of some users can be written to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reach {
+    /// Different users that were asked about.
+    pub users: u64,
+    /// Those with a grant.
+    pub reachable: u64,
+    /// Those who want no messages of the template.
+    pub revoked: u64,
+}
+
+/// A place in the list of a user's grants: ids first, those that expire last before the others, then templates.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GrantCursor {
+    /// After this id.
+    Id {
+        /// When it expires, in milliseconds since 1970.
+        expires_at: i64,
+        /// The id itself.
+        value: String,
+    },
+    /// After this template.
+    Template(String),
+}
+
+/// Why a text is no place in a list of grants.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("a cursor is `next_cursor` of the page before, unchanged")]
+pub struct GrantCursorFormat;
+
+impl fmt::Display for GrantCursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Id { expires_at, value } => write!(f, "i.{expires_at}.{value}"),
+            Self::Template(template_id) => write!(f, "t.{template_id}"),
+        }
+    }
+}
+
+impl FromStr for GrantCursor {
+    type Err = GrantCursorFormat;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split_once('.').ok_or(GrantCursorFormat)? {
+            ("t", template_id) => Ok(Self::Template(template_id.to_owned())),
+            ("i", id) => {
+                let (expires_at, value) = id.split_once('.').ok_or(GrantCursorFormat)?;
+                Ok(Self::Id {
+                    expires_at: expires_at.parse().map_err(|_| GrantCursorFormat)?,
+                    value: value.to_owned(),
+                })
+            }
+            _ => Err(GrantCursorFormat),
+        }
+    }
+}
+
+fn cursor(grant: &Grant) -> GrantCursor {
+    match grant {
+        Grant::Id(id) => GrantCursor::Id {
+            expires_at: millis(id.usable_until),
+            value: id.value.clone(),
+        },
+        Grant::Subscription(subscription) => {
+            GrantCursor::Template(subscription.template_id.clone())
+        }
+    }
+}
+
+impl TenantStore {
+    /// A user's grants: ids that are good, the newest first, then the accounts of templates.
+    pub async fn grants(
+        &self,
+        appid: &AppId,
+        openid: &str,
+        page: &Page<GrantCursor>,
+        now: DateTime<Utc>,
+    ) -> Result<Listing<Grant, GrantCursor>, StoreError> {
+        self.app(appid).await?;
+        let wanted = page.limit + 1;
+        let mut grants = self.ids_of(appid, openid, page, wanted, now).await?;
+        let left = wanted - grants.len() as u64;
+        if left > 0 {
+            grants.extend(self.accounts_of(appid, openid, page, left).await?);
+        }
+        Ok(Listing::of(grants, page, cursor))
+    }
+
+    async fn ids_of(
+        &self,
+        appid: &AppId,
+        openid: &str,
+        page: &Page<GrantCursor>,
+        limit: u64,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<Grant>, StoreError> {
+        let mut sql = Sql::new(&format!(
+            "SELECT {POOLED_COLUMNS} FROM form_id WHERE uses_left > 0 AND appid = "
+        ));
+        sql.bind(appid.as_str())
+            .push(" AND openid = ")
+            .bind(openid)
+            .push(" AND tenant_id = ")
+            .bind(self.tenant.uuid())
+            .push(" AND expires_at > ")
+            .bind(millis(now));
+        match &page.after {
+            None => {}
+            Some(GrantCursor::Id { expires_at, value }) => {
+                sql.push(" AND (expires_at, value) < (")
+                    .bind(*expires_at)
+                    .push(", ")
+                    .bind(value.as_str())
+                    .push(")");
+            }
+            Some(GrantCursor::Template(_)) => return Ok(Vec::new()),
+        }
+        sql.push(" ORDER BY appid DESC, openid DESC, expires_at DESC, value DESC LIMIT ")
+            .bind(limit.cast_signed());
+        let connection = &self.store.read;
+        let rows = PooledRow::find_by_statement(sql.on(connection))
+            .all(connection)
+            .await?;
+        rows.into_iter()
+            .map(|row| Ok(Grant::Id(row.try_into()?)))
+            .collect()
+    }
+
+    async fn accounts_of(
+        &self,
+        appid: &AppId,
+        openid: &str,
+        page: &Page<GrantCursor>,
+        limit: u64,
+    ) -> Result<Vec<Grant>, StoreError> {
+        let after = match &page.after {
+            Some(GrantCursor::Template(template_id)) => template_id.as_str(),
+            _ => "",
+        };
+        let mut sql = Sql::new(&format!(
+            "SELECT {ACCOUNT_COLUMNS} FROM subscription WHERE appid = "
+        ));
+        sql.bind(appid.as_str())
+            .push(" AND openid = ")
+            .bind(openid)
+            .push(" AND tenant_id = ")
+            .bind(self.tenant.uuid())
+            .push(" AND template_id > ")
+            .bind(after)
+            .push(" ORDER BY appid, openid, template_id LIMIT ")
+            .bind(limit.cast_signed());
+        let connection = &self.store.read;
+        let rows = Account::find_by_statement(sql.on(connection))
+            .all(connection)
+            .await?;
+        rows.into_iter()
+            .map(|row| {
+                let subscription = Subscription::of(&row.openid, &row.template_id, &row.balance()?);
+                Ok(Grant::Subscription(subscription))
+            })
+            .collect()
+    }
+
+    /// How many users the app's pool reaches. Goes through all ids of the app that are good.
+    pub async fn count_pool(
+        &self,
+        appid: &AppId,
+        now: DateTime<Utc>,
+    ) -> Result<PoolCount, StoreError> {
+        self.app(appid).await?;
+        let mut sql = Sql::new(
+            "SELECT COUNT(*) AS users, CAST(SUM(uses) AS BIGINT) AS sends, MIN(ends) AS next_expiry FROM \
+             (SELECT openid, SUM(uses_left) AS uses, MIN(expires_at) AS ends FROM form_id WHERE uses_left > 0 \
+             AND held_by IS NULL AND appid = ",
+        );
+        sql.bind(appid.as_str())
+            .push(" AND tenant_id = ")
+            .bind(self.tenant.uuid())
+            .push(" AND expires_at > ")
+            .bind(millis(now))
+            .push(" GROUP BY appid, openid) AS people");
+        let connection = &self.store.read;
+        let Some(row) = connection.query_one_raw(sql.on(connection)).await? else {
+            return Ok(PoolCount::default());
+        };
+        let sends: Option<i64> = row.try_get("", "sends")?;
+        let next_expiry: Option<i64> = row.try_get("", "next_expiry")?;
+        Ok(PoolCount {
+            users: row.try_get::<i64>("", "users")?.unsigned_abs(),
+            sends: sends.unwrap_or_default().unsigned_abs(),
+            next_expiry: next_expiry.map(time),
+        })
+    }
+
+    /// How many users each template of the app reaches. Goes through all accounts of the app that permit anything.
+    pub async fn count_subscriptions(
+        &self,
+        appid: &AppId,
+    ) -> Result<Vec<TemplateCount>, StoreError> {
+        self.app(appid).await?;
+        let mut sql = Sql::new(
+            "SELECT template_id, COUNT(*) AS users, CAST(SUM(remaining) AS BIGINT) AS sends FROM subscription \
+             WHERE remaining > 0 AND appid = ",
+        );
+        sql.bind(appid.as_str())
+            .push(" AND tenant_id = ")
+            .bind(self.tenant.uuid())
+            .push(" GROUP BY appid, template_id ORDER BY appid, template_id LIMIT ")
+            .bind(TEMPLATES);
+        let connection = &self.store.read;
+        let rows = connection.query_all_raw(sql.on(connection)).await?;
+        let counts = rows.iter().map(|row| {
+            Ok(TemplateCount {
+                template_id: row.try_get("", "template_id")?,
+                users: row.try_get::<i64>("", "users")?.unsigned_abs(),
+                sends: row.try_get::<i64>("", "sends")?.unsigned_abs(),
+            })
+        });
+        counts.collect()
+    }
+
+    /// How many of these users, each named once, a message reaches: on channel `template` by the pool, else by the
+    /// ledger.
+    pub async fn reach(
+        &self,
+        appid: &AppId,
+        channel: Channel,
+        template_id: &str,
+        openids: &[&str],
+        now: DateTime<Utc>,
+    ) -> Result<Reach, StoreError> {
+        self.app(appid).await?;
+        let mut reach = Reach {
+            users: openids.len() as u64,
+            ..Reach::default()
+        };
+        for piece in openids.chunks(PIECE) {
+            if channel == Channel::Template {
+                reach.reachable += self.reached_by_pool(appid, piece, now).await?;
+            } else {
+                let (reachable, revoked) =
+                    self.reached_by_ledger(appid, template_id, piece).await?;
+                reach.reachable += reachable;
+                reach.revoked += revoked;
+            }
+        }
+        Ok(reach)
+    }
+
+    async fn reached_by_pool(
+        &self,
+        appid: &AppId,
+        openids: &[&str],
+        now: DateTime<Utc>,
+    ) -> Result<u64, StoreError> {
+        let mut sql = Sql::new("WITH v(t) AS (");
+        sql.rows(openids.iter().map(|openid| [(*openid).into()]));
+        sql.push(
+            ") SELECT DISTINCT v.t AS openid FROM v WHERE (SELECT n.openid FROM form_id n WHERE n.openid = v.t \
+             AND n.uses_left > 0 AND n.held_by IS NULL AND n.appid = ",
+        )
+        .bind(appid.as_str())
+        .push(" AND n.tenant_id = ")
+        .bind(self.tenant.uuid())
+        .push(" AND n.expires_at > ")
+        .bind(millis(now))
+        .push(" LIMIT 1) IS NOT NULL");
+        let connection = &self.store.read;
+        Ok(connection.query_all_raw(sql.on(connection)).await?.len() as u64)
+    }
+
+    async fn reached_by_ledger(
+        &self,
+        appid: &AppId,
+        template_id: &str,
+        openids: &[&str],
+    ) -> Result<(u64, u64), StoreError> {
+        // One look for each user. As a join it might go through the template's accounts once for each.
+        let mut sql = Sql::new("WITH v(t) AS (");
+        sql.rows(openids.iter().map(|openid| [(*openid).into()]));
+        sql.push(&format!(
+            ") SELECT v.t AS openid, (SELECT CAST(CASE WHEN s.remaining > 0 THEN {REACHABLE} \
+             WHEN s.revoked_at >= COALESCE(s.confirmed_at, 0) AND s.revoked_at >= COALESCE(s.reported_at, 0) \
+             THEN {REVOKED} ELSE 0 END AS BIGINT) FROM subscription s WHERE s.openid = v.t AND s.appid = "
+        ))
+        .bind(appid.as_str())
+        .push(" AND s.template_id = ")
+        .bind(template_id)
+        .push(" AND s.tenant_id = ")
+        .bind(self.tenant.uuid())
+        .push(") AS state FROM v");
+        let connection = &self.store.read;
+        let mut states: HashMap<String, Option<i64>> = HashMap::new();
+        for row in connection.query_all_raw(sql.on(connection)).await? {
+            states.insert(row.try_get("", "openid")?, row.try_get("", "state")?);
+        }
+        let count = |state: i64| states.values().filter(|one| **one == Some(state)).count() as u64;
+        Ok((count(REACHABLE), count(REVOKED)))
+    }
+}

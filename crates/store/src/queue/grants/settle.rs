@@ -1,0 +1,151 @@
+//! Settling: what became of ids and grants, in the transaction that records what became of their messages.
+
+use sea_orm::ConnectionTrait;
+use uuid::Uuid;
+
+use super::{Fate, GrantNews, PERMIT, POOL, RESERVED, Step, ledger};
+use crate::{
+    StoreError,
+    queue::{
+        FLYING,
+        record::Settlement,
+        sql::{Cell, Sql},
+    },
+};
+
+/// Writes what these settlements mean for what permitted them. Where that is nothing, it asks nothing.
+pub(in crate::queue) async fn settle<'a>(
+    tx: &impl ConnectionTrait,
+    settlements: impl Iterator<Item = &'a Settlement>,
+) -> Result<(), StoreError> {
+    let (mut ids, mut steps) = (Vec::new(), Vec::new());
+    for settlement in settlements {
+        match &settlement.grant {
+            None => {}
+            Some(GrantNews::Pool { value, fate }) => ids.push([
+                settlement.appid.as_str().into(),
+                value.as_str().into(),
+                settlement.id.uuid().into(),
+                fate_code(*fate).into(),
+            ]),
+            Some(GrantNews::Ledger(step)) => {
+                let key = (
+                    settlement.appid.as_str().to_owned(),
+                    settlement.touser.clone(),
+                    settlement.template_id.clone(),
+                );
+                steps.push((key, *step));
+            }
+        }
+    }
+    settle_ids(tx, ids).await?;
+    step_all(tx, steps).await
+}
+
+fn fate_code(fate: Fate) -> i64 {
+    match fate {
+        Fate::Back => 0,
+        Fate::Spent => 1,
+        Fate::Refused => 2,
+    }
+}
+
+fn step_code(step: Step) -> i64 {
+    match step {
+        Step::Zero => 0,
+        Step::Debit => 1,
+        Step::Back => 2,
+    }
+}
+
+/// Only of ids that are still held: what was settled before stays so. Who holds an id is worded so that only its key can
+/// find it: SQLite goes through all that are held where it believes that there are none.
+async fn settle_ids(tx: &impl ConnectionTrait, ids: Vec<[Cell; 4]>) -> Result<(), StoreError> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let mut sql = Sql::new("WITH v(a, id, m, fate) AS (");
+    sql.rows(ids.into_iter());
+    sql.push(
+        ") UPDATE form_id SET uses_left = CASE v.fate WHEN 1 THEN uses_left - 1 WHEN 2 THEN 0 ELSE uses_left END, \
+         held_by = NULL FROM v WHERE appid = v.a AND value = v.id AND CASE WHEN held_by = v.m THEN 1 ELSE 0 END = 1",
+    );
+    tx.execute_raw(sql.on(tx)).await?;
+    Ok(())
+}
+
+async fn step_all(
+    tx: &impl ConnectionTrait,
+    steps: Vec<(ledger::Key, Step)>,
+) -> Result<(), StoreError> {
+    if steps.is_empty() {
+        return Ok(());
+    }
+    ledger::lock(tx, steps.iter().map(|(key, _)| key.clone()).collect()).await?;
+    let mut sql = Sql::new("WITH v(a, t, p, step) AS (");
+    sql.rows(
+        steps
+            .into_iter()
+            .map(|((appid, openid, template_id), step)| {
+                [
+                    appid.into(),
+                    openid.into(),
+                    template_id.into(),
+                    step_code(step).into(),
+                ]
+            }),
+    );
+    sql.push(
+        ") UPDATE subscription SET remaining = CASE WHEN v.step = 0 THEN 0 WHEN long_term = 1 THEN remaining \
+         WHEN v.step = 2 THEN remaining + 1 WHEN remaining > 0 THEN remaining - 1 ELSE 0 END \
+         FROM v WHERE appid = v.a AND openid = v.t AND template_id = v.p",
+    );
+    tx.execute_raw(sql.on(tx)).await?;
+    Ok(())
+}
+
+/// Takes back what a claim took whose worker never got its messages: none of it was used by them. Before the messages
+/// are given back. An id that a message held before the claim stays with it.
+pub(in crate::queue) async fn undo(
+    tx: &impl ConnectionTrait,
+    lease: i64,
+) -> Result<(), StoreError> {
+    let claimed = |columns: &str, permit: i64| {
+        let mut sql = Sql::new(&format!(
+            "SELECT {columns} FROM message WHERE phase = {FLYING} AND (permit & {PERMIT}) = {permit} AND lease = "
+        ));
+        sql.bind(lease);
+        sql
+    };
+    let mut ids = claimed("id", POOL);
+    ids.push(" AND attempts NOT LIKE '%\"outcome\":\"unknown\"%'");
+    let messages = tx.query_all_raw(ids.on(tx)).await?;
+    let messages = messages
+        .iter()
+        .map(|row| Ok(row.try_get("", "id")?))
+        .collect::<Result<Vec<Uuid>, StoreError>>()?;
+    let mut back: Vec<[Cell; 4]> = Vec::new();
+    if !messages.is_empty() {
+        let mut held = Sql::new("SELECT appid, value, held_by FROM form_id WHERE held_by");
+        held.one_of(&messages);
+        for row in tx.query_all_raw(held.on(tx)).await? {
+            let (appid, value): (String, String) =
+                (row.try_get("", "appid")?, row.try_get("", "value")?);
+            let message: Uuid = row.try_get("", "held_by")?;
+            let fate = fate_code(Fate::Back);
+            back.push([appid.into(), value.into(), message.into(), fate.into()]);
+        }
+    }
+    settle_ids(tx, back).await?;
+    let mut steps = Vec::new();
+    let grants = claimed("appid, touser, template_id", RESERVED);
+    for row in tx.query_all_raw(grants.on(tx)).await? {
+        let key = (
+            row.try_get("", "appid")?,
+            row.try_get("", "touser")?,
+            row.try_get("", "template_id")?,
+        );
+        steps.push((key, Step::Back));
+    }
+    step_all(tx, steps).await
+}

@@ -1,0 +1,266 @@
+//! Taking: a claim gets what its messages need, or ends those that need what there is not.
+
+use std::collections::{HashMap, HashSet};
+
+use chrono::{DateTime, Utc};
+use domain::{grant::IdKind, id::MessageId, message::Content};
+use sea_orm::{ConnectionTrait, FromQueryResult};
+use uuid::Uuid;
+
+use super::{Permit, PoolId, ledger};
+use crate::{
+    StoreError,
+    error::unknown,
+    millis,
+    queue::{
+        ENDED,
+        flight::Claimed,
+        record::release_behind,
+        sql::{Cell, Sql},
+        tell::tell_ended,
+    },
+    time,
+};
+
+#[derive(FromQueryResult)]
+struct IdRow {
+    message: Uuid,
+    appid: String,
+    value: String,
+    kind: String,
+    expires_at: i64,
+    held_by: Option<Uuid>,
+}
+
+impl IdRow {
+    fn id(self, is_doubtful: bool) -> Result<PoolId, StoreError> {
+        Ok(PoolId {
+            kind: IdKind::parse(&self.kind).ok_or_else(|| unknown("form_id.kind", &self.kind))?,
+            value: self.value,
+            usable_until: time(self.expires_at),
+            is_doubtful,
+        })
+    }
+}
+
+/// Takes ids and grants for those of `claimed` that need one. Messages for which there is none end here as `failed`, and
+/// are returned instead.
+pub(in crate::queue) async fn take(
+    tx: &impl ConnectionTrait,
+    claimed: &mut Vec<Claimed>,
+    now: DateTime<Utc>,
+) -> Result<Vec<Claimed>, StoreError> {
+    if claimed
+        .iter()
+        .all(|flight| matches!(flight.permit, Permit::Free | Permit::Counted))
+    {
+        return Ok(Vec::new());
+    }
+    let mut ids = take_ids(tx, claimed, now).await?;
+    let granted = reserve(tx, claimed).await?;
+    let (mut permitted, mut refused) = (Vec::with_capacity(claimed.len()), Vec::new());
+    for mut flight in claimed.drain(..) {
+        let may_fly = match &mut flight.permit {
+            Permit::Free | Permit::Counted => true,
+            Permit::Reserved => granted.contains(&flight.id),
+            Permit::Pool(taken) => {
+                *taken = ids.remove(&flight.id.uuid());
+                taken.is_some()
+            }
+        };
+        if may_fly {
+            put_in(&mut flight);
+            permitted.push(flight);
+        } else {
+            refused.push(flight);
+        }
+    }
+    *claimed = permitted;
+    end(tx, &refused, now).await?;
+    Ok(refused)
+}
+
+/// Puts the id that a message holds where it is sent from.
+fn put_in(flight: &mut Claimed) {
+    if let (Permit::Pool(Some(id)), Content::Template { form_id, .. }) =
+        (&flight.permit, &mut flight.content)
+    {
+        *form_id = Some(id.value.clone());
+    }
+}
+
+/// The ids for messages of the pool: the one that a message holds already, or its user's that expires first.
+async fn take_ids(
+    tx: &impl ConnectionTrait,
+    claimed: &[Claimed],
+    now: DateTime<Utc>,
+) -> Result<HashMap<Uuid, PoolId>, StoreError> {
+    let wanting: Vec<&Claimed> = claimed
+        .iter()
+        .filter(|flight| matches!(flight.permit, Permit::Pool(_)))
+        .collect();
+    if wanting.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let mut sql = Sql::new("WITH v(m, a, t, o) AS (");
+    sql.rows(wanting.iter().map(|flight| {
+        [
+            flight.id.uuid().into(),
+            flight.appid.as_str().into(),
+            flight.touser.as_str().into(),
+            flight.tenant.uuid().into(),
+        ]
+    }));
+    // The user's ids in the order of the index, so that the first one will do however many there are.
+    sql.push(
+        "), chosen(m, a, id) AS (SELECT v.m, v.a, COALESCE((SELECT h.value FROM form_id h WHERE h.held_by = v.m AND h.expires_at > ",
+    )
+    .bind(millis(now))
+    .push(
+        " LIMIT 1), (SELECT n.value FROM form_id n WHERE n.appid = v.a AND n.openid = v.t AND n.uses_left > 0 \
+         AND n.held_by IS NULL AND n.tenant_id = v.o AND n.expires_at > ",
+    )
+    .bind(millis(now))
+    .push(
+        " ORDER BY n.appid, n.openid, n.expires_at, n.value LIMIT 1)) FROM v) \
+         SELECT chosen.m AS message, f.appid, f.value, f.kind, f.expires_at, f.held_by FROM chosen \
+         JOIN form_id f ON f.appid = chosen.a AND f.value = chosen.id",
+    );
+    let rows = IdRow::find_by_statement(sql.on(tx)).all(tx).await?;
+    let mut new: Vec<[Cell; 3]> = Vec::new();
+    let mut taken = HashMap::new();
+    for row in rows {
+        let is_doubtful = row.held_by.is_some();
+        if !is_doubtful {
+            let (appid, value) = (row.appid.as_str().into(), row.value.as_str().into());
+            new.push([appid, value, row.message.into()]);
+        }
+        taken.insert(row.message, row.id(is_doubtful)?);
+    }
+    if !new.is_empty() {
+        let mut sql = Sql::new("WITH v(a, id, m) AS (");
+        sql.rows(new.into_iter());
+        sql.push(") UPDATE form_id SET held_by = v.m FROM v WHERE appid = v.a AND value = v.id");
+        tx.execute_raw(sql.on(tx)).await?;
+    }
+    Ok(taken)
+}
+
+/// The messages under the strict policy that got a grant.
+async fn reserve(
+    tx: &impl ConnectionTrait,
+    claimed: &[Claimed],
+) -> Result<HashSet<MessageId>, StoreError> {
+    let wanting: Vec<&Claimed> = claimed
+        .iter()
+        .filter(|flight| flight.permit == Permit::Reserved)
+        .collect();
+    if wanting.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let key = |flight: &Claimed| -> ledger::Key {
+        (
+            flight.appid.as_str().to_owned(),
+            flight.touser.clone(),
+            flight.template_id.clone(),
+        )
+    };
+    ledger::lock(tx, wanting.iter().map(|flight| key(flight)).collect()).await?;
+    let mut sql = Sql::new("WITH v(a, t, p, o) AS (");
+    sql.rows(wanting.iter().map(|flight| {
+        let (appid, openid, template_id) = key(flight);
+        [
+            appid.into(),
+            openid.into(),
+            template_id.into(),
+            flight.tenant.uuid().into(),
+        ]
+    }));
+    sql.push(
+        ") UPDATE subscription SET remaining = CASE WHEN long_term = 1 THEN remaining ELSE remaining - 1 END FROM v \
+         WHERE appid = v.a AND openid = v.t AND template_id = v.p AND tenant_id = v.o AND remaining > 0 \
+         RETURNING appid, openid, template_id",
+    );
+    let mut granted: HashSet<ledger::Key> = HashSet::new();
+    for row in tx.query_all_raw(sql.on(tx)).await? {
+        granted.insert((
+            row.try_get("", "appid")?,
+            row.try_get("", "openid")?,
+            row.try_get("", "template_id")?,
+        ));
+    }
+    let permitted = wanting
+        .into_iter()
+        .filter(|flight| granted.contains(&key(flight)));
+    Ok(permitted.map(|flight| flight.id).collect())
+}
+
+/// Ends messages that nothing permits. One that was tried without an answer may have been sent.
+async fn end(
+    tx: &impl ConnectionTrait,
+    refused: &[Claimed],
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    if refused.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<Uuid> = refused.iter().map(|flight| flight.id.uuid()).collect();
+    let mut sql = Sql::new(&format!(
+        "UPDATE message SET status = CASE WHEN attempts LIKE '%\"outcome\":\"unknown\"%' THEN 'uncertain' ELSE 'failed' END, \
+         failure_code = CASE WHEN attempts LIKE '%\"outcome\":\"unknown\"%' THEN 'unanswered' ELSE 'no_grant' END, \
+         failure_detail = CASE WHEN (permit & {}) = {} AND attempts NOT LIKE '%\"outcome\":\"unknown\"%' THEN ",
+        super::PERMIT,
+        super::POOL
+    ));
+    sql.bind(EMPTY_POOL)
+        .push(&format!(
+            " END, phase = {ENDED}, attempt_count = attempt_count - 1, lease = NULL, lease_until = NULL, updated_at = "
+        ))
+        .bind(millis(now))
+        .push(" WHERE id")
+        .one_of(&ids);
+    tx.execute_raw(sql.on(tx)).await?;
+    tell_ended(tx, &ids, now).await?;
+    let people: Vec<_> = refused
+        .iter()
+        .map(|flight| (flight.appid.as_str().to_owned(), flight.touser.clone()))
+        .collect();
+    release_behind(tx, &people, now).await?;
+    Ok(())
+}
+
+/// Why a template message without a form id fails.
+const EMPTY_POOL: &str = "the pool has no form id or prepay id of this user that is good: collect more with POST \
+                          /v1/apps/{appid}/grants, or send the message with a `form_id` of its own";
+
+/// Tells flights which ids they hold.
+pub(in crate::queue) async fn load_held(
+    connection: &impl ConnectionTrait,
+    flights: &mut [Claimed],
+) -> Result<(), StoreError> {
+    let wanting: Vec<Uuid> = flights
+        .iter()
+        .filter(|flight| matches!(flight.permit, Permit::Pool(_)))
+        .map(|flight| flight.id.uuid())
+        .collect();
+    if wanting.is_empty() {
+        return Ok(());
+    }
+    let mut sql = Sql::new(
+        "SELECT held_by AS message, appid, value, kind, expires_at, held_by FROM form_id WHERE held_by",
+    );
+    sql.one_of(&wanting);
+    let rows = IdRow::find_by_statement(sql.on(connection))
+        .all(connection)
+        .await?;
+    for row in rows {
+        let holder = flights
+            .iter_mut()
+            .find(|flight| flight.id.uuid() == row.message);
+        if let Some(flight) = holder {
+            let is_doubtful = flight.maybe_sent_at().is_some();
+            flight.permit = Permit::Pool(Some(row.id(is_doubtful)?));
+        }
+    }
+    Ok(())
+}
