@@ -70,8 +70,14 @@ pub(crate) struct Keys {
     /// The keys to sign with, the one that begins last first.
     signing: Vec<Signing>,
     verifying: HashMap<String, DecodingKey>,
-    newest_made_at: DateTime<Utc>,
+    /// The key that has no successor.
+    newest: Newest,
     jwks: Value,
+}
+
+struct Newest {
+    kid: String,
+    made_at: DateTime<Utc>,
 }
 
 /// A key to sign with.
@@ -162,8 +168,9 @@ impl KeyRing {
             return;
         }
         looks.regular = now;
-        if self.keys().newest_made_at + AGE <= now
-            && let Err(error) = self.rotate(&Origin::GATEWAY, now).await
+        let keys = self.keys();
+        if keys.newest.made_at + AGE <= now
+            && let Err(error) = self.succeed(&keys.newest.kid, &Origin::GATEWAY, now).await
         {
             tracing::error!(%error, "the key that signs access tokens is old, and has no successor");
         }
@@ -190,15 +197,26 @@ impl KeyRing {
         now: DateTime<Utc>,
     ) -> Result<SigningKey, TenancyError> {
         let before = self.store.platform().newest_signing_key().await?;
+        self.succeed(&before.kid, origin, now).await?;
+        Ok(self.store.platform().newest_signing_key().await?)
+    }
+
+    /// Gives the key named `before` a successor, if it has none.
+    async fn succeed(
+        &self,
+        before: &str,
+        origin: &Origin,
+        now: DateTime<Utc>,
+    ) -> Result<(), TenancyError> {
         let next = generate(&self.master_key, now, now + LEAD)?;
         let line = origin.did("signing_key.rotate", &next.kid);
         let platform = self.store.platform().on_record(line);
         let retire_at = next.signs_from + GRACE;
         platform
-            .succeed_signing_key(&before.kid, &next, retire_at)
+            .succeed_signing_key(before, &next, retire_at)
             .await?;
         self.look_now(now).await;
-        Ok(self.store.platform().newest_signing_key().await?)
+        Ok(())
     }
 
     /// Puts a new key in the place of all others, which verify nothing any more.
@@ -225,9 +243,11 @@ impl Keys {
     ) -> Result<Self, TenancyError> {
         let stored = store.platform().signing_keys(now).await?;
         let newest = stored.iter().find(|key| key.retired_at.is_none());
-        let newest_made_at = newest
-            .ok_or(TenancyError::NotFound("signing key"))?
-            .created_at;
+        let newest = newest.ok_or(TenancyError::NotFound("signing key"))?;
+        let newest = Newest {
+            kid: newest.kid.clone(),
+            made_at: newest.created_at,
+        };
         // Every key that may sign must open: one that does not is another master key at work on this database.
         let opened = stored.iter().map(|key| open(master_key, key));
         let mut signing = opened.collect::<Result<Vec<_>, _>>()?;
@@ -243,7 +263,7 @@ impl Keys {
         Ok(Self {
             signing,
             verifying,
-            newest_made_at,
+            newest,
             jwks,
         })
     }

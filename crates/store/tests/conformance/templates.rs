@@ -28,7 +28,7 @@ on_both! {
     a_failure_is_noted_until_the_next_success
     a_catalog_changes_its_revision_with_its_content
     a_removed_app_takes_its_templates_along
-    another_tenant_sees_nothing
+    another_tenant_sees_no_templates
 }
 
 const PAGE: Page<TemplateCursor> = Page {
@@ -366,7 +366,7 @@ async fn a_removed_app_takes_its_templates_along(store: Store) {
     assert!(listed(&store, tenant).await.is_empty());
 }
 
-async fn another_tenant_sees_nothing(store: Store) {
+async fn another_tenant_sees_no_templates(store: Store) {
     onboard(&store, 1, 1000).await;
     let other = onboard(&store, 2, 1000).await;
     sync(&store, &appid(1), &[template("a", "")], at(1)).await;
