@@ -243,7 +243,7 @@ async fn a_foreign_refresh_is_told(mode: Mode) {
                 .find(|one| one.kind() == "app.foreign_refresh")
         })
         .await;
-    assert_signed(&[told.clone()], &webhook);
+    assert_signed(std::slice::from_ref(&told), &webhook);
     let data = &told.json["data"];
     assert_eq!(
         (&data["appid"], &data["count_today"]),
