@@ -84,7 +84,7 @@ async fn wrong_secrets_at_the_console_are_limited(mode: Mode) {
 }
 
 async fn bad_sessions_at_the_console_are_limited(mode: Mode) {
-    let world = World::start(mode).await;
+    let world = World::plan(mode).by_hand().start().await;
     let front = |cookie: &str| {
         let client = world.anonymous();
         let request = client.bare(Method::GET, "/console");

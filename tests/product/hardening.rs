@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use gateway::Patience;
 use reqwest::Method;
+use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -13,6 +14,7 @@ use tokio::{
 use crate::world::{Answer, Mode, World, finish};
 
 both_modes!(
+    a_connection_outlives_an_early_answer,
     half_open_requests_harm_nobody,
     a_slow_head_ends_its_connection,
     a_slow_body_is_told_so,
@@ -292,4 +294,27 @@ async fn a_client_cannot_choose_its_address(mode: Mode) {
     finish(request).await.expect(201);
     let log = tenant.client.get("/v1/audit?limit=1").await.expect(200);
     assert_eq!(log["data"][0]["address"], "127.0.0.1");
+}
+
+/// Who is refused before its body was looked at may go on with the connection: SDKs send head and body apart, and reuse
+/// what they were not told to close.
+async fn a_connection_outlives_an_early_answer(mode: Mode) {
+    let world = World::start(mode).await;
+    for path in ["/cgi-bin/message/subscribe/send?access_token=x", "/v1/apps"] {
+        let mut stream = connect(&world).await;
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.expect("a head");
+        // The route has refused it by now, as it refuses the one beside it.
+        world.anonymous().post(path, &json!({})).await;
+        stream.write_all(b"{}").await.expect("a body");
+        stream
+            .write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            .await
+            .expect("another request");
+        let mut said = String::new();
+        stream.read_to_string(&mut said).await.expect("two answers");
+        assert_eq!(said.matches("HTTP/1.1 ").count(), 2, "{said}");
+    }
 }
