@@ -20,7 +20,7 @@ const LATENCY: Duration = Duration::from_millis(30);
 /// Messages of the busy tenant that are due meanwhile.
 const BACKLOG: usize = 200_000;
 /// How many messages of the quiet one are waited for.
-const SINGLES: usize = 300;
+const SINGLES: usize = 150;
 const QUIET: &str = "wx00000000000000c3";
 
 /// The bare client, accepting, draining.
