@@ -73,8 +73,8 @@ pub struct Recorded {
 }
 
 impl PlatformStore {
-    /// Writes the plain settlements of a batch, by one statement: those that give no quota and no grant back, of messages that no
-    /// endpoint is to be told of. All others are for [`record`](Self::record).
+    /// Writes the plain settlements of a batch, by one statement: those that give no quota and no grant back, of
+    /// messages that no endpoint is to be told of. All others are for [`record`](Self::record).
     pub async fn record_plain(
         &self,
         batch: &[Settlement],
