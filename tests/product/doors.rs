@@ -47,7 +47,7 @@ async fn until_limited(mut refused: impl AsyncFnMut() -> bool) -> usize {
 }
 
 async fn wrong_secrets_at_the_console_are_limited(mode: Mode) {
-    let world = World::start(mode).await;
+    let world = World::plan(mode).by_hand().start().await;
     let tenant = world.tenant("tea").await;
     let good = &tenant.client.key().client_secret;
     let late = world.key_of(&tenant.id, &["apps:read"]).await;
@@ -100,7 +100,7 @@ async fn bad_sessions_at_the_console_are_limited(mode: Mode) {
 }
 
 async fn bad_tokens_at_the_drop_in_surface_are_limited(mode: Mode) {
-    let world = World::start(mode).await;
+    let world = World::plan(mode).by_hand().start().await;
     let tenant = world.tenant("tea").await;
     tenant.app(APP).await;
     let good = wechat_token(&tenant.client, APP).await;
@@ -123,7 +123,7 @@ async fn bad_tokens_at_the_drop_in_surface_are_limited(mode: Mode) {
 }
 
 async fn callbacks_that_nobody_signed_are_limited(mode: Mode) {
-    let world = World::start(mode).await;
+    let world = World::plan(mode).by_hand().start().await;
     let tenant = world.tenant("tea").await;
     let settings = json!({"callback_token": TOKEN});
     tenant.app_with(APP, settings).await;

@@ -162,20 +162,21 @@ impl fmt::Display for EventFilter {
     }
 }
 
-/// When an event is tried again whose try number `attempt` failed at `now`; none: that was the last.
+/// When an event is tried again whose try number `attempt` `began` then and failed at `now`; none: that was the last.
 ///
 /// The pauses triple from five seconds to two hours; jitter takes up to a third of each away. `asked` is the
 /// receiver's own wish and makes a pause longer, never shorter. The last try comes when [`PATIENCE`] is over since
 /// `since`, so that a receiver that was away for a day has missed nothing. `jitter` is a random value in `0.0..1.0`.
 pub fn next_try(
     since: DateTime<Utc>,
+    began: DateTime<Utc>,
     now: DateTime<Utc>,
     attempt: u32,
     asked: Option<Duration>,
     jitter: f64,
 ) -> Option<DateTime<Utc>> {
     let end = since + PATIENCE;
-    if now >= end {
+    if began >= end {
         return None;
     }
     let jitter = jitter.clamp(0.0, 1.0);
@@ -184,7 +185,7 @@ pub fn next_try(
         .min(CAP);
     let pause = full.saturating_sub((full / 3).mul_f64(jitter));
     let next = now + pause.max(asked.unwrap_or_default().min(PATIENCE));
-    Some(next.min(end + LAST_SPREAD.mul_f64(jitter)))
+    Some(next.min(end + LAST_SPREAD.mul_f64(jitter)).max(now))
 }
 
 #[cfg(test)]
@@ -213,7 +214,7 @@ mod tests {
     fn pauses_grow_and_end_with_the_day() {
         let (mut now, mut pauses) = (START, Vec::new());
         for attempt in 1.. {
-            let Some(next) = next_try(START, now, attempt, None, 0.0) else {
+            let Some(next) = next_try(START, now, now, attempt, None, 0.0) else {
                 break;
             };
             pauses.push((next - now).num_seconds());
@@ -229,9 +230,24 @@ mod tests {
     }
 
     #[test]
+    fn a_try_that_began_before_the_end_is_not_the_last() {
+        let end = START + PATIENCE;
+        let minute = Duration::from_mins(1);
+        assert!(next_try(START, end - minute, end + minute, 9, None, 0.5).is_some());
+        assert!(next_try(START, end, end + minute, 9, None, 0.5).is_none());
+    }
+
+    #[test]
     fn a_receiver_can_ask_for_more_time_but_not_for_less() {
         let asked = |seconds| {
-            let next = next_try(START, START, 4, Some(Duration::from_secs(seconds)), 0.0);
+            let next = next_try(
+                START,
+                START,
+                START,
+                4,
+                Some(Duration::from_secs(seconds)),
+                0.0,
+            );
             (next.unwrap() - START).num_seconds()
         };
         assert_eq!((asked(1), asked(600), asked(1_000_000)), (135, 600, 86_400));
@@ -240,12 +256,13 @@ mod tests {
     proptest! {
         #[test]
         fn a_try_is_ahead_and_the_last_one_not_before_the_end(
-            attempt in any::<u32>(), late in 0i64..200_000, jitter in -1.0..2.0f64, asked in any::<u64>(),
+            attempt in any::<u32>(), late in 0i64..200_000, took in 0i64..60, jitter in -1.0..2.0f64, asked in any::<u64>(),
         ) {
-            let now = START + chrono::Duration::seconds(late);
-            match next_try(START, now, attempt, Some(Duration::from_secs(asked)), jitter) {
-                None => prop_assert!(now >= START + PATIENCE),
-                Some(next) => prop_assert!(next > now && next <= START + PATIENCE + LAST_SPREAD),
+            let began = START + chrono::Duration::seconds(late);
+            let now = began + chrono::Duration::seconds(took);
+            match next_try(START, began, now, attempt, Some(Duration::from_secs(asked)), jitter) {
+                None => prop_assert!(began >= START + PATIENCE),
+                Some(next) => prop_assert!(next >= now && next <= now.max(START + PATIENCE + LAST_SPREAD)),
             }
         }
     }

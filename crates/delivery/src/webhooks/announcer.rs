@@ -282,6 +282,7 @@ impl Poster {
     /// One try. None: it could not be made, and comes back when its lease ends.
     async fn deliver(&self, due: DueDelivery) -> Option<DeliveryOutcome> {
         let event = due.event.to_string();
+        let began = self.parts.coord.clock().now();
         let answer = match self.data(&due).await {
             Ok(Some(data)) => self.post(&due, &event, data).await?,
             Ok(None) => {
@@ -307,6 +308,7 @@ impl Poster {
         } else {
             let again = next_try(
                 due.retry_from,
+                began,
                 now,
                 due.attempt,
                 answer.retry_after,
