@@ -15,34 +15,99 @@ use crate::{
 const BACKLOGS: [usize; 3] = [10_000, 100_000, 1_000_000];
 /// How many of them are sent in a measurement.
 const PART: usize = 5_000;
-/// How often it is repeated.
-const ROUNDS: usize = 3;
+/// How often each is measured, one after the other: the machine's own moods fall upon all alike.
+const ROUNDS: usize = 20;
 /// Apps with due messages.
 const APPS: [usize; 3] = [1, 100, 10_000];
 /// Requests under way at the same time while apps are registered.
 const CALLERS: usize = 16;
 
-/// Drains a part of one app's queue, while the rest lies there.
-pub(crate) async fn backlog(mode: &str, production: Option<Production>) {
-    let place = Place::start(production).await;
-    let bare = Bare::prepare(&place).await;
-    let load = Load::prepare(&place, APP).await;
-    let app = [AppId::parse(APP).expect("an appid")];
-    println!("\n{mode}: the first {PART} messages of a backlog");
-    headline("backlog");
-    let (mut due, mut sent) = (0, 0);
-    for backlog in BACKLOGS.into_iter().flat_map(|backlog| [backlog; ROUNDS]) {
-        load.let_send("suspended").await;
-        place.until_quiet().await;
-        due -= usize::try_from(place.accepted() - sent).unwrap_or(due);
-        load.fill(&app, backlog - due, place.now()).await;
-        due = backlog;
-        let bare = bare.run(PART).await;
-        sent = place.accepted();
-        line(backlog, &bare, &drain(&place, &load, PART).await);
+/// Drains a part of one app's queue, while the rest lies there; in turn at gateways with shorter and longer queues.
+pub(crate) async fn backlog(mode: &str, production: impl Fn() -> Option<Production>) {
+    let mut queues = Vec::new();
+    for length in BACKLOGS {
+        queues.push(Queue::fill(length, production()).await);
     }
-    // Stopping waits for what is under way only.
-    place.stop().await;
+    println!("\n{mode}: the first {PART} messages of a backlog, medians of {ROUNDS}");
+    println!(
+        "  backlog     bare/s    drain/s   of bare   of the shortest   cpu/msg   of it in servers"
+    );
+    println!("memory of all gateways, full: {} MiB", memory());
+    for round in 1..=ROUNDS {
+        for queue in &mut queues {
+            queue.measure().await;
+        }
+        if round == 1 || round == ROUNDS / 2 || round == ROUNDS {
+            println!("and after round {round}: {} MiB", memory());
+        }
+    }
+    for queue in &queues {
+        let rounds = || queue.rounds.iter();
+        let beside = rounds().zip(&queues[0].rounds);
+        println!(
+            "{:>9} {:>10.0} {:>10.0} {:>9.2} {:>17.2} {:>6.0} µs {:>15.0} µs",
+            queue.length,
+            median(rounds().map(|(bare, _)| bare.rate())),
+            median(rounds().map(|(_, drain)| drain.rate())),
+            median(rounds().map(|(bare, drain)| drain.rate() / bare.rate())),
+            median(beside.map(|((_, this), (_, first))| this.rate() / first.rate())),
+            median(rounds().map(|(_, drain)| micros(drain.cpu.total()))),
+            median(rounds().map(|(_, drain)| micros(drain.cpu.servers))),
+        );
+    }
+    for queue in queues {
+        // Stopping waits for what is under way only.
+        queue.place.stop().await;
+    }
+}
+
+/// A gateway with so many messages due.
+struct Queue {
+    length: usize,
+    /// What the bare client did, and what the gateway did.
+    rounds: Vec<(Run, Run)>,
+    place: Place,
+    bare: Bare,
+    load: Load,
+    app: [AppId; 1],
+}
+
+impl Queue {
+    async fn fill(length: usize, production: Option<Production>) -> Self {
+        let place = Place::start(production).await;
+        let bare = Bare::prepare(&place).await;
+        let load = Load::prepare(&place, APP).await;
+        let app = [AppId::parse(APP).expect("an appid")];
+        load.let_send("suspended").await;
+        load.fill(&app, length, place.now()).await;
+        Self {
+            length,
+            rounds: Vec::new(),
+            place,
+            bare,
+            load,
+            app,
+        }
+    }
+
+    /// The bare client, then the gateway; and fills up what was sent.
+    async fn measure(&mut self) {
+        let before = self.place.accepted();
+        let bare = self.bare.run(PART).await;
+        let drained = drain(&self.place, &self.load, PART).await;
+        self.load.let_send("suspended").await;
+        self.place.until_quiet().await;
+        let sent = usize::try_from(self.place.accepted() - before).expect("a count") - PART;
+        self.load.fill(&self.app, sent, self.place.now()).await;
+        self.rounds.push((bare, drained));
+    }
+}
+
+/// The middle one.
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
 }
 
 /// Drains the same number of messages of more and more apps.
@@ -52,7 +117,7 @@ pub(crate) async fn apps(mode: &str, production: Option<Production>, count: usiz
     let load = Load::prepare(&place, APP).await;
     let mut apps = vec![AppId::parse(APP).expect("an appid")];
     println!("\n{mode}: the same messages of more apps");
-    headline("apps");
+    println!("     apps     bare/s    drain/s   of bare   cpu/msg   of it in servers    memory");
     for wanted in APPS {
         let new = (apps.len()..wanted).map(|number| format!("wx1{number:015x}"));
         let new: Vec<String> = new.collect();
@@ -88,8 +153,8 @@ pub(crate) async fn drain(place: &Place, load: &Load, count: usize) -> Run {
     Run::new(count, started.elapsed(), cpu.each(count), Vec::new())
 }
 
-fn headline(what: &str) {
-    println!("{what:>9}     bare/s    drain/s   of bare   cpu/msg   of it in servers    memory");
+fn micros(cpu: u64) -> f64 {
+    u32::try_from(cpu).map_or(f64::MAX, f64::from)
 }
 
 fn line(what: usize, bare: &Run, drain: &Run) {

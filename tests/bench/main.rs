@@ -81,7 +81,7 @@ async fn main() -> ExitCode {
                 "rate" => speed::rate(mode, production(), count).await,
                 "sync" => speed::sync(mode, production()).await,
                 "fairness" => speed::fairness(mode, production()).await,
-                "backlog" => growth::backlog(mode, production()).await,
+                "backlog" => growth::backlog(mode, production).await,
                 "apps" => growth::apps(mode, production(), count).await,
                 _ => grants::grants(mode, production(), count).await,
             }

@@ -10,7 +10,7 @@ use delivery::Delivery;
 use prometheus_client::registry::Registry;
 use store::{Store, StoreError};
 use tenancy::{Tenancy, TenancyError};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use wechat::ClientError;
 
 use crate::{
@@ -19,6 +19,9 @@ use crate::{
     server::{Doorway, Server},
     traces,
 };
+
+/// Connections that may wait to be accepted; the system may allow fewer (`net.core.somaxconn`).
+const CROWD: u32 = 4096;
 
 /// Why a gateway did not start; the text says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -80,7 +83,7 @@ impl Gateway {
     pub async fn start(config: Config, clock: Clock) -> Result<Self, StartError> {
         let store = replica::open_store(&config).await?;
         let coord = replica::open_coord(&config, clock.clone())?;
-        let (listener, address) = bind(config.listen).await?;
+        let (listener, address) = bind(config.listen)?;
         let base_url = base_url(&config, address);
         let tenancy =
             replica::open_tenancy(&config, store.clone(), coord.clone(), &base_url).await?;
@@ -218,14 +221,26 @@ impl Rooms<'_> {
     }
 }
 
-async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
     let refused = |source: io::Error| match source.kind() {
         io::ErrorKind::AddrInUse => StartError::AddressTaken { address },
         _ => StartError::Listen { address, source },
     };
-    let listener = TcpListener::bind(address).await.map_err(refused)?;
+    let listener = listen(address).map_err(refused)?;
     let bound = listener.local_addr().map_err(refused)?;
     Ok((listener, bound))
+}
+
+/// As `TcpListener::bind`, with a queue for a crowd that comes at once: whom the queue of 1,024 has no room for
+/// waits seconds for the next attempt of its kernel.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(CROWD)
 }
 
 fn base_url(config: &Config, address: SocketAddr) -> String {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -17,6 +17,9 @@ use crate::world::World;
 
 /// How long [`Simulator::stop`] waits for clients to let go.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Connections that may wait to be accepted; the system may allow fewer (`net.core.somaxconn`).
+const CROWD: u32 = 4096;
 
 /// A running simulator. Dropping it stops it, too, without waiting.
 #[derive(Debug)]
@@ -57,6 +60,10 @@ pub enum StartError {
 
 impl Simulator {
     /// Listens, and serves from now on in the background of the current Tokio runtime.
+    #[expect(
+        clippy::unused_async,
+        reason = "it needs a runtime, as who awaits it has"
+    )]
     pub async fn start(options: Options) -> Result<Self, StartError> {
         let wanted = options.listen;
         let refused = |source: io::Error| match source.kind() {
@@ -67,7 +74,7 @@ impl Simulator {
                 source,
             },
         };
-        let listener = TcpListener::bind(wanted).await.map_err(refused)?;
+        let listener = listen(wanted).map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
         let world = Arc::new(World::new(options, u64::from(address.port())));
         let stop = CancellationToken::new();
@@ -119,4 +126,16 @@ impl Simulator {
             );
         }
     }
+}
+
+/// As `TcpListener::bind`, with a queue for a crowd that comes at once: whom the queue of 1,024 has no room for
+/// waits seconds for the next attempt of its kernel.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(CROWD)
 }
