@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use coord::Clock;
 use domain::{
     app::AppId,
-    id::{self, TenantId},
+    id::{Sequence, TenantId},
     lifecycle::Status,
     message::Draft,
     quota::Shares,
@@ -50,6 +50,7 @@ pub(crate) struct Intake {
     room: Arc<Semaphore>,
     clock: Clock,
     store: Store,
+    ids: Sequence,
 }
 
 /// The task behind the desk.
@@ -75,6 +76,7 @@ impl Intake {
             room: Arc::new(Semaphore::new(WAITING)),
             clock: parts.coord.clock().clone(),
             store: parts.store.clone(),
+            ids: Sequence::default(),
         };
         (
             desk,
@@ -97,7 +99,7 @@ impl Intake {
     ) -> Result<Accepted, SubmitError> {
         let received_at = self.clock.now();
         let new = NewMessage {
-            id: id::new(received_at, sequence(), rand::random()),
+            id: self.ids.id(received_at, rand::random()),
             tenant,
             appid: appid.clone(),
             draft,
@@ -156,7 +158,7 @@ impl Intake {
             BatchItem::Unfit(words) => Entry::Unfit(words),
             BatchItem::Draft(draft) | BatchItem::Misfit(draft, _) => {
                 Entry::Message(Box::new(NewMessage {
-                    id: id::new(received_at, sequence(), rand::random()),
+                    id: self.ids.id(received_at, rand::random()),
                     tenant,
                     appid: appid.clone(),
                     draft: *draft,
@@ -348,13 +350,6 @@ fn refused(taken: &Taken) -> SubmitError {
 
 fn changed() -> SubmitError {
     SubmitError::Broken("intake answered about another request: this is a defect".into())
-}
-
-/// Keeps the ids of one process in order within a millisecond.
-fn sequence() -> u16 {
-    use std::sync::atomic::{AtomicU16, Ordering};
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    NEXT.fetch_add(1, Ordering::Relaxed) % id::SEQUENCE_LIMIT
 }
 
 impl Metrics {

@@ -127,7 +127,7 @@ impl PlatformStore {
         end(&tx, &choice.orphans, CANCELED, now).await?;
         end(&tx, &choice.expired, LAPSED, now).await?;
         tell_ended(&tx, &choice.expired, now).await?;
-        release_behind(&tx, &choice.expired_people, now).await?;
+        let released = release_behind(&tx, &choice.expired_people, now).await?;
         stand_behind(&tx, &choice.behind, now).await?;
         charge(&tx, choice.meters.iter(), request, now).await?;
         tx.commit().await?;
@@ -141,7 +141,7 @@ impl PlatformStore {
             expired: choice.expired.into_iter().map(MessageId::from).collect(),
             unpermitted: unpermitted.iter().map(|flight| flight.id).collect(),
             // Who ended for want of a grant has made the next one to the same user ready.
-            more: progress && (full || passed_over || !unpermitted.is_empty()),
+            more: progress && (full || passed_over || released || !unpermitted.is_empty()),
             apps: open,
             cursor,
         })

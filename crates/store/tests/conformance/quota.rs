@@ -1,0 +1,165 @@
+//! The quota of an app's day.
+
+use std::time::Duration;
+
+use crate::{
+    common::{appid, at, draft, intake, on_both, onboard},
+    queue::{Sender, accepted, claim, claim_batch, settle},
+};
+use domain::{
+    lifecycle::Event,
+    message::{Draft, Priority},
+    quota::{self},
+};
+use wxgate_store::{LaneNews, NewMessage, Received, Settlement, Spent, Store};
+
+on_both! {
+    the_quota_is_exact_and_begins_anew_each_day
+    low_priority_leaves_the_rest_of_the_quota
+    quota_is_given_back_for_what_never_left
+}
+
+async fn the_quota_is_exact_and_begins_anew_each_day(store: Store) {
+    let tenant = onboard(&store, 1, 10).await;
+    let mut sender = Sender {
+        store: &store,
+        tenant,
+        next: 0,
+    };
+    let high = |n: i32| Draft {
+        priority: Priority::High,
+        ttl: Duration::from_hours(48),
+        ..draft(&format!("o{n}"))
+    };
+    let batch: Vec<NewMessage> = (0..25)
+        .map(|n| sender.new_message(1, high(n), at(0)))
+        .collect();
+    intake(&store, &batch, at(0)).await;
+    let (a, b) = tokio::join!(claim(&store, 25, at(1)), claim(&store, 25, at(1)));
+    assert_eq!(a.len() + b.len(), 10);
+    assert!(claim(&store, 25, at(2)).await.is_empty());
+    assert_eq!(
+        store
+            .tenant(tenant)
+            .quota_use(&appid(1), at(2))
+            .await
+            .unwrap()
+            .used,
+        10
+    );
+
+    let doomed = sender.new_message(
+        1,
+        Draft {
+            ttl: Duration::from_mins(1),
+            ..high(90)
+        },
+        at(2),
+    );
+    let reset_at = quota::reset_at(at(2));
+    assert_eq!(
+        intake(&store, &[doomed], at(2)).await,
+        [Received::Spent(Spent::App { reset_at })]
+    );
+
+    assert_eq!(
+        store
+            .tenant(tenant)
+            .quota_use(&appid(1), reset_at)
+            .await
+            .unwrap()
+            .used,
+        0
+    );
+    let probe = claim(&store, 25, reset_at).await;
+    assert_eq!(probe.len(), 1, "WeChat's day may begin later");
+    let opened = LaneNews::Open(appid(1));
+    let settled = [settle(&probe[0], &accepted(1), reset_at)];
+    let platform = store.platform();
+    platform
+        .record(&settled, &[opened], reset_at)
+        .await
+        .unwrap();
+    assert_eq!(claim(&store, 25, reset_at).await.len(), 9);
+}
+
+async fn low_priority_leaves_the_rest_of_the_quota(store: Store) {
+    let tenant = onboard(&store, 1, 100).await;
+    let mut sender = Sender {
+        store: &store,
+        tenant,
+        next: 0,
+    };
+    let batch: Vec<NewMessage> = (0..100)
+        .map(|n| {
+            sender.new_message(
+                1,
+                Draft {
+                    priority: Priority::Low,
+                    ..draft(&format!("o{n}"))
+                },
+                at(0),
+            )
+        })
+        .collect();
+    intake(&store, &batch, at(0)).await;
+    assert_eq!(claim(&store, 100, at(1)).await.len(), 80);
+    let stuck = claim_batch(&store, 100, "", at(1)).await;
+    assert_eq!(
+        (stuck.claimed.len(), stuck.more),
+        (0, false),
+        "a worker must not spin on what it may not send"
+    );
+    sender
+        .send(
+            1,
+            Draft {
+                priority: Priority::High,
+                ..draft("high")
+            },
+            at(2),
+        )
+        .await;
+    assert_eq!(claim(&store, 100, at(3)).await[0].touser, "high");
+}
+
+async fn quota_is_given_back_for_what_never_left(store: Store) {
+    let tenant = onboard(&store, 1, 2).await;
+    let mut sender = Sender {
+        store: &store,
+        tenant,
+        next: 0,
+    };
+    for n in 0..3 {
+        sender.send(1, draft(&format!("o{n}")), at(n)).await;
+    }
+    let flights = claim(&store, 8, at(5)).await;
+    assert_eq!(flights.len(), 2, "the quota");
+    assert!(claim(&store, 8, at(5)).await.is_empty());
+    let batch: Vec<Settlement> = flights
+        .iter()
+        .map(|flight| Settlement {
+            refund: Some(flight.claimed_at),
+            ..settle(flight, &Event::Released, at(6))
+        })
+        .collect();
+    store.platform().record(&batch, &[], at(6)).await.unwrap();
+    let used = || async {
+        store
+            .tenant(tenant)
+            .quota_use(&appid(1), at(7))
+            .await
+            .unwrap()
+            .used
+    };
+    assert_eq!(used().await, 0);
+    assert_eq!(claim(&store, 8, at(7)).await.len(), 2, "the lane goes on");
+    assert_eq!(used().await, 2);
+    // What was charged to another day is not given back to this one.
+    let stale = Settlement {
+        refund: Some(at(5) - chrono::Duration::days(1)),
+        ..batch[0].clone()
+    };
+    store.platform().record(&[stale], &[], at(8)).await.unwrap();
+    assert_eq!(used().await, 2);
+}
