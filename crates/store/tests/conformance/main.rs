@@ -4,12 +4,13 @@
 
 mod allowance;
 mod answers;
+mod apps;
 mod audit;
 mod cancel;
 mod claims;
 mod common;
+mod credentials;
 mod grants;
-mod identity;
 mod keys;
 mod lanes;
 mod leases;
@@ -20,4 +21,5 @@ mod reseal;
 mod retention;
 mod retry;
 mod templates;
+mod tenants;
 mod webhooks;
