@@ -1,16 +1,19 @@
-//! Every operation of the OpenAPI document is tried by a stranger: without a credential, with every scope but the
-//! one it wants, and as another tenant.
+//! Every operation of the OpenAPI document is tried by strangers: without a credential, with every kind of token that
+//! must not be believed, with each scope but the one it wants, and as another tenant.
 //!
-//! The tables below know each operation. A new one that is missing here fails the test, so that nobody forgets to
-//! think of strangers. [`OPEN`] and [`NAMES_NOTHING`] are the exceptions; they may only shrink.
+//! The tables here and in [`operations`] know each operation. A new one that is missing there fails the test, so that
+//! nobody forgets to think of strangers. [`OPEN`] and [`NAMES_NOTHING`] are the exceptions; they may only shrink.
+
+mod crowd;
+mod forgeries;
+mod operations;
 
 use std::collections::BTreeMap;
 
-use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::drop_in::wechat_token;
-use crate::world::{Answer, Client, Mode, SCOPES, SECRET, Tenant, World, finish, id, message};
+use self::{crowd::Strangers, operations::operations};
+use crate::world::{Answer, Mode, Tenant, World, id, message};
 
 const APP: &str = "wx00000000000000a1";
 const OTHER: &str = "wx00000000000000b2";
@@ -45,106 +48,6 @@ const NAMES_NOTHING: [&str; 7] = [
     "GET /v1/webhooks",
     "POST /v1/webhooks",
 ];
-
-/// A body that the operation takes from somebody who may call it.
-fn body(operation: &str) -> Option<Value> {
-    let body = match operation {
-        "POST /v1/tenants" | "PATCH /v1/tenants/{tenant_id}" | "PATCH /v1/apps/{appid}" => {
-            json!({"name": "stranger"})
-        }
-        "POST /v1/keys" | "POST /v1/tenants/{tenant_id}/keys" => {
-            json!({"name": "stranger", "scopes": ["apps:read"]})
-        }
-        "POST /v1/apps" => json!({"appid": "wx00000000000000c3", "secret": SECRET}),
-        "PUT /v1/apps/{appid}/secret" => json!({"secret": "strangers-secret"}),
-        "POST /v1/apps/{appid}/messages" => message("o1"),
-        "POST /v1/apps/{appid}/messages/batch" => json!({"messages": [message("o1")]}),
-        "POST /v1/apps/{appid}/grants" => {
-            json!({"grants": [{"kind": "form_id", "openid": "o1", "value": "f1"}]})
-        }
-        "POST /v1/apps/{appid}/reach" => json!({"template_id": "t", "openids": ["o1"]}),
-        "POST /v1/webhooks" => json!({"url": HOOK, "events": ["*"]}),
-        "PATCH /v1/webhooks/{webhook_id}" => json!({"status": "disabled"}),
-        "POST /v1/webhooks/{webhook_id}/redeliver" => json!({"since": "2020-01-01T00:00:00Z"}),
-        _ => return None,
-    };
-    Some(body)
-}
-
-/// A query without which the operation cannot be read.
-fn query(operation: &str) -> &'static str {
-    match operation {
-        "GET /v1/apps/{appid}/grants" => "?openid=o1",
-        _ => "",
-    }
-}
-
-struct Operation {
-    method: Method,
-    path: String,
-    scope: Option<String>,
-    /// Whether it speaks as WeChat does: its token stands in the query and names the app.
-    is_wechats: bool,
-    body: Option<Value>,
-}
-
-impl Operation {
-    fn name(&self) -> String {
-        format!("{} {}", self.method, self.path)
-    }
-
-    fn is_operators(&self) -> bool {
-        self.scope.as_deref() == Some("operator")
-    }
-
-    /// Calls it with these things in its path.
-    async fn call(&self, client: &Client, things: &BTreeMap<&str, String>) -> Answer {
-        let mut path = self.path.clone();
-        for (name, thing) in things {
-            path = path.replace(&format!("{{{name}}}"), thing);
-        }
-        assert!(
-            !path.contains('{'),
-            "{}: say in strangers.rs what stands in its path",
-            self.name()
-        );
-        path.push_str(query(&self.name()));
-        let mut request = client.request(self.method.clone(), &path).await;
-        if let Some(body) = &self.body {
-            request = request.json(body);
-        }
-        finish(request).await
-    }
-}
-
-async fn operations(world: &World) -> Vec<Operation> {
-    let document = world.anonymous().get("/openapi.json").await.expect(200);
-    let mut operations = Vec::new();
-    for (path, item) in document["paths"].as_object().expect("paths") {
-        for (method, operation) in item.as_object().expect("operations") {
-            let method: Method = method.to_ascii_uppercase().parse().expect("a method");
-            let name = format!("{method} {path}");
-            let scope = operation["security"][0]["oauth2"][0]
-                .as_str()
-                .map(str::to_owned);
-            let is_wechats = !operation["security"][0]["wechat"].is_null();
-            let body = body(&name);
-            let wants_body = operation.get("requestBody").is_some() && scope.is_some();
-            assert!(
-                !wants_body || body.is_some(),
-                "{name}: add a body for it to strangers.rs"
-            );
-            operations.push(Operation {
-                method,
-                path: path.clone(),
-                scope,
-                is_wechats,
-                body,
-            });
-        }
-    }
-    operations
-}
 
 /// What a tenant has: something for every name that stands in a path.
 async fn things_of(world: &World, tenant: &Tenant, appid: &str) -> BTreeMap<&'static str, String> {
@@ -192,44 +95,32 @@ async fn every_operation_is_closed_to_strangers(mode: Mode) {
     let (owner, stranger) = (world.tenant("owner").await, world.tenant("stranger").await);
     let things = things_of(&world, &owner, APP).await;
     things_of(&world, &stranger, OTHER).await;
-    let before = snapshot(&owner, &things).await;
-
-    let unable_at_wechat = wechat_token(&world.key_of(&owner.id, &["apps:read"]).await, APP).await;
+    let strangers = Strangers::gather(&world, &owner, &stranger).await;
+    let before = snapshot(&world, &owner, &things).await;
 
     let (mut open, mut names_nothing) = (Vec::new(), Vec::new());
     for operation in operations(&world).await {
-        let name = operation.name();
         if operation.is_wechats {
-            closed_as_wechat_would(&operation, &world, &unable_at_wechat).await;
+            strangers.try_as_wechats(&operation).await;
             continue;
         }
         let Some(scope) = &operation.scope else {
-            open.push(name);
+            open.push(operation.name());
             continue;
         };
-        let anonymous = operation.call(&world.anonymous(), &things).await;
-        assert!(
-            anonymous.header("www-authenticate").is_some(),
-            "{name}: {anonymous:?}"
-        );
-        anonymous.problem(401, "unauthorized");
-
-        let others: Vec<&str> = SCOPES.into_iter().filter(|other| other != scope).collect();
-        let unable = world.key_of(&owner.id, &others).await;
-        operation
-            .call(&unable, &things)
-            .await
-            .problem(403, "insufficient_scope");
-
+        strangers.try_tokens(&operation, &things).await;
+        strangers.try_scopes(&operation, scope, &things).await;
         if operation.is_operators() {
             continue;
         }
         if !operation.path.contains('{') {
-            names_nothing.push(name);
+            names_nothing.push(operation.name());
             continue;
         }
-        let theirs = operation.call(&stranger.client, &things).await;
-        let nobodys = operation.call(&stranger.client, &things_of_nobody()).await;
+        let token = stranger.client.token().await;
+        let call = |things| operation.call(&stranger.client, Some(&token), things);
+        let (theirs, nobodys) = (call(&things).await, call(&things_of_nobody()).await);
+        let name = operation.name();
         assert_eq!(theirs.status, 404, "{name}: {theirs:?}");
         assert_eq!(
             comparable(theirs),
@@ -251,12 +142,17 @@ async fn every_operation_is_closed_to_strangers(mode: Mode) {
         "what names nothing in its path"
     );
     assert_eq!(
-        snapshot(&owner, &things).await,
+        snapshot(&world, &owner, &things).await,
         before,
         "a stranger changed something"
     );
     let mut seen = String::new();
-    for list in ["/v1/apps", "/v1/keys", "/v1/audit?limit=200"] {
+    for list in [
+        "/v1/apps",
+        "/v1/keys",
+        "/v1/webhooks",
+        "/v1/audit?limit=200",
+    ] {
         seen += &stranger.client.get(list).await.text;
     }
     for thing in things.values() {
@@ -264,25 +160,8 @@ async fn every_operation_is_closed_to_strangers(mode: Mode) {
     }
 }
 
-/// A call of WeChat's refuses in WeChat's words: no token, a token of `/v1`, a key that may not. A token names its app
-/// and nothing else is named, so nobody can reach another tenant's.
-async fn closed_as_wechat_would(operation: &Operation, world: &World, unable: &str) {
-    let bearer = world.operator().token().await;
-    for (query, errcode) in [
-        (String::new(), 41001),
-        (format!("?access_token={bearer}"), 40001),
-        (format!("?access_token={unable}"), 48001),
-    ] {
-        let path = operation.path.replace("{path}", "any/call") + &query;
-        let request = world.anonymous().bare(operation.method.clone(), &path);
-        let answer = finish(request.json(&message("o1"))).await;
-        let name = operation.name();
-        assert_eq!(answer.expect(200)["errcode"], errcode, "{name}");
-    }
-}
-
 /// Everything of the owner that a stranger might have changed.
-async fn snapshot(owner: &Tenant, things: &BTreeMap<&'static str, String>) -> Value {
+async fn snapshot(world: &World, owner: &Tenant, things: &BTreeMap<&'static str, String>) -> Value {
     let client = &owner.client;
     let keys = client.get("/v1/keys?limit=200").await.expect(200);
     let key = keys["data"]
@@ -304,7 +183,15 @@ async fn snapshot(owner: &Tenant, things: &BTreeMap<&'static str, String>) -> Va
             ])
         })
         .collect();
+    let calls = world.wechat().stats().calls;
+    let passed_on: Vec<_> = calls
+        .keys()
+        .filter(|path| path.ends_with("any/call"))
+        .collect();
     json!({
+        "passed_on": passed_on,
+        "tenants": world.operator().get("/v1/tenants").await.expect(200),
+        "grants": client.get(&format!("/v1/apps/{APP}/grants?openid=o1")).await.expect(200),
         "webhooks": webhooks,
         "apps": client.get("/v1/apps").await.expect(200),
         "messages": client.get(&format!("/v1/apps/{APP}/messages")).await.expect(200),
