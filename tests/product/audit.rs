@@ -3,12 +3,13 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::world::{Key, Mode, SECRET, World, finish, run};
+use crate::world::{Key, Mode, SECRET, World, finish, id, run};
 
 const APP: &str = "wx00000000000000a1";
 
 both_modes!(
     everything_that_changes_something_is_on_record,
+    what_is_done_with_webhooks_is_on_record,
     failed_attempts_are_on_record_and_limited,
     what_is_done_at_the_command_line_is_on_record,
     lines_are_found_by_filters_page_by_page,
@@ -95,6 +96,82 @@ async fn everything_that_changes_something_is_on_record(mode: Mode) {
         (&line["tenant_id"], &line["address"]),
         (&json!(tenant.id), &json!("127.0.0.1"))
     );
+}
+
+async fn what_is_done_with_webhooks_is_on_record(mode: Mode) {
+    let world = World::start(mode).await;
+    let tenant = world.tenant("tea").await;
+    let client = &tenant.client;
+    // Nobody listens there, and a test is tried once.
+    let new = json!({"url": "http://127.0.0.1:9/hook?key=hidden4711", "events": ["message.sent"]});
+    let mut answers = Vec::new();
+    for _ in 0..2 {
+        let request = client.request(Method::POST, "/v1/webhooks").await;
+        let request = request.header("Idempotency-Key", "hook").json(&new);
+        answers.push(finish(request).await.expect(201));
+    }
+    assert_eq!(answers[0], answers[1], "made once");
+    let hook = id(&answers[0]);
+    let path = format!("/v1/webhooks/{hook}");
+    let call = async |rest: &str, body: Value| {
+        let answer = client.post(&format!("{path}{rest}"), &body).await;
+        assert!(answer.status.is_success(), "{answer:?}");
+        answer.body
+    };
+    let given_up = async || {
+        let time = client.time();
+        time.eventually("the test is given up", || async {
+            let page = client.get(&format!("{path}/deliveries")).await.expect(200);
+            (page["data"][0]["status"] == "failed").then_some(())
+        })
+        .await;
+    };
+    let changes = json!({"events": ["*"], "description": "d", "status": "enabled"});
+    client.patch(&path, &changes).await.expect(200);
+    call("/rotate-secret", json!({})).await;
+    let told = call("/test", json!({})).await;
+    let event = told["event_id"].as_str().expect("an event");
+    given_up().await;
+    call(&format!("/deliveries/{event}/redeliver"), json!({})).await;
+    given_up().await;
+    let since = json!({"since": "2020-01-01T00:00:00Z"});
+    assert_eq!(call("/redeliver", since.clone()).await["redelivered"], 1);
+    given_up().await;
+    let before = json!({"since": "2020-01-01T00:00:00Z", "until": "2020-01-02T00:00:00Z"});
+    assert_eq!(call("/redeliver", before).await["redelivered"], 0);
+    client.delete(&path).await.expect(204);
+    client.delete(&path).await.expect(404);
+    client
+        .post(&format!("{path}/redeliver"), &since)
+        .await
+        .expect(404);
+
+    let about = format!("/v1/audit?target={hook}");
+    let log = client.get(&about).await.expect(200);
+    let lines = log["data"].as_array().expect("data");
+    let said: Vec<_> = lines
+        .iter()
+        .map(|line| {
+            assert_eq!(line["actor"], client.key().client_id.as_str(), "{line}");
+            assert_eq!(line["address"], "127.0.0.1", "{line}");
+            let detail = line["detail"].as_str().unwrap_or("-");
+            // What is counted, without the times.
+            let detail = detail.split(" from ").next().unwrap_or_default();
+            format!("{} {}: {detail}", line["action"], line["outcome"]).replace('"', "")
+        })
+        .collect();
+    let redelivered = format!("webhook.redeliver ok: {event}");
+    let expected = [
+        "webhook.remove ok: -",
+        "webhook.redeliver ok: 1 that were given up,",
+        &redelivered,
+        "webhook.test ok: -",
+        "webhook.rotate_secret ok: -",
+        "webhook.update ok: events *, description, enabled",
+        "webhook.create ok: URL at http://127.0.0.1:9, events message.sent, no description",
+    ];
+    assert_eq!(said, expected);
+    assert!(!log.to_string().contains("hidden4711"));
 }
 
 async fn failed_attempts_are_on_record_and_limited(mode: Mode) {

@@ -9,7 +9,10 @@ use futures::{
 use serde_json::{Value, json};
 use store::NewAuditLine;
 
-use crate::world::{Mode, SECRET, Tenant, World, eventually, message, until};
+use crate::{
+    tokens::token_audit,
+    world::{Mode, SECRET, Tenant, World, eventually, message, until},
+};
 
 const APP: &str = "wx00000000000000a1";
 
@@ -99,7 +102,7 @@ async fn a_foreign_fetch_in_the_middle_of_two_thousand_sends(mode: Mode) {
     let app = read(&tenant, "").await;
     assert_eq!(app["foreign_refresh"], *foreign, "{app}");
     let told = eventually("an audit line", || async {
-        let lines = world.token_audit(&tenant).await;
+        let lines = token_audit(&world, &tenant).await;
         let is_told = |line: &&NewAuditLine| line.action == "access_token.foreign_refresh";
         Some(lines.iter().filter(is_told).count()).filter(|told| *told > 0)
     });

@@ -19,6 +19,7 @@ both_modes!(
     a_slow_head_ends_its_connection,
     a_slow_body_is_told_so,
     a_body_that_is_too_large_is_refused_before_it_is_sent,
+    a_form_that_is_too_large_is_refused_as_oauth_has_it,
     json_that_is_too_deep_is_refused,
     other_content_types_are_refused,
     pages_allow_nothing_from_elsewhere,
@@ -198,6 +199,17 @@ async fn a_body_that_is_too_large_is_refused_before_it_is_sent(mode: Mode) {
         sent += piece.len();
     }
     assert!(sent < HUGE / 4, "{sent} bytes were taken");
+}
+
+async fn a_form_that_is_too_large_is_refused_as_oauth_has_it(mode: Mode) {
+    let world = World::start(mode).await;
+    let mut stream = connect(&world).await;
+    let head = "POST /oauth/token HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 1048577\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.expect("a head");
+    let mut said = String::new();
+    stream.read_to_string(&mut said).await.expect("an answer");
+    assert!(said.starts_with("HTTP/1.1 413 "), "{said}");
+    assert!(said.contains("\"error\":\"invalid_request\""), "{said}");
 }
 
 async fn json_that_is_too_deep_is_refused(mode: Mode) {

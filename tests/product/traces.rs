@@ -6,51 +6,61 @@ use axum::{Router, body::Bytes, extract::State, http::HeaderMap, routing::post};
 use reqwest::Method;
 use tokio::{net::TcpListener, task::JoinSet};
 
-use crate::world::{Mode, Running, SECRET, World, eventually, finish, free_port, message};
+use crate::world::{Mode, SECRET, World, eventually, finish, message};
 
 const APP: &str = "wx00000000000000a1";
 
 both_modes!(a_request_goes_on_with_its_callers_trace_and_tells_no_secret);
 
-/// Everything that was posted to a collector.
-type Told = Arc<Mutex<Vec<u8>>>;
-
-/// Starts a collector that ends with its set, and returns where it is and what it is told.
-async fn collector() -> (JoinSet<()>, String, Told) {
-    let told = Told::default();
-    let take = async |State(told): State<Told>, headers: HeaderMap, body: Bytes| {
-        assert_eq!(headers["content-type"], "application/x-protobuf");
-        told.lock().expect("a lock").extend_from_slice(&body);
-    };
-    let routes = Router::new().route("/v1/traces", post(take));
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let url = format!("http://{}", listener.local_addr().expect("its address"));
-    let serving = axum::serve(listener, routes.with_state(told.clone()));
-    let mut server = JoinSet::new();
-    server.spawn(async move { serving.await.expect("a collector") });
-    (server, url, told)
+/// A collector of traces, until it is dropped.
+pub(crate) struct Collector {
+    /// Where it is.
+    pub(crate) url: String,
+    told: Arc<Mutex<Vec<u8>>>,
+    _server: JoinSet<()>,
 }
 
-fn holds(told: &Told, bytes: &[u8]) -> bool {
-    let told = told.lock().expect("a lock");
-    told.windows(bytes.len()).any(|window| window == bytes)
+impl Collector {
+    /// Starts one.
+    pub(crate) async fn start() -> Self {
+        let told = Arc::<Mutex<Vec<u8>>>::default();
+        let take =
+            async |State(told): State<Arc<Mutex<Vec<u8>>>>, headers: HeaderMap, body: Bytes| {
+                assert_eq!(headers["content-type"], "application/x-protobuf");
+                told.lock().expect("a lock").extend_from_slice(&body);
+            };
+        let routes = Router::new().route("/v1/traces", post(take));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("its address"));
+        let serving = axum::serve(listener, routes.with_state(told.clone()));
+        let mut server = JoinSet::new();
+        server.spawn(async move { serving.await.expect("a collector") });
+        Self {
+            url,
+            told,
+            _server: server,
+        }
+    }
+
+    /// Everything that it was told so far.
+    pub(crate) fn told(&self) -> Vec<u8> {
+        self.told.lock().expect("a lock").clone()
+    }
+
+    fn holds(&self, bytes: &[u8]) -> bool {
+        self.told()
+            .windows(bytes.len())
+            .any(|window| window == bytes)
+    }
 }
 
 async fn a_request_goes_on_with_its_callers_trace_and_tells_no_secret(mode: Mode) {
-    let world = World::start(mode).await;
+    let collector = Collector::start().await;
+    let plan = World::plan(mode).own_process();
+    let mut world = plan.traces_to(&collector.url).start().await;
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;
-    let (_collector, url, told) = collector().await;
-    let address = format!("127.0.0.1:{}", free_port());
-    let mut command = world.wxgate(&["serve", "--listen", &address]);
-    command
-        .env("WXGATE_OTLP_ENDPOINT", &url)
-        .env("WXGATE_PUBLIC_URL", "http://wxgate.test");
-    let home = tempfile::tempdir().expect("a folder");
-    let mut running = Running::start(command, home.path().join("log"));
-    let base = format!("http://{address}");
-    running.wait_ready(&base).await;
-    let client = tenant.client.at(&base);
+    let client = &tenant.client;
 
     let trace = [
         0x4b, 0xf9, 0x2f, 0x35, 0x77, 0xb3, 0x4d, 0xa6, 0xa3, 0xce, 0x92, 0x9d, 0x0e, 0x0e, 0x47,
@@ -79,11 +89,11 @@ async fn a_request_goes_on_with_its_callers_trace_and_tells_no_secret(mode: Mode
         let all = ["http", "request", "intake", "send", "wechat", "accepted"];
         let id = sent["id"].as_str().expect("an id");
         let there = all.iter().chain([&id, &"/v1/apps/{appid}/messages"]);
-        let mut there = there.map(|name| holds(&told, name.as_bytes()));
-        (there.all(|held| held) && holds(&told, &trace)).then_some(())
+        let mut there = there.map(|name| collector.holds(name.as_bytes()));
+        (there.all(|held| held) && collector.holds(&trace)).then_some(())
     })
     .await;
-    assert_eq!(running.terminate(), Some(0), "{}", running.said());
+    assert_eq!(world.terminate_replica(), Some(0));
     for secret in [
         SECRET,
         token.as_str(),
@@ -92,6 +102,6 @@ async fn a_request_goes_on_with_its_callers_trace_and_tells_no_secret(mode: Mode
         "access_token=",
         "Bearer",
     ] {
-        assert!(!holds(&told, secret.as_bytes()), "{secret}");
+        assert!(!collector.holds(secret.as_bytes()), "{secret}");
     }
 }

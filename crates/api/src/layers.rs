@@ -24,6 +24,7 @@ use crate::{
     dto::page::NextCursor,
     metrics::{HttpMetrics, measure},
     problem::{self, Kind, Problem},
+    routes::oauth,
     transport::{self, Compressible},
 };
 
@@ -172,10 +173,13 @@ async fn limit_body(request: Request, next: Next) -> Response {
         .headers()
         .get(header::CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|bytes| bytes > limit as u64) {
-        return too_large(limit).into_response();
+    if announced.is_none_or(|bytes| bytes <= limit as u64) {
+        next.run(request).await
+    } else if request.uri().path() == oauth::PATH {
+        oauth::too_large()
+    } else {
+        too_large(limit).into_response()
     }
-    next.run(request).await
 }
 
 /// How large the request's body may be.

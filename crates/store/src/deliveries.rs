@@ -14,7 +14,8 @@ use sea_orm::{
 use uuid::Uuid;
 
 use crate::{
-    AppEvent, Listing, NewAuditLine, Page, PlatformStore, StoreError, Swept, TenantStore, audit,
+    AppEvent, Listing, NewAuditLine, Page, PlatformStore, StoreError, Swept, TenantStore, answers,
+    audit,
     entity::webhook_delivery::{Column, Entity, Model},
     error::unknown,
     millis, queue, time,
@@ -157,7 +158,8 @@ impl TenantStore {
         found.ok_or(StoreError::NotFound("delivery"))?.try_into()
     }
 
-    /// Tells one event once more, whatever became of it before: its tries begin anew. One that is on its way goes on.
+    /// Tells one event once more, whatever became of it before: its tries begin anew. One that is on its way goes on, and
+    /// nothing is on record then.
     pub async fn redeliver(
         &self,
         webhook: WebhookId,
@@ -176,19 +178,23 @@ impl TenantStore {
         ];
         let backend = transaction.get_database_backend();
         let again = Statement::from_sql_and_values(backend, sql, values);
-        transaction.execute_raw(again).await?;
+        let moved = transaction.execute_raw(again).await?.rows_affected();
         let found = Entity::find_by_id((webhook.uuid(), event.uuid()))
             .filter(Column::TenantId.eq(self.tenant.uuid()))
             .one(&transaction)
             .await?;
         let row = found.ok_or(StoreError::NotFound("delivery"))?;
-        self.note(&transaction, now).await?;
+        if moved == 0 {
+            answers::keep(&transaction, self.kept.as_ref(), now).await?;
+        } else {
+            self.note(&transaction, now).await?;
+        }
         transaction.commit().await?;
         row.try_into()
     }
 
     /// Tells the events once more that happened from `since` until `until` and were given up, a batch at a time:
-    /// callers repeat while there is more.
+    /// callers repeat while there is more. Each batch has its line on record, which says how many; none has none.
     pub async fn redeliver_failed(
         &self,
         webhook: WebhookId,
@@ -197,7 +203,7 @@ impl TenantStore {
         now: DateTime<Utc>,
     ) -> Result<Swept, StoreError> {
         const BATCH: i64 = 500;
-        let connection = &self.store.write;
+        let transaction = self.store.begin().await?;
         let sql = format!(
             "{AGAIN} WHERE webhook_id = $2 AND status = 'failed' AND event_id IN (SELECT event_id FROM webhook_delivery \
              WHERE webhook_id = $2 AND tenant_id = $3 AND status = 'failed' AND event_id >= $4 AND event_id < $5 \
@@ -211,9 +217,20 @@ impl TenantStore {
             id::lower_bound(until).into(),
             BATCH.into(),
         ];
-        let backend = connection.get_database_backend();
+        let backend = transaction.get_database_backend();
         let again = Statement::from_sql_and_values(backend, sql, values);
-        let moved = connection.execute_raw(again).await?.rows_affected();
+        let moved = transaction.execute_raw(again).await?.rows_affected();
+        if moved > 0 {
+            let time = |time: DateTime<Utc>| time.to_rfc3339_opts(SecondsFormat::Millis, true);
+            let words = format!(
+                "{moved} that were given up, from {} until {}",
+                time(since),
+                time(until)
+            );
+            let line = self.record.clone().map(|line| line.saying(words));
+            audit::note(&self.store, &transaction, Some(self.tenant), line, now).await?;
+        }
+        transaction.commit().await?;
         Ok(Swept {
             moved,
             more: moved >= BATCH.unsigned_abs(),

@@ -187,7 +187,19 @@ impl TenantStore {
             updated_at: Set(millis(now)),
             ..ActiveModel::default()
         };
-        self.change_webhook(id, changes).await
+        let transaction = self.store.begin().await?;
+        let updated = Entity::update_many()
+            .set(changes)
+            .filter(Column::Id.eq(id.uuid()))
+            .filter(Column::TenantId.eq(self.tenant.uuid()))
+            .exec(&transaction)
+            .await?;
+        if updated.rows_affected == 0 {
+            return Err(StoreError::NotFound("webhook"));
+        }
+        self.note(&transaction, now).await?;
+        transaction.commit().await?;
+        self.reread_webhook(id).await
     }
 
     /// Gives the tenant's endpoint a new secret; the one before goes on signing until `previous_until`.
@@ -224,33 +236,23 @@ impl TenantStore {
     }
 
     /// Removes the tenant's endpoint. What is on its way to it is dropped when its turn comes.
-    pub async fn remove_webhook(&self, id: WebhookId) -> Result<(), StoreError> {
+    pub async fn remove_webhook(
+        &self,
+        id: WebhookId,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let transaction = self.store.begin().await?;
         let removed = Entity::delete_many()
             .filter(Column::Id.eq(id.uuid()))
             .filter(Column::TenantId.eq(self.tenant.uuid()))
-            .exec(&self.store.write)
+            .exec(&transaction)
             .await?;
         if removed.rows_affected == 0 {
             return Err(StoreError::NotFound("webhook"));
         }
+        self.note(&transaction, now).await?;
+        transaction.commit().await?;
         Ok(())
-    }
-
-    async fn change_webhook(
-        &self,
-        id: WebhookId,
-        changes: ActiveModel,
-    ) -> Result<Webhook, StoreError> {
-        let result = Entity::update_many()
-            .set(changes)
-            .filter(Column::Id.eq(id.uuid()))
-            .filter(Column::TenantId.eq(self.tenant.uuid()))
-            .exec(&self.store.write)
-            .await?;
-        if result.rows_affected == 0 {
-            return Err(StoreError::NotFound("webhook"));
-        }
-        self.reread_webhook(id).await
     }
 
     async fn reread_webhook(&self, id: WebhookId) -> Result<Webhook, StoreError> {

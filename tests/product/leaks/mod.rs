@@ -12,6 +12,7 @@ use simulator::{Push, PushEvent, PushFormat, PushMode};
 
 use self::search::{Evidence, Monitor, Secrets};
 use crate::{
+    traces::Collector,
     webhooks::receiver::Receiver,
     world::{MASTER_KEY, Mode, TEMPLATE, Tenant, World, finish, id, run},
 };
@@ -40,10 +41,12 @@ struct Case {
 }
 
 async fn no_secret_is_said_or_kept(mode: Mode) {
+    let collector = Collector::start().await;
     let world = World::plan(mode)
         .own_process()
         .breakable()
         .log("trace")
+        .traces_to(&collector.url)
         .start()
         .await;
     world.expect_copies();
@@ -96,6 +99,17 @@ async fn no_secret_is_said_or_kept(mode: Mode) {
     case.read_files("while it runs");
     case.world.terminate_replica();
     case.read_files("after its end");
+
+    let traces = String::from_utf8_lossy(&collector.told()).into_owned();
+    assert!(traces.contains("/v1/apps/{appid}/messages") && traces.contains("wechat"));
+    case.evidence.keep("traces", traces);
+    let metrics: Vec<_> = case.evidence.named("metrics").collect();
+    assert!(
+        metrics
+            .iter()
+            .all(|(_, text)| text.contains("wxgate_http_requests_total{"))
+    );
+    assert_eq!(metrics.len(), 1);
 
     let files: Vec<_> = case.evidence.named("file ").collect();
     let found = |name: &str, word: &str| {
@@ -239,12 +253,13 @@ impl Case {
             "/v1/keys",
             "/v1/webhooks",
             "/v1/audit?limit=200",
-            "/metrics",
             "/readyz",
             "/.well-known/jwks.json",
         ] {
             self.get(path).await;
         }
+        let metrics = self.tenant.client.get("/metrics").await;
+        self.evidence.keep("metrics", metrics.text);
         for path in ["", "/token", "/quota", "/messages?limit=200"] {
             self.get(&format!("/v1/apps/{APP}{path}")).await;
         }

@@ -1,6 +1,6 @@
 //! A caller of the HTTP API.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
 use reqwest::{Method, RequestBuilder, StatusCode, header::HeaderMap};
 use serde_json::Value;
@@ -42,16 +42,9 @@ pub(crate) struct Client {
 impl Client {
     /// Somebody without a credential.
     pub(crate) fn anonymous(base: &str, time: &Time) -> Self {
-        let http = reqwest::Client::builder()
-            .timeout(TIMEOUT)
-            .connect_timeout(Duration::from_secs(5))
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .expect("an HTTP client");
         Self {
             base: base.to_owned(),
-            http,
+            http: connections(None),
             key: None,
             time: time.clone(),
             token: Arc::default(),
@@ -63,6 +56,14 @@ impl Client {
         Self {
             key: Some(key),
             token: Arc::default(),
+            ..self.clone()
+        }
+    }
+
+    /// The same caller at another of this machine's addresses: what fails there is counted by itself.
+    pub(crate) fn calling_from(&self, address: [u8; 4]) -> Self {
+        Self {
+            http: connections(Some(address.into())),
             ..self.clone()
         }
     }
@@ -158,6 +159,17 @@ impl Client {
         }
         finish(request).await
     }
+}
+
+/// Connections from this address; none: from the one that everybody here has.
+fn connections(from: Option<IpAddr>) -> reqwest::Client {
+    let builder = reqwest::Client::builder()
+        .timeout(TIMEOUT)
+        .connect_timeout(Duration::from_secs(5))
+        .local_address(from)
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none());
+    builder.build().expect("an HTTP client")
 }
 
 /// Sends a request and reads its answer whole.

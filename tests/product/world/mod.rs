@@ -22,7 +22,7 @@ use coord::Clock;
 use gateway::Patience;
 use serde_json::{Value, json};
 use simulator::{Control, Options, Simulator};
-use store::{AuditFilter, NewAuditLine, Page};
+use store::Store;
 
 pub(crate) use client::{Answer, Client, Key, finish};
 pub(crate) use load::{Load, reckon};
@@ -56,6 +56,7 @@ pub(crate) struct World {
     private_webhooks: bool,
     patience: Patience,
     log: &'static str,
+    collector: Option<String>,
     replicas: Vec<Replica>,
     /// Where they listen, for callers who go on while replicas come and go.
     roster: Roster,
@@ -83,6 +84,7 @@ pub(crate) struct Plan {
     private_webhooks: bool,
     patience: Patience,
     log: &'static str,
+    collector: Option<String>,
 }
 
 impl Plan {
@@ -128,6 +130,12 @@ impl Plan {
         self
     }
 
+    /// Where a gateway in a process of its own sends its traces.
+    pub(crate) fn traces_to(mut self, collector: &str) -> Self {
+        self.collector = Some(collector.to_owned());
+        self
+    }
+
     /// Webhooks of tenants must be on the public internet, as they must by default. Elsewhere here they are on this machine.
     pub(crate) fn public_webhooks_only(mut self) -> Self {
         self.private_webhooks = false;
@@ -155,6 +163,7 @@ impl Plan {
             private_webhooks: self.private_webhooks,
             patience: self.patience,
             log: self.log,
+            collector: self.collector,
             replicas: Vec::new(),
             roster: Roster::default(),
             address: simulator.address(),
@@ -191,6 +200,7 @@ impl World {
             private_webhooks: true,
             patience: Patience::default(),
             log: "info",
+            collector: None,
         }
     }
 
@@ -278,27 +288,6 @@ impl World {
         self.copies.store(true, Ordering::Relaxed);
     }
 
-    // --- the audit log ---
-
-    /// What the log says of the access tokens of the tenant's apps, newest first.
-    pub(crate) async fn token_audit(&self, tenant: &Tenant) -> Vec<NewAuditLine> {
-        let page = Page {
-            limit: 100,
-            after: None,
-        };
-        let id = tenant.id.parse().expect("a tenant's id");
-        let lines = self.replicas[0]
-            .store()
-            .tenant(id)
-            .audit(&AuditFilter::default(), &page)
-            .await;
-        let lines = lines.expect("the audit log").items;
-        let lines = lines.into_iter().map(|line| line.line);
-        lines
-            .filter(|line| line.action.starts_with("access_token."))
-            .collect()
-    }
-
     // --- time ---
 
     /// What time it is for the gateways.
@@ -325,6 +314,11 @@ impl World {
     /// Where the gateway with this number listens.
     pub(crate) fn url(&self, replica: usize) -> &str {
         self.replicas[replica].url()
+    }
+
+    /// The database, as the first gateway sees it.
+    pub(crate) fn store(&self) -> &Store {
+        self.replicas[0].store()
     }
 
     /// Starts one more gateway on the same database.
@@ -399,6 +393,7 @@ impl World {
             private_webhooks: self.private_webhooks,
             patience: self.patience,
             log: self.log,
+            collector: self.collector.clone(),
             folder: self.home.folder().to_owned(),
         }
     }

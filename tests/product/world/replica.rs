@@ -31,6 +31,8 @@ pub(crate) struct Place {
     pub(crate) patience: Patience,
     /// For a gateway in a process of its own.
     pub(crate) log: &'static str,
+    /// The same; none: nobody collects traces.
+    pub(crate) collector: Option<String>,
     pub(crate) folder: PathBuf,
 }
 
@@ -99,6 +101,9 @@ impl Replica {
             .args(["serve", "--listen", &address])
             .env("WXGATE_PUBLIC_URL", PUBLIC_URL)
             .env("WXGATE_LOG", place.log);
+        if let Some(collector) = &place.collector {
+            command.env("WXGATE_OTLP_ENDPOINT", collector);
+        }
         let log = place.folder.join(format!(
             "gateway-{}.log",
             LOGS.fetch_add(1, Ordering::Relaxed)

@@ -3,6 +3,7 @@
 
 pub(crate) mod callbacks;
 pub(crate) mod docs;
+pub(crate) mod oauth;
 
 mod apps;
 mod audit;
@@ -10,7 +11,6 @@ mod batch;
 mod grants;
 mod keys;
 mod messages;
-mod oauth;
 mod operations;
 mod templates;
 mod tenants;

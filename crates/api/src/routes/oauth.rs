@@ -16,13 +16,10 @@ use tenancy::OauthError;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::{
-    ApiState,
-    extract::Unread,
-    layers,
-    openapi::{Always, Large},
-    problem::seconds_up,
-};
+use crate::{ApiState, extract::Unread, layers, openapi::Always, problem::seconds_up};
+
+/// Where tokens are fetched.
+pub(crate) const PATH: &str = "/oauth/token";
 
 pub(super) fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::default()
@@ -87,11 +84,13 @@ struct TokenRefusal {
         (status = 400, description = "The request is wrong: `invalid_request`, `unsupported_grant_type`, `invalid_scope`.", body = TokenRefusal),
         (status = 401, description = "The credentials are wrong: `invalid_client`.", body = TokenRefusal,
             headers(("WWW-Authenticate" = String, description = "`Basic`"))),
+        (status = 408, description = "The form was not there in time: `invalid_request`.", body = TokenRefusal),
+        (status = 413, description = "The form is over 1 MiB: `invalid_request`.", body = TokenRefusal),
         (status = 429, description = "Too many requests from the client's address, or too many that failed: `rate_limited`.", body = TokenRefusal,
             headers(("Retry-After" = String, description = "Seconds to wait."))),
         (status = 503, description = "The credentials cannot be checked just now: `temporarily_unavailable`.", body = TokenRefusal,
             headers(("Retry-After" = String, description = "Seconds to wait."))),
-        Large, Always,
+        Always,
     ),
 )]
 async fn issue_token(
@@ -245,12 +244,21 @@ impl Refusal {
                 StatusCode::REQUEST_TIMEOUT,
                 "the form was not there in time: send the request again",
             ),
-            Unread::TooLarge | Unread::BrokenOff => (
+            Unread::TooLarge => return Self::too_large(),
+            Unread::BrokenOff => (
                 StatusCode::BAD_REQUEST,
                 "send a form (application/x-www-form-urlencoded) with each parameter at most once",
             ),
         };
         Self::new(status, "invalid_request", words)
+    }
+
+    fn too_large() -> Self {
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "invalid_request",
+            "the form is over 1 MiB: send grant_type, client_id, client_secret and scope alone",
+        )
     }
 
     fn not_basic() -> Self {
@@ -260,6 +268,11 @@ impl Refusal {
             "the Authorization header is not HTTP Basic with a client id and secret",
         )
     }
+}
+
+/// What is said of a form that announces that it is too large.
+pub(crate) fn too_large() -> Response {
+    Refusal::too_large().into_response()
 }
 
 impl From<OauthError> for Refusal {
@@ -307,7 +320,41 @@ impl IntoResponse for Refusal {
 
 #[cfg(test)]
 mod tests {
+    use axum::{
+        Router,
+        body::{Body, to_bytes},
+        routing::post,
+    };
+    use http::Request;
+    use tower::ServiceExt;
+
     use super::*;
+    use crate::{layers::MAX_BODY, metrics::HttpMetrics};
+
+    #[tokio::test]
+    async fn a_form_that_is_too_large_is_refused_announced_or_not() {
+        assert!(crate::openapi().paths.paths.contains_key(PATH));
+        let read = async |form: Result<Form<TokenRequest>, FormRejection>| {
+            form.map(|_| ())
+                .map_err(|rejection| Refusal::unreadable(&rejection))
+        };
+        let routes = Router::new().route(PATH, post(read));
+        let routes = layers::around(routes, HttpMetrics::default(), &[]);
+        for (announced, length) in [(true, 0), (false, MAX_BODY)] {
+            let mut request = Request::post(PATH)
+                .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+            if announced {
+                request = request.header(header::CONTENT_LENGTH, MAX_BODY + 1);
+            }
+            let body = Body::from(format!("grant_type={}", "x".repeat(length)));
+            let answer = routes.clone().oneshot(request.body(body).unwrap());
+            let (parts, body) = answer.await.unwrap().into_parts();
+            assert_eq!(parts.status, 413, "announced: {announced}");
+            let body = to_bytes(body, usize::MAX).await.unwrap();
+            let body: Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(body["error"], "invalid_request", "{body}");
+        }
+    }
 
     fn headers(authorization: &str) -> HeaderMap {
         HeaderMap::from_iter([(header::AUTHORIZATION, authorization.parse().unwrap())])

@@ -1,8 +1,9 @@
 //! Webhooks: where a tenant wants to be told what became of its messages.
 
-use axum::{Json, extract::State, response::Response};
+use axum::{Extension, Json, extract::State, response::Response};
 use domain::id::TenantId;
 use http::StatusCode;
+use store::Origin;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
@@ -59,10 +60,11 @@ fn owner(caller: &Authorized) -> Result<TenantId, Problem> {
 async fn create_webhook(
     State(state): State<ApiState>,
     caller: Authorized,
+    Extension(origin): Extension<Origin>,
     Keyed { body, key }: Keyed<NewWebhook>,
 ) -> Result<Response, Problem> {
     let (tenant, key) = (owner(&caller)?, caller.own(key));
-    let desk = state.delivery.webhooks();
+    let desk = state.delivery.webhooks().by(origin);
     let act = |keep| desk.create(tenant, body.into(), keep);
     let word = |made: &(delivery::Webhook, _)| {
         let place = format!("/v1/webhooks/{}", made.0.id);
@@ -119,10 +121,11 @@ async fn get_webhook(
 async fn update_webhook(
     State(state): State<ApiState>,
     caller: Authorized,
+    Extension(origin): Extension<Origin>,
     WebhookIdPath(id): WebhookIdPath,
     ApiJson(changes): ApiJson<WebhookChanges>,
 ) -> Result<Json<Webhook>, Problem> {
-    let desk = state.delivery.webhooks();
+    let desk = state.delivery.webhooks().by(origin);
     let webhook = desk.update(owner(&caller)?, id, changes.into()).await?;
     Ok(Json(webhook.into()))
 }
@@ -138,11 +141,13 @@ async fn update_webhook(
 async fn remove_webhook(
     State(state): State<ApiState>,
     caller: Authorized,
+    Extension(origin): Extension<Origin>,
     WebhookIdPath(id): WebhookIdPath,
 ) -> Result<StatusCode, Problem> {
     state
         .delivery
         .webhooks()
+        .by(origin)
         .remove(owner(&caller)?, id)
         .await?;
     Ok(StatusCode::NO_CONTENT)
@@ -160,11 +165,12 @@ async fn remove_webhook(
 async fn rotate_webhook_secret(
     State(state): State<ApiState>,
     caller: Authorized,
+    Extension(origin): Extension<Origin>,
     WebhookIdPath(id): WebhookIdPath,
     BareKey(key): BareKey,
 ) -> Result<Response, Problem> {
     let (tenant, key) = (owner(&caller)?, caller.own(key));
-    let desk = state.delivery.webhooks();
+    let desk = state.delivery.webhooks().by(origin);
     let act = |keep| desk.rotate_secret(tenant, id, keep);
     let word = |rotated: &_| Worded::new(StatusCode::OK, &CreatedWebhook::from(rotated));
     state.once(Some(tenant), key, word, act).await
@@ -181,11 +187,12 @@ async fn rotate_webhook_secret(
 async fn test_webhook(
     State(state): State<ApiState>,
     caller: Authorized,
+    Extension(origin): Extension<Origin>,
     WebhookIdPath(id): WebhookIdPath,
     BareKey(key): BareKey,
 ) -> Result<Response, Problem> {
     let tenant = owner(&caller)?;
-    let desk = state.delivery.webhooks();
+    let desk = state.delivery.webhooks().by(origin);
     let act = |keep| desk.test(tenant, id, keep);
     state.once(Some(tenant), key, told, act).await
 }
@@ -227,11 +234,12 @@ async fn list_webhook_deliveries(
 async fn redeliver_webhook_event(
     State(state): State<ApiState>,
     caller: Authorized,
+    Extension(origin): Extension<Origin>,
     WebhookEventPath(id, event): WebhookEventPath,
     BareKey(key): BareKey,
 ) -> Result<Response, Problem> {
     let tenant = owner(&caller)?;
-    let desk = state.delivery.webhooks();
+    let desk = state.delivery.webhooks().by(origin);
     let act = |keep| desk.redeliver(tenant, id, event, keep);
     state.once(Some(tenant), key, told, act).await
 }
@@ -248,11 +256,12 @@ async fn redeliver_webhook_event(
 async fn redeliver_webhook_events(
     State(state): State<ApiState>,
     caller: Authorized,
+    Extension(origin): Extension<Origin>,
     WebhookIdPath(id): WebhookIdPath,
     Keyed { body: time, key }: Keyed<Redelivery>,
 ) -> Result<Response, Problem> {
     let tenant = owner(&caller)?;
-    let desk = state.delivery.webhooks();
+    let desk = state.delivery.webhooks().by(origin);
     let act = |keep| desk.redeliver_failed(tenant, id, time.since, time.until, keep);
     let word = |told: &u64| {
         let redelivered = *told;

@@ -3,9 +3,8 @@
 mod address;
 mod announcer;
 mod post;
+mod settings;
 mod signature;
-
-use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 use coord::Coord;
@@ -14,37 +13,20 @@ use domain::{
     seal::{MasterKey, SealOwner},
     secret::WebhookSecret,
     violation::Violation,
-    webhook::{EventFilter, EventType, ROTATION},
+    webhook::{EventType, ROTATION},
 };
-use reqwest::Url;
 use store::{
-    AppEvent, DeliveryStatus, Keep, Listing, NewWebhook, Page, Store, StoreError, Webhook,
-    WebhookDelivery, WebhookPatch,
+    AppEvent, DeliveryStatus, Keep, Listing, NewWebhook, Origin, Page, Store, StoreError,
+    TenantStore, Webhook, WebhookDelivery,
 };
 
 pub(crate) use self::announcer::Announcer;
-pub use self::announcer::ShowMessage;
+use self::settings::changes;
+pub use self::{announcer::ShowMessage, settings::WebhookSettings};
 use crate::{engine::Parts, topic};
 
 /// How many endpoints a tenant may have.
 const MOST: usize = 20;
-/// The longest URL.
-const LONGEST_URL: usize = 2_000;
-/// The longest description, in characters.
-const LONGEST_DESCRIPTION: usize = 500;
-
-/// What an endpoint is made with, or changed to; none leaves as is.
-#[derive(Clone, Debug, Default)]
-pub struct WebhookSettings {
-    /// Where events are posted to.
-    pub url: Option<String>,
-    /// The words of the events that it wants, or `*` for all.
-    pub events: Option<Vec<String>>,
-    /// What its owner says of it.
-    pub description: Option<Option<String>>,
-    /// Whether it is told of events.
-    pub enabled: Option<bool>,
-}
 
 /// Why the desk refuses.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +48,12 @@ pub enum WebhookError {
     Store(StoreError),
 }
 
+impl From<Vec<Violation>> for WebhookError {
+    fn from(violations: Vec<Violation>) -> Self {
+        Self::Invalid(violations)
+    }
+}
+
 impl From<StoreError> for WebhookError {
     fn from(error: StoreError) -> Self {
         match error {
@@ -82,6 +70,7 @@ pub struct Webhooks {
     coord: Coord,
     master_key: MasterKey,
     allow_private: bool,
+    origin: Origin,
 }
 
 impl std::fmt::Debug for Webhooks {
@@ -99,6 +88,16 @@ impl Webhooks {
             coord: parts.coord.clone(),
             master_key: parts.master_key.clone(),
             allow_private,
+            origin: Origin::GATEWAY,
+        }
+    }
+
+    /// The same desk, asked by `origin`: what it changes is on record with it.
+    #[must_use]
+    pub fn by(&self, origin: Origin) -> Self {
+        Self {
+            origin,
+            ..self.clone()
         }
     }
 
@@ -109,7 +108,8 @@ impl Webhooks {
         settings: WebhookSettings,
         keep: Keep<(Webhook, WebhookSecret)>,
     ) -> Result<(Webhook, WebhookSecret), WebhookError> {
-        let checked = self.check(&settings)?;
+        let checked = settings.check(self.allow_private)?;
+        let words = changes(&checked);
         let mut missing = Vec::new();
         for (pointer, is_there) in [
             ("/url", checked.url.is_some()),
@@ -120,7 +120,7 @@ impl Webhooks {
             }
         }
         let (Some(url), Some(events)) = (checked.url, checked.events) else {
-            return Err(WebhookError::Invalid(missing));
+            return Err(missing.into());
         };
         let door = self.store.tenant(tenant);
         let full = Page {
@@ -141,7 +141,8 @@ impl Webhooks {
             secret_sealed,
         };
         let made = (new.made(tenant, now), secret);
-        let door = door.answering(keep.answer(&made));
+        let line = self.origin.did("webhook.create", &id).saying(words);
+        let door = door.on_record(line).answering(keep.answer(&made));
         door.create_webhook(new, now).await?;
         Ok(made)
     }
@@ -167,18 +168,19 @@ impl Webhooks {
         id: WebhookId,
         settings: WebhookSettings,
     ) -> Result<Webhook, WebhookError> {
-        let patch = self.check(&settings)?;
+        let patch = settings.check(self.allow_private)?;
         let now = self.coord.clock().now();
-        Ok(self
-            .store
-            .tenant(tenant)
-            .update_webhook(id, patch, now)
-            .await?)
+        let line = self.origin.did("webhook.update", &id);
+        let door = self.store.tenant(tenant);
+        let door = door.on_record(line.saying(changes(&patch)));
+        Ok(door.update_webhook(id, patch, now).await?)
     }
 
     /// Removes one of them, and all that is on its way to it.
     pub async fn remove(&self, tenant: TenantId, id: WebhookId) -> Result<(), WebhookError> {
-        Ok(self.store.tenant(tenant).remove_webhook(id).await?)
+        let door = self.recording(tenant, "webhook.remove", id);
+        let now = self.coord.clock().now();
+        Ok(door.remove_webhook(id, now).await?)
     }
 
     /// Gives one of them a new secret, shown this once. For a day both sign.
@@ -191,7 +193,7 @@ impl Webhooks {
         let now = self.coord.clock().now();
         let until = now + ROTATION;
         let (secret, sealed) = self.new_secret(tenant, id);
-        let door = self.store.tenant(tenant);
+        let door = self.recording(tenant, "webhook.rotate_secret", id);
         let rotated = Webhook {
             previous_secret_until: Some(until),
             updated_at: now,
@@ -218,7 +220,8 @@ impl Webhooks {
             data: serde_json::json!({"webhook_id": id.to_string()}),
         };
         let told = WebhookDelivery::pending(id, &event, now);
-        let door = self.store.tenant(tenant).answering(keep.answer(&told));
+        let door = self.recording(tenant, "webhook.test", id);
+        let door = door.answering(keep.answer(&told));
         door.tell_webhook(id, &event, now).await?;
         self.wake();
         Ok(told)
@@ -246,8 +249,10 @@ impl Webhooks {
     ) -> Result<WebhookDelivery, WebhookError> {
         self.enabled(tenant, id).await?;
         let now = self.coord.clock().now();
+        let line = self.origin.did("webhook.redeliver", &id);
         let door = self.store.tenant(tenant);
         let told = door.webhook_delivery(id, event).await?.again(now);
+        let door = door.on_record(line.saying(event.to_string()));
         let door = door.answering(keep.answer(&told));
         door.redeliver(id, event, now).await?;
         self.wake();
@@ -270,7 +275,7 @@ impl Webhooks {
             let rule = "must be later than `since`";
             return Err(WebhookError::Invalid(vec![Violation::new("/until", rule)]));
         }
-        let door = self.store.tenant(tenant);
+        let door = self.recording(tenant, "webhook.redeliver", id);
         let mut told = 0;
         loop {
             let swept = door.redeliver_failed(id, since, until, now).await?;
@@ -294,6 +299,12 @@ impl Webhooks {
         }
     }
 
+    /// The tenant's door, whose next change is on record as `action` on this endpoint.
+    fn recording(&self, tenant: TenantId, action: &str, id: WebhookId) -> TenantStore {
+        let line = self.origin.did(action, &id);
+        self.store.tenant(tenant).on_record(line)
+    }
+
     fn wake(&self) {
         self.coord.wakeups().wake(topic::WEBHOOKS, "");
     }
@@ -305,138 +316,5 @@ impl Webhooks {
             .master_key
             .seal(&owner, rand::random(), secret.expose());
         (secret, sealed)
-    }
-
-    /// The patch that is asked for: every field obeys its rule.
-    fn check(&self, settings: &WebhookSettings) -> Result<WebhookPatch, WebhookError> {
-        let mut found = Vec::new();
-        if let Some(url) = &settings.url
-            && let Err(rule) = check_url(url, self.allow_private)
-        {
-            found.push(Violation::new("/url", rule));
-        }
-        let events = settings
-            .events
-            .as_deref()
-            .map(|words| check_events(words, &mut found));
-        if let Some(Some(description)) = &settings.description
-            && description.chars().count() > LONGEST_DESCRIPTION
-        {
-            let rule = format!("must have at most {LONGEST_DESCRIPTION} characters");
-            found.push(Violation::new("/description", rule));
-        }
-        if !found.is_empty() {
-            return Err(WebhookError::Invalid(found));
-        }
-        Ok(WebhookPatch {
-            url: settings.url.clone(),
-            events,
-            description: settings.description.clone(),
-            enabled: settings.enabled,
-        })
-    }
-}
-
-/// What is wrong with the URL of an endpoint. Where its name leads is looked at with every post.
-fn check_url(text: &str, allow_private: bool) -> Result<(), String> {
-    if text.len() > LONGEST_URL {
-        return Err(format!("must have at most {LONGEST_URL} characters"));
-    }
-    let url = Url::parse(text)
-        .map_err(|error| format!("must be a URL such as https://host/path ({error})"))?;
-    let scheme_is_fine = url.scheme() == "https" || allow_private && url.scheme() == "http";
-    if !scheme_is_fine {
-        return Err("must begin with https://".to_owned());
-    }
-    if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
-        return Err(
-            "must have no user, password or fragment: the signature proves who calls".to_owned(),
-        );
-    }
-    let is_local = url
-        .host_str()
-        .is_some_and(|host| host == "localhost" || host.ends_with(".localhost"));
-    let is_private = address::literal(&url).is_some_and(|literal| !address::is_public(literal));
-    if !allow_private && (is_local || is_private) {
-        return Err(
-            "must be reachable from the public internet: private and local addresses are refused"
-                .to_owned(),
-        );
-    }
-    Ok(())
-}
-
-/// The events that the words name; what is wrong with them goes into `found`.
-fn check_events(words: &[String], found: &mut Vec<Violation>) -> EventFilter {
-    if words.is_empty() {
-        let rule = "must name at least one event, or be [\"*\"] for all";
-        found.push(Violation::new("/events", rule));
-    }
-    if words.len() == 1 && words[0] == "*" {
-        return EventFilter::All;
-    }
-    let mut kinds = BTreeSet::new();
-    for (index, word) in words.iter().enumerate() {
-        if let Some(kind) = EventType::subscribable().find(|kind| kind.as_str() == word) {
-            kinds.insert(kind);
-        } else {
-            let known: Vec<&str> = EventType::subscribable().map(EventType::as_str).collect();
-            let rule = format!("must be one of {}; or `*` alone", known.join(", "));
-            found.push(Violation::new(format!("/events/{index}"), rule));
-        }
-    }
-    EventFilter::Only(kinds)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn urls_are_public_and_https() {
-        for url in [
-            "https://hooks.example/wx?key=1",
-            "https://1.1.1.1/",
-            "https://hooks.example:8443/",
-        ] {
-            assert_eq!(check_url(url, false), Ok(()), "{url}");
-        }
-        for url in [
-            "http://hooks.example/",
-            "ftp://hooks.example/",
-            "hooks.example",
-            "https://user:word@hooks.example/",
-            "https://hooks.example/#part",
-            "https://localhost/",
-            "https://a.localhost/",
-            "https://127.1/",
-            "https://10.0.0.8/",
-            "https://[::1]/",
-            "https://169.254.169.254/latest/meta-data/",
-        ] {
-            assert!(check_url(url, false).is_err(), "{url}");
-        }
-        assert_eq!(check_url("http://127.0.0.1:9/", true), Ok(()));
-    }
-
-    #[test]
-    fn events_are_named_one_by_one_or_all() {
-        let read = |words: &[&str]| {
-            let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
-            let mut found = Vec::new();
-            let filter = check_events(&words, &mut found);
-            let pointers: Vec<String> = found.into_iter().map(|one| one.pointer).collect();
-            (filter.to_string(), pointers)
-        };
-        assert_eq!(read(&["*"]), ("*".to_owned(), vec![]));
-        assert_eq!(
-            read(&["message.failed", "message.sent", "message.sent"]).0,
-            "message.sent message.failed"
-        );
-        assert_eq!(read(&[]).1, ["/events"]);
-        assert_eq!(
-            read(&["message.sent", "*", "webhook.test"]).1,
-            ["/events/1", "/events/2"]
-        );
     }
 }

@@ -12,8 +12,8 @@ use domain::{
 use uuid::Uuid;
 use wxgate_store::{
     AppEvent, AuditFilter, DeliveryNext, DeliveryOutcome, DeliveryStatus, DueDelivery, Facts,
-    LaneNews, LanePause, NewReceipt, NewWebhook, OutboxClaim, OutboxRequest, Page, QUOTA_EXHAUSTED,
-    Store, StoreError, THROTTLED, WebhookDelivery, WebhookPatch,
+    LaneNews, LanePause, NewReceipt, NewWebhook, Origin, OutboxClaim, OutboxRequest, Page,
+    QUOTA_EXHAUSTED, Store, StoreError, THROTTLED, WebhookDelivery, WebhookPatch,
 };
 
 use crate::{
@@ -36,6 +36,7 @@ on_both! {
     a_removed_endpoint_leaves_nothing_pending
     two_secrets_sign_while_one_is_rotated
     events_are_told_again
+    changes_of_an_endpoint_are_on_record
     a_pause_is_told_once
     a_quota_is_warned_of_once_a_day
     old_deliveries_are_forgotten
@@ -51,14 +52,18 @@ fn only(kinds: &[EventType]) -> EventFilter {
     EventFilter::Only(kinds.iter().copied().collect::<BTreeSet<_>>())
 }
 
-async fn endpoint(store: &Store, tenant: TenantId, number: u16, events: EventFilter) -> WebhookId {
-    let new = NewWebhook {
+fn new_endpoint(number: u16, events: EventFilter) -> NewWebhook {
+    NewWebhook {
         id: id::new(at(0), number, 5),
         url: format!("https://hooks.example/{number}"),
         events,
         description: None,
         secret_sealed: vec![1; 60],
-    };
+    }
+}
+
+async fn endpoint(store: &Store, tenant: TenantId, number: u16, events: EventFilter) -> WebhookId {
+    let new = new_endpoint(number, events);
     let made = store.tenant(tenant).create_webhook(new, at(0)).await;
     made.unwrap().id
 }
@@ -423,9 +428,9 @@ async fn a_removed_endpoint_leaves_nothing_pending(store: Store) {
     let webhook = endpoint(&store, sender.tenant, 1, EventFilter::All).await;
     sent(&mut sender, &store, 1, "o1", 2).await;
     let door = store.tenant(sender.tenant);
-    door.remove_webhook(webhook).await.unwrap();
+    door.remove_webhook(webhook, at(5)).await.unwrap();
     assert!(matches!(
-        door.remove_webhook(webhook).await,
+        door.remove_webhook(webhook, at(5)).await,
         Err(StoreError::NotFound(_))
     ));
     let swept = claim_due(&store, 8, 4, at(3)).await;
@@ -475,9 +480,13 @@ async fn events_are_told_again(store: Store) {
     for (one, next) in all.iter().zip(ends) {
         end(&store, one, next, at(31)).await;
     }
-    let door = store.tenant(sender.tenant);
-    let again = door.redeliver(webhook, all[1].event, at(40)).await.unwrap();
-    assert_eq!((again.status, again.attempts), (DeliveryStatus::Pending, 0));
+    let line = Origin::CLI.did("webhook.redeliver", &webhook);
+    let door = store.tenant(sender.tenant).on_record(line);
+    // The second time it is on its way already.
+    for _ in 0..2 {
+        let again = door.redeliver(webhook, all[1].event, at(40)).await.unwrap();
+        assert_eq!((again.status, again.attempts), (DeliveryStatus::Pending, 0));
+    }
     let one = due(&store, at(41)).await;
     assert_eq!(
         (one.len(), one[0].event, one[0].retry_from),
@@ -487,8 +496,58 @@ async fn events_are_told_again(store: Store) {
     let swept = door.redeliver_failed(webhook, at(0), at(12), at(50)).await;
     assert_eq!(swept.unwrap().moved, 1);
     assert_eq!(due(&store, at(50)).await[0].event, all[0].event);
+    let none = door.redeliver_failed(webhook, at(0), at(12), at(50)).await;
+    assert_eq!(none.unwrap().moved, 0);
+    let log = door.audit(&AuditFilter::default(), &PAGE).await.unwrap();
+    let words = |line: usize| log.items[line].line.detail.as_deref().unwrap_or_default();
+    assert_eq!((log.items.len(), words(1)), (2, ""));
+    assert!(words(0).starts_with("1 that were given up, from "));
     let unknown = door.redeliver(webhook, id::new(at(0), 0, 9), at(51)).await;
     assert!(matches!(unknown, Err(StoreError::NotFound("delivery"))));
+}
+
+async fn changes_of_an_endpoint_are_on_record(store: Store) {
+    let tenant = onboard(&store, 1, 100).await;
+    let new = new_endpoint(1, EventFilter::All);
+    let (webhook, nobody) = (new.id, id::new(at(0), 9, 9));
+    let door = |action: &str| {
+        store
+            .tenant(tenant)
+            .on_record(Origin::CLI.did(action, &webhook))
+    };
+    let patch = WebhookPatch::default;
+    door("made").create_webhook(new, at(1)).await.unwrap();
+    door("changed")
+        .update_webhook(webhook, patch(), at(2))
+        .await
+        .unwrap();
+    door("rotated")
+        .rotate_webhook_secret(webhook, vec![2; 60], at(100), at(3))
+        .await
+        .unwrap();
+    door("removed")
+        .remove_webhook(webhook, at(4))
+        .await
+        .unwrap();
+
+    // What does not happen leaves no line.
+    let missing = door("missing");
+    for refused in [
+        missing
+            .update_webhook(nobody, patch(), at(5))
+            .await
+            .map(drop),
+        missing
+            .rotate_webhook_secret(nobody, vec![2; 60], at(100), at(5))
+            .await
+            .map(drop),
+        missing.remove_webhook(webhook, at(5)).await,
+    ] {
+        assert!(matches!(refused, Err(StoreError::NotFound("webhook"))));
+    }
+    let log = missing.audit(&AuditFilter::default(), &PAGE).await.unwrap();
+    let actions: Vec<_> = log.items.iter().map(|line| &*line.line.action).collect();
+    assert_eq!(actions, ["removed", "rotated", "changed", "made"]);
 }
 
 fn pause(reason: &str, until: DateTime<Utc>) -> LaneNews {
@@ -591,7 +650,7 @@ async fn another_tenant_sees_nothing(store: Store) {
             .rotate_webhook_secret(webhook, vec![2], at(9), at(3))
             .await
             .map(drop),
-        stranger.remove_webhook(webhook).await,
+        stranger.remove_webhook(webhook, at(3)).await,
         stranger
             .webhook_deliveries(webhook, None, &PAGE)
             .await
