@@ -103,13 +103,6 @@ impl TenantStore {
         self.kept = kept;
         self
     }
-
-    /// Puts the answer down by itself, after what was asked for.
-    pub async fn keep_answer(&self, now: DateTime<Utc>) -> Result<(), StoreError> {
-        let transaction = self.store.begin().await?;
-        keep(&transaction, self.kept.as_ref(), now).await?;
-        Ok(transaction.commit().await?)
-    }
 }
 
 impl PlatformStore {

@@ -14,7 +14,8 @@ use sea_orm::{
 use uuid::Uuid;
 
 use crate::{
-    AppEvent, Listing, NewAuditLine, Page, PlatformStore, StoreError, Swept, TenantStore, audit,
+    AppEvent, Keep, Listing, NewAuditLine, Page, PlatformStore, StoreError, Swept, TenantStore,
+    answers, audit,
     entity::webhook_delivery::{Column, Entity, Model},
     error::unknown,
     millis, queue, time,
@@ -22,6 +23,10 @@ use crate::{
 
 /// How much of an app's day is worth a warning, in percent.
 const WARNINGS: [i64; 2] = [80, 95];
+
+/// How many deliveries one request puts on their way again: what SQLite writes in a moment, so that messages do not wait
+/// for it.
+const REDELIVERED_AT_ONCE: i64 = 10_000;
 
 /// One event and one endpoint: whether it was told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -187,17 +192,17 @@ impl TenantStore {
         row.try_into()
     }
 
-    /// Tells the events once more that happened from `since` until `until` and were given up, a batch at a time:
-    /// callers repeat while there is more.
+    /// Tells the events once more that happened from `since` until `until` and were given up, the oldest first and
+    /// 10,000 at most. What came of it is answered as `keep` words it, in the same transaction.
     pub async fn redeliver_failed(
         &self,
         webhook: WebhookId,
         since: DateTime<Utc>,
         until: DateTime<Utc>,
+        keep: Keep<Swept>,
         now: DateTime<Utc>,
     ) -> Result<Swept, StoreError> {
-        const BATCH: i64 = 500;
-        let connection = &self.store.write;
+        let transaction = self.store.begin().await?;
         let sql = format!(
             "{AGAIN} WHERE webhook_id = $2 AND status = 'failed' AND event_id IN (SELECT event_id FROM webhook_delivery \
              WHERE webhook_id = $2 AND tenant_id = $3 AND status = 'failed' AND event_id >= $4 AND event_id < $5 \
@@ -209,15 +214,18 @@ impl TenantStore {
             self.tenant.uuid().into(),
             id::lower_bound(since).into(),
             id::lower_bound(until).into(),
-            BATCH.into(),
+            REDELIVERED_AT_ONCE.into(),
         ];
-        let backend = connection.get_database_backend();
+        let backend = transaction.get_database_backend();
         let again = Statement::from_sql_and_values(backend, sql, values);
-        let moved = connection.execute_raw(again).await?.rows_affected();
-        Ok(Swept {
+        let moved = transaction.execute_raw(again).await?.rows_affected();
+        let swept = Swept {
             moved,
-            more: moved >= BATCH.unsigned_abs(),
-        })
+            more: moved >= REDELIVERED_AT_ONCE.unsigned_abs(),
+        };
+        answers::keep(&transaction, keep.answer(&swept).as_ref(), now).await?;
+        transaction.commit().await?;
+        Ok(swept)
     }
 
     /// Puts an event on its way to one endpoint of the tenant, whatever that asks for.
