@@ -150,7 +150,10 @@ impl Intake {
             .iter()
             .any(|item| matches!(item, BatchItem::Misfit(..)));
         let repeated = match &key {
-            Some(key) if misfits => self.store.tenant(tenant).knows_key(key).await?,
+            Some(key) if misfits => {
+                let door = self.store.tenant(tenant);
+                door.knows_key(key, received_at).await?
+            }
             _ => false,
         };
         let entries = items.into_iter().map(|item| match item {

@@ -109,13 +109,14 @@ impl Templates {
             Err(unfit) => unfit,
         };
         match (unfit.otherwise, key) {
-            (Some(draft), Some(key))
-                if self.0.parts.store.tenant(tenant).knows_key(key).await? =>
-            {
-                Ok(*draft)
-            }
+            (Some(draft), Some(key)) if self.knows_key(tenant, key).await? => Ok(*draft),
             _ => Err(SubmitError::Violations(unfit.violations)),
         }
+    }
+
+    async fn knows_key(&self, tenant: TenantId, key: &IdempotencyKey) -> Result<bool, SubmitError> {
+        let (store, now) = (&self.0.parts.store, self.0.parts.coord.clock().now());
+        Ok(store.tenant(tenant).knows_key(key, now).await?)
     }
 
     /// The templates of the tenant's app, newest first, and when WeChat told them.

@@ -12,7 +12,8 @@ use uuid::Uuid;
 
 use crate::{
     IdempotencyKey, PlatformStore, SealedValue, Store, StoreError, TenantStore, millis,
-    queue::SEALED_ANSWER, reseal::Place,
+    queue::{SEALED_ANSWER, UNLESS_KEPT},
+    reseal::Place,
 };
 
 /// An answer on its way into the transaction of what was asked for.
@@ -66,15 +67,20 @@ impl<T> fmt::Debug for Keep<T> {
 }
 
 impl Store {
-    /// What a key of the tenant, or of the operators, stands for.
+    /// What a key of the tenant, or of the operators, stands for at `now`.
     pub async fn recall(
         &self,
         tenant: Option<TenantId>,
         key: &IdempotencyKey,
+        now: DateTime<Utc>,
     ) -> Result<Recalled, StoreError> {
-        const SQL: &str =
-            "SELECT fingerprint, answer_sealed FROM idempotency WHERE tenant_id = $1 AND key = $2";
-        let values = [owner(tenant).into(), key.key.as_str().into()];
+        const SQL: &str = "SELECT fingerprint, answer_sealed FROM idempotency \
+                           WHERE tenant_id = $1 AND key = $2 AND expires_at >= $3";
+        let values = [
+            owner(tenant).into(),
+            key.key.as_str().into(),
+            millis(now).into(),
+        ];
         // Where it is written: a replica of the database may be behind.
         let statement =
             Statement::from_sql_and_values(self.write.get_database_backend(), SQL, values);
@@ -96,13 +102,6 @@ impl TenantStore {
     pub fn answering(mut self, kept: Option<KeptAnswer>) -> Self {
         self.kept = kept;
         self
-    }
-
-    /// Puts the answer down by itself, after what was asked for.
-    pub async fn keep_answer(&self, now: DateTime<Utc>) -> Result<(), StoreError> {
-        let transaction = self.store.begin().await?;
-        keep(&transaction, self.kept.as_ref(), now).await?;
-        Ok(transaction.commit().await?)
     }
 }
 
@@ -173,7 +172,7 @@ pub(crate) async fn keep(
     now: DateTime<Utc>,
 ) -> Result<(), StoreError> {
     const SQL: &str = "INSERT INTO idempotency (tenant_id, key, fingerprint, answer, answer_sealed, created_at, expires_at) \
-                       VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING";
+                       VALUES ($1, $2, $3, $4, $5, $6, $7)";
     let Some(kept) = kept else { return Ok(()) };
     let values = [
         owner(kept.tenant).into(),
@@ -184,7 +183,8 @@ pub(crate) async fn keep(
         millis(now).into(),
         millis(now + kept.key.kept_for).into(),
     ];
-    let statement = Statement::from_sql_and_values(tx.get_database_backend(), SQL, values);
+    let sql = format!("{SQL}{UNLESS_KEPT}");
+    let statement = Statement::from_sql_and_values(tx.get_database_backend(), sql, values);
     match tx.execute_raw(statement).await?.rows_affected() {
         0 => Err(StoreError::Answered),
         _ => Ok(()),

@@ -14,8 +14,8 @@ use sea_orm::{
 use uuid::Uuid;
 
 use crate::{
-    AppEvent, Listing, NewAuditLine, Page, PlatformStore, StoreError, Swept, TenantStore, answers,
-    audit,
+    AppEvent, Keep, Listing, NewAuditLine, Page, PlatformStore, StoreError, Swept, TenantStore,
+    answers, audit,
     entity::webhook_delivery::{Column, Entity, Model},
     error::unknown,
     millis, queue, time,
@@ -23,6 +23,10 @@ use crate::{
 
 /// How much of an app's day is worth a warning, in percent.
 const WARNINGS: [i64; 2] = [80, 95];
+
+/// How many deliveries one request puts on their way again: what SQLite writes in a moment, so that messages do not wait
+/// for it.
+const REDELIVERED_AT_ONCE: i64 = 10_000;
 
 /// One event and one endpoint: whether it was told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -193,16 +197,17 @@ impl TenantStore {
         row.try_into()
     }
 
-    /// Tells the events once more that happened from `since` until `until` and were given up, a batch at a time:
-    /// callers repeat while there is more. Each batch has its line on record, which says how many; none has none.
+    /// Tells the events once more that happened from `since` until `until` and were given up, the oldest first and
+    /// 10,000 at most. What came of it is answered as `keep` words it, in the same transaction, and the line on record
+    /// says how many; none has none.
     pub async fn redeliver_failed(
         &self,
         webhook: WebhookId,
         since: DateTime<Utc>,
         until: DateTime<Utc>,
+        keep: Keep<Swept>,
         now: DateTime<Utc>,
     ) -> Result<Swept, StoreError> {
-        const BATCH: i64 = 500;
         let transaction = self.store.begin().await?;
         let sql = format!(
             "{AGAIN} WHERE webhook_id = $2 AND status = 'failed' AND event_id IN (SELECT event_id FROM webhook_delivery \
@@ -215,7 +220,7 @@ impl TenantStore {
             self.tenant.uuid().into(),
             id::lower_bound(since).into(),
             id::lower_bound(until).into(),
-            BATCH.into(),
+            REDELIVERED_AT_ONCE.into(),
         ];
         let backend = transaction.get_database_backend();
         let again = Statement::from_sql_and_values(backend, sql, values);
@@ -230,11 +235,13 @@ impl TenantStore {
             let line = self.record.clone().map(|line| line.saying(words));
             audit::note(&self.store, &transaction, Some(self.tenant), line, now).await?;
         }
-        transaction.commit().await?;
-        Ok(Swept {
+        let swept = Swept {
             moved,
-            more: moved >= BATCH.unsigned_abs(),
-        })
+            more: moved >= REDELIVERED_AT_ONCE.unsigned_abs(),
+        };
+        answers::keep(&transaction, keep.answer(&swept).as_ref(), now).await?;
+        transaction.commit().await?;
+        Ok(swept)
     }
 
     /// Puts an event on its way to one endpoint of the tenant, whatever that asks for.

@@ -71,7 +71,8 @@ impl Tenancy {
             return Ok(Turn::Busy);
         };
         // Looked at with the turn taken: who had it before has put its answer down.
-        Ok(match self.0.store.recall(tenant, key).await? {
+        let now = self.0.coord.clock().now();
+        Ok(match self.0.store.recall(tenant, key, now).await? {
             Recalled::Nothing => Turn::Do(held),
             Recalled::OtherRequest => Turn::OtherRequest,
             Recalled::Answer(sealed) => {

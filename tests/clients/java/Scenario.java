@@ -58,7 +58,7 @@ public final class Scenario {
 
         String appid = "wx" + UUID.randomUUID().toString().replace("-", "").substring(0, 16);
         NewApp app = new NewApp().appid(appid).secret("0f1e2d3c4b5a69788796a5b4c3d2e1f0");
-        check("registered", new AppsApi(gateway).registerApp(app).getAppid(), appid);
+        check("registered", new AppsApi(gateway).registerApp(app, null).getAppid(), appid);
 
         MessagesApi messages = new MessagesApi(gateway);
         List<String> sent = new ArrayList<>();

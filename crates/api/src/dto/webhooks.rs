@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use delivery::{DeliveryStatus, WebhookSettings};
 use domain::{secret::WebhookSecret, webhook::EventType};
 use serde::{Deserialize, Serialize};
+use store::Swept;
 use utoipa::{
     IntoParams, ToSchema,
     openapi::{
@@ -63,7 +64,7 @@ pub(crate) struct WebhookChanges {
     events: Option<Vec<String>>,
     /// What its owner says of it; null: nothing.
     #[serde(default, deserialize_with = "nullable")]
-    #[schema(value_type = Option<String>, required = false, max_length = 500)]
+    #[schema(value_type = Option<String>, required = false, max_length = 500, example = "orders")]
     description: Option<Option<String>>,
     /// `enabled` forgets its failures; `disabled` ends what is on its way to it.
     #[serde(default, deserialize_with = "not_null")]
@@ -296,6 +297,7 @@ impl DeliveriesQuery {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Redelivery {
     /// Events that happened at this time or later.
+    #[schema(example = "2026-03-01T08:30:00Z")]
     pub(crate) since: DateTime<Utc>,
     /// Events that happened before this time. Default: now.
     pub(crate) until: Option<DateTime<Utc>>,
@@ -305,5 +307,17 @@ pub(crate) struct Redelivery {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Redelivered {
     /// How many events.
-    pub(crate) redelivered: u64,
+    #[schema(example = 42)]
+    redelivered: u64,
+    /// Whether there may be more: send the request again.
+    more: bool,
+}
+
+impl From<&Swept> for Redelivered {
+    fn from(told: &Swept) -> Self {
+        Self {
+            redelivered: told.moved,
+            more: told.more,
+        }
+    }
 }

@@ -160,7 +160,7 @@ async fn remove_webhook(
 #[utoipa::path(
     post, path = "/v1/webhooks/{webhook_id}/rotate-secret", tag = "webhooks", security(("oauth2" = ["webhooks:write"])),
     params(("webhook_id" = String, Path, description = "The webhook."), Repeat),
-    responses((status = 200, description = "The webhook with its new secret.", body = CreatedWebhook), Missing, Guarded),
+    responses((status = 200, description = "The webhook with its new secret.", body = CreatedWebhook), Missing, Conflict, Guarded),
 )]
 async fn rotate_webhook_secret(
     State(state): State<ApiState>,
@@ -246,7 +246,8 @@ async fn redeliver_webhook_event(
 
 /// Tell failed events again
 ///
-/// All that happened in a time and were given up; their tries begin anew. After a receiver was away for longer than a day.
+/// What happened in a time and was given up; its tries begin anew. After a receiver was away for longer than a day. The oldest
+/// 10,000 at once: where `more` is true, send the request again, under another `Idempotency-Key`.
 #[utoipa::path(
     post, path = "/v1/webhooks/{webhook_id}/redeliver", tag = "webhooks", security(("oauth2" = ["webhooks:write"])),
     params(("webhook_id" = String, Path, description = "The webhook."), Repeat),
@@ -263,9 +264,6 @@ async fn redeliver_webhook_events(
     let tenant = owner(&caller)?;
     let desk = state.delivery.webhooks().by(origin);
     let act = |keep| desk.redeliver_failed(tenant, id, time.since, time.until, keep);
-    let word = |told: &u64| {
-        let redelivered = *told;
-        Worded::new(StatusCode::ACCEPTED, &Redelivered { redelivered })
-    };
+    let word = |told: &_| Worded::new(StatusCode::ACCEPTED, &Redelivered::from(told));
     state.once(Some(tenant), key, word, act).await
 }

@@ -16,7 +16,7 @@ use domain::{
     webhook::{EventType, ROTATION},
 };
 use store::{
-    AppEvent, DeliveryStatus, Keep, Listing, NewWebhook, Origin, Page, Store, StoreError,
+    AppEvent, DeliveryStatus, Keep, Listing, NewWebhook, Origin, Page, Store, StoreError, Swept,
     TenantStore, Webhook, WebhookDelivery,
 };
 
@@ -259,15 +259,16 @@ impl Webhooks {
         Ok(told)
     }
 
-    /// Tells one of them the events once more that happened in this time and were given up. Returns how many.
+    /// Tells one of them the events once more that happened in this time and were given up, the oldest first; how many,
+    /// and whether there may be more.
     pub async fn redeliver_failed(
         &self,
         tenant: TenantId,
         id: WebhookId,
         since: DateTime<Utc>,
         until: Option<DateTime<Utc>>,
-        keep: Keep<u64>,
-    ) -> Result<u64, WebhookError> {
+        keep: Keep<Swept>,
+    ) -> Result<Swept, WebhookError> {
         self.enabled(tenant, id).await?;
         let now = self.coord.clock().now();
         let until = until.unwrap_or(now);
@@ -276,17 +277,8 @@ impl Webhooks {
             return Err(WebhookError::Invalid(vec![Violation::new("/until", rule)]));
         }
         let door = self.recording(tenant, "webhook.redeliver", id);
-        let mut told = 0;
-        loop {
-            let swept = door.redeliver_failed(id, since, until, now).await?;
-            told += swept.moved;
-            if !swept.more {
-                break;
-            }
-        }
+        let told = door.redeliver_failed(id, since, until, keep, now).await?;
         self.wake();
-        // Done in batches: a crash before this line tells once more what has failed again since.
-        door.answering(keep.answer(&told)).keep_answer(now).await?;
         Ok(told)
     }
 

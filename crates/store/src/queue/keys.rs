@@ -56,6 +56,7 @@ pub(super) struct KeyRow {
     fingerprint: Vec<u8>,
     answer: String,
     created_at: i64,
+    expires_at: i64,
 }
 
 impl KeyRow {
@@ -71,8 +72,10 @@ impl KeyRow {
         Ok(Some((time(self.created_at), answer)))
     }
 
-    fn is(&self, tenant: TenantId, key: &IdempotencyKey) -> bool {
-        self.tenant_id == tenant.uuid() && self.key == key.key
+    /// Whether it is this key, and stands for something at `now`.
+    fn holds(&self, tenant: TenantId, key: &IdempotencyKey, now: DateTime<Utc>) -> bool {
+        let is_it = self.tenant_id == tenant.uuid() && self.key == key.key;
+        is_it && self.expires_at >= millis(now)
     }
 }
 
@@ -83,6 +86,12 @@ pub(super) struct Claim<'a> {
     pub(super) answer: Answer,
     pub(super) at: DateTime<Utc>,
 }
+
+/// What a claim does where the key is there already: takes it over if its time has passed. Old keys are forgotten in rounds,
+/// and nobody is to wait for the next.
+pub(crate) const UNLESS_KEPT: &str = " ON CONFLICT (tenant_id, key) DO UPDATE SET fingerprint = excluded.fingerprint, \
+     answer = excluded.answer, answer_sealed = excluded.answer_sealed, created_at = excluded.created_at, \
+     expires_at = excluded.expires_at WHERE idempotency.expires_at < excluded.created_at";
 
 /// Takes the keys that are free, and returns those. One that another transaction is taking is waited for.
 pub(super) async fn claim(
@@ -109,7 +118,8 @@ pub(super) async fn claim(
         "INSERT INTO idempotency (tenant_id, key, fingerprint, answer, created_at, expires_at) ",
     );
     sql.rows(rows.into_iter())
-        .push(" ON CONFLICT DO NOTHING RETURNING tenant_id, key");
+        .push(UNLESS_KEPT)
+        .push(" RETURNING tenant_id, key");
     let taken = tx.query_all_raw(sql.on(tx)).await?;
     taken
         .iter()
@@ -117,7 +127,7 @@ pub(super) async fn claim(
         .collect()
 }
 
-/// The rows of these keys, where there are any.
+/// The rows of these keys, where there are any; the time of some may have passed.
 pub(super) async fn find(
     tx: &impl ConnectionTrait,
     keys: Vec<(TenantId, &IdempotencyKey)>,
@@ -126,7 +136,7 @@ pub(super) async fn find(
         return Ok(Vec::new());
     }
     let mut sql = Sql::new(
-        "SELECT tenant_id, key, fingerprint, answer, created_at FROM idempotency WHERE (tenant_id, key) IN (",
+        "SELECT tenant_id, key, fingerprint, answer, created_at, expires_at FROM idempotency WHERE (tenant_id, key) IN (",
     );
     sql.rows(
         keys.into_iter()
@@ -138,9 +148,13 @@ pub(super) async fn find(
 
 impl TenantStore {
     /// Whether the key stands for a request of the tenant's already.
-    pub async fn knows_key(&self, key: &IdempotencyKey) -> Result<bool, StoreError> {
+    pub async fn knows_key(
+        &self,
+        key: &IdempotencyKey,
+        now: DateTime<Utc>,
+    ) -> Result<bool, StoreError> {
         let found = find(&self.store.read, vec![(self.tenant, key)]).await?;
-        Ok(!found.is_empty())
+        Ok(found.iter().any(|row| row.holds(self.tenant, key, now)))
     }
 }
 
@@ -180,7 +194,8 @@ pub(super) async fn recognise(
     let rows = find(tx, asked.collect()).await?;
     // A row that was there before this call answers twins too.
     for (index, submission, key) in keyed.into_iter().chain(twins) {
-        match rows.iter().find(|row| row.is(submission.tenant, key)) {
+        let holds = |row: &&KeyRow| row.holds(submission.tenant, key, submission.received_at);
+        match rows.iter().find(holds) {
             Some(row) => taken[index] = replay(row, key)?,
             // Neither claimed nor there: it was forgotten in between.
             None if answer(submission, &taken[index]).is_some() => taken[index] = Taken::Twin,

@@ -67,7 +67,7 @@ pub use submission::{
 pub use sweep::Swept;
 pub use tell::{AppEvent, MessageFacts};
 
-pub(crate) use keys::SEALED_ANSWER;
+pub(crate) use keys::{SEALED_ANSWER, UNLESS_KEPT};
 pub(crate) use meter::day_number;
 
 const READY: i64 = 0;

@@ -108,12 +108,14 @@ impl PlatformStore {
         let mut sql = Sql::new(
             "DELETE FROM idempotency WHERE (tenant_id, key) IN (SELECT tenant_id, key FROM idempotency WHERE expires_at < ",
         );
-        sql.bind(millis(now)).push(" LIMIT ").bind(BATCH).push(")");
-        let result = self
-            .store
-            .write
-            .execute_raw(sql.on(&self.store.write))
-            .await?;
+        sql.bind(millis(now)).push(" LIMIT ").bind(BATCH);
+        let connection = &self.store.write;
+        if connection.get_database_backend() == DbBackend::Postgres {
+            // Requests take old keys over in an order of their own.
+            sql.push(" FOR UPDATE SKIP LOCKED");
+        }
+        sql.push(")");
+        let result = connection.execute_raw(sql.on(connection)).await?;
         Ok(Swept::of(result.rows_affected()))
     }
 }

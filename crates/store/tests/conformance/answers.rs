@@ -1,5 +1,6 @@
 //! Answers are kept with what they answer, and changes are made to what the caller has read.
 
+use chrono::{DateTime, Utc};
 use domain::id::{self, TenantId};
 use wxgate_store::{
     AppPatch, IdempotencyKey, KeptAnswer, Recalled, Store, StoreError, TenantPatch,
@@ -9,6 +10,7 @@ use crate::common::{appid, at, new_app, on_both, onboard};
 
 on_both! {
     an_answer_is_there_with_what_it_answers
+    an_old_answer_makes_room_unasked
     a_key_that_is_taken_lets_nothing_happen
     what_is_refused_leaves_its_key_free
     operators_have_keys_of_their_own
@@ -32,9 +34,18 @@ fn kept(tenant: TenantId, name: &str) -> KeptAnswer {
     }
 }
 
+async fn recall(
+    store: &Store,
+    tenant: Option<TenantId>,
+    key: &IdempotencyKey,
+    now: DateTime<Utc>,
+) -> Recalled {
+    store.recall(tenant, key, now).await.unwrap()
+}
+
 async fn an_answer_is_there_with_what_it_answers(store: Store) {
     let tenant = onboard(&store, 1, 10).await;
-    let recall = async |key: &IdempotencyKey| store.recall(Some(tenant), key).await.unwrap();
+    let recall = async |key: &IdempotencyKey| recall(&store, Some(tenant), key, at(2)).await;
     assert_eq!(recall(&key("k", 1)).await, Recalled::Nothing);
     let door = store.tenant(tenant).answering(Some(kept(tenant, "k")));
     door.create_app(new_app(2), at(1)).await.unwrap();
@@ -46,6 +57,34 @@ async fn an_answer_is_there_with_what_it_answers(store: Store) {
         .await;
     assert_eq!(swept.unwrap().moved, 1);
     assert_eq!(recall(&key("k", 1)).await, Recalled::Nothing);
+}
+
+async fn an_old_answer_makes_room_unasked(store: Store) {
+    const DAY: i64 = 24 * 3600;
+    let tenant = onboard(&store, 1, 10).await;
+    let make = async |number: u16, request: u8, seconds: i64| {
+        let kept = KeptAnswer {
+            key: key("k", request),
+            sealed: vec![request; 40],
+            ..kept(tenant, "k")
+        };
+        let door = store.tenant(tenant).answering(Some(kept));
+        door.create_app(new_app(number), at(seconds)).await
+    };
+    make(2, 1, 0).await.unwrap();
+    let late = make(3, 2, DAY).await;
+    assert!(matches!(late, Err(StoreError::Answered)), "{late:?}");
+    let recall = async |request: u8, seconds: i64| {
+        let asked = key("k", request);
+        recall(&store, Some(tenant), &asked, at(seconds)).await
+    };
+    assert_eq!(recall(1, DAY).await, Recalled::Answer(vec![1; 40]));
+    assert_eq!(recall(2, DAY).await, Recalled::OtherRequest);
+    // Nobody has forgotten it yet.
+    assert_eq!(recall(1, DAY + 1).await, Recalled::Nothing);
+    make(3, 2, DAY + 1).await.unwrap();
+    assert_eq!(recall(2, 2 * DAY).await, Recalled::Answer(vec![2; 40]));
+    assert_eq!(recall(1, 2 * DAY).await, Recalled::OtherRequest);
 }
 
 async fn a_key_that_is_taken_lets_nothing_happen(store: Store) {
@@ -67,7 +106,7 @@ async fn what_is_refused_leaves_its_key_free(store: Store) {
     let nothing = door.redeliver(webhook, event, at(1)).await;
     assert!(matches!(nothing, Err(StoreError::NotFound("delivery"))));
     assert_eq!(
-        store.recall(Some(tenant), &key("k", 1)).await.unwrap(),
+        recall(&store, Some(tenant), &key("k", 1), at(1)).await,
         Recalled::Nothing
     );
 }
@@ -77,7 +116,8 @@ async fn operators_have_keys_of_their_own(store: Store) {
     let door = store.tenant(tenant).answering(Some(kept(tenant, "k")));
     door.create_app(new_app(2), at(1)).await.unwrap();
     let asked = key("k", 1);
-    assert_eq!(store.recall(None, &asked).await.unwrap(), Recalled::Nothing);
+    let recall = async || recall(&store, None, &asked, at(1)).await;
+    assert_eq!(recall().await, Recalled::Nothing);
     let operators = KeptAnswer {
         tenant: None,
         key: asked.clone(),
@@ -94,10 +134,7 @@ async fn operators_have_keys_of_their_own(store: Store) {
         )
         .await
         .unwrap();
-    assert_eq!(
-        store.recall(None, &asked).await.unwrap(),
-        Recalled::Answer(vec![6; 40])
-    );
+    assert_eq!(recall().await, Recalled::Answer(vec![6; 40]));
 }
 
 async fn only_what_was_read_is_changed(store: Store) {

@@ -17,6 +17,7 @@ on_both! {
     a_refused_message_leaves_its_key_free
     a_batch_is_answered_the_same_again
     twins_at_two_replicas_make_one_message
+    an_old_key_is_free_before_it_is_forgotten
     old_keys_are_forgotten
 }
 
@@ -149,6 +150,45 @@ async fn twins_at_two_replicas_make_one_message(store: Store) {
             );
         }
     }
+}
+
+async fn an_old_key_is_free_before_it_is_forgotten(store: Store) {
+    const DAY: i64 = 24 * 3600;
+    let mut sender = Sender::new(&store, 1).await;
+    let mut keyed = |fingerprint: u8, seconds: i64| {
+        let new = sender.new_message(1, draft("o1"), at(seconds));
+        one(new, key("k", fingerprint))
+    };
+    let (first, late, next) = (keyed(1, 0), keyed(2, DAY), keyed(2, DAY + 1));
+    let (again, elsewhere) = (keyed(2, 2 * DAY), keyed(1, 2 * DAY));
+    hand_in(&store, &[first], at(0)).await;
+    assert_eq!(hand_in(&store, &[late], at(DAY)).await, [Taken::KeyReused]);
+    // What is refused does not take the key; what the key stood for is not repeated either.
+    let door = store.tenant(next.tenant);
+    let knows = async |seconds| door.knows_key(&key("k", 1), at(seconds)).await.unwrap();
+    assert_eq!((knows(DAY).await, knows(DAY + 1).await), (true, false));
+    let nowhere = Submission {
+        appid: appid(9),
+        ..batch(
+            next.messages().next().unwrap(),
+            key("k", 1),
+            vec![Entry::Unfit("a hat".into())],
+        )
+    };
+    assert_eq!(
+        hand_in(&store, &[nowhere], at(DAY + 1)).await,
+        [Taken::NoSuchApp]
+    );
+    let id = next.messages().next().unwrap().id;
+    assert_eq!(hand_in(&store, &[next], at(DAY + 1)).await, [stored()]);
+    let replayed = Taken::Replayed(FirstAnswer::One {
+        id,
+        received_at: at(DAY + 1),
+    });
+    let taken = hand_in(&store, &[again], at(2 * DAY)).await;
+    assert_eq!(taken, [replayed]);
+    let taken = hand_in(&store, &[elsewhere], at(2 * DAY)).await;
+    assert_eq!(taken, [Taken::KeyReused]);
 }
 
 async fn old_keys_are_forgotten(store: Store) {

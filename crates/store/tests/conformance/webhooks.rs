@@ -11,13 +11,15 @@ use domain::{
 };
 use uuid::Uuid;
 use wxgate_store::{
-    AppEvent, AuditFilter, DeliveryNext, DeliveryOutcome, DeliveryStatus, DueDelivery, Facts,
-    LaneNews, LanePause, NewReceipt, NewWebhook, Origin, OutboxClaim, OutboxRequest, Page,
-    QUOTA_EXHAUSTED, Store, StoreError, THROTTLED, WebhookDelivery, WebhookPatch,
+    AppEvent, AuditFilter, DeliveryNext, DeliveryOutcome, DeliveryStatus, DueDelivery, Facts, Keep,
+    KeptAnswer, LaneNews, LanePause, NewReceipt, NewWebhook, Origin, OutboxClaim, OutboxRequest,
+    Page, QUOTA_EXHAUSTED, Recalled, Store, StoreError, Swept, THROTTLED, WebhookDelivery,
+    WebhookPatch,
 };
 
 use crate::{
     common::{appid, at, draft, on_both, onboard},
+    keys::key,
     queue::{Sender, accepted, claim, record},
 };
 
@@ -37,6 +39,7 @@ on_both! {
     two_secrets_sign_while_one_is_rotated
     events_are_told_again
     changes_of_an_endpoint_are_on_record
+    many_are_told_again_with_their_answer_or_not_at_all
     a_pause_is_told_once
     a_quota_is_warned_of_once_a_day
     old_deliveries_are_forgotten
@@ -493,11 +496,12 @@ async fn events_are_told_again(store: Store) {
         (1, all[1].event, at(40))
     );
     // Only the first of the two that failed happened in this time.
-    let swept = door.redeliver_failed(webhook, at(0), at(12), at(50)).await;
-    assert_eq!(swept.unwrap().moved, 1);
+    let keep = Keep::nothing();
+    let swept = door.redeliver_failed(webhook, at(0), at(12), keep, at(50));
+    assert_eq!(swept.await.unwrap().moved, 1);
     assert_eq!(due(&store, at(50)).await[0].event, all[0].event);
-    let none = door.redeliver_failed(webhook, at(0), at(12), at(50)).await;
-    assert_eq!(none.unwrap().moved, 0);
+    let none = door.redeliver_failed(webhook, at(0), at(12), Keep::nothing(), at(50));
+    assert_eq!(none.await.unwrap().moved, 0);
     let log = door.audit(&AuditFilter::default(), &PAGE).await.unwrap();
     let words = |line: usize| log.items[line].line.detail.as_deref().unwrap_or_default();
     assert_eq!((log.items.len(), words(1)), (2, ""));
@@ -548,6 +552,48 @@ async fn changes_of_an_endpoint_are_on_record(store: Store) {
     let log = missing.audit(&AuditFilter::default(), &PAGE).await.unwrap();
     let actions: Vec<_> = log.items.iter().map(|line| &*line.line.action).collect();
     assert_eq!(actions, ["removed", "rotated", "changed", "made"]);
+}
+
+async fn many_are_told_again_with_their_answer_or_not_at_all(store: Store) {
+    let mut sender = Sender::new(&store, 1).await;
+    let tenant = sender.tenant;
+    let webhook = endpoint(&store, tenant, 1, EventFilter::All).await;
+    let door = store.tenant(tenant);
+    let again = async |seconds: i64| {
+        let keep = Keep::with(move |told: &Swept| KeptAnswer {
+            tenant: Some(tenant),
+            key: key("k", 1),
+            sealed: told.moved.to_be_bytes().to_vec(),
+        });
+        let (since, until) = (at(0), at(100));
+        door.redeliver_failed(webhook, since, until, keep, at(seconds))
+            .await
+    };
+    let fail = async |seconds: i64| {
+        let all = due(&store, at(seconds)).await;
+        for one in &all {
+            end(&store, one, DeliveryNext::Failed, at(seconds)).await;
+        }
+        all.len()
+    };
+    for n in 0..2 {
+        sent(&mut sender, &store, 1, &format!("o{n}"), n + 2).await;
+    }
+    assert_eq!(fail(10).await, 2);
+    let told = Swept {
+        moved: 2,
+        more: false,
+    };
+    assert_eq!(again(20).await.unwrap(), told);
+    let answer = store.recall(Some(tenant), &key("k", 1), at(21)).await;
+    assert_eq!(
+        answer.unwrap(),
+        Recalled::Answer(2u64.to_be_bytes().to_vec())
+    );
+    assert_eq!(fail(30).await, 2);
+    let twin = again(40).await;
+    assert!(matches!(twin, Err(StoreError::Answered)), "{twin:?}");
+    assert_eq!(due(&store, at(41)).await, [], "nothing was told again");
 }
 
 fn pause(reason: &str, until: DateTime<Utc>) -> LaneNews {
@@ -664,7 +710,7 @@ async fn another_tenant_sees_nothing(store: Store) {
         );
     }
     let swept = stranger
-        .redeliver_failed(webhook, at(0), at(100), at(3))
+        .redeliver_failed(webhook, at(0), at(100), Keep::nothing(), at(3))
         .await;
     assert_eq!(swept.unwrap().moved, 0);
 }

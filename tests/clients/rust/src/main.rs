@@ -36,7 +36,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let appid = format!("wx{:016x}", std::process::id());
     let app = NewApp::new(appid.clone(), "0f1e2d3c4b5a69788796a5b4c3d2e1f0".to_owned());
-    assert_eq!(register_app(&gateway, app).await?.appid, appid);
+    assert_eq!(register_app(&gateway, app, None).await?.appid, appid);
     println!("registered: {appid}");
 
     let mut sent = Vec::new();
