@@ -1,7 +1,7 @@
 //! How often one address may try and fail to prove who it is.
 //!
 //! Whoever succeeds is hardly limited; whoever fails is limited hard, and after that refused without a look at the
-//! database. A client that has lately succeeded from an address is let through however many others fail from there:
+//! database: this replica remembers until when, and asks nobody. A client that has lately succeeded from an address is let through however many others fail from there:
 //! they may all stand behind one proxy.
 
 use std::{net::IpAddr, time::Duration};
@@ -26,14 +26,16 @@ pub struct ClientAddress(pub IpAddr);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Network(IpAddr);
 
-/// What is tried.
+/// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Door {
-    /// A client secret, for a token.
+    /// A client secret, good or bad.
+    Try,
+    /// A bad client secret.
     Secret,
-    /// A token, for everything else.
+    /// A bad token.
     Token,
-    /// WeChat's signature, of a callback.
+    /// A callback without WeChat's signature.
     Signature,
 }
 
@@ -56,12 +58,15 @@ impl Network {
 }
 
 impl Door {
-    /// What its failures are counted as, and how many there may be.
-    fn failures(self) -> (&'static str, Quota) {
+    /// What it is counted as, and how often there may be one.
+    fn limit(self) -> (&'static str, Quota) {
+        let a_minute = |rate, burst| Quota::new(rate, Duration::from_mins(1), burst);
         match self {
-            Self::Secret => ("secrets", Quota::new(10, Duration::from_mins(1), 20)),
-            Self::Token => ("tokens", Quota::new(60, Duration::from_mins(1), 120)),
-            Self::Signature => ("signatures", Quota::new(60, Duration::from_mins(1), 120)),
+            // A hundred clients that all begin at once are no attack.
+            Self::Try => ("tries", a_minute(600, 600)),
+            Self::Secret => ("failed-secrets", a_minute(10, 20)),
+            Self::Token => ("failed-tokens", a_minute(60, 120)),
+            Self::Signature => ("failed-signatures", a_minute(60, 120)),
         }
     }
 }
@@ -85,8 +90,6 @@ impl Tenancy {
 
     /// Whether the token endpoint looks at a secret that says it is `key`'s; if not, when it will.
     pub(crate) async fn may_try(&self, key: Option<KeyId>) -> Result<(), Duration> {
-        /// Tries a minute: a hundred clients that all begin at once are no attack.
-        const TRIES: u32 = 600;
         let Some(network) = self.network() else {
             return Ok(());
         };
@@ -95,14 +98,7 @@ impl Tenancy {
         if !proven {
             self.refused_until(Door::Secret, network)?;
         }
-        let key = format!("tries/{}", network.0);
-        let tries = Quota::new(TRIES, Duration::from_mins(1), TRIES);
-        let decision = self.count(&key, tries).await;
-        if decision.allowed {
-            Ok(())
-        } else {
-            Err(decision.retry_after)
-        }
+        self.take(Door::Try, network).await
     }
 
     /// Remembers that `key` was proven.
@@ -114,19 +110,24 @@ impl Tenancy {
 
     /// Counts a failure; too many: when the address may try again.
     pub(crate) async fn has_failed(&self, door: Door) -> Result<(), Duration> {
-        let Some(network) = self.network() else {
-            return Ok(());
-        };
+        match self.network() {
+            Some(network) => self.take(door, network).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Counts one at `door`; too many: when there may be another. Until then nobody is asked again.
+    async fn take(&self, door: Door, network: Network) -> Result<(), Duration> {
         self.refused_until(door, network)?;
-        let (what, quota) = door.failures();
-        let key = format!("failed-{what}/{}", network.0);
+        let (what, quota) = door.limit();
+        let key = format!("{what}/{}", network.0);
         let decision = self.count(&key, quota).await;
         if decision.allowed {
             return Ok(());
         }
         let until = self.0.coord.clock().now() + decision.retry_after;
         self.0.addresses.refused.insert((door, network), until);
-        tracing::warn!(network = %network.0, what, "an address fails too often and is refused for a moment; if it is your proxy's, set WXGATE_TRUSTED_PROXIES");
+        tracing::warn!(network = %network.0, what, "too many from one address, which is refused for a moment; if it is your proxy's, set WXGATE_TRUSTED_PROXIES");
         Err(decision.retry_after)
     }
 
