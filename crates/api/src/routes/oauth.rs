@@ -56,6 +56,7 @@ struct TokenRequest {
 #[derive(Serialize, ToSchema)]
 struct TokenAnswer {
     /// Send it as `Authorization: Bearer …`.
+    #[schema(example = "eyJhbGciOiJFZERTQSIs…")]
     access_token: String,
     #[schema(example = "Bearer")]
     token_type: &'static str,
@@ -73,6 +74,7 @@ struct TokenRefusal {
     #[schema(example = "invalid_client")]
     error: &'static str,
     /// What happened and what to do next.
+    #[schema(example = "the client id or secret is wrong")]
     error_description: String,
 }
 
@@ -87,6 +89,7 @@ struct TokenRefusal {
         (status = 400, description = "The request is wrong: `invalid_request`, `unsupported_grant_type`, `invalid_scope`.", body = TokenRefusal),
         (status = 401, description = "The credentials are wrong: `invalid_client`.", body = TokenRefusal,
             headers(("WWW-Authenticate" = String, description = "`Basic`"))),
+        (status = 408, description = "The form did not come in time: `invalid_request`.", body = TokenRefusal),
         (status = 429, description = "Too many requests from the client's address, or too many that failed: `rate_limited`.", body = TokenRefusal,
             headers(("Retry-After" = String, description = "Seconds to wait."))),
         (status = 503, description = "The credentials cannot be checked just now: `temporarily_unavailable`.", body = TokenRefusal,
@@ -144,7 +147,8 @@ async fn issue_token(
 /// A JWK set (RFC 7517).
 #[utoipa::path(
     get, path = "/.well-known/jwks.json", tag = "oauth",
-    responses((status = 200, description = "The keys.", body = Object), Always),
+    responses((status = 200, description = "The keys.", body = Object,
+        example = json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA", "kid": "…", "x": "…"}]})), Always),
 )]
 async fn get_jwks(State(state): State<ApiState>) -> Response {
     cacheable(state.tenancy.jwks().await)
@@ -155,7 +159,8 @@ async fn get_jwks(State(state): State<ApiState>) -> Response {
 /// Authorization server metadata (RFC 8414).
 #[utoipa::path(
     get, path = "/.well-known/oauth-authorization-server", tag = "oauth",
-    responses((status = 200, description = "The metadata.", body = Object), Always),
+    responses((status = 200, description = "The metadata.", body = Object,
+        example = json!({"issuer": "https://wxgate.example.com", "token_endpoint": "https://wxgate.example.com/oauth/token"})), Always),
 )]
 async fn get_authorization_server(State(state): State<ApiState>) -> Response {
     cacheable(state.tenancy.metadata())
