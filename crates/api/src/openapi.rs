@@ -1,32 +1,27 @@
 //! The OpenAPI document: what the routes say of themselves, and what holds for all of them.
 
 mod conditions;
+mod examples;
 mod flat;
 mod links;
 mod parameters;
+mod problems;
 mod three_zero;
 
-use std::collections::BTreeMap;
-
-use domain::{scope::Scope, violation::Violation};
-use http::StatusCode;
+use domain::scope::Scope;
 use serde::Serialize;
-use utoipa::{
-    IntoResponses,
-    openapi::{
-        Components, Content, Header, OpenApi, Ref, RefOr, Response, ResponseBuilder,
-        example::ExampleBuilder,
-        path::Operation,
-        schema::{ObjectBuilder, Type},
-        security::{ClientCredentials, Flow, OAuth2, Scopes, SecurityScheme},
-    },
+use utoipa::openapi::{
+    Components, Header, OpenApi, RefOr,
+    path::Operation,
+    schema::{ObjectBuilder, Type},
+    security::{ClientCredentials, Flow, OAuth2, Scopes, SecurityScheme},
 };
 
-use crate::{
-    drop_in,
-    problem::{Kind, MEDIA_TYPE, Problem, ProblemBody, WechatAnswer},
-    routes,
+pub(crate) use self::problems::{
+    Always, Body, Conflict, Counted, Guarded, Large, Missing, Often, Pushed, Query, Signed, Unfit,
+    Unready, Wechat,
 };
+use crate::{drop_in, problem::ProblemBody, routes};
 
 /// The name of the security scheme.
 pub(crate) const SCHEME: &str = "oauth2";
@@ -67,10 +62,12 @@ pub fn openapi() -> OpenApi {
     drop_in::document(&mut document);
     let components = document.components.get_or_insert_default();
     describe_guard(components);
+    problems::describe(components);
     flat::flatten(components);
     for (path, item) in &mut document.paths.paths {
         for operation in links::operations(item) {
             conditions::describe(operation);
+            problems::gather(operation, components);
             describe_headers(operation, path.starts_with("/v1/"));
             parameters::describe(operation);
         }
@@ -78,6 +75,7 @@ pub fn openapi() -> OpenApi {
     links::describe(&mut document);
     flat::name_pages(&mut document);
     flat::prune(&mut document);
+    examples::describe(&mut document);
     document
 }
 
@@ -99,52 +97,7 @@ fn text(document: &impl Serialize) -> String {
     text
 }
 
-/// The refusals that an operation may answer with, each the one response of its status for the whole API.
-macro_rules! refusals {
-    ($($(#[$doc:meta])* $name:ident: $($status:literal)*;)*) => {$(
-        $(#[$doc])*
-        pub(crate) struct $name;
-
-        impl IntoResponses for $name {
-            fn responses() -> BTreeMap<String, RefOr<Response>> {
-                [$($status),*].into_iter().map(|status: u16| (status.to_string(), Ref::from_response_name(name(status)).into())).collect()
-            }
-        }
-    )*};
-}
-
-refusals! {
-    /// Of everything.
-    Always: 500;
-    /// Of everything behind the guard.
-    Guarded: 401 403 429 500 503;
-    /// Of what is asked whether it can work.
-    Unready: 503;
-    /// Of what WeChat signs.
-    Signed: 403;
-    /// Of what is open to floods, or may fail a number of times only for each address.
-    Often: 429;
-    /// Of what reads a body that is no JSON.
-    Large: 408 413;
-    /// Of what has an id in its path.
-    Missing: 404;
-    /// Of what reads a query.
-    Query: 400;
-    /// Of what reads a JSON body.
-    Body: 400 408 413 415 422;
-    /// Of what may exist already, or be running.
-    Conflict: 409;
-    /// Of what has no body and may be repeated under a key.
-    Repeatable: 400 422;
-    /// Of what asks WeChat.
-    Wechat: 502;
-}
-
-fn name(status: u16) -> String {
-    format!("Problem{status}")
-}
-
-/// Adds the security scheme and one response for each status of a problem.
+/// Adds the security scheme.
 fn describe_guard(components: &mut Components) {
     let scopes: Scopes = Scope::ALL
         .iter()
@@ -157,71 +110,6 @@ fn describe_guard(components: &mut Components) {
         SCHEME,
         SecurityScheme::OAuth2(OAuth2::with_description([flow], about)),
     );
-    for kind in Kind::ALL {
-        let status = kind.status();
-        components
-            .responses
-            .entry(name(status.as_u16()))
-            .or_insert_with(|| refusal(status).into());
-    }
-}
-
-/// The response of all problems with one status.
-fn refusal(status: StatusCode) -> Response {
-    let kinds = || Kind::ALL.iter().filter(move |kind| kind.status() == status);
-    let titles: Vec<String> = kinds()
-        .map(|kind| format!("`{}`: {}.", kind.code(), kind.title()))
-        .collect();
-    let examples = kinds().map(|kind| (kind.code(), example(*kind)));
-    let schema = Ref::from_schema_name("Problem");
-    let content = Content::builder()
-        .schema(Some(schema))
-        .examples_from_iter(examples)
-        .build();
-    let mut response = ResponseBuilder::new()
-        .description(titles.join(" "))
-        .content(MEDIA_TYPE, content)
-        .build();
-    response.headers.insert("X-Request-Id".into(), request_id());
-    if matches!(
-        status,
-        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
-    ) {
-        response.headers.insert(
-            "Retry-After".into(),
-            header("Seconds to wait before the request is sent again."),
-        );
-    }
-    if status == StatusCode::TOO_MANY_REQUESTS {
-        response.headers.extend(rate_limit());
-    }
-    if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-        response.headers.insert(
-            "WWW-Authenticate".into(),
-            header("What the credential lacks (RFC 6750)."),
-        );
-    }
-    response
-}
-
-fn example(kind: Kind) -> utoipa::openapi::example::Example {
-    let problem = match kind {
-        Kind::ValidationFailed => Problem::validation_failed(vec![Violation::new(
-            "/data/thing1/value",
-            "must have at most 20 characters",
-        )]),
-        Kind::WechatRejected => Problem::new(kind, kind.example()).with_wechat(WechatAnswer {
-            errcode: 40125,
-            errmsg: "invalid appsecret".into(),
-            rid: Some("6a1f2e3d-0b4c5d6e-7f809102".into()),
-        }),
-        kind => Problem::new(kind, kind.example()),
-    };
-    let body = problem.body(Some("urn:request:5f0c7a2b9d3e4f61".into()));
-    ExampleBuilder::new()
-        .summary(kind.title())
-        .value(serde_json::to_value(body).ok())
-        .build()
 }
 
 /// Adds the headers that every answer has to those that the operation documents itself.

@@ -1,8 +1,8 @@
 """Asks everything of the OpenAPI document of a gateway, right and wrong, and follows its links.
 
 Fails on an answer of 5xx, on a status, content type or body that the document does not have, on wrong requests that are
-taken, on right ones that are refused, on operations that need no credential though the document says so. Bounded by
-schemathesis.toml, and the same each time.
+taken, on right ones that are refused, on operations that need no credential though the document says so, and on operations
+that never did what they are for. Bounded by schemathesis.toml.
 
     target/tools/python/bin/python tests/clients/schemathesis/run.py --keys wxgate-data/dev.json
 """
@@ -20,10 +20,12 @@ def main():
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--gateway", default="http://127.0.0.1:8080")
     arguments.add_argument("--keys", default="wxgate-data/dev.json", help="the file that `wxgate dev` writes")
+    arguments.add_argument("--simulator", default="http://127.0.0.1:8090", help="the WeChat behind the gateway")
     given, more = arguments.parse_known_args()
     environment = os.environ | {
         "WXGATE_URL": given.gateway,
         "WXGATE_KEYS": given.keys,
+        "WXGATE_SIMULATOR": given.simulator,
         "SCHEMATHESIS_HOOKS": "hooks",
         "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)]),
         "PYTHONDONTWRITEBYTECODE": "1",

@@ -6,7 +6,7 @@ use reqwest::{Method, RequestBuilder, StatusCode, header::HeaderMap};
 use serde_json::Value;
 use tokio::sync::Mutex;
 
-use super::wait::Time;
+use super::{document, wait::Time};
 
 /// Longer than any answer takes, `Prefer: wait=30` among them.
 const TIMEOUT: Duration = Duration::from_secs(40);
@@ -228,7 +228,9 @@ impl Answer {
                 "no Retry-After: {self:?}"
             );
         }
-        let is_oauth = self.asked.ends_with("/oauth/token");
+        let (method, path) = self.asked.split_once(' ').expect("a method and a path");
+        document::check(method, path, status, self.body["code"].as_str());
+        let is_oauth = path == "/oauth/token";
         if status >= 400 && !is_oauth {
             assert_eq!(
                 self.header("content-type"),

@@ -1,6 +1,7 @@
 //! A world of one's own for each test: a WeChat, a database, gateways, an operator.
 
 mod client;
+mod document;
 mod fleet;
 mod home;
 mod load;

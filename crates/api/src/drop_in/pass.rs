@@ -11,7 +11,7 @@ use delivery::{ForwardError, ForwardedAnswer, ForwardedCall, PassageError, is_fo
 use domain::scope::Scope;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use utoipa::openapi::{
-    Content, OpenApi, Ref, Required, ResponseBuilder,
+    Content, OpenApi, Ref, Required, ResponseBuilder, ResponsesBuilder,
     path::{HttpMethod, OperationBuilder, ParameterBuilder, ParameterIn, PathItem},
     request_body::RequestBodyBuilder,
     schema::{KnownFormat, ObjectBuilder, SchemaFormat, Type},
@@ -23,7 +23,10 @@ use super::{
     reply::{INVALID_URL, Reply, UNAUTHORIZED},
     sends::body_of,
 };
-use crate::ApiState;
+use crate::{
+    ApiState,
+    openapi::{Always, Large},
+};
 
 /// Where WeChat's calls are.
 pub(super) const HOMES: [&str; 3] = ["/cgi-bin/", "/wxa/", "/wxaapi/"];
@@ -180,9 +183,12 @@ fn operation(name: &str, home: &str, is_post: bool) -> utoipa::openapi::path::Op
             Vec::<String>::new(),
         ))
         .parameter(path)
-        .response("200", passed)
-        .response("413", Ref::from_response_name("Problem413"))
-        .response("500", Ref::from_response_name("Problem500"));
+        .responses(
+            ResponsesBuilder::new()
+                .response("200", passed)
+                .responses_from_into_responses::<Large>()
+                .responses_from_into_responses::<Always>(),
+        );
     if is_post {
         let bytes = text().format(Some(SchemaFormat::KnownFormat(KnownFormat::Binary)));
         let body = RequestBodyBuilder::new()

@@ -49,6 +49,7 @@ pub(super) struct Reply {
     errmsg: String,
     /// WeChat's id for the message, where it names one. It passes 2^53.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = 3_256_829_574_012_846_080_u64)]
     msgid: Option<u64>,
 }
 

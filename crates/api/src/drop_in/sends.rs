@@ -31,7 +31,7 @@ use super::{
 use crate::{
     ApiState,
     extract::{Unread, read_whole},
-    openapi::Always,
+    openapi::{Always, Large},
 };
 
 /// How long a message is worth sending: after that it can be sent no more, so the caller may be told to try again.
@@ -56,7 +56,12 @@ fn post_only(
 /// counts as absent.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(default)]
-#[schema(as = WechatMessage)]
+#[schema(as = WechatMessage, example = json!({
+    "touser": "oQ8fX4uT2kLmNpR7sVwYzA1bC3dE",
+    "template_id": "8-VxnRzHxkMVwBSkPGXFUNkRDfMlAqV0P1nVTW4Zx9k",
+    "page": "pages/order?id=1",
+    "data": {"thing1": {"value": "保温杯"}},
+}))]
 struct Sent {
     /// The receiver's openid under the app.
     #[schema(example = "oQ8fX4uT2kLmNpR7sVwYzA1bC3dE")]
@@ -65,7 +70,7 @@ struct Sent {
     #[schema(example = "8-VxnRzHxkMVwBSkPGXFUNkRDfMlAqV0P1nVTW4Zx9k")]
     template_id: String,
     /// The template's values.
-    #[schema(value_type = Option<Object>, example = json!({"thing1": {"value": "保温杯"}}))]
+    #[schema(value_type = Option<Object>)]
     data: Option<Map<String, Value>>,
     /// Not at `template/send`: the page that the card opens.
     #[schema(example = "pages/order?id=1")]
@@ -98,7 +103,7 @@ struct Sent {
 #[utoipa::path(
     post, path = "/cgi-bin/message/subscribe/send", tag = super::TAG, security(("wechat" = [])),
     request_body = Sent,
-    responses((status = 200, description = "What became of it.", body = Reply), Always),
+    responses((status = 200, description = "What became of it.", body = Reply), Large, Always),
 )]
 async fn send_subscribe(State(state): State<ApiState>, request: Request) -> Result<Reply, Reply> {
     send(&state, Channel::Subscribe, request).await
@@ -110,7 +115,7 @@ async fn send_subscribe(State(state): State<ApiState>, request: Request) -> Resu
 #[utoipa::path(
     post, path = "/cgi-bin/message/wxopen/template/send", tag = super::TAG, security(("wechat" = [])),
     request_body = Sent,
-    responses((status = 200, description = "What became of it.", body = Reply), Always),
+    responses((status = 200, description = "What became of it.", body = Reply), Large, Always),
 )]
 async fn send_wxopen_template(
     State(state): State<ApiState>,
@@ -125,7 +130,7 @@ async fn send_wxopen_template(
 #[utoipa::path(
     post, path = "/cgi-bin/message/template/send", tag = super::TAG, security(("wechat" = [])),
     request_body = Sent,
-    responses((status = 200, description = "What became of it.", body = Reply), Always),
+    responses((status = 200, description = "What became of it.", body = Reply), Large, Always),
 )]
 async fn send_template(State(state): State<ApiState>, request: Request) -> Result<Reply, Reply> {
     send(&state, Channel::Official, request).await

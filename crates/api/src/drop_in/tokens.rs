@@ -21,7 +21,10 @@ use super::{
     },
     sends::body_of,
 };
-use crate::{ApiState, layers, openapi::Always};
+use crate::{
+    ApiState, layers,
+    openapi::{Always, Large},
+};
 
 const GRANT_TYPE: &str = "client_credential";
 /// What every token is said to live. It lives a little longer, so that whoever renews in time never meets its end.
@@ -38,6 +41,7 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
 #[derive(Serialize, ToSchema)]
 struct WechatToken {
     /// A token of the gateway, under 512 characters for a usual URL: for the `access_token` of these calls alone.
+    #[schema(example = "eyJhbGciOiJFZERTQSIs…")]
     access_token: String,
     /// How many seconds it is good for: 7200.
     #[schema(example = 7200)]
@@ -106,7 +110,7 @@ async fn get_token(State(state): State<ApiState>, extensions: Extensions, uri: U
 #[utoipa::path(
     post, path = "/cgi-bin/stable_token", tag = super::TAG,
     request_body = StableTokenRequest,
-    responses((status = 200, description = "The token; or `errcode` and `errmsg`.", body = WechatTokenAnswer), Always),
+    responses((status = 200, description = "The token; or `errcode` and `errmsg`.", body = WechatTokenAnswer), Large, Always),
 )]
 async fn get_stable_token(State(state): State<ApiState>, request: Request) -> Response {
     let origin = layers::origin(request.extensions());

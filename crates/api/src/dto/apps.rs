@@ -102,7 +102,7 @@ impl NewApp {
 #[serde(deny_unknown_fields)]
 pub(crate) struct AppChanges {
     /// What its owner calls it.
-    #[schema(min_length = 1, max_length = 100)]
+    #[schema(min_length = 1, max_length = 100, example = "Tea Shop")]
     name: Option<String>,
     token_mode: Option<TokenMode>,
     /// Messages that WeChat takes from it in one day.
@@ -180,6 +180,7 @@ pub struct App {
     appid: String,
     #[schema(example = "ten_01jq2xv1cde8sbw7mv9v6a5kzq")]
     tenant_id: String,
+    #[schema(example = "Tea Shop")]
     name: String,
     kind: AppKind,
     token_mode: TokenMode,

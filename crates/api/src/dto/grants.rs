@@ -35,6 +35,7 @@ pub(crate) struct GrantsRequest {
 pub(crate) struct GrantReport {
     kind: GrantKind,
     /// The user who gave it: it permits messages to this user alone.
+    #[schema(example = "oABC1234567890abcdefghijklmn")]
     openid: String,
     /// `form_id`, `prepay_id`: the id as the client got it.
     #[schema(max_length = 128)]
@@ -154,15 +155,18 @@ impl GrantResult {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Grant {
     kind: GrantKind,
+    #[schema(example = "oABC1234567890abcdefghijklmn")]
     openid: String,
     /// How many messages it still permits. Of a long-term template any number, where it is not 0.
     #[schema(example = 1)]
     remaining: u32,
     /// `form_id`, `prepay_id`: the id itself.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "7a7c56ca0e4f4d0c9b7d3f1e2a5b6c8d")]
     value: Option<String>,
     /// `form_id`, `prepay_id`: whether a message has taken it that is on its way, or of which nobody knows whether it arrived.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = false)]
     held: Option<bool>,
     /// `form_id`, `prepay_id`: when the client got it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -278,6 +282,7 @@ pub(crate) struct PoolSummary {
 /// What was accepted of one template.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct TemplateSummary {
+    #[schema(example = "8-VxnRzHxkMVwBSkPGXFUNkRDfMlAqV0P1nVTW4Zx9k")]
     template_id: String,
     /// Users to whom at least one message can be sent.
     #[schema(example = 812)]

@@ -81,8 +81,9 @@ pub struct Key {
     #[schema(example = "key_01jq2xv1cde8sbw7mv9v6a5kzq")]
     client_id: String,
     /// Whose it is; null: an operator's.
-    #[schema(required = true)]
+    #[schema(required = true, example = "ten_01jq2xv1cde8sbw7mv9v6a5kzq")]
     tenant_id: Option<String>,
+    #[schema(example = "shop backend")]
     name: String,
     #[schema(schema_with = scopes_schema)]
     scopes: Vec<&'static str>,

@@ -111,6 +111,7 @@ fn text_or_number() -> Object {
 )]
 pub(crate) struct MiniprogramLink {
     /// The mini-program's appid.
+    #[schema(example = "wx0a1b2c3d4e5f6789")]
     appid: String,
     /// The page in it.
     pagepath: Option<String>,

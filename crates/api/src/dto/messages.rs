@@ -23,7 +23,9 @@ pub struct Message {
     #[schema(example = "wx0a1b2c3d4e5f6789")]
     appid: String,
     status: Status,
+    #[schema(example = "oABC1234567890abcdefghijklmn")]
     touser: String,
+    #[schema(example = "8-VxnRzHxkMVwBSkPGXFUNkRDfMlAqV0P1nVTW4Zx9k")]
     template_id: String,
     #[serde(flatten)]
     content: Content,
@@ -32,8 +34,9 @@ pub struct Message {
     #[schema(required = true)]
     send_at: Option<Timestamp>,
     /// Seconds that it is worth sending.
+    #[schema(example = 3600)]
     ttl: u64,
-    #[schema(required = true)]
+    #[schema(required = true, example = "order-42")]
     reference: Option<String>,
     #[schema(required = true, value_type = Option<BTreeMap<String, Value>>)]
     metadata: Option<Map<String, Value>>,
@@ -68,9 +71,10 @@ pub struct Message {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Content {
     channel: Channel,
-    #[schema(value_type = BTreeMap<String, DataItem>)]
+    #[schema(value_type = BTreeMap<String, DataItem>, example = json!({"thing1": {"value": "保温杯"}}))]
     data: Map<String, Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "pages/order?id=1")]
     page: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     miniprogram_state: Option<MiniprogramState>,
@@ -185,6 +189,9 @@ pub(crate) struct Failure {
     #[schema(schema_with = failure_code_schema)]
     code: &'static str,
     /// What happened and what to do.
+    #[schema(
+        example = "the user has not accepted this template, or has used it up: ask for it again in the mini-program"
+    )]
     detail: String,
 }
 

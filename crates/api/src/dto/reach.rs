@@ -20,9 +20,10 @@ pub(crate) struct ReachRequest {
     /// `subscribe` looks into the ledger, `template` into the pool. Default: `subscribe`.
     channel: Option<Channel>,
     /// The template's id in the account.
+    #[schema(example = "8-VxnRzHxkMVwBSkPGXFUNkRDfMlAqV0P1nVTW4Zx9k")]
     template_id: String,
     /// 1 to 10000 users; one that is named twice counts once.
-    #[schema(min_items = 1, max_items = 10_000)]
+    #[schema(min_items = 1, max_items = 10_000, example = json!(["oABC1234567890abcdefghijklmn"]))]
     openids: Vec<String>,
 }
 

@@ -29,6 +29,7 @@ pub(crate) struct Template {
     #[schema(example = "商品名称:{{thing2.DATA}}\n")]
     content: String,
     /// The same with example values.
+    #[schema(example = "商品名称:保温杯\n")]
     example: String,
     /// What its messages say in `data`.
     keys: Vec<TemplateKey>,

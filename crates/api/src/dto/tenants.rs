@@ -89,7 +89,7 @@ impl NewTenant {
 #[serde(deny_unknown_fields)]
 pub(crate) struct TenantChanges {
     /// What operators call it.
-    #[schema(min_length = 1, max_length = 100)]
+    #[schema(min_length = 1, max_length = 100, example = "Acme")]
     name: Option<String>,
     /// `suspended`: its credentials are refused and its queue rests.
     status: Option<TenantStatus>,

@@ -33,6 +33,7 @@ pub(crate) struct TokenState {
     fetches_today: u32,
     /// What is used of WeChat's limits on token fetches: `legacy_fetches`, `stable_calls` and `forced_refreshes` of a
     /// day, `stable_calls_a_minute`.
+    #[schema(example = json!({"forced_refreshes": {"used": 1, "limit": 20, "low": false}}))]
     budgets: BTreeMap<&'static str, Budget>,
     /// Whether another system replaced the app's tokens in the last week.
     #[schema(required = true)]
@@ -78,6 +79,7 @@ pub(crate) struct ForeignRefresh {
     /// When a token was last found dead for it.
     last_at: Timestamp,
     /// What to do about it.
+    #[schema(example = "let the other system ask the gateway for the token")]
     advice: &'static str,
 }
 
@@ -89,6 +91,9 @@ struct Failure {
     #[schema(example = "wrong_secret")]
     reason: &'static str,
     /// What to do about it.
+    #[schema(
+        example = "the AppSecret is wrong or was reset: set the current one with PUT /v1/apps/{appid}/secret"
+    )]
     detail: String,
     /// When the gateway asks WeChat again.
     #[schema(required = true)]

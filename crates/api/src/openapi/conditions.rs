@@ -1,8 +1,9 @@
 //! What request headers bring along, whatever the operation: `Idempotency-Key`, `If-Match`, `If-None-Match`.
 
-use utoipa::openapi::{Ref, RefOr, Response, ResponseBuilder, path::Operation};
+use utoipa::openapi::{RefOr, Response, ResponseBuilder, path::Operation};
 
-use super::{header, name};
+use super::{header, problems::note};
+use crate::problem::Kind;
 
 /// Adds the answers and headers that follow from the headers that the operation reads.
 pub(super) fn describe(operation: &mut Operation) {
@@ -24,9 +25,8 @@ pub(super) fn describe(operation: &mut Operation) {
             "Idempotent-Replayed",
             "`true`: the request had been made before, and this is what was answered then.",
         );
-        for status in [400, 409, 422] {
-            refuse(operation, status);
-        }
+        note(operation, Kind::InvalidRequest);
+        note(operation, Kind::IdempotencyKeyReused);
     }
     if known || unchanged {
         on_success(
@@ -36,8 +36,8 @@ pub(super) fn describe(operation: &mut Operation) {
         );
     }
     if unchanged {
-        refuse(operation, 400);
-        refuse(operation, 412);
+        note(operation, Kind::InvalidRequest);
+        note(operation, Kind::Changed);
     }
     if known {
         let mut response = ResponseBuilder::new()
@@ -64,11 +64,4 @@ fn on_success(operation: &mut Operation, named: &str, about: &str) {
                 .or_insert_with(|| header(about));
         }
     }
-}
-
-fn refuse(operation: &mut Operation, status: u16) {
-    let responses = &mut operation.responses.responses;
-    responses
-        .entry(status.to_string())
-        .or_insert_with(|| Ref::from_response_name(name(status)).into());
 }

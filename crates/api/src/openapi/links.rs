@@ -32,6 +32,11 @@ const WAYS: &[Way] = &[
         to: &["get_message", "cancel_message", "retry_message"],
     },
     Way {
+        from: &["cancel_message"],
+        parameters: &[("id", "id")],
+        to: &["retry_message"],
+    },
+    Way {
         from: &["create_webhook"],
         parameters: &[("webhook_id", "id")],
         to: &[

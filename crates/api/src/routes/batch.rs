@@ -15,7 +15,7 @@ use crate::{
     guard::Authorized,
     layers::MAX_BATCH_BODY,
     once::IDEMPOTENT_REPLAYED,
-    openapi::{Body, Conflict, Guarded, Missing},
+    openapi::{Body, Guarded, Missing},
     problem::Problem,
     refusals::submit_refusal,
 };
@@ -45,7 +45,7 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
     responses(
         (status = 200, description = "Every message has a result.", body = BatchAnswer,
             headers(("Idempotent-Replayed" = String, description = "`true`: the request had been made before."))),
-        Missing, Conflict, Body, Guarded,
+        Missing, Body, Guarded,
     ),
 )]
 async fn send_batch(

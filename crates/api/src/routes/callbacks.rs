@@ -21,7 +21,7 @@ use crate::{
     ApiState,
     extract::{Unread, read_whole},
     layers,
-    openapi::{Always, Large, Often, Signed, Unready},
+    openapi::{Always, Often, Pushed, Signed, Unready},
     problem::{Kind, Problem},
 };
 
@@ -88,10 +88,13 @@ async fn check_callback_url(
         ("msg_signature" = Option<String>, Query, description = "SHA-1 in hex over the sorted Token, timestamp, nonce and ciphertext.",
             example = "046e02f8204d34f8ba5fa3b1db94908f3df2e9b3"),
     ),
-    request_body(description = "WeChat's event, or its envelope.", content((Object = "application/json"), (String = "text/xml"))),
+    request_body(description = "WeChat's event, or its envelope.", content(
+        (Object = "application/json", example = json!({"ToUserName": "gh_0123456789ab", "Encrypt": "…"})),
+        (String = "text/xml"),
+    )),
     responses(
         (status = 200, description = "`success`", body = String, content_type = "text/plain"),
-        Signed, Large, Often, Unready, Always,
+        Signed, Pushed, Often, Unready, Always,
     ),
 )]
 async fn receive_callback(

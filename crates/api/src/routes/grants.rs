@@ -18,7 +18,7 @@ use crate::{
     extract::{ApiJson, ApiQuery, AppIdPath, Keyed, Repeat},
     guard::Authorized,
     once::IDEMPOTENT_REPLAYED,
-    openapi::{Body, Conflict, Guarded, Missing, Query},
+    openapi::{Body, Guarded, Missing, Query},
     problem::Problem,
 };
 
@@ -44,7 +44,7 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
     request_body = GrantsRequest,
     responses(
         (status = 200, description = "Every grant has a result.", body = GrantsAnswer),
-        Missing, Conflict, Body, Guarded,
+        Missing, Body, Guarded,
     ),
 )]
 async fn collect_grants(

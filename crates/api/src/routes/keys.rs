@@ -14,7 +14,7 @@ use crate::{
     },
     extract::{ApiQuery, KeyIdPath, Keyed, Repeat},
     guard::Authorized,
-    openapi::{Body, Guarded, Missing, Query},
+    openapi::{Body, Conflict, Guarded, Missing, Query},
     problem::Problem,
 };
 
@@ -37,7 +37,7 @@ fn owner(caller: &Authorized) -> KeyOwner {
     post, path = "/v1/keys", tag = "keys", security(("oauth2" = ["keys:write"])),
     params(Repeat),
     request_body = NewKey,
-    responses((status = 201, description = "The key with its secret.", body = CreatedKey), Body, Guarded),
+    responses((status = 201, description = "The key with its secret.", body = CreatedKey), Conflict, Body, Guarded),
 )]
 async fn create_key(
     State(state): State<ApiState>,

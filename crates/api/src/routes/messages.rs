@@ -22,7 +22,7 @@ use crate::{
     extract::{ApiQuery, AppIdPath, BareKey, Keyed, MessageIdPath, Wait},
     guard::Authorized,
     once::IDEMPOTENT_REPLAYED,
-    openapi::{Body, Conflict, Guarded, Missing, Query, Repeatable},
+    openapi::{Body, Conflict, Counted, Guarded, Missing, Query, Unfit},
     problem::Problem,
     refusals::{change_refusal, submit_refusal},
 };
@@ -63,7 +63,7 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
                 ("Preference-Applied" = String, description = "The `wait` that was applied."),
                 ("Idempotent-Replayed" = String, description = "`true`: the request had been made before."),
             )),
-        Missing, Conflict, Body, Guarded,
+        Missing, Body, Counted, Guarded,
     ),
 )]
 async fn send_message(
@@ -219,7 +219,7 @@ async fn cancel_message(
                 ("Preference-Applied" = String, description = "The `wait` that was applied."),
                 ("Idempotent-Replayed" = String, description = "`true`: the request had been made before."),
             )),
-        Missing, Conflict, Repeatable, Guarded,
+        Missing, Conflict, Unfit, Counted, Guarded,
     ),
 )]
 async fn retry_message(

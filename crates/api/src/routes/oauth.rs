@@ -53,6 +53,7 @@ struct TokenRequest {
 #[derive(Serialize, ToSchema)]
 struct TokenAnswer {
     /// Send it as `Authorization: Bearer …`.
+    #[schema(example = "eyJhbGciOiJFZERTQSIs…")]
     access_token: String,
     #[schema(example = "Bearer")]
     token_type: &'static str,
@@ -70,6 +71,7 @@ struct TokenRefusal {
     #[schema(example = "invalid_client")]
     error: &'static str,
     /// What happened and what to do next.
+    #[schema(example = "the client id or secret is wrong")]
     error_description: String,
 }
 
@@ -143,7 +145,8 @@ async fn issue_token(
 /// A JWK set (RFC 7517).
 #[utoipa::path(
     get, path = "/.well-known/jwks.json", tag = "oauth",
-    responses((status = 200, description = "The keys.", body = Object), Always),
+    responses((status = 200, description = "The keys.", body = Object,
+        example = json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA", "kid": "…", "x": "…"}]})), Always),
 )]
 async fn get_jwks(State(state): State<ApiState>) -> Response {
     cacheable(state.tenancy.jwks().await)
@@ -154,7 +157,8 @@ async fn get_jwks(State(state): State<ApiState>) -> Response {
 /// Authorization server metadata (RFC 8414).
 #[utoipa::path(
     get, path = "/.well-known/oauth-authorization-server", tag = "oauth",
-    responses((status = 200, description = "The metadata.", body = Object), Always),
+    responses((status = 200, description = "The metadata.", body = Object,
+        example = json!({"issuer": "https://wxgate.example.com", "token_endpoint": "https://wxgate.example.com/oauth/token"})), Always),
 )]
 async fn get_authorization_server(State(state): State<ApiState>) -> Response {
     cacheable(state.tenancy.metadata())

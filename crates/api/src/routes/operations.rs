@@ -95,7 +95,8 @@ async fn get_metrics(State(state): State<ApiState>) -> Result<Response, Problem>
 /// `OpenAPI` 3.1. `/docs` shows it as pages.
 #[utoipa::path(
     get, path = "/openapi.json", tag = "operations",
-    responses((status = 200, description = "The document.", body = Object, content_type = "application/json"), Always),
+    responses((status = 200, description = "The document.", body = Object, content_type = "application/json",
+        example = json!({"openapi": "3.1.0"})), Always),
 )]
 async fn get_openapi() -> Response {
     (

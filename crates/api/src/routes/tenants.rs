@@ -16,7 +16,7 @@ use crate::{
     extract::{ApiJson, ApiQuery, Keyed, Repeat, TenantIdPath, TenantKeyPath},
     guard::Authorized,
     once::Worded,
-    openapi::{Body, Guarded, Missing, Query},
+    openapi::{Body, Conflict, Guarded, Missing, Query},
     problem::Problem,
     tags::{IfMatch, IfNoneMatch, Known, Unchanged, now_is, shown},
 };
@@ -39,7 +39,7 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
     responses(
         (status = 201, description = "The tenant, active from the start.", body = Tenant,
             headers(("Location" = String, description = "Where it is."))),
-        Body, Guarded,
+        Conflict, Body, Guarded,
     ),
 )]
 async fn create_tenant(
@@ -130,7 +130,7 @@ async fn update_tenant(
     post, path = "/v1/tenants/{tenant_id}/keys", tag = "tenants", security(("oauth2" = ["operator"])),
     params(("tenant_id" = String, Path, description = "The tenant's id."), Repeat),
     request_body = NewKey,
-    responses((status = 201, description = "The key with its secret.", body = CreatedKey), Missing, Body, Guarded),
+    responses((status = 201, description = "The key with its secret.", body = CreatedKey), Missing, Conflict, Body, Guarded),
 )]
 async fn create_tenant_key(
     State(state): State<ApiState>,
