@@ -9,6 +9,7 @@ pub use sea_orm_migration::MigratorTrait;
 use sea_orm_migration::{MigrationTrait, async_trait};
 
 mod columns;
+mod m20261122_grant_count;
 mod m20261122_grants;
 mod m20261122_init;
 mod m20261122_kept_answer;
@@ -34,6 +35,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_kept_answer::Migration),
             Box::new(m20261122_templates::Migration),
             Box::new(m20261122_grants::Migration),
+            Box::new(m20261122_grant_count::Migration),
         ]
     }
 }
