@@ -1,12 +1,15 @@
 //! The schema, one definition for SQLite and PostgreSQL.
 //!
-//! To add a migration: a module named `mYYYYMMDD_what_it_does`, listed at the end of [`Migrator::migrations`].
+//! To add a migration: a module named `mYYYYMMDD_what_it_does`, listed at the end of [`Migrator::migrations`]. The
+//! columns of a table are made by `columns`.
 //! A migration that has been released is never changed. Times are milliseconds since 1970 (UTC) in `BIGINT`,
 //! ids are UUIDs, structured values are JSON texts.
 
 pub use sea_orm_migration::MigratorTrait;
 use sea_orm_migration::{MigrationTrait, async_trait};
 
+mod columns;
+mod m20261122_grant_count;
 mod m20261122_grants;
 mod m20261122_init;
 mod m20261122_kept_answer;
@@ -32,6 +35,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_kept_answer::Migration),
             Box::new(m20261122_templates::Migration),
             Box::new(m20261122_grants::Migration),
+            Box::new(m20261122_grant_count::Migration),
         ]
     }
 }

@@ -2,6 +2,8 @@
 
 use sea_orm_migration::{prelude::*, sea_orm::DatabaseBackend};
 
+use crate::columns::{int, maybe_int, maybe_uuid, text, uuid};
+
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 
@@ -62,28 +64,16 @@ impl MigrationTrait for Migration {
     }
 }
 
-fn text<T: IntoIden>(name: T) -> ColumnDef {
-    ColumnDef::new(name).text().not_null().to_owned()
-}
-
-fn int<T: IntoIden>(name: T) -> ColumnDef {
-    ColumnDef::new(name).big_integer().not_null().to_owned()
-}
-
-fn maybe_int<T: IntoIden>(name: T) -> ColumnDef {
-    ColumnDef::new(name).big_integer().to_owned()
-}
-
 fn form_id() -> TableCreateStatement {
     Table::create()
         .table(FormId::Table)
         .col(text(FormId::Appid))
         .col(text(FormId::Value))
-        .col(ColumnDef::new(FormId::TenantId).uuid().not_null())
+        .col(uuid(FormId::TenantId))
         .col(text(FormId::Openid))
         .col(text(FormId::Kind))
         .col(int(FormId::UsesLeft))
-        .col(ColumnDef::new(FormId::HeldBy).uuid())
+        .col(maybe_uuid(FormId::HeldBy))
         .col(int(FormId::CollectedAt))
         .col(int(FormId::ExpiresAt))
         .primary_key(Index::create().col(FormId::Appid).col(FormId::Value))
@@ -96,7 +86,7 @@ fn subscription() -> TableCreateStatement {
         .col(text(Subscription::Appid))
         .col(text(Subscription::Openid))
         .col(text(Subscription::TemplateId))
-        .col(ColumnDef::new(Subscription::TenantId).uuid().not_null())
+        .col(uuid(Subscription::TenantId))
         .col(int(Subscription::Remaining))
         .col(int(Subscription::LongTerm))
         .col(text(Subscription::Untold))

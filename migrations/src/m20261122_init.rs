@@ -2,6 +2,8 @@
 
 use sea_orm_migration::{prelude::*, sea_orm::DatabaseBackend};
 
+use crate::columns::{blob, int, maybe_blob, maybe_int, maybe_text, maybe_uuid, text, uuid};
+
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 
@@ -186,34 +188,6 @@ impl MigrationTrait for Migration {
     }
 }
 
-fn text<T: IntoIden>(name: T) -> ColumnDef {
-    ColumnDef::new(name).text().not_null().to_owned()
-}
-
-fn maybe_text<T: IntoIden>(name: T) -> ColumnDef {
-    ColumnDef::new(name).text().to_owned()
-}
-
-fn uuid<T: IntoIden>(name: T) -> ColumnDef {
-    ColumnDef::new(name).uuid().not_null().to_owned()
-}
-
-fn int<T: IntoIden>(name: T) -> ColumnDef {
-    ColumnDef::new(name).big_integer().not_null().to_owned()
-}
-
-fn maybe_int<T: IntoIden>(name: T) -> ColumnDef {
-    ColumnDef::new(name).big_integer().to_owned()
-}
-
-fn blob<T: IntoIden>(name: T) -> ColumnDef {
-    ColumnDef::new(name).var_binary(1024).not_null().to_owned()
-}
-
-fn maybe_blob<T: IntoIden>(name: T) -> ColumnDef {
-    ColumnDef::new(name).var_binary(1024).to_owned()
-}
-
 fn tenant() -> TableCreateStatement {
     Table::create()
         .table(Tenant::Table)
@@ -231,7 +205,7 @@ fn api_key() -> TableCreateStatement {
     Table::create()
         .table(ApiKey::Table)
         .col(uuid(ApiKey::Id).primary_key())
-        .col(ColumnDef::new(ApiKey::TenantId).uuid())
+        .col(maybe_uuid(ApiKey::TenantId))
         .col(text(ApiKey::Name))
         .col(blob(ApiKey::SecretHash))
         .col(text(ApiKey::Scopes))
@@ -359,7 +333,7 @@ fn audit() -> TableCreateStatement {
     Table::create()
         .table(Audit::Table)
         .col(uuid(Audit::Id).primary_key())
-        .col(ColumnDef::new(Audit::TenantId).uuid())
+        .col(maybe_uuid(Audit::TenantId))
         .col(text(Audit::Actor))
         .col(text(Audit::Action))
         .col(text(Audit::Target))

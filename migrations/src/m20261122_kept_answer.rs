@@ -2,6 +2,8 @@
 
 use sea_orm_migration::prelude::*;
 
+use crate::columns::maybe_blob;
+
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 
@@ -14,12 +16,9 @@ enum Idempotency {
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        let column = ColumnDef::new(Idempotency::AnswerSealed)
-            .var_binary(1024)
-            .to_owned();
         let table = Table::alter()
             .table(Idempotency::Table)
-            .add_column(column)
+            .add_column(maybe_blob(Idempotency::AnswerSealed))
             .to_owned();
         manager.alter_table(table).await
     }

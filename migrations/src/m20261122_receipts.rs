@@ -2,6 +2,8 @@
 
 use sea_orm_migration::prelude::*;
 
+use crate::columns::{int, maybe_text, text};
+
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 
@@ -59,13 +61,13 @@ impl MigrationTrait for Migration {
 fn receipt() -> TableCreateStatement {
     Table::create()
         .table(Receipt::Table)
-        .col(ColumnDef::new(Receipt::Appid).text().not_null())
-        .col(ColumnDef::new(Receipt::Touser).text().not_null())
-        .col(ColumnDef::new(Receipt::Msgid).text().not_null())
-        .col(ColumnDef::new(Receipt::Status).text().not_null())
-        .col(ColumnDef::new(Receipt::FailureDetail).text())
-        .col(ColumnDef::new(Receipt::ReceivedAt).big_integer().not_null())
-        .col(ColumnDef::new(Receipt::LookAt).big_integer().not_null())
+        .col(text(Receipt::Appid))
+        .col(text(Receipt::Touser))
+        .col(text(Receipt::Msgid))
+        .col(text(Receipt::Status))
+        .col(maybe_text(Receipt::FailureDetail))
+        .col(int(Receipt::ReceivedAt))
+        .col(int(Receipt::LookAt))
         .primary_key(
             Index::create()
                 .col(Receipt::Appid)
@@ -78,13 +80,9 @@ fn receipt() -> TableCreateStatement {
 fn heard_event() -> TableCreateStatement {
     Table::create()
         .table(HeardEvent::Table)
-        .col(ColumnDef::new(HeardEvent::Appid).text().not_null())
+        .col(text(HeardEvent::Appid))
         .col(ColumnDef::new(HeardEvent::Digest).var_binary(32).not_null())
-        .col(
-            ColumnDef::new(HeardEvent::ReceivedAt)
-                .big_integer()
-                .not_null(),
-        )
+        .col(int(HeardEvent::ReceivedAt))
         .primary_key(
             Index::create()
                 .col(HeardEvent::Appid)

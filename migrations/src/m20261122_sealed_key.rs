@@ -2,6 +2,8 @@
 
 use sea_orm_migration::prelude::*;
 
+use crate::columns::{blob, int, text};
+
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 
@@ -18,22 +20,9 @@ impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         let table = Table::create()
             .table(SealedKey::Table)
-            .col(
-                ColumnDef::new(SealedKey::Name)
-                    .text()
-                    .not_null()
-                    .primary_key(),
-            )
-            .col(
-                ColumnDef::new(SealedKey::Sealed)
-                    .var_binary(1024)
-                    .not_null(),
-            )
-            .col(
-                ColumnDef::new(SealedKey::CreatedAt)
-                    .big_integer()
-                    .not_null(),
-            )
+            .col(text(SealedKey::Name).primary_key())
+            .col(blob(SealedKey::Sealed))
+            .col(int(SealedKey::CreatedAt))
             .to_owned();
         manager.create_table(table).await
     }

@@ -2,6 +2,8 @@
 
 use sea_orm_migration::prelude::*;
 
+use crate::columns::{int, maybe_int, maybe_text, text, uuid};
+
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 
@@ -64,16 +66,16 @@ fn template() -> TableCreateStatement {
     use Template as T;
     Table::create()
         .table(T::Table)
-        .col(ColumnDef::new(T::Appid).text().not_null())
-        .col(ColumnDef::new(T::Id).text().not_null())
-        .col(ColumnDef::new(T::Kind).text().not_null())
-        .col(ColumnDef::new(T::Title).text().not_null())
-        .col(ColumnDef::new(T::Content).text().not_null())
-        .col(ColumnDef::new(T::Example).text().not_null())
-        .col(ColumnDef::new(T::KeyValues).text().not_null())
-        .col(ColumnDef::new(T::CreatedAt).big_integer().not_null())
-        .col(ColumnDef::new(T::ChangedAt).big_integer().not_null())
-        .col(ColumnDef::new(T::GoneAt).big_integer())
+        .col(text(T::Appid))
+        .col(text(T::Id))
+        .col(text(T::Kind))
+        .col(text(T::Title))
+        .col(text(T::Content))
+        .col(text(T::Example))
+        .col(text(T::KeyValues))
+        .col(int(T::CreatedAt))
+        .col(int(T::ChangedAt))
+        .col(maybe_int(T::GoneAt))
         .primary_key(Index::create().col(T::Appid).col(T::Id))
         .to_owned()
 }
@@ -82,13 +84,13 @@ fn template_sync() -> TableCreateStatement {
     use TemplateSync as T;
     Table::create()
         .table(T::Table)
-        .col(ColumnDef::new(T::Appid).text().not_null().primary_key())
-        .col(ColumnDef::new(T::TenantId).uuid().not_null())
-        .col(ColumnDef::new(T::Kind).text().not_null())
-        .col(ColumnDef::new(T::Revision).big_integer().not_null())
-        .col(ColumnDef::new(T::SyncedAt).big_integer())
-        .col(ColumnDef::new(T::TriedAt).big_integer())
-        .col(ColumnDef::new(T::Failure).text())
-        .col(ColumnDef::new(T::DueAt).big_integer().not_null())
+        .col(text(T::Appid).primary_key())
+        .col(uuid(T::TenantId))
+        .col(text(T::Kind))
+        .col(int(T::Revision))
+        .col(maybe_int(T::SyncedAt))
+        .col(maybe_int(T::TriedAt))
+        .col(maybe_text(T::Failure))
+        .col(int(T::DueAt))
         .to_owned()
 }

@@ -2,6 +2,8 @@
 
 use sea_orm_migration::prelude::*;
 
+use crate::columns::{int, uuid};
+
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 
@@ -23,12 +25,11 @@ enum Tenant {
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        let number = |name| ColumnDef::new(name).big_integer().not_null().to_owned();
         let table = Table::create()
             .table(TenantUsage::Table)
-            .col(ColumnDef::new(TenantUsage::TenantId).uuid().primary_key())
-            .col(number(TenantUsage::Day))
-            .col(number(TenantUsage::Messages))
+            .col(uuid(TenantUsage::TenantId).primary_key())
+            .col(int(TenantUsage::Day))
+            .col(int(TenantUsage::Messages))
             .foreign_key(
                 ForeignKey::create()
                     .from(TenantUsage::Table, TenantUsage::TenantId)

@@ -2,6 +2,8 @@
 
 use sea_orm_migration::prelude::*;
 
+use crate::columns::{blob, int, maybe_blob, maybe_int, maybe_text, maybe_uuid, text, uuid};
+
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 
@@ -81,24 +83,20 @@ impl MigrationTrait for Migration {
 fn webhook() -> TableCreateStatement {
     Table::create()
         .table(Webhook::Table)
-        .col(ColumnDef::new(Webhook::Id).uuid().not_null().primary_key())
-        .col(ColumnDef::new(Webhook::TenantId).uuid().not_null())
-        .col(ColumnDef::new(Webhook::Url).text().not_null())
-        .col(ColumnDef::new(Webhook::Events).text().not_null())
-        .col(ColumnDef::new(Webhook::Description).text())
-        .col(ColumnDef::new(Webhook::Status).text().not_null())
-        .col(ColumnDef::new(Webhook::DisabledReason).text())
-        .col(
-            ColumnDef::new(Webhook::SecretSealed)
-                .var_binary(1024)
-                .not_null(),
-        )
-        .col(ColumnDef::new(Webhook::PreviousSecretSealed).var_binary(1024))
-        .col(ColumnDef::new(Webhook::PreviousSecretUntil).big_integer())
-        .col(ColumnDef::new(Webhook::FailingSince).big_integer())
-        .col(ColumnDef::new(Webhook::Failures).big_integer().not_null())
-        .col(ColumnDef::new(Webhook::CreatedAt).big_integer().not_null())
-        .col(ColumnDef::new(Webhook::UpdatedAt).big_integer().not_null())
+        .col(uuid(Webhook::Id).primary_key())
+        .col(uuid(Webhook::TenantId))
+        .col(text(Webhook::Url))
+        .col(text(Webhook::Events))
+        .col(maybe_text(Webhook::Description))
+        .col(text(Webhook::Status))
+        .col(maybe_text(Webhook::DisabledReason))
+        .col(blob(Webhook::SecretSealed))
+        .col(maybe_blob(Webhook::PreviousSecretSealed))
+        .col(maybe_int(Webhook::PreviousSecretUntil))
+        .col(maybe_int(Webhook::FailingSince))
+        .col(int(Webhook::Failures))
+        .col(int(Webhook::CreatedAt))
+        .col(int(Webhook::UpdatedAt))
         .foreign_key(
             ForeignKey::create()
                 .from(Webhook::Table, Webhook::TenantId)
@@ -111,23 +109,23 @@ fn webhook_delivery() -> TableCreateStatement {
     use WebhookDelivery as D;
     Table::create()
         .table(D::Table)
-        .col(ColumnDef::new(D::WebhookId).uuid().not_null())
-        .col(ColumnDef::new(D::EventId).uuid().not_null())
-        .col(ColumnDef::new(D::TenantId).uuid().not_null())
-        .col(ColumnDef::new(D::Kind).text().not_null())
-        .col(ColumnDef::new(D::MessageId).uuid())
-        .col(ColumnDef::new(D::Facts).text().not_null())
-        .col(ColumnDef::new(D::Status).text().not_null())
-        .col(ColumnDef::new(D::AttemptCount).big_integer().not_null())
-        .col(ColumnDef::new(D::DueAt).big_integer().not_null())
-        .col(ColumnDef::new(D::RetryFrom).big_integer().not_null())
-        .col(ColumnDef::new(D::Lease).big_integer())
-        .col(ColumnDef::new(D::ResponseStatus).big_integer())
-        .col(ColumnDef::new(D::ResponseExcerpt).text())
-        .col(ColumnDef::new(D::Error).text())
-        .col(ColumnDef::new(D::CreatedAt).big_integer().not_null())
-        .col(ColumnDef::new(D::AttemptedAt).big_integer())
-        .col(ColumnDef::new(D::EndedAt).big_integer())
+        .col(uuid(D::WebhookId))
+        .col(uuid(D::EventId))
+        .col(uuid(D::TenantId))
+        .col(text(D::Kind))
+        .col(maybe_uuid(D::MessageId))
+        .col(text(D::Facts))
+        .col(text(D::Status))
+        .col(int(D::AttemptCount))
+        .col(int(D::DueAt))
+        .col(int(D::RetryFrom))
+        .col(maybe_int(D::Lease))
+        .col(maybe_int(D::ResponseStatus))
+        .col(maybe_text(D::ResponseExcerpt))
+        .col(maybe_text(D::Error))
+        .col(int(D::CreatedAt))
+        .col(maybe_int(D::AttemptedAt))
+        .col(maybe_int(D::EndedAt))
         .primary_key(Index::create().col(D::WebhookId).col(D::EventId))
         .to_owned()
 }

@@ -128,8 +128,9 @@ impl Bench {
         });
         let grants: Vec<GrantEntry> = grants.collect();
         for batch in grants.chunks(BATCH) {
-            let door = self.load.door();
-            let collected = door.collect(&self.appid, batch, None, now).await;
+            let grants = self.place.gateway.delivery().grants();
+            let tenant = self.load.tenant();
+            let collected = grants.collect(tenant, &self.appid, batch, None).await;
             collected.expect("a transaction");
         }
     }

@@ -9,8 +9,13 @@ use std::{
     sync::LazyLock,
 };
 
+use domain::{
+    app::AppId,
+    secret::{CallbackAesKey, CallbackToken},
+};
 use serde_json::json;
 use simulator::AccountKind;
+use wechat::callback::Keys;
 
 use crate::world::{Client, Mode, World};
 
@@ -70,31 +75,40 @@ impl Stage {
 
     /// Runs a program of `tests/clients` to its end, which must be a good one.
     async fn run(&self, program: &str, arguments: &[&str]) {
-        let script = programs().join(program);
-        let language = match script.extension().and_then(OsStr::to_str) {
-            Some("py") => "python",
-            _ => "node",
-        };
-        let mut command = Command::new(tools().join("python/bin").join(language));
+        let mut command = command(program, self.folder.path());
         command
-            .arg(script)
             .args(arguments)
             .args(["--gateway", self.world.url(0)])
             .arg("--keys")
-            .arg(self.folder.path().join("keys.json"))
-            .env("NODE_PATH", tools().join("node/node_modules"))
-            .env("PYTHONDONTWRITEBYTECODE", "1")
-            .env("NO_PROXY", "127.0.0.1")
-            .current_dir(self.folder.path());
-        let ended = tokio::task::spawn_blocking(move || command.output());
-        let output = ended.await.unwrap().expect("the program runs");
-        let said = String::from_utf8_lossy(&output.stdout);
-        let complaint = String::from_utf8_lossy(&output.stderr);
-        assert!(
-            output.status.success(),
-            "{program} {arguments:?}: {said}\n{complaint}"
-        );
+            .arg(self.folder.path().join("keys.json"));
+        end_well(command).await;
     }
+}
+
+/// A program of `tests/clients`, in `folder`.
+fn command(program: &str, folder: &Path) -> Command {
+    let script = programs().join(program);
+    let language = match script.extension().and_then(OsStr::to_str) {
+        Some("py") => "python",
+        _ => "node",
+    };
+    let mut command = Command::new(tools().join("python/bin").join(language));
+    command
+        .arg(script)
+        .env("NODE_PATH", tools().join("node/node_modules"))
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .env("NO_PROXY", "127.0.0.1")
+        .current_dir(folder);
+    command
+}
+
+async fn end_well(mut command: Command) {
+    let words = format!("{command:?}");
+    let ended = tokio::task::spawn_blocking(move || command.output());
+    let output = ended.await.unwrap().expect("the program runs");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{words}: {said}\n{complaint}");
 }
 
 /// Where the programs are.
@@ -137,6 +151,36 @@ async fn sdks_send_through_the_gateway_on_one_token(mode: Mode) {
 async fn an_sdk_pushes_events_as_wechat_does(mode: Mode) {
     let stage = Stage::set(mode).await;
     stage.run("push_with_wechatpy.py", &[]).await;
+}
+
+/// Of every length that a message may have in its last block.
+#[tokio::test]
+async fn an_sdk_reads_what_is_encrypted_here() {
+    let folder = tempfile::tempdir().unwrap();
+    let (token, aes_key) = ("AAAAA", "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG");
+    let keys = Keys::new(
+        CallbackToken::new(token),
+        Some(&CallbackAesKey::new(aes_key)),
+    )
+    .unwrap();
+    let appid = AppId::parse(APP).unwrap();
+    let replies = (0..=33u8).map(|length| {
+        let message = "件".to_owned() + &"x".repeat(length.into());
+        let reply = keys
+            .reply(&appid, message.as_bytes(), 1_780_281_960, "n", [length; 16])
+            .unwrap();
+        json!({
+            "message": message, "xml": reply.to_xml(), "signature": reply.msg_signature,
+            "timestamp": "1780281960", "nonce": reply.nonce,
+        })
+    });
+    let replies: Vec<_> = replies.collect();
+    let file = folder.path().join("replies.json");
+    let given = json!({"token": token, "aes_key": aes_key, "appid": APP, "replies": replies});
+    std::fs::write(&file, given.to_string()).unwrap();
+    let mut command = command("read_with_wechatpy.py", folder.path());
+    command.arg(file);
+    end_well(command).await;
 }
 
 async fn webhooks_are_verified_in_another_language(mode: Mode) {

@@ -123,6 +123,22 @@ async fn it_starts_again_where_it_was() {
             .await
             .expect(200);
         let count = messages["data"].as_array().expect("data").len();
+        let listed = eventually("the demo's templates", || async {
+            let path = format!("/v1/apps/{appid}/templates");
+            let page = client.get(&path).await.expect(200);
+            page["synced_at"].is_string().then_some(page)
+        });
+        let listed = listed.await;
+        let templates = listed["data"].as_array().expect("data");
+        for message in told["messages"].as_array().into_iter().flatten() {
+            let template = templates
+                .iter()
+                .find(|template| template["template_id"] == message["template_id"]);
+            let keys = template.and_then(|template| template["keys"].as_array());
+            let keys = keys.unwrap_or_else(|| panic!("{message} has its template: {listed}"));
+            let data = message["data"].as_object().expect("data");
+            assert_eq!(keys.len(), data.len(), "{message}: {listed}");
+        }
         keys.push((told["tenant_key"].clone(), count));
         assert_eq!(running.terminate(), Some(0), "{}", running.said());
     }

@@ -75,6 +75,7 @@ mod rotation;
 mod sending;
 mod storm;
 mod strangers;
+mod syncs;
 mod templates;
 mod time;
 mod tokens;

@@ -22,7 +22,7 @@ use crate::{
     callbacks::Callbacks,
     changes::{ChangeError, Changes},
     dispatch::Dispatcher,
-    grants::Grants,
+    grants::{Counts, Grants},
     intake::Intake,
     janitor::Janitor,
     metrics::Metrics,
@@ -163,7 +163,8 @@ impl Delivery {
         let dispatcher = Dispatcher::new(&parts, &options, quotas.clone(), tasks.clone(), settled);
         let worker = Worker::new(&parts, options, dispatcher, stop.clone());
         let sweeper = Sweeper::new(&parts, due, stop.clone());
-        let janitor = Janitor::new(&parts, options.retention, stop.clone());
+        let counts = Counts::new(&parts, tasks.clone(), stop.clone());
+        let janitor = Janitor::new(&parts, options.retention, counts.clone(), stop.clone());
         let (callbacks, desk_loop) = Callbacks::new(&parts, stop.clone());
         let webhooks = Webhooks::new(&parts, options.allow_private_webhooks);
         let (announcer, announce_recorder) = Announcer::new(
@@ -191,7 +192,7 @@ impl Delivery {
         tasks.close();
 
         let passage = Passage::new(&parts);
-        let grants = Grants::new(&parts);
+        let grants = Grants::new(&parts, counts);
         let apps = Apps::new(
             parts.store.clone(),
             parts.coord.clone(),

@@ -1,25 +1,17 @@
 //! Who may be written to: form ids and accepted templates, as tenants collect and read them.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
-
-use chrono::{DateTime, Utc};
 use coord::Clock;
-use dashmap::DashMap;
 use domain::{app::AppId, id::TenantId, message::Channel};
 use store::{
-    Collected, Collection, Grant, GrantCursor, GrantEntry, IdempotencyKey, Listing, Page,
-    PoolCount, Reach, Store, StoreError, TemplateCount,
+    Collected, Collection, Grant, GrantCount, GrantCursor, GrantEntry, IdempotencyKey, Listing,
+    Page, Reach, Store, StoreError,
 };
-use tokio::sync::Mutex;
+
+mod counts;
+
+pub(crate) use counts::Counts;
 
 use crate::engine::{DeliveryError, Parts};
-
-/// For how many times the time that it took an app's count is kept: so counting takes no more than a twentieth of one
-/// connection, however many grants there are and however often somebody asks.
-const KEEP: u32 = 20;
 
 /// Grants that have been collected.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,38 +39,19 @@ impl From<StoreError> for GrantError {
     }
 }
 
-/// How many users an app's grants reach.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Summary {
-    /// By the pool.
-    pub pool: PoolCount,
-    /// By the ledger, template by template.
-    pub templates: Vec<TemplateCount>,
-    /// When it was counted.
-    pub as_of: DateTime<Utc>,
-}
-
-/// An app's last count.
-struct Counted {
-    tenant: TenantId,
-    summary: Arc<Summary>,
-    /// Until when it is good, by the machine's clock.
-    until: Instant,
-}
-
 /// The desk for grants.
 pub struct Grants {
     store: Store,
     clock: Clock,
-    counts: DashMap<AppId, Arc<Mutex<Option<Counted>>>>,
+    counts: Counts,
 }
 
 impl Grants {
-    pub(crate) fn new(parts: &Parts) -> Self {
+    pub(crate) fn new(parts: &Parts, counts: Counts) -> Self {
         Self {
             store: parts.store.clone(),
             clock: parts.coord.clock().clone(),
-            counts: DashMap::new(),
+            counts,
         }
     }
 
@@ -92,7 +65,10 @@ impl Grants {
     ) -> Result<CollectedGrants, GrantError> {
         let door = self.store.tenant(tenant);
         let (results, replayed) = match door.collect(appid, items, key, self.clock.now()).await? {
-            Collection::Fresh(results) => (results, false),
+            Collection::Fresh(results) => {
+                self.counts.have_grown(tenant, appid, results.len());
+                (results, false)
+            }
             Collection::Replayed(results) => (results, true),
             Collection::KeyReused => return Err(GrantError::KeyReused),
         };
@@ -111,36 +87,13 @@ impl Grants {
         Ok(door.grants(appid, openid, page, self.clock.now()).await?)
     }
 
-    /// How many users the app's grants reach now. Whoever asks while it is counted waits for that count.
+    /// How many users the app's grants reach. Where there are many this was counted before, at its time.
     pub async fn summary(
         &self,
         tenant: TenantId,
         appid: &AppId,
-    ) -> Result<Arc<Summary>, DeliveryError> {
-        let door = self.store.tenant(tenant);
-        door.app(appid).await?;
-        let counted = self.counts.entry(appid.clone()).or_default().clone();
-        let mut counted = counted.lock().await;
-        let started = Instant::now();
-        if let Some(known) = counted.as_ref()
-            && known.tenant == tenant
-            && started < known.until
-        {
-            return Ok(known.summary.clone());
-        }
-        let now = self.clock.now();
-        let summary = Arc::new(Summary {
-            pool: door.count_pool(appid, now).await?,
-            templates: door.count_subscriptions(appid).await?,
-            as_of: now,
-        });
-        let took = started.elapsed();
-        *counted = Some(Counted {
-            tenant,
-            summary: summary.clone(),
-            until: Instant::now() + kept_for(took),
-        });
-        Ok(summary)
+    ) -> Result<GrantCount, DeliveryError> {
+        Ok(self.counts.of(tenant, appid).await?)
     }
 
     /// How many of these users, each named once, a message of the template reaches now.
@@ -159,29 +112,8 @@ impl Grants {
     }
 }
 
-/// How long a count is kept that took so long. One that took next to nothing is made anew each time.
-fn kept_for(took: Duration) -> Duration {
-    if took < Duration::from_millis(50) {
-        Duration::ZERO
-    } else {
-        took * KEEP
-    }
-}
-
 impl std::fmt::Debug for Grants {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Grants").finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_count_is_kept_the_longer_the_more_it_costs() {
-        let millis = Duration::from_millis;
-        assert_eq!(kept_for(millis(5)), Duration::ZERO);
-        assert_eq!(kept_for(millis(300)), Duration::from_secs(6));
     }
 }

@@ -1,4 +1,4 @@
-//! The janitor: forgets what is old, in small batches, so that nobody waits for it.
+//! The janitor: forgets what is old, in small batches, so that nobody waits for it, and renews old counts.
 
 use std::time::Duration;
 
@@ -7,7 +7,10 @@ use store::{PlatformStore, StoreError};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::engine::{Parts, Retention};
+use crate::{
+    engine::{Parts, Retention},
+    grants::Counts,
+};
 
 /// How often it looks for what has become old.
 const ROUND: Duration = Duration::from_mins(1);
@@ -19,6 +22,7 @@ const FROM_THE_START: Duration = Duration::from_hours(24);
 pub(crate) struct Janitor {
     parts: Parts,
     retention: Retention,
+    counts: Counts,
     stop: CancellationToken,
 }
 
@@ -29,10 +33,16 @@ struct Progress {
 }
 
 impl Janitor {
-    pub(crate) fn new(parts: &Parts, retention: Retention, stop: CancellationToken) -> Self {
+    pub(crate) fn new(
+        parts: &Parts,
+        retention: Retention,
+        counts: Counts,
+        stop: CancellationToken,
+    ) -> Self {
         Self {
             parts: parts.clone(),
             retention,
+            counts,
             stop,
         }
     }
@@ -60,6 +70,9 @@ impl Janitor {
             }
             if let Err(error) = self.round(&platform, &mut payloads, now).await {
                 tracing::error!(%error, "cannot forget what is old");
+            }
+            if let Err(error) = self.counts.renew_old().await {
+                tracing::error!(%error, "cannot count anew what was counted long ago");
             }
             clock.sleep_until(now + ROUND).await;
         }

@@ -52,7 +52,7 @@ pub use callbacks::{CallbackError, CallbackRefusal, Callbacks, Consequence};
 pub use changes::ChangeError;
 pub use credentials::StoredCredentials;
 pub use engine::{Delivery, DeliveryError, Options, Parts, Retention};
-pub use grants::{CollectedGrants, GrantError, Grants, Summary};
+pub use grants::{CollectedGrants, GrantError, Grants};
 pub use metrics::Metrics;
 pub use passage::PassageError;
 pub use quota::{QuotaReport, WechatQuotaReport};

@@ -26,11 +26,18 @@ pub struct Metrics {
     callbacks_refused: Family<RefusalLabels, Counter>,
     settled: Family<EndLabels, Counter>,
     receipts_abandoned: Counter,
-    told: Family<ToldLabels, Counter>,
+    told: Family<OutcomeLabels, Counter>,
+    template_syncs: Family<OutcomeLabels, Counter>,
+    template_drifts: Family<DriftLabels, Counter>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ToldLabels {
+struct DriftLabels {
+    change: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabels {
     outcome: &'static str,
 }
 
@@ -74,6 +81,8 @@ impl Metrics {
             settled: Family::default(),
             receipts_abandoned: Counter::default(),
             told: Family::default(),
+            template_syncs: Family::default(),
+            template_drifts: Family::default(),
         };
         registry.register(
             "wxgate_messages_accepted",
@@ -96,6 +105,7 @@ impl Metrics {
             metrics.send_seconds.clone(),
         );
         metrics.register_callbacks(registry);
+        metrics.register_templates(registry);
         metrics
     }
 
@@ -127,6 +137,19 @@ impl Metrics {
         );
     }
 
+    fn register_templates(&self, registry: &mut Registry) {
+        registry.register(
+            "wxgate_template_syncs",
+            "Times that WeChat was asked for an app's templates, by what came of it",
+            self.template_syncs.clone(),
+        );
+        registry.register(
+            "wxgate_template_drifts",
+            "Templates that were seen not to be what they were",
+            self.template_drifts.clone(),
+        );
+    }
+
     pub(crate) fn heard(&self, event: &'static str, outcome: callbacks::Outcome) {
         let outcome = outcome.as_str();
         self.callbacks
@@ -151,7 +174,19 @@ impl Metrics {
     }
 
     pub(crate) fn told(&self, outcome: &'static str) {
-        self.told.get_or_create(&ToldLabels { outcome }).inc();
+        self.told.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+
+    pub(crate) fn synced(&self, outcome: &'static str) {
+        self.template_syncs
+            .get_or_create(&OutcomeLabels { outcome })
+            .inc();
+    }
+
+    pub(crate) fn drifted(&self, change: &'static str) {
+        self.template_drifts
+            .get_or_create(&DriftLabels { change })
+            .inc();
     }
 
     pub(crate) fn receipts_abandoned(&self, count: u64) {

@@ -217,6 +217,7 @@ impl Inner {
                     .record_template_failure(&due.appid, &words, next, now)
                     .await?;
                 self.shelf.forget(&due.appid).await;
+                self.parts.metrics.synced("failed");
                 return Err(error);
             }
         };
@@ -230,9 +231,16 @@ impl Inner {
             .record_templates(&due.appid, lists, record, next, now)
             .await?;
         self.shelf.forget(&due.appid).await;
+        let outcome = if news.doubted > 0 {
+            "doubted"
+        } else {
+            "synced"
+        };
+        self.parts.metrics.synced(outcome);
         for drift in &news.drifts {
             let (template, change) = (&drift.after.id, drift.change.as_str());
             tracing::info!(appid = %due.appid, template, change, "a template is not what it was");
+            self.parts.metrics.drifted(change);
         }
         if news.told > 0 {
             self.parts.coord.wakeups().wake(topic::WEBHOOKS, "");

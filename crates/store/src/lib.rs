@@ -56,11 +56,12 @@ pub use page::{Listing, Page};
 pub use queue::{
     AppEvent, Canceled, ClaimBatch, ClaimRequest, Claimed, Collected, Collection, DeliveryNext,
     DeliveryOutcome, DisabledWebhook, Dropped, DueDelivery, Entry, Facts, Fate, FirstAnswer,
-    FirstEntry, Grant, GrantCursor, GrantCursorFormat, GrantEntry, GrantNews, HeardEvent,
-    HeardNews, IdempotencyKey, LaneNews, LanePause, LedgerNews, Load, MessageFacts, NewMessage,
-    NewReceipt, OutboxClaim, OutboxRequest, Permit, PoolCount, PoolId, PooledId, QUOTA_EXHAUSTED,
-    QuotaUse, Reach, Received, Recorded, Retried, Settled, Settlement, Spent, Step, Submission,
-    Subscription, Swept, SweptReceipts, THROTTLED, Taken, TemplateCount, Word,
+    FirstEntry, Grant, GrantCount, GrantCursor, GrantCursorFormat, GrantEntry, GrantNews,
+    HeardEvent, HeardNews, IdempotencyKey, KeptCount, LaneNews, LanePause, LedgerNews, Load,
+    MessageFacts, NewMessage, NewReceipt, OutboxClaim, OutboxRequest, Permit, PoolCount, PoolId,
+    PooledId, QUOTA_EXHAUSTED, QuotaUse, Reach, Received, Recorded, Retried, Settled, Settlement,
+    Spent, Step, Submission, Subscription, Swept, SweptReceipts, THROTTLED, Taken, TemplateCount,
+    Word,
 };
 pub use reseal::{Place, SealedValue};
 pub use signing_keys::SigningKey;

@@ -91,7 +91,7 @@ pub(crate) fn assert_success(answer: &Answer) {
 }
 
 /// What a counter stands at.
-async fn counted(world: &World, series: &str) -> u64 {
+pub(crate) async fn counted(world: &World, series: &str) -> u64 {
     let metrics = world.anonymous().get("/metrics").await.text;
     let line = metrics.lines().find_map(|line| line.strip_prefix(series));
     line.map_or(0, |value| value.trim().parse().expect("a number"))

@@ -1,5 +1,6 @@
 //! Who may be written to: the pool of form ids, the ledger of accepted templates.
 
+mod counts;
 mod ledger;
 
 use std::{collections::BTreeMap, time::Duration};

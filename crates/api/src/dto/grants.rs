@@ -261,7 +261,8 @@ pub(crate) struct GrantsSummary {
     form_ids: PoolSummary,
     /// By accepted templates, on channel `subscribe`; those that reach nobody are absent.
     subscriptions: Vec<TemplateSummary>,
-    /// When this was counted: of a large app it is up to some seconds ago.
+    /// When this was counted. With up to 10,000 grants that is now; with more it is some seconds or minutes ago, an hour
+    /// where nobody has asked for long, and asking has them counted again.
     as_of: Timestamp,
 }
 
@@ -292,10 +293,10 @@ pub(crate) struct TemplateSummary {
     sends: u64,
 }
 
-impl From<&delivery::Summary> for GrantsSummary {
-    fn from(summary: &delivery::Summary) -> Self {
-        let subscriptions = summary.templates.iter().map(|count| TemplateSummary {
-            template_id: count.template_id.clone(),
+impl From<store::GrantCount> for GrantsSummary {
+    fn from(summary: store::GrantCount) -> Self {
+        let subscriptions = summary.templates.into_iter().map(|count| TemplateSummary {
+            template_id: count.template_id,
             users: count.users,
             sends: count.sends,
         });

@@ -101,7 +101,7 @@ async fn summarize_grants(
 ) -> Result<Json<GrantsSummary>, Problem> {
     let tenant = state.owner(&caller, &appid).await?;
     let summary = state.delivery.grants().summary(tenant, &appid).await?;
-    Ok(Json(GrantsSummary::from(&*summary)))
+    Ok(Json(summary.into()))
 }
 
 /// Estimate a reach

@@ -21,7 +21,7 @@ mod keys;
 use std::{net::IpAddr, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use coord::{Coord, Quota};
+use coord::{Clock, Coord, Quota};
 use domain::app::AppId;
 use store::StoreError;
 use tokio_util::sync::CancellationToken;
@@ -40,7 +40,7 @@ use crate::{engine::Parts, metrics::Metrics};
 /// How far a push's time may be from the gateway's: a signature that was overheard is good for no longer.
 const SKEW: TimeDelta = TimeDelta::minutes(5);
 
-/// How many callbacks for one app may come from one address in a second. WeChat sends one for each message, from several
+/// How many callbacks for one app one replica takes from one address in a second. WeChat sends one for each message, from several
 /// addresses; each costs a look at the database.
 const RATE: u32 = 2000;
 
@@ -118,7 +118,9 @@ impl From<CallbackRefusal> for CallbackError {
 pub struct Callbacks {
     keys: KeyChain,
     desk: Desk,
-    coord: Coord,
+    clock: Clock,
+    /// Floods are counted by this replica alone: no callback waits for Redis.
+    alone: Coord,
     metrics: Metrics,
 }
 
@@ -128,7 +130,8 @@ impl Callbacks {
         let callbacks = Self {
             keys: KeyChain::new(parts),
             desk,
-            coord: parts.coord.clone(),
+            clock: parts.coord.clock().clone(),
+            alone: Coord::in_process(parts.coord.clock().clone()),
             metrics: parts.metrics.clone(),
         };
         (callbacks, desk_loop)
@@ -171,11 +174,11 @@ impl Callbacks {
         Ok(())
     }
 
-    /// Turns a flood away before it costs anything. Where nobody can count, everybody comes in.
+    /// Turns a flood away before it costs anything.
     async fn admit(&self, appid: &AppId, from: Option<IpAddr>) -> Result<(), CallbackError> {
         let Some(from) = from else { return Ok(()) };
         let key = format!("callbacks {appid} {from}");
-        let limits = self.coord.limits();
+        let limits = self.alone.limits();
         match limits.check(&key, Quota::per_second(RATE), 1).await {
             Ok(decision) if !decision.allowed => {
                 self.metrics.refused("too_many");
@@ -194,7 +197,7 @@ impl Callbacks {
         query: &Query,
         check: impl Fn(&Keys) -> Result<T, Refusal>,
     ) -> Result<T, CallbackError> {
-        let now = self.coord.clock().now();
+        let now = self.clock.now();
         let chain = self.keys.of(appid, now).await?;
         let newest = check(&chain.newest).map_err(CallbackRefusal::Push);
         let checked = match (newest, &chain.previous) {
@@ -217,7 +220,7 @@ impl Callbacks {
             self.metrics.refused(refusal.as_str());
             let key = format!("callback refused {}", refusal.as_str());
             let told = self
-                .coord
+                .alone
                 .limits()
                 .check(&key, Quota::per_minute(TOLD_A_MINUTE), 1)
                 .await;

@@ -10,7 +10,7 @@ use simulator::{Options, Simulator};
 use super::{Signals, configure, simulate};
 use crate::{
     config::{self, Config, Mode},
-    demo::{Client, Demo, Guide, answer},
+    demo::{self, Client, Demo, Guide, answer},
     failure::Failure,
     gateway::Gateway,
     master_key,
@@ -50,6 +50,7 @@ pub(crate) async fn run(
         "--simulator-port",
     )
     .await?;
+    demo::furnish(&simulator);
     let config = Config {
         wechat_base_url: simulator.base_url(),
         ..config

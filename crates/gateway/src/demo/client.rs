@@ -10,7 +10,9 @@ use super::{Credentials, Demo};
 use crate::failure::Failure;
 
 /// The template of the demo's subscribe message.
-pub(super) const TEMPLATE: &str = "demo-order-shipped";
+pub(super) const SHIPPED: &str = "demo-order-shipped";
+/// The template of its form-id message.
+pub(super) const PAID: &str = "demo-order-paid";
 /// How long the demo waits for WeChat's answer.
 pub(super) const WAIT: u64 = 5;
 
@@ -52,7 +54,7 @@ impl Client {
         // A form id is good for one message, so each start brings its own.
         let form_id = format!("demo-form-{:016x}", rand::random::<u64>());
         let template = json!({
-            "channel": "template", "touser": openid, "template_id": "demo-order-paid", "form_id": form_id,
+            "channel": "template", "touser": openid, "template_id": PAID, "form_id": form_id,
             "page": "pages/order?id=1", "data": {"keyword1": {"value": "Coffee, large"}, "keyword2": {"value": "¥ 18.00"}},
         });
         let subscribe = subscribe_body(openid);
@@ -82,7 +84,7 @@ impl Client {
 /// The subscribe message of the demo, and of the curl lines.
 pub(super) fn subscribe_body(openid: &str) -> Value {
     json!({
-        "touser": openid, "template_id": TEMPLATE, "page": "pages/order?id=1",
+        "touser": openid, "template_id": SHIPPED, "page": "pages/order?id=1",
         "data": {"thing1": {"value": "Coffee beans"}, "date2": {"value": "2026-03-01"}},
     })
 }

@@ -3,6 +3,7 @@
 
 mod client;
 mod guide;
+mod templates;
 
 use std::path::{Path, PathBuf};
 
@@ -20,6 +21,7 @@ use tenancy::{KeyOwner, NewKey};
 
 pub(crate) use client::Client;
 pub(crate) use guide::{Guide, answer};
+pub(crate) use templates::furnish;
 
 use crate::{failure::Failure, gateway::Gateway, master_key::create_private};
 

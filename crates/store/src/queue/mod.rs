@@ -47,8 +47,9 @@ pub use cancel::Canceled;
 pub use claim::{ClaimBatch, ClaimRequest};
 pub use flight::Claimed;
 pub use grants::{
-    Collected, Collection, Fate, Grant, GrantCursor, GrantCursorFormat, GrantEntry, GrantNews,
-    LedgerNews, Permit, PoolCount, PoolId, PooledId, Reach, Step, Subscription, TemplateCount,
+    Collected, Collection, Fate, Grant, GrantCount, GrantCursor, GrantCursorFormat, GrantEntry,
+    GrantNews, KeptCount, LedgerNews, Permit, PoolCount, PoolId, PooledId, Reach, Step,
+    Subscription, TemplateCount,
 };
 pub use heard::{HeardEvent, HeardNews};
 pub use lane::QuotaUse;

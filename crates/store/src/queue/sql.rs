@@ -25,6 +25,16 @@ enum Part {
     OneOf(Vec<Cell>),
     /// A table: its columns, of equal length. A repeated row changes nothing.
     Rows(Vec<Vec<Cell>>),
+    /// The rows of `v`, each with the row of a table that its key finds.
+    Found(Lookup),
+}
+
+/// How rows are found.
+#[derive(Debug)]
+struct Lookup {
+    table: &'static str,
+    key: &'static str,
+    locked: bool,
 }
 
 /// A value in a batch.
@@ -72,6 +82,22 @@ impl Sql {
         self
     }
 
+    /// Appends the rows of `v`, each with `s`, the row of `table` that has its `key`, such as `s.id = v.id`: one look into
+    /// the index of the key for each, in the order of `v`, whatever is believed of the table's size. Of a plain join
+    /// PostgreSQL makes a walk through all of a table that was empty when somebody last looked.
+    pub(super) fn found(&mut self, table: &'static str, key: &'static str) -> &mut Self {
+        let locked = false;
+        self.0.push(Part::Found(Lookup { table, key, locked }));
+        self
+    }
+
+    /// Appends the same. Where a database locks rows, they are locked, in the order of `v`.
+    pub(super) fn found_and_locked(&mut self, table: &'static str, key: &'static str) -> &mut Self {
+        let locked = true;
+        self.0.push(Part::Found(Lookup { table, key, locked }));
+        self
+    }
+
     /// Appends that what stands before is one of these. Not empty.
     pub(super) fn one_of<C: Into<Cell> + Clone>(&mut self, items: &[C]) -> &mut Self {
         let items = items.iter().map(|item| item.clone().into());
@@ -113,6 +139,7 @@ impl Written {
                 Part::Rows(columns) if arrays => {
                     written.arrays("SELECT * FROM unnest(", &columns);
                 }
+                Part::Found(lookup) => written.found(&lookup),
                 Part::OneOf(items) => written.items(items),
                 Part::Rows(columns) => written.values(&columns),
             }
@@ -143,6 +170,20 @@ impl Written {
             );
         }
         self.text.push(')');
+    }
+
+    /// PostgreSQL joins what a subquery says that has a limit as it is written, and SQLite a `CROSS JOIN`.
+    fn found(&mut self, lookup: &Lookup) {
+        let Lookup { table, key, locked } = lookup;
+        let lock = if *locked { " FOR UPDATE" } else { "" };
+        let text = if self.arrays {
+            format!(
+                "v CROSS JOIN LATERAL (SELECT s.* FROM {table} s WHERE {key} LIMIT 1{lock}) AS s"
+            )
+        } else {
+            format!("v CROSS JOIN {table} AS s ON {key}")
+        };
+        self.text.push_str(&text);
     }
 
     fn items(&mut self, mut items: Vec<Cell>) {
@@ -365,6 +406,23 @@ mod tests {
         assert_eq!(
             values[1..],
             ["{3}".into(), r#"{"x",NULL}"#.into(), "{1,2}".into()]
+        );
+    }
+
+    #[test]
+    fn a_row_is_found_by_its_key() {
+        let text = |arrays: bool| {
+            let mut sql = Sql::new("SELECT s.x FROM ");
+            sql.found_and_locked("t", "s.id = v.id").push(" WHERE s.y");
+            Written::of(sql, arrays).text
+        };
+        assert_eq!(
+            text(true),
+            "SELECT s.x FROM v CROSS JOIN LATERAL (SELECT s.* FROM t s WHERE s.id = v.id LIMIT 1 FOR UPDATE) AS s WHERE s.y"
+        );
+        assert_eq!(
+            text(false),
+            "SELECT s.x FROM v CROSS JOIN t AS s ON s.id = v.id WHERE s.y"
         );
     }
 

@@ -6,7 +6,8 @@ use domain::{
     app::AppId,
     grant::{Balance, Entry},
 };
-use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult};
+use sea_orm::{ConnectionTrait, FromQueryResult};
+use uuid::Uuid;
 
 use crate::{
     StoreError,
@@ -44,6 +45,7 @@ pub(super) struct Account {
     pub(super) appid: String,
     pub(super) openid: String,
     pub(super) template_id: String,
+    tenant_id: Uuid,
     remaining: i64,
     long_term: i64,
     untold: String,
@@ -52,9 +54,28 @@ pub(super) struct Account {
     revoked_at: Option<i64>,
 }
 
-/// The columns of [`Account`].
-pub(super) const ACCOUNT_COLUMNS: &str = "appid, openid, template_id, remaining, long_term, untold, reported_at, confirmed_at, \
-                                          revoked_at";
+/// The columns of [`Account`], of an account `s`.
+pub(super) fn account_columns() -> String {
+    format!(
+        "s.appid, s.openid, s.template_id, s.tenant_id, s.remaining, CAST(CASE WHEN {IS_LONG_TERM} THEN 1 ELSE 0 END AS BIGINT) \
+         AS long_term, s.untold, s.reported_at, s.confirmed_at, s.revoked_at"
+    )
+}
+
+/// Whether an account `s` is of a long-term template: as the tenant reported, or as WeChat lists it, whenever that came to
+/// be known.
+pub(super) const IS_LONG_TERM: &str = "(s.long_term = 1 OR (SELECT template.kind FROM template WHERE template.appid = s.appid \
+                                       AND template.id = s.template_id) = 'long_term')";
+
+/// What finds the account of a row of `v`.
+pub(super) const KEY: &str = "s.appid = v.a AND s.openid = v.t AND s.template_id = v.p";
+
+/// The beginning of a statement that gives the accounts found for `v` another `remaining`, and its end. It inserts
+/// nothing, as they are there: this way each is found by its key once more, and by nothing else.
+pub(super) const CHANGE: &str = "INSERT INTO subscription (appid, openid, template_id, tenant_id, long_term, untold, remaining) \
+                                 SELECT s.appid, s.openid, s.template_id, s.tenant_id, s.long_term, s.untold, ";
+pub(super) const CHANGED: &str =
+    " ON CONFLICT (appid, openid, template_id) DO UPDATE SET remaining = excluded.remaining";
 
 impl Account {
     pub(super) fn balance(&self) -> Result<Balance, StoreError> {
@@ -80,20 +101,19 @@ pub(in crate::queue) async fn enter(
     }
     let keys: BTreeSet<Key> = news.iter().map(LedgerNews::key).collect();
     open(tx, &keys).await?;
-    let mut accounts = BTreeMap::new();
-    for account in find(tx, keys, true).await? {
+    let (mut accounts, mut owners) = (BTreeMap::new(), BTreeMap::new());
+    for account in find(tx, keys).await? {
         let balance = account.balance()?;
-        accounts.insert(
-            (account.appid, account.openid, account.template_id),
-            balance,
-        );
+        let key = (account.appid, account.openid, account.template_id);
+        owners.insert(key.clone(), account.tenant_id);
+        accounts.insert(key, balance);
     }
     for news in news {
         if let Some(balance) = accounts.get_mut(&news.key()) {
             balance.enter(news.entry);
         }
     }
-    write(tx, &accounts).await?;
+    write(tx, &accounts, &owners).await?;
     let appids: BTreeSet<&str> = news.iter().map(|news| news.appid.as_str()).collect();
     let appids: Vec<&str> = appids.into_iter().collect();
     let mut sql = Sql::new("UPDATE app SET counts_grants = 1 WHERE counts_grants = 0 AND appid");
@@ -107,8 +127,9 @@ async fn open(tx: &impl ConnectionTrait, keys: &BTreeSet<Key>) -> Result<(), Sto
     let mut sql = Sql::new("WITH v(a, t, p) AS (");
     sql.rows(keys.iter().cloned().map(cells));
     sql.push(
-        ") INSERT INTO subscription (appid, openid, template_id, tenant_id, remaining, long_term, untold) \
-         SELECT v.a, v.t, v.p, app.tenant_id, 0, 0, '{}' FROM v JOIN app ON app.appid = v.a WHERE v.a = v.a \
+        "), w(a, t, p, owner) AS (SELECT v.a, v.t, v.p, (SELECT app.tenant_id FROM app WHERE app.appid = v.a) FROM v) \
+         INSERT INTO subscription (appid, openid, template_id, tenant_id, remaining, long_term, untold) \
+         SELECT w.a, w.t, w.p, w.owner, 0, 0, '{}' FROM w WHERE w.owner IS NOT NULL \
          ON CONFLICT (appid, openid, template_id) DO NOTHING",
     );
     tx.execute_raw(sql.on(tx)).await?;
@@ -120,42 +141,30 @@ fn cells((appid, openid, template_id): Key) -> [Cell; 3] {
 }
 
 /// The accounts of these keys; on PostgreSQL locked in one order, so that nobody waits in a circle.
-async fn find(
-    tx: &impl ConnectionTrait,
-    keys: BTreeSet<Key>,
-    locked: bool,
-) -> Result<Vec<Account>, StoreError> {
-    let mut sql = Sql::new(&format!(
-        "SELECT {ACCOUNT_COLUMNS} FROM subscription WHERE (appid, openid, template_id) IN ("
-    ));
+async fn find(tx: &impl ConnectionTrait, keys: BTreeSet<Key>) -> Result<Vec<Account>, StoreError> {
+    let mut sql = Sql::new("WITH v(a, t, p) AS (");
     sql.rows(keys.into_iter().map(cells))
-        .push(") ORDER BY appid, openid, template_id");
-    if locked && tx.get_database_backend() == DbBackend::Postgres {
-        sql.push(" FOR UPDATE");
-    }
+        .push(&format!(") SELECT {} FROM ", account_columns()))
+        .found_and_locked("subscription", KEY);
     Ok(Account::find_by_statement(sql.on(tx)).all(tx).await?)
 }
 
-/// Locks these accounts, where a database locks rows.
-pub(super) async fn lock(tx: &impl ConnectionTrait, keys: BTreeSet<Key>) -> Result<(), StoreError> {
-    if keys.len() > 1 && tx.get_database_backend() == DbBackend::Postgres {
-        find(tx, keys, true).await?;
-    }
-    Ok(())
-}
-
+/// Writes accounts that are there, and locked.
 async fn write(
     tx: &impl ConnectionTrait,
     accounts: &BTreeMap<Key, Balance>,
+    owners: &BTreeMap<Key, Uuid>,
 ) -> Result<(), StoreError> {
     let rows = accounts
         .iter()
+        .zip(owners.values())
         .map(
-            |((appid, openid, template_id), balance)| -> Result<[Cell; 9], StoreError> {
+            |(((appid, openid, template_id), balance), owner)| -> Result<[Cell; 10], StoreError> {
                 Ok([
                     appid.as_str().into(),
                     openid.as_str().into(),
                     template_id.as_str().into(),
+                    (*owner).into(),
                     i64::from(balance.remaining).into(),
                     i64::from(balance.long_term).into(),
                     to_json(&balance.untold, "subscription.untold")?.into(),
@@ -169,11 +178,14 @@ async fn write(
     if rows.is_empty() {
         return Ok(());
     }
-    let mut sql = Sql::new("WITH v(a, t, p, n, l, u, r, c, x) AS (");
-    sql.rows(rows.into_iter());
-    sql.push(
-        ") UPDATE subscription SET remaining = v.n, long_term = v.l, untold = v.u, reported_at = v.r, confirmed_at = v.c, \
-         revoked_at = v.x FROM v WHERE appid = v.a AND openid = v.t AND template_id = v.p",
+    let mut sql = Sql::new(
+        "INSERT INTO subscription (appid, openid, template_id, tenant_id, remaining, long_term, untold, reported_at, \
+         confirmed_at, revoked_at) ",
+    );
+    sql.rows(rows.into_iter()).push(
+        " ON CONFLICT (appid, openid, template_id) DO UPDATE SET remaining = excluded.remaining, \
+         long_term = excluded.long_term, untold = excluded.untold, reported_at = excluded.reported_at, \
+         confirmed_at = excluded.confirmed_at, revoked_at = excluded.revoked_at",
     );
     tx.execute_raw(sql.on(tx)).await?;
     Ok(())

@@ -18,6 +18,7 @@
 //! locked in the order of their keys, after messages, by everybody.
 
 mod collect;
+mod count;
 mod ledger;
 mod pool;
 mod read;
@@ -37,8 +38,9 @@ use serde::{Deserialize, Serialize};
 use super::flight::Claimed;
 
 pub use collect::{Collected, Collection, GrantEntry};
+pub use count::{GrantCount, KeptCount, PoolCount, TemplateCount};
 pub use ledger::LedgerNews;
-pub use read::{GrantCursor, GrantCursorFormat, PoolCount, Reach, TemplateCount};
+pub use read::{GrantCursor, GrantCursorFormat, Reach};
 
 pub(super) use ledger::enter as enter_ledger;
 pub(super) use settle::{settle, undo};

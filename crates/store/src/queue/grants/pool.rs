@@ -42,9 +42,18 @@ pub(super) struct PooledRow {
     expires_at: i64,
 }
 
-/// The columns of [`PooledRow`].
+/// The columns of [`PooledRow`], of an id `s`.
 pub(super) const POOLED_COLUMNS: &str =
-    "openid, value, kind, uses_left, held_by, collected_at, expires_at";
+    "s.openid, s.value, s.kind, s.uses_left, s.held_by, s.collected_at, s.expires_at";
+
+/// What finds the id of a row of `v`.
+pub(super) const KEY: &str = "s.appid = v.a AND s.value = v.id";
+
+/// The beginning of a statement that gives the ids found for `v` another `uses_left` and `held_by`, and its end: as
+/// with [`ledger::CHANGE`](super::ledger::CHANGE).
+pub(super) const CHANGE: &str = "INSERT INTO form_id (appid, value, tenant_id, openid, kind, collected_at, expires_at, uses_left, held_by) \
+                                 SELECT s.appid, s.value, s.tenant_id, s.openid, s.kind, s.collected_at, s.expires_at,";
+pub(super) const CHANGED: &str = " ON CONFLICT (appid, value) DO UPDATE SET uses_left = excluded.uses_left, held_by = excluded.held_by";
 
 impl TryFrom<PooledRow> for PooledId {
     type Error = StoreError;
@@ -97,11 +106,14 @@ pub(super) async fn add(
     for row in tx.query_all_raw(sql.on(tx)).await? {
         added.insert(row.try_get("", "value")?);
     }
-    let values: Vec<&str> = ordered.into_keys().collect();
-    let mut sql = Sql::new(&format!(
-        "SELECT {POOLED_COLUMNS} FROM form_id WHERE appid = "
-    ));
-    sql.bind(appid.as_str()).push(" AND value").one_of(&values);
+    let mut sql = Sql::new("WITH v(a, id) AS (");
+    sql.rows(
+        ordered
+            .into_keys()
+            .map(|value| [appid.as_str().into(), value.into()]),
+    )
+    .push(&format!(") SELECT {POOLED_COLUMNS} FROM "))
+    .found("form_id", KEY);
     let rows = PooledRow::find_by_statement(sql.on(tx)).all(tx).await?;
     let known = rows.into_iter().map(|row| {
         let id = PooledId::try_from(row)?;
@@ -128,7 +140,7 @@ impl PlatformStore {
         Ok(Swept::of(forgotten.rows_affected()))
     }
 
-    /// Forgets the pool and the ledger of a tenant's removed app, a batch at a time.
+    /// Forgets the pool, the ledger and the count of a tenant's removed app, a batch at a time.
     pub(crate) async fn forget_grants(
         &self,
         tenant: TenantId,
@@ -155,6 +167,6 @@ impl PlatformStore {
                 }
             }
         }
-        Ok(())
+        self.store.tenant(tenant).forget_count(appid).await
     }
 }

@@ -1,4 +1,4 @@
-//! Reading: a user's grants, an app's counts, whom a message reaches.
+//! Reading: a user's grants, whom a message reaches.
 
 use std::{collections::HashMap, fmt, str::FromStr};
 
@@ -8,40 +8,16 @@ use sea_orm::{ConnectionTrait, FromQueryResult};
 
 use super::{
     Grant, Subscription,
-    ledger::{ACCOUNT_COLUMNS, Account},
+    ledger::{Account, account_columns},
     pool::{POOLED_COLUMNS, PooledRow},
 };
-use crate::{Listing, Page, StoreError, TenantStore, millis, queue::sql::Sql, time};
+use crate::{Listing, Page, StoreError, TenantStore, millis, queue::sql::Sql};
 
 /// What an estimate says of an account.
 const REACHABLE: i64 = 1;
 const REVOKED: i64 = 2;
 /// How many users one statement looks up.
 const PIECE: usize = 4096;
-/// How many templates a count shows.
-const TEMPLATES: i64 = 1000;
-
-/// How many users an app's pool reaches.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PoolCount {
-    /// Users to whom at least one message can be sent.
-    pub users: u64,
-    /// Messages that can be sent.
-    pub sends: u64,
-    /// When the next id is over; none: there is none.
-    pub next_expiry: Option<DateTime<Utc>>,
-}
-
-/// How many users one template reaches.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TemplateCount {
-    /// The template.
-    pub template_id: String,
-    /// Users to whom at least one message can be sent.
-    pub users: u64,
-    /// Messages that can be sent; more, where the template is a long-term one.
-    pub sends: u64,
-}
 
 /// How many of some users can be written to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -140,19 +116,19 @@ impl TenantStore {
         now: DateTime<Utc>,
     ) -> Result<Vec<Grant>, StoreError> {
         let mut sql = Sql::new(&format!(
-            "SELECT {POOLED_COLUMNS} FROM form_id WHERE uses_left > 0 AND appid = "
+            "SELECT {POOLED_COLUMNS} FROM form_id s WHERE s.uses_left > 0 AND s.appid = "
         ));
         sql.bind(appid.as_str())
-            .push(" AND openid = ")
+            .push(" AND s.openid = ")
             .bind(openid)
-            .push(" AND tenant_id = ")
+            .push(" AND s.tenant_id = ")
             .bind(self.tenant.uuid())
-            .push(" AND expires_at > ")
+            .push(" AND s.expires_at > ")
             .bind(millis(now));
         match &page.after {
             None => {}
             Some(GrantCursor::Id { expires_at, value }) => {
-                sql.push(" AND (expires_at, value) < (")
+                sql.push(" AND (s.expires_at, s.value) < (")
                     .bind(*expires_at)
                     .push(", ")
                     .bind(value.as_str())
@@ -160,7 +136,7 @@ impl TenantStore {
             }
             Some(GrantCursor::Template(_)) => return Ok(Vec::new()),
         }
-        sql.push(" ORDER BY appid DESC, openid DESC, expires_at DESC, value DESC LIMIT ")
+        sql.push(" ORDER BY s.appid DESC, s.openid DESC, s.expires_at DESC, s.value DESC LIMIT ")
             .bind(limit.cast_signed());
         let connection = &self.store.read;
         let rows = PooledRow::find_by_statement(sql.on(connection))
@@ -183,16 +159,17 @@ impl TenantStore {
             _ => "",
         };
         let mut sql = Sql::new(&format!(
-            "SELECT {ACCOUNT_COLUMNS} FROM subscription WHERE appid = "
+            "SELECT {} FROM subscription s WHERE s.appid = ",
+            account_columns()
         ));
         sql.bind(appid.as_str())
-            .push(" AND openid = ")
+            .push(" AND s.openid = ")
             .bind(openid)
-            .push(" AND tenant_id = ")
+            .push(" AND s.tenant_id = ")
             .bind(self.tenant.uuid())
-            .push(" AND template_id > ")
+            .push(" AND s.template_id > ")
             .bind(after)
-            .push(" ORDER BY appid, openid, template_id LIMIT ")
+            .push(" ORDER BY s.appid, s.openid, s.template_id LIMIT ")
             .bind(limit.cast_signed());
         let connection = &self.store.read;
         let rows = Account::find_by_statement(sql.on(connection))
@@ -204,64 +181,6 @@ impl TenantStore {
                 Ok(Grant::Subscription(subscription))
             })
             .collect()
-    }
-
-    /// How many users the app's pool reaches. Goes through all ids of the app that are good.
-    pub async fn count_pool(
-        &self,
-        appid: &AppId,
-        now: DateTime<Utc>,
-    ) -> Result<PoolCount, StoreError> {
-        self.app(appid).await?;
-        let mut sql = Sql::new(
-            "SELECT COUNT(*) AS users, CAST(SUM(uses) AS BIGINT) AS sends, MIN(ends) AS next_expiry FROM \
-             (SELECT openid, SUM(uses_left) AS uses, MIN(expires_at) AS ends FROM form_id WHERE uses_left > 0 \
-             AND held_by IS NULL AND appid = ",
-        );
-        sql.bind(appid.as_str())
-            .push(" AND tenant_id = ")
-            .bind(self.tenant.uuid())
-            .push(" AND expires_at > ")
-            .bind(millis(now))
-            .push(" GROUP BY appid, openid) AS people");
-        let connection = &self.store.read;
-        let Some(row) = connection.query_one_raw(sql.on(connection)).await? else {
-            return Ok(PoolCount::default());
-        };
-        let sends: Option<i64> = row.try_get("", "sends")?;
-        let next_expiry: Option<i64> = row.try_get("", "next_expiry")?;
-        Ok(PoolCount {
-            users: row.try_get::<i64>("", "users")?.unsigned_abs(),
-            sends: sends.unwrap_or_default().unsigned_abs(),
-            next_expiry: next_expiry.map(time),
-        })
-    }
-
-    /// How many users each template of the app reaches. Goes through all accounts of the app that permit anything.
-    pub async fn count_subscriptions(
-        &self,
-        appid: &AppId,
-    ) -> Result<Vec<TemplateCount>, StoreError> {
-        self.app(appid).await?;
-        let mut sql = Sql::new(
-            "SELECT template_id, COUNT(*) AS users, CAST(SUM(remaining) AS BIGINT) AS sends FROM subscription \
-             WHERE remaining > 0 AND appid = ",
-        );
-        sql.bind(appid.as_str())
-            .push(" AND tenant_id = ")
-            .bind(self.tenant.uuid())
-            .push(" GROUP BY appid, template_id ORDER BY appid, template_id LIMIT ")
-            .bind(TEMPLATES);
-        let connection = &self.store.read;
-        let rows = connection.query_all_raw(sql.on(connection)).await?;
-        let counts = rows.iter().map(|row| {
-            Ok(TemplateCount {
-                template_id: row.try_get("", "template_id")?,
-                users: row.try_get::<i64>("", "users")?.unsigned_abs(),
-                sends: row.try_get::<i64>("", "sends")?.unsigned_abs(),
-            })
-        });
-        counts.collect()
     }
 
     /// How many of these users, each named once, a message reaches: on channel `template` by the pool, else by the
@@ -298,6 +217,7 @@ impl TenantStore {
         openids: &[&str],
         now: DateTime<Utc>,
     ) -> Result<u64, StoreError> {
+        // Worded so that only a user's own ids are looked through.
         let mut sql = Sql::new("WITH v(t) AS (");
         sql.rows(openids.iter().map(|openid| [(*openid).into()]));
         sql.push(
@@ -307,7 +227,7 @@ impl TenantStore {
         .bind(appid.as_str())
         .push(" AND n.tenant_id = ")
         .bind(self.tenant.uuid())
-        .push(" AND n.expires_at > ")
+        .push(" AND n.expires_at + 0 > ")
         .bind(millis(now))
         .push(" LIMIT 1) IS NOT NULL");
         let connection = &self.store.read;

@@ -1,16 +1,14 @@
 //! Settling: what became of ids and grants, in the transaction that records what became of their messages.
 
+use std::collections::BTreeMap;
+
 use sea_orm::ConnectionTrait;
 use uuid::Uuid;
 
-use super::{Fate, GrantNews, PERMIT, POOL, RESERVED, Step, ledger};
+use super::{Fate, GrantNews, PERMIT, POOL, RESERVED, Step, ledger, pool};
 use crate::{
     StoreError,
-    queue::{
-        FLYING,
-        record::Settlement,
-        sql::{Cell, Sql},
-    },
+    queue::{FLYING, record::Settlement, sql::Sql},
 };
 
 /// Writes what these settlements mean for what permitted them. Where that is nothing, it asks nothing.
@@ -18,23 +16,22 @@ pub(in crate::queue) async fn settle<'a>(
     tx: &impl ConnectionTrait,
     settlements: impl Iterator<Item = &'a Settlement>,
 ) -> Result<(), StoreError> {
-    let (mut ids, mut steps) = (Vec::new(), Vec::new());
+    // Nobody changes a row twice in one statement.
+    let (mut ids, mut steps) = (BTreeMap::new(), BTreeMap::new());
     for settlement in settlements {
         match &settlement.grant {
             None => {}
-            Some(GrantNews::Pool { value, fate }) => ids.push([
-                settlement.appid.as_str().into(),
-                value.as_str().into(),
-                settlement.id.uuid().into(),
-                fate_code(*fate).into(),
-            ]),
+            Some(GrantNews::Pool { value, fate }) => {
+                let key = (settlement.appid.as_str().to_owned(), value.clone());
+                ids.entry(key).or_insert((settlement.id.uuid(), *fate));
+            }
             Some(GrantNews::Ledger(step)) => {
                 let key = (
                     settlement.appid.as_str().to_owned(),
                     settlement.touser.clone(),
                     settlement.template_id.clone(),
                 );
-                steps.push((key, *step));
+                steps.entry(key).or_insert(*step);
             }
         }
     }
@@ -60,28 +57,40 @@ fn step_code(step: Step) -> i64 {
 
 /// Only of ids that are still held: what was settled before stays so. Who holds an id is worded so that only its key can
 /// find it: SQLite goes through all that are held where it believes that there are none.
-async fn settle_ids(tx: &impl ConnectionTrait, ids: Vec<[Cell; 4]>) -> Result<(), StoreError> {
+async fn settle_ids(
+    tx: &impl ConnectionTrait,
+    ids: BTreeMap<(String, String), (Uuid, Fate)>,
+) -> Result<(), StoreError> {
     if ids.is_empty() {
         return Ok(());
     }
     let mut sql = Sql::new("WITH v(a, id, m, fate) AS (");
-    sql.rows(ids.into_iter());
-    sql.push(
-        ") UPDATE form_id SET uses_left = CASE v.fate WHEN 1 THEN uses_left - 1 WHEN 2 THEN 0 ELSE uses_left END, \
-         held_by = NULL FROM v WHERE appid = v.a AND value = v.id AND CASE WHEN held_by = v.m THEN 1 ELSE 0 END = 1",
-    );
+    sql.rows(ids.into_iter().map(|((appid, value), (message, fate))| {
+        [
+            appid.into(),
+            value.into(),
+            message.into(),
+            fate_code(fate).into(),
+        ]
+    }));
+    sql.push(&format!(
+        ") {} CASE v.fate WHEN 1 THEN s.uses_left - 1 WHEN 2 THEN 0 ELSE s.uses_left END, NULL FROM ",
+        pool::CHANGE
+    ))
+    .found_and_locked("form_id", pool::KEY)
+    .push(" WHERE CASE WHEN s.held_by = v.m THEN 1 ELSE 0 END = 1")
+    .push(pool::CHANGED);
     tx.execute_raw(sql.on(tx)).await?;
     Ok(())
 }
 
 async fn step_all(
     tx: &impl ConnectionTrait,
-    steps: Vec<(ledger::Key, Step)>,
+    steps: BTreeMap<ledger::Key, Step>,
 ) -> Result<(), StoreError> {
     if steps.is_empty() {
         return Ok(());
     }
-    ledger::lock(tx, steps.iter().map(|(key, _)| key.clone()).collect()).await?;
     let mut sql = Sql::new("WITH v(a, t, p, step) AS (");
     sql.rows(
         steps
@@ -95,11 +104,15 @@ async fn step_all(
                 ]
             }),
     );
-    sql.push(
-        ") UPDATE subscription SET remaining = CASE WHEN v.step = 0 THEN 0 WHEN long_term = 1 THEN remaining \
-         WHEN v.step = 2 THEN remaining + 1 WHEN remaining > 0 THEN remaining - 1 ELSE 0 END \
-         FROM v WHERE appid = v.a AND openid = v.t AND template_id = v.p",
-    );
+    sql.push(&format!(
+        ") {} CASE WHEN v.step = 0 THEN 0 WHEN {} THEN s.remaining WHEN v.step = 2 THEN s.remaining + 1 \
+         WHEN s.remaining > 0 THEN s.remaining - 1 ELSE 0 END FROM ",
+        ledger::CHANGE,
+        ledger::IS_LONG_TERM
+    ))
+    .found_and_locked("subscription", ledger::KEY)
+    .push(" WHERE TRUE")
+    .push(ledger::CHANGED);
     tx.execute_raw(sql.on(tx)).await?;
     Ok(())
 }
@@ -124,20 +137,17 @@ pub(in crate::queue) async fn undo(
         .iter()
         .map(|row| Ok(row.try_get("", "id")?))
         .collect::<Result<Vec<Uuid>, StoreError>>()?;
-    let mut back: Vec<[Cell; 4]> = Vec::new();
+    let mut back = BTreeMap::new();
     if !messages.is_empty() {
         let mut held = Sql::new("SELECT appid, value, held_by FROM form_id WHERE held_by");
         held.one_of(&messages);
         for row in tx.query_all_raw(held.on(tx)).await? {
-            let (appid, value): (String, String) =
-                (row.try_get("", "appid")?, row.try_get("", "value")?);
-            let message: Uuid = row.try_get("", "held_by")?;
-            let fate = fate_code(Fate::Back);
-            back.push([appid.into(), value.into(), message.into(), fate.into()]);
+            let key = (row.try_get("", "appid")?, row.try_get("", "value")?);
+            back.insert(key, (row.try_get("", "held_by")?, Fate::Back));
         }
     }
     settle_ids(tx, back).await?;
-    let mut steps = Vec::new();
+    let mut steps = BTreeMap::new();
     let grants = claimed("appid, touser, template_id", RESERVED);
     for row in tx.query_all_raw(grants.on(tx)).await? {
         let key = (
@@ -145,7 +155,7 @@ pub(in crate::queue) async fn undo(
             row.try_get("", "touser")?,
             row.try_get("", "template_id")?,
         );
-        steps.push((key, Step::Back));
+        steps.insert(key, Step::Back);
     }
     step_all(tx, steps).await
 }

@@ -1,13 +1,13 @@
 //! Taking: a claim gets what its messages need, or ends those that need what there is not.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use domain::{grant::IdKind, id::MessageId, message::Content};
 use sea_orm::{ConnectionTrait, FromQueryResult};
 use uuid::Uuid;
 
-use super::{Permit, PoolId, ledger};
+use super::{Permit, PoolId, ledger, pool};
 use crate::{
     StoreError,
     error::unknown,
@@ -102,7 +102,7 @@ async fn take_ids(
     if wanting.is_empty() {
         return Ok(HashMap::new());
     }
-    let mut sql = Sql::new("WITH v(m, a, t, o) AS (");
+    let mut sql = Sql::new("WITH w(m, a, t, o) AS (");
     sql.rows(wanting.iter().map(|flight| {
         [
             flight.id.uuid().into(),
@@ -111,21 +111,22 @@ async fn take_ids(
             flight.tenant.uuid().into(),
         ]
     }));
-    // The user's ids in the order of the index, so that the first one will do however many there are.
+    // The user's ids in the order of the index, so that the first one will do however many there are. When a held one
+    // ends is worded so that only its message can find it.
     sql.push(
-        "), chosen(m, a, id) AS (SELECT v.m, v.a, COALESCE((SELECT h.value FROM form_id h WHERE h.held_by = v.m AND h.expires_at > ",
+        "), v(m, a, id) AS (SELECT w.m, w.a, COALESCE((SELECT h.value FROM form_id h WHERE h.held_by = w.m AND h.expires_at + 0 > ",
     )
     .bind(millis(now))
     .push(
-        " LIMIT 1), (SELECT n.value FROM form_id n WHERE n.appid = v.a AND n.openid = v.t AND n.uses_left > 0 \
-         AND n.held_by IS NULL AND n.tenant_id = v.o AND n.expires_at > ",
+        " LIMIT 1), (SELECT n.value FROM form_id n WHERE n.appid = w.a AND n.openid = w.t AND n.uses_left > 0 \
+         AND n.held_by IS NULL AND n.tenant_id = w.o AND n.expires_at > ",
     )
     .bind(millis(now))
     .push(
-        " ORDER BY n.appid, n.openid, n.expires_at, n.value LIMIT 1)) FROM v) \
-         SELECT chosen.m AS message, f.appid, f.value, f.kind, f.expires_at, f.held_by FROM chosen \
-         JOIN form_id f ON f.appid = chosen.a AND f.value = chosen.id",
-    );
+        " ORDER BY n.appid, n.openid, n.expires_at, n.value LIMIT 1)) FROM w) \
+         SELECT v.m AS message, s.appid, s.value, s.kind, s.expires_at, s.held_by FROM ",
+    )
+    .found_and_locked("form_id", pool::KEY);
     let rows = IdRow::find_by_statement(sql.on(tx)).all(tx).await?;
     let mut new: Vec<[Cell; 3]> = Vec::new();
     let mut taken = HashMap::new();
@@ -139,8 +140,11 @@ async fn take_ids(
     }
     if !new.is_empty() {
         let mut sql = Sql::new("WITH v(a, id, m) AS (");
-        sql.rows(new.into_iter());
-        sql.push(") UPDATE form_id SET held_by = v.m FROM v WHERE appid = v.a AND value = v.id");
+        sql.rows(new.into_iter())
+            .push(&format!(") {} s.uses_left, v.m FROM ", pool::CHANGE))
+            .found("form_id", pool::KEY)
+            .push(" WHERE TRUE")
+            .push(pool::CHANGED);
         tx.execute_raw(sql.on(tx)).await?;
     }
     Ok(taken)
@@ -165,22 +169,33 @@ async fn reserve(
             flight.template_id.clone(),
         )
     };
-    ledger::lock(tx, wanting.iter().map(|flight| key(flight)).collect()).await?;
+    let accounts: BTreeMap<ledger::Key, Uuid> = wanting
+        .iter()
+        .map(|flight| (key(flight), flight.tenant.uuid()))
+        .collect();
     let mut sql = Sql::new("WITH v(a, t, p, o) AS (");
-    sql.rows(wanting.iter().map(|flight| {
-        let (appid, openid, template_id) = key(flight);
-        [
-            appid.into(),
-            openid.into(),
-            template_id.into(),
-            flight.tenant.uuid().into(),
-        ]
-    }));
-    sql.push(
-        ") UPDATE subscription SET remaining = CASE WHEN long_term = 1 THEN remaining ELSE remaining - 1 END FROM v \
-         WHERE appid = v.a AND openid = v.t AND template_id = v.p AND tenant_id = v.o AND remaining > 0 \
-         RETURNING appid, openid, template_id",
+    sql.rows(
+        accounts
+            .into_iter()
+            .map(|((appid, openid, template_id), tenant)| {
+                [
+                    appid.into(),
+                    openid.into(),
+                    template_id.into(),
+                    tenant.into(),
+                ]
+            }),
     );
+    sql.push(&format!(
+        ") {} CASE WHEN {} THEN s.remaining ELSE s.remaining - 1 END FROM ",
+        ledger::CHANGE,
+        ledger::IS_LONG_TERM
+    ))
+    .found_and_locked("subscription", ledger::KEY)
+    // Worded so that the index of those with something left does not come into it: it has no users.
+    .push(" WHERE s.tenant_id = v.o AND s.remaining + 0 > 0")
+    .push(ledger::CHANGED)
+    .push(" RETURNING appid, openid, template_id");
     let mut granted: HashSet<ledger::Key> = HashSet::new();
     for row in tx.query_all_raw(sql.on(tx)).await? {
         granted.insert((
