@@ -8,6 +8,8 @@ CARGO ?= cargo
 BUILT := $(or $(CARGO_TARGET_DIR),target)/debug
 # What `make fuzz` feeds; `tests/fuzz/targets.rs` has them all.
 TARGET ?= bodies
+# For how many seconds; 0: until it is stopped.
+FOR ?= 0
 TOOLS := $(or $(CARGO_TARGET_DIR),target)/tools
 # Messages per run of `make bench`.
 N ?= 20000
@@ -63,16 +65,19 @@ clients: build ## Make clients in all languages from the OpenAPI document and ru
 	@scripts/tools --check
 	$(TOOLS)/python/bin/python tests/clients/generate.py --start $(BUILT)/wxgate
 
-bench: ## Measure: messages through the gateway against the bare WeChat client, in both modes (N=20000); tokens from memory
-	$(CARGO) run --release --package wxgate-tests --bin wxgate-bench -- rate sync $(N)
+bench: ## Measure: messages through the gateway against the bare WeChat client, and beside bad logins, in both modes (N=20000); tokens from memory
+	$(CARGO) run --release --package wxgate-tests --bin wxgate-bench -- rate sync logins $(N)
 	$(CARGO) bench --package wxgate-broker
 
 bench-full: bench ## Measure as well what a million due messages, ten thousand apps and a million grants change (some 20 minutes)
 	$(CARGO) run --release --package wxgate-tests --bin wxgate-bench -- backlog apps grants $(N)
 
-fuzz: ## Feed one reader of strangers' bytes to libFuzzer until stopped: `make fuzz TARGET=bodies` (a nightly toolchain, installs cargo-fuzz)
+fuzz: ## Feed one reader of strangers' bytes to libFuzzer: `make fuzz TARGET=bodies FOR=60` (a nightly toolchain, installs cargo-fuzz)
 	@$(CARGO) fuzz --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-fuzz
-	$(CARGO) +nightly fuzz run --fuzz-dir tests/fuzz/libfuzzer $(TARGET) tests/fuzz/corpus/$(TARGET) -- -max_len=8192
+	@mkdir -p target/fuzz/$(TARGET)
+	@cp Cargo.lock tests/fuzz/libfuzzer/
+	$(CARGO) +nightly fuzz run --fuzz-dir tests/fuzz/libfuzzer $(TARGET) target/fuzz/$(TARGET) tests/fuzz/corpus/$(TARGET) \
+		-- -max_len=8192 -max_total_time=$(FOR)
 
 # `make test` holds licences, bans and sources by the same deny.toml; this adds what needs the advisories' database.
 deny: ## Check advisories, licences, bans and sources with cargo-deny (installs it the first time: minutes)

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use self::{crowd::Strangers, operations::operations};
-use crate::world::{Answer, Mode, Tenant, World, id, message};
+use crate::world::{Answer, Mode, SECRET, Tenant, World, id, message};
 
 const APP: &str = "wx00000000000000a1";
 const OTHER: &str = "wx00000000000000b2";
@@ -127,6 +127,16 @@ async fn every_operation_is_closed_to_strangers(mode: Mode) {
             comparable(nobodys),
             "{name} tells that the thing exists"
         );
+    }
+
+    // Nor is another tenant named in a body or a query.
+    for tenant in [&owner.id, &things_of_nobody()["tenant_id"]] {
+        let new = json!({"appid": "wx00000000000000c3", "secret": SECRET, "tenant_id": tenant});
+        let refused = stranger.client.post("/v1/apps", &new).await;
+        refused.problem(422, "validation_failed");
+        let path = format!("/v1/audit?tenant_id={tenant}");
+        let refused = stranger.client.get(&path).await;
+        refused.problem(400, "invalid_request");
     }
 
     let sorted = |mut names: Vec<String>| {
