@@ -39,7 +39,7 @@ fn data() -> Value {
 }
 
 /// Runs `work` for 0, 1, … `count`, so many at once, and measures the whole and each.
-async fn at_once<F, W>(workers: usize, count: usize, work: W) -> Run
+pub(crate) async fn at_once<F, W>(workers: usize, count: usize, work: W) -> Run
 where
     F: Future<Output = ()> + Send,
     W: Fn(usize) -> F + Clone + Send + 'static,
@@ -191,13 +191,24 @@ impl Load {
         let tenant = load.operate(Method::POST, "/v1/tenants", &tenant).await;
         load.tenant = text(&tenant, "id").parse().expect("an id");
         load.register(appid).await;
-        let scopes = json!({"name": "bench", "scopes": ["messages:send"]});
-        let keys = format!("/v1/tenants/{}/keys", load.tenant);
-        let key = load.operate(Method::POST, &keys, &scopes).await;
-        load.sender = load
-            .sign_in(text(&key, "client_id"), text(&key, "client_secret"))
-            .await;
+        let (id, secret) = load.new_key().await;
+        load.sender = load.sign_in(&id, &secret).await;
         load
+    }
+
+    /// A new key of the tenant: its id and its secret.
+    pub(crate) async fn new_key(&self) -> (String, String) {
+        let wish = json!({"name": "bench", "scopes": ["messages:send", "messages:read"]});
+        let keys = format!("/v1/tenants/{}/keys", self.tenant);
+        let key = self.operate(Method::POST, &keys, &wish).await;
+        let word = |name| text(&key, name).to_owned();
+        (word("client_id"), word("client_secret"))
+    }
+
+    /// Revokes a key of the tenant.
+    pub(crate) async fn revoke_key(&self, id: &str) {
+        let path = format!("/v1/tenants/{}/keys/{id}", self.tenant);
+        self.operate(Method::DELETE, &path, &Value::Null).await;
     }
 
     /// Registers an app.
@@ -237,6 +248,23 @@ impl Load {
         answer.bytes().await.expect("a body");
     }
 
+    /// Hands in one message, and does not wait until it has been sent. Returns its id.
+    pub(crate) async fn post(&self, number: usize) -> String {
+        let answer = self.hand_in(number).send().await.expect("an answer");
+        assert_eq!(answer.status(), 202, "message {number}");
+        let message: Value = answer.json().await.expect("JSON");
+        text(&message, "id").to_owned()
+    }
+
+    /// Reads a message.
+    pub(crate) async fn read(&self, id: &str) {
+        let path = format!("{}/v1/messages/{id}", self.url);
+        let request = self.http.get(path).bearer_auth(&self.sender);
+        let answer = request.send().await.expect("an answer");
+        assert_eq!(answer.status(), 200, "message {id}");
+        answer.bytes().await.expect("a body");
+    }
+
     /// Puts `count` messages into the database that are due now, in turn one of each of `apps`.
     pub(crate) async fn fill(&self, apps: &[AppId], count: usize, now: DateTime<Utc>) {
         let content = content();
@@ -266,6 +294,16 @@ impl Load {
             let stored = Taken::Fresh(vec![Received::Stored]);
             assert!(received.iter().all(|one| *one == stored));
         }
+    }
+
+    /// Where the gateway listens.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The token of its requests.
+    pub(crate) fn token(&self) -> &str {
+        &self.sender
     }
 
     /// The tenant.
@@ -349,9 +387,9 @@ impl Load {
             answer = ask().send().await.expect("an answer");
         }
         let status = answer.status();
-        let body: Value = answer.json().await.expect("JSON");
-        assert!(status.is_success(), "{path}: {status} {body}");
-        body
+        let text = answer.text().await.expect("a body");
+        assert!(status.is_success(), "{path}: {status} {text}");
+        serde_json::from_str(&text).unwrap_or_default()
     }
 }
 

@@ -7,6 +7,7 @@
 //! - `rate`: the bare client, as many sends at once as the gateway has slots; messages accepted over HTTP; the queue
 //!   drained through the whole engine;
 //! - `sync`: one message after the other that is waited for, beside one call of the bare client each;
+//! - `logins`: one request after the other of a tenant, alone and beside 10,000 bad logins;
 //! - `fairness`: one tenant's single messages beside 200,000 of another's;
 //! - `backlog`: draining with ten thousand, a hundred thousand and a million messages due;
 //! - `apps`: draining the messages of one, a hundred and ten thousand apps;
@@ -23,6 +24,7 @@ mod cost;
 mod grants;
 mod growth;
 mod load;
+mod logins;
 mod place;
 mod run;
 mod speed;
@@ -38,7 +40,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Messages, where no number is given.
 const DEFAULT: usize = 20_000;
 const MODES: [&str; 2] = ["embedded", "production"];
-const MEASUREMENTS: [&str; 6] = ["rate", "sync", "fairness", "backlog", "apps", "grants"];
+const MEASUREMENTS: [&str; 7] = [
+    "rate", "sync", "logins", "fairness", "backlog", "apps", "grants",
+];
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -80,6 +84,7 @@ async fn main() -> ExitCode {
             match what {
                 "rate" => speed::rate(mode, production(), count).await,
                 "sync" => speed::sync(mode, production()).await,
+                "logins" => logins::logins(mode, production()).await,
                 "fairness" => speed::fairness(mode, production()).await,
                 "backlog" => growth::backlog(mode, production).await,
                 "apps" => growth::apps(mode, production(), count).await,

@@ -137,7 +137,8 @@ async fn singles(load: &Load) -> Run {
     Run::new(SINGLES, Duration::ZERO, cpu.each(SINGLES), latencies)
 }
 
-fn millis(run: &Run, percent: usize) -> String {
+/// The latency that this percentage does not exceed, in words.
+pub(crate) fn millis(run: &Run, percent: usize) -> String {
     let millis = run.percentile(percent);
     millis.map_or(String::new(), |millis| format!("{millis:.2} ms"))
 }

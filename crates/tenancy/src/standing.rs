@@ -158,7 +158,21 @@ pub(crate) fn check(credential: &Credential, now: DateTime<Utc>) -> Result<(), A
     }
 }
 
-/// Whether `then` is less than `span` ago. A time to come is not: the clock was set back.
+/// Whether `then` is less than `span` away from `now`. A request that waits for another's look finds a time that is a
+/// little later than its own; one that is far ahead does not count: the clock was set back.
 fn within(then: DateTime<Utc>, now: DateTime<Utc>, span: Duration) -> bool {
-    (now - then).to_std().is_ok_and(|age| age < span)
+    (now - then).abs().to_std().is_ok_and(|age| age < span)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_of_a_moment_later_counts() {
+        let now = DateTime::UNIX_EPOCH;
+        let at = |millis| now + chrono::TimeDelta::milliseconds(millis);
+        assert!(within(at(5), now, FRESH) && within(at(-2_999), now, FRESH));
+        assert!(!within(at(-3_000), now, FRESH) && !within(at(3_000), now, FRESH));
+    }
 }
