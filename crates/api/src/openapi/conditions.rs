@@ -27,6 +27,8 @@ pub(super) fn describe(operation: &mut Operation) {
         );
         note(operation, Kind::InvalidRequest);
         note(operation, Kind::IdempotencyKeyReused);
+        // The first may still be running. Messages, batches and grants wait for it instead, as far as they can.
+        note(operation, Kind::Conflict);
     }
     if known || unchanged {
         on_success(
