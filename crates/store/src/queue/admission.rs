@@ -56,15 +56,27 @@ pub(super) async fn apps(
         return Ok(Apps::new());
     }
     let appids: Vec<&str> = appids.into_iter().collect();
+    let kept = match tx.get_database_backend() {
+        DbBackend::Postgres => " FOR KEY SHARE OF app",
+        _ => "",
+    };
+    read_apps(tx, &appids, kept).await
+}
+
+/// These apps, and `locks` on them.
+pub(super) async fn read_apps(
+    connection: &impl ConnectionTrait,
+    appids: &[&str],
+    locks: &str,
+) -> Result<Apps, StoreError> {
     let mut sql = Sql::new(
         "SELECT app.appid, app.tenant_id, app.kind, app.daily_quota, app.grant_policy, app.counts_grants, lane.quota_day, lane.quota_used, tenant.messages_per_day \
          FROM app JOIN lane ON lane.appid = app.appid JOIN tenant ON tenant.id = app.tenant_id WHERE app.appid",
     );
-    sql.one_of(&appids);
-    if tx.get_database_backend() == DbBackend::Postgres {
-        sql.push(" FOR KEY SHARE OF app");
-    }
-    let rows = AppFacts::find_by_statement(sql.on(tx)).all(tx).await?;
+    sql.one_of(appids).push(locks);
+    let rows = AppFacts::find_by_statement(sql.on(connection))
+        .all(connection)
+        .await?;
     Ok(rows
         .into_iter()
         .map(|row| (row.appid.clone(), row))

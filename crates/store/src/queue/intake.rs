@@ -1,6 +1,10 @@
 //! Intake: one transaction for all messages that wait to be accepted at this moment.
 //!
-//! Its locks, in the order of everybody who takes them: apps (shared), idempotency keys, allowances. The rows of
+//! One message alone that has no idempotency key and no daily limit to keep is one INSERT, which is a transaction of its
+//! own. Should its app be removed at that very moment, then it is called back as what the app had left is: see
+//! [`claim`](crate::PlatformStore::claim).
+//!
+//! The locks of all others, in the order of everybody who takes them: apps (shared), idempotency keys, allowances. The rows of
 //! its messages are new, so nobody waits for them.
 
 use chrono::{DateTime, Utc};
@@ -10,7 +14,7 @@ use sea_orm::{ActiveValue::Set, EntityTrait};
 use super::{
     admission, allowance, keys,
     sql::pieces,
-    submission::{NewMessage, Submission, Taken},
+    submission::{Load, NewMessage, Submission, Taken},
 };
 use crate::{
     PlatformStore, StoreError,
@@ -30,6 +34,9 @@ impl PlatformStore {
         shares: Shares,
         now: DateTime<Utc>,
     ) -> Result<Vec<Taken>, StoreError> {
+        if let Some(taken) = self.intake_alone(batch, shares, now).await? {
+            return Ok(vec![taken]);
+        }
         let tx = self.store.begin().await?;
         let appids = batch.iter().map(|submission| submission.appid.as_str());
         let apps = admission::apps(&tx, appids.collect()).await?;
@@ -57,6 +64,37 @@ impl PlatformStore {
         }
         tx.commit().await?;
         Ok(taken)
+    }
+
+    /// Takes in a message that is alone. None, and nothing has happened: it needs a transaction.
+    async fn intake_alone(
+        &self,
+        batch: &[Submission],
+        shares: Shares,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Taken>, StoreError> {
+        let [submission] = batch else {
+            return Ok(None);
+        };
+        let (Load::One(new), None) = (&submission.load, &submission.key) else {
+            return Ok(None);
+        };
+        let appid = submission.appid.as_str();
+        let apps = admission::read_apps(&self.store.read, &[appid], "").await?;
+        let app = admission::app_of(&apps, appid, submission.tenant);
+        if app.is_some_and(|app| app.messages_per_day.is_some()) {
+            return Ok(None);
+        }
+        let taken = admission::admit_all(submission, &apps, shares, now);
+        if let Some(app) = app
+            && submission.stored(&taken).next().is_some()
+        {
+            let row = row(new, app.permit(&new.draft))?;
+            Entity::insert(row)
+                .exec_without_returning(&self.store.write)
+                .await?;
+        }
+        Ok(Some(taken))
     }
 }
 
