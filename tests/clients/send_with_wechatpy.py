@@ -110,6 +110,10 @@ def main():
     guess = client(options.gateway, "0f1e2d3c4b5a69788796a5b4c3d2e1f0")
     check("a wrong secret", refusal(guess.fetch_access_token), 40125)
 
+    code = f"code-{time.time_ns()}"
+    session = sdk.wxa.code_to_session(code)
+    check("a user who signs in", (session["openid"], len(session["session_key"])), (f"o{code}", 24))
+    check("the same code again", refusal(lambda: sdk.wxa.code_to_session(code)), 40163)
     templates = sdk.get(f"{WECHAT}/wxaapi/newtmpl/gettemplate")
     check("a call that is passed on", templates["errcode"], 0)
     check("a call that WeChat does not know", refusal(lambda: sdk.get("no/such/call")), 40066)

@@ -29,6 +29,7 @@ both_modes!(
     what_was_not_sent_in_time_is_never_sent,
     other_calls_are_passed_on_with_the_apps_token,
     what_carries_a_secret_is_not_passed_on,
+    users_sign_in_with_the_apps_real_secret,
     what_did_not_reach_wechat_may_be_repeated,
     an_app_that_was_removed_is_nobodys,
 );
@@ -371,7 +372,7 @@ async fn what_carries_a_secret_is_not_passed_on(mode: Mode) {
     let path = format!("/cgi-bin/menu/get?access_token={token}&secret={secret}");
     let refused = finish(tenant.client.bare(Method::GET, &path)).await;
     assert_eq!(refused.expect(200)["errcode"], 48001);
-    let outside = finish(tenant.client.bare(Method::GET, "/sns/jscode2session")).await;
+    let outside = finish(tenant.client.bare(Method::GET, "/sns/userinfo")).await;
     let refused = outside.expect(200);
     assert_eq!(refused["errcode"], 40066, "{refused}");
     let words = refused["errmsg"].as_str().expect("errmsg");
@@ -382,19 +383,82 @@ async fn what_carries_a_secret_is_not_passed_on(mode: Mode) {
     );
 }
 
+async fn users_sign_in_with_the_apps_real_secret(mode: Mode) {
+    let world = World::start(mode).await;
+    let (tenant, _) = ready(&world).await;
+    let client = &tenant.client;
+    let stranger = world.tenant("b").await;
+    stranger.app(OTHER).await;
+    let weak = world.key_of(&tenant.id, &["messages:send"]).await;
+    let ask = async |query: &str| {
+        let path = format!("/sns/jscode2session?{query}");
+        finish(client.bare(Method::GET, &path)).await.expect(200)
+    };
+    let sign_in = async |appid: &str, secret: &str, code: &str| {
+        let query = format!("appid={appid}&secret={secret}&js_code={code}");
+        ask(&format!("{query}&grant_type=authorization_code")).await
+    };
+    let secret = client.key().client_secret.as_str();
+
+    // SDKs add the token that they have; it stays here.
+    let session = sign_in(APP, secret, "c1&access_token=any").await;
+    assert_eq!(session["openid"], "oc1", "{session}");
+    assert!(session["session_key"].is_string(), "{session}");
+    for (appid, secret, code, refusal) in [
+        (APP, secret, "c1", 40163),
+        (APP, secret, "the+code+is+a+mock+one", 40029),
+        (APP, secret, "", 41008),
+        (APP, SECRET, "c2", 40125),
+        (APP, "", "c2", 41004),
+        ("", secret, "c2", 41002),
+        (OTHER, secret, "c2", 40013),
+        (APP, weak.key().client_secret.as_str(), "c2", 48001),
+    ] {
+        let refused = sign_in(appid, secret, code).await;
+        assert_eq!(refused["errcode"], refusal, "{appid} {code}: {refused}");
+    }
+    let refused = ask(&format!("appid={APP}&secret={secret}&js_code=c2")).await;
+    assert_eq!(refused["errcode"], 40002, "{refused}");
+
+    let path = "/sns/jscode2session";
+    let says = |errcode| Effect::Errcode {
+        errcode,
+        errmsg: None,
+    };
+    for (effect, refusal) in [
+        (Effect::BreakAfter, -1),
+        (says(40001), 40125),
+        (says(40226), 40226),
+    ] {
+        world
+            .wechat()
+            .add_fault(Fault::next(1, effect).for_path(path));
+        let refused = sign_in(APP, secret, "c2").await;
+        assert_eq!(refused["errcode"], refusal, "{refused}");
+    }
+}
+
 async fn what_did_not_reach_wechat_may_be_repeated(mode: Mode) {
     let mut world = World::start(mode).await;
     let (tenant, token) = ready(&world).await;
     let (quota, templates) = ("/cgi-bin/openapi/quota/get", "/wxaapi/newtmpl/gettemplate");
     let asked = json!({"cgi_path": SUBSCRIBE});
-    for path in [quota, templates] {
-        let lost = Fault::next(1, Effect::BreakAfter).for_path(path);
-        world.wechat().add_fault(lost);
+    let status = |status| Effect::Status { status, body: None };
+    for (effect, of_post) in [
+        (Effect::BreakAfter, 99001),
+        (Effect::StatusAfter { status: 504 }, 99001),
+        (status(502), -1),
+        (status(302), -1),
+    ] {
+        for path in [quota, templates] {
+            let once = Fault::next(1, effect.clone()).for_path(path);
+            world.wechat().add_fault(once);
+        }
+        let changed = post(&tenant.client, quota, &token, &asked).await;
+        assert_eq!(changed["errcode"], of_post, "{effect:?}: {changed}");
+        let read = call(&tenant.client, Method::GET, templates, &token, &Value::Null).await;
+        assert_eq!(read.expect(200)["errcode"], -1, "{effect:?}");
     }
-    let unknown = post(&tenant.client, quota, &token, &asked).await;
-    assert_eq!(unknown["errcode"], 99001, "{unknown}");
-    let only_read = call(&tenant.client, Method::GET, templates, &token, &Value::Null).await;
-    assert_eq!(only_read.expect(200)["errcode"], -1);
 
     world.wechat_goes_away().await;
     let busy = post(&tenant.client, quota, &token, &asked).await;

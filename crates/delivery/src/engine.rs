@@ -352,6 +352,16 @@ impl Delivery {
         self.0.passage.forward(tenant, appid, call, origin).await
     }
 
+    /// Asks WeChat who stands behind the code of a `wx.login()` in the tenant's mini-program.
+    pub async fn sign_in(
+        &self,
+        tenant: TenantId,
+        appid: &AppId,
+        js_code: &str,
+    ) -> Result<ForwardedAnswer, PassageError> {
+        self.0.passage.sign_in(tenant, appid, js_code).await
+    }
+
     /// Which task of the engine has died, if any: then the replica must be restarted.
     pub fn dead_task(&self) -> Option<&'static str> {
         self.0.pulse.dead()

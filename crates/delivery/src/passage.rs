@@ -1,8 +1,9 @@
-//! The passage: calls of WeChat that the gateway has no resource for, made with the app's own token.
+//! The passage: calls of WeChat that the gateway has no resource for, made with the app's own token; and the sign-in of
+//! its users, made with its AppSecret.
 
 use std::sync::Arc;
 
-use broker::{Broker, BrokerError};
+use broker::{Broker, BrokerError, Credentials, CredentialsError};
 use coord::Clock;
 use domain::{app::AppId, id::TenantId};
 use store::{Origin, Store, StoreError};
@@ -10,6 +11,7 @@ use tokio::sync::Semaphore;
 use wechat::{ForwardError, ForwardedAnswer, ForwardedCall};
 
 use crate::{
+    StoredCredentials,
     apps::{AppError, refusal},
     engine::Parts,
 };
@@ -26,6 +28,12 @@ pub enum PassageError {
     /// WeChat refuses fresh tokens too, and has done nothing.
     #[error("WeChat refuses the app's access token, and a fresh one too")]
     TokenRefused,
+    /// WeChat refuses the app's AppSecret.
+    #[error("WeChat refuses the AppSecret that the gateway has for the app")]
+    SecretRefused,
+    /// The AppSecret cannot be read now.
+    #[error("the AppSecret of the app cannot be read just now")]
+    NoSecret,
     /// As many calls are under way as there may be.
     #[error("too many calls are being passed on")]
     Full,
@@ -38,6 +46,7 @@ pub enum PassageError {
 pub(crate) struct Passage {
     store: Store,
     broker: Broker,
+    credentials: StoredCredentials,
     client: wechat::Client,
     clock: Clock,
     places: Arc<Semaphore>,
@@ -48,6 +57,7 @@ impl Passage {
         Self {
             store: parts.store.clone(),
             broker: parts.broker.clone(),
+            credentials: StoredCredentials::new(parts.store.clone(), parts.master_key.clone()),
             client: parts.wechat.clone(),
             clock: parts.coord.clock().clone(),
             places: Arc::new(Semaphore::new(AT_ONCE)),
@@ -103,8 +113,7 @@ impl Passage {
         appid: &AppId,
         call: &ForwardedCall,
     ) -> Result<ForwardedAnswer, PassageError> {
-        let app = self.store.tenant(tenant).app(appid).await;
-        app.map_err(|error: StoreError| PassageError::App(error.into()))?;
+        self.own(tenant, appid).await?;
         let _place = self.places.try_acquire().map_err(|_| PassageError::Full)?;
         let token = self.broker.token(appid).await;
         let token = token.map_err(|error| self.no_token(&error))?;
@@ -123,7 +132,42 @@ impl Passage {
         Ok(answer)
     }
 
+    /// Who stands behind the code of a `wx.login()` in the tenant's mini-program, in WeChat's words.
+    pub(crate) async fn sign_in(
+        &self,
+        tenant: TenantId,
+        appid: &AppId,
+        js_code: &str,
+    ) -> Result<ForwardedAnswer, PassageError> {
+        self.own(tenant, appid).await?;
+        let credentials = self.credentials.credentials(appid).await;
+        let secret = credentials.map_err(no_secret)?.secret;
+        let answer = self.client.code_to_session(appid, &secret, js_code).await;
+        let answer = answer.map_err(PassageError::Forward)?;
+        if answer.is_stale {
+            return Err(PassageError::SecretRefused);
+        }
+        Ok(answer)
+    }
+
+    /// That the app is the tenant's.
+    async fn own(&self, tenant: TenantId, appid: &AppId) -> Result<(), PassageError> {
+        let app = self.store.tenant(tenant).app(appid).await;
+        app.map_err(|error: StoreError| PassageError::App(error.into()))?;
+        Ok(())
+    }
+
     fn no_token(&self, error: &BrokerError) -> PassageError {
         PassageError::App(refusal(error, self.clock.now()))
+    }
+}
+
+fn no_secret(error: CredentialsError) -> PassageError {
+    match error {
+        CredentialsError::UnknownApp => PassageError::App(AppError::NotFound),
+        CredentialsError::Unavailable(why) => {
+            tracing::error!(why, "no AppSecret to sign a user in with");
+            PassageError::NoSecret
+        }
     }
 }

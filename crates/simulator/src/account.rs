@@ -182,6 +182,7 @@ impl Limits {
             | Endpoint::QuotaGet
             | Endpoint::ClearQuota
             | Endpoint::ClearQuotaV2
+            | Endpoint::CodeToSession
             | Endpoint::Unknown => UNLIMITED,
         }
     }

@@ -31,6 +31,8 @@ pub(crate) struct App {
     pub(crate) users: DashSet<Box<str>>,
     pub(crate) journal: Journal,
     pub(crate) counters: Counters,
+    /// Codes of `wx.login()` that were used.
+    pub(crate) spent_codes: DashSet<Box<str>>,
     busy: DashSet<Box<str>>,
     in_flight: AtomicU64,
     /// By openid and client id: the message's id and when it was sent.
@@ -49,6 +51,7 @@ impl App {
             users: DashSet::new(),
             journal,
             counters: Counters::default(),
+            spent_codes: DashSet::new(),
             busy: DashSet::new(),
             in_flight: AtomicU64::new(0),
             client_ids: DashMap::new(),

@@ -16,13 +16,14 @@ pub(crate) enum Endpoint {
     QuotaGet,
     ClearQuota,
     ClearQuotaV2,
+    CodeToSession,
     /// Everything else: answered 40066.
     Unknown,
 }
 
 impl Endpoint {
     /// All of them, in the order of [`index`](Self::index).
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Token,
         Self::StableToken,
         Self::ForcedToken,
@@ -35,6 +36,7 @@ impl Endpoint {
         Self::QuotaGet,
         Self::ClearQuota,
         Self::ClearQuotaV2,
+        Self::CodeToSession,
         Self::Unknown,
     ];
 
@@ -55,6 +57,7 @@ impl Endpoint {
             "/cgi-bin/openapi/quota/get" => Self::QuotaGet,
             "/cgi-bin/clear_quota" => Self::ClearQuota,
             "/cgi-bin/clear_quota/v2" => Self::ClearQuotaV2,
+            "/sns/jscode2session" => Self::CodeToSession,
             _ => Self::Unknown,
         }
     }
@@ -74,6 +77,7 @@ impl Endpoint {
             Self::QuotaGet => "/cgi-bin/openapi/quota/get",
             Self::ClearQuota => "/cgi-bin/clear_quota",
             Self::ClearQuotaV2 => "/cgi-bin/clear_quota/v2",
+            Self::CodeToSession => "/sns/jscode2session",
             Self::Unknown => "unknown",
         }
     }
@@ -93,7 +97,8 @@ impl Endpoint {
             Self::QuotaGet => 9,
             Self::ClearQuota => 10,
             Self::ClearQuotaV2 => 11,
-            Self::Unknown => 12,
+            Self::CodeToSession => 12,
+            Self::Unknown => 13,
         }
     }
 
@@ -109,7 +114,7 @@ impl Endpoint {
     pub(crate) fn is_get(self) -> bool {
         matches!(
             self,
-            Self::Token | Self::GetTemplate | Self::PrivateTemplates
+            Self::Token | Self::GetTemplate | Self::PrivateTemplates | Self::CodeToSession
         )
     }
 }

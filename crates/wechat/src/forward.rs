@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use domain::secret::AccessToken;
+use domain::{
+    app::AppId,
+    retry::Delay,
+    secret::{AccessToken, AppSecret},
+};
 use reqwest::{
     Body, Method, Request, Response,
     header::{CONTENT_DISPOSITION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
@@ -21,6 +25,8 @@ pub const MAX_FORWARDED: usize = 10 * 1024 * 1024;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The longest answer that can be a refusal in JSON.
 const LONGEST_REFUSAL: usize = 64 * 1024;
+/// Where a mini-program's users sign in.
+const CODE_TO_SESSION: &str = "/sns/jscode2session";
 const NOT_PASSED_ON: ForwardError = ForwardError::Refused("this path is not passed on");
 /// What stands in an answer where it echoed the token.
 const MASK: &[u8] = b"***";
@@ -40,18 +46,16 @@ pub struct ForwardedCall {
     pub body: Vec<u8>,
 }
 
-/// What WeChat, or a proxy before it, answered.
+/// What WeChat answered: always with HTTP 200.
 #[derive(Clone, Debug)]
 pub struct ForwardedAnswer {
-    /// HTTP's status; WeChat's own answers have 200.
-    pub status: u16,
     /// What the body is.
     pub content_type: Option<String>,
     /// The name of a file.
     pub content_disposition: Option<String>,
-    /// The body, without the token.
+    /// The body, without the token or the AppSecret.
     pub body: Vec<u8>,
-    /// WeChat calls the token dead and has done nothing.
+    /// WeChat calls the token dead, or the AppSecret wrong in the words for a token, and has done nothing.
     pub is_stale: bool,
 }
 
@@ -131,24 +135,53 @@ impl Client {
             request.headers_mut().insert(CONTENT_TYPE, content_type);
         }
         *request.body_mut() = (!call.body.is_empty()).then(|| Body::from(call.body.clone()));
+        self.answer(request, token.expose()).await
+    }
+
+    /// `GET /sns/jscode2session`: who stands behind the code of `wx.login()`, which is good once, within five minutes.
+    /// The AppSecret is in nothing that comes back.
+    pub async fn code_to_session(
+        &self,
+        appid: &AppId,
+        secret: &AppSecret,
+        js_code: &str,
+    ) -> Result<ForwardedAnswer, ForwardError> {
+        let mut url = self.route(CODE_TO_SESSION).ok_or(NOT_PASSED_ON)?;
+        url.query_pairs_mut()
+            .append_pair("appid", appid.as_str())
+            .append_pair("secret", secret.expose())
+            .append_pair("js_code", js_code)
+            .append_pair("grant_type", "authorization_code");
+        self.answer(Request::new(Method::GET, url), secret.expose())
+            .await
+    }
+
+    async fn answer(
+        &self,
+        request: Request,
+        secret: &str,
+    ) -> Result<ForwardedAnswer, ForwardError> {
         let mut response = match self.http().execute(request).await {
             Ok(response) => response,
-            Err(error) => return Err(unanswered(error)),
+            Err(error) => return Err(unheard(transport::unanswered(error))),
         };
         let body = read(&mut response).await?;
-        let is_stale = is_stale(&body);
+        let refusal = refusal(&body);
+        let status = response.status();
+        if !status.is_success() && refusal.is_none() {
+            return Err(unheard(transport::proxied(status, Delay::Backoff)));
+        }
         Ok(ForwardedAnswer {
-            status: response.status().as_u16(),
             content_type: text(response.headers(), &CONTENT_TYPE),
             content_disposition: text(response.headers(), &CONTENT_DISPOSITION),
-            body: without(body, token.expose().as_bytes()),
-            is_stale,
+            body: without(body, secret.as_bytes()),
+            is_stale: refusal.is_some_and(is_token_refusal),
         })
     }
 }
 
-fn unanswered(error: reqwest::Error) -> ForwardError {
-    match transport::unanswered(error) {
+fn unheard(heard: Heard) -> ForwardError {
+    match heard {
         Heard::NotDone(_, why) => ForwardError::NotDone(why),
         Heard::Unclear(why) => ForwardError::Unclear(why),
         Heard::Reply(_) => ForwardError::Unclear("an answer without a body".to_owned()),
@@ -177,11 +210,10 @@ async fn read(response: &mut Response) -> Result<Vec<u8>, ForwardError> {
     }
 }
 
-fn is_stale(body: &[u8]) -> bool {
-    body.len() <= LONGEST_REFUSAL
-        && decode(body)
-            .and_then(|reply| reply.errcode)
-            .is_some_and(is_token_refusal)
+/// The errcode with which WeChat says no.
+fn refusal(body: &[u8]) -> Option<i64> {
+    let reply = (body.len() <= LONGEST_REFUSAL).then(|| decode(body))??;
+    reply.errcode.filter(|&code| code != 0)
 }
 
 /// Whether WeChat says with this code that an access token is dead, at a call that is not about tokens.

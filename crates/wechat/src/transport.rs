@@ -64,8 +64,17 @@ async fn exchange_up_to(most: usize, http: &reqwest::Client, request: Request) -
     }
     match reply.filter(|reply| reply.errcode.is_some_and(|code| code != 0)) {
         Some(reply) => Heard::Reply(Box::new(reply)),
-        None if status == StatusCode::GATEWAY_TIMEOUT => Heard::Unclear(describe_status(status)),
-        None => Heard::NotDone(delay, describe_status(status)),
+        None => proxied(status, delay),
+    }
+}
+
+/// What a status other than success says where the body is not WeChat's: a proxy before WeChat answers, and only its
+/// time-out leaves open what WeChat did.
+pub(crate) fn proxied(status: StatusCode, delay: Delay) -> Heard {
+    if status == StatusCode::GATEWAY_TIMEOUT {
+        Heard::Unclear(describe_status(status))
+    } else {
+        Heard::NotDone(delay, describe_status(status))
     }
 }
 

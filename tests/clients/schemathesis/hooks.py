@@ -55,7 +55,7 @@ THERE = {
 APP_SECRET = {"grant_type": "client_credential", "appid": APPID, "secret": OWNER.key["client_secret"]}
 MESSAGE = {"touser": "oSchemathesis", "template_id": TEMPLATE, "data": {"thing1": {"value": "保温杯"}}}
 FORM = {"template_id": "template-1", "form_id": "form-1", "data": {"keyword1": {"value": "339208499"}}}
-QUERIES = {"get_token": APP_SECRET}
+QUERIES = {"get_token": APP_SECRET, "code_to_session": APP_SECRET | {"grant_type": "authorization_code"}}
 BODIES = {
     "issue_token": {"grant_type": "client_credentials", **OWNER.key},
     "get_stable_token": APP_SECRET,
@@ -133,7 +133,7 @@ def before_call(context, case, kwargs):
     is_right = case.meta is not None and not case.meta.generation.mode.is_negative
     if is_right and next(TURNS) % 2 == 0:
         case.path_parameters = (case.path_parameters or {}) | THERE.get(name, {})
-        case.query = QUERIES.get(name, case.query)
+        case.query = (case.query or {}) | QUERIES.get(name, {})
         case.body = BODIES.get(name, case.body)
     parameters = case.path_parameters or {}
     if parameters.get("tenant_id") == TENANT["id"] and case.operation.method.upper() != "GET":

@@ -24,7 +24,7 @@ const HOOK: &str = "http://127.0.0.1:9/hook";
 both_modes!(every_operation_is_closed_to_strangers);
 
 /// What everybody may call.
-const OPEN: [&str; 11] = [
+const OPEN: [&str; 12] = [
     "GET /.well-known/jwks.json",
     "GET /.well-known/oauth-authorization-server",
     "GET /callbacks/{appid}",
@@ -33,6 +33,7 @@ const OPEN: [&str; 11] = [
     "GET /metrics",
     "GET /openapi.json",
     "GET /readyz",
+    "GET /sns/jscode2session",
     "POST /callbacks/{appid}",
     "POST /cgi-bin/stable_token",
     "POST /oauth/token",

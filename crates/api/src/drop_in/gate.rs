@@ -1,12 +1,14 @@
-//! Who calls: the token in the query, its scope, its rate.
+//! Who calls: the token in the query or a client secret, its scope, its rate.
 
 use axum::extract::Query;
-use domain::{app::AppId, id::TenantId, scope::Scope};
+use domain::{app::AppId, id::TenantId, scope::Scope, secret::ClientSecret};
 use http::{Extensions, Uri};
 use store::{Actor, Origin};
 use tenancy::Caller;
 
-use super::reply::{Reply, TOO_FAST, UNAUTHORIZED};
+use super::reply::{
+    APPID_MISSING, APPSECRET_MISSING, INVALID_GRANT_TYPE, Reply, TOO_FAST, UNAUTHORIZED,
+};
 use crate::{ApiState, layers};
 
 /// The parameters of a query, in order.
@@ -50,11 +52,7 @@ pub(super) async fn enter(
     let Some(tenant) = caller.tenant else {
         return Err(Reply::invalid_appid());
     };
-    if !caller.scopes.contains(scope) {
-        let words =
-            format!("api unauthorized: this needs the scope `{scope}`, use a key that has it");
-        return Err(Reply::refused(UNAUTHORIZED, words));
-    }
+    want(&caller, scope)?;
     keep_pace(state, &caller).await?;
     let origin = Origin {
         actor: Actor::Key(caller.key),
@@ -67,8 +65,60 @@ pub(super) async fn enter(
     })
 }
 
+/// How a call names an app without a token.
+pub(super) struct Credentials {
+    /// What the call calls itself.
+    pub(super) grant_type: String,
+    /// The app.
+    pub(super) appid: String,
+    /// A client secret.
+    pub(super) secret: String,
+}
+
+/// Lets pass whoever has a client secret of the app's tenant, at the tenant's rate. The secret is checked before the
+/// app is looked up: who has none learns nothing of apps.
+pub(super) async fn prove(
+    state: &ApiState,
+    origin: Origin,
+    grant_type: &str,
+    given: Credentials,
+) -> Result<(Caller, TenantId, AppId), Reply> {
+    if given.grant_type != grant_type {
+        let words = format!("invalid grant_type: it is {grant_type}");
+        return Err(Reply::refused(INVALID_GRANT_TYPE, words));
+    }
+    if given.appid.is_empty() {
+        return Err(Reply::refused(APPID_MISSING, "appid missing"));
+    }
+    if given.secret.is_empty() {
+        return Err(Reply::refused(APPSECRET_MISSING, "appsecret missing"));
+    }
+    let caller = state
+        .tenancy
+        .by(origin)
+        .prove(&ClientSecret::new(given.secret))
+        .await?;
+    keep_pace(state, &caller).await?;
+    let (Some(tenant), Ok(appid)) = (caller.tenant, AppId::parse(given.appid)) else {
+        return Err(Reply::invalid_appid());
+    };
+    state.delivery.apps().get(Some(tenant), &appid).await?;
+    Ok((caller, tenant, appid))
+}
+
+/// That the caller's key has `scope`.
+pub(super) fn want(caller: &Caller, scope: Scope) -> Result<(), Reply> {
+    if caller.scopes.contains(scope) {
+        Ok(())
+    } else {
+        let words =
+            format!("api unauthorized: this needs the scope `{scope}`, use a key that has it");
+        Err(Reply::refused(UNAUTHORIZED, words))
+    }
+}
+
 /// Counts a call against the tenant's requests per second.
-pub(super) async fn keep_pace(state: &ApiState, caller: &Caller) -> Result<(), Reply> {
+async fn keep_pace(state: &ApiState, caller: &Caller) -> Result<(), Reply> {
     if state.tenancy.admit(caller).await.allowed {
         Ok(())
     } else {

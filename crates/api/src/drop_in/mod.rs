@@ -21,6 +21,7 @@ mod outcome;
 mod pass;
 mod reply;
 mod sends;
+mod sign_in;
 mod tokens;
 
 use axum::Router;
@@ -42,6 +43,7 @@ pub(crate) fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::default()
         .merge(tokens::routes())
         .merge(sends::routes())
+        .merge(sign_in::routes())
 }
 
 /// The calls that it passes on. Their paths are patterns, which an OpenAPI document has no word for: see [`document`].

@@ -9,7 +9,7 @@ use axum::{
 };
 use delivery::{ForwardError, ForwardedAnswer, ForwardedCall, PassageError, is_forwardable};
 use domain::scope::Scope;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use utoipa::openapi::{
     Content, OpenApi, Ref, Required, ResponseBuilder, ResponsesBuilder,
     path::{HttpMethod, OperationBuilder, ParameterBuilder, ParameterIn, PathItem},
@@ -20,7 +20,7 @@ use utoipa::openapi::{
 
 use super::{
     gate::{Parameters, enter},
-    reply::{INVALID_URL, Reply, UNAUTHORIZED},
+    reply::{INVALID_APPSECRET, INVALID_URL, Reply, UNAUTHORIZED},
     sends::body_of,
 };
 use crate::{
@@ -35,21 +35,21 @@ pub(super) const HOMES: [&str; 3] = ["/cgi-bin/", "/wxa/", "/wxaapi/"];
 const SECRETS: [&str; 2] = ["secret", "appsecret"];
 
 pub(super) fn routes() -> Router<ApiState> {
-    let logins = Router::new().route("/sns/{*path}", any(not_here));
+    let users = Router::new().route("/sns/{*path}", any(not_here));
     HOMES
         .iter()
-        .fold(logins, |router, home| {
+        .fold(users, |router, home| {
             router.route(&format!("{home}{{*path}}"), any(pass_on))
         })
         .layer(DefaultBodyLimit::max(delivery::MAX_FORWARDED))
 }
 
-/// Logins and what follows from them: they carry the `AppSecret` or a user's own token, and the gateway sends for apps.
+/// What carries a user's own token, which the gateway has no part in.
 async fn not_here() -> Reply {
     Reply::refused(
         INVALID_URL,
-        "invalid url: the gateway passes no /sns/ calls on, send them (jscode2session and the like) to \
-         https://api.weixin.qq.com with the app's own AppSecret",
+        "invalid url: of the calls under /sns the gateway has jscode2session alone, send the others to \
+         https://api.weixin.qq.com",
     )
 }
 
@@ -104,10 +104,18 @@ fn is_empty(request: &Request) -> bool {
     request.body().is_end_stream()
 }
 
-fn refusal(error: PassageError, method: &Method) -> Reply {
+pub(super) fn refusal(error: PassageError, method: &Method) -> Reply {
     match error {
         PassageError::App(error) => error.into(),
         PassageError::TokenRefused => Reply::busy("WeChat refuses the app's own access token"),
+        PassageError::SecretRefused => Reply::refused(
+            INVALID_APPSECRET,
+            "invalid appsecret: WeChat refuses the one that the gateway has for the app, give it the present one with \
+             PUT /v1/apps/{appid}/secret",
+        ),
+        PassageError::NoSecret => {
+            Reply::busy("the gateway cannot read the app's AppSecret just now")
+        }
         PassageError::Full => Reply::busy("the gateway is overloaded"),
         PassageError::Forward(ForwardError::Refused(why)) => {
             Reply::refused(INVALID_URL, format!("invalid url: {why}"))
@@ -122,9 +130,8 @@ fn refusal(error: PassageError, method: &Method) -> Reply {
 }
 
 /// Of WeChat's headers only what the body is and how it is called.
-fn response(answer: ForwardedAnswer) -> Response {
+pub(super) fn response(answer: ForwardedAnswer) -> Response {
     let mut response = Response::new(Body::from(answer.body));
-    *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
     for (name, value) in [
         (header::CONTENT_TYPE, answer.content_type),
         (header::CONTENT_DISPOSITION, answer.content_disposition),

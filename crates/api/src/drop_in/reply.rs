@@ -23,6 +23,7 @@ pub(super) const INVALID_APPSECRET: i64 = 40125;
 pub(super) const TOKEN_MISSING: i64 = 41001;
 pub(super) const APPID_MISSING: i64 = 41002;
 pub(super) const APPSECRET_MISSING: i64 = 41004;
+pub(super) const CODE_MISSING: i64 = 41008;
 pub(super) const INVALID_FORM_ID: i64 = 41028;
 pub(super) const TOKEN_EXPIRED: i64 = 42001;
 pub(super) const WANTS_GET: i64 = 43001;

@@ -6,7 +6,6 @@ use axum::{
     extract::{Request, State},
     response::{IntoResponse, Response},
 };
-use domain::{app::AppId, secret::ClientSecret};
 use http::{Extensions, Uri};
 use serde::{Deserialize, Serialize};
 use store::Origin;
@@ -14,11 +13,8 @@ use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    gate::{Parameters, keep_pace},
-    reply::{
-        APPID_MISSING, APPSECRET_MISSING, INVALID_GRANT_TYPE, NOT_JSON, Reply, WANTS_GET,
-        WANTS_POST,
-    },
+    gate::{Credentials, Parameters, prove},
+    reply::{NOT_JSON, Reply, WANTS_GET, WANTS_POST},
     sends::body_of,
 };
 use crate::{
@@ -126,35 +122,17 @@ async fn read(request: Request) -> Result<StableTokenRequest, Reply> {
         .map_err(|error| Reply::refused(NOT_JSON, format!("data format error: {error}")))
 }
 
-/// The secret is checked before the app is looked up: who has none learns nothing of apps.
 async fn issue(
     state: &ApiState,
     origin: Origin,
     asked: StableTokenRequest,
 ) -> Result<Json<WechatToken>, Reply> {
-    let refused = |code, words: &str| Err(Reply::refused(code, words));
-    if asked.grant_type != GRANT_TYPE {
-        return refused(
-            INVALID_GRANT_TYPE,
-            "invalid grant_type: it is client_credential",
-        );
-    }
-    if asked.appid.is_empty() {
-        return refused(APPID_MISSING, "appid missing");
-    }
-    if asked.secret.is_empty() {
-        return refused(APPSECRET_MISSING, "appsecret missing");
-    }
-    let caller = state
-        .tenancy
-        .by(origin)
-        .prove(&ClientSecret::new(asked.secret))
-        .await?;
-    keep_pace(state, &caller).await?;
-    let (Some(tenant), Ok(appid)) = (caller.tenant, AppId::parse(asked.appid)) else {
-        return Err(Reply::invalid_appid());
+    let given = Credentials {
+        grant_type: asked.grant_type,
+        appid: asked.appid,
+        secret: asked.secret,
     };
-    state.delivery.apps().get(Some(tenant), &appid).await?;
+    let (caller, _, appid) = prove(state, origin, GRANT_TYPE, given).await?;
     let token = state.tenancy.issue_drop_in_token(&caller, &appid);
     let token = token.map_err(|error| {
         tracing::error!(%error, "cannot sign an access token");
@@ -166,7 +144,8 @@ async fn issue(
     }))
 }
 
-async fn wants_get() -> Reply {
+/// For every call that is a GET.
+pub(super) async fn wants_get() -> Reply {
     Reply::refused(WANTS_GET, "require GET method")
 }
 

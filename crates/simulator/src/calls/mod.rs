@@ -4,6 +4,7 @@ mod issue;
 mod manage;
 mod query;
 mod send;
+mod sign_in;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -138,6 +139,20 @@ pub(crate) fn serve(world: &World, call: &Call<'_>) -> Served {
             run(world, call, who, |_| {
                 admit(call, app.as_ref(), pass)
                     .and_then(|app| manage::act(call, app))
+                    .into()
+            })
+        }
+        Endpoint::CodeToSession => {
+            let request = sign_in::Request::read(world, call);
+            let who = Who {
+                app: request.as_ref().ok().map(|request| &request.app),
+                openid: None,
+            };
+            run(world, call, who, |_| {
+                request
+                    .as_ref()
+                    .map_err(Clone::clone)
+                    .and_then(|request| sign_in::act(world, call, request))
                     .into()
             })
         }

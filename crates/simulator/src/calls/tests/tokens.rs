@@ -135,3 +135,25 @@ fn states_of_an_account() {
     assert_eq!(both(AccountState::Limited), (50002, 50002));
     assert_eq!(both(AccountState::Suspended), (50007, 50007));
 }
+
+#[test]
+fn a_code_signs_its_user_in_once() {
+    let desk = Desk::with(|app| app.secret = Some("right".into()));
+    let sign_in = |query: &str| desk.call("GET", &format!("/sns/jscode2session?{query}"), "");
+    let given = |secret: &str, code: &str| {
+        let query = format!("appid={APP}&secret={secret}&js_code={code}");
+        sign_in(&format!("{query}&grant_type=authorization_code"))
+    };
+    assert_eq!(code(&given("wrong", "c1")), 40125);
+    let session = given("right", "c1");
+    assert_eq!(text(&session, "openid"), "oc1");
+    assert_eq!(text(&session, "session_key").len(), 24);
+    assert_eq!(code(&given("right", "c1")), 40163);
+    assert_eq!(code(&given("right", "the+code+is+a+mock+one")), 40029);
+    assert_eq!(code(&given("right", "")), 41008);
+    assert_eq!(
+        code(&sign_in(&format!("appid={APP}&secret=right&js_code=c2"))),
+        40002
+    );
+    assert_eq!(code(&desk.call("POST", "/sns/jscode2session", "")), 43001);
+}
