@@ -40,7 +40,9 @@ impl<'a> Sender<'a> {
 
     pub(crate) fn new_message(&mut self, app: u8, draft: Draft, now: DateTime<Utc>) -> NewMessage {
         self.next += 1;
-        let id = id::new(now, self.next, u64::from(app));
+        // Random in a gateway: no two messages have it in common.
+        let entropy = u64::from(self.next) << 8 | u64::from(app);
+        let id = id::new(now, self.next, entropy);
         NewMessage {
             id,
             tenant: self.tenant,

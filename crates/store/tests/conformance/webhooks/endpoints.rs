@@ -1,0 +1,184 @@
+//! What becomes of endpoints.
+
+use domain::{
+    id,
+    webhook::{EventFilter, EventType},
+};
+use wxgate_store::{
+    AppEvent, AuditFilter, DeliveryNext, DeliveryStatus, Origin, Store, StoreError, WebhookPatch,
+};
+
+use super::{PAGE, claim_due, due, end, endpoint, new_endpoint, sent, told};
+use crate::{
+    common::{appid, at, on_both, onboard},
+    queue::Sender,
+};
+
+on_both! {
+    gone_disables_with_an_audit_line
+    days_of_failure_disable
+    a_disabled_endpoint_ends_what_was_on_its_way
+    a_removed_endpoint_leaves_nothing_pending
+    two_secrets_sign_while_one_is_rotated
+    changes_of_an_endpoint_are_on_record
+}
+
+async fn gone_disables_with_an_audit_line(store: Store) {
+    let mut sender = Sender::new(&store, 1).await;
+    let webhook = endpoint(&store, sender.tenant, 1, EventFilter::All).await;
+    sent(&mut sender, &store, 1, "o1", 2).await;
+    let one = due(&store, at(3)).await.remove(0);
+    assert_eq!(end(&store, &one, DeliveryNext::Gone, at(4)).await, 1);
+    let door = store.tenant(sender.tenant);
+    let found = door.webhook(webhook).await.unwrap();
+    assert!(!found.enabled);
+    assert!(found.disabled_reason.unwrap().contains("410"));
+    let line = door
+        .audit(&AuditFilter::default(), &PAGE)
+        .await
+        .unwrap()
+        .items
+        .remove(0)
+        .line;
+    assert_eq!(
+        (line.action.as_str(), line.target),
+        ("webhook.disable", webhook.to_string())
+    );
+    let on = WebhookPatch {
+        enabled: Some(true),
+        ..WebhookPatch::default()
+    };
+    let found = door.update_webhook(webhook, on, at(5)).await.unwrap();
+    assert!(found.enabled && found.disabled_reason.is_none());
+    assert_eq!((found.failures, found.failing_since), (0, None));
+}
+
+async fn days_of_failure_disable(store: Store) {
+    let tenant = onboard(&store, 1, 100).await;
+    let webhook = endpoint(&store, tenant, 1, EventFilter::All).await;
+    let door = store.tenant(tenant);
+    let day = 86_400;
+    for (n, wanted) in [(0, 0), (4, 0), (5, 1)] {
+        let now = at(n * day);
+        let event = AppEvent::new(
+            EventType::WebhookTest,
+            &appid(1),
+            serde_json::json!({}),
+            now,
+        );
+        door.tell_webhook(webhook, &event, now).await.unwrap();
+        let one = due(&store, now).await.remove(0);
+        assert_eq!(
+            end(&store, &one, DeliveryNext::Failed, now).await,
+            wanted,
+            "day {n}"
+        );
+    }
+    let found = door.webhook(webhook).await.unwrap();
+    assert_eq!(
+        (found.enabled, found.failures, found.failing_since),
+        (false, 3, Some(at(0)))
+    );
+    assert!(found.disabled_reason.unwrap().contains("HTTP 500"));
+}
+
+async fn a_disabled_endpoint_ends_what_was_on_its_way(store: Store) {
+    let mut sender = Sender::new(&store, 1).await;
+    let webhook = endpoint(&store, sender.tenant, 1, EventFilter::All).await;
+    sent(&mut sender, &store, 1, "o1", 2).await;
+    let off = WebhookPatch {
+        enabled: Some(false),
+        ..WebhookPatch::default()
+    };
+    let door = store.tenant(sender.tenant);
+    door.update_webhook(webhook, off, at(3)).await.unwrap();
+    assert_eq!(due(&store, at(4)).await, []);
+    let told = told(&store, sender.tenant, webhook).await;
+    assert_eq!(told[0].status, DeliveryStatus::Failed);
+    assert!(told[0].error.as_deref().unwrap().contains("disabled"));
+}
+
+async fn a_removed_endpoint_leaves_nothing_pending(store: Store) {
+    let mut sender = Sender::new(&store, 1).await;
+    let webhook = endpoint(&store, sender.tenant, 1, EventFilter::All).await;
+    sent(&mut sender, &store, 1, "o1", 2).await;
+    let door = store.tenant(sender.tenant);
+    door.remove_webhook(webhook, at(5)).await.unwrap();
+    assert!(matches!(
+        door.remove_webhook(webhook, at(5)).await,
+        Err(StoreError::NotFound(_))
+    ));
+    let swept = claim_due(&store, 8, 4, at(3)).await;
+    assert!(swept.due.is_empty() && swept.more);
+    assert!(!claim_due(&store, 8, 4, at(3)).await.more);
+}
+
+async fn two_secrets_sign_while_one_is_rotated(store: Store) {
+    let tenant = onboard(&store, 1, 100).await;
+    let webhook = endpoint(&store, tenant, 1, EventFilter::All).await;
+    let door = store.tenant(tenant);
+    let rotated = door
+        .rotate_webhook_secret(webhook, vec![2; 60], at(100), at(1))
+        .await;
+    assert_eq!(rotated.unwrap().previous_secret_until, Some(at(100)));
+    for (second, wanted) in [
+        (2, vec![vec![2; 60], vec![1; 60]]),
+        (100, vec![vec![2; 60]]),
+    ] {
+        let now = at(second);
+        let event = AppEvent::new(
+            EventType::WebhookTest,
+            &appid(1),
+            serde_json::json!({}),
+            now,
+        );
+        door.tell_webhook(webhook, &event, now).await.unwrap();
+        let one = due(&store, now).await.remove(0);
+        assert_eq!(one.secrets_sealed, wanted, "second {second}");
+        end(&store, &one, DeliveryNext::Delivered, now).await;
+    }
+}
+
+async fn changes_of_an_endpoint_are_on_record(store: Store) {
+    let tenant = onboard(&store, 1, 100).await;
+    let new = new_endpoint(1, EventFilter::All);
+    let (webhook, nobody) = (new.id, id::new(at(0), 9, 9));
+    let door = |action: &str| {
+        store
+            .tenant(tenant)
+            .on_record(Origin::CLI.did(action, &webhook))
+    };
+    let patch = WebhookPatch::default;
+    door("made").create_webhook(new, at(1)).await.unwrap();
+    door("changed")
+        .update_webhook(webhook, patch(), at(2))
+        .await
+        .unwrap();
+    door("rotated")
+        .rotate_webhook_secret(webhook, vec![2; 60], at(100), at(3))
+        .await
+        .unwrap();
+    door("removed")
+        .remove_webhook(webhook, at(4))
+        .await
+        .unwrap();
+
+    // What does not happen leaves no line.
+    let missing = door("missing");
+    for refused in [
+        missing
+            .update_webhook(nobody, patch(), at(5))
+            .await
+            .map(drop),
+        missing
+            .rotate_webhook_secret(nobody, vec![2; 60], at(100), at(5))
+            .await
+            .map(drop),
+        missing.remove_webhook(webhook, at(5)).await,
+    ] {
+        assert!(matches!(refused, Err(StoreError::NotFound("webhook"))));
+    }
+    let log = missing.audit(&AuditFilter::default(), &PAGE).await.unwrap();
+    let actions: Vec<_> = log.items.iter().map(|line| &*line.line.action).collect();
+    assert_eq!(actions, ["removed", "rotated", "changed", "made"]);
+}
