@@ -51,6 +51,16 @@ async fn what_is_not_there_and_what_cannot_be_read(mode: Mode) {
         .problem(422, "validation_failed");
     assert_eq!(wrong_type["errors"][0]["pointer"], "/appid");
 
+    for field in ["kind", "token_mode", "grant_policy"] {
+        for value in ["1", "true", "{}"] {
+            let body = format!(
+                "{{\"appid\": \"wx00000000000000a1\", \"secret\": \"s\", \"{field}\": {value}}}"
+            );
+            let no_word = json(&body).await.problem(422, "validation_failed");
+            assert_eq!(no_word["errors"][0]["pointer"], format!("/{field}"));
+        }
+    }
+
     let text = client
         .request(Method::POST, path)
         .await

@@ -203,7 +203,11 @@ fn credentials(
     secret: String,
 ) -> Result<(Option<String>, ClientSecret), Refusal> {
     let Some(authorization) = headers.get(header::AUTHORIZATION) else {
-        return Ok((present(id), ClientSecret::new(secret)));
+        return if secret.is_empty() {
+            Err(Refusal::no_credentials())
+        } else {
+            Ok((present(id), ClientSecret::new(secret)))
+        };
     };
     let (basic_id, basic_secret) = basic(authorization).ok_or_else(Refusal::not_basic)?;
     if !secret.is_empty() || (!id.is_empty() && id != basic_id) {
@@ -285,6 +289,14 @@ impl Refusal {
             StatusCode::PAYLOAD_TOO_LARGE,
             "invalid_request",
             "the form is over 1 MiB: send grant_type, client_id, client_secret and scope alone",
+        )
+    }
+
+    fn no_credentials() -> Self {
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            "invalid_client",
+            "send client_id and client_secret, by HTTP Basic or in the form",
         )
     }
 
@@ -415,6 +427,8 @@ mod tests {
             "invalid_request"
         );
         assert!(credentials(&basic, "a".into(), String::new()).is_ok());
+        let none = credentials(&HeaderMap::new(), "a".into(), String::new());
+        assert_eq!(none.unwrap_err().error, "invalid_client");
         let (id, secret) = credentials(&HeaderMap::new(), "a".into(), "b".into()).unwrap();
         assert_eq!((id.as_deref(), secret.expose()), (Some("a"), "b"));
     }
