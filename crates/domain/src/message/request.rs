@@ -16,6 +16,9 @@ use crate::{
     violation::{Violation, pointer_token},
 };
 
+/// What one value of a template is made of.
+pub const DATA_MEMBERS: [&str; 2] = ["value", "color"];
+
 const MAX_ID: usize = 128;
 const MAX_PAGE: usize = 1024;
 const MAX_REFERENCE: usize = 255;
@@ -279,6 +282,20 @@ fn check_data(channel: Channel, data: Option<&Map<String, Value>>, found: &mut V
             ));
             continue;
         };
+        for member in item.as_object().into_iter().flat_map(Map::keys) {
+            if !DATA_MEMBERS.contains(&member.as_str()) {
+                found.push(Violation::new(
+                    format!("{pointer}/{}", pointer_token(member)),
+                    "is not known: there is `value`, and beside it perhaps `color`",
+                ));
+            }
+        }
+        if item.get("color").is_some_and(|color| !color.is_string()) {
+            found.push(Violation::new(
+                format!("{pointer}/color"),
+                "must be a string, such as #173177, or be left out",
+            ));
+        }
         let value = match value {
             Value::String(text) => text.clone(),
             Value::Number(number) => number.to_string(),
