@@ -12,6 +12,7 @@ const SUBSCRIBE: &str = "/cgi-bin/message/subscribe/send";
 
 both_modes!(
     a_table_is_sent_once,
+    a_table_is_sent_whole_however_its_lines_end,
     lines_that_are_refused_are_told,
     objects_are_sent_with_their_own_fields,
     what_the_day_does_not_take_goes_another_day,
@@ -74,6 +75,28 @@ async fn a_table_is_sent_once(mode: Mode) {
     let again = import(&world, "users.csv", &table, &["--name", "second round"]);
     assert_eq!(counts(&again.expect(0).json()), [700, 0, 700]);
     assert_eq!(world.wechat().sent(APP).len(), 1400);
+}
+
+async fn a_table_is_sent_whole_however_its_lines_end(mode: Mode) {
+    let world = World::start(mode).await;
+    let tenant = world.tenant("a").await;
+    tenant.app(APP).await;
+    // An old spreadsheet's, and one that was put together from several.
+    let tables = [
+        "touser,thing1\ro1,one\ro2,one\ro 3,one\ro4,one\r",
+        "touser,thing1\no5,one\ro6,one\r\no 7,\"a\rb\"\ro8,one",
+    ];
+    for table in tables {
+        for repeated in [0, 3] {
+            let report = import(&world, "users.csv", table, &[]).expect(1).json();
+            assert_eq!(counts(&report), [3, repeated, 3], "{table:?}");
+            assert_eq!(report["refused"][0]["line"], 4, "{report}");
+        }
+    }
+    let sent = world.wechat().sent(APP);
+    let users: BTreeSet<&str> = sent.iter().map(|sent| sent.touser.as_str()).collect();
+    assert_eq!(users, BTreeSet::from(["o1", "o2", "o4", "o5", "o6", "o8"]));
+    assert_eq!(sent.len(), 6);
 }
 
 async fn lines_that_are_refused_are_told(mode: Mode) {

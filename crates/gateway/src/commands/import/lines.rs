@@ -38,15 +38,17 @@ pub(super) struct Fill {
 }
 
 /// One message of the file.
-pub(super) struct Line {
-    /// The number of the line it begins on, from 1.
+pub(super) struct Line<'a> {
+    /// The number of the line it begins on, from 1: what people are told. A line ends with CR, LF or both.
     pub(super) number: u64,
+    /// Its bytes.
+    pub(super) text: &'a [u8],
     /// The message, or why there is none.
     pub(super) request: Result<Request, String>,
 }
 
 /// The messages of a file, in order.
-pub(super) type Lines<'a> = Box<dyn Iterator<Item = Line> + Send + 'a>;
+pub(super) type Lines<'a> = Box<dyn Iterator<Item = Line<'a>> + Send + 'a>;
 
 /// Reads the content of a file.
 pub(super) fn read<'a>(
@@ -90,7 +92,8 @@ fn table<'a>(content: &'a [u8], fill: &'a Fill) -> Result<Lines<'a>, Failure> {
         line: 1,
     };
     Ok(Box::new(std::iter::from_fn(move || {
-        let number = numbers.of(reader.position().byte());
+        let start = offset(&reader);
+        let number = numbers.of(start);
         let request = match reader.read_record(&mut row) {
             Ok(true) => Ok(message(&head, &row, fill)),
             Ok(false) => return None,
@@ -102,8 +105,18 @@ fn table<'a>(content: &'a [u8], fill: &'a Fill) -> Result<Lines<'a>, Failure> {
                 _ => error.to_string(),
             }),
         };
-        Some(Line { number, request })
+        let text = content.get(start..offset(&reader)).unwrap_or_default();
+        Some(Line {
+            number,
+            text,
+            request,
+        })
     })))
+}
+
+/// How many bytes of the file are read.
+fn offset(reader: &csv::Reader<&[u8]>) -> usize {
+    usize::try_from(reader.position().byte()).unwrap_or(usize::MAX)
 }
 
 /// Counts lines. The reader's own count stops before blank lines that it passes over.
@@ -115,12 +128,12 @@ struct Numbers<'a> {
 
 impl Numbers<'_> {
     /// The number of the line with the first text at `byte` or after.
-    fn of(&mut self, byte: u64) -> u64 {
-        let byte = usize::try_from(byte).unwrap_or(usize::MAX);
+    fn of(&mut self, byte: usize) -> u64 {
         while let Some(next) = self.content.get(self.at)
             && (self.at < byte || matches!(next, b'\n' | b'\r'))
         {
-            self.line += u64::from(*next == b'\n');
+            let is_second = *next == b'\n' && self.content[..self.at].ends_with(b"\r");
+            self.line += u64::from(matches!(next, b'\n' | b'\r') && !is_second);
             self.at += 1;
         }
         self.line
@@ -146,12 +159,13 @@ fn message(head: &[String], row: &csv::StringRecord, fill: &Fill) -> Request {
     request
 }
 
-fn objects<'a>(content: &'a [u8], fill: &'a Fill) -> impl Iterator<Item = Line> + Send + 'a {
+fn objects<'a>(content: &'a [u8], fill: &'a Fill) -> impl Iterator<Item = Line<'a>> + Send + 'a {
     let lines = (1..).zip(content.split(|byte| *byte == b'\n'));
     lines
         .filter(|(_, text)| !text.trim_ascii().is_empty())
         .map(|(number, text)| Line {
             number,
+            text,
             request: object(text, fill),
         })
 }
@@ -223,6 +237,33 @@ mod tests {
         let windows = all(Form::Csv, "touser,thing1\r\no1,x\r\n\r\no2\r\n\r\no3,x");
         let numbers: Vec<u64> = windows.iter().map(|(number, _)| *number).collect();
         assert_eq!(numbers, [2, 4, 6]);
+    }
+
+    #[test]
+    fn a_line_ends_as_the_tables_rows_do() {
+        for (table, expected) in [
+            ("touser,thing1\ro1,one\ro2,two\ro3,three\r", vec![2, 3, 4]),
+            ("touser,thing1\ro1,one\r\ro2\r\r\ro3,three", vec![2, 4, 7]),
+            (
+                "touser,thing1\no1,x\ro2,x\r\no3,x\n\ro4,x",
+                vec![2, 3, 4, 6],
+            ),
+            ("touser,thing1\ro1,\"a\rb\r\nc\nd\"\ro2,x\r", vec![2, 6]),
+        ] {
+            let fill = fill();
+            let lines: Vec<_> = read(Form::Csv, table.as_bytes(), &fill).unwrap().collect();
+            let numbers: Vec<u64> = lines.iter().map(|line| line.number).collect();
+            assert_eq!(numbers, expected, "{table:?}");
+            let texts: Vec<&[u8]> = lines.iter().map(|line| line.text).collect();
+            assert!(table.as_bytes().ends_with(&texts.concat()), "{table:?}");
+            for (at, text) in (1..).zip(texts) {
+                let user = format!("o{at}");
+                assert!(
+                    text.windows(2).any(|two| two == user.as_bytes()),
+                    "{table:?}"
+                );
+            }
+        }
     }
 
     #[test]
