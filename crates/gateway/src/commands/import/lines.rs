@@ -37,6 +37,10 @@ pub(super) struct Fill {
     pub(super) ttl: Option<u64>,
 }
 
+/// Why a line is refused that is not to be sent.
+const DRY_RUN: &str = "dry_run must not be true: an import sends what is in its file; leave it out, or try the message \
+                       with POST /v1/apps/{appid}/messages";
+
 /// One message of the file.
 pub(super) struct Line<'a> {
     /// The number of the line it begins on, from 1: what people are told. A line ends with CR, LF or both.
@@ -184,12 +188,16 @@ fn object(text: &[u8], fill: &Fill) -> Result<Request, String> {
         absent("priority", json!(fill.priority));
         absent("ttl", json!(fill.ttl));
     }
-    requests::message(value).map_err(|found| {
+    let request = requests::message(value).map_err(|found| {
         let told = found.iter().map(|Violation { pointer, detail }| {
             format!("{} {detail}", pointer.trim_start_matches('/'))
         });
         told.collect::<Vec<_>>().join("; ").trim().to_owned()
-    })
+    })?;
+    if request.dry_run {
+        return Err(DRY_RUN.to_owned());
+    }
+    Ok(request)
 }
 
 #[cfg(test)]
@@ -280,10 +288,11 @@ mod tests {
             Form::Ndjson,
             "{\"touser\": \"o1\", \"data\": {\"thing1\": {\"value\": \"x\"}}}\r\n\n\
              {\"touser\": \"o2\", \"template_id\": \"own\", \"priority\": \"high\", \"ttl\": 9}\n\
-             {\"touser\": \"o3\", \"colour\": 1}\n[1]\nx",
+             {\"touser\": \"o3\", \"colour\": 1}\n[1]\nx\n\
+             {\"touser\": \"o4\", \"dry_run\": true}\n{\"touser\": \"o5\", \"dry_run\": false}",
         );
         let numbers: Vec<u64> = lines.iter().map(|(number, _)| *number).collect();
-        assert_eq!(numbers, [1, 3, 4, 5, 6]);
+        assert_eq!(numbers, [1, 3, 4, 5, 6, 7, 8]);
         let (first, second) = (lines[0].1.as_ref().unwrap(), lines[1].1.as_ref().unwrap());
         assert_eq!(
             (first.template_id.as_str(), first.priority, first.ttl),
@@ -301,5 +310,7 @@ mod tests {
         );
         assert!(reason(4).contains("not JSON"), "{}", reason(4));
         assert!(!reason(3).is_empty());
+        assert!(reason(5).starts_with("dry_run"), "{}", reason(5));
+        assert!(lines[6].1.is_ok());
     }
 }

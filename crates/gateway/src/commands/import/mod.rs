@@ -15,7 +15,7 @@ use clap::{
     builder::{PossibleValuesParser, TypedValueParser},
 };
 use coord::Clock;
-use delivery::{Accepted, Delivery, IdempotencyKey, Message, SubmitError};
+use delivery::{Accepted, Delivery, DeliveryError, IdempotencyKey, Message, SubmitError};
 use domain::{
     app::AppId,
     id::{MessageId, TenantId},
@@ -276,7 +276,7 @@ impl Import {
     ) -> Result<(), Failure> {
         taken.retain(|taken| !taken.scheduled);
         progress.restart(taken.len());
-        let mut under_way: JoinSet<Result<(u64, Message), Failure>> = JoinSet::new();
+        let mut under_way: JoinSet<Result<(u64, Option<Message>), Failure>> = JoinSet::new();
         loop {
             while under_way.len() < AT_ONCE
                 && let Some(next) = taken.pop_front()
@@ -287,7 +287,10 @@ impl Import {
                 return Ok(());
             };
             let (line, message) = joined.map_err(|error| broken(&error))??;
-            report.end(line, &message);
+            match message {
+                Some(message) => report.end(line, &message),
+                None => report.forget(line),
+            }
             progress.step("ended");
         }
     }
@@ -330,15 +333,18 @@ async fn settle(
     Ok(())
 }
 
+/// The message as it ended; none: it is not on record any more.
 async fn ended(
     delivery: Delivery,
     tenant: TenantId,
     taken: Taken,
-) -> Result<(u64, Message), Failure> {
+) -> Result<(u64, Option<Message>), Failure> {
     loop {
-        let message = delivery.wait_ended(tenant, taken.id, LOOK).await?;
-        if message.status.is_end() {
-            return Ok((taken.line, message));
+        match delivery.wait_ended(tenant, taken.id, LOOK).await {
+            Ok(message) if message.status.is_end() => return Ok((taken.line, Some(message))),
+            Ok(_) => {}
+            Err(DeliveryError::NotFound(_)) => return Ok((taken.line, None)),
+            Err(error) => return Err(error.into()),
         }
     }
 }
