@@ -48,8 +48,8 @@ pub(crate) async fn endpoint(
     events: EventFilter,
 ) -> WebhookId {
     let new = new_endpoint(number, events);
-    let made = store.tenant(tenant).create_webhook(new, at(0)).await;
-    made.unwrap().id
+    let made = store.tenant(tenant).create_webhook(new, 20, at(0)).await;
+    made.unwrap().unwrap().id
 }
 
 async fn claim_due(store: &Store, slots: usize, each: usize, now: DateTime<Utc>) -> OutboxClaim {
