@@ -277,7 +277,7 @@ pub(crate) struct Quota {
     remaining: u64,
     /// The next 00:00 in Shanghai.
     reset_at: Timestamp,
-    /// What WeChat counts; null: it was not asked yet.
+    /// What WeChat counts, asked with this request; null: it did not tell, because it cannot be reached or there is no token.
     #[schema(required = true)]
     wechat: Option<WechatQuota>,
 }

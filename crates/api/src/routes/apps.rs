@@ -180,7 +180,7 @@ async fn update_app(
 
 /// Remove an app
 ///
-/// Its unsent messages are canceled, its history stays.
+/// Its unsent messages are canceled, or `uncertain` where WeChat may have them; its history stays.
 #[utoipa::path(
     delete, path = "/v1/apps/{appid}", tag = "apps", security(("oauth2" = ["apps:write"])),
     params(("appid" = String, Path, description = "The app.")),

@@ -1,8 +1,10 @@
 //! Pauses: what the answer to one message means for all of its app.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Utc};
 use domain::app::AppId;
-use sea_orm::ConnectionTrait;
+use sea_orm::{ConnectionTrait, DbBackend};
 
 use super::{
     QUOTA_EXHAUSTED,
@@ -127,6 +129,23 @@ async fn slow_down(
     // The answer to a send at the end of a minute comes in the next.
     sql.push(" AND minute >= ").bind(minute_number(now) - 1);
     tx.execute_raw(sql.on(tx)).await?;
+    Ok(())
+}
+
+/// Holds the lanes of these apps until the end of the transaction: lanes before messages, and in the order of their
+/// appids, as everybody locks them. Nobody else writes beside a transaction of SQLite's.
+pub(super) async fn hold<'a>(
+    tx: &impl ConnectionTrait,
+    appids: impl Iterator<Item = &'a AppId>,
+) -> Result<(), StoreError> {
+    let appids: BTreeSet<&str> = appids.map(AppId::as_str).collect();
+    if appids.is_empty() || tx.get_database_backend() != DbBackend::Postgres {
+        return Ok(());
+    }
+    let mut sql = Sql::new("SELECT appid FROM lane WHERE appid");
+    sql.one_of(&appids.into_iter().collect::<Vec<_>>())
+        .push(" ORDER BY appid FOR UPDATE");
+    tx.query_all_raw(sql.on(tx)).await?;
     Ok(())
 }
 
