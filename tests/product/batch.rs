@@ -22,6 +22,7 @@ both_modes!(
     a_repeated_batch_gets_the_first_results,
     a_batch_takes_what_the_quota_leaves,
     many_messages_arrive,
+    an_answer_does_not_outgrow_its_batch,
 );
 
 fn path() -> String {
@@ -239,4 +240,38 @@ async fn many_messages_arrive(mode: Mode) {
         (world.wechat().sent(APP).len() == 1300).then_some(())
     })
     .await;
+}
+
+/// What is wrong with a batch is kept under its key for a day: it must be no more than a few words for each message.
+async fn an_answer_does_not_outgrow_its_batch(mode: Mode) {
+    let world = World::start(mode).await;
+    let tenant = world.tenant("a").await;
+    tenant.app(APP).await;
+    let bad_keys = |count: usize| {
+        let data: serde_json::Map<_, _> =
+            (0..count).map(|key| (key.to_string(), json!(0))).collect();
+        json!({"touser": "o1", "template_id": "t", "data": data})
+    };
+    let one = results(keyed(&tenant, "one", &[bad_keys(100_000)]).await);
+    let errors = one[0]["error"]["errors"].as_array().expect("errors");
+    assert_eq!(errors.len(), 1, "{errors:?}");
+
+    let many = keyed(&tenant, "many", &vec![bad_keys(50); 1000]).await;
+    assert!(many.text.len() < MEBIBYTE, "{}", many.text.len());
+    let many = results(many);
+    let said = |result: &Value| result["error"]["errors"].as_array().expect("errors").len();
+    assert!(
+        many.iter()
+            .all(|result| result["status"] == 422 && said(result) > 0)
+    );
+    assert!(many.iter().map(said).sum::<usize>() <= 2000);
+
+    let long = json!({"touser": "o1", "template_id": "t", "k".repeat(100_000): 0});
+    let long = keyed(&tenant, "long", &[long]).await;
+    assert!(long.text.len() < 3_000, "{}", long.text.len());
+
+    let scopes = json!({"name": "k", "scopes": vec!["x"; 100_000]});
+    let refused = tenant.client.post("/v1/keys", &scopes).await;
+    assert!(refused.text.len() < 3_000, "{}", refused.text.len());
+    refused.problem(422, "validation_failed");
 }

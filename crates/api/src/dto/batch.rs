@@ -11,7 +11,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::{message_request, message_schema::AnyMessage, messages::Message};
+use super::{
+    items::{Room, words},
+    message_request,
+    message_schema::AnyMessage,
+    messages::Message,
+};
 use crate::{
     problem::{Problem, ProblemBody},
     refusals::submit_refusal,
@@ -49,10 +54,11 @@ impl BatchRequest {
 
 /// The items as they are handed in at `now`, checked against what is known of their templates.
 pub(crate) fn items(requests: Vec<Asked>, catalog: &Catalog, now: DateTime<Utc>) -> Vec<BatchItem> {
+    let mut room = Room::default();
     let item = |asked: Asked| {
         let request = match asked {
             Ok(request) => request,
-            Err(errors) => return BatchItem::Unfit(words(&errors.into())),
+            Err(errors) => return BatchItem::Unfit(room.words(errors)),
         };
         let template = catalog.look_up(request.channel, &request.template_id);
         match request.check_against(now, template) {
@@ -60,16 +66,11 @@ pub(crate) fn items(requests: Vec<Asked>, catalog: &Catalog, now: DateTime<Utc>)
             Err(Unfit {
                 violations,
                 otherwise: Some(draft),
-            }) => BatchItem::Misfit(draft, words(&violations.into())),
-            Err(unfit) => BatchItem::Unfit(words(&unfit.violations.into())),
+            }) => BatchItem::Misfit(draft, room.words(violations)),
+            Err(unfit) => BatchItem::Unfit(room.words(unfit.violations)),
         }
     };
     requests.into_iter().map(item).collect()
-}
-
-/// The problem as it will be told, in a replay too.
-fn words(problem: &Problem) -> String {
-    serde_json::to_string(&problem.body(None)).unwrap_or_default()
 }
 
 /// What became of a batch.

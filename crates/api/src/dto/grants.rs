@@ -2,12 +2,17 @@
 
 use chrono::{DateTime, Utc};
 use delivery::{Collected, GrantCursor, GrantEntry};
-use domain::grant;
+use domain::{grant, violation::Violation};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
-use super::{page, time::Timestamp, words::GrantKind};
+use super::{
+    items::{Room, words},
+    page,
+    time::Timestamp,
+    words::GrantKind,
+};
 use crate::{
     extract::parse_part,
     problem::{Kind, Problem, ProblemBody},
@@ -73,25 +78,21 @@ impl GrantsRequest {
             let rule = format!("must have 1 to {MOST} grants: send more in several requests");
             return Err(Problem::field("/grants", rule));
         }
+        let mut room = Room::default();
         let items = self
             .grants
             .into_iter()
             .map(|item| match checked(item, now) {
                 Ok(grant) => GrantEntry::Grant(grant),
-                Err(problem) => GrantEntry::Unfit(words(&problem)),
+                Err(found) => GrantEntry::Unfit(room.words(found)),
             });
         Ok(items.collect())
     }
 }
 
-fn checked(item: Value, now: DateTime<Utc>) -> Result<grant::NewGrant, Problem> {
-    let report: GrantReport = parse_part(item)?;
-    Ok(grant::GrantRequest::from(report).check(now)?)
-}
-
-/// The problem as it will be told, in a replay too.
-fn words(problem: &Problem) -> String {
-    serde_json::to_string(&problem.body(None)).unwrap_or_default()
+fn checked(item: Value, now: DateTime<Utc>) -> Result<grant::NewGrant, Vec<Violation>> {
+    let report: GrantReport = parse_part(item).map_err(Problem::into_errors)?;
+    grant::GrantRequest::from(report).check(now)
 }
 
 /// What became of grants.

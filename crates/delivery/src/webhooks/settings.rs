@@ -16,6 +16,9 @@ const LONGEST_URL: usize = 2_000;
 /// The longest description, in characters.
 const LONGEST_DESCRIPTION: usize = 500;
 
+/// How many events may be named: more than there are.
+const MOST_EVENTS: usize = 100;
+
 /// What an endpoint is made with, or changed to; none leaves as is.
 #[derive(Clone, Debug, Default)]
 pub struct WebhookSettings {
@@ -122,6 +125,11 @@ fn check_events(words: &[String], found: &mut Vec<Violation>) -> EventFilter {
     if words.len() == 1 && words[0] == "*" {
         return EventFilter::All;
     }
+    if words.len() > MOST_EVENTS {
+        let rule = format!("must name at most {MOST_EVENTS} events, each once");
+        found.push(Violation::new("/events", rule));
+        return EventFilter::All;
+    }
     let mut kinds = BTreeSet::new();
     for (index, word) in words.iter().enumerate() {
         if let Some(kind) = EventType::subscribable().find(|kind| kind.as_str() == word) {
@@ -181,6 +189,8 @@ mod tests {
             "message.sent message.failed"
         );
         assert_eq!(read(&[]).1, ["/events"]);
+        assert_eq!(read(&["x"; 100]).1.len(), 100);
+        assert_eq!(read(&["x"; 101]).1, ["/events"]);
         assert_eq!(
             read(&["message.sent", "*", "webhook.test"]).1,
             ["/events/1", "/events/2"]
