@@ -23,6 +23,7 @@ both_modes!(
     a_batch_takes_what_the_quota_leaves,
     many_messages_arrive,
     an_answer_does_not_outgrow_its_batch,
+    a_field_that_is_there_twice_is_refused_in_a_batch_too,
 );
 
 fn path() -> String {
@@ -274,4 +275,21 @@ async fn an_answer_does_not_outgrow_its_batch(mode: Mode) {
     let refused = tenant.client.post("/v1/keys", &scopes).await;
     assert!(refused.text.len() < 3_000, "{}", refused.text.len());
     refused.problem(422, "validation_failed");
+}
+
+/// Parsers differ in which of two they take: what one checked, another would send to somebody else.
+async fn a_field_that_is_there_twice_is_refused_in_a_batch_too(mode: Mode) {
+    let world = World::start(mode).await;
+    let tenant = world.tenant("a").await;
+    tenant.app(APP).await;
+    let twice = r#"{"touser": "o1", "touser": "o2", "template_id": "t", "data": {"thing1": {"value": "x"}}}"#;
+    let send = async |path: String, body: String| {
+        let request = tenant.client.request(Method::POST, &path).await;
+        let request = request.header("Content-Type", "application/json");
+        finish(request.body(body)).await
+    };
+    let alone = send(format!("/v1/apps/{APP}/messages"), twice.to_owned()).await;
+    let alone = alone.problem(422, "validation_failed");
+    let batch = send(path(), format!("{{\"messages\": [{twice}]}}")).await;
+    assert_eq!(results(batch)[0]["error"]["errors"], alone["errors"]);
 }
