@@ -86,6 +86,9 @@ pub struct Patience {
     pub head: Duration,
     /// A request, to send its body, counted from the end of its head.
     pub body: Duration,
+    /// Who is answered, to take some more of the answer. While there is nothing to send, as while a request waits, nobody is
+    /// hurried.
+    pub answer: Duration,
 }
 
 impl Default for Patience {
@@ -94,6 +97,7 @@ impl Default for Patience {
             silence: Duration::from_secs(10),
             head: Duration::from_secs(75),
             body: Duration::from_secs(30),
+            answer: Duration::from_secs(30),
         }
     }
 }
