@@ -331,6 +331,7 @@ async fn other_calls_are_passed_on_with_the_apps_token(mode: Mode) {
         Some("application/json; encoding=utf-8"),
         "{answer:?}"
     );
+    assert_eq!(answer.header("content-security-policy"), Some("sandbox"));
     let answer = answer.expect(200);
     assert!(
         answer["errcode"] == 0 && answer["data"].is_array(),
@@ -348,6 +349,12 @@ async fn other_calls_are_passed_on_with_the_apps_token(mode: Mode) {
     assert_eq!(unknown["errcode"], 40066);
     let words = unknown["errmsg"].as_str().expect("errmsg");
     assert!(!words.contains("gateway"), "WeChat itself says it: {words}");
+
+    let token = format!("{token}&x={}", "x".repeat(64));
+    let too_large = "x".repeat(10 * 1024 * 1024 + 1);
+    let path = format!("/cgi-bin/media/upload?access_token={token}");
+    let refused = finish(client.bare(Method::POST, &path).body(too_large)).await;
+    assert_eq!(refused.expect(200)["errcode"], 45002);
 }
 
 async fn what_carries_a_secret_is_not_passed_on(mode: Mode) {

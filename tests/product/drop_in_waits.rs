@@ -16,6 +16,7 @@ const SUBSCRIBE: &str = "/cgi-bin/message/subscribe/send";
 both_modes!(
     an_app_that_rests_is_told_at_once,
     who_hangs_up_calls_the_message_back,
+    slow_calls_of_one_tenant_leave_room_for_others,
 );
 
 /// A tenant with a mini-program, and its token.
@@ -80,4 +81,33 @@ async fn who_hangs_up_calls_the_message_back(mode: Mode) {
     tenant.wait_count(APP, "canceled", 1).await;
     world.pass(Duration::from_secs(15));
     assert_eq!(world.wechat().sent(APP).len(), 0);
+}
+
+async fn slow_calls_of_one_tenant_leave_room_for_others(mode: Mode) {
+    const OTHER: &str = "wx00000000000000b2";
+    const TEMPLATES: &str = "/wxaapi/newtmpl/gettemplate";
+    let world = World::start(mode).await;
+    let (tenant, token) = ready(&world).await;
+    let neighbour = world.tenant("b").await;
+    neighbour.app(OTHER).await;
+    let theirs = wechat_token(&neighbour.client, OTHER).await;
+    let ask = async |tenant: &Tenant, token: &str| {
+        let path = format!("{TEMPLATES}?access_token={token}");
+        finish(tenant.client.bare(Method::GET, &path))
+            .await
+            .expect(200)
+    };
+
+    let hung = Fault::always(Effect::Hang { acted: false });
+    world
+        .wechat()
+        .add_fault(hung.for_path(TEMPLATES).for_app(APP));
+    let many = futures::future::select_all((0..40).map(|_| Box::pin(ask(&tenant, &token))));
+    // The first that ends is one that found no place.
+    let (refused, _, rest) = many.await;
+    assert_eq!(refused["errcode"], -1, "{refused}");
+    let words = refused["errmsg"].as_str().expect("errmsg");
+    assert!(words.contains("under way"), "{words}");
+    assert_eq!(ask(&neighbour, &theirs).await["errcode"], 0);
+    drop(rest);
 }

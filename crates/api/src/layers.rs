@@ -2,7 +2,7 @@
 //! of bodies, default headers.
 //!
 //! From outside to inside: [compression](crate::transport) → [`frame`] → other origins →
-//! [`measure`](crate::metrics::measure) → panics → [`limit_body`] → routes.
+//! [`measure`](crate::metrics::measure) → panics → routes.
 
 use std::any::Any;
 
@@ -24,7 +24,6 @@ use crate::{
     dto::page::NextCursor,
     metrics::{HttpMetrics, measure},
     problem::{self, Kind, Problem},
-    routes::oauth,
     transport::{self, Compressible},
 };
 
@@ -78,7 +77,6 @@ pub(crate) fn around(routes: Router, metrics: HttpMetrics, origins: &[HeaderValu
         .fallback(nothing_here)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(MAX_BODY))
-        .layer(from_fn(limit_body))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn_with_state(metrics, measure));
     let routes = match transport::other_origins(origins) {
@@ -162,23 +160,6 @@ fn log(problem: &Problem, status: StatusCode) {
             tracing::warn!(status = status.as_u16(), code, cause, "request turned away");
         }
         _ => tracing::debug!(status = status.as_u16(), code, cause, "request refused"),
-    }
-}
-
-/// Refuses a body that says that it is too large before one byte of it is read. One that does not say so is
-/// cut off by [`DefaultBodyLimit`] while it is read.
-async fn limit_body(request: Request, next: Next) -> Response {
-    let limit = body_limit(&request);
-    let announced = request
-        .headers()
-        .get(header::CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_none_or(|bytes| bytes <= limit as u64) {
-        next.run(request).await
-    } else if request.uri().path() == oauth::PATH {
-        oauth::too_large()
-    } else {
-        too_large(limit).into_response()
     }
 }
 

@@ -26,7 +26,7 @@ use crate::{
     intake::Intake,
     janitor::Janitor,
     metrics::Metrics,
-    passage::{Passage, PassageError},
+    passage::{Passage, PassageError, Place},
     pulse::Pulse,
     quota::{QuotaReport, Quotas},
     recorder::Recorder,
@@ -340,16 +340,25 @@ impl Delivery {
         self.0.quotas.report(tenant, appid).await
     }
 
+    /// A place for a call of the tenant's to be passed on: taken before its body is read, for bodies may be large.
+    pub async fn place(&self, tenant: TenantId) -> Result<Place, PassageError> {
+        self.0.passage.place(tenant).await
+    }
+
     /// Makes a call of WeChat's that the gateway has no resource for, as the tenant's app. A POST, which may change
     /// something, is on record as `origin`'s.
     pub async fn forward(
         &self,
+        place: Place,
         tenant: TenantId,
         appid: &AppId,
         call: &ForwardedCall,
         origin: &Origin,
     ) -> Result<ForwardedAnswer, PassageError> {
-        self.0.passage.forward(tenant, appid, call, origin).await
+        self.0
+            .passage
+            .forward(place, tenant, appid, call, origin)
+            .await
     }
 
     /// Asks WeChat who stands behind the code of a `wx.login()` in the tenant's mini-program.

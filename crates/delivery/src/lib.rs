@@ -54,7 +54,7 @@ pub use credentials::StoredCredentials;
 pub use engine::{Delivery, DeliveryError, Options, Parts, Retention};
 pub use grants::{CollectedGrants, GrantError, Grants};
 pub use metrics::Metrics;
-pub use passage::PassageError;
+pub use passage::{PassageError, Place};
 pub use quota::{QuotaReport, WechatQuotaReport};
 pub use store::{
     App, AppCursor, Change, Collected, DeliveryStatus, Failure, Grant, GrantCursor, GrantEntry,

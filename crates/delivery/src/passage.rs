@@ -1,13 +1,20 @@
 //! The passage: calls of WeChat that the gateway has no resource for, made with the app's own token; and the sign-in of
 //! its users, made with its AppSecret.
 
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use broker::{Broker, BrokerError, Credentials, CredentialsError};
 use coord::Clock;
 use domain::{app::AppId, id::TenantId};
 use store::{Origin, Store, StoreError};
-use tokio::sync::Semaphore;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
 use wechat::{ForwardError, ForwardedAnswer, ForwardedCall};
 
 use crate::{
@@ -16,8 +23,12 @@ use crate::{
     engine::Parts,
 };
 
-/// How many calls are under way at most: each may hold two bodies of 10 MiB.
+/// How many calls are under way at most: each may hold two bodies of 10 MiB, for half a minute.
 const AT_ONCE: usize = 32;
+/// How many of them may be one tenant's.
+const OF_ONE_TENANT: usize = 8;
+/// How long a call waits for its place.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Why a call was not passed on, or has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -49,7 +60,49 @@ pub(crate) struct Passage {
     credentials: StoredCredentials,
     client: wechat::Client,
     clock: Clock,
-    places: Arc<Semaphore>,
+    places: Places,
+}
+
+/// A call's place among those that are under way, to be taken before its body is read.
+#[derive(Debug)]
+pub struct Place(
+    #[expect(dead_code, reason = "given back when dropped")] [OwnedSemaphorePermit; 2],
+);
+
+/// As many places as calls may be under way.
+struct Places {
+    all: Arc<Semaphore>,
+    /// Of the tenants that have calls under way.
+    tenants: Mutex<HashMap<TenantId, Arc<Semaphore>>>,
+}
+
+impl Places {
+    fn new() -> Self {
+        Self {
+            all: Arc::new(Semaphore::new(AT_ONCE)),
+            tenants: Mutex::default(),
+        }
+    }
+
+    /// The tenant's next place; none: it was not free in time. Who waits for one of its own takes none of the others'.
+    async fn take(&self, tenant: TenantId) -> Option<Place> {
+        let own = self.of(tenant);
+        let both = async {
+            let own = own.acquire_owned().await.ok()?;
+            let all = self.all.clone().acquire_owned().await.ok()?;
+            Some(Place([own, all]))
+        };
+        timeout(PATIENCE, both).await.ok()?
+    }
+
+    fn of(&self, tenant: TenantId) -> Arc<Semaphore> {
+        let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
+        tenants.retain(|_, places| Arc::strong_count(places) > 1);
+        let places = tenants.entry(tenant);
+        places
+            .or_insert_with(|| Arc::new(Semaphore::new(OF_ONE_TENANT)))
+            .clone()
+    }
 }
 
 impl Passage {
@@ -60,14 +113,20 @@ impl Passage {
             credentials: StoredCredentials::new(parts.store.clone(), parts.master_key.clone()),
             client: parts.wechat.clone(),
             clock: parts.coord.clock().clone(),
-            places: Arc::new(Semaphore::new(AT_ONCE)),
+            places: Places::new(),
         }
+    }
+
+    /// A place for a call of the tenant's.
+    pub(crate) async fn place(&self, tenant: TenantId) -> Result<Place, PassageError> {
+        self.places.take(tenant).await.ok_or(PassageError::Full)
     }
 
     /// Makes the call as the tenant's app, and puts it on record if it is a POST: most of WeChat's calls that change
     /// something are.
     pub(crate) async fn forward(
         &self,
+        _place: Place,
         tenant: TenantId,
         appid: &AppId,
         call: &ForwardedCall,
@@ -114,7 +173,6 @@ impl Passage {
         call: &ForwardedCall,
     ) -> Result<ForwardedAnswer, PassageError> {
         self.own(tenant, appid).await?;
-        let _place = self.places.try_acquire().map_err(|_| PassageError::Full)?;
         let token = self.broker.token(appid).await;
         let token = token.map_err(|error| self.no_token(&error))?;
         let answer = self.client.forward(&token.value, call).await;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use domain::{
     app::AppId,
     retry::Delay,
@@ -9,7 +10,10 @@ use domain::{
 };
 use reqwest::{
     Body, Method, Request, Response,
-    header::{CONTENT_DISPOSITION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
+    header::{
+        CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName,
+        HeaderValue,
+    },
 };
 
 use crate::{
@@ -38,12 +42,12 @@ pub struct ForwardedCall {
     pub method: String,
     /// Below the base URL, such as `/cgi-bin/menu/create`: see [`is_forwardable`].
     pub path: String,
-    /// The query without its token, as it came.
-    pub query: Vec<(String, String)>,
+    /// The query without its token, byte for byte as it came; may be empty.
+    pub query: String,
     /// What the body is.
     pub content_type: Option<String>,
     /// The body.
-    pub body: Vec<u8>,
+    pub body: Bytes,
 }
 
 /// What WeChat answered: always with HTTP 200.
@@ -126,15 +130,25 @@ impl Client {
             .map_err(|_| ForwardError::Refused("the method is none"))?;
         let mut url = self.route(&call.path).ok_or(NOT_PASSED_ON)?;
         url.query_pairs_mut()
-            .append_pair("access_token", token.expose())
-            .extend_pairs(call.query.iter().map(|(name, value)| (name, value)));
+            .append_pair("access_token", token.expose());
+        if !call.query.is_empty() {
+            let token = url.query().unwrap_or_default();
+            let query = format!("{token}&{}", call.query);
+            url.set_query(Some(&query));
+        }
         let mut request = Request::new(method, url);
         *request.timeout_mut() = Some(PATIENCE);
         let content_type = call.content_type.as_deref().map(HeaderValue::from_str);
         if let Some(Ok(content_type)) = content_type {
             request.headers_mut().insert(CONTENT_TYPE, content_type);
         }
-        *request.body_mut() = (!call.body.is_empty()).then(|| Body::from(call.body.clone()));
+        if !call.body.is_empty() {
+            *request.body_mut() = Some(Body::from(call.body.clone()));
+        } else if *request.method() == Method::POST {
+            // Some proxies refuse a POST that does not say how long it is (411).
+            let headers = request.headers_mut();
+            headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
         self.answer(request, token.expose()).await
     }
 
@@ -165,6 +179,12 @@ impl Client {
             Ok(response) => response,
             Err(error) => return Err(unheard(transport::unanswered(error))),
         };
+        let encoding = text(response.headers(), &CONTENT_ENCODING);
+        if encoding.is_some_and(|encoding| !encoding.eq_ignore_ascii_case("identity")) {
+            // Nothing in it could be masked, and no refusal be seen.
+            let why = "an answer in an encoding that nobody asked for";
+            return Err(ForwardError::Unclear(why.to_owned()));
+        }
         let body = read(&mut response).await?;
         let refusal = refusal(&body);
         let status = response.status();

@@ -1,6 +1,5 @@
 //! Who calls: the token in the query or a client secret, its scope, its rate.
 
-use axum::extract::Query;
 use domain::{app::AppId, id::TenantId, scope::Scope, secret::ClientSecret};
 use http::{Extensions, Uri};
 use store::{Actor, Origin};
@@ -12,19 +11,28 @@ use super::reply::{
 use crate::{ApiState, layers};
 
 /// The parameters of a query, in order.
-pub(super) struct Parameters(pub(super) Vec<(String, String)>);
+pub(super) struct Parameters(Vec<(String, String)>);
 
 impl Parameters {
-    /// Those of `uri`; none where they cannot be read.
+    /// Those of `uri`.
     pub(super) fn of(uri: &Uri) -> Self {
-        let query = Query::<Vec<(String, String)>>::try_from_uri(uri);
-        Self(query.map(|Query(pairs)| pairs).unwrap_or_default())
+        let query = uri.query().unwrap_or_default();
+        Self(
+            form_urlencoded::parse(query.as_bytes())
+                .into_owned()
+                .collect(),
+        )
     }
 
     /// The value of the first with this name; empty where there is none.
     pub(super) fn get(&self, name: &str) -> &str {
         let found = self.0.iter().find(|(other, _)| other == name);
         found.map_or("", |(_, value)| value)
+    }
+
+    /// Whether there is one with this name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|(other, _)| other == name)
     }
 }
 

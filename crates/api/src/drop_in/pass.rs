@@ -2,7 +2,7 @@
 
 use axum::{
     Router,
-    body::Body,
+    body::{Body, Bytes},
     extract::{DefaultBodyLimit, Request, State},
     response::{IntoResponse, Response},
     routing::any,
@@ -21,12 +21,9 @@ use utoipa::openapi::{
 use super::{
     gate::{Parameters, enter},
     reply::{INVALID_APPSECRET, INVALID_URL, Reply, UNAUTHORIZED},
-    sends::body_of,
+    sends::bytes_of,
 };
-use crate::{
-    ApiState,
-    openapi::{Always, Large},
-};
+use crate::{ApiState, openapi::Always};
 
 /// Where WeChat's calls are.
 pub(super) const HOMES: [&str; 3] = ["/cgi-bin/", "/wxa/", "/wxaapi/"];
@@ -61,7 +58,7 @@ async fn pass_on(State(state): State<ApiState>, request: Request) -> Response {
 }
 
 async fn try_pass_on(state: &ApiState, request: Request) -> Result<ForwardedAnswer, Reply> {
-    let mut query = Parameters::of(request.uri());
+    let query = Parameters::of(request.uri());
     let entrant = enter(state, request.extensions(), &query, Scope::WechatProxy).await?;
     let path = request.uri().path().to_owned();
     let method = request.method().clone();
@@ -71,37 +68,46 @@ async fn try_pass_on(state: &ApiState, request: Request) -> Result<ForwardedAnsw
             "invalid url: the gateway does not pass this call on",
         ));
     }
-    let names_secret = |(name, _): &(String, String)| SECRETS.contains(&name.as_str());
-    if query.0.iter().any(names_secret) {
+    if SECRETS.iter().any(|secret| query.has(secret)) {
         return Err(Reply::refused(
             UNAUTHORIZED,
             "api unauthorized: calls with a secret are not passed on",
         ));
     }
-    query.0.retain(|(name, _)| name != "access_token");
-    let content_type = text(request.headers(), &header::CONTENT_TYPE);
-    let body = if method == Method::POST && !is_empty(&request) {
-        body_of(request).await?.to_vec()
-    } else {
-        Vec::new()
-    };
+    let place = state.delivery.place(entrant.tenant).await;
+    let place = place.map_err(|error| refusal(error, &method))?;
     let call = ForwardedCall {
         method: method.to_string(),
         path,
-        query: query.0,
-        content_type,
-        body,
+        query: without_token(request.uri().query().unwrap_or_default()),
+        content_type: text(request.headers(), &header::CONTENT_TYPE),
+        body: if method == Method::POST {
+            bytes_of(request).await?
+        } else {
+            Bytes::new()
+        },
     };
     let answer = state
         .delivery
-        .forward(entrant.tenant, &entrant.appid, &call, &entrant.origin)
+        .forward(
+            place,
+            entrant.tenant,
+            &entrant.appid,
+            &call,
+            &entrant.origin,
+        )
         .await;
     answer.map_err(|error| refusal(error, &method))
 }
 
-fn is_empty(request: &Request) -> bool {
-    use axum::body::HttpBody;
-    request.body().is_end_stream()
+/// The query but for the token of the gateway, byte for byte: it may be in any encoding.
+fn without_token(query: &str) -> String {
+    let is_token = |pair: &&str| {
+        let mut read = form_urlencoded::parse(pair.as_bytes());
+        read.any(|(name, _)| name == "access_token")
+    };
+    let others = query.split('&').filter(|pair| !is_token(pair));
+    others.collect::<Vec<_>>().join("&")
 }
 
 pub(super) fn refusal(error: PassageError, method: &Method) -> Reply {
@@ -116,7 +122,9 @@ pub(super) fn refusal(error: PassageError, method: &Method) -> Reply {
         PassageError::NoSecret => {
             Reply::busy("the gateway cannot read the app's AppSecret just now")
         }
-        PassageError::Full => Reply::busy("the gateway is overloaded"),
+        PassageError::Full => {
+            Reply::busy("too many calls are under way, make fewer of them at once")
+        }
         PassageError::Forward(ForwardError::Refused(why)) => {
             Reply::refused(INVALID_URL, format!("invalid url: {why}"))
         }
@@ -129,15 +137,20 @@ pub(super) fn refusal(error: PassageError, method: &Method) -> Reply {
     }
 }
 
+/// What WeChat hands out is no page of the gateway's, whatever it calls itself.
+const NO_PAGE: HeaderValue = HeaderValue::from_static("sandbox");
+
 /// Of WeChat's headers only what the body is and how it is called.
 pub(super) fn response(answer: ForwardedAnswer) -> Response {
     let mut response = Response::new(Body::from(answer.body));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_SECURITY_POLICY, NO_PAGE);
     for (name, value) in [
         (header::CONTENT_TYPE, answer.content_type),
         (header::CONTENT_DISPOSITION, answer.content_disposition),
     ] {
         if let Some(Ok(value)) = value.map(HeaderValue::try_from) {
-            response.headers_mut().insert(name, value);
+            headers.insert(name, value);
         }
     }
     response
@@ -160,6 +173,10 @@ pub(super) fn document(document: &mut OpenApi) {
 fn operation(name: &str, home: &str, is_post: bool) -> utoipa::openapi::path::Operation {
     let method = if is_post { "post" } else { "get" };
     let text = || ObjectBuilder::new().schema_type(Type::String);
+    let bytes = || {
+        let bytes = text().format(Some(SchemaFormat::KnownFormat(KnownFormat::Binary)));
+        Content::builder().schema(Some(bytes)).build()
+    };
     let path = ParameterBuilder::new()
         .name("path")
         .parameter_in(ParameterIn::Path)
@@ -174,6 +191,7 @@ fn operation(name: &str, home: &str, is_post: bool) -> utoipa::openapi::path::Op
     let passed = ResponseBuilder::new()
         .description("WeChat's answer as it came, without the token; or `errcode` and `errmsg` of the gateway.")
         .content("application/json", answer)
+        .content("*/*", bytes())
         .build();
     let operation = OperationBuilder::new()
         .operation_id(Some(format!("pass_on_{method}_{name}")))
@@ -193,14 +211,12 @@ fn operation(name: &str, home: &str, is_post: bool) -> utoipa::openapi::path::Op
         .responses(
             ResponsesBuilder::new()
                 .response("200", passed)
-                .responses_from_into_responses::<Large>()
                 .responses_from_into_responses::<Always>(),
         );
     if is_post {
-        let bytes = text().format(Some(SchemaFormat::KnownFormat(KnownFormat::Binary)));
         let body = RequestBodyBuilder::new()
             .description(Some("Whatever the call takes."))
-            .content("*/*", Content::builder().schema(Some(bytes)).build());
+            .content("*/*", bytes());
         operation.request_body(Some(body.build())).build()
     } else {
         operation.build()

@@ -31,7 +31,7 @@ use super::{
 use crate::{
     ApiState,
     extract::{Unread, read_whole},
-    openapi::{Always, Large},
+    openapi::Always,
 };
 
 /// How long a message is worth sending: after that it can be sent no more, so the caller may be told to try again.
@@ -103,7 +103,7 @@ struct Sent {
 #[utoipa::path(
     post, path = "/cgi-bin/message/subscribe/send", tag = super::TAG, security(("wechat" = [])),
     request_body = Sent,
-    responses((status = 200, description = "What became of it.", body = Reply), Large, Always),
+    responses((status = 200, description = "What became of it.", body = Reply), Always),
 )]
 async fn send_subscribe(State(state): State<ApiState>, request: Request) -> Result<Reply, Reply> {
     send(&state, Channel::Subscribe, request).await
@@ -115,7 +115,7 @@ async fn send_subscribe(State(state): State<ApiState>, request: Request) -> Resu
 #[utoipa::path(
     post, path = "/cgi-bin/message/wxopen/template/send", tag = super::TAG, security(("wechat" = [])),
     request_body = Sent,
-    responses((status = 200, description = "What became of it.", body = Reply), Large, Always),
+    responses((status = 200, description = "What became of it.", body = Reply), Always),
 )]
 async fn send_wxopen_template(
     State(state): State<ApiState>,
@@ -130,7 +130,7 @@ async fn send_wxopen_template(
 #[utoipa::path(
     post, path = "/cgi-bin/message/template/send", tag = super::TAG, security(("wechat" = [])),
     request_body = Sent,
-    responses((status = 200, description = "What became of it.", body = Reply), Large, Always),
+    responses((status = 200, description = "What became of it.", body = Reply), Always),
 )]
 async fn send_template(State(state): State<ApiState>, request: Request) -> Result<Reply, Reply> {
     send(&state, Channel::Official, request).await
@@ -209,20 +209,24 @@ fn ignore_strangers(request: &mut message::Request, template: Knowledge<'_>) {
 
 /// The body, which must be there.
 pub(super) async fn body_of(request: Request) -> Result<Bytes, Reply> {
-    let body = read_whole(request, &())
-        .await
-        .map_err(|unread| match unread {
-            Unread::TooLarge => Reply::refused(
-                BODY_TOO_LARGE,
-                "content size out of limit: the body is too large for this call",
-            ),
-            Unread::TooSlow => Reply::busy("the body was not there in time"),
-            Unread::BrokenOff => Reply::busy("the body broke off"),
-        })?;
+    let body = bytes_of(request).await?;
     if body.is_empty() {
         return Err(Reply::refused(EMPTY_BODY, "empty post data"));
     }
     Ok(body)
+}
+
+/// The body.
+pub(super) async fn bytes_of(request: Request) -> Result<Bytes, Reply> {
+    let body = read_whole(request, &()).await;
+    body.map_err(|unread| match unread {
+        Unread::TooLarge => Reply::refused(
+            BODY_TOO_LARGE,
+            "content size out of limit: the body is too large for this call",
+        ),
+        Unread::TooSlow => Reply::busy("the body was not there in time"),
+        Unread::BrokenOff => Reply::busy("the body broke off"),
+    })
 }
 
 impl Sent {

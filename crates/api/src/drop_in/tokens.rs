@@ -17,10 +17,7 @@ use super::{
     reply::{NOT_JSON, Reply, WANTS_GET, WANTS_POST},
     sends::body_of,
 };
-use crate::{
-    ApiState, layers,
-    openapi::{Always, Large},
-};
+use crate::{ApiState, layers, openapi::Always};
 
 const GRANT_TYPE: &str = "client_credential";
 /// What every token is said to live. It lives a little longer, so that whoever renews in time never meets its end.
@@ -106,7 +103,7 @@ async fn get_token(State(state): State<ApiState>, extensions: Extensions, uri: U
 #[utoipa::path(
     post, path = "/cgi-bin/stable_token", tag = super::TAG,
     request_body = StableTokenRequest,
-    responses((status = 200, description = "The token; or `errcode` and `errmsg`.", body = WechatTokenAnswer), Large, Always),
+    responses((status = 200, description = "The token; or `errcode` and `errmsg`.", body = WechatTokenAnswer), Always),
 )]
 async fn get_stable_token(State(state): State<ApiState>, request: Request) -> Response {
     let origin = layers::origin(request.extensions());

@@ -4,9 +4,12 @@ use std::{error::Error, iter::successors};
 
 use axum::extract::{FromRequest, Request};
 use bytes::Bytes;
-use http::StatusCode;
+use http::{StatusCode, header};
 
-use crate::problem::{Kind, Problem};
+use crate::{
+    layers::body_limit,
+    problem::{Kind, Problem},
+};
 
 /// Ends a body that does not come in time. Whoever serves the routes ends bodies with it, and they answer 408.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -38,13 +41,24 @@ impl Unread {
     }
 }
 
-/// The bytes of a body that keeps to the route's limit and comes in time.
+/// The bytes of a body that keeps to the route's limit and comes in time. One that announces more is refused before a
+/// byte of it is read; one that does not is cut off by [`DefaultBodyLimit`](axum::extract::DefaultBodyLimit).
 pub(crate) async fn read_whole<S: Send + Sync>(
     request: Request,
     state: &S,
 ) -> Result<Bytes, Unread> {
+    if announces_too_much(&request) {
+        return Err(Unread::TooLarge);
+    }
     let body = Bytes::from_request(request, state).await;
     body.map_err(|rejection| Unread::of(rejection.status(), &rejection))
+}
+
+/// Whether the body says that it is over the route's limit.
+pub(crate) fn announces_too_much(request: &Request) -> bool {
+    let announced = request.headers().get(header::CONTENT_LENGTH);
+    let bytes = announced.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    bytes.is_some_and(|bytes| bytes > body_limit(request) as u64)
 }
 
 impl From<Unread> for Problem {

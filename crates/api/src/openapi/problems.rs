@@ -45,8 +45,6 @@ sets! {
     Signed: BadSignature;
     /// Of what is open to floods, or may fail a number of times only for each address.
     Often: RateLimited;
-    /// Of what answers in a form of its own, but for a body that says that it is too large.
-    Large: PayloadTooLarge;
     /// Of what reads a body that is no JSON.
     Pushed: InvalidRequest TooSlow PayloadTooLarge;
     /// Of what has an id in its path.

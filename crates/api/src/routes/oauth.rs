@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::{
     Form, Json,
-    extract::{State, rejection::FormRejection},
+    extract::{FromRequest, Request, State, rejection::FormRejection},
     response::{IntoResponse, Response},
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -16,10 +16,13 @@ use tenancy::OauthError;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::{ApiState, extract::Unread, layers, openapi::Always, problem::seconds_up};
-
-/// Where tokens are fetched.
-pub(crate) const PATH: &str = "/oauth/token";
+use crate::{
+    ApiState,
+    extract::{Unread, announces_too_much},
+    layers,
+    openapi::Always,
+    problem::seconds_up,
+};
 
 pub(super) fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::default()
@@ -47,6 +50,22 @@ struct TokenRequest {
     #[serde(default)]
     #[schema(example = "messages:send messages:read")]
     scope: String,
+}
+
+/// The form, read whole.
+struct TokenForm(TokenRequest);
+
+impl<S: Send + Sync> FromRequest<S> for TokenForm {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
+        if announces_too_much(&request) {
+            return Err(Refusal::too_large());
+        }
+        let form = Form::from_request(request, state).await;
+        form.map(|Form(form)| Self(form))
+            .map_err(|rejection| Refusal::unreadable(&rejection))
+    }
 }
 
 /// An access token.
@@ -104,9 +123,8 @@ async fn issue_token(
     State(state): State<ApiState>,
     extensions: Extensions,
     headers: HeaderMap,
-    form: Result<Form<TokenRequest>, FormRejection>,
+    TokenForm(request): TokenForm,
 ) -> Result<Response, Refusal> {
-    let Form(request) = form.map_err(|rejection| Refusal::unreadable(&rejection))?;
     match request.grant_type.as_str() {
         "client_credentials" => {}
         "" => {
@@ -279,11 +297,6 @@ impl Refusal {
     }
 }
 
-/// What is said of a form that announces that it is too large.
-pub(crate) fn too_large() -> Response {
-    Refusal::too_large().into_response()
-}
-
 impl From<OauthError> for Refusal {
     fn from(error: OauthError) -> Self {
         let retry_after = match error {
@@ -341,28 +354,19 @@ mod tests {
     use crate::{layers::MAX_BODY, metrics::HttpMetrics};
 
     #[tokio::test]
-    async fn a_form_that_is_too_large_is_refused_announced_or_not() {
-        assert!(crate::openapi().paths.paths.contains_key(PATH));
-        let read = async |form: Result<Form<TokenRequest>, FormRejection>| {
-            form.map(|_| ())
-                .map_err(|rejection| Refusal::unreadable(&rejection))
-        };
-        let routes = Router::new().route(PATH, post(read));
+    async fn a_form_that_is_too_large_is_refused() {
+        let read = async |TokenForm(_): TokenForm| {};
+        let routes = Router::new().route("/", post(read));
         let routes = layers::around(routes, HttpMetrics::default(), &[]);
-        for (announced, length) in [(true, 0), (false, MAX_BODY)] {
-            let mut request = Request::post(PATH)
-                .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
-            if announced {
-                request = request.header(header::CONTENT_LENGTH, MAX_BODY + 1);
-            }
-            let body = Body::from(format!("grant_type={}", "x".repeat(length)));
-            let answer = routes.clone().oneshot(request.body(body).unwrap());
-            let (parts, body) = answer.await.unwrap().into_parts();
-            assert_eq!(parts.status, 413, "announced: {announced}");
-            let body = to_bytes(body, usize::MAX).await.unwrap();
-            let body: Value = serde_json::from_slice(&body).unwrap();
-            assert_eq!(body["error"], "invalid_request", "{body}");
-        }
+        let request =
+            Request::post("/").header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+        let body = Body::from(format!("grant_type={}", "x".repeat(MAX_BODY)));
+        let answer = routes.oneshot(request.body(body).unwrap());
+        let (parts, body) = answer.await.unwrap().into_parts();
+        assert_eq!(parts.status, 413);
+        let body = to_bytes(body, usize::MAX).await.unwrap();
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(body["error"], "invalid_request", "{body}");
     }
 
     fn headers(authorization: &str) -> HeaderMap {

@@ -2,6 +2,7 @@
 
 mod faults;
 mod fixtures;
+mod forward;
 mod secrecy;
 
 use std::time::Duration;

@@ -1,0 +1,77 @@
+//! What leaves with a call that is passed on, and what of its answer comes back.
+
+use bytes::Bytes;
+
+use super::{Server, listen, ok, token};
+use crate::{ForwardError, ForwardedAnswer, ForwardedCall};
+
+fn call(method: &str, query: &str, body: &'static [u8]) -> ForwardedCall {
+    ForwardedCall {
+        method: method.to_owned(),
+        path: "/cgi-bin/menu/create".to_owned(),
+        query: query.to_owned(),
+        content_type: None,
+        body: Bytes::from_static(body),
+    }
+}
+
+/// What was asked of a WeChat that says this, and what came of it.
+async fn forward(
+    call: &ForwardedCall,
+    says: &str,
+) -> (String, Result<ForwardedAnswer, ForwardError>) {
+    let (listener, base_url) = listen().await;
+    let server = Server::Says(says);
+    let client = Server::Mute.client(base_url);
+    let token = token();
+    tokio::join!(server.serve(listener), client.forward(&token, call))
+}
+
+#[tokio::test]
+async fn a_query_leaves_byte_for_byte_behind_the_token() {
+    let gbk = call("GET", "q=%B2%E2&empty=&a=1&a=2", b"");
+    let (asked, answer) = forward(&gbk, &ok("{}")).await;
+    let line = asked.lines().next().unwrap();
+    assert!(line.starts_with("GET /cgi-bin/menu/create?access_token="));
+    assert!(
+        line.ends_with("&q=%B2%E2&empty=&a=1&a=2 HTTP/1.1"),
+        "{line}"
+    );
+    assert_eq!(answer.unwrap().body, b"{}");
+}
+
+#[tokio::test]
+async fn a_post_says_how_long_its_body_is() {
+    for (body, length) in [(&b""[..], 0), (b"{}", 2)] {
+        let (asked, _) = forward(&call("POST", "", body), &ok("{}")).await;
+        let length = format!("content-length: {length}\r\n");
+        assert!(asked.to_ascii_lowercase().contains(&length), "{asked}");
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_not_passed_back() {
+    let encoded = "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n\x1f\x08";
+    let (_, answer) = forward(&call("GET", "", b""), encoded).await;
+    assert!(
+        matches!(answer, Err(ForwardError::Unclear(_))),
+        "{answer:?}"
+    );
+    for (status, is_clear) in [
+        ("302 Found", true),
+        ("502 Bad Gateway", true),
+        ("504 Gateway Timeout", false),
+    ] {
+        let page = format!("HTTP/1.1 {status}\r\nContent-Length: 5\r\n\r\n<html");
+        let (_, answer) = forward(&call("POST", "", b""), &page).await;
+        let is_what_was_meant = match &answer {
+            Err(ForwardError::NotDone(_)) => is_clear,
+            Err(ForwardError::Unclear(_)) => !is_clear,
+            _ => false,
+        };
+        assert!(is_what_was_meant, "{status}: {answer:?}");
+    }
+    let refused = "HTTP/1.1 412 Precondition Failed\r\nContent-Length: 13\r\n\r\n{\"errcode\":1}";
+    let (_, answer) = forward(&call("POST", "", b""), refused).await;
+    assert_eq!(answer.unwrap().body, br#"{"errcode":1}"#);
+}
