@@ -7,7 +7,8 @@ use migrations::{Migrator, MigratorTrait};
 use sea_orm::{ConnectOptions, ConnectionTrait, Database, DbBackend, Statement};
 use sqlx::{
     Connection,
-    sqlite::{SqliteJournalMode, SqliteSynchronous},
+    postgres::PgConnectOptions,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 
 use crate::{Store, error::StoreError, time};
@@ -28,16 +29,30 @@ pub enum Engine {
 }
 
 impl Engine {
-    /// Reads the scheme of a database URL.
+    /// Reads a database URL as its driver will. A refusal has nothing of the URL in it, whose password it may hold.
     pub fn of(url: &str) -> Result<Self, StoreError> {
         match url.split_once("://").map(|(scheme, _)| scheme) {
-            Some("sqlite") => Ok(Self::Sqlite),
-            Some("postgres" | "postgresql") => Ok(Self::Postgres),
+            Some("sqlite") if url.parse::<SqliteConnectOptions>().is_ok() => Ok(Self::Sqlite),
+            Some("sqlite") => Err(StoreError::Settings(
+                "WXGATE_DATABASE_URL cannot be read: write it as sqlite://folder/wxgate.db".into(),
+            )),
+            Some("postgres" | "postgresql") if is_postgres(url) => Ok(Self::Postgres),
+            Some("postgres" | "postgresql") => Err(StoreError::Settings(
+                "WXGATE_DATABASE_URL cannot be read: write it as postgres://user:password@host:5432/database, where / ? # @ : and % in the password are %2F %3F %23 %40 %3A and %25".into(),
+            )),
             _ => Err(StoreError::Settings(
                 "WXGATE_DATABASE_URL must begin with sqlite:// (a file, one replica) or postgres:// (a server, many replicas)".into(),
             )),
         }
     }
+}
+
+/// Whether the driver finds a server in it. A bare `/`, `?` or `#` in the password ends the part that names the server: what is
+/// left of the password would be taken for a port or a database, and shown as that.
+fn is_postgres(url: &str) -> bool {
+    let rest = url.split_once("://").map_or("", |(_, rest)| rest);
+    let server = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    !rest[server.len()..].contains('@') && url.parse::<PgConnectOptions>().is_ok()
 }
 
 /// One migration and whether it has been applied.

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use domain::{message, violation::Violation};
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, value::RawValue};
 use utoipa::{
     ToSchema,
     openapi::{
@@ -15,7 +15,7 @@ use utoipa::{
 use crate::extract::{optional_object, parse_part};
 
 use super::{
-    not_null,
+    items, not_null,
     words::{Channel, GrantPolicy, Lang, MiniprogramState, OnTooLong, OnUncertain, Priority},
 };
 
@@ -156,6 +156,11 @@ pub fn message(value: Value) -> Result<message::Request, Vec<Violation>> {
         Ok(request) => Ok(request.into()),
         Err(problem) => Err(problem.into_errors()),
     }
+}
+
+/// Reads a message of a batch.
+pub(super) fn item(item: &RawValue) -> Result<message::Request, Vec<Violation>> {
+    items::read::<MessageRequest>(item).map(Into::into)
 }
 
 #[cfg(test)]

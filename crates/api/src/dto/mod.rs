@@ -5,6 +5,7 @@ pub(crate) mod apps;
 pub(crate) mod audit;
 pub(crate) mod batch;
 pub(crate) mod grants;
+mod items;
 pub(crate) mod keys;
 pub(crate) mod message_request;
 pub(crate) mod message_schema;
