@@ -95,7 +95,7 @@ async fn bad_sessions_at_the_console_are_limited(mode: Mode) {
     let (status, wait, _) = front("no.jwt.atall").await;
     assert_eq!(status, 429);
     assert!(wait.is_some());
-    let good = world.operator().token().await;
+    let good = world.operator().session().await;
     assert_eq!(front(&good).await.0, 200);
 }
 

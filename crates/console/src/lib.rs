@@ -3,9 +3,9 @@
 //! They show what the API knows and change nothing: tenants, apps with their state and today's use, messages with
 //! WeChat's answers. They need no JavaScript and fetch nothing from elsewhere.
 //!
-//! A session is an access token of the API in a cookie that scripts cannot read and that no other site can make
-//! the browser send; it may read and nothing else, and ends with the token, after 15 minutes. What may be seen is
-//! what the key behind it may read, through the same doors as in the API.
+//! A session is a token in a cookie that scripts cannot read and that no other site can make the browser send. It is
+//! no access token: it opens these pages, which read and do nothing else, and nothing of the API. It ends after 15
+//! minutes. What may be seen is what the key behind it may read, through the same doors as in the API.
 //!
 //! To add a page: its template, a struct beside it in `pages`, a handler that asks `session` for its visitor first,
 //! and a line in [`router`].

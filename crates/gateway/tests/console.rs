@@ -10,7 +10,7 @@ use domain::{
     id::TenantId,
     scope::{Scope, ScopeSet},
     seal::MasterKey,
-    secret::AppSecret,
+    secret::{AppSecret, ClientSecret},
     tenant::TenantLimits,
 };
 use reqwest::{Response, StatusCode, header, redirect::Policy};
@@ -183,6 +183,38 @@ async fn operators_see_everything_and_tenants_see_their_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_operators_session_makes_no_keys() {
+    let site = Site::open().await;
+    let acme = site.tenant_with_app("Acme", APP).await;
+    let secret = site.secret(KeyOwner::Operator, ScopeSet::all()).await;
+    let session = site.session(&secret).await;
+    assert_eq!(site.look("/console", &session).await.0, StatusCode::OK);
+    let token = session.split_once('=').unwrap().1;
+    for path in [format!("/v1/tenants/{acme}/keys"), "/v1/keys".to_owned()] {
+        let request = site
+            .http
+            .post(format!("{}{path}", site.gateway.base_url()))
+            .bearer_auth(token)
+            .json(&serde_json::json!({"name": "k", "scopes": ["messages:send"]}));
+        let refused = request.send().await.unwrap();
+        assert_eq!(refused.status(), StatusCode::UNAUTHORIZED, "{path}");
+    }
+    // Nor is an access token a session.
+    let issued = site
+        .gateway
+        .tenancy()
+        .issue_token(None, &ClientSecret::new(secret), None)
+        .await
+        .unwrap();
+    let cookie = format!("wxgate_console={}", issued.access_token.expose());
+    assert_eq!(
+        site.look("/console", &cookie).await.0,
+        StatusCode::SEE_OTHER
+    );
+    site.gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn only_keys_that_read_get_in_and_only_from_these_pages() {
     let site = Site::open().await;
     let acme = site.tenant_with_app("Acme", APP).await;
@@ -224,7 +256,10 @@ async fn only_keys_that_read_get_in_and_only_from_these_pages() {
         ))
         .bearer_auth(token)
         .json(&serde_json::json!({}));
-    assert_eq!(send.send().await.unwrap().status(), StatusCode::FORBIDDEN);
+    assert_eq!(
+        send.send().await.unwrap().status(),
+        StatusCode::UNAUTHORIZED
+    );
 
     for cookie in ["", "wxgate_console=", "wxgate_console=x.y.z"] {
         assert_eq!(
