@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use coord::{Decision, Quota};
 
-use crate::{
-    AuthError, Caller, Tenancy, addresses::Door, caller::OPERATOR_LIMITS, standing, token::Tokens,
-};
+use crate::{AuthError, Caller, Tenancy, addresses::Door, standing, token::Tokens};
 
 /// A tenant with a small rate may still send a handful of requests at once.
 const LEAST_BURST: u32 = 10;
@@ -52,15 +50,8 @@ impl Tenancy {
             .await?
             .ok_or(AuthError::Revoked)?;
         standing::check(&credential, now)?;
-        Ok(Caller {
-            key: token.key,
-            tenant: credential.key.tenant,
-            scopes: token.scopes.intersection(credential.key.scopes),
-            limits: credential
-                .tenant
-                .as_ref()
-                .map_or(OPERATOR_LIMITS, |tenant| tenant.limits),
-        })
+        let scopes = token.scopes.intersection(credential.key.scopes);
+        Ok(Caller::of(&credential, scopes))
     }
 
     /// Counts a request of `caller` against its tenant's requests per second; an operator's key has its own count.
