@@ -12,8 +12,8 @@ use domain::{
     secret::ClientSecret,
 };
 use serde::Deserialize;
-use store::{Actor, Origin};
-use tenancy::{Caller, ClientAddress, OauthError, Tenancy};
+use store::Origin;
+use tenancy::{Caller, OauthError, Tenancy};
 
 use crate::{
     ConsoleState, pages,
@@ -55,13 +55,11 @@ impl FromRequestParts<ConsoleState> for Visitor {
     }
 }
 
-/// Asked from the address that the request comes from: who fails too often there is refused for a while.
+/// Asked by the request, which says where it comes from: who fails too often there is refused for a while, and what is
+/// on record of it has its id.
 fn asked_from(tenancy: &Tenancy, extensions: &Extensions) -> Tenancy {
-    tenancy.by(Origin {
-        actor: Actor::Gateway,
-        request_id: None,
-        address: extensions.get::<ClientAddress>().map(|client| client.0),
-    })
+    let origin = extensions.get().cloned().unwrap_or(Origin::GATEWAY);
+    tenancy.by(origin)
 }
 
 /// What the pages read, of all that a key may do.

@@ -122,6 +122,7 @@ impl Site {
             .get(format!("{}{path}", self.gateway.base_url()))
             .header(header::COOKIE, cookie);
         let answer = request.send().await.unwrap();
+        assert!(answer.headers().contains_key("x-request-id"));
         let policy = answer.headers()[header::CONTENT_SECURITY_POLICY]
             .to_str()
             .unwrap();
@@ -178,6 +179,29 @@ async fn operators_see_everything_and_tenants_see_their_own() {
             StatusCode::NOT_FOUND,
             "{path}"
         );
+    }
+    site.gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_read_is_refused_with_a_page() {
+    let site = Site::open().await;
+    let url = format!("{}/console/sign-in", site.gateway.base_url());
+    for (request, status) in [
+        (site.http.post(&url).form(&[("other", "field")]), 422),
+        (site.http.post(&url).body("no form"), 415),
+        (site.http.delete(&url), 405),
+    ] {
+        let request = request.header("x-request-id", "of-the-test");
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status().as_u16(), status);
+        let headers = answer.headers().clone();
+        assert_eq!(headers["x-request-id"], "of-the-test");
+        assert_eq!(headers[header::CONTENT_TYPE], "text/html; charset=utf-8");
+        assert_eq!(headers[header::CACHE_CONTROL], "no-store");
+        assert!(headers.contains_key(header::CONTENT_SECURITY_POLICY));
+        let page = answer.text().await.unwrap();
+        assert!(page.contains("That did not work"), "{page}");
     }
     site.gateway.stop().await;
 }

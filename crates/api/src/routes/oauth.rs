@@ -348,7 +348,7 @@ mod tests {
                 .map_err(|rejection| Refusal::unreadable(&rejection))
         };
         let routes = Router::new().route(PATH, post(read));
-        let routes = layers::around(routes, HttpMetrics::default(), &[]);
+        let routes = layers::around(routes, Router::new(), HttpMetrics::default(), &[]);
         for (announced, length) in [(true, 0), (false, MAX_BODY)] {
             let mut request = Request::post(PATH)
                 .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
