@@ -31,7 +31,7 @@ pub(crate) struct NewKey {
     /// What it may do: never more than the key that makes it.
     #[schema(schema_with = wanted_scopes_schema)]
     scopes: Vec<String>,
-    /// From when on it is refused. Default: never.
+    /// From when on it is refused: no later than the key that makes it. Default: when that one expires, or never.
     expires_at: Option<DateTime<Utc>>,
 }
 

@@ -369,7 +369,7 @@ mod tests {
     async fn a_form_that_is_too_large_is_refused() {
         let read = async |TokenForm(_): TokenForm| {};
         let routes = Router::new().route("/", post(read));
-        let routes = layers::around(routes, HttpMetrics::default(), &[]);
+        let routes = layers::around(routes, Router::new(), HttpMetrics::default(), &[]);
         let request =
             Request::post("/").header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
         let body = Body::from(format!("grant_type={}", "x".repeat(MAX_BODY)));

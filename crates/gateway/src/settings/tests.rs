@@ -149,6 +149,27 @@ fn what_would_have_no_effect_is_refused() {
 }
 
 #[test]
+fn the_public_url_is_a_root() {
+    let of = |url: &str| with_environment(&[("WXGATE_PUBLIC_URL", url)]).unwrap();
+    for (url, kept) in [
+        ("https://wxgate.example.com", "https://wxgate.example.com"),
+        ("http://localhost:8080/", "http://localhost:8080"),
+    ] {
+        assert_eq!(of(url).public_url.as_deref(), Some(kept));
+    }
+    let refused = refusal(&[("WXGATE_PUBLIC_URL", "https://example.com/wxgate")]);
+    assert!(
+        refused.contains("WXGATE_PUBLIC_URL has the path /wxgate"),
+        "{refused}"
+    );
+    let inside = with_environment(&[("WXGATE_WECHAT_BASE_URL", "https://proxy.example/wechat")]);
+    assert_eq!(
+        inside.unwrap().wechat_base_url,
+        "https://proxy.example/wechat"
+    );
+}
+
+#[test]
 fn every_problem_names_its_setting() {
     for (name, value) in [
         ("WXGATE_LISTEN", "8080"),
