@@ -82,4 +82,5 @@ mod tokens;
 mod traces;
 mod transport;
 mod webhooks;
+mod watch;
 mod world;

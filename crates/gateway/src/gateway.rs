@@ -18,6 +18,7 @@ use crate::{
     replica::{self, Sending},
     server::{Doorway, Server},
     traces,
+    watch::Watch,
 };
 
 /// Connections that may wait to be accepted; the system may allow fewer (`net.core.somaxconn`).
@@ -73,6 +74,7 @@ pub struct Gateway {
     store: Store,
     tenancy: Tenancy,
     sending: Sending,
+    watch: Watch,
     server: Server,
     base_url: String,
     patience: Duration,
@@ -89,7 +91,8 @@ impl Gateway {
             replica::open_tenancy(&config, store.clone(), coord.clone(), &base_url).await?;
         let mut registry = Registry::default();
         let http = HttpMetrics::register(&mut registry);
-        let sending = Sending::start(&config, store.clone(), coord, &mut registry)?;
+        let sending = Sending::start(&config, store.clone(), coord.clone(), &mut registry)?;
+        let watch = Watch::start(store.clone(), coord, &mut registry);
         let router = Rooms {
             config: &config,
             store: &store,
@@ -116,6 +119,7 @@ impl Gateway {
             store,
             tenancy,
             sending,
+            watch,
             server,
             base_url,
             patience: config.shutdown_timeout,
@@ -162,6 +166,7 @@ impl Gateway {
         let left = deadline.saturating_duration_since(tokio::time::Instant::now());
         let recorded = self.sending.stop(left).await;
         drop(self.tenancy);
+        self.watch.stop().await;
         if let Err(error) = self.store.close().await {
             tracing::warn!(%error, "the database did not close cleanly");
         }

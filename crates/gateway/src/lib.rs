@@ -37,6 +37,7 @@ mod server;
 pub mod settings;
 mod traces;
 
+mod watch;
 pub use crate::{
     config::{Config, Mode, ModeError, Patience},
     failure::Failure,
