@@ -7,7 +7,7 @@ use broker::Broker;
 use coord::{Clock, Coord};
 use delivery::{Apps, Delivery, Parts, StoredCredentials, TokenAudit};
 use prometheus_client::registry::Registry;
-use store::{Store, StoreError};
+use store::{MigrationState, Store, StoreError};
 use tenancy::{Tenancy, TenancyOptions};
 
 use crate::{
@@ -30,12 +30,9 @@ pub(crate) async fn open_store(config: &Config) -> Result<Store, StartError> {
         store.migrate_up().await?;
         return Ok(store);
     }
-    let pending = store
-        .migrations()
-        .await?
-        .iter()
-        .filter(|migration| !migration.applied)
-        .count();
+    let states = store.migrations().await?;
+    MigrationState::refuse_newer(&states)?;
+    let pending = states.iter().filter(|migration| !migration.applied).count();
     if pending > 0 {
         Err(StartError::Pending { pending })
     } else {

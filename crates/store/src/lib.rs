@@ -37,6 +37,7 @@ mod page;
 mod queue;
 mod reseal;
 mod sealed_keys;
+mod schema;
 mod signing_keys;
 mod templates;
 mod tenants;
@@ -47,7 +48,7 @@ pub use apps::{
     App, AppCursor, AppCursorFormat, AppPatch, NewApp, Pause, PreviousCallback, SealedApp,
 };
 pub use audit::{Actor, AuditFilter, AuditLine, NewAuditLine, Origin};
-pub use connect::{Engine, MigrationState};
+pub use connect::Engine;
 pub use deliveries::{DeliveryStatus, WebhookDelivery};
 pub use error::StoreError;
 pub use keys::{Credential, Key, NewKey};
@@ -65,6 +66,7 @@ pub use queue::{
 };
 pub use reseal::{Place, SealedValue};
 pub use signing_keys::SigningKey;
+pub use schema::MigrationState;
 pub use templates::{
     AppCatalog, Change, Drift, DueSync, KnownTemplate, Synced, TemplateCursor,
     TemplateCursorFormat, TemplateList, TemplateSync,

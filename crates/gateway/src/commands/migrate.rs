@@ -72,13 +72,17 @@ fn schema_only(settings: &Settings) -> Config {
 fn tell(output: Output, states: &[MigrationState]) -> Result<(), Failure> {
     let values: Vec<_> = states
         .iter()
-        .map(|state| json!({"name": state.name, "applied": state.applied}))
+        .map(|state| json!({"name": state.name, "applied": state.applied, "known": state.known}))
         .collect();
     output.result(&json!({"data": values}), || {
-        let word = |applied| if applied { "applied" } else { "pending" };
+        let word = |state: &MigrationState| match (state.applied, state.known) {
+            (_, false) => "applied by a newer wxgate",
+            (true, true) => "applied",
+            (false, true) => "pending",
+        };
         let rows: Vec<_> = states
             .iter()
-            .map(|state| vec![state.name.clone(), word(state.applied).to_owned()])
+            .map(|state| vec![state.name.clone(), word(state).to_owned()])
             .collect();
         table(&["migration", "state"], &rows)
     })

@@ -5,7 +5,7 @@ use std::time::Duration;
 use coord::{Clock, Coord};
 use delivery::{App, TokenStatus};
 use domain::seal::MasterKey;
-use store::{Place, Store, StoreError};
+use store::{MigrationState, Place, Store, StoreError};
 use tokio::time::{Instant, timeout};
 
 use super::Finding;
@@ -115,6 +115,9 @@ async fn schema(store: &Store) -> (Finding, bool) {
             if pending == 0 {
                 (Finding::ok("schema", "is this program's"), true)
             } else {
+            if let Err(newer) = MigrationState::refuse_newer(&states) {
+                return (Finding::failed("schema", newer.to_string()), false);
+            }
                 let finding =
                     Finding::warning("schema", format!("{pending} migrations are pending"));
                 (
