@@ -124,9 +124,18 @@ async fn lines_that_are_refused_are_told(mode: Mode) {
         assert!(reason(2).starts_with("data/thing1/value"), "{told:?}");
     }
     assert_eq!(world.wechat().sent(APP).len(), 2);
+    // Put right in its place, below a new one: nobody else gets a second message.
+    let corrected = table
+        .replace("thing1\n", "thing1\no0,new\n")
+        .replace("o 2", "o2");
+    let report = import(&world, "users.csv", &corrected, &[])
+        .expect(1)
+        .json();
+    assert_eq!(counts(&report), [4, 2, 4]);
+    assert_eq!(world.wechat().sent(APP).len(), 4);
 
     let wrong = import(&world, "users.csv", "openid,thing1\no1,x\n", &[]);
-    assert!(wrong.expect(1).stderr().contains("touser"));
+    assert!(wrong.expect(2).stderr().contains("touser"));
 }
 
 async fn objects_are_sent_with_their_own_fields(mode: Mode) {

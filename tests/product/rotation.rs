@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
+use domain::seal::MasterKey;
 use serde_json::Value;
 
 use crate::{
@@ -158,14 +159,29 @@ async fn a_master_key_is_exchanged(mode: Mode) {
     };
     let told = rotate(new, None).expect(1).stderr();
     assert!(told.contains("WXGATE_MASTER_KEY"), "{told}");
+    // What would end with the only key that opens anything destroyed.
+    for (previous, words) in [
+        (None, "WXGATE_MASTER_KEY_PREVIOUS is not set"),
+        (Some(old), "are the same key"),
+        (Some(new), "did you swap the two?"),
+    ] {
+        let told = rotate(old, previous).expect(1).stderr();
+        let names_the_key = told.contains(&MasterKey::from_bytes(old).id().to_string());
+        assert!(told.contains(words) && names_the_key, "{told}");
+    }
     let done = rotate(new, Some(old)).expect(0).json();
     assert_eq!(done["resealed"], 3, "{done}");
     assert_eq!(done["places"]["app_secrets"], 1);
     let again = rotate(new, Some(old)).expect(0).json();
     assert_eq!(again["resealed"], 0, "{again}");
+    let told = rotate(old, Some(old)).expect(1).stderr();
+    assert!(told.contains("WXGATE_MASTER_KEY"), "{told}");
     // The way back is the same way.
     let back = rotate(old, Some(new)).expect(0).json();
     assert_eq!(back["resealed"], 3, "{back}");
+    // And to begin it again is to swap them.
+    let told = rotate(old, Some([11; 32])).expect(1).stderr();
+    assert!(told.contains("did you swap the two?"), "{told}");
 
     // The gateway, started anew with the key that it had, opens all of it.
     world.stop_replica().await;

@@ -135,6 +135,12 @@ impl Coord {
         }
     }
 
+    /// Whether Redis took the last thing that it was asked, by anybody here; none: there is no Redis. For metrics: it
+    /// asks nothing. A Redis that goes or comes back is noticed within 5 s, also where nobody needs it.
+    pub fn is_up(&self) -> Option<bool> {
+        self.0.remote.as_ref().map(Remote::is_up)
+    }
+
     /// Whether other replicas see what this one puts here.
     pub fn is_shared(&self) -> bool {
         self.0.remote.is_some()

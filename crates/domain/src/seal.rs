@@ -115,6 +115,11 @@ impl MasterKey {
         id(&self.key)
     }
 
+    /// The name of the key that only opens, where there is one.
+    pub fn other_id(&self) -> Option<MasterKeyId> {
+        self.other.as_deref().map(id)
+    }
+
     /// Seals `plain` for `owner`. `nonce` must be fresh random bytes for each call.
     ///
     /// # Panics

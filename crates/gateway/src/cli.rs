@@ -14,7 +14,7 @@ use crate::{
         openapi, send, serve, signing_key, simulate, tenant,
     },
     failure::{Failure, USAGE},
-    logs,
+    logs::{self, Voice},
     output::Output,
     settings::{Flags, Settings},
 };
@@ -81,9 +81,16 @@ enum Command {
 }
 
 impl Command {
-    /// Whether it runs until it is stopped, so that its log is worth reading.
-    fn stays(&self) -> bool {
-        matches!(self, Self::Serve(_) | Self::Simulate(_))
+    /// How much it says in the log where nobody has set it: what runs until it is stopped has one worth reading.
+    fn voice(&self, output: Output) -> Voice {
+        match self {
+            Self::Serve(_) | Self::Simulate(_) => Voice::Full,
+            Self::Dev(_) => Voice::Quiet,
+            // What would be warned of is what it finds.
+            Self::Doctor => Voice::Mute,
+            _ if output.is_for_people() => Voice::Quiet,
+            _ => Voice::Mute,
+        }
     }
 }
 
@@ -110,7 +117,7 @@ fn start(cli: Cli, output: Output) -> Result<ExitCode, Failure> {
         .build();
     let runtime = runtime
         .map_err(|error| Failure::new("internal", format!("the runtime cannot start: {error}")))?;
-    let traces = logs::start(&settings, !cli.command.stays(), runtime.handle())?;
+    let traces = logs::start(&settings, cli.command.voice(output), runtime.handle())?;
     // A thousand, as many systems have it, is less than the connections that may be open to tenants and to WeChat.
     if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
         tracing::warn!(%error, "cannot raise the limit of open files: set it with ulimit -n");
@@ -252,6 +259,7 @@ mod tests {
             "wxgate app list",
             &format!("wxgate app show {APP}"),
             &format!("wxgate app verify {APP}"),
+            &format!("wxgate app set-secret --appid {APP} --secret-stdin"),
             &format!("wxgate app remove {APP}"),
             &format!(
                 "wxgate send --appid {APP} --to oABC --template t --data thing1=a=b date2=x --data thing3=y --ttl 60 --wait 5"
@@ -284,6 +292,7 @@ mod tests {
             &format!("wxgate key create --tenant {TENANT} --scope messages:fly"),
             &format!("wxgate key create --tenant {TENANT} --operator --scope messages:send"),
             &format!("wxgate app add --tenant {TENANT} --appid {APP}"),
+            &format!("wxgate app set-secret --appid {APP}"),
             &format!("wxgate app add --tenant {TENANT} --appid wx1 --secret-stdin"),
             &format!("wxgate send --appid {APP} --to oABC --template t --data thing1"),
             &format!("wxgate import users.xlsx --appid {APP} --template t"),

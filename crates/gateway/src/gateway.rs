@@ -18,6 +18,7 @@ use crate::{
     replica::{self, Sending},
     server::{Doorway, Server},
     traces,
+    watch::Watch,
 };
 
 /// Connections that may wait to be accepted; the system may allow fewer (`net.core.somaxconn`).
@@ -73,6 +74,7 @@ pub struct Gateway {
     store: Store,
     tenancy: Tenancy,
     sending: Sending,
+    watch: Watch,
     server: Server,
     base_url: String,
     patience: Duration,
@@ -89,7 +91,8 @@ impl Gateway {
             replica::open_tenancy(&config, store.clone(), coord.clone(), &base_url).await?;
         let mut registry = Registry::default();
         let http = HttpMetrics::register(&mut registry);
-        let sending = Sending::start(&config, store.clone(), coord, &mut registry)?;
+        let sending = Sending::start(&config, store.clone(), coord.clone(), &mut registry)?;
+        let watch = Watch::start(store.clone(), coord, &mut registry);
         let router = Rooms {
             config: &config,
             store: &store,
@@ -105,7 +108,7 @@ impl Gateway {
             patience: config.patience,
         };
         let server = Server::start(listener, address, router, doorway);
-        tracing::info!(%address, mode = config.mode.as_str(), version = env!("CARGO_PKG_VERSION"), "the gateway listens");
+        tracing::info!(%address, base_url, mode = config.mode.as_str(), version = env!("CARGO_PKG_VERSION"), "the gateway listens");
         if matches!(config.mode, Mode::Production { .. }) && config.public_url.is_none() {
             tracing::warn!(
                 base_url,
@@ -116,6 +119,7 @@ impl Gateway {
             store,
             tenancy,
             sending,
+            watch,
             server,
             base_url,
             patience: config.shutdown_timeout,
@@ -162,6 +166,7 @@ impl Gateway {
         let left = deadline.saturating_duration_since(tokio::time::Instant::now());
         let recorded = self.sending.stop(left).await;
         drop(self.tenancy);
+        self.watch.stop().await;
         if let Err(error) = self.store.close().await {
             tracing::warn!(%error, "the database did not close cleanly");
         }
@@ -221,26 +226,40 @@ impl Rooms<'_> {
     }
 }
 
-fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
-    let refused = |source: io::Error| match source.kind() {
+/// Whether a gateway could listen there, for whoever writes nothing before that is known. Nobody can connect meanwhile.
+pub(crate) fn check_address(address: SocketAddr) -> Result<(), StartError> {
+    reserve(address)
+        .map(drop)
+        .map_err(|source| refused(address, source))
+}
+
+fn refused(address: SocketAddr, source: io::Error) -> StartError {
+    match source.kind() {
         io::ErrorKind::AddrInUse => StartError::AddressTaken { address },
         _ => StartError::Listen { address, source },
-    };
-    let listener = listen(address).map_err(refused)?;
-    let bound = listener.local_addr().map_err(refused)?;
-    Ok((listener, bound))
+    }
 }
 
 /// As `TcpListener::bind`, with a queue for a crowd that comes at once: whom the queue of 1,024 has no room for
 /// waits seconds for the next attempt of its kernel.
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let listen = || {
+        let listener = reserve(address)?.listen(CROWD)?;
+        let bound = listener.local_addr()?;
+        Ok((listener, bound))
+    };
+    listen().map_err(|source| refused(address, source))
+}
+
+/// Takes the address; nobody can connect yet.
+fn reserve(address: SocketAddr) -> io::Result<TcpSocket> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
-    socket.listen(CROWD)
+    Ok(socket)
 }
 
 fn base_url(config: &Config, address: SocketAddr) -> String {

@@ -7,7 +7,7 @@ use broker::Broker;
 use coord::{Clock, Coord};
 use delivery::{Apps, Delivery, Parts, StoredCredentials, TokenAudit};
 use prometheus_client::registry::Registry;
-use store::{Store, StoreError};
+use store::{MigrationState, Store, StoreError};
 use tenancy::{Tenancy, TenancyOptions};
 
 use crate::{
@@ -18,6 +18,8 @@ use crate::{
 /// How long a database that does not answer yet is waited for: it may be starting too.
 const PATIENCE: Duration = Duration::from_secs(10);
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// The longest wait for one connection.
+const PROBE: Duration = Duration::from_secs(5);
 /// The shortest lease of a claimed message.
 const LEASE: Duration = Duration::from_mins(1);
 /// The longest wait for the token fetches that are under way at a stop.
@@ -30,12 +32,9 @@ pub(crate) async fn open_store(config: &Config) -> Result<Store, StartError> {
         store.migrate_up().await?;
         return Ok(store);
     }
-    let pending = store
-        .migrations()
-        .await?
-        .iter()
-        .filter(|migration| !migration.applied)
-        .count();
+    let states = store.migrations().await?;
+    MigrationState::refuse_newer(&states)?;
+    let pending = states.iter().filter(|migration| !migration.applied).count();
     if pending > 0 {
         Err(StartError::Pending { pending })
     } else {
@@ -192,7 +191,7 @@ async fn connect(config: &Config) -> Result<Store, StoreError> {
     let waits = matches!(config.mode, Mode::Production { .. });
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
-        match Store::connect(&config.database_url).await {
+        match open(&config.database_url).await {
             Err(StoreError::Unavailable(cause))
                 if waits && tokio::time::Instant::now() < deadline =>
             {
@@ -202,4 +201,14 @@ async fn connect(config: &Config) -> Result<Store, StoreError> {
             connected => return connected,
         }
     }
+}
+
+/// Opens a database that one connection can reach, so that a refusal has its reason.
+pub(crate) async fn open(database_url: &str) -> Result<Store, StoreError> {
+    let probed = tokio::time::timeout(PROBE, Store::probe(database_url)).await;
+    probed.unwrap_or_else(|_| {
+        let words = format!("no answer within {} s", PROBE.as_secs());
+        Err(StoreError::Unavailable(words))
+    })?;
+    Store::connect(database_url).await
 }

@@ -55,15 +55,6 @@ fn is_postgres(url: &str) -> bool {
     !rest[server.len()..].contains('@') && url.parse::<PgConnectOptions>().is_ok()
 }
 
-/// One migration and whether it has been applied.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MigrationState {
-    /// Its name.
-    pub name: String,
-    /// Whether this database has it.
-    pub applied: bool,
-}
-
 impl Store {
     /// Opens the database at `url`; a SQLite file is made where there is none.
     pub async fn connect(url: &str) -> Result<Self, StoreError> {
@@ -85,6 +76,7 @@ impl Store {
 
     /// Applies all pending migrations. Replicas that start together do it one after the other.
     pub async fn migrate_up(&self) -> Result<(), StoreError> {
+        self.refuse_newer().await?;
         if self.engine() == Engine::Sqlite {
             return Ok(Migrator::up(&self.write, None).await?);
         }
@@ -104,24 +96,8 @@ impl Store {
 
     /// Takes the last migration back. Its data is lost.
     pub async fn migrate_down(&self) -> Result<(), StoreError> {
+        self.refuse_newer().await?;
         Ok(Migrator::down(&self.write, Some(1)).await?)
-    }
-
-    /// All migrations and whether this database has them.
-    pub async fn migrations(&self) -> Result<Vec<MigrationState>, StoreError> {
-        let applied = Migrator::get_applied_migrations(&self.write).await?;
-        let applied: Vec<&str> = applied
-            .iter()
-            .map(sea_orm_migration::Migration::name)
-            .collect();
-        let states = Migrator::migrations().into_iter().map(|migration| {
-            let name = migration.name().to_owned();
-            MigrationState {
-                applied: applied.contains(&name.as_str()),
-                name,
-            }
-        });
-        Ok(states.collect())
     }
 
     /// Whether the database answers.

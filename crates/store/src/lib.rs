@@ -34,8 +34,10 @@ mod error;
 mod keys;
 mod messages;
 mod page;
+mod probe;
 mod queue;
 mod reseal;
+mod schema;
 mod sealed_keys;
 mod signing_keys;
 mod templates;
@@ -47,7 +49,7 @@ pub use apps::{
     App, AppCursor, AppCursorFormat, AppPatch, NewApp, Pause, PreviousCallback, SealedApp,
 };
 pub use audit::{Actor, AuditFilter, AuditLine, NewAuditLine, Origin};
-pub use connect::{Engine, MigrationState};
+pub use connect::Engine;
 pub use deliveries::{DeliveryStatus, WebhookDelivery};
 pub use error::StoreError;
 pub use keys::{Credential, Key, NewKey};
@@ -64,6 +66,7 @@ pub use queue::{
     Word,
 };
 pub use reseal::{Place, SealedValue};
+pub use schema::MigrationState;
 pub use signing_keys::SigningKey;
 pub use templates::{
     AppCatalog, Change, Drift, DueSync, KnownTemplate, Synced, TemplateCursor,

@@ -1,6 +1,7 @@
 //! A new master key: everything that the database seals is sealed anew.
 
-use store::Place;
+use domain::seal::MasterKeyId;
+use store::{AuditFilter, Page, Place};
 
 use crate::{Tenancy, TenancyError};
 
@@ -18,6 +19,13 @@ impl Resealed {
     }
 }
 
+/// The line of the audit log that an exchange leaves.
+const ACTION: &str = "master_key.rotate";
+
+fn sealed_anew(previous: MasterKeyId) -> String {
+    format!("of master key {previous} were sealed anew")
+}
+
 impl Tenancy {
     /// Seals everything under the master key that is sealed under the other one which it opens too. What is done is
     /// done: broken off and begun again, it goes on where it was. A value that somebody changes meanwhile keeps the
@@ -28,12 +36,32 @@ impl Tenancy {
             done.0.push((place, self.reseal_place(place).await?));
         }
         let inner = &*self.0;
-        let key = inner.master_key.id();
-        let words = format!("{} secrets were sealed anew", done.total());
-        let line = self.1.did("master_key.rotate", &key).saying(words);
-        let now = inner.coord.clock().now();
-        inner.store.platform().append_audit(line, now).await?;
+        if let Some(previous) = inner.master_key.other_id().filter(|_| done.total() > 0) {
+            let words = format!("{} secrets {}", done.total(), sealed_anew(previous));
+            let line = self.1.did(ACTION, &inner.master_key.id()).saying(words);
+            let now = inner.coord.clock().now();
+            inner.store.platform().append_audit(line, now).await?;
+        }
         Ok(done)
+    }
+
+    /// Whether the last exchange of the master key on record was that of `previous` for the present one.
+    pub async fn has_resealed(&self, previous: MasterKeyId) -> Result<bool, TenancyError> {
+        let inner = &*self.0;
+        let filter = AuditFilter {
+            action: Some(ACTION.to_owned()),
+            ..AuditFilter::default()
+        };
+        let newest = Page {
+            limit: 1,
+            after: None,
+        };
+        let lines = inner.store.platform().audit(&filter, &newest).await?.items;
+        let key = inner.master_key.id().to_string();
+        Ok(lines.first().is_some_and(|newest| {
+            let detail = newest.line.detail.as_deref().unwrap_or_default();
+            newest.line.target == key && detail.ends_with(&sealed_anew(previous))
+        }))
     }
 
     async fn reseal_place(&self, place: Place) -> Result<u64, TenancyError> {

@@ -12,6 +12,7 @@ use redis::{
     io::tcp::TcpSettings,
 };
 
+use super::standing::Standing;
 use crate::{Clock, CoordError};
 
 /// The longest anybody waits for an answer: long enough for a busy Redis, short enough to go on without it.
@@ -21,12 +22,19 @@ const REST: Duration = Duration::from_secs(1);
 /// Data that stays unacknowledged for this long ends a connection, where a peer vanished without a word.
 const USER_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// A time in which nobody asks.
+struct Rest {
+    until: Instant,
+    why: String,
+}
+
 /// One connection that all calls share; it comes back by itself. Clones share it too.
 #[derive(Clone)]
 pub(super) struct Link {
     client: Client,
     manager: ConnectionManager,
-    resting_until: Arc<Mutex<Option<Instant>>>,
+    rest: Arc<Mutex<Option<Rest>>>,
+    standing: Standing,
 }
 
 impl Link {
@@ -47,7 +55,8 @@ impl Link {
         Ok(Self {
             client,
             manager,
-            resting_until: Arc::default(),
+            rest: Arc::default(),
+            standing: Standing::default(),
         })
     }
 
@@ -61,32 +70,47 @@ impl Link {
         self.manager.clone()
     }
 
+    /// Whether Redis took the last thing that it was asked.
+    pub(super) fn is_up(&self) -> bool {
+        self.standing.is_up()
+    }
+
     /// Runs one exchange. Fails within [`PATIENCE`], and at once while Redis is known to be away.
     pub(super) async fn ask<T>(
         &self,
         exchange: impl Future<Output = RedisResult<T>>,
     ) -> Result<T, CoordError> {
-        if self.is_resting() {
-            return Err(CoordError::Unavailable {
-                detail: "no answer a moment ago".to_owned(),
-            });
+        self.exchange(exchange, false).await
+    }
+
+    /// As [`Link::ask`]; `to_watch`: a refusal is one of everything.
+    async fn exchange<T>(
+        &self,
+        exchange: impl Future<Output = RedisResult<T>>,
+        to_watch: bool,
+    ) -> Result<T, CoordError> {
+        if let Some(why) = self.why_resting() {
+            let detail = format!("{why}, a moment ago");
+            return Err(CoordError::Unavailable { detail });
         }
         match tokio::time::timeout(PATIENCE, exchange).await {
             Ok(Ok(answer)) => {
                 self.set_rest(None);
+                self.standing.answers(to_watch);
                 Ok(answer)
             }
             Ok(Err(error)) => {
                 if error.is_io_error() || error.is_timeout() || error.is_connection_dropped() {
-                    self.rest();
+                    self.begin_rest(&error.to_string());
+                } else if to_watch {
+                    self.standing.is_refusing(&error.to_string());
                 }
                 Err(unavailable(&error))
             }
             Err(_elapsed) => {
-                self.rest();
-                Err(CoordError::Unavailable {
-                    detail: format!("no answer within {PATIENCE:?}"),
-                })
+                let detail = format!("no answer within {PATIENCE:?}");
+                self.begin_rest(&detail);
+                Err(CoordError::Unavailable { detail })
             }
         }
     }
@@ -105,7 +129,7 @@ impl Link {
         let script = Script::new(NAME);
         let mut call = script.key("wxgate:name");
         call.arg(new);
-        self.ask(async move { call.invoke_async(&mut manager).await })
+        self.exchange(async move { call.invoke_async(&mut manager).await }, true)
             .await
     }
 
@@ -120,32 +144,28 @@ impl Link {
         }
     }
 
-    /// Whether to fail at once. When the rest is over one caller goes ahead as the probe; the others rest on
+    /// Why to fail at once; none: ask. When the rest is over one caller goes ahead as the probe; the others rest on
     /// until it has an answer, which ends the rest for all.
-    fn is_resting(&self) -> bool {
-        let mut until = self
-            .resting_until
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        match *until {
-            None => false,
-            Some(until) if Instant::now() < until => true,
-            Some(_) => {
-                *until = Some(Instant::now() + REST);
-                false
-            }
+    fn why_resting(&self) -> Option<String> {
+        let mut rest = self.rest.lock().unwrap_or_else(PoisonError::into_inner);
+        let rest = rest.as_mut()?;
+        if Instant::now() < rest.until {
+            return Some(rest.why.clone());
         }
+        rest.until = Instant::now() + REST;
+        None
     }
 
-    fn rest(&self) {
-        self.set_rest(Some(Instant::now() + REST));
+    fn begin_rest(&self, why: &str) {
+        self.standing.is_away(why);
+        self.set_rest(Some(Rest {
+            until: Instant::now() + REST,
+            why: why.to_owned(),
+        }));
     }
 
-    fn set_rest(&self, until: Option<Instant>) {
-        *self
-            .resting_until
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = until;
+    fn set_rest(&self, rest: Option<Rest>) {
+        *self.rest.lock().unwrap_or_else(PoisonError::into_inner) = rest;
     }
 }
 

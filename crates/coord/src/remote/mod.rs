@@ -8,6 +8,7 @@ mod cells;
 mod leases;
 mod limits;
 mod link;
+mod standing;
 mod wakeups;
 
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -63,6 +64,11 @@ impl Remote {
 
     pub(crate) fn wakeups(&self, hub: Hub) -> RemoteWakeups {
         RemoteWakeups::new(hub, self.outbox.clone())
+    }
+
+    /// Whether Redis took the last thing that it was asked.
+    pub(crate) fn is_up(&self) -> bool {
+        self.link.is_up()
     }
 
     /// Asks for a sign of life.

@@ -99,6 +99,8 @@ async fn listen(link: Link, instance: String, hub: Hub) {
         if let Err(error) = listen_once(&link, &instance, &hub).await {
             tracing::debug!(%error, "no wake-ups from other replicas");
         }
+        // A call of the shared connection finds out whether all of Redis is away; how it ends is told there.
+        let _ = link.name(&new_name()).await;
         tokio::time::sleep(RECONNECT).await;
     }
 }

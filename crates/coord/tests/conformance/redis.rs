@@ -110,6 +110,35 @@ async fn a_slow_moment_is_over_when_redis_answers_again() {
 }
 
 #[tokio::test]
+async fn a_redis_that_goes_is_noticed_where_nobody_needs_it() {
+    let server = testkit::Redis::start();
+    let Pair { one, .. } = Pair::on(&server);
+    let until = async |is_up| {
+        let turned = async {
+            while one.is_up() != Some(is_up) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(LOST, turned).await.expect("a change");
+    };
+    until(true).await;
+    server.kill();
+    until(false).await;
+    server.restart();
+    until(true).await;
+}
+
+#[tokio::test]
+async fn a_redis_that_refuses_is_not_up() {
+    let server = testkit::Redis::start();
+    let url = server.url().replace("redis://", "redis://:wrong@");
+    let (clock, _) = Clock::manual(start());
+    let coord = Coord::redis(&url, clock).unwrap();
+    assert!(coord.health().await.is_err());
+    assert_eq!(coord.is_up(), Some(false));
+}
+
+#[tokio::test]
 async fn a_redis_that_somebody_empties_is_noticed() {
     let server = testkit::Redis::start();
     let Pair { one, two, .. } = Pair::on(&server);

@@ -1,7 +1,9 @@
 //! `wxgate master-key`.
 
 use clap::Subcommand;
+use domain::seal::MasterKeyId;
 use serde_json::{Map, Value, json};
+use tenancy::Resealed;
 
 use super::Desk;
 use crate::{
@@ -26,24 +28,71 @@ pub(crate) async fn run(
 ) -> Result<(), Failure> {
     let Command::Rotate = command;
     let desk = Desk::open(settings).await?;
-    let key = desk.config.master_key.id();
-    let resealed = desk.tenancy.reseal().await?;
+    let done = rotate(&desk).await;
     desk.close().await;
+    tell(output, &done?)
+}
+
+/// What came of it.
+struct Rotated {
+    key: MasterKeyId,
+    previous: MasterKeyId,
+    resealed: Resealed,
+}
+
+async fn rotate(desk: &Desk) -> Result<Rotated, Failure> {
+    let key = desk.config.master_key.id();
+    let refused = |why: String| Err(Failure::new("master_key", why));
+    let Some(previous) = desk.config.master_key.other_id() else {
+        return refused(format!(
+            "WXGATE_MASTER_KEY_PREVIOUS is not set, and WXGATE_MASTER_KEY is {key}: set WXGATE_MASTER_KEY to the new key and WXGATE_MASTER_KEY_PREVIOUS to the one that it replaces"
+        ));
+    };
+    if previous == key {
+        return refused(format!(
+            "WXGATE_MASTER_KEY and WXGATE_MASTER_KEY_PREVIOUS are the same key, {key}: set WXGATE_MASTER_KEY to the new key and WXGATE_MASTER_KEY_PREVIOUS to the one that it replaces"
+        ));
+    }
+    let resealed = desk.tenancy.reseal().await?;
+    if resealed.total() == 0 && !desk.tenancy.has_resealed(previous).await? {
+        return refused(format!(
+            "nothing is sealed under WXGATE_MASTER_KEY_PREVIOUS ({previous}), everything is under WXGATE_MASTER_KEY ({key}): did you swap the two? The new key belongs into WXGATE_MASTER_KEY. Destroy neither: {key} is the one that opens this database"
+        ));
+    }
+    Ok(Rotated {
+        key,
+        previous,
+        resealed,
+    })
+}
+
+fn tell(output: Output, done: &Rotated) -> Result<(), Failure> {
+    let Rotated {
+        key,
+        previous,
+        resealed,
+    } = done;
     let places = resealed.0.iter();
     let counts: Map<String, Value> = places
         .clone()
         .map(|(place, count)| (place.as_str().replace(' ', "_"), json!(count)))
         .collect();
-    let value =
-        json!({"master_key": key.to_string(), "resealed": resealed.total(), "places": counts});
+    let value = json!({
+        "master_key": key.to_string(), "previous_master_key": previous.to_string(),
+        "resealed": resealed.total(), "places": counts,
+    });
     output.result(&value, || {
         let lines: Vec<_> = places
             .map(|(place, count)| (place.as_str(), count.to_string()))
             .collect();
-        format!(
-            "{}Everything is sealed under master key {key}. When every replica runs with it as WXGATE_MASTER_KEY, unset \
-             WXGATE_MASTER_KEY_PREVIOUS and restart them.\n",
+        let what = if resealed.total() == 0 {
+            "Nothing was left to do: this rotation is done already.\n".to_owned()
+        } else {
             card(&lines)
+        };
+        format!(
+            "{what}Everything is sealed under WXGATE_MASTER_KEY ({key}), nothing under WXGATE_MASTER_KEY_PREVIOUS ({previous}). When \
+             every replica runs with {key} as WXGATE_MASTER_KEY, unset WXGATE_MASTER_KEY_PREVIOUS and restart them.\n"
         )
     })
 }

@@ -3,10 +3,11 @@
 use clap::Subcommand;
 use domain::seal::MasterKey;
 use serde_json::json;
-use store::{MigrationState, Store};
+use store::MigrationState;
 
 use crate::{
     config::{Config, Mode, Patience},
+    embedded,
     failure::Failure,
     master_key,
     output::{Output, table},
@@ -31,12 +32,16 @@ pub(crate) async fn run(
     output: Output,
     command: &Command,
 ) -> Result<(), Failure> {
-    if settings.mode == Mode::Embedded {
-        master_key::make_folder(&settings.database_url)?;
+    match command {
+        Command::Up if settings.mode == Mode::Embedded => {
+            master_key::make_folder(&settings.database_url)?;
+        }
+        Command::Up => {}
+        Command::Down | Command::Status => embedded::must_exist(settings)?,
     }
     let store = match command {
         Command::Up => replica::open_store(&schema_only(settings)).await?,
-        Command::Down | Command::Status => Store::connect(&settings.database_url).await?,
+        Command::Down | Command::Status => replica::open(&settings.database_url).await?,
     };
     if let Command::Down = command {
         store.migrate_down().await?;
@@ -72,13 +77,17 @@ fn schema_only(settings: &Settings) -> Config {
 fn tell(output: Output, states: &[MigrationState]) -> Result<(), Failure> {
     let values: Vec<_> = states
         .iter()
-        .map(|state| json!({"name": state.name, "applied": state.applied}))
+        .map(|state| json!({"name": state.name, "applied": state.applied, "known": state.known}))
         .collect();
     output.result(&json!({"data": values}), || {
-        let word = |applied| if applied { "applied" } else { "pending" };
+        let word = |state: &MigrationState| match (state.applied, state.known) {
+            (_, false) => "applied by a newer wxgate",
+            (true, true) => "applied",
+            (false, true) => "pending",
+        };
         let rows: Vec<_> = states
             .iter()
-            .map(|state| vec![state.name.clone(), word(state.applied).to_owned()])
+            .map(|state| vec![state.name.clone(), word(state).to_owned()])
             .collect();
         table(&["migration", "state"], &rows)
     })

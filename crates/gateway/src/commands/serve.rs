@@ -5,7 +5,13 @@ use coord::Clock;
 use serde_json::json;
 
 use super::{Signals, configure};
-use crate::{failure::Failure, gateway::Gateway, output::Output, settings::Settings};
+use crate::{
+    embedded::Alone,
+    failure::Failure,
+    gateway::{self, Gateway},
+    output::Output,
+    settings::{LogFormat, Settings},
+};
 
 /// How to serve.
 #[derive(Args, Debug)]
@@ -22,6 +28,8 @@ pub(crate) async fn run(
     arguments: &Arguments,
 ) -> Result<(), Failure> {
     let mut signals = Signals::listen()?;
+    gateway::check_address(settings.listen)?;
+    let _alone = Alone::on(settings)?;
     let config = configure(settings, !arguments.no_migrate).await?;
     let mode = config.mode.as_str();
     let gateway = tokio::select! {
@@ -29,10 +37,13 @@ pub(crate) async fn run(
         () = signals.stop() => return Ok(()),
     };
     let (address, url) = (gateway.address(), gateway.base_url());
-    output.result(
-        &json!({"address": address, "base_url": url, "mode": mode}),
-        || format!("wxgate listens on {address}, {mode} mode: {url}"),
-    )?;
+    // The log says it too, and whoever wants that as JSON reads both as one stream.
+    if settings.log_format == LogFormat::Text || !output.is_for_people() {
+        output.result(
+            &json!({"address": address, "base_url": url, "mode": mode}),
+            || format!("wxgate listens on {address}, {mode} mode: {url}"),
+        )?;
+    }
     signals.stop().await;
     tracing::info!("stopping; a second Ctrl-C ends it at once");
     if signals.finish(gateway.stop()).await {

@@ -8,7 +8,12 @@ mod lines;
 mod progress;
 mod report;
 
-use std::{collections::VecDeque, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
 
 use clap::{
     Args,
@@ -45,8 +50,9 @@ Columns of FILE.csv: `touser` (the openid), and one for each key of the template
 names them. FILE.ndjson has one message object a line, with the fields of POST /v1/apps/{appid}/messages; what it
 leaves out of `template_id`, `priority` and `ttl` is filled in from the options.
 
-Stopped or failed, run it again: what was handed in before is not sent twice, for 30 days. A message is known by
-the content of the whole file and its place in it, so put corrected lines into a file of their own.";
+Stopped or failed, run it again: what was handed in before is not sent twice, for 30 days. A message is known by its
+line, wherever that stands: correct what was refused in its place, or add lines, and run it again. A line that stands
+in the file twice is sent twice.";
 
 /// What to send.
 #[derive(Args, Debug)]
@@ -67,7 +73,7 @@ pub(crate) struct Arguments {
     /// Seconds that each is worth sending
     #[arg(long, value_name = "SECONDS")]
     ttl: Option<u64>,
-    /// Tells this import from an earlier one of the same file, to send it all once more
+    /// Tells this import from an earlier one, to send the same lines once more
     #[arg(long, value_name = "NAME", default_value = "")]
     name: String,
     /// Return as soon as all are in the queue: a running gateway sends them
@@ -117,7 +123,7 @@ pub(crate) async fn run(
         delivery: sending.delivery.clone(),
         clock: desk.clock.clone(),
         tenant,
-        digest: digest(&arguments, &content),
+        digest: digest(&arguments),
         appid: arguments.appid,
     };
     let lines = lines::read(*form, &content, &fill)?;
@@ -134,8 +140,8 @@ pub(crate) async fn run(
     report?.tell(output)
 }
 
-/// What an import is known by: the file, and what makes other messages of it.
-fn digest(arguments: &Arguments, content: &[u8]) -> [u8; 32] {
+/// What makes other messages of the same lines.
+fn digest(arguments: &Arguments) -> [u8; 32] {
     let mut hash = Sha256::new();
     for word in [
         arguments.appid.as_str(),
@@ -145,21 +151,32 @@ fn digest(arguments: &Arguments, content: &[u8]) -> [u8; 32] {
         hash.update(word.len().to_be_bytes());
         hash.update(word);
     }
-    hash.update(content);
     hash.finalize().into()
 }
 
-/// What one message of an import is known by: its `place` among the messages of the file, from 1, and its bytes.
-fn key(import: &[u8; 32], place: u64, text: &[u8]) -> IdempotencyKey {
-    IdempotencyKey {
-        // With blanks, which no key of a request has.
-        key: format!("import {} {place}", hex::encode(import)),
-        fingerprint: Sha256::new()
-            .chain_update(import)
-            .chain_update(text)
+/// What the messages of an import are known by.
+struct Identities {
+    import: [u8; 32],
+    /// How often each was met.
+    met: HashMap<[u8; 32], u64>,
+}
+
+impl Identities {
+    /// The key of the next message with this identity.
+    fn key(&mut self, identity: &[u8]) -> IdempotencyKey {
+        let message = Sha256::new()
+            .chain_update(self.import)
+            .chain_update(identity)
             .finalize()
-            .into(),
-        kept_for: KEPT_FOR,
+            .into();
+        let copy = self.met.entry(message).or_default();
+        *copy += 1;
+        IdempotencyKey {
+            // With blanks, which no key of a request has.
+            key: format!("import {} {copy}", hex::encode(message)),
+            fingerprint: message,
+            kept_for: KEPT_FOR,
+        }
     }
 }
 
@@ -203,10 +220,14 @@ impl Import {
     ) -> Result<VecDeque<Taken>, Failure> {
         let mut under_way = JoinSet::new();
         let mut taken = VecDeque::new();
-        for (place, line) in (1..).zip(lines) {
+        let mut identities = Identities {
+            import: self.digest,
+            met: HashMap::new(),
+        };
+        for line in lines {
             let lines::Line {
                 number,
-                text,
+                identity,
                 request,
             } = line;
             while under_way.len() >= AT_ONCE {
@@ -218,7 +239,7 @@ impl Import {
             };
             match checked {
                 Ok(checked) => {
-                    let key = key(&self.digest, place, text);
+                    let key = identities.key(&identity);
                     under_way.spawn(self.submit(number, key, checked));
                 }
                 Err(reason) => {
@@ -358,13 +379,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_is_known_by_its_place_and_its_bytes() {
-        let import = [7; 32];
-        let first = key(&import, 1, b"o1,one\r");
-        assert_eq!(first, key(&import, 1, b"o1,one\r"));
-        assert_ne!(first.key, key(&import, 2, b"o1,one\r").key);
-        let other = key(&import, 1, b"o2,two\r");
-        assert_eq!(first.key, other.key);
-        assert_ne!(first.fingerprint, other.fingerprint);
+    fn a_message_is_known_by_its_line_and_which_copy_it_is() {
+        let identities = || Identities {
+            import: [7; 32],
+            met: HashMap::new(),
+        };
+        let (mut first, mut again) = (identities(), identities());
+        let [one, two, copy] = [b"one", b"two", b"one"].map(|line| first.key(line));
+        assert!(one.key != two.key && one.key != copy.key);
+        // Whatever stands before them.
+        assert_eq!([b"two", b"one"].map(|line| again.key(line)), [two, one]);
     }
 }

@@ -1,0 +1,93 @@
+//! How it stands with Redis, as calls find it: each change is told once, in the log.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What was last known. Clones share it.
+#[derive(Clone, Default)]
+pub(super) struct Standing(Arc<Mutex<Known>>);
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Known {
+    /// Nobody has asked yet.
+    #[default]
+    Nothing,
+    /// It answers.
+    Up,
+    /// It does not answer.
+    Away,
+    /// It answers and lets nobody write: a wrong password, a replica, a server that loads its data.
+    Refusing,
+}
+
+impl Standing {
+    /// Whether it took the last thing that it was asked.
+    pub(super) fn is_up(&self) -> bool {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) == Known::Up
+    }
+
+    /// No answer came.
+    pub(super) fn is_away(&self, why: &str) {
+        if matches!(self.turn(|_| Known::Away), Known::Nothing | Known::Up) {
+            tracing::warn!(
+                why,
+                "Redis does not answer: each replica counts limits and keeps tokens for itself until it does; check WXGATE_REDIS_URL and the server"
+            );
+        }
+    }
+
+    /// The answer was a refusal of what the watch does regularly.
+    pub(super) fn is_refusing(&self, why: &str) {
+        if self.turn(|_| Known::Refusing) != Known::Refusing {
+            tracing::warn!(
+                why,
+                "Redis refuses to work: each replica counts limits and keeps tokens for itself until it does; check the password in WXGATE_REDIS_URL and that the server takes writes"
+            );
+        }
+    }
+
+    /// An answer came. `to_watch`: it was what the watch does regularly, so nothing is refused any more.
+    pub(super) fn answers(&self, to_watch: bool) {
+        let refuses_still = |known| known == Known::Refusing && !to_watch;
+        let turn = |known| {
+            if refuses_still(known) {
+                known
+            } else {
+                Known::Up
+            }
+        };
+        let before = self.turn(turn);
+        if before == Known::Away || before == Known::Refusing && to_watch {
+            tracing::info!("Redis answers again: limits and tokens are shared");
+        }
+    }
+
+    /// Returns what was known before.
+    fn turn(&self, next: impl FnOnce(Known) -> Known) -> Known {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = *known;
+        *known = next(before);
+        before
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_over_when_the_watch_may_write() {
+        let standing = Standing::default();
+        assert!(!standing.is_up(), "nobody has asked");
+        standing.answers(false);
+        assert!(standing.is_up());
+        standing.is_refusing("NOAUTH");
+        standing.answers(false);
+        assert!(!standing.is_up(), "others may still read");
+        standing.answers(true);
+        assert!(standing.is_up());
+        standing.is_away("refused");
+        assert!(!standing.is_up());
+        standing.answers(false);
+        assert!(standing.is_up());
+    }
+}

@@ -1,0 +1,71 @@
+//! What operators are told of the servers beneath a gateway.
+
+use crate::world::{Mode, World, eventually};
+
+mod servers_that_go_and_come_back_are_told {
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn production() {
+        super::servers_that_go_and_come_back_are_told().await;
+    }
+}
+
+mod a_redis_that_is_not_there_at_the_start_is_told {
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn production() {
+        super::a_redis_that_is_not_there_at_the_start_is_told().await;
+    }
+}
+
+/// Everything that gateways in processes of their own have logged.
+fn logged(world: &World) -> String {
+    let files = std::fs::read_dir(world.folder()).expect("the world's folder");
+    let paths = files.map(|file| file.expect("a file").path());
+    let logs = paths.filter(|path| path.extension().is_some_and(|end| end == "log"));
+    logs.map(|log| std::fs::read_to_string(log).unwrap_or_default())
+        .collect()
+}
+
+/// Waits until the metrics have this line, and the log these words.
+async fn until_told(world: &World, metric: &str, words: &str) {
+    eventually(&format!("{metric}: {words}"), || async {
+        let metrics = world.anonymous().get("/metrics").await.text;
+        let is_told = logged(world).contains(words);
+        (is_told && metrics.lines().any(|line| line == metric)).then_some(())
+    })
+    .await;
+}
+
+async fn servers_that_go_and_come_back_are_told() {
+    let plan = World::plan(Mode::Production).breakable().own_process();
+    let world = plan.log("info").start().await;
+    until_told(&world, "wxgate_redis_up 1", "the gateway listens").await;
+    world.redis().kill();
+    until_told(&world, "wxgate_redis_up 0", "Redis does not answer").await;
+    world.redis().restart();
+    until_told(&world, "wxgate_redis_up 1", "Redis answers again").await;
+    world.postgres().fail();
+    until_told(&world, "wxgate_database_up 0", "the database is lost").await;
+    world.postgres().restart();
+    until_told(&world, "wxgate_database_up 1", "the database answers again").await;
+    let log = logged(&world);
+    for once in [
+        "Redis does not answer",
+        "Redis answers again",
+        "the database is lost",
+    ] {
+        assert_eq!(log.matches(once).count(), 1, "{once}: {log}");
+    }
+}
+
+async fn a_redis_that_is_not_there_at_the_start_is_told() {
+    let mut world = World::plan(Mode::Production).log("info").start().await;
+    world.redis().kill();
+    world.add_replica(true).await;
+    eventually("the start is told", || async {
+        logged(&world)
+            .contains("Redis does not answer")
+            .then_some(())
+    })
+    .await;
+    world.redis().restart();
+}
