@@ -2,6 +2,7 @@
 //!
 //! To add a setting: its line in `keys`, its flag in [`Flags`], its field and its check here.
 
+mod filter;
 mod flags;
 mod keys;
 mod layers;

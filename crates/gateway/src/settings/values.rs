@@ -5,7 +5,7 @@ use std::{cmp::Ordering, net::SocketAddr, ops::RangeInclusive, path::PathBuf, ti
 use delivery::Retention;
 use reqwest::{Url, header::HeaderValue};
 
-use super::{LogFormat, SettingsError, keys::variable, layers::Layers};
+use super::{LogFormat, SettingsError, filter, keys::variable, layers::Layers};
 use crate::proxies::TrustedProxies;
 
 /// An address and a port.
@@ -197,11 +197,12 @@ pub(crate) fn master_key(
 /// A filter for log lines.
 pub(crate) fn log(layers: &Layers, name: &str) -> Result<String, SettingsError> {
     let text = layers.get(name).unwrap_or_default();
-    match tracing_subscriber::EnvFilter::try_new(text) {
-        Ok(_) => Ok(text.to_owned()),
-        Err(error) => Err(SettingsError::new(format!(
-            "{} is `{text}` ({error}), but must be error, warn, info, debug or trace, or directives such as warn,wxgate_broker=debug",
-            layers.name(name)
+    match filter::check(text) {
+        Ok(()) => Ok(text.to_owned()),
+        Err(why) => Err(SettingsError::new(format!(
+            "{} is `{text}`, but {why}: it {}",
+            layers.name(name),
+            filter::advice()
         ))),
     }
 }
