@@ -208,6 +208,10 @@ async fn keys_are_listed_and_revoked(mode: Mode) {
         &tenant,
         "--scope",
         "apps:read",
+    let json = run_with_input(world.wxgate(&[&add[..], &["--json"]].concat()), SECRET);
+    let json: Value =
+        serde_json::from_str(&json.expect(1).stderr()).expect("JSON and nothing else");
+    assert_eq!(json["error"]["code"], "wechat_rejected", "{json}");
         "--name",
         "reader",
         "--json",

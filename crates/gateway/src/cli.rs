@@ -14,7 +14,7 @@ use crate::{
         openapi, send, serve, signing_key, simulate, tenant,
     },
     failure::Failure,
-    logs,
+    logs::{self, Voice},
     output::Output,
     settings::{Flags, Settings},
 };
@@ -81,9 +81,16 @@ enum Command {
 }
 
 impl Command {
-    /// Whether it runs until it is stopped, so that its log is worth reading.
-    fn stays(&self) -> bool {
-        matches!(self, Self::Serve(_) | Self::Simulate(_))
+    /// How much it says in the log where nobody has set it: what runs until it is stopped has one worth reading.
+    fn voice(&self, output: Output) -> Voice {
+        match self {
+            Self::Serve(_) | Self::Simulate(_) => Voice::Full,
+            Self::Dev(_) => Voice::Quiet,
+            // What would be warned of is what it finds.
+            Self::Doctor => Voice::Mute,
+            _ if output.is_for_people() => Voice::Quiet,
+            _ => Voice::Mute,
+        }
     }
 }
 

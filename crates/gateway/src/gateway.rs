@@ -108,7 +108,7 @@ impl Gateway {
             patience: config.patience,
         };
         let server = Server::start(listener, address, router, doorway);
-        tracing::info!(%address, mode = config.mode.as_str(), version = env!("CARGO_PKG_VERSION"), "the gateway listens");
+        tracing::info!(%address, base_url, mode = config.mode.as_str(), version = env!("CARGO_PKG_VERSION"), "the gateway listens");
         if matches!(config.mode, Mode::Production { .. }) && config.public_url.is_none() {
             tracing::warn!(
                 base_url,

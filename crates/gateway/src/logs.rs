@@ -17,19 +17,30 @@ use crate::{
     traces::{self, Traces},
 };
 
-/// Starts logging. A command that ends by itself is `quiet`: unless somebody asked for more, it only warns.
+/// How much a command says where nobody has set it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Voice {
+    /// As much as the setting's default: it runs until it is stopped.
+    Full,
+    /// Warnings: it ends by itself.
+    Quiet,
+    /// Nothing: it ends by itself, and a program reads its failure from standard error.
+    Mute,
+}
+
+/// Starts logging.
 pub(crate) fn start(
     settings: &Settings,
-    quiet: bool,
+    voice: Voice,
     runtime: &Handle,
 ) -> Result<Option<Traces>, Failure> {
-    let directives = if quiet && !settings.log_is_set {
-        "warn"
-    } else {
-        &settings.log
-    };
     // PostgreSQL's notices are for those who write SQL; whoever wants them names `sqlx` in the setting.
-    let filter = EnvFilter::try_new(format!("sqlx=warn,{directives}"))
+    let directives = match voice {
+        Voice::Quiet if !settings.log_is_set => "warn".to_owned(),
+        Voice::Mute if !settings.log_is_set => "off".to_owned(),
+        _ => format!("sqlx=warn,{}", settings.log),
+    };
+    let filter = EnvFilter::try_new(directives)
         .map_err(|error| Failure::new("settings", format!("WXGATE_LOG: {error}")))?;
     let lines = fmt::layer()
         .with_writer(std::io::stderr)

@@ -5,7 +5,12 @@ use coord::Clock;
 use serde_json::json;
 
 use super::{Signals, configure};
-use crate::{failure::Failure, gateway::Gateway, output::Output, settings::Settings};
+use crate::{
+    failure::Failure,
+    gateway::Gateway,
+    output::Output,
+    settings::{LogFormat, Settings},
+};
 
 /// How to serve.
 #[derive(Args, Debug)]
@@ -29,10 +34,13 @@ pub(crate) async fn run(
         () = signals.stop() => return Ok(()),
     };
     let (address, url) = (gateway.address(), gateway.base_url());
-    output.result(
-        &json!({"address": address, "base_url": url, "mode": mode}),
-        || format!("wxgate listens on {address}, {mode} mode: {url}"),
-    )?;
+    // The log says it too, and whoever wants that as JSON reads both as one stream.
+    if settings.log_format == LogFormat::Text || !output.is_for_people() {
+        output.result(
+            &json!({"address": address, "base_url": url, "mode": mode}),
+            || format!("wxgate listens on {address}, {mode} mode: {url}"),
+        )?;
+    }
     signals.stop().await;
     tracing::info!("stopping; a second Ctrl-C ends it at once");
     if signals.finish(gateway.stop()).await {
