@@ -226,26 +226,40 @@ impl Rooms<'_> {
     }
 }
 
-fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
-    let refused = |source: io::Error| match source.kind() {
+/// Whether a gateway could listen there, for whoever writes nothing before that is known. Nobody can connect meanwhile.
+pub(crate) fn check_address(address: SocketAddr) -> Result<(), StartError> {
+    reserve(address)
+        .map(drop)
+        .map_err(|source| refused(address, source))
+}
+
+fn refused(address: SocketAddr, source: io::Error) -> StartError {
+    match source.kind() {
         io::ErrorKind::AddrInUse => StartError::AddressTaken { address },
         _ => StartError::Listen { address, source },
-    };
-    let listener = listen(address).map_err(refused)?;
-    let bound = listener.local_addr().map_err(refused)?;
-    Ok((listener, bound))
+    }
 }
 
 /// As `TcpListener::bind`, with a queue for a crowd that comes at once: whom the queue of 1,024 has no room for
 /// waits seconds for the next attempt of its kernel.
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let listen = || {
+        let listener = reserve(address)?.listen(CROWD)?;
+        let bound = listener.local_addr()?;
+        Ok((listener, bound))
+    };
+    listen().map_err(|source| refused(address, source))
+}
+
+/// Takes the address; nobody can connect yet.
+fn reserve(address: SocketAddr) -> io::Result<TcpSocket> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
-    socket.listen(CROWD)
+    Ok(socket)
 }
 
 fn base_url(config: &Config, address: SocketAddr) -> String {

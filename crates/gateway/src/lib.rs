@@ -26,6 +26,7 @@ pub mod cli;
 mod commands;
 mod config;
 mod demo;
+mod embedded;
 mod failure;
 mod gateway;
 mod logs;
@@ -36,8 +37,8 @@ mod replica;
 mod server;
 pub mod settings;
 mod traces;
-
 mod watch;
+
 pub use crate::{
     config::{Config, Mode, ModeError, Patience},
     failure::Failure,

@@ -1,29 +1,45 @@
 //! `wxgate config`.
 
+use std::path::Path;
+
 use serde_json::json;
 
 use crate::{
+    embedded,
     failure::Failure,
     output::{Output, table},
-    settings::Settings,
+    settings::{Settings, Shown},
 };
 
 /// Prints the settings in effect and where each came from.
 pub(crate) fn run(settings: &Settings, output: Output) -> Result<(), Failure> {
     let mode = settings.mode.as_str();
-    let value = json!({"mode": mode, "settings": settings.shown(), "warnings": settings.warnings});
+    let all: Vec<Shown> = settings.shown().iter().cloned().map(absolute).collect();
+    let value = json!({"mode": mode, "settings": all, "warnings": settings.warnings});
     output.result(&value, || {
-        let row = |shown: &crate::settings::Shown| {
+        let row = |shown: &Shown| {
             vec![
                 shown.name.to_owned(),
                 shown.value.clone().unwrap_or_else(|| "-".to_owned()),
                 shown.source.clone(),
             ]
         };
-        let rows: Vec<_> = settings.shown().iter().map(row).collect();
+        let rows: Vec<_> = all.iter().map(row).collect();
         format!(
             "{}\nmode: {mode}\n",
             table(&["setting", "value", "from"], &rows)
         )
     })
+}
+
+/// Files as they are named from everywhere: which one is meant must not depend on where somebody asks.
+fn absolute(shown: Shown) -> Shown {
+    let value = shown.value.map(|value| match shown.name {
+        "database_url" => embedded::absolute_url(&value),
+        "master_key_file" | "master_key_previous_file" => {
+            embedded::absolute(Path::new(&value)).display().to_string()
+        }
+        _ => value,
+    });
+    Shown { value, ..shown }
 }

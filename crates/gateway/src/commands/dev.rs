@@ -11,8 +11,9 @@ use super::{Signals, configure, simulate};
 use crate::{
     config::{self, Config, Mode},
     demo::{self, Client, Demo, Guide, answer},
+    embedded::Alone,
     failure::Failure,
-    gateway::Gateway,
+    gateway::{self, Gateway},
     master_key,
     output::Output,
     settings::Settings,
@@ -44,12 +45,15 @@ pub(crate) async fn run(
             "WXGATE_WECHAT_BASE_URL has no effect: `wxgate dev` talks to its own simulator"
         );
     }
-    let config = configure(settings, true).await?;
+    // What may fail comes before anything is written.
+    gateway::check_address(settings.listen)?;
     let simulator = simulate::start(
         Options::at((Ipv4Addr::LOCALHOST, arguments.simulator_port).into()),
         "--simulator-port",
     )
     .await?;
+    let _alone = Alone::on(settings)?;
+    let config = configure(settings, true).await?;
     demo::furnish(&simulator);
     let config = Config {
         wechat_base_url: simulator.base_url(),

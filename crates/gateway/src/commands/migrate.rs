@@ -7,6 +7,7 @@ use store::{MigrationState, Store};
 
 use crate::{
     config::{Config, Mode, Patience},
+    embedded,
     failure::Failure,
     master_key,
     output::{Output, table},
@@ -31,8 +32,12 @@ pub(crate) async fn run(
     output: Output,
     command: &Command,
 ) -> Result<(), Failure> {
-    if settings.mode == Mode::Embedded {
-        master_key::make_folder(&settings.database_url)?;
+    match command {
+        Command::Up if settings.mode == Mode::Embedded => {
+            master_key::make_folder(&settings.database_url)?;
+        }
+        Command::Up => {}
+        Command::Down | Command::Status => embedded::must_exist(settings)?,
     }
     let store = match command {
         Command::Up => replica::open_store(&schema_only(settings)).await?,

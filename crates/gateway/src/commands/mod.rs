@@ -26,6 +26,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
     config::{Config, Mode, Patience},
+    embedded,
     failure::Failure,
     master_key::obtain,
     replica,
@@ -70,9 +71,10 @@ struct Desk {
 }
 
 impl Desk {
-    /// Opens the database. An embedded one is made and migrated on the way; a production one must be up to date,
-    /// because a short command is no occasion to migrate it.
+    /// Opens the database, which must be there. An embedded one is migrated on the way; a production one must be up
+    /// to date, because a short command is no occasion to migrate it.
     async fn open(settings: &Settings) -> Result<Self, Failure> {
+        embedded::must_exist(settings)?;
         let config = configure(settings, settings.mode == Mode::Embedded).await?;
         let clock = Clock::system();
         let store = replica::open_store(&config).await?;

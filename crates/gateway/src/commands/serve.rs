@@ -6,8 +6,9 @@ use serde_json::json;
 
 use super::{Signals, configure};
 use crate::{
+    embedded::Alone,
     failure::Failure,
-    gateway::Gateway,
+    gateway::{self, Gateway},
     output::Output,
     settings::{LogFormat, Settings},
 };
@@ -27,6 +28,8 @@ pub(crate) async fn run(
     arguments: &Arguments,
 ) -> Result<(), Failure> {
     let mut signals = Signals::listen()?;
+    gateway::check_address(settings.listen)?;
+    let _alone = Alone::on(settings)?;
     let config = configure(settings, !arguments.no_migrate).await?;
     let mode = config.mode.as_str();
     let gateway = tokio::select! {

@@ -12,6 +12,7 @@ use super::Finding;
 use crate::{
     commands::{all, configure},
     config::Mode,
+    embedded,
     failure::Failure,
     master_key, replica,
     settings::Settings,
@@ -73,10 +74,11 @@ pub(super) async fn look(settings: &Settings) -> Vec<Finding> {
 async fn open(settings: &Settings) -> Result<(Store, Finding), Box<Finding>> {
     let file = master_key::database_file(&settings.database_url);
     if settings.mode == Mode::Embedded && !file.exists() {
-        let shown = file.display();
-        let finding = Finding::warning("database", format!("there is no file {shown} yet"));
+        let shown = embedded::absolute(&file);
+        let words = format!("there is no file {} yet", shown.display());
+        let finding = Finding::warning("database", words);
         return Err(Box::new(finding.next(
-            "`wxgate serve` makes it; or check WXGATE_DATABASE_URL and the folder you are in",
+            "`wxgate migrate up` or `wxgate serve` makes it; or check WXGATE_DATABASE_URL and the folder you are in",
         )));
     }
     let began = Instant::now();
@@ -89,10 +91,12 @@ async fn open(settings: &Settings) -> Result<(Store, Finding), Box<Finding>> {
     match opened.await {
         Ok(Ok(store)) => {
             let took = began.elapsed().as_millis();
-            Ok((
-                store,
-                Finding::ok("database", format!("answers ({kind} mode, {took} ms)")),
-            ))
+            let what = match settings.mode {
+                Mode::Embedded => embedded::absolute(&file).display().to_string(),
+                Mode::Production { .. } => String::from("the server"),
+            };
+            let words = format!("{what} answers ({kind} mode, {took} ms)");
+            Ok((store, Finding::ok("database", words)))
         }
         Ok(Err(error)) => Err(Box::new(Finding::failed("database", error.to_string()))),
         Err(_) => {

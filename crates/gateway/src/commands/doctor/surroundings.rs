@@ -16,6 +16,7 @@ use crate::{
     failure::Failure,
     master_key,
     settings::Settings,
+    embedded,
 };
 
 /// The longest wait for WeChat or for the gateway's own URL.
@@ -155,7 +156,7 @@ pub(super) fn disk(settings: &Settings) -> Finding {
     if settings.mode != Mode::Embedded {
         return Finding::skipped("disk", "the database is elsewhere: watch its disk there");
     }
-    let folder = master_key::folder(&settings.database_url);
+    let folder = embedded::absolute(&master_key::folder(&settings.database_url));
     let there = folder
         .ancestors()
         .find(|folder| folder.exists())

@@ -1,0 +1,124 @@
+//! The file of an embedded database: where it is, that it is there, and that one gateway has it to itself.
+
+use std::{
+    fs::{File, OpenOptions, TryLockError},
+    io,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    config::Mode,
+    failure::Failure,
+    master_key::{database_file, make_folder},
+    settings::Settings,
+};
+
+const SQLITE: &str = "sqlite://";
+
+/// A path as it is from everywhere.
+pub(crate) fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// A URL of a database, naming the file from everywhere if it is one.
+pub(crate) fn absolute_url(url: &str) -> String {
+    match url.strip_prefix(SQLITE) {
+        Some(path) if !path.starts_with('/') && !path.starts_with(':') => {
+            format!("{SQLITE}{}", absolute(Path::new(path)).display())
+        }
+        _ => url.to_owned(),
+    }
+}
+
+/// Refuses to go on where the file is missing. A short command in the wrong folder would make a database that nobody
+/// looks at again.
+pub(crate) fn must_exist(settings: &Settings) -> Result<(), Failure> {
+    let file = database_file(&settings.database_url);
+    if settings.mode != Mode::Embedded || file.exists() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        "no_database",
+        format!(
+            "there is no database at {}: go to the folder that has it, or name it with WXGATE_DATABASE_URL=sqlite:///FOLDER/wxgate.db; `wxgate migrate up` makes a new one, and so does the first `wxgate serve`",
+            absolute(&file).display()
+        ),
+    ))
+}
+
+/// The right to be the one gateway on an embedded database. Ends with the process, however that ends.
+#[derive(Debug)]
+pub(crate) struct Alone {
+    _lock: Option<File>,
+}
+
+impl Alone {
+    /// Takes it. In production mode there is nothing to take: replicas agree through Redis.
+    pub(crate) fn on(settings: &Settings) -> Result<Self, Failure> {
+        if settings.mode != Mode::Embedded {
+            return Ok(Self { _lock: None });
+        }
+        make_folder(&settings.database_url)?;
+        let file = database_file(&settings.database_url);
+        // Two names of one file are one database.
+        let file = file.canonicalize().unwrap_or_else(|_| absolute(&file));
+        let path = beside(&file);
+        let opened = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path);
+        let lock = opened.map_err(|error| cannot(&path, &error))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { _lock: Some(lock) }),
+            Err(TryLockError::WouldBlock) => Err(Failure::new(
+                "database_in_use",
+                format!(
+                    "another wxgate runs on this database ({}): stop it, or give this one its own WXGATE_DATABASE_URL",
+                    file.display()
+                ),
+            )),
+            // Some network file systems have no locks.
+            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {
+                tracing::warn!(file = %path.display(), "files cannot be locked here: see to it that one gateway alone runs on this database");
+                Ok(Self { _lock: None })
+            }
+            Err(TryLockError::Error(error)) => Err(cannot(&path, &error)),
+        }
+    }
+}
+
+fn beside(file: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(".lock");
+    PathBuf::from(name)
+}
+
+fn cannot(path: &Path, error: &io::Error) -> Failure {
+    Failure::new(
+        "settings",
+        format!(
+            "cannot lock {} ({error}): choose a writable folder with WXGATE_DATABASE_URL=sqlite://FOLDER/wxgate.db",
+            path.display()
+        ),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_named_from_everywhere_and_a_server_as_it_is() {
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(
+            absolute_url("sqlite://wxgate-data/wxgate.db"),
+            format!("sqlite://{}/wxgate-data/wxgate.db", here.display())
+        );
+        for as_it_is in ["sqlite:///var/wxgate.db", "postgres://db/wxgate"] {
+            assert_eq!(absolute_url(as_it_is), as_it_is);
+        }
+    }
+}
