@@ -1,15 +1,19 @@
 //! `wxgate doctor` on gateways that are well and on some that are not.
 
+use std::os::unix::fs::PermissionsExt;
+
+use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::Value;
 use simulator::Effect;
 
-use crate::world::{Ended, Mode, World, message, run};
+use crate::world::{Ended, MASTER_KEY, Mode, World, message, run};
 
 const APP: &str = "wx00000000000000a1";
 
 both_modes!(
     what_is_well_is_told,
     what_is_wrong_is_told_with_what_to_do,
+    a_cause_is_told_and_not_guessed,
     it_changes_nothing,
 );
 
@@ -103,6 +107,54 @@ async fn what_is_wrong_is_told_with_what_to_do(mode: Mode) {
     };
     let report = ended.expect(code).json();
     assert_eq!(finding(&report, check)["status"], status, "{report}");
+    if mode == Mode::Production {
+        let why = finding(&report, check)["detail"].as_str().expect("why");
+        assert!(why.contains("refused"), "{why}");
+    }
+}
+
+async fn a_cause_is_told_and_not_guessed(mode: Mode) {
+    let world = World::start(mode).await;
+    let file = world.folder().join("open.key");
+    std::fs::write(&file, BASE64_STANDARD.encode(MASTER_KEY)).unwrap();
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o644)).unwrap();
+    let mut command = world.wxgate(&["doctor", "--json"]);
+    command
+        .env_remove("WXGATE_MASTER_KEY")
+        .env("WXGATE_MASTER_KEY_FILE", &file)
+        .env("WXGATE_OTLP_ENDPOINT", "http://127.0.0.1:1");
+    let report = run(command).expect(0).json();
+    for (check, words) in [
+        ("master key", "chmod 600"),
+        ("traces", "WXGATE_OTLP_ENDPOINT"),
+    ] {
+        let found = finding(&report, check);
+        assert_eq!(found["status"], "warning", "{report}");
+        let next = found["next"].as_str().expect("advice");
+        assert!(next.contains(words), "{report}");
+    }
+    if mode == Mode::Embedded {
+        return;
+    }
+    let command = world.wxgate(&[]);
+    let mut told = command.get_envs();
+    let url = told.find(|(name, _)| *name == "WXGATE_DATABASE_URL");
+    let url = url.and_then(|(_, url)| url?.to_str()).expect("a URL");
+    let (server, _) = url.rsplit_once('/').expect("a database");
+    for (url, words) in [
+        (
+            format!("{server}/nowhere"),
+            "database \"nowhere\" does not exist",
+        ),
+        ("postgres://127.0.0.1:1/wxgate".to_owned(), "refused"),
+    ] {
+        let ended = examine(&world, &["--json"], &[("WXGATE_DATABASE_URL", &url)]);
+        let report = ended.expect(1).json();
+        let found = finding(&report, "database")["detail"]
+            .as_str()
+            .expect("words");
+        assert!(found.contains(words) && !found.contains("pool"), "{found}");
+    }
 }
 
 async fn it_changes_nothing(mode: Mode) {

@@ -208,6 +208,12 @@ fn read(path: &Path) -> Result<Option<MasterKey>, Failure> {
     Ok(Some(key))
 }
 
+/// Whether its owner alone can read a file, and nobody runs it.
+pub(crate) fn is_private(path: &Path) -> bool {
+    let mode = std::fs::metadata(path).map(|metadata| metadata.permissions().mode() & 0o777);
+    matches!(mode, Ok(0o600 | 0o400))
+}
+
 /// Refuses a file that others than its owner can read.
 fn check_private(path: &Path) -> Result<(), Failure> {
     let open =

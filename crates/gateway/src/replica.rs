@@ -18,6 +18,8 @@ use crate::{
 /// How long a database that does not answer yet is waited for: it may be starting too.
 const PATIENCE: Duration = Duration::from_secs(10);
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// The longest wait for one connection.
+const PROBE: Duration = Duration::from_secs(5);
 /// The shortest lease of a claimed message.
 const LEASE: Duration = Duration::from_mins(1);
 /// The longest wait for the token fetches that are under way at a stop.
@@ -189,7 +191,7 @@ async fn connect(config: &Config) -> Result<Store, StoreError> {
     let waits = matches!(config.mode, Mode::Production { .. });
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
-        match Store::connect(&config.database_url).await {
+        match open(&config.database_url).await {
             Err(StoreError::Unavailable(cause))
                 if waits && tokio::time::Instant::now() < deadline =>
             {
@@ -199,4 +201,14 @@ async fn connect(config: &Config) -> Result<Store, StoreError> {
             connected => return connected,
         }
     }
+}
+
+/// Opens a database that one connection can reach, so that a refusal has its reason.
+pub(crate) async fn open(database_url: &str) -> Result<Store, StoreError> {
+    let probed = tokio::time::timeout(PROBE, Store::probe(database_url)).await;
+    probed.unwrap_or_else(|_| {
+        let words = format!("no answer within {} s", PROBE.as_secs());
+        Err(StoreError::Unavailable(words))
+    })?;
+    Store::connect(database_url).await
 }

@@ -34,10 +34,11 @@ mod error;
 mod keys;
 mod messages;
 mod page;
+mod probe;
 mod queue;
 mod reseal;
-mod sealed_keys;
 mod schema;
+mod sealed_keys;
 mod signing_keys;
 mod templates;
 mod tenants;
@@ -65,8 +66,8 @@ pub use queue::{
     Word,
 };
 pub use reseal::{Place, SealedValue};
-pub use signing_keys::SigningKey;
 pub use schema::MigrationState;
+pub use signing_keys::SigningKey;
 pub use templates::{
     AppCatalog, Change, Drift, DueSync, KnownTemplate, Synced, TemplateCursor,
     TemplateCursorFormat, TemplateList, TemplateSync,

@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use domain::seal::MasterKey;
 use serde_json::json;
-use store::{MigrationState, Store};
+use store::MigrationState;
 
 use crate::{
     config::{Config, Mode, Patience},
@@ -41,7 +41,7 @@ pub(crate) async fn run(
     }
     let store = match command {
         Command::Up => replica::open_store(&schema_only(settings)).await?,
-        Command::Down | Command::Status => Store::connect(&settings.database_url).await?,
+        Command::Down | Command::Status => replica::open(&settings.database_url).await?,
     };
     if let Command::Down = command {
         store.migrate_down().await?;

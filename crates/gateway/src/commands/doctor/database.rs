@@ -83,7 +83,7 @@ async fn open(settings: &Settings) -> Result<(Store, Finding), Box<Finding>> {
     }
     let began = Instant::now();
     let opened = timeout(PATIENCE, async {
-        let store = Store::connect(&settings.database_url).await?;
+        let store = replica::open(&settings.database_url).await?;
         store.ping().await?;
         Ok::<_, StoreError>(store)
     });
@@ -115,13 +115,13 @@ async fn open(settings: &Settings) -> Result<(Store, Finding), Box<Finding>> {
 async fn schema(store: &Store) -> (Finding, bool) {
     match store.migrations().await {
         Ok(states) => {
+            if let Err(newer) = MigrationState::refuse_newer(&states) {
+                return (Finding::failed("schema", newer.to_string()), false);
+            }
             let pending = states.iter().filter(|state| !state.applied).count();
             if pending == 0 {
                 (Finding::ok("schema", "is this program's"), true)
             } else {
-            if let Err(newer) = MigrationState::refuse_newer(&states) {
-                return (Finding::failed("schema", newer.to_string()), false);
-            }
                 let finding =
                     Finding::warning("schema", format!("{pending} migrations are pending"));
                 (
@@ -165,12 +165,16 @@ async fn redis(settings: &Settings, findings: &mut Vec<Finding>) -> Option<Coord
         }
     };
     let began = Instant::now();
+    let mut why = None;
     // A connection that was just begun may need a second look.
     let answered = timeout(PATIENCE, async {
         loop {
             match coord.health().await {
                 Ok(()) => break,
-                Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+                Err(error) => {
+                    why.get_or_insert(error);
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                }
             }
         }
     });
@@ -179,7 +183,7 @@ async fn redis(settings: &Settings, findings: &mut Vec<Finding>) -> Option<Coord
         findings.push(Finding::ok("redis", format!("answers ({took} ms)")));
         return Some(coord);
     }
-    let why = coord.health().await.err().map(|error| error.to_string());
+    let why = why.map(|error| error.to_string());
     let finding = Finding::failed(
         "redis",
         why.unwrap_or_else(|| "answers too slowly".to_owned()),
@@ -208,10 +212,7 @@ async fn sealed(settings: &Settings, store: Option<&Store>) -> (Finding, Option<
         return (Finding::ok(name, "is well formed"), Some(key));
     };
     match still_sealed_otherwise(store, &key).await {
-        Ok(0) => (
-            Finding::ok(name, format!("{} opens what the database seals", key.id())),
-            Some(key),
-        ),
+        Ok(0) => (opens(settings, &key), Some(key)),
         Ok(_) => {
             let finding =
                 Finding::warning(name, "some secrets are still sealed under the previous one");
@@ -223,6 +224,26 @@ async fn sealed(settings: &Settings, store: Option<&Store>) -> (Finding, Option<
             )
         }
         Err(failure) => (Finding::failed(name, failure.message), None),
+    }
+}
+
+/// A key that opens everything, and who may read it.
+fn opens(settings: &Settings, key: &MasterKey) -> Finding {
+    let name = "master key";
+    let words = format!("{} opens what the database seals", key.id());
+    match settings.master_key_file.as_deref() {
+        Some(file) if !master_key::is_private(file) => {
+            let shown = embedded::absolute(file);
+            let shown = shown.display();
+            Finding::warning(
+                name,
+                format!("{words}, and others than its owner may read {shown}"),
+            )
+            .next(format!(
+                "`chmod 600 {shown}`, or see to it that nobody else is on the machine"
+            ))
+        }
+        _ => Finding::ok(name, words),
     }
 }
 

@@ -90,6 +90,7 @@ pub(crate) async fn run(settings: &Settings, output: Output) -> Result<ExitCode,
     findings.extend(surroundings::wechat(settings).await);
     findings.push(surroundings::public_url(settings).await);
     findings.push(surroundings::proxies(settings));
+    findings.push(surroundings::traces(settings).await);
     findings.push(surroundings::disk(settings));
     findings.push(surroundings::open_files(settings));
     let worst = findings.iter().map(|finding| finding.status);

@@ -4,19 +4,22 @@ use std::{error::Error, path::Path, time::Duration};
 
 use chrono::{DateTime, Utc};
 use coord::Clock;
-use nix::sys::{
-    resource::{Resource, getrlimit},
-    statvfs::statvfs,
+use nix::{
+    sys::{
+        resource::{Resource, getrlimit},
+        statvfs::statvfs,
+    },
+    unistd::{AccessFlags, access},
 };
 use reqwest::{Client, Response, Url, header};
 
 use super::Finding;
 use crate::{
     config::{Mode, WECHAT},
+    embedded,
     failure::Failure,
     master_key,
     settings::Settings,
-    embedded,
 };
 
 /// The longest wait for WeChat or for the gateway's own URL.
@@ -25,6 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const SKEW: chrono::Duration = chrono::Duration::seconds(30);
 /// Free space below which a disk is as good as full.
 const LITTLE: u64 = 1 << 30;
+/// And with less than this nothing more can be accepted.
+const FULL: u64 = 16 << 20;
 /// Open files beside connections: the database, Redis, WeChat, webhooks.
 const OTHER_FILES: u64 = 512;
 
@@ -151,6 +156,24 @@ pub(super) fn proxies(settings: &Settings) -> Finding {
     }
 }
 
+/// Whether somebody takes the traces.
+pub(super) async fn traces(settings: &Settings) -> Finding {
+    let name = "traces";
+    let Some(url) = &settings.otlp_endpoint else {
+        return Finding::skipped(name, "WXGATE_OTLP_ENDPOINT is not set: none are sent");
+    };
+    let answer = match client() {
+        Ok(client) => ask(&client, url).await,
+        Err(failure) => Err(failure.message),
+    };
+    match answer {
+        Ok(_) => Finding::ok(name, format!("{url} answers")),
+        Err(why) => Finding::warning(name, format!("{url} does not answer: {why}")).next(
+            "check WXGATE_OTLP_ENDPOINT and the collector (OTLP over HTTP, usually port 4318); without it spans are lost and nothing else",
+        ),
+    }
+}
+
 /// How much room the database's disk has, where the database is a file.
 pub(super) fn disk(settings: &Settings) -> Finding {
     if settings.mode != Mode::Embedded {
@@ -161,23 +184,35 @@ pub(super) fn disk(settings: &Settings) -> Finding {
         .ancestors()
         .find(|folder| folder.exists())
         .unwrap_or(Path::new("."));
+    let file = master_key::database_file(&settings.database_url);
+    let needed = [there, if file.exists() { &file } else { there }];
+    if let Some(locked) = needed
+        .iter()
+        .find(|one| access(**one, AccessFlags::W_OK).is_err())
+    {
+        let shown = embedded::absolute(locked);
+        return Finding::failed("disk", format!("{} is not writable", shown.display())).next(
+            "give it to the user that the gateway runs as, or name another place with WXGATE_DATABASE_URL=sqlite:///FOLDER/wxgate.db",
+        );
+    }
     match statvfs(there) {
-        Ok(disk) => {
-            let free = disk.blocks_available() * disk.fragment_size();
-            let words = format!("{:.1} GiB free for {}", gib(free), folder.display());
-            if free >= LITTLE {
-                Finding::ok("disk", words)
-            } else {
-                Finding::warning("disk", words).next(
-                    "make room, or keep messages for a shorter time (WXGATE_MESSAGE_RETENTION)",
-                )
-            }
-        }
+        Ok(disk) => room(disk.blocks_available() * disk.fragment_size(), &folder),
         Err(error) => Finding::warning(
             "disk",
             format!("cannot look at {}: {error}", there.display()),
         ),
     }
+}
+
+/// How much is left, and whether that is enough.
+fn room(free: u64, folder: &Path) -> Finding {
+    let words = format!("{:.1} GiB free for {}", gib(free), folder.display());
+    let finding = match free {
+        LITTLE.. => return Finding::ok("disk", words),
+        FULL.. => Finding::warning("disk", words),
+        _ => Finding::failed("disk", format!("full: {words}")),
+    };
+    finding.next("make room, or keep messages for a shorter time (WXGATE_MESSAGE_RETENTION)")
 }
 
 #[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
@@ -223,4 +258,17 @@ async fn ask(client: &Client, url: &str) -> Result<Response, String> {
         }
         cause.to_string()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::Verdict, *};
+
+    #[test]
+    fn a_disk_that_is_full_fails_and_one_that_fills_warns() {
+        let status = |free| room(free, Path::new("/data")).status;
+        assert_eq!(status(0), Verdict::Failed);
+        assert_eq!(status(FULL), Verdict::Warning);
+        assert_eq!(status(LITTLE), Verdict::Ok);
+    }
 }

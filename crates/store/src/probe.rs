@@ -1,0 +1,48 @@
+//! Why a database cannot be opened. A pool tries until its time is over and says that it was; one connection knows.
+
+use std::str::FromStr;
+
+use sqlx::{
+    Connection,
+    postgres::{PgConnectOptions, PgConnection},
+};
+
+use crate::{Engine, Store, StoreError};
+
+impl Store {
+    /// Connects to the server at `url` once, and says why that cannot be; where nothing answers it waits for as long as
+    /// the system does. A file is not touched.
+    pub async fn probe(url: &str) -> Result<(), StoreError> {
+        if Engine::of(url)? == Engine::Sqlite {
+            return Ok(());
+        }
+        let options = PgConnectOptions::from_str(url).map_err(|error| refusal(&error))?;
+        let connected = PgConnection::connect_with(&options).await;
+        let connection = connected.map_err(|error| refusal(&error))?;
+        // It answered; how it takes a farewell is its own affair.
+        let _ = connection.close().await;
+        Ok(())
+    }
+}
+
+/// Who is let in and to which database, the URL says; everything else may be better in a moment.
+fn refusal(error: &sqlx::Error) -> StoreError {
+    match error {
+        sqlx::Error::Configuration(cause) => StoreError::Settings(format!(
+            "WXGATE_DATABASE_URL cannot be used ({cause}): write it as postgres://USER:PASSWORD@HOST[:PORT]/DATABASE"
+        )),
+        sqlx::Error::Database(cause) if is_about_the_url(cause.code().as_deref()) => {
+            StoreError::Settings(format!(
+                "the database refuses the connection ({}): check the user, password and database in WXGATE_DATABASE_URL",
+                cause.message()
+            ))
+        }
+        sqlx::Error::Io(cause) => StoreError::Unavailable(cause.to_string()),
+        other => StoreError::Unavailable(other.to_string()),
+    }
+}
+
+/// PostgreSQL: invalid authorization, no such database.
+fn is_about_the_url(code: Option<&str>) -> bool {
+    code.is_some_and(|code| code.starts_with("28") || code == "3D000")
+}
