@@ -4,13 +4,14 @@ use std::{io::Write, process::Command};
 
 use serde_json::{Value, json};
 
-use crate::world::{Ended, Mode, SECRET, TEMPLATE, World, id, run, wxgate};
+use crate::world::{Ended, Mode, SECRET, TEMPLATE, World, id, message, message_with, run, wxgate};
 
 const APP: &str = "wx00000000000000a1";
 
 both_modes!(
     a_tenant_is_onboarded_and_a_message_sent,
     message_push_settings_come_with_the_secret,
+    a_secret_is_replaced_and_what_waits_stays,
     what_wechat_refuses_is_told,
     keys_are_listed_and_revoked,
     migrations_are_listed,
@@ -133,6 +134,30 @@ async fn a_tenant_is_onboarded_and_a_message_sent(mode: Mode) {
     assert_eq!(read, message, "the program prints what the API answers");
 }
 
+async fn a_secret_is_replaced_and_what_waits_stays(mode: Mode) {
+    let world = World::start(mode).await;
+    let tenant = world.tenant("a").await;
+    tenant.app(APP).await;
+    let later = (world.now() + std::time::Duration::from_hours(1)).to_rfc3339();
+    let later = message_with("o1", json!({"send_at": later}));
+    let waiting = tenant.send(APP, &later).await;
+    world.wechat().change_app(APP, |app| {
+        app.secret = Some("0123456789abcdef0123456789abcdef".into());
+    });
+    let set = |secret: &str| {
+        let set = ["app", "set-secret", "--appid", APP, "--secret-stdin"];
+        run_with_input(world.wxgate(&set), &format!("{secret}\n"))
+    };
+    let refused = set(SECRET).expect(1).stderr();
+    assert!(refused.contains("wxgate app set-secret"), "{refused}");
+    let shown = set("0123456789abcdef0123456789abcdef").expect(0).stdout();
+    assert!(shown.contains(APP), "{shown}");
+    tenant.send_and_wait(APP, &message("o2")).await;
+    let path = format!("/v1/messages/{}", id(&waiting));
+    let still = tenant.client.get(&path).await.expect(200);
+    assert_eq!(still["status"], "scheduled");
+}
+
 async fn what_wechat_refuses_is_told(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = onboard(&world);
@@ -183,6 +208,10 @@ async fn what_wechat_refuses_is_told(mode: Mode) {
         refused.contains("40125") && !refused.contains(SECRET),
         "{refused}"
     );
+    let json = run_with_input(world.wxgate(&[&add[..], &["--json"]].concat()), SECRET);
+    let json: Value =
+        serde_json::from_str(&json.expect(1).stderr()).expect("JSON and nothing else");
+    assert_eq!(json["error"]["code"], "wechat_rejected", "{json}");
     let wrong_value = [
         "send",
         "--appid",
@@ -208,10 +237,6 @@ async fn keys_are_listed_and_revoked(mode: Mode) {
         &tenant,
         "--scope",
         "apps:read",
-    let json = run_with_input(world.wxgate(&[&add[..], &["--json"]].concat()), SECRET);
-    let json: Value =
-        serde_json::from_str(&json.expect(1).stderr()).expect("JSON and nothing else");
-    assert_eq!(json["error"]["code"], "wechat_rejected", "{json}");
         "--name",
         "reader",
         "--json",

@@ -158,7 +158,7 @@ codes! {
     /// Why an app cannot send at all.
     BlockReason {
         /// 40001 on a token endpoint, 40125: the AppSecret is wrong or was reset.
-        WrongSecret = "wrong_secret": "the AppSecret is wrong or was reset: take the current one from WeChat's console (a registered app gets it by PUT /v1/apps/{appid}/secret)",
+        WrongSecret = "wrong_secret": "the AppSecret is wrong or was reset: take the current one from WeChat's console (a registered app gets it by `wxgate app set-secret` or PUT /v1/apps/{appid}/secret)",
         /// 40013: no such appid.
         UnknownAppid = "unknown_appid": "WeChat knows no such appid: check it in the console, then remove and add the app again",
         /// 40164, 61004: the gateway's address is not on the app's IP whitelist.

@@ -117,7 +117,7 @@ fn start(cli: Cli, output: Output) -> Result<ExitCode, Failure> {
         .build();
     let runtime = runtime
         .map_err(|error| Failure::new("internal", format!("the runtime cannot start: {error}")))?;
-    let traces = logs::start(&settings, !cli.command.stays(), runtime.handle())?;
+    let traces = logs::start(&settings, cli.command.voice(output), runtime.handle())?;
     // A thousand, as many systems have it, is less than the connections that may be open to tenants and to WeChat.
     if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
         tracing::warn!(%error, "cannot raise the limit of open files: set it with ulimit -n");
@@ -257,6 +257,7 @@ mod tests {
             "wxgate app list",
             &format!("wxgate app show {APP}"),
             &format!("wxgate app verify {APP}"),
+            &format!("wxgate app set-secret --appid {APP} --secret-stdin"),
             &format!("wxgate app remove {APP}"),
             &format!(
                 "wxgate send --appid {APP} --to oABC --template t --data thing1=a=b --data date2=x --ttl 60 --wait 5"
@@ -289,6 +290,7 @@ mod tests {
             &format!("wxgate key create --tenant {TENANT} --scope messages:fly"),
             &format!("wxgate key create --tenant {TENANT} --operator --scope messages:send"),
             &format!("wxgate app add --tenant {TENANT} --appid {APP}"),
+            &format!("wxgate app set-secret --appid {APP}"),
             &format!("wxgate app add --tenant {TENANT} --appid wx1 --secret-stdin"),
             &format!("wxgate send --appid {APP} --to oABC --template t --data thing1"),
             &format!("wxgate import users.xlsx --appid {APP} --template t"),

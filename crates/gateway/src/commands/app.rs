@@ -44,6 +44,16 @@ pub(crate) enum Command {
         /// WeChat's id of it: wx…
         appid: AppId,
     },
+    /// Replace its AppSecret, as WeChat's console shows it after a reset: the new one is proven first, nothing that waits
+    /// is lost, and the app sends again if it was paused
+    SetSecret {
+        /// WeChat's id of it: wx…
+        #[arg(long)]
+        appid: AppId,
+        /// Read the AppSecret from standard input: as an argument, every user of the machine could see it
+        #[arg(long, required = true)]
+        secret_stdin: bool,
+    },
     /// Remove it; what it has not sent is canceled
     Remove {
         /// WeChat's id of it: wx…
@@ -145,6 +155,15 @@ pub(crate) async fn run(
             let desk = Desk::open(settings).await?;
             let tenant = desk.store.platform().app(&appid).await?.tenant;
             change(desk, output, async |apps| apps.verify(tenant, &appid).await).await
+        }
+        Command::SetSecret { appid, .. } => {
+            let secret = AppSecret::new(secret_from_stdin("the AppSecret")?);
+            let desk = Desk::open(settings).await?;
+            let tenant = desk.store.platform().app(&appid).await?.tenant;
+            change(desk, output, async |apps| {
+                apps.set_secret(tenant, &appid, secret).await
+            })
+            .await
         }
         Command::List { tenant } => {
             let desk = Desk::open(settings).await?;
