@@ -22,6 +22,8 @@ both_modes!(
     a_repeated_batch_gets_the_first_results,
     a_batch_takes_what_the_quota_leaves,
     many_messages_arrive,
+    an_answer_does_not_outgrow_its_batch,
+    a_field_that_is_there_twice_is_refused_in_a_batch_too,
 );
 
 fn path() -> String {
@@ -239,4 +241,55 @@ async fn many_messages_arrive(mode: Mode) {
         (world.wechat().sent(APP).len() == 1300).then_some(())
     })
     .await;
+}
+
+/// What is wrong with a batch is kept under its key for a day: it must be no more than a few words for each message.
+async fn an_answer_does_not_outgrow_its_batch(mode: Mode) {
+    let world = World::start(mode).await;
+    let tenant = world.tenant("a").await;
+    tenant.app(APP).await;
+    let bad_keys = |count: usize| {
+        let data: serde_json::Map<_, _> =
+            (0..count).map(|key| (key.to_string(), json!(0))).collect();
+        json!({"touser": "o1", "template_id": "t", "data": data})
+    };
+    let one = results(keyed(&tenant, "one", &[bad_keys(100_000)]).await);
+    let errors = one[0]["error"]["errors"].as_array().expect("errors");
+    assert_eq!(errors.len(), 1, "{errors:?}");
+
+    let many = keyed(&tenant, "many", &vec![bad_keys(50); 1000]).await;
+    assert!(many.text.len() < MEBIBYTE, "{}", many.text.len());
+    let many = results(many);
+    let said = |result: &Value| result["error"]["errors"].as_array().expect("errors").len();
+    assert!(
+        many.iter()
+            .all(|result| result["status"] == 422 && said(result) > 0)
+    );
+    assert!(many.iter().map(said).sum::<usize>() <= 2000);
+
+    let long = json!({"touser": "o1", "template_id": "t", "k".repeat(100_000): 0});
+    let long = keyed(&tenant, "long", &[long]).await;
+    assert!(long.text.len() < 3_000, "{}", long.text.len());
+
+    let scopes = json!({"name": "k", "scopes": vec!["x"; 100_000]});
+    let refused = tenant.client.post("/v1/keys", &scopes).await;
+    assert!(refused.text.len() < 3_000, "{}", refused.text.len());
+    refused.problem(422, "validation_failed");
+}
+
+/// Parsers differ in which of two they take: what one checked, another would send to somebody else.
+async fn a_field_that_is_there_twice_is_refused_in_a_batch_too(mode: Mode) {
+    let world = World::start(mode).await;
+    let tenant = world.tenant("a").await;
+    tenant.app(APP).await;
+    let twice = r#"{"touser": "o1", "touser": "o2", "template_id": "t", "data": {"thing1": {"value": "x"}}}"#;
+    let send = async |path: String, body: String| {
+        let request = tenant.client.request(Method::POST, &path).await;
+        let request = request.header("Content-Type", "application/json");
+        finish(request.body(body)).await
+    };
+    let alone = send(format!("/v1/apps/{APP}/messages"), twice.to_owned()).await;
+    let alone = alone.problem(422, "validation_failed");
+    let batch = send(path(), format!("{{\"messages\": [{twice}]}}")).await;
+    assert_eq!(results(batch)[0]["error"]["errors"], alone["errors"]);
 }

@@ -78,7 +78,7 @@ async fn message_push_settings_come_with_the_secret(mode: Mode) {
         );
     }
     let missing = add("wx00000000000000d4", &format!("{SECRET}\n"));
-    let told = missing.expect(1).stderr();
+    let told = missing.expect(2).stderr();
     assert!(told.contains("Token"), "{told}");
     let wrong = add("wx00000000000000d4", &format!("{SECRET}\n{TOKEN}\nshort\n"));
     let told = wrong.expect(1).stderr();

@@ -20,9 +20,10 @@ both_modes!(
     calls_that_are_passed_on_are_on_record,
 );
 
-/// Pages answer without what every answer of the API has, so they are read as they come.
+/// Pages have no problems in JSON, so they are read as they come.
 async fn page(request: RequestBuilder) -> (u16, Option<String>, String) {
     let answer = request.send().await.expect("a page");
+    assert!(answer.headers().contains_key("x-request-id"), "{answer:?}");
     let wait = answer.headers().get("retry-after");
     let wait = wait.and_then(|wait| wait.to_str().ok()).map(str::to_owned);
     let status = answer.status().as_u16();
@@ -33,6 +34,7 @@ fn sign_in(world: &World, secret: &str) -> RequestBuilder {
     let client = world.anonymous();
     let form = client.bare(Method::POST, "/console/sign-in");
     form.header("origin", world.url(0))
+        .header("x-request-id", "sign-in-7")
         .form(&[("client_secret", secret)])
 }
 
@@ -73,12 +75,18 @@ async fn wrong_secrets_at_the_console_are_limited(mode: Mode) {
     let log = log.expect(200);
     let line = &log["data"][0];
     assert_eq!(
-        (&line["outcome"], &line["address"], &line["target"]),
-        (
-            &json!("refused"),
-            &json!("127.0.0.1"),
-            &json!(late.key().client_id)
-        ),
+        [
+            &line["outcome"],
+            &line["address"],
+            &line["target"],
+            &line["request_id"]
+        ],
+        [
+            "refused",
+            "127.0.0.1",
+            late.key().client_id.as_str(),
+            "sign-in-7"
+        ],
         "{log}"
     );
 }
@@ -95,7 +103,7 @@ async fn bad_sessions_at_the_console_are_limited(mode: Mode) {
     let (status, wait, _) = front("no.jwt.atall").await;
     assert_eq!(status, 429);
     assert!(wait.is_some());
-    let good = world.operator().token().await;
+    let good = world.operator().session().await;
     assert_eq!(front(&good).await.0, 200);
 }
 

@@ -27,10 +27,6 @@ both_modes!(
     a_dead_token_of_the_app_is_none_of_the_callers_business,
     a_lost_answer_is_not_called_a_failure,
     what_was_not_sent_in_time_is_never_sent,
-    other_calls_are_passed_on_with_the_apps_token,
-    what_carries_a_secret_is_not_passed_on,
-    users_sign_in_with_the_apps_real_secret,
-    what_did_not_reach_wechat_may_be_repeated,
     an_app_that_was_removed_is_nobodys,
 );
 
@@ -48,7 +44,13 @@ pub(crate) async fn wechat_token(client: &Client, appid: &str) -> String {
 }
 
 /// A call as an SDK makes it: the token in the query, a body without a content type.
-async fn call(client: &Client, method: Method, path: &str, token: &str, body: &Value) -> Answer {
+pub(crate) async fn call(
+    client: &Client,
+    method: Method,
+    path: &str,
+    token: &str,
+    body: &Value,
+) -> Answer {
     let path = format!("{path}?access_token={token}");
     let mut request = client.bare(method, &path);
     if !body.is_null() {
@@ -57,14 +59,14 @@ async fn call(client: &Client, method: Method, path: &str, token: &str, body: &V
     client.time().during(finish(request)).await
 }
 
-async fn post(client: &Client, path: &str, token: &str, body: &Value) -> Value {
+pub(crate) async fn post(client: &Client, path: &str, token: &str, body: &Value) -> Value {
     call(client, Method::POST, path, token, body)
         .await
         .expect(200)
 }
 
 /// A tenant with a mini-program, and its token.
-async fn ready(world: &World) -> (Tenant, String) {
+pub(crate) async fn ready(world: &World) -> (Tenant, String) {
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;
     let token = wechat_token(&tenant.client, APP).await;
@@ -318,159 +320,6 @@ async fn what_was_not_sent_in_time_is_never_sent(mode: Mode) {
     let again = post(&tenant.client, SUBSCRIBE, &token, &message).await;
     assert_eq!(again["errcode"], 0, "{again}");
     assert_eq!(wechat.sent(APP).len(), 1);
-}
-
-async fn other_calls_are_passed_on_with_the_apps_token(mode: Mode) {
-    let world = World::start(mode).await;
-    let (tenant, token) = ready(&world).await;
-    let client = &tenant.client;
-    let templates = "/wxaapi/newtmpl/gettemplate";
-    let answer = call(client, Method::GET, templates, &token, &Value::Null).await;
-    assert_eq!(
-        answer.header("content-type"),
-        Some("application/json; encoding=utf-8"),
-        "{answer:?}"
-    );
-    assert_eq!(answer.header("content-security-policy"), Some("sandbox"));
-    let answer = answer.expect(200);
-    assert!(
-        answer["errcode"] == 0 && answer["data"].is_array(),
-        "{answer}"
-    );
-
-    // The body arrives, and a dead token is repaired.
-    world.wechat().kill_tokens(APP);
-    let asked = json!({"cgi_path": SUBSCRIBE});
-    let quota = post(client, "/cgi-bin/openapi/quota/get", &token, &asked).await;
-    assert!(quota["quota"]["daily_limit"].is_u64(), "{quota}");
-
-    let large = json!({"text": "x".repeat(2 * 1024 * 1024)});
-    let unknown = post(client, "/cgi-bin/any/thing", &token, &large).await;
-    assert_eq!(unknown["errcode"], 40066);
-    let words = unknown["errmsg"].as_str().expect("errmsg");
-    assert!(!words.contains("gateway"), "WeChat itself says it: {words}");
-
-    let token = format!("{token}&x={}", "x".repeat(64));
-    let too_large = "x".repeat(10 * 1024 * 1024 + 1);
-    let path = format!("/cgi-bin/media/upload?access_token={token}");
-    let refused = finish(client.bare(Method::POST, &path).body(too_large)).await;
-    assert_eq!(refused.expect(200)["errcode"], 45002);
-}
-
-async fn what_carries_a_secret_is_not_passed_on(mode: Mode) {
-    let world = World::start(mode).await;
-    let (tenant, token) = ready(&world).await;
-    let before = world.wechat().stats();
-    for path in [
-        "/cgi-bin/clear_quota",
-        "/cgi-bin/clear_quota/v2",
-        "/cgi-bin/stable_token/",
-        "/cgi-bin//stable_token",
-        "/cgi-bin/%73table_token",
-        "/cgi-bin/Token",
-        "/cgi-bin/message/subscribe/SEND",
-    ] {
-        let refused = post(&tenant.client, path, &token, &json!({"appid": APP})).await;
-        assert_eq!(refused["errcode"], 40066, "{path}: {refused}");
-        let words = refused["errmsg"].as_str().expect("errmsg");
-        assert!(words.contains("gateway"), "{path}: {words}");
-    }
-    let secret = &tenant.client.key().client_secret;
-    let path = format!("/cgi-bin/menu/get?access_token={token}&secret={secret}");
-    let refused = finish(tenant.client.bare(Method::GET, &path)).await;
-    assert_eq!(refused.expect(200)["errcode"], 48001);
-    let outside = finish(tenant.client.bare(Method::GET, "/sns/userinfo")).await;
-    let refused = outside.expect(200);
-    assert_eq!(refused["errcode"], 40066, "{refused}");
-    let words = refused["errmsg"].as_str().expect("errmsg");
-    assert!(words.contains("https://api.weixin.qq.com"), "{words}");
-    assert_eq!(
-        json!(world.wechat().stats().calls.len()),
-        json!(before.calls.len())
-    );
-}
-
-async fn users_sign_in_with_the_apps_real_secret(mode: Mode) {
-    let world = World::start(mode).await;
-    let (tenant, _) = ready(&world).await;
-    let client = &tenant.client;
-    let stranger = world.tenant("b").await;
-    stranger.app(OTHER).await;
-    let weak = world.key_of(&tenant.id, &["messages:send"]).await;
-    let ask = async |query: &str| {
-        let path = format!("/sns/jscode2session?{query}");
-        finish(client.bare(Method::GET, &path)).await.expect(200)
-    };
-    let sign_in = async |appid: &str, secret: &str, code: &str| {
-        let query = format!("appid={appid}&secret={secret}&js_code={code}");
-        ask(&format!("{query}&grant_type=authorization_code")).await
-    };
-    let secret = client.key().client_secret.as_str();
-
-    // SDKs add the token that they have; it stays here.
-    let session = sign_in(APP, secret, "c1&access_token=any").await;
-    assert_eq!(session["openid"], "oc1", "{session}");
-    assert!(session["session_key"].is_string(), "{session}");
-    for (appid, secret, code, refusal) in [
-        (APP, secret, "c1", 40163),
-        (APP, secret, "the+code+is+a+mock+one", 40029),
-        (APP, secret, "", 41008),
-        (APP, SECRET, "c2", 40125),
-        (APP, "", "c2", 41004),
-        ("", secret, "c2", 41002),
-        (OTHER, secret, "c2", 40013),
-        (APP, weak.key().client_secret.as_str(), "c2", 48001),
-    ] {
-        let refused = sign_in(appid, secret, code).await;
-        assert_eq!(refused["errcode"], refusal, "{appid} {code}: {refused}");
-    }
-    let refused = ask(&format!("appid={APP}&secret={secret}&js_code=c2")).await;
-    assert_eq!(refused["errcode"], 40002, "{refused}");
-
-    let path = "/sns/jscode2session";
-    let says = |errcode| Effect::Errcode {
-        errcode,
-        errmsg: None,
-    };
-    for (effect, refusal) in [
-        (Effect::BreakAfter, -1),
-        (says(40001), 40125),
-        (says(40226), 40226),
-    ] {
-        world
-            .wechat()
-            .add_fault(Fault::next(1, effect).for_path(path));
-        let refused = sign_in(APP, secret, "c2").await;
-        assert_eq!(refused["errcode"], refusal, "{refused}");
-    }
-}
-
-async fn what_did_not_reach_wechat_may_be_repeated(mode: Mode) {
-    let mut world = World::start(mode).await;
-    let (tenant, token) = ready(&world).await;
-    let (quota, templates) = ("/cgi-bin/openapi/quota/get", "/wxaapi/newtmpl/gettemplate");
-    let asked = json!({"cgi_path": SUBSCRIBE});
-    let status = |status| Effect::Status { status, body: None };
-    for (effect, of_post) in [
-        (Effect::BreakAfter, 99001),
-        (Effect::StatusAfter { status: 504 }, 99001),
-        (status(502), -1),
-        (status(302), -1),
-    ] {
-        for path in [quota, templates] {
-            let once = Fault::next(1, effect.clone()).for_path(path);
-            world.wechat().add_fault(once);
-        }
-        let changed = post(&tenant.client, quota, &token, &asked).await;
-        assert_eq!(changed["errcode"], of_post, "{effect:?}: {changed}");
-        let read = call(&tenant.client, Method::GET, templates, &token, &Value::Null).await;
-        assert_eq!(read.expect(200)["errcode"], -1, "{effect:?}");
-    }
-
-    world.wechat_goes_away().await;
-    let busy = post(&tenant.client, quota, &token, &asked).await;
-    assert_eq!(busy["errcode"], -1, "{busy}");
-    world.wechat_comes_back().await;
 }
 
 async fn an_app_that_was_removed_is_nobodys(mode: Mode) {

@@ -12,6 +12,8 @@ both_modes!(
     a_lost_update_is_refused,
     of_concurrent_changes_one_is_made,
     what_is_known_is_not_sent_again,
+    what_a_change_answers_is_known_from_then_on,
+    a_condition_that_cannot_be_read_changes_nothing,
     a_list_says_where_its_next_page_is,
 );
 
@@ -131,4 +133,33 @@ async fn a_list_says_where_its_next_page_is(mode: Mode) {
     names.sort_unstable();
     names.dedup();
     assert_eq!(names.len(), 5, "{names:?}");
+}
+
+async fn what_a_change_answers_is_known_from_then_on(mode: Mode) {
+    let world = World::start(mode).await;
+    for (client, path, [one, _]) in things(&world).await {
+        let changed = client.patch(&path, &one).await;
+        let tag = tag(&changed);
+        let again = with(&client, Method::GET, &path, ("If-None-Match", &tag)).await;
+        assert_eq!(again.status, 304, "{path}: {again:?}");
+        let read = client.get(&path).await;
+        assert_eq!(changed.expect(200), read.expect(200), "{path}");
+    }
+}
+
+async fn a_condition_that_cannot_be_read_changes_nothing(mode: Mode) {
+    let world = World::start(mode).await;
+    for (client, path, [one, _]) in things(&world).await {
+        let before = client.get(&path).await.expect(200);
+        for (condition, status, code) in [
+            (&b"\"1-1\xe9\""[..], 412, "conflict"),
+            (b"", 412, "conflict"),
+            (b"1-1", 400, "invalid_request"),
+        ] {
+            let request = client.request(Method::PATCH, &path).await;
+            let request = request.header("If-Match", condition).json(&one);
+            finish(request).await.problem(status, code);
+        }
+        assert_eq!(client.get(&path).await.expect(200), before, "{path}");
+    }
 }

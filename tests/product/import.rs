@@ -12,8 +12,10 @@ const SUBSCRIBE: &str = "/cgi-bin/message/subscribe/send";
 
 both_modes!(
     a_table_is_sent_once,
+    a_table_is_sent_whole_however_its_lines_end,
     lines_that_are_refused_are_told,
     objects_are_sent_with_their_own_fields,
+    messages_that_are_forgotten_are_told,
     what_the_day_does_not_take_goes_another_day,
     what_wechat_refuses_is_told,
 );
@@ -76,6 +78,28 @@ async fn a_table_is_sent_once(mode: Mode) {
     assert_eq!(world.wechat().sent(APP).len(), 1400);
 }
 
+async fn a_table_is_sent_whole_however_its_lines_end(mode: Mode) {
+    let world = World::start(mode).await;
+    let tenant = world.tenant("a").await;
+    tenant.app(APP).await;
+    // An old spreadsheet's, and one that was put together from several.
+    let tables = [
+        "touser,thing1\ro1,one\ro2,one\ro 3,one\ro4,one\r",
+        "touser,thing1\no5,one\ro6,one\r\no 7,\"a\rb\"\ro8,one",
+    ];
+    for table in tables {
+        for repeated in [0, 3] {
+            let report = import(&world, "users.csv", table, &[]).expect(1).json();
+            assert_eq!(counts(&report), [3, repeated, 3], "{table:?}");
+            assert_eq!(report["refused"][0]["line"], 4, "{report}");
+        }
+    }
+    let sent = world.wechat().sent(APP);
+    let users: BTreeSet<&str> = sent.iter().map(|sent| sent.touser.as_str()).collect();
+    assert_eq!(users, BTreeSet::from(["o1", "o2", "o4", "o5", "o6", "o8"]));
+    assert_eq!(sent.len(), 6);
+}
+
 async fn lines_that_are_refused_are_told(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
@@ -115,6 +139,7 @@ async fn objects_are_sent_with_their_own_fields(mode: Mode) {
         json!({"touser": "o1", "data": data, "reference": "r1", "priority": "high"}),
         json!({"touser": "o2", "data": data, "reference": "r2", "send_at": far}),
         json!({"touser": "o3", "data": data, "colour": 1}),
+        json!({"touser": "o4", "data": data, "dry_run": true}),
     ];
     let lines = lines.map(|line| line.to_string()).join("\n");
     let report = import(&world, "some.ndjson", &lines, &["--ttl", "600"])
@@ -122,6 +147,9 @@ async fn objects_are_sent_with_their_own_fields(mode: Mode) {
         .json();
     assert_eq!(counts(&report), [2, 0, 1], "nobody waits for an hour");
     assert_eq!(report["refused"][0]["line"], 3);
+    assert_eq!(report["refused"][1]["line"], 4);
+    let reason = report["refused"][1]["reason"].as_str().unwrap_or_default();
+    assert!(reason.starts_with("dry_run"), "{report}");
     for (reference, status, priority) in [("r1", "sent", "high"), ("r2", "scheduled", "low")] {
         let path = format!("/v1/apps/{APP}/messages?reference={reference}");
         let message = tenant.client.get(&path).await.expect(200)["data"][0].clone();
@@ -132,6 +160,30 @@ async fn objects_are_sent_with_their_own_fields(mode: Mode) {
         );
         assert_eq!(message["template_id"], TEMPLATE);
     }
+}
+
+async fn messages_that_are_forgotten_are_told(mode: Mode) {
+    let world = World::start(mode).await;
+    let tenant = world.tenant("a").await;
+    tenant.app(APP).await;
+    let table = table(3);
+    let sent = import(&world, "users.csv", &table, &[]).expect(0).json();
+    assert_eq!(counts(&sent), [3, 0, 3]);
+    let later = world.now() + Duration::from_hours(1);
+    let forgotten = world.store().platform().forget_messages(later).await;
+    assert_eq!(forgotten.map(|swept| swept.moved).ok(), Some(3));
+
+    let report = import(&world, "users.csv", &table, &[]).expect(1).json();
+    assert_eq!(counts(&report), [3, 3, 0]);
+    let lines: Vec<_> = report["forgotten"]
+        .as_array()
+        .expect("lines")
+        .iter()
+        .map(|told| told["line"].as_u64())
+        .collect();
+    assert_eq!(lines, [2, 3, 4].map(Some), "{report}");
+    assert_eq!(report["failed"], json!([]));
+    assert_eq!(world.wechat().sent(APP).len(), 3, "nothing is sent twice");
 }
 
 async fn what_the_day_does_not_take_goes_another_day(mode: Mode) {

@@ -65,6 +65,7 @@ mod old_tokens;
 mod once;
 mod operations;
 mod outages;
+mod pass_through;
 mod problems;
 mod proxies;
 mod quota;

@@ -11,6 +11,7 @@ both_modes!(
     a_token_can_have_fewer_scopes_than_its_key,
     other_grants_are_refused,
     a_key_never_makes_a_stronger_one,
+    a_key_never_makes_one_that_outlives_it,
     a_revoked_key_is_refused_within_five_seconds,
     a_suspended_tenant_is_refused_and_comes_back,
     discovery_tells_where_the_endpoints_are,
@@ -178,6 +179,24 @@ async fn a_key_never_makes_a_stronger_one(mode: crate::world::Mode) {
         !listed.to_string().contains("client_secret"),
         "a secret is shown once only"
     );
+}
+
+async fn a_key_never_makes_one_that_outlives_it(mode: crate::world::Mode) {
+    let world = World::start(mode).await;
+    let tenant = world.tenant("a").await;
+    let end = world.now() + chrono::Duration::hours(1);
+    let new = |scope: &str, expires_at: Option<String>| json!({"name": "k", "scopes": [scope], "expires_at": expires_at});
+    let maker = new("keys:write", Some(end.to_rfc3339()));
+    let maker = tenant.client.post("/v1/keys", &maker).await.expect(201);
+    let client = world.anonymous().with_key(Key::of(&maker));
+    let answer = client.post("/v1/keys", &new("keys:write", None)).await;
+    assert_eq!(answer.expect(201)["expires_at"], maker["expires_at"]);
+    let later = (end + chrono::Duration::seconds(1)).to_rfc3339();
+    let refused = client
+        .post("/v1/keys", &new("keys:write", Some(later)))
+        .await;
+    let problem = refused.problem(422, "validation_failed");
+    assert_eq!(problem["errors"][0]["pointer"], "/expires_at");
 }
 
 async fn a_revoked_key_is_refused_within_five_seconds(mode: crate::world::Mode) {

@@ -157,6 +157,23 @@ async fn a_secret_is_shown_again_to_its_maker_alone(mode: Mode) {
     let other = world.key_of(&tenant.id, &["keys:write"]).await;
     let stolen = post(&other, "/v1/keys", "k", Some(&new)).await;
     stolen.problem(422, "idempotency_key_reused");
+    // The same key, with a token that could not have made it.
+    let narrow = tenant.client.fetch_token(Some("keys:write")).await;
+    let narrow = narrow.expect(200)["access_token"].clone();
+    let asked = async |key: &str| {
+        let request = tenant.client.bare(Method::POST, "/v1/keys");
+        let request = request.bearer_auth(narrow.as_str().expect("a token"));
+        finish(request.header("Idempotency-Key", key).json(&new)).await
+    };
+    asked("l").await.problem(403, "insufficient_scope");
+    asked("k").await.problem(422, "idempotency_key_reused");
+    // With another token of the scopes that it had it is.
+    let all = tenant.client.fetch_token(None).await.expect(200);
+    let request = tenant.client.bare(Method::POST, "/v1/keys");
+    let request = request.bearer_auth(all["access_token"].as_str().expect("a token"));
+    let again = finish(request.header("Idempotency-Key", "k").json(&new)).await;
+    assert_eq!(again.header("idempotent-replayed"), Some("true"));
+    again.expect(201);
     // Another tenant has keys of its own.
     let stranger = world.tenant("b").await;
     let own = post(&stranger.client, "/v1/keys", "k", Some(&new)).await;

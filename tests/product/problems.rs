@@ -13,6 +13,7 @@ both_modes!(
     the_request_id_is_the_callers_if_it_is_sane,
     a_message_that_breaks_its_rules_is_told_every_place,
     who_asks_too_often_is_told_when_to_come_back,
+    who_asks_for_what_it_may_not_do_is_counted_too,
     lists_refuse_what_they_do_not_know,
 );
 
@@ -50,6 +51,16 @@ async fn what_is_not_there_and_what_cannot_be_read(mode: Mode) {
         .await
         .problem(422, "validation_failed");
     assert_eq!(wrong_type["errors"][0]["pointer"], "/appid");
+
+    for field in ["kind", "token_mode", "grant_policy"] {
+        for value in ["1", "true", "{}"] {
+            let body = format!(
+                "{{\"appid\": \"wx00000000000000a1\", \"secret\": \"s\", \"{field}\": {value}}}"
+            );
+            let no_word = json(&body).await.problem(422, "validation_failed");
+            assert_eq!(no_word["errors"][0]["pointer"], format!("/{field}"));
+        }
+    }
 
     let text = client
         .request(Method::POST, path)
@@ -160,6 +171,25 @@ async fn who_asks_too_often_is_told_when_to_come_back(mode: Mode) {
     let code = refused.first().map(|answer| answer.body["code"].clone());
     assert_eq!(code, Some(Value::from("rate_limited")));
     calm.client.get("/v1/apps").await.expect(200);
+}
+
+async fn who_asks_for_what_it_may_not_do_is_counted_too(mode: Mode) {
+    let world = World::plan(mode).by_hand().start().await;
+    let hasty = world
+        .tenant_with("hasty", json!({"requests_per_second": 1}))
+        .await;
+    let reader = world.key_of(&hasty.id, &["apps:read"]).await;
+    // Ten may come at once.
+    for _ in 0..10 {
+        let refused = reader.get("/v1/keys").await;
+        assert!(refused.header("ratelimit").is_some(), "{refused:?}");
+        assert!(refused.header("ratelimit-policy").is_some(), "{refused:?}");
+        refused.problem(403, "insufficient_scope");
+    }
+    let refused = reader.get("/v1/keys").await;
+    refused.problem(429, "rate_limited");
+    let same_tenant = hasty.client.get("/v1/apps").await;
+    same_tenant.problem(429, "rate_limited");
 }
 
 async fn lists_refuse_what_they_do_not_know(mode: Mode) {

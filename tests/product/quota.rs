@@ -182,7 +182,7 @@ async fn a_spent_day_with_sends_left_is_a_minute(mode: Mode) {
     assert_eq!(app(&tenant).await["pause"], Value::Null);
 }
 
-/// What WeChat refuses in a minute waits for the next, and the app keeps to the pace that went well.
+/// What WeChat refuses in a minute waits for the next. A minute in which little was sent does not slow the app down.
 async fn a_minutes_limit_slows_the_app_down(mode: Mode) {
     let world = World::plan(mode).by_hand().start().await;
     let tenant = world.tenant("a").await;
@@ -197,21 +197,14 @@ async fn a_minutes_limit_slows_the_app_down(mode: Mode) {
     let first = tenant.wait_attempt(&first, "retry").await;
     let slowed = app(&tenant).await;
     assert_eq!(slowed["pause"]["reason"], "throttled", "{slowed}");
-    assert_eq!(slowed["pace"], 9, "nine tenths of ten: {slowed}");
+    assert_eq!(slowed["pace"], 600, "{slowed}");
 
     world.pass(Duration::from_mins(1) + Duration::from_secs(6));
     assert_eq!(tenant.wait_ended(&first).await["status"], "sent");
     for number in 0..20 {
         tenant.send(APP, &message(&format!("after{number}"))).await;
     }
-    tenant.wait_count(APP, "sent", 10 + 10).await;
-    assert_eq!(
-        tenant.count(APP, "queued").await,
-        11,
-        "a tenth more a minute"
-    );
-    world.pass(Duration::from_mins(1));
-    tenant.wait_count(APP, "sent", 10 + 10 + 11).await;
+    tenant.wait_count(APP, "sent", 10 + 1 + 20).await;
 }
 
 fn refuse(world: &World, errcode: i64, count: u64) {

@@ -13,6 +13,7 @@ const OTHER: &str = "wx00000000000000b2";
 
 both_modes!(
     a_message_that_cannot_be_sent_in_time_expires,
+    a_schedule_that_has_passed_leaves_what_is_left_of_the_ttl,
     a_scheduled_message_waits_for_its_time,
     a_schedule_that_makes_no_sense_is_refused,
     a_message_may_be_scheduled_for_30_days_ahead,
@@ -58,6 +59,19 @@ async fn a_message_that_cannot_be_sent_in_time_expires(mode: Mode) {
     let sent = world.wechat().sent(APP);
     assert_eq!(sent.len(), 1, "never sent late: {sent:?}");
     assert_eq!(sent[0].touser, "o2");
+}
+
+async fn a_schedule_that_has_passed_leaves_what_is_left_of_the_ttl(mode: Mode) {
+    let world = World::plan(mode).by_hand().start().await;
+    let tenant = world.tenant("a").await;
+    tenant.app(APP).await;
+    for (ago, status) in [(59, "sent"), (60, "expired"), (600, "expired")] {
+        let fields = json!({"send_at": in_seconds(&world, -ago), "ttl": 60});
+        let message = tenant.send(APP, &message_with("o1", fields)).await;
+        assert_eq!(message["expires_at"], in_seconds(&world, 60 - ago));
+        assert_eq!(tenant.wait_ended(&message).await["status"], status, "{ago}");
+    }
+    assert_eq!(world.wechat().sent(APP).len(), 1);
 }
 
 async fn a_scheduled_message_waits_for_its_time(mode: Mode) {

@@ -1,4 +1,7 @@
-//! The guard of `/v1`: credential → scope → rate permit.
+//! The guard of `/v1`: credential → rate permit → scope.
+//!
+//! A refusal for want of a scope counts as a request like any other: who asks in a loop for what it may not do is told
+//! to wait.
 //!
 //! Which scope an operation wants is read from the OpenAPI document, so that what is written there is what is
 //! enforced. An operation that the document does not know is refused.
@@ -72,6 +75,18 @@ impl Policy {
             .get(&(method.as_str().to_owned(), path.to_owned()))
             .copied()
     }
+
+    /// Lets only callers pass who have the scope that opens `method` on `path`.
+    fn permit(&self, caller: &Caller, method: &Method, path: &str) -> Result<(), Problem> {
+        let scope = self.scope(method, path).ok_or_else(|| {
+            Problem::internal(format_args!("no scope is documented for {method} {path}"))
+        })?;
+        if caller.scopes.contains(scope) {
+            Ok(())
+        } else {
+            Err(insufficient_scope(scope))
+        }
+    }
 }
 
 /// The layer: lets a request through, or answers it.
@@ -84,12 +99,9 @@ pub(crate) async fn check(
     let path = path.as_ref().map_or("", MatchedPath::as_str);
     let origin = layers::origin(request.extensions());
     let tenancy = guard.tenancy.by(origin.clone());
-    let caller = match guard
-        .identify(&tenancy, request.headers(), request.method(), path)
-        .await
-    {
+    let caller = match tenancy.authenticate(bearer(request.headers())).await {
         Ok(caller) => caller,
-        Err(problem) => return problem.into_response(),
+        Err(error) => return Problem::from(error).into_response(),
     };
     request.extensions_mut().insert(Origin {
         actor: match caller.tenant {
@@ -98,39 +110,20 @@ pub(crate) async fn check(
         },
         ..origin
     });
+    let rate = caller.limits.requests_per_second;
     let decision = guard.tenancy.admit(&caller).await;
-    let mut response = if decision.allowed {
-        request.extensions_mut().insert(caller);
-        next.run(request).await
-    } else {
+    let mut response = if !decision.allowed {
         Problem::new(Kind::RateLimited, Kind::RateLimited.example())
             .retry_after(decision.retry_after)
             .into_response()
+    } else if let Err(problem) = guard.policy.permit(&caller, request.method(), path) {
+        problem.into_response()
+    } else {
+        request.extensions_mut().insert(caller);
+        next.run(request).await
     };
-    tell_limits(&decision, response.headers_mut());
+    tell_limits(&decision, rate, response.headers_mut());
     response
-}
-
-impl Guard {
-    async fn identify(
-        &self,
-        tenancy: &Tenancy,
-        headers: &HeaderMap,
-        method: &Method,
-        path: &str,
-    ) -> Result<Caller, Problem> {
-        let caller = tenancy.authenticate(bearer(headers)).await?;
-        let Some(scope) = self.policy.scope(method, path) else {
-            return Err(Problem::internal(format_args!(
-                "no scope is documented for {method} {path}"
-            )));
-        };
-        if caller.scopes.contains(scope) {
-            Ok(caller)
-        } else {
-            Err(insufficient_scope(scope))
-        }
-    }
 }
 
 /// The token in `Authorization: Bearer …` (RFC 6750 §2.1); empty: there is none.
@@ -183,9 +176,11 @@ pub(crate) fn insufficient_scope(scope: Scope) -> Problem {
     .with_header(header::WWW_AUTHENTICATE, &challenge)
 }
 
-/// draft-ietf-httpapi-ratelimit-headers-10: one policy, `default`, over a window of one second.
-fn tell_limits(decision: &Decision, headers: &mut HeaderMap) {
-    let policy = format!("\"default\";q={};w=1", decision.limit);
+/// draft-ietf-httpapi-ratelimit-headers-10: one policy, `default`, over the seconds in which `rate` a second comes to as
+/// many as may come at once.
+fn tell_limits(decision: &Decision, rate: u32, headers: &mut HeaderMap) {
+    let window = decision.limit.div_ceil(rate.max(1));
+    let policy = format!("\"default\";q={};w={window}", decision.limit);
     let state = format!(
         "\"default\";r={};t={}",
         decision.remaining,

@@ -2,7 +2,8 @@
 //! of bodies, default headers.
 //!
 //! From outside to inside: [compression](crate::transport) → [`frame`] → other origins →
-//! [`measure`](crate::metrics::measure) → panics → routes.
+//! [`measure`](crate::metrics::measure) → panics → routes. Pages for people have the outer ones and
+//! [`measure`](crate::metrics::measure): what they refuse is for them to say.
 
 use std::any::Any;
 
@@ -39,8 +40,8 @@ const BATCHES: [&str; 1] = [crate::routes::BATCH_PATH];
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The id of the request: the caller's own where it is sane, else a fresh one.
-#[derive(Clone, Debug)]
-pub(crate) struct RequestId(pub(crate) String);
+#[derive(Debug)]
+struct RequestId(String);
 
 impl RequestId {
     fn of(request: &Request) -> Self {
@@ -55,13 +56,9 @@ impl RequestId {
     }
 }
 
-/// Where a request comes from, before anybody has looked who sends it.
+/// Where a request comes from: [`frame`] puts it there, before anybody has looked who sends it.
 pub(crate) fn origin(extensions: &Extensions) -> Origin {
-    Origin {
-        actor: Actor::Gateway,
-        request_id: extensions.get::<RequestId>().map(|id| id.0.clone()),
-        address: extensions.get::<ClientAddress>().map(|client| client.0),
-    }
+    extensions.get().cloned().unwrap_or(Origin::GATEWAY)
 }
 
 fn is_sane(id: &str) -> bool {
@@ -71,8 +68,14 @@ fn is_sane(id: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }
 
-/// Puts the layers round a router whose routes are all there.
-pub(crate) fn around(routes: Router, metrics: HttpMetrics, origins: &[HeaderValue]) -> Router {
+/// Puts the layers round a router whose routes are all there, and round `pages` beside it.
+pub(crate) fn around(
+    routes: Router,
+    pages: Router,
+    metrics: HttpMetrics,
+    origins: &[HeaderValue],
+) -> Router {
+    let pages = pages.layer(from_fn_with_state(metrics.clone(), measure));
     let routes = routes
         .fallback(nothing_here)
         .method_not_allowed_fallback(wrong_method)
@@ -83,13 +86,22 @@ pub(crate) fn around(routes: Router, metrics: HttpMetrics, origins: &[HeaderValu
         Some(layer) => routes.layer(layer),
         None => routes,
     };
-    routes.layer(from_fn(frame)).layer(transport::compression())
+    routes
+        .merge(pages)
+        .layer(from_fn(frame))
+        .layer(transport::compression())
 }
 
 /// Names the request, and finishes its answer: the body of a problem, the id, the default headers.
 async fn frame(mut request: Request, next: Next) -> Response {
     let id = RequestId::of(&request);
-    request.extensions_mut().insert(id.clone());
+    let client = request.extensions().get::<ClientAddress>();
+    let origin = Origin {
+        actor: Actor::Gateway,
+        request_id: Some(id.0.clone()),
+        address: client.map(|client| client.0),
+    };
+    request.extensions_mut().insert(origin);
     let route = request
         .extensions()
         .get::<MatchedPath>()
@@ -213,7 +225,7 @@ async fn wrong_method(method: Method) -> Problem {
 
 #[cfg(test)]
 mod tests {
-    use axum::{body::to_bytes, routing::get};
+    use axum::{body::to_bytes, response::Html, routing::get};
     use serde_json::Value;
     use tower::ServiceExt;
 
@@ -230,7 +242,9 @@ mod tests {
         let routes = Router::new()
             .route("/here", get(async || "ok").post(take))
             .route("/boom", get(explode));
-        around(routes, HttpMetrics::default(), &[])
+        let page = async || (StatusCode::NOT_FOUND, Html("<h1>Nothing</h1>"));
+        let pages = Router::new().route("/page", get(page));
+        around(routes, pages, HttpMetrics::default(), &[])
     }
 
     async fn answer(request: http::request::Builder, body: Body) -> (http::response::Parts, Value) {
@@ -272,6 +286,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn pages_have_an_id_and_refuse_in_their_own_words() {
+        let request = request("GET", "/page").header(REQUEST_ID, "a-page");
+        let (parts, body) = answer(request, Body::empty()).await;
+        assert_eq!((parts.status.as_u16(), body), (404, Value::Null));
+        assert_eq!(parts.headers[REQUEST_ID], "a-page");
+        assert_eq!(
+            parts.headers[header::CONTENT_TYPE],
+            "text/html; charset=utf-8"
+        );
+    }
+
+    #[tokio::test]
     async fn pages_of_named_origins_alone_are_let_in() {
         let (named, other) = (
             "https://admin.example",
@@ -279,7 +305,7 @@ mod tests {
         );
         let origins = [HeaderValue::from_static(named)];
         let routes = Router::new().route("/v1/things", get(async || "ok"));
-        let routes = around(routes, HttpMetrics::default(), &origins);
+        let routes = around(routes, Router::new(), HttpMetrics::default(), &origins);
         let ask = async |method: &str, origin: &str| {
             let request = request(method, "/v1/things")
                 .header(header::ORIGIN, origin)

@@ -89,8 +89,9 @@ impl fmt::Debug for ApiState {
     }
 }
 
-/// All routes with all their layers.
-pub fn router(state: ApiState) -> Router {
+/// All routes with all their layers. `pages`, for people, are answered beside them: they have an id too, and the
+/// default headers, and are measured.
+pub fn router(state: ApiState, pages: Router) -> Router {
     let guard = guard::Guard::new(state.tenancy.clone(), &openapi());
     let (http, origins) = (state.http.clone(), state.cors_origins.clone());
     let guarded: Router<ApiState> = routes::guarded().into();
@@ -100,5 +101,5 @@ pub fn router(state: ApiState) -> Router {
         .merge(open)
         .merge(drop_in::passed_on())
         .merge(routes::docs::pages());
-    layers::around(routes.with_state(state), http, &origins)
+    layers::around(routes.with_state(state), pages, http, &origins)
 }

@@ -128,6 +128,7 @@ mod tests {
         let mut registry = Registry::default();
         let routes = around(
             Router::new().route("/things/{id}", get(async || "ok")),
+            Router::new(),
             HttpMetrics::register(&mut registry),
             &[],
         );

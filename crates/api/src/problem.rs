@@ -8,13 +8,16 @@ use std::{fmt::Display, time::Duration};
 
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use domain::violation::Violation;
+use domain::violation::{self, Violation};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 /// The media type of every problem.
 pub(crate) const MEDIA_TYPE: &str = "application/problem+json";
+
+/// How many fields one problem names.
+pub(crate) const MOST_ERRORS: usize = 100;
 
 /// What a caller is told to wait where nobody knows better.
 const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(2);
@@ -170,7 +173,7 @@ impl Problem {
     /// These fields break these rules.
     pub(crate) fn validation_failed(errors: Vec<Violation>) -> Self {
         let mut problem = Self::new(Kind::ValidationFailed, Kind::ValidationFailed.example());
-        problem.0.errors = errors;
+        problem.0.errors = violation::first(errors, MOST_ERRORS);
         problem
     }
 

@@ -4,7 +4,6 @@
 
 use std::str::FromStr;
 
-use axum::extract::Query;
 use chrono::{DateTime, Utc};
 use delivery::WebhookSettings;
 use domain::{message, template::Catalog};
@@ -22,7 +21,7 @@ use crate::{
         tenants::NewTenant,
         webhooks::{NewWebhook, WebhookChanges},
     },
-    extract::{key_text, parse},
+    extract::{key_text, parse, read_query},
     problem::Problem,
 };
 
@@ -96,10 +95,7 @@ pub fn cursor_of(key: &impl std::fmt::Display) -> String {
 
 /// Reads the query of the list of messages, which has the most parameters of all.
 pub fn messages_query(uri: &Uri) -> Result<(), String> {
-    let Ok(Query(query)) = Query::<MessagesQuery>::try_from_uri(uri) else {
-        return Err(told(&Problem::invalid_request("the query cannot be read")));
-    };
-    let split = query.split();
+    let split = read_query::<MessagesQuery>(uri).and_then(MessagesQuery::split);
     split.map(drop).map_err(|problem| told(&problem))
 }
 

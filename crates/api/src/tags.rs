@@ -46,17 +46,24 @@ impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let tags = listed(&parts.headers, &header::IF_MATCH);
-        match tags.as_slice() {
-            [] => Ok(Self(None)),
-            [any] if any == "*" => Ok(Self(None)),
-            // A proxy that compresses makes a tag weak; the version in it is as exact as before.
-            [one] => version(one.strip_prefix("W/").unwrap_or(one))
-                .map(|version| Self(Some(version)))
-                .ok_or_else(changed),
-            _ => Err(Problem::invalid_request(
+        let several = || {
+            Problem::invalid_request(
                 "send one entity tag in If-Match: the `ETag` of the answer that you have read",
-            )),
+            )
+        };
+        match listed(&parts.headers, &header::IF_MATCH) {
+            Ok(Tags::None | Tags::Any) => Ok(Self(None)),
+            Ok(Tags::These(tags)) => match tags.as_slice() {
+                // A list of none, as one that is another's: no state of the thing is among them.
+                [] => Err(changed()),
+                // A proxy that compresses makes a tag weak; the version in it is as exact as before.
+                [one] => version(one.strip_prefix("W/").unwrap_or(one))
+                    .map(|version| Self(Some(version)))
+                    .ok_or_else(changed),
+                _ => Err(several()),
+            },
+            // Whoever sends it wants a condition, so it must not be done without one; which one nobody can tell.
+            Err(NoTags) => Err(several()),
         }
     }
 }
@@ -69,7 +76,12 @@ impl<S: Send + Sync> FromRequestParts<S> for IfNoneMatch {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        Ok(Self(listed(&parts.headers, &header::IF_NONE_MATCH)))
+        // What cannot be read names nothing that the caller has.
+        Ok(match listed(&parts.headers, &header::IF_NONE_MATCH) {
+            Ok(Tags::Any) => Self(vec!["*".to_owned()]),
+            Ok(Tags::These(tags)) => Self(tags),
+            Ok(Tags::None) | Err(NoTags) => Self(Vec::new()),
+        })
     }
 }
 
@@ -126,19 +138,63 @@ fn tag(version: DateTime<Utc>, text: &[u8]) -> String {
 
 /// The version in a tag.
 fn version(tag: &str) -> Option<DateTime<Utc>> {
-    let (version, _) = tag.strip_prefix('"')?.strip_suffix('"')?.split_once('-')?;
+    let (version, digest) = tag.strip_prefix('"')?.strip_suffix('"')?.split_once('-')?;
+    u64::from_str_radix(digest, 16).ok()?;
     DateTime::from_timestamp_millis(i64::from_str_radix(version, 16).ok()?)
 }
 
-fn listed(headers: &HeaderMap, name: &HeaderName) -> Vec<String> {
-    let values = headers
+/// What a condition names.
+enum Tags {
+    /// There is no condition.
+    None,
+    /// `*`
+    Any,
+    /// These tags, quotes and weakness as they are.
+    These(Vec<String>),
+}
+
+/// A condition that is no list of entity tags.
+struct NoTags;
+
+/// The tags of a condition, whose lines are one list. A tag may have commas and any byte from 0x80 in it (RFC 9110 §8.8.3).
+fn listed(headers: &HeaderMap, name: &HeaderName) -> Result<Tags, NoTags> {
+    let lines: Vec<&[u8]> = headers
         .get_all(name)
         .iter()
-        .filter_map(|value| value.to_str().ok());
-    let tags = values.flat_map(|value| value.split(','));
-    tags.map(|tag| tag.trim().to_owned())
-        .filter(|tag| !tag.is_empty())
-        .collect()
+        .map(HeaderValue::as_bytes)
+        .collect();
+    if lines.is_empty() {
+        return Ok(Tags::None);
+    }
+    let list = lines.join(&b", "[..]);
+    if list.trim_ascii() == b"*" {
+        return Ok(Tags::Any);
+    }
+    let (mut tags, mut rest) = (Vec::new(), list.trim_ascii_start());
+    while let Some(first) = rest.first() {
+        if *first != b',' {
+            let (tag, behind) = split_tag(rest).ok_or(NoTags)?;
+            tags.push(String::from_utf8_lossy(tag).into_owned());
+            rest = behind.trim_ascii_start();
+            if !rest.is_empty() && !rest.starts_with(b",") {
+                return Err(NoTags);
+            }
+        }
+        rest = rest.strip_prefix(b",").unwrap_or(rest).trim_ascii_start();
+    }
+    Ok(Tags::These(tags))
+}
+
+/// The tag that `text` begins with, and what comes behind it.
+fn split_tag(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let quoted = text.strip_prefix(b"W/").unwrap_or(text);
+    let inside = quoted.strip_prefix(b"\"")?;
+    let length = inside.iter().position(|byte| *byte == b'"')?;
+    let fine = |byte: &u8| *byte > b' ' && *byte != 0x7f;
+    inside[..length]
+        .iter()
+        .all(fine)
+        .then(|| text.split_at(text.len() - inside.len() + length + 1))
 }
 
 #[cfg(test)]
@@ -183,22 +239,50 @@ mod tests {
         assert_eq!(shown(&known(&[&tag]), at(5), &2).status(), 200);
     }
 
+    async fn read(lines: &[&[u8]]) -> Result<IfMatch, Kind> {
+        let mut request = http::Request::builder();
+        for line in lines {
+            request = request.header(header::IF_MATCH, *line);
+        }
+        let (mut parts, ()) = request.body(()).unwrap().into_parts();
+        let read = IfMatch::from_request_parts(&mut parts, &()).await;
+        read.map_err(|problem| problem.kind())
+    }
+
     #[tokio::test]
     async fn a_state_is_named_by_one_tag() {
-        let read = async |value: &str| {
-            let request = http::Request::builder().header(header::IF_MATCH, value);
-            let (mut parts, ()) = request.body(()).unwrap().into_parts();
-            let read = IfMatch::from_request_parts(&mut parts, &()).await;
-            read.map_err(|problem| problem.kind())
-        };
         let one = tag(at(5), b"1");
-        assert_eq!(read(&one).await, Ok(IfMatch(Some(at(5)))));
-        assert_eq!(read(&format!("W/{one}")).await, Ok(IfMatch(Some(at(5)))));
-        assert_eq!(read("*").await, Ok(IfMatch(None)));
-        assert_eq!(read("\"of something else\"").await, Err(Kind::Changed));
-        assert_eq!(
-            read(&format!("{one}, {one}")).await,
-            Err(Kind::InvalidRequest)
-        );
+        let weak = format!("W/{one}");
+        let one = one.as_bytes();
+        assert_eq!(read(&[]).await, Ok(IfMatch(None)));
+        assert_eq!(read(&[one]).await, Ok(IfMatch(Some(at(5)))));
+        assert_eq!(read(&[weak.as_bytes()]).await, Ok(IfMatch(Some(at(5)))));
+        assert_eq!(read(&[b"", one, b" "]).await, Ok(IfMatch(Some(at(5)))));
+        assert_eq!(read(&[b"*"]).await, Ok(IfMatch(None)));
+        for several in [&[one, one][..], &[one, b"*"], &[b"\"a\", \"b\""]] {
+            assert_eq!(read(several).await, Err(Kind::InvalidRequest));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_condition_that_is_there_is_never_left_out() {
+        let others: [&[u8]; 5] = [b"\"1-1\xe9\"", b"\"a,b\"", b"", b" , ", b"\"\""];
+        for other in others {
+            assert_eq!(read(&[other]).await, Err(Kind::Changed), "{other:?}");
+        }
+        for no_list in [
+            &b"1-1"[..],
+            b"\"1-1",
+            b"\xe9",
+            b"w/\"1-1\"",
+            b"\"a\" \"b\"",
+            b"\"a b\"",
+        ] {
+            assert_eq!(
+                read(&[no_list]).await,
+                Err(Kind::InvalidRequest),
+                "{no_list:?}"
+            );
+        }
     }
 }

@@ -1,8 +1,9 @@
 //! One fetch for everybody: in this process by the flight, over replicas by a short lease.
 //!
 //! The lease saves fetches and is not needed for correctness. Its holder looks into the shared cell again, fetches,
-//! leaves the token there and wakes the others, who look too. A holder that dies is waited for until its lease ends;
-//! when Redis is away everybody is the holder.
+//! leaves the token there and wakes the others, who look too. A holder that dies is waited for until its lease ends,
+//! which is after all that its calls of WeChat may take: sooner, a second legacy fetch would end the first one's
+//! token. When Redis is away everybody is the holder.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,8 +22,10 @@ use crate::{
     memory::{Flight, Memory},
 };
 
-/// Longer than the two calls that a repair may take, each with the client's time-out.
-const LEASE: Duration = Duration::from_secs(15);
+/// How many calls a repair may take, each with the client's time-out.
+const CALLS: u32 = 2;
+/// How much longer than its calls a turn may take: for the credentials and what Redis is told.
+const REST: Duration = Duration::from_secs(5);
 /// How often who waits for the lease looks, beside being woken.
 const POLL: Duration = Duration::from_millis(250);
 
@@ -143,13 +146,14 @@ async fn take_turn(
     name: &str,
     owner: &str,
 ) -> Result<Turn, BrokerError> {
+    let lease = inner.client.timeout() * CALLS + REST;
     // A topic costs tens of kilobytes as long as it is open, so only who has to wait opens it.
     let mut woken = None;
     let turn = loop {
         if let Some(held) = look(inner, appid, goal).await {
             break Turn::Found(held);
         }
-        match inner.coord.leases().take(name, owner, LEASE).await {
+        match inner.coord.leases().take(name, owner, lease).await {
             // What the last holder brought may have arrived between the look and the lease.
             Ok(true) => {
                 let Some(held) = look(inner, appid, goal).await else {

@@ -3,9 +3,9 @@
 //! They show what the API knows and change nothing: tenants, apps with their state and today's use, messages with
 //! WeChat's answers. They need no JavaScript and fetch nothing from elsewhere.
 //!
-//! A session is an access token of the API in a cookie that scripts cannot read and that no other site can make
-//! the browser send; it may read and nothing else, and ends with the token, after 15 minutes. What may be seen is
-//! what the key behind it may read, through the same doors as in the API.
+//! A session is a token in a cookie that scripts cannot read and that no other site can make the browser send. It is
+//! no access token: it opens these pages, which read and do nothing else, and nothing of the API. It ends after 15
+//! minutes. What may be seen is what the key behind it may read, through the same doors as in the API.
 //!
 //! To add a page: its template, a struct beside it in `pages`, a handler that asks `session` for its visitor first,
 //! and a line in [`router`].
@@ -14,7 +14,7 @@ use std::{fmt, sync::Arc};
 
 use axum::{
     Router,
-    extract::Request,
+    extract::{DefaultBodyLimit, Request},
     http::{HeaderName, HeaderValue, header},
     middleware::{Next, from_fn},
     response::{IntoResponse, Response},
@@ -24,6 +24,7 @@ use chrono::{DateTime, Utc};
 use delivery::Delivery;
 use store::Store;
 use tenancy::Tenancy;
+use tower_http::catch_panic::CatchPanicLayer;
 
 mod overview;
 mod pages;
@@ -65,9 +66,12 @@ const HEADERS: [(HeaderName, &str); 5] = [
     (header::CACHE_CONTROL, "no-store"),
 ];
 
+/// The largest form: a client secret has 69 characters.
+const MAX_FORM: usize = 16 * 1024;
+
 /// All pages.
 pub fn router(state: ConsoleState) -> Router {
-    Router::new()
+    let routes = Router::new()
         .route("/console", get(overview::front))
         .route("/console/tenants/{tenant_id}", get(overview::tenant))
         .route("/console/apps/{appid}", get(overview::app))
@@ -76,9 +80,16 @@ pub fn router(state: ConsoleState) -> Router {
             get(session::form).post(session::sign_in),
         )
         .route("/console/sign-out", post(session::sign_out))
-        .route("/console/style.css", get(style))
+        .route("/console/style.css", get(style));
+    around(routes).with_state(state)
+}
+
+/// Whatever happens is answered with a page.
+fn around<S: Clone + Send + Sync + 'static>(routes: Router<S>) -> Router<S> {
+    routes
+        .layer(DefaultBodyLimit::max(MAX_FORM))
+        .layer(CatchPanicLayer::custom(refusal::panicked))
         .layer(from_fn(secure))
-        .with_state(state)
 }
 
 async fn style() -> Response {
@@ -90,11 +101,62 @@ async fn style() -> Response {
 }
 
 async fn secure(request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
+    let mut response = refusal::in_words(next.run(request).await);
     for (name, value) in HEADERS {
         response
             .headers_mut()
             .insert(name, HeaderValue::from_static(value));
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{
+        Form,
+        body::{Body, to_bytes},
+        http::StatusCode,
+    };
+    use tower::ServiceExt;
+
+    use super::*;
+
+    #[expect(clippy::panic, reason = "the test needs a handler that panics")]
+    async fn explode() {
+        panic!("boom");
+    }
+
+    #[tokio::test]
+    async fn every_refusal_is_a_page() {
+        let take = async |Form(_): Form<Vec<(String, u8)>>| ();
+        let routes = Router::<()>::new()
+            .route("/take", post(take))
+            .route("/boom", get(explode))
+            .route("/bare", get(async || StatusCode::BAD_GATEWAY));
+        for (method, path, body, status) in [
+            ("POST", "/take", "a=1".to_owned(), 200),
+            ("POST", "/take", "a=b".to_owned(), 422),
+            ("POST", "/take", "a".repeat(MAX_FORM + 1), 413),
+            ("DELETE", "/take", String::new(), 405),
+            ("GET", "/boom", String::new(), 500),
+            ("GET", "/bare", String::new(), 502),
+        ] {
+            let request = Request::builder()
+                .method(method)
+                .uri(path)
+                .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+            let request = request.body(Body::from(body)).unwrap();
+            let answer = around(routes.clone()).oneshot(request).await.unwrap();
+            assert_eq!(answer.status().as_u16(), status, "{method} {path}");
+            let headers = answer.headers();
+            assert!(headers.contains_key(header::CONTENT_SECURITY_POLICY));
+            assert_eq!(headers.contains_key(header::ALLOW), status == 405);
+            let is_page = headers.get(header::CONTENT_TYPE)
+                == Some(&HeaderValue::from_static("text/html; charset=utf-8"));
+            let body = to_bytes(answer.into_body(), usize::MAX).await.unwrap();
+            let body = String::from_utf8_lossy(&body);
+            let refuses = body.contains("That did not work");
+            assert_eq!((is_page, refuses), (status != 200, status != 200), "{body}");
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! What is shown instead of a page.
 
-use std::time::Duration;
+use std::{any::Any, time::Duration};
 
 use askama::Template;
 use axum::{
@@ -12,6 +12,8 @@ use store::StoreError;
 use tenancy::{AuthError, TenancyError};
 
 use crate::pages;
+
+const BROKEN: &str = "Something broke; the gateway's log says what.";
 
 /// Why there is no page.
 #[derive(Debug)]
@@ -49,7 +51,7 @@ impl IntoResponse for Refusal {
                 "The form was not sent from this site. Behind a proxy, set WXGATE_PUBLIC_URL to the address in your browser.".to_owned(),
             ),
             Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "The gateway cannot look this up just now: try again in a moment.".to_owned()),
-            Self::Broken => (StatusCode::INTERNAL_SERVER_ERROR, "Something broke; the gateway's log says what.".to_owned()),
+            Self::Broken => (StatusCode::INTERNAL_SERVER_ERROR, BROKEN.to_owned()),
         };
         let mut response = (status, page(&pages::Problem { words })).into_response();
         if let Some(seconds) = wait {
@@ -58,6 +60,50 @@ impl IntoResponse for Refusal {
         }
         response
     }
+}
+
+/// A page in the place of what was refused before a handler had it, which says so in bare words or in none.
+pub(crate) fn in_words(response: Response) -> Response {
+    let (status, headers) = (response.status(), response.headers());
+    let is_page = headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"text/html"));
+    if is_page || !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    let words = match status {
+        StatusCode::METHOD_NOT_ALLOWED => {
+            "This address is not asked like that: go to it from the overview."
+        }
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            "The form is too large: send what it has fields for and nothing else."
+        }
+        status if status.is_server_error() => BROKEN,
+        _ => {
+            "The form or the address cannot be read: open the page again, fill in every field and send it once more."
+        }
+    };
+    let allow = headers.get(header::ALLOW).cloned();
+    let problem = pages::Problem {
+        words: words.to_owned(),
+    };
+    let mut refused = (status, page(&problem)).into_response();
+    if let Some(allow) = allow {
+        refused.headers_mut().insert(header::ALLOW, allow);
+    }
+    refused
+}
+
+/// A page in the place of one whose handler panicked.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the layer hands it over like this"
+)]
+pub(crate) fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
+    let words = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let words = words.or_else(|| panic.downcast_ref::<String>().cloned());
+    tracing::error!(panic = words.unwrap_or_default(), "a console page broke");
+    Refusal::Broken.into_response()
 }
 
 /// Whole seconds, at least one: who waits that long does not come too early.

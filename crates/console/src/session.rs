@@ -12,8 +12,8 @@ use domain::{
     secret::ClientSecret,
 };
 use serde::Deserialize;
-use store::{Actor, Origin};
-use tenancy::{Caller, ClientAddress, OauthError, Tenancy};
+use store::Origin;
+use tenancy::{Caller, OauthError, Tenancy};
 
 use crate::{
     ConsoleState, pages,
@@ -43,9 +43,9 @@ impl FromRequestParts<ConsoleState> for Visitor {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, state: &ConsoleState) -> Result<Self, Refusal> {
-        let token = cookie(&parts.headers).ok_or(Refusal::SignIn)?;
+        let session = cookie(&parts.headers).ok_or(Refusal::SignIn)?;
         let tenancy = asked_from(&state.tenancy, &parts.extensions);
-        let caller = tenancy.authenticate(token).await?;
+        let caller = tenancy.authenticate_session(session).await?;
         let decision = tenancy.admit(&caller).await;
         if decision.allowed {
             Ok(Self(caller))
@@ -55,13 +55,11 @@ impl FromRequestParts<ConsoleState> for Visitor {
     }
 }
 
-/// Asked from the address that the request comes from: who fails too often there is refused for a while.
+/// Asked by the request, which says where it comes from: who fails too often there is refused for a while, and what is
+/// on record of it has its id.
 fn asked_from(tenancy: &Tenancy, extensions: &Extensions) -> Tenancy {
-    tenancy.by(Origin {
-        actor: Actor::Gateway,
-        request_id: None,
-        address: extensions.get::<ClientAddress>().map(|client| client.0),
-    })
+    let origin = extensions.get().cloned().unwrap_or(Origin::GATEWAY);
+    tenancy.by(origin)
 }
 
 /// What the pages read, of all that a key may do.
@@ -92,11 +90,11 @@ pub(crate) async fn sign_in(
     check_origin(&state, &headers)?;
     let secret = ClientSecret::new(form.client_secret.expose().trim());
     let tenancy = asked_from(&state.tenancy, &extensions);
-    let token = match read_token(&tenancy, &secret).await {
-        Ok(token) => token,
+    let session = match tenancy.sign_in(&secret, readable()).await {
+        Ok(session) => session,
         Err(error) => return Ok(refused(&error)),
     };
-    let cookie = set_cookie(&state, token.access_token.expose(), token.expires_in);
+    let cookie = set_cookie(&state, session.access_token.expose(), session.expires_in);
     Ok(([(header::SET_COOKIE, cookie)], Redirect::to("/console")).into_response())
 }
 
@@ -129,24 +127,6 @@ pub(crate) async fn sign_out(
         Redirect::to("/console/sign-in"),
     )
         .into_response())
-}
-
-/// A token that may read what the key may read, and nothing else: a stolen cookie sends no messages.
-async fn read_token(
-    tenancy: &Tenancy,
-    secret: &ClientSecret,
-) -> Result<tenancy::IssuedToken, OauthError> {
-    let all = tenancy.issue_token(None, secret, None).await?;
-    let reads = all.scope.intersection(readable());
-    if reads.is_empty() {
-        return Err(OauthError::InvalidScope(format!(
-            "this key may not read anything: use one with a scope of {}",
-            readable()
-        )));
-    }
-    tenancy
-        .issue_token(None, secret, Some(&reads.to_string()))
-        .await
 }
 
 fn set_cookie(state: &ConsoleState, value: &str, seconds: u64) -> String {

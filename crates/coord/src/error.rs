@@ -13,7 +13,7 @@ pub enum CoordError {
     },
     /// The URL names no Redis.
     #[error(
-        "the Redis URL cannot be used ({detail}): write it as redis://[user:password@]host[:port][/database], or rediss:// for TLS"
+        "WXGATE_REDIS_URL cannot be used ({detail}): write it as redis://[user:password@]host[:port][/database], or rediss:// for TLS, where / ? # @ : and % in the password are %2F %3F %23 %40 %3A and %25"
     )]
     BadUrl {
         /// What is wrong with it, without the URL.

@@ -80,6 +80,11 @@ impl Coord {
         }))
     }
 
+    /// Whether [`Coord::redis`] takes this URL. A refusal has nothing of it in it.
+    pub fn check_url(url: &str) -> Result<(), CoordError> {
+        remote::check_url(url)
+    }
+
     /// For replicas: shared through the Redis at `url` (`redis://` or `rediss://`).
     ///
     /// Does not wait for Redis: it connects at the first use, and again by itself whenever it must. Has to be

@@ -216,7 +216,7 @@ impl Apps {
         Ok(app)
     }
 
-    /// Removes an app. Its unsent messages are canceled, its history stays.
+    /// Removes an app. Its unsent messages are canceled, those that WeChat may have are `uncertain`; its history stays.
     pub async fn remove(&self, tenant: TenantId, appid: &AppId) -> Result<(), AppError> {
         let line = self.origin.did("app.remove", appid);
         self.store

@@ -12,7 +12,7 @@ use crate::grant::GrantPolicy;
 
 mod request;
 
-pub use request::{Request, Unfit};
+pub use request::{DATA_MEMBERS, Request, Unfit};
 
 /// The ttl of a message that names none.
 pub const DEFAULT_TTL: Duration = Duration::from_hours(24);
@@ -245,8 +245,8 @@ impl Draft {
         self.send_at.map_or(now, |send_at| send_at.max(now))
     }
 
-    /// Until when the message may be sent.
+    /// Until when the message may be sent. One whose `send_at` has passed may be over before it has begun.
     pub fn expires_at(&self, now: DateTime<Utc>) -> DateTime<Utc> {
-        self.due_at(now) + self.ttl
+        self.send_at.unwrap_or(now) + self.ttl
     }
 }

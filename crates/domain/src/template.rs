@@ -111,6 +111,7 @@ impl Template {
                 ));
             }
         }
+        let mut told = false;
         for (key, item) in data {
             let pointer = format!("/data/{}", pointer_token(key));
             if !wanted.contains(&key.as_str()) {
@@ -119,13 +120,12 @@ impl Template {
                 {
                     continue;
                 }
-                found.push(Violation::new(
-                    pointer,
-                    format!(
-                        "the template has no such key: its keys are {}",
-                        wanted.join(", ")
-                    ),
-                ));
+                let mut rule = "the template has no such key".to_owned();
+                if !told {
+                    rule = format!("{rule}: its keys are {}", wanted.join(", "));
+                    told = true;
+                }
+                found.push(Violation::new(pointer, rule));
             } else if let (Some(listed), Some(value)) = (self.values.get(key), text_of(item))
                 && !listed.iter().any(|one| *one == *value)
             {

@@ -13,7 +13,7 @@ use crate::{
         self, app, config as config_command, dev, doctor, import, key, master_key, migrate,
         openapi, send, serve, signing_key, simulate, tenant,
     },
-    failure::Failure,
+    failure::{Failure, USAGE},
     logs::{self, Voice},
     output::Output,
     settings::{Flags, Settings},
@@ -105,7 +105,7 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(failure) => {
             output.failure(&failure);
-            ExitCode::FAILURE
+            failure.exit_code()
         }
     }
 }
@@ -164,7 +164,8 @@ fn wrong_usage(error: &clap::Error) -> ExitCode {
             .split("\n\n")
             .next()
             .unwrap_or_default();
-        Output::new(true).failure(&Failure::new("usage", message));
+        let words = format!("{message}: `wxgate --help` shows what there is");
+        Output::new(true).failure(&Failure::new(USAGE, words));
     } else {
         // Fails only when there is nobody to tell.
         let _ = error.print();
@@ -180,7 +181,7 @@ fn wrong_usage(error: &clap::Error) -> ExitCode {
 pub(crate) fn secret_from_stdin(what: &str) -> Result<String, Failure> {
     maybe_secret_from_stdin(what)?.ok_or_else(|| {
         Failure::new(
-            "usage",
+            USAGE,
             format!(
                 "standard input has no line for {what}: pipe it in, such as `printf '%s\\n' \"$SECRET\" | wxgate …`"
             ),
@@ -198,7 +199,7 @@ pub(crate) fn maybe_secret_from_stdin(what: &str) -> Result<Option<String>, Fail
     let read = stdin.read_line(&mut line);
     read.map_err(|error| {
         Failure::new(
-            "usage",
+            USAGE,
             format!("cannot read {what} from standard input: {error}"),
         )
     })?;
@@ -245,6 +246,7 @@ mod tests {
                 "wxgate key create --tenant {TENANT} --scope messages:send --scope messages:read --name shop"
             ),
             &format!("wxgate key create --tenant {TENANT} --scope messages:send,messages:read"),
+            &format!("wxgate key create --tenant {TENANT} --scope messages:send messages:read"),
             "wxgate key create --operator --json",
             "wxgate key list --operator",
             "wxgate key revoke key_01jq2xv1cde8sbw7mv9v6a5kzq",
@@ -260,7 +262,7 @@ mod tests {
             &format!("wxgate app set-secret --appid {APP} --secret-stdin"),
             &format!("wxgate app remove {APP}"),
             &format!(
-                "wxgate send --appid {APP} --to oABC --template t --data thing1=a=b --data date2=x --ttl 60 --wait 5"
+                "wxgate send --appid {APP} --to oABC --template t --data thing1=a=b date2=x --data thing3=y --ttl 60 --wait 5"
             ),
             &format!(
                 "wxgate send --appid {APP} --to oABC --template t --channel template --form-id f --page p"

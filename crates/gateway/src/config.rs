@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use coord::Coord;
 use delivery::Retention;
 use domain::seal::MasterKey;
 use reqwest::header::HeaderValue;
@@ -33,6 +34,9 @@ pub enum ModeError {
     /// The database URL names no database that is known.
     #[error("{0}")]
     DatabaseUrl(String),
+    /// The Redis URL names no Redis.
+    #[error("{0}")]
+    RedisUrl(String),
     /// SQLite with Redis.
     #[error(
         "SQLite is for a single gateway, which needs no Redis: unset WXGATE_REDIS_URL, or set WXGATE_DATABASE_URL to a postgres:// URL"
@@ -50,6 +54,9 @@ impl Mode {
     pub fn of(database_url: &str, redis_url: Option<&str>) -> Result<Self, ModeError> {
         let engine =
             Engine::of(database_url).map_err(|error| ModeError::DatabaseUrl(error.to_string()))?;
+        if let Some(redis_url) = redis_url {
+            Coord::check_url(redis_url).map_err(|error| ModeError::RedisUrl(error.to_string()))?;
+        }
         match (engine, redis_url) {
             (Engine::Sqlite, None) => Ok(Self::Embedded),
             (Engine::Postgres, Some(redis_url)) => Ok(Self::Production {
@@ -79,6 +86,9 @@ pub struct Patience {
     pub head: Duration,
     /// A request, to send its body, counted from the end of its head.
     pub body: Duration,
+    /// Who is answered, to take some more of the answer. While there is nothing to send, as while a request waits, nobody is
+    /// hurried.
+    pub answer: Duration,
 }
 
 impl Default for Patience {
@@ -87,6 +97,7 @@ impl Default for Patience {
             silence: Duration::from_secs(10),
             head: Duration::from_secs(75),
             body: Duration::from_secs(30),
+            answer: Duration::from_secs(30),
         }
     }
 }
@@ -186,6 +197,50 @@ mod tests {
         for wrong in ["mysql://db", "wxgate.db", ""] {
             let refused = Mode::of(wrong, None).unwrap_err().to_string();
             assert!(refused.contains("WXGATE_DATABASE_URL"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_url_that_cannot_be_read_is_refused_without_its_password() {
+        let redis = Some("redis://cache");
+        for password in [
+            "Zm9v/YmFy",
+            "Zm9v?YmFy",
+            "Zm9v#YmFy",
+            "123/YmFy",
+            "123?YmFy",
+        ] {
+            let database = format!("postgres://wx:{password}@127.0.0.1:5432/db");
+            let refused = Mode::of(&database, redis).unwrap_err().to_string();
+            assert!(refused.contains("WXGATE_DATABASE_URL"), "{refused}");
+            assert!(
+                refused.contains("%2F") && !refused.contains("YmFy"),
+                "{refused}"
+            );
+            let redis = format!("redis://:{password}@127.0.0.1:6379/0");
+            let refused = Mode::of("postgres://db/wxgate", Some(&redis));
+            let refused = refused.unwrap_err().to_string();
+            assert!(refused.contains("WXGATE_REDIS_URL"), "{refused}");
+            assert!(
+                refused.contains("%2F") && !refused.contains("YmFy"),
+                "{refused}"
+            );
+        }
+        for fine in [
+            "postgres://wx:Zm9v%2FYmFy@127.0.0.1:5432/db",
+            "postgres://wx:p@ss@db/wxgate?sslmode=require",
+            "postgresql:///wxgate?host=/var/run/postgresql&user=wx",
+        ] {
+            assert!(Mode::of(fine, redis).is_ok(), "{fine}");
+        }
+        for fine in [
+            "rediss://wx:Zm9v%2FYmFy@cache:6379/1",
+            "unix:///run/redis.sock",
+        ] {
+            assert!(
+                Mode::of("postgres://db/wxgate", Some(fine)).is_ok(),
+                "{fine}"
+            );
         }
     }
 }

@@ -1,11 +1,16 @@
 //! Failures as the command line tells them: a word for programs and a sentence that says what to do next.
 
+use std::{fmt, process::ExitCode};
+
 use delivery::{AppError, DeliveryError, SubmitError};
 use domain::violation::Violation;
 use store::StoreError;
 use tenancy::TenancyError;
 
 use crate::{gateway::StartError, settings::SettingsError};
+
+/// The code of a failure by wrong usage.
+pub(crate) const USAGE: &str = "usage";
 
 /// Why a command did not do what it was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -24,6 +29,26 @@ impl Failure {
             code,
             message: message.into(),
         }
+    }
+
+    /// What the program exits with: 2 where it was used wrongly, else 1.
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        if self.code == USAGE {
+            ExitCode::from(2)
+        } else {
+            ExitCode::FAILURE
+        }
+    }
+
+    /// There is no such thing; where to find those that there are.
+    fn not_found(error: &impl fmt::Display, what: &str) -> Self {
+        let place = match what {
+            "tenant" => "`wxgate tenant list` shows all",
+            "key" => "`wxgate key list` shows a tenant's",
+            "app" => "`wxgate app list` shows all",
+            _ => "check its id",
+        };
+        Self::new("not_found", format!("{error}: {place}"))
     }
 
     /// Fields that are wrong, one a line.
@@ -46,7 +71,7 @@ impl From<StoreError> for Failure {
         let code = match error {
             StoreError::Unavailable(_) => "database_unavailable",
             StoreError::Taken(_) | StoreError::Answered | StoreError::Changed(_) => "conflict",
-            StoreError::NotFound(_) => "not_found",
+            StoreError::NotFound(what) => return Self::not_found(&error, what),
             StoreError::Broken(_) => "database_broken",
             StoreError::Settings(_) => "settings",
         };
@@ -58,7 +83,7 @@ impl From<TenancyError> for Failure {
     fn from(error: TenancyError) -> Self {
         match error {
             TenancyError::Invalid(violations) => Self::violations(&violations),
-            TenancyError::NotFound(_) => Self::new("not_found", error.to_string()),
+            TenancyError::NotFound(what) => Self::not_found(&error, what),
             TenancyError::Store(error) => error.into(),
             TenancyError::MasterKey(_) => Self::new("master_key", error.to_string()),
             TenancyError::Escalation(_) => Self::new("insufficient_scope", error.to_string()),
@@ -71,7 +96,7 @@ impl From<AppError> for Failure {
     fn from(error: AppError) -> Self {
         match error {
             AppError::Taken | AppError::Changed => Self::new("conflict", error.to_string()),
-            AppError::NotFound => Self::new("not_found", error.to_string()),
+            AppError::NotFound => Self::not_found(&error, "app"),
             AppError::Invalid(violations) => Self::violations(&violations),
             AppError::Wechat {
                 errcode,
@@ -100,7 +125,7 @@ impl From<SubmitError> for Failure {
     fn from(error: SubmitError) -> Self {
         match error {
             SubmitError::Violations(violations) => Self::violations(&violations),
-            SubmitError::NoSuchApp => Self::new("not_found", error.to_string()),
+            SubmitError::NoSuchApp => Self::not_found(&error, "app"),
             SubmitError::QuotaExhausted { reset_at } => Self::new(
                 "quota_exhausted",
                 format!(
@@ -128,7 +153,7 @@ impl From<SubmitError> for Failure {
 impl From<DeliveryError> for Failure {
     fn from(error: DeliveryError) -> Self {
         match error {
-            DeliveryError::NotFound(_) => Self::new("not_found", error.to_string()),
+            DeliveryError::NotFound(what) => Self::not_found(&error, what),
             DeliveryError::Store(error) => error.into(),
         }
     }

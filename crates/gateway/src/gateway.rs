@@ -217,7 +217,7 @@ impl Rooms<'_> {
             now,
             public_url: self.config.public_url.clone(),
         };
-        let router = api::router(api).merge(console::router(console));
+        let router = api::router(api, console::router(console));
         if self.config.traced {
             router.layer(from_fn(traces::follow))
         } else {

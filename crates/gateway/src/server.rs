@@ -14,6 +14,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
 };
+use tokio_io_timeout::TimeoutStream;
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
     task::TaskTracker,
@@ -177,7 +178,9 @@ impl Doors {
             peer,
         };
         let service = TowerToHyperService::new(visits);
-        let silence = self.doorway.patience.silence;
+        let Patience {
+            silence, answer, ..
+        } = self.doorway.patience;
         async move {
             let _place = place;
             if let Err(error) = stream.set_nodelay(true) {
@@ -187,7 +190,10 @@ impl Doors {
             if !matches!(goodbye.run_until_cancelled(spoken).await, Some(Ok(true))) {
                 return;
             }
-            let connection = builder.serve_connection(TokioIo::new(stream), service);
+            // Counts from the moment at which the system takes no more bytes until it takes one.
+            let mut stream = TimeoutStream::new(stream);
+            stream.set_write_timeout(Some(answer));
+            let connection = builder.serve_connection(TokioIo::new(Box::pin(stream)), service);
             let mut connection = std::pin::pin!(connection);
             let ended = tokio::select! {
                 ended = connection.as_mut() => ended,
@@ -230,6 +236,7 @@ mod tests {
             max_connections: 4,
             patience: Patience {
                 body: Duration::from_millis(200),
+                answer: Duration::from_millis(300),
                 ..Patience::default()
             },
         };
@@ -351,5 +358,37 @@ mod tests {
         assert!(early.is_err(), "{early:?}");
         held.pop();
         assert!(fifth.await.ends_with("fine"));
+    }
+
+    /// More than the system keeps for a peer that takes nothing.
+    const LARGE: usize = 64 * 1024 * 1024;
+
+    #[tokio::test]
+    async fn who_takes_no_answers_loses_the_place() {
+        let large = async || vec![b'x'; LARGE];
+        let router = Router::new().route("/", get(large));
+        let server = start(router.route("/fine", get(async || "fine"))).await;
+        let mut held = Vec::new();
+        for _ in 0..4 {
+            held.push(send(server.address(), "GET / HTTP/1.1\r\nHost: x\r\n\r\n").await);
+        }
+        let fifth = CLOSE.replace("GET /", "GET /fine") + "\r\n";
+        let fifth = answer(send(server.address(), &fifth).await);
+        let fifth = tokio::time::timeout(Duration::from_secs(50), fifth).await;
+        assert!(fifth.expect("a place").ends_with("fine"));
+        let mut cut = Vec::new();
+        let _ = held.remove(0).read_to_end(&mut cut).await;
+        assert!(cut.len() < LARGE, "{}", cut.len());
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_an_answer_and_then_takes_it_is_not_hurried() {
+        let slow = async || {
+            tokio::time::sleep(Duration::from_millis(900)).await;
+            vec![b'x'; LARGE]
+        };
+        let server = start(Router::new().route("/", get(slow))).await;
+        let whole = answer(send(server.address(), &format!("{CLOSE}\r\n")).await).await;
+        assert!(whole.len() > LARGE, "{}", whole.len());
     }
 }

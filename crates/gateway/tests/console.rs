@@ -10,7 +10,7 @@ use domain::{
     id::TenantId,
     scope::{Scope, ScopeSet},
     seal::MasterKey,
-    secret::AppSecret,
+    secret::{AppSecret, ClientSecret},
     tenant::TenantLimits,
 };
 use reqwest::{Response, StatusCode, header, redirect::Policy};
@@ -122,6 +122,7 @@ impl Site {
             .get(format!("{}{path}", self.gateway.base_url()))
             .header(header::COOKIE, cookie);
         let answer = request.send().await.unwrap();
+        assert!(answer.headers().contains_key("x-request-id"));
         let policy = answer.headers()[header::CONTENT_SECURITY_POLICY]
             .to_str()
             .unwrap();
@@ -183,6 +184,61 @@ async fn operators_see_everything_and_tenants_see_their_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_read_is_refused_with_a_page() {
+    let site = Site::open().await;
+    let url = format!("{}/console/sign-in", site.gateway.base_url());
+    for (request, status) in [
+        (site.http.post(&url).form(&[("other", "field")]), 422),
+        (site.http.post(&url).body("no form"), 415),
+        (site.http.delete(&url), 405),
+    ] {
+        let request = request.header("x-request-id", "of-the-test");
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status().as_u16(), status);
+        let headers = answer.headers().clone();
+        assert_eq!(headers["x-request-id"], "of-the-test");
+        assert_eq!(headers[header::CONTENT_TYPE], "text/html; charset=utf-8");
+        assert_eq!(headers[header::CACHE_CONTROL], "no-store");
+        assert!(headers.contains_key(header::CONTENT_SECURITY_POLICY));
+        let page = answer.text().await.unwrap();
+        assert!(page.contains("That did not work"), "{page}");
+    }
+    site.gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operators_session_makes_no_keys() {
+    let site = Site::open().await;
+    let acme = site.tenant_with_app("Acme", APP).await;
+    let secret = site.secret(KeyOwner::Operator, ScopeSet::all()).await;
+    let session = site.session(&secret).await;
+    assert_eq!(site.look("/console", &session).await.0, StatusCode::OK);
+    let token = session.split_once('=').unwrap().1;
+    for path in [format!("/v1/tenants/{acme}/keys"), "/v1/keys".to_owned()] {
+        let request = site
+            .http
+            .post(format!("{}{path}", site.gateway.base_url()))
+            .bearer_auth(token)
+            .json(&serde_json::json!({"name": "k", "scopes": ["messages:send"]}));
+        let refused = request.send().await.unwrap();
+        assert_eq!(refused.status(), StatusCode::UNAUTHORIZED, "{path}");
+    }
+    // Nor is an access token a session.
+    let issued = site
+        .gateway
+        .tenancy()
+        .issue_token(None, &ClientSecret::new(secret), None)
+        .await
+        .unwrap();
+    let cookie = format!("wxgate_console={}", issued.access_token.expose());
+    assert_eq!(
+        site.look("/console", &cookie).await.0,
+        StatusCode::SEE_OTHER
+    );
+    site.gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn only_keys_that_read_get_in_and_only_from_these_pages() {
     let site = Site::open().await;
     let acme = site.tenant_with_app("Acme", APP).await;
@@ -224,7 +280,10 @@ async fn only_keys_that_read_get_in_and_only_from_these_pages() {
         ))
         .bearer_auth(token)
         .json(&serde_json::json!({}));
-    assert_eq!(send.send().await.unwrap().status(), StatusCode::FORBIDDEN);
+    assert_eq!(
+        send.send().await.unwrap().status(),
+        StatusCode::UNAUTHORIZED
+    );
 
     for cookie in ["", "wxgate_console=", "wxgate_console=x.y.z"] {
         assert_eq!(

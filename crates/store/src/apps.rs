@@ -269,8 +269,8 @@ impl TenantStore {
     }
 
     /// Removes an app and its lane, then cancels what it has not sent yet, a batch at a time so that nobody else
-    /// waits for a large backlog. What a crash leaves over is canceled by the claims that find it. Its messages stay
-    /// readable.
+    /// waits for a large backlog; what WeChat may have of that is uncertain. What a crash leaves over is canceled by the
+    /// claims that find it. Its messages stay readable.
     pub async fn delete_app(&self, appid: &AppId, now: DateTime<Utc>) -> Result<(), StoreError> {
         let transaction = self.store.begin().await?;
         let removed = Entity::delete_many()

@@ -5,7 +5,11 @@ use std::{path::Path, time::Duration};
 use chrono::{DateTime, Utc};
 use migrations::{Migrator, MigratorTrait};
 use sea_orm::{ConnectOptions, ConnectionTrait, Database, DbBackend, Statement};
-use sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
+use sqlx::{
+    Connection,
+    postgres::PgConnectOptions,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
+};
 
 use crate::{Store, error::StoreError, time};
 
@@ -25,16 +29,30 @@ pub enum Engine {
 }
 
 impl Engine {
-    /// Reads the scheme of a database URL.
+    /// Reads a database URL as its driver will. A refusal has nothing of the URL in it, whose password it may hold.
     pub fn of(url: &str) -> Result<Self, StoreError> {
         match url.split_once("://").map(|(scheme, _)| scheme) {
-            Some("sqlite") => Ok(Self::Sqlite),
-            Some("postgres" | "postgresql") => Ok(Self::Postgres),
+            Some("sqlite") if url.parse::<SqliteConnectOptions>().is_ok() => Ok(Self::Sqlite),
+            Some("sqlite") => Err(StoreError::Settings(
+                "WXGATE_DATABASE_URL cannot be read: write it as sqlite://folder/wxgate.db".into(),
+            )),
+            Some("postgres" | "postgresql") if is_postgres(url) => Ok(Self::Postgres),
+            Some("postgres" | "postgresql") => Err(StoreError::Settings(
+                "WXGATE_DATABASE_URL cannot be read: write it as postgres://user:password@host:5432/database, where / ? # @ : and % in the password are %2F %3F %23 %40 %3A and %25".into(),
+            )),
             _ => Err(StoreError::Settings(
                 "WXGATE_DATABASE_URL must begin with sqlite:// (a file, one replica) or postgres:// (a server, many replicas)".into(),
             )),
         }
     }
+}
+
+/// Whether the driver finds a server in it. A bare `/`, `?` or `#` in the password ends the part that names the server: what is
+/// left of the password would be taken for a port or a database, and shown as that.
+fn is_postgres(url: &str) -> bool {
+    let rest = url.split_once("://").map_or("", |(_, rest)| rest);
+    let server = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    !rest[server.len()..].contains('@') && url.parse::<PgConnectOptions>().is_ok()
 }
 
 impl Store {
@@ -135,6 +153,17 @@ fn sqlite(url: &str, connections: u32, read_only: bool) -> ConnectOptions {
     options
         .idle_timeout(None::<Duration>)
         .max_lifetime(None::<Duration>)
+        .map_sqlx_sqlite_pool_opts(|pool| {
+            // When the disk is full SQLite rolls back by itself, and the driver, which fails to roll back once more, goes
+            // on within a transaction that is none: what follows would be answered and never be on disk.
+            pool.before_acquire(|connection, _| {
+                let is_clean = !connection.is_in_transaction();
+                if !is_clean {
+                    tracing::warn!("a connection to the database was left in a transaction that broke: another takes its place");
+                }
+                Box::pin(std::future::ready(Ok(is_clean)))
+            })
+        })
         .map_sqlx_sqlite_opts(move |sqlite| {
             sqlite
                 .create_if_missing(!read_only)
@@ -205,5 +234,41 @@ fn make_folder(url: &str) -> Result<(), StoreError> {
             ))
         }),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn rows(store: &Store) -> i64 {
+        let count = Statement::from_string(DbBackend::Sqlite, "SELECT COUNT(*) AS rows FROM t");
+        let row = store.read.query_one_raw(count).await.unwrap().unwrap();
+        row.try_get("", "rows").unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_is_written_after_the_disk_was_full_is_on_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}/wxgate.db", folder.path().display());
+        let store = Store::connect(&url).await.unwrap();
+        let write = &store.write;
+        let insert = "INSERT INTO t VALUES (zeroblob(100000))";
+        for sql in ["CREATE TABLE t (x BLOB)", "PRAGMA max_page_count = 10"] {
+            write.execute_unprepared(sql).await.unwrap();
+        }
+        let tx = store.begin().await.unwrap();
+        let full = tx.execute_unprepared(insert).await.unwrap_err();
+        assert!(full.to_string().contains("full"), "{full}");
+        drop(tx);
+        // One that is rolled back for a reason of its own, then one that is meant.
+        let tx = store.begin().await.unwrap();
+        tx.execute_unprepared(insert).await.unwrap();
+        tx.rollback().await.unwrap();
+        let tx = store.begin().await.unwrap();
+        tx.execute_unprepared(insert).await.unwrap();
+        tx.commit().await.unwrap();
+        write.execute_unprepared(insert).await.unwrap();
+        assert_eq!(rows(&store).await, 2);
     }
 }

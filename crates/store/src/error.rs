@@ -33,6 +33,10 @@ pub enum StoreError {
 impl From<DbErr> for StoreError {
     fn from(error: DbErr) -> Self {
         match &error {
+            // What it says of a URL has the URL in it, and so the password.
+            DbErr::Conn(RuntimeErr::Internal(_)) => Self::Settings(
+                "the database cannot be opened by WXGATE_DATABASE_URL: write it as sqlite://folder/wxgate.db or postgres://user:password@host:5432/database".into(),
+            ),
             DbErr::ConnectionAcquire(_) | DbErr::Conn(_) => Self::Unavailable(error.to_string()),
             DbErr::Exec(RuntimeErr::SqlxError(cause))
             | DbErr::Query(RuntimeErr::SqlxError(cause))
@@ -73,4 +77,17 @@ fn is_outage(cause: &sqlx::Error) -> bool {
 /// A value in the database that the program does not know.
 pub(crate) fn unknown(column: &str, value: &str) -> StoreError {
     StoreError::Broken(format!("{column} is `{value}`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_driver_says_of_a_url_is_not_repeated() {
+        let told = "The connection string 'postgres://wx:s3cret@db' cannot be parsed.";
+        let error: StoreError = DbErr::Conn(RuntimeErr::Internal(told.into())).into();
+        assert!(matches!(error, StoreError::Settings(_)), "{error:?}");
+        assert!(!format!("{error} {error:?}").contains("s3cret"));
+    }
 }

@@ -7,12 +7,16 @@ use domain::{
 };
 use sea_orm::{
     ActiveValue::{NotSet, Set},
-    ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, SqlErr,
+    ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, SqlErr,
+    sea_query::LockType,
 };
 
 use crate::{
     Listing, Page, StoreError, TenantStore,
-    entity::webhook::{ActiveModel, Column, Entity, Model},
+    entity::{
+        tenant,
+        webhook::{ActiveModel, Column, Entity, Model},
+    },
     error::unknown,
     millis, time,
 };
@@ -101,12 +105,14 @@ pub struct WebhookPatch {
 }
 
 impl TenantStore {
-    /// Gives the tenant an endpoint.
+    /// Gives the tenant an endpoint; none: it has `most` already. The tenant's row is held meanwhile, so that two who make
+    /// one at the same time count each other's.
     pub async fn create_webhook(
         &self,
         new: NewWebhook,
+        most: u64,
         now: DateTime<Utc>,
-    ) -> Result<Webhook, StoreError> {
+    ) -> Result<Option<Webhook>, StoreError> {
         let created = new.made(self.tenant, now);
         let row = Model {
             id: new.id.uuid(),
@@ -125,17 +131,26 @@ impl TenantStore {
             updated_at: millis(now),
         };
         let transaction = self.store.begin().await?;
+        // No key is changed: messages of the tenant's are taken in beside this.
+        let held = tenant::Entity::find_by_id(self.tenant.uuid())
+            .lock(LockType::NoKeyUpdate)
+            .one(&transaction)
+            .await?;
+        held.ok_or(StoreError::NotFound("tenant"))?;
+        let own = Entity::find().filter(Column::TenantId.eq(self.tenant.uuid()));
+        if own.count(&transaction).await? >= most {
+            return Ok(None);
+        }
         let inserted = Entity::insert(ActiveModel::from(row))
             .exec_without_returning(&transaction)
             .await;
         inserted.map_err(|error| match error.sql_err() {
-            Some(SqlErr::ForeignKeyConstraintViolation(_)) => StoreError::NotFound("tenant"),
             Some(SqlErr::UniqueConstraintViolation(_)) => StoreError::Taken("this webhook"),
             _ => error.into(),
         })?;
         self.note(&transaction, now).await?;
         transaction.commit().await?;
-        Ok(created)
+        Ok(Some(created))
     }
 
     /// The tenant's endpoints, newest first.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use coord::{Decision, Quota};
 
-use crate::{AuthError, Caller, Tenancy, addresses::Door, caller::OPERATOR_LIMITS, standing};
+use crate::{AuthError, Caller, Tenancy, addresses::Door, standing, token::Tokens};
 
 /// A tenant with a small rate may still send a handful of requests at once.
 const LEAST_BURST: u32 = 10;
@@ -12,7 +12,16 @@ const LEAST_BURST: u32 = 10;
 impl Tenancy {
     /// Who sends `bearer`, the token that follows `Bearer` in the `Authorization` header; empty: there is none.
     pub async fn authenticate(&self, bearer: &str) -> Result<Caller, AuthError> {
-        match self.identify(bearer).await {
+        self.believe(&self.0.tokens, bearer).await
+    }
+
+    /// Who looks at the console with `session`, the token that [`Tenancy::sign_in`] gave; empty: there is none.
+    pub async fn authenticate_session(&self, session: &str) -> Result<Caller, AuthError> {
+        self.believe(&self.0.sessions, session).await
+    }
+
+    async fn believe(&self, tokens: &Tokens, token: &str) -> Result<Caller, AuthError> {
+        match self.identify(tokens, token).await {
             Err(error) => Err(self.count_bad_token(error).await),
             identified => identified,
         }
@@ -28,28 +37,21 @@ impl Tenancy {
         counted.err().map_or(error, AuthError::TooOften)
     }
 
-    async fn identify(&self, bearer: &str) -> Result<Caller, AuthError> {
+    async fn identify(&self, tokens: &Tokens, token: &str) -> Result<Caller, AuthError> {
         let inner = &*self.0;
-        if bearer.is_empty() {
+        if token.is_empty() {
             return Err(AuthError::Missing);
         }
         let now = inner.coord.clock().now();
-        let token = inner.tokens.verify(&inner.ring, bearer, now).await?;
+        let token = tokens.verify(&inner.ring, token, now).await?;
         let credential = inner
             .standings
             .get(token.key)
             .await?
             .ok_or(AuthError::Revoked)?;
         standing::check(&credential, now)?;
-        Ok(Caller {
-            key: token.key,
-            tenant: credential.key.tenant,
-            scopes: token.scopes.intersection(credential.key.scopes),
-            limits: credential
-                .tenant
-                .as_ref()
-                .map_or(OPERATOR_LIMITS, |tenant| tenant.limits),
-        })
+        let scopes = token.scopes.intersection(credential.key.scopes);
+        Ok(Caller::of(&credential, scopes))
     }
 
     /// Counts a request of `caller` against its tenant's requests per second; an operator's key has its own count.

@@ -1,13 +1,15 @@
 //! Who is calling.
 
+use chrono::{DateTime, Utc};
 use domain::{
     id::{KeyId, TenantId},
     scope::{Scope, ScopeSet},
     tenant::TenantLimits,
 };
+use store::Credential;
 
 /// An operator's rate: high, so that no script is in the way, and there, so that no loop takes the gateway down.
-pub(crate) const OPERATOR_LIMITS: TenantLimits = TenantLimits {
+const OPERATOR_LIMITS: TenantLimits = TenantLimits {
     requests_per_second: 1000,
     messages_per_day: None,
 };
@@ -21,6 +23,8 @@ pub struct Caller {
     pub tenant: Option<TenantId>,
     /// What the access token may do: what was asked for, of what the key has.
     pub scopes: ScopeSet,
+    /// When the key ends; none: never.
+    pub expires_at: Option<DateTime<Utc>>,
     /// What the tenant may use up.
     pub limits: TenantLimits,
 }
@@ -31,6 +35,18 @@ pub struct Caller {
 pub struct MissingScope(pub Scope);
 
 impl Caller {
+    /// Whoever has this key, with these of its scopes.
+    pub(crate) fn of(credential: &Credential, scopes: ScopeSet) -> Self {
+        let limits = credential.tenant.as_ref().map(|tenant| tenant.limits);
+        Self {
+            key: credential.key.id,
+            tenant: credential.key.tenant,
+            scopes,
+            expires_at: credential.key.expires_at,
+            limits: limits.unwrap_or(OPERATOR_LIMITS),
+        }
+    }
+
     /// Lets only callers with `scope` pass.
     pub fn require(&self, scope: Scope) -> Result<(), MissingScope> {
         if self.scopes.contains(scope) {

@@ -19,12 +19,8 @@ use jsonwebtoken::{Algorithm, Header, Validation};
 use moka::sync::Cache;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use store::Credential;
 
-use crate::{
-    AuthError, Caller, OauthError, Tenancy, TenancyError, TenancyOptions, caller::OPERATOR_LIMITS,
-    standing,
-};
+use crate::{AuthError, Caller, OauthError, Tenancy, TenancyError, TenancyOptions, standing};
 
 const TYPE: &str = "wechat+jwt";
 /// What callers are told is 7200 s; the rest is for their clocks and for requests on their way.
@@ -82,8 +78,8 @@ impl DropInTokens {
 impl Tenancy {
     /// Whose secret this is, if its key may come in.
     pub async fn prove(&self, secret: &ClientSecret) -> Result<Caller, OauthError> {
-        let (key, credential) = self.proven(None, secret).await?;
-        Ok(caller(key, &credential))
+        let (_, credential) = self.proven(None, secret).await?;
+        Ok(Caller::of(&credential, credential.key.scopes))
     }
 
     /// A token with which `caller` acts as the app until a little more than 7200 s from now. Whether the app is the
@@ -141,7 +137,8 @@ impl Tenancy {
             .await?
             .ok_or(AuthError::Revoked)?;
         standing::check(&credential, now)?;
-        Ok((caller(verified.key, &credential), verified.appid.clone()))
+        let caller = Caller::of(&credential, credential.key.scopes);
+        Ok((caller, verified.appid.clone()))
     }
 
     async fn verify_drop_in(
@@ -182,18 +179,6 @@ impl Tenancy {
         });
         inner.drop_in.verified.insert(digest, Arc::clone(&verified));
         Ok(verified)
-    }
-}
-
-fn caller(key: KeyId, credential: &Credential) -> Caller {
-    Caller {
-        key,
-        tenant: credential.key.tenant,
-        scopes: credential.key.scopes,
-        limits: credential
-            .tenant
-            .as_ref()
-            .map_or(OPERATOR_LIMITS, |tenant| tenant.limits),
     }
 }
 

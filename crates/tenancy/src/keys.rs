@@ -1,6 +1,6 @@
 //! API keys: made, listed, revoked.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use domain::{
     id::{KeyId, TenantId},
     scope::{Scope, ScopeSet},
@@ -27,7 +27,7 @@ pub struct NewKey {
     pub name: String,
     /// What it may do.
     pub scopes: ScopeSet,
-    /// From when on it is refused; none: never.
+    /// From when on it is refused; none: when the key that makes it is, or never.
     pub expires_at: Option<DateTime<Utc>>,
 }
 
@@ -45,7 +45,7 @@ impl Tenancy {
     ///
     /// `minted_by` is the caller who asks; none: the command line on the machine itself. A tenant's caller makes
     /// keys of its own tenant, with no scope that it does not have itself. The scope `operator` stands above the
-    /// others: who has it may give out any.
+    /// others: who has it may give out any. No key that expires makes one that outlives it.
     pub async fn create_key(
         &self,
         owner: KeyOwner,
@@ -69,7 +69,8 @@ impl Tenancy {
         if let Some(caller) = minted_by {
             may_mint(caller, owner, request.scopes)?;
         }
-        validate(owner, &request, now)?;
+        let latest = minted_by.and_then(|caller| caller.expires_at);
+        validate(owner, &request, latest, now)?;
         let id = inner.new_key_id();
         let secret = client_secret::mint(id);
         let new = store::NewKey {
@@ -77,7 +78,7 @@ impl Tenancy {
             name: request.name.trim().to_owned(),
             secret_hash: client_secret::hash(&inner.pepper, &secret),
             scopes: request.scopes,
-            expires_at: request.expires_at,
+            expires_at: request.expires_at.or(latest),
         };
         let tenant_id = match owner {
             KeyOwner::Operator => None,
@@ -147,7 +148,13 @@ fn may_mint(caller: &Caller, owner: KeyOwner, scopes: ScopeSet) -> Result<(), Te
     }
 }
 
-fn validate(owner: KeyOwner, request: &NewKey, now: DateTime<Utc>) -> Result<(), TenancyError> {
+/// `latest` is when the key that makes it ends, if it does.
+fn validate(
+    owner: KeyOwner,
+    request: &NewKey,
+    latest: Option<DateTime<Utc>>,
+    now: DateTime<Utc>,
+) -> Result<(), TenancyError> {
     let mut violations = Vec::new();
     violations.extend(name_violation(&request.name));
     let operator = request.scopes.contains(Scope::Operator);
@@ -172,6 +179,13 @@ fn validate(owner: KeyOwner, request: &NewKey, now: DateTime<Utc>) -> Result<(),
     }
     if request.expires_at.is_some_and(|end| end <= now) {
         violations.push(Violation::new("/expires_at", "must lie in the future"));
+    }
+    if let (Some(end), Some(latest)) = (request.expires_at, latest)
+        && end > latest
+    {
+        let latest = latest.to_rfc3339_opts(SecondsFormat::AutoSi, true);
+        let detail = format!("must not be later than {latest}, when the key that makes it expires");
+        violations.push(Violation::new("/expires_at", detail));
     }
     if violations.is_empty() {
         Ok(())

@@ -3,7 +3,8 @@
 //! A client secret is shown once, when its key is made, and proves that key in [`Tenancy::issue_token`]. The
 //! access token that comes back (a JWT, RFC 9068) is what every other request carries;
 //! [`Tenancy::authenticate`] turns it into a [`Caller`], [`Caller::require`] asks for a scope, and
-//! [`Tenancy::admit`] keeps a tenant to its rate.
+//! [`Tenancy::admit`] keeps a tenant to its rate. Who looks at the console proves the same secret in
+//! [`Tenancy::sign_in`], for a session that [`Tenancy::authenticate_session`] knows and no other door.
 //!
 //! **A revoked key or a suspended tenant is refused within 5 seconds on every replica:** a verified token may be
 //! remembered, the standing of its key only for 3 seconds. When the database is away, the last known standing
@@ -62,8 +63,12 @@ pub use reseal::Resealed;
 pub use store::{Keep, Key, Listing, Page, SigningKey, Tenant, TenantPatch};
 
 use crate::{
-    addresses::Addresses, answers::Running, drop_in::DropInTokens, signing::KeyRing,
-    standing::Standings, token::Tokens,
+    addresses::Addresses,
+    answers::Running,
+    drop_in::DropInTokens,
+    signing::KeyRing,
+    standing::Standings,
+    token::{TokenKind, Tokens},
 };
 
 /// Who may call, and how often. Cheap to clone; clones are the same thing, asked by the same one.
@@ -81,6 +86,7 @@ struct Inner {
     options: TenancyOptions,
     ring: KeyRing,
     tokens: Tokens,
+    sessions: Tokens,
     drop_in: DropInTokens,
     standings: Standings,
     ids: Sequence,
@@ -126,7 +132,8 @@ impl Tenancy {
         let inner = Inner {
             addresses: Addresses::new(),
             alone: Coord::in_process(coord.clock().clone()),
-            tokens: Tokens::new(&options),
+            tokens: Tokens::new(TokenKind::Access, &options),
+            sessions: Tokens::new(TokenKind::Session, &options),
             drop_in: DropInTokens::new(&options),
             standings: Standings::new(store.clone(), coord.clock().clone()),
             ids: Sequence::default(),

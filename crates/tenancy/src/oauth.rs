@@ -9,15 +9,16 @@ use domain::{
     secret::{AccessToken, ClientSecret},
 };
 use serde_json::{Value, json};
-use store::{Actor, Credential, Origin, SigningKey};
+use store::{Actor, Credential, Key, Origin, SigningKey};
 
 use crate::{
     AuthError, OauthError, Tenancy, TenancyError, addresses::Door, client_secret, standing,
+    token::Tokens,
 };
 
 const WRONG: &str = "the client secret is wrong, or does not belong to this client_id";
 
-/// An access token, just issued.
+/// An access token or a session, just issued.
 #[derive(Debug)]
 pub struct IssuedToken {
     /// The token itself.
@@ -39,15 +40,39 @@ impl Tenancy {
         secret: &ClientSecret,
         scope: Option<&str>,
     ) -> Result<IssuedToken, OauthError> {
-        let (key, credential) = self.proven(client_id, secret).await?;
+        let (_, credential) = self.proven(client_id, secret).await?;
+        let scope = narrow(credential.key.scopes, scope)?;
+        self.signed(&self.0.tokens, &credential.key, scope)
+    }
+
+    /// A session of the console for the key that `secret` proves: it may do what the key may of `readable`, and it
+    /// opens those pages alone. Failures count as those of [`Tenancy::issue_token`] do.
+    pub async fn sign_in(
+        &self,
+        secret: &ClientSecret,
+        readable: ScopeSet,
+    ) -> Result<IssuedToken, OauthError> {
+        let (_, credential) = self.proven(None, secret).await?;
+        let scope = credential.key.scopes.intersection(readable);
+        if scope.is_empty() {
+            return Err(OauthError::InvalidScope(format!(
+                "this key may not read anything: use one with a scope of {readable}"
+            )));
+        }
+        self.signed(&self.0.sessions, &credential.key, scope)
+    }
+
+    fn signed(
+        &self,
+        tokens: &Tokens,
+        key: &Key,
+        scope: ScopeSet,
+    ) -> Result<IssuedToken, OauthError> {
         let inner = &*self.0;
         let now = inner.coord.clock().now();
-        let scope = narrow(credential.key.scopes, scope)?;
-        let signed = inner
-            .tokens
-            .sign(&inner.ring, key, credential.key.tenant, scope, now);
+        let signed = tokens.sign(&inner.ring, key.id, key.tenant, scope, now);
         let access_token = signed.map_err(|error| {
-            tracing::error!(%error, "cannot sign an access token");
+            tracing::error!(%error, "cannot sign a token");
             OauthError::Unavailable
         })?;
         let expires_in = inner.options.token_ttl.as_secs();

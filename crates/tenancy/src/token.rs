@@ -1,4 +1,5 @@
-//! Access tokens: JWTs by RFC 9068, signed with Ed25519 and with nothing else.
+//! Access tokens: JWTs by RFC 9068, signed with Ed25519 and with nothing else. Sessions of the console are tokens of
+//! the same making and of a kind of their own.
 //!
 //! Time is checked here and not by `jsonwebtoken`, which reads the machine's clock.
 
@@ -16,16 +17,41 @@ use sha2::{Digest, Sha256};
 
 use crate::{AuthError, TenancyError, TenancyOptions, signing::KeyRing};
 
-/// The media type of RFC 9068 §2.1, which keeps other JWTs of the same issuer out.
-const TYPE: &str = "at+jwt";
 /// How far the clocks of replicas may differ.
 const LEEWAY_SECONDS: i64 = 30;
 /// Ours have about 600 bytes. Longer ones are not worth a hash.
 const LONGEST: usize = 4096;
 const REMEMBERED: u64 = 100_000;
 
-/// Signs and believes access tokens.
+/// What tokens are for. Those of one kind open no door of the other: type and audience differ.
+#[derive(Clone, Copy)]
+pub(crate) enum TokenKind {
+    /// Access tokens, which open `/v1`.
+    Access,
+    /// Sessions, which open the pages of the console.
+    Session,
+}
+
+impl TokenKind {
+    fn media_type(self) -> &'static str {
+        match self {
+            // RFC 9068 §2.1.
+            Self::Access => "at+jwt",
+            Self::Session => "session+jwt",
+        }
+    }
+
+    fn audience(self, options: &TenancyOptions) -> String {
+        match self {
+            Self::Access => options.audience.clone(),
+            Self::Session => format!("{}/console", options.audience),
+        }
+    }
+}
+
+/// Signs and believes the tokens of one kind.
 pub(crate) struct Tokens {
+    kind: TokenKind,
     issuer: String,
     audience: String,
     ttl: Duration,
@@ -63,16 +89,18 @@ struct Claims {
 }
 
 impl Tokens {
-    pub(crate) fn new(options: &TenancyOptions) -> Self {
+    pub(crate) fn new(kind: TokenKind, options: &TenancyOptions) -> Self {
+        let audience = kind.audience(options);
         let mut validation = Validation::new(Algorithm::EdDSA);
         validation.set_issuer(&[&options.issuer]);
-        validation.set_audience(&[&options.audience]);
+        validation.set_audience(&[&audience]);
         validation.set_required_spec_claims(&["iss", "sub", "aud", "exp"]);
         validation.validate_exp = false;
         validation.validate_nbf = false;
         Self {
+            kind,
             issuer: options.issuer.clone(),
-            audience: options.audience.clone(),
+            audience,
             ttl: options.token_ttl,
             validation,
             verified: Cache::builder()
@@ -94,7 +122,7 @@ impl Tokens {
         let keys = ring.keys();
         let signing = keys.signing(now)?;
         let mut header = Header::new(Algorithm::EdDSA);
-        header.typ = Some(TYPE.to_owned());
+        header.typ = Some(self.kind.media_type().to_owned());
         header.kid = Some(signing.kid.clone());
         let client = key.to_string();
         let claims = Claims {
@@ -142,7 +170,8 @@ impl Tokens {
     ) -> Result<Verified, AuthError> {
         let header = jsonwebtoken::decode_header(token).map_err(|_| AuthError::Malformed)?;
         let typ = header.typ.unwrap_or_default().to_ascii_lowercase();
-        if header.alg != Algorithm::EdDSA || typ.trim_start_matches("application/") != TYPE {
+        let typ = typ.trim_start_matches("application/");
+        if header.alg != Algorithm::EdDSA || typ != self.kind.media_type() {
             return Err(AuthError::Malformed);
         }
         let kid = header.kid.ok_or(AuthError::Malformed)?;

@@ -84,6 +84,7 @@ pub enum ClientError {
 #[derive(Clone, Debug)]
 pub struct Client {
     http: reqwest::Client,
+    timeout: Duration,
     routes: Arc<Routes>,
 }
 
@@ -130,8 +131,14 @@ impl Client {
             .map_err(|error| ClientError::Setup(transport::describe(error)))?;
         Ok(Self {
             http,
+            timeout,
             routes: Arc::new(routes),
         })
+    }
+
+    /// The longest that one call may take.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
     }
 
     /// `GET /cgi-bin/token`. Each success kills the legacy token before it, after five minutes in which both work.

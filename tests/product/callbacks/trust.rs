@@ -170,6 +170,9 @@ async fn whatever_is_not_wechats_is_refused_alike(mode: Mode) {
     world.pass(Duration::from_mins(5) + Duration::from_secs(1));
     post(&world, &good).await.problem(403, "bad_signature");
     assert_eq!(tenant.read(&sent).await["status"], "sent");
+    // An old check of the URL changes nothing and tells nothing.
+    let check = format!("/callbacks/{APP}?{}&echostr=1", good.query);
+    assert_eq!(world.anonymous().get(&check).await.text, "1");
     assert_eq!(
         counted(&world, "wxgate_callbacks_refused_total{reason=\"stale\"}").await,
         1

@@ -266,7 +266,7 @@ impl Case {
         let hooks = self.get("/v1/webhooks").await;
         let deliveries = format!("/v1/webhooks/{}/deliveries", id(&hooks["data"][0]));
         self.get(&deliveries).await;
-        let session = self.tenant.client.token().await;
+        let session = self.tenant.client.session().await;
         for path in ["/console", &format!("/console/apps/{APP}")] {
             let request = self.tenant.client.bare(Method::GET, path);
             let request = request.header("cookie", format!("wxgate_console={session}"));

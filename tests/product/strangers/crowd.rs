@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{
     APP, OTHER,
-    forgeries::{Forger, Forgery},
+    forgeries::{Forger, Forgery, INVALID, forgery},
     operations::Operation,
 };
 use crate::{
@@ -58,13 +58,15 @@ impl Strangers {
         for (name, token) in [
             ("of a revoked key", token),
             ("of the drop-in surface", drop_in.clone()),
+            ("a session of the console", owner.client.session().await),
         ] {
-            tenants.push(Forgery {
-                name,
-                token,
-                errcode: 0,
-            });
+            tenants.push(forgery(name, token, 0));
         }
+        let session = |token| forgery("a session of the console", token, INVALID);
+        let mut operators = forger.forgeries(&operator);
+        operators.push(session(world.operator().session().await));
+        let mut wechats = forger.forgeries(&drop_in);
+        wechats.push(session(owner.client.session().await));
 
         let everything = json!(format!("{} operator", SCOPES.join(" ")));
         let token_for = async |client: &Client, scope| {
@@ -92,8 +94,8 @@ impl Strangers {
         Self {
             nobody: world.anonymous(),
             tenants: placed(world, tenants),
-            operators: placed(world, forger.forgeries(&operator)),
-            wechats: placed(world, forger.forgeries(&drop_in)),
+            operators: placed(world, operators),
+            wechats: placed(world, wechats),
             alone,
             lacking,
             alone_at_wechat,

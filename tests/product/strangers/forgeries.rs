@@ -18,7 +18,7 @@ const SPKI: [u8; 12] = [
 ];
 
 /// WeChat's code for a token that is no good, and for one whose time is over.
-const INVALID: i64 = 40001;
+pub(super) const INVALID: i64 = 40001;
 const EXPIRED: i64 = 42001;
 /// For the token of a key that is gone: no SDK fetches another for it.
 const REVOKED: i64 = 40125;
@@ -274,7 +274,7 @@ fn unsigned(good: &str) -> Vec<Forgery> {
     .into()
 }
 
-fn forgery(name: &'static str, token: String, errcode: i64) -> Forgery {
+pub(super) fn forgery(name: &'static str, token: String, errcode: i64) -> Forgery {
     Forgery {
         name,
         token,

@@ -7,6 +7,7 @@
 mod crowd;
 mod forgeries;
 mod operations;
+mod zeros;
 
 use std::collections::BTreeMap;
 
@@ -21,7 +22,12 @@ const OTHER: &str = "wx00000000000000b2";
 /// Where nobody listens.
 const HOOK: &str = "http://127.0.0.1:9/hook";
 
-both_modes!(every_operation_is_closed_to_strangers);
+both_modes!(
+    every_operation_is_closed_to_strangers,
+    no_text_with_a_zero_breaks_anything
+);
+
+use self::zeros::no_text_with_a_zero_breaks_anything;
 
 /// What everybody may call.
 const OPEN: [&str; 12] = [

@@ -14,7 +14,7 @@ const PROBLEM: [&str; 6] = ["type", "title", "status", "detail", "instance", "co
 const REPLY: [&str; 2] = ["errcode", "errmsg"];
 
 /// A body that the operation takes from somebody who may call it.
-fn body(operation: &str) -> Option<Value> {
+pub(super) fn body(operation: &str) -> Option<Value> {
     let body = match operation {
         "POST /v1/tenants" | "PATCH /v1/tenants/{tenant_id}" | "PATCH /v1/apps/{appid}" => {
             json!({"name": "stranger"})
@@ -39,7 +39,7 @@ fn body(operation: &str) -> Option<Value> {
 }
 
 /// A query without which the operation cannot be read.
-fn query(operation: &str) -> &'static str {
+pub(super) fn query(operation: &str) -> &'static str {
     match operation {
         "GET /v1/apps/{appid}/grants" => "?openid=o1",
         _ => "",

@@ -26,6 +26,13 @@ both_modes!(
     another_tenant_is_told_nothing,
 );
 
+mod replicas_keep_to_the_most_webhooks_together {
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn production() {
+        super::replicas_keep_to_the_most_webhooks_together().await;
+    }
+}
+
 mod two_replicas_tell_each_event_once {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn production() {
@@ -274,6 +281,28 @@ async fn another_tenant_is_told_nothing(mode: Mode) {
     assert_eq!((heard.len(), heard[0].kind()), (1, "webhook.test"));
     let theirs = tenant.client.get(&path(&webhook, "/deliveries")).await;
     theirs.problem(404, "not_found");
+}
+
+async fn replicas_keep_to_the_most_webhooks_together() {
+    let world = World::plan(Mode::Production).replicas(2).start().await;
+    let tenant = world.tenant("a").await;
+    let replicas = [0, 1].map(|replica| world.at(replica, &tenant));
+    let makers = (0..40).map(|n| {
+        let client = &replicas[n % 2].client;
+        async move {
+            let new = json!({"url": format!("http://127.0.0.1:9/{n}"), "events": ["*"]});
+            client.post("/v1/webhooks", &new).await.status.as_u16()
+        }
+    });
+    let mut answered = futures::future::join_all(makers).await;
+    answered.sort_unstable();
+    assert_eq!(answered, [[201; 20], [409; 20]].concat());
+    let listed = tenant
+        .client
+        .get("/v1/webhooks?limit=100")
+        .await
+        .expect(200);
+    assert_eq!(listed["data"].as_array().map(Vec::len), Some(20));
 }
 
 /// In general an event may come twice, when a replica dies between the post and its record: none dies here.

@@ -132,6 +132,19 @@ impl Client {
         .await
     }
 
+    /// Signs in at the console. The session is in a cookie, `wxgate_console`.
+    pub(crate) async fn session(&self) -> String {
+        let request = self
+            .bare(Method::POST, "/console/sign-in")
+            .header("origin", &self.base)
+            .form(&[("client_secret", &self.key().client_secret)]);
+        let answer = request.send().await.expect("an answer");
+        let cookie = answer.headers().get("set-cookie").expect("a cookie");
+        let cookie = cookie.to_str().expect("text").split(';').next();
+        let session = cookie.and_then(|cookie| cookie.strip_prefix("wxgate_console="));
+        session.expect("a session").to_owned()
+    }
+
     pub(crate) async fn get(&self, path: &str) -> Answer {
         finish(self.request(Method::GET, path).await).await
     }

@@ -236,7 +236,7 @@ impl Sent {
             channel,
             touser: self.touser,
             template_id: self.template_id,
-            data: self.data,
+            data: self.data.map(known),
             ttl: Some(TTL_SECONDS),
             ..message::Request::default()
         };
@@ -261,6 +261,14 @@ impl Sent {
             },
         })
     }
+}
+
+/// The values without what WeChat ignores.
+fn known(mut data: Map<String, Value>) -> Map<String, Value> {
+    for item in data.values_mut().filter_map(Value::as_object_mut) {
+        item.retain(|member, _| message::DATA_MEMBERS.contains(&member.as_str()));
+    }
+    data
 }
 
 fn filled(text: Option<String>) -> Option<String> {

@@ -195,8 +195,8 @@ pub struct App {
     /// Why it does not send at the moment; null: it sends.
     #[schema(required = true)]
     pause: Option<Pause>,
-    /// Messages a minute that it keeps to since WeChat refused more (45011), growing by a tenth each minute; null: as
-    /// many as it can.
+    /// Messages a minute that it keeps to since WeChat refused more (45011), 600 at least and growing by a quarter each
+    /// minute; null: as many as it can.
     #[schema(required = true)]
     pace: Option<u64>,
     created_at: Timestamp,
@@ -277,7 +277,7 @@ pub(crate) struct Quota {
     remaining: u64,
     /// The next 00:00 in Shanghai.
     reset_at: Timestamp,
-    /// What WeChat counts; null: it was not asked yet.
+    /// What WeChat counts, asked with this request; null: it did not tell, because it cannot be reached or there is no token.
     #[schema(required = true)]
     wechat: Option<WechatQuota>,
 }

@@ -11,7 +11,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::{message_request, message_schema::AnyMessage, messages::Message};
+use super::{
+    items::{Items, Room, words},
+    message_request,
+    message_schema::AnyMessage,
+    messages::Message,
+};
 use crate::{
     problem::{Problem, ProblemBody},
     refusals::submit_refusal,
@@ -20,39 +25,33 @@ use crate::{
 /// An item as it was read: a message as asked for, or what is wrong with its form.
 type Asked = Result<Request, Vec<Violation>>;
 
-/// How many messages a batch may have.
-const MOST: usize = 1000;
-
 /// Messages to send. Each is checked by itself: what is wrong with one does not keep the others.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct BatchRequest {
     /// 1 to 1000.
     #[schema(value_type = Vec<AnyMessage>, min_items = 1, max_items = 1000)]
-    messages: Vec<Value>,
+    messages: Items,
 }
 
 impl BatchRequest {
     /// What is asked for, item by item; not where they are none or too many.
     pub(crate) fn requests(self) -> Result<Vec<Asked>, Problem> {
-        if self.messages.is_empty() || self.messages.len() > MOST {
-            let rule = format!("must have 1 to {MOST} messages: send more in several requests");
-            return Err(vec![Violation::new("/messages", rule)].into());
-        }
-        Ok(self
-            .messages
-            .into_iter()
-            .map(message_request::message)
+        let messages = self.messages.each("messages")?;
+        Ok(messages
+            .iter()
+            .map(|item| message_request::item(item))
             .collect())
     }
 }
 
 /// The items as they are handed in at `now`, checked against what is known of their templates.
 pub(crate) fn items(requests: Vec<Asked>, catalog: &Catalog, now: DateTime<Utc>) -> Vec<BatchItem> {
+    let mut room = Room::default();
     let item = |asked: Asked| {
         let request = match asked {
             Ok(request) => request,
-            Err(errors) => return BatchItem::Unfit(words(&errors.into())),
+            Err(errors) => return BatchItem::Unfit(room.words(errors)),
         };
         let template = catalog.look_up(request.channel, &request.template_id);
         match request.check_against(now, template) {
@@ -60,16 +59,11 @@ pub(crate) fn items(requests: Vec<Asked>, catalog: &Catalog, now: DateTime<Utc>)
             Err(Unfit {
                 violations,
                 otherwise: Some(draft),
-            }) => BatchItem::Misfit(draft, words(&violations.into())),
-            Err(unfit) => BatchItem::Unfit(words(&unfit.violations.into())),
+            }) => BatchItem::Misfit(draft, room.words(violations)),
+            Err(unfit) => BatchItem::Unfit(room.words(unfit.violations)),
         }
     };
     requests.into_iter().map(item).collect()
-}
-
-/// The problem as it will be told, in a replay too.
-fn words(problem: &Problem) -> String {
-    serde_json::to_string(&problem.body(None)).unwrap_or_default()
 }
 
 /// What became of a batch.
@@ -168,5 +162,16 @@ mod tests {
             BatchItem::Draft(_) | BatchItem::Misfit(..) => "fine".to_owned(),
         });
         assert_eq!(told.collect::<Vec<_>>(), ["", "/extra", "/data"]);
+    }
+
+    #[test]
+    fn a_field_that_is_there_twice_is_refused() {
+        let twice = br#"{"messages": [{"touser": "a", "touser": "b", "template_id": "t", "data": {"thing1": {"value": "x"}}}]}"#;
+        let request: BatchRequest = crate::extract::parse(twice).unwrap();
+        let errors = request.requests().unwrap().remove(0).unwrap_err();
+        assert!(
+            errors[0].detail.contains("duplicate field `touser`"),
+            "{errors:?}"
+        );
     }
 }

@@ -2,19 +2,18 @@
 
 use chrono::{DateTime, Utc};
 use delivery::{Collected, GrantCursor, GrantEntry};
-use domain::grant;
+use domain::{grant, violation::Violation};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{page, time::Timestamp, words::GrantKind};
-use crate::{
-    extract::parse_part,
-    problem::{Kind, Problem, ProblemBody},
+use super::{
+    items::{self, Items, Room, words},
+    page,
+    time::Timestamp,
+    words::GrantKind,
 };
-
-/// How many grants a request may have.
-const MOST: usize = 1000;
+use crate::problem::{Kind, Problem, ProblemBody};
 
 /// Grants that a client got. Each is checked by itself: what is wrong with one does not keep the others.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -26,7 +25,7 @@ const MOST: usize = 1000;
 pub(crate) struct GrantsRequest {
     /// 1 to 1000.
     #[schema(value_type = Vec<GrantReport>, min_items = 1, max_items = 1000)]
-    grants: Vec<Value>,
+    grants: Items,
 }
 
 /// A grant that a client got. A field of another kind is refused.
@@ -69,29 +68,19 @@ impl From<GrantReport> for grant::GrantRequest {
 impl GrantsRequest {
     /// The items as they are handed in, at `now`; not where they are none or too many.
     pub(crate) fn items(self, now: DateTime<Utc>) -> Result<Vec<GrantEntry>, Problem> {
-        if self.grants.is_empty() || self.grants.len() > MOST {
-            let rule = format!("must have 1 to {MOST} grants: send more in several requests");
-            return Err(Problem::field("/grants", rule));
-        }
-        let items = self
-            .grants
-            .into_iter()
-            .map(|item| match checked(item, now) {
-                Ok(grant) => GrantEntry::Grant(grant),
-                Err(problem) => GrantEntry::Unfit(words(&problem)),
-            });
+        let mut room = Room::default();
+        let grants = self.grants.each("grants")?;
+        let items = grants.iter().map(|item| match checked(item, now) {
+            Ok(grant) => GrantEntry::Grant(grant),
+            Err(found) => GrantEntry::Unfit(room.words(found)),
+        });
         Ok(items.collect())
     }
 }
 
-fn checked(item: Value, now: DateTime<Utc>) -> Result<grant::NewGrant, Problem> {
-    let report: GrantReport = parse_part(item)?;
-    Ok(grant::GrantRequest::from(report).check(now)?)
-}
-
-/// The problem as it will be told, in a replay too.
-fn words(problem: &Problem) -> String {
-    serde_json::to_string(&problem.body(None)).unwrap_or_default()
+fn checked(item: &RawValue, now: DateTime<Utc>) -> Result<grant::NewGrant, Vec<Violation>> {
+    let report: GrantReport = items::read(item)?;
+    grant::GrantRequest::from(report).check(now)
 }
 
 /// What became of grants.
@@ -317,6 +306,19 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::extract::{parse, parse_part};
+
+    #[test]
+    fn a_field_that_is_there_twice_is_refused() {
+        let twice =
+            br#"{"grants": [{"kind": "form_id", "openid": "a", "openid": "b", "value": "f1"}]}"#;
+        let request: GrantsRequest = parse(twice).unwrap();
+        let items = request.items(DateTime::UNIX_EPOCH).unwrap();
+        assert!(
+            matches!(&items[0], GrantEntry::Unfit(words) if words.contains("duplicate field `openid`")),
+            "{items:?}"
+        );
+    }
 
     fn items(grants: &Value) -> Result<Vec<GrantEntry>, Problem> {
         let request: GrantsRequest = parse_part(json!({ "grants": grants }))?;

@@ -18,6 +18,9 @@ use utoipa::{
 use super::time::Timestamp;
 use crate::{once::Worded, problem::Problem};
 
+/// How many scopes may be named: more than there are.
+const MOST_SCOPES: usize = 100;
+
 /// A key to make.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -28,13 +31,17 @@ pub(crate) struct NewKey {
     /// What it may do: never more than the key that makes it.
     #[schema(schema_with = wanted_scopes_schema)]
     scopes: Vec<String>,
-    /// From when on it is refused. Default: never.
+    /// From when on it is refused: no later than the key that makes it. Default: when that one expires, or never.
     expires_at: Option<DateTime<Utc>>,
 }
 
 impl NewKey {
     /// The key that is asked for. A word that is no scope is told with its place.
     pub(crate) fn parse(self) -> Result<tenancy::NewKey, Problem> {
+        if self.scopes.len() > MOST_SCOPES {
+            let rule = format!("must name at most {MOST_SCOPES} scopes, each once");
+            return Err(Problem::field("/scopes", rule));
+        }
         let mut found = Vec::new();
         let mut scopes = Vec::new();
         for (index, word) in self.scopes.iter().enumerate() {

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use domain::{message, violation::Violation};
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, value::RawValue};
 use utoipa::{
     ToSchema,
     openapi::{
@@ -15,7 +15,7 @@ use utoipa::{
 use crate::extract::{optional_object, parse_part};
 
 use super::{
-    not_null,
+    items, not_null,
     words::{Channel, GrantPolicy, Lang, MiniprogramState, OnTooLong, OnUncertain, Priority},
 };
 
@@ -61,9 +61,10 @@ pub(crate) struct MessageRequest {
     client_msg_id: Option<String>,
     /// Default: `normal`.
     priority: Option<Priority>,
-    /// When to send, within the next 30 days. Default: at once.
+    /// When to send, within the next 30 days; at once where that has passed. Default: at once.
     send_at: Option<DateTime<Utc>>,
-    /// Seconds that the message is worth sending, from `send_at` or from now: at most 604800. Default: 86400.
+    /// Seconds that the message is worth sending, from `send_at`, passed or not, or else from now: at most 604800. Default:
+    /// 86400.
     #[schema(minimum = 1, maximum = 604_800)]
     ttl: Option<u64>,
     /// Your own id for it.
@@ -84,7 +85,8 @@ pub(crate) struct MessageRequest {
 }
 
 /// One value of a template.
-#[derive(Debug, ToSchema)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(
     dead_code,
     reason = "the shape is documented here and checked in `domain`"
@@ -93,6 +95,9 @@ pub(crate) struct DataItem {
     /// A text or a number, by the rule of its key's type.
     #[schema(schema_with = text_or_number)]
     value: Value,
+    /// Its colour, where the channel's messages have colours.
+    #[schema(value_type = String, required = false, example = "#173177")]
+    color: Option<String>,
 }
 
 fn text_or_number() -> Object {
@@ -151,6 +156,11 @@ pub fn message(value: Value) -> Result<message::Request, Vec<Violation>> {
         Ok(request) => Ok(request.into()),
         Err(problem) => Err(problem.into_errors()),
     }
+}
+
+/// Reads a message of a batch.
+pub(super) fn item(item: &RawValue) -> Result<message::Request, Vec<Violation>> {
+    items::read::<MessageRequest>(item).map(Into::into)
 }
 
 #[cfg(test)]

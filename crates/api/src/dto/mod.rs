@@ -5,6 +5,7 @@ pub(crate) mod apps;
 pub(crate) mod audit;
 pub(crate) mod batch;
 pub(crate) mod grants;
+mod items;
 pub(crate) mod keys;
 pub(crate) mod message_request;
 pub(crate) mod message_schema;
@@ -18,7 +19,9 @@ pub(crate) mod tokens;
 pub(crate) mod webhooks;
 pub(crate) mod words;
 
-use serde::{Deserialize, Deserializer};
+use std::borrow::Cow;
+
+use serde::{Deserialize, Deserializer, de::IntoDeserializer};
 
 /// Tells a field that is `null` (`Some(None)`: forget it) from one that is absent (`None`: leave it).
 #[expect(
@@ -29,6 +32,15 @@ pub(crate) fn nullable<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Option<T>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
+}
+
+/// A field that is one of a few words and may be absent. What serde derives takes another type than a text for broken
+/// JSON.
+pub(crate) fn word<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    let text = Cow::<str>::deserialize(deserializer)?;
+    T::deserialize(text.into_deserializer()).map(Some)
 }
 
 /// A field that may be absent, but not `null`.

@@ -13,7 +13,7 @@ use utoipa::{
     },
 };
 
-use super::{not_null, nullable, page, time::Timestamp};
+use super::{not_null, nullable, page, time::Timestamp, word};
 use crate::problem::Problem;
 
 /// An endpoint to make.
@@ -67,7 +67,7 @@ pub(crate) struct WebhookChanges {
     #[schema(value_type = Option<String>, required = false, max_length = 500, example = "orders")]
     description: Option<Option<String>>,
     /// `enabled` forgets its failures; `disabled` ends what is on its way to it.
-    #[serde(default, deserialize_with = "not_null")]
+    #[serde(default, deserialize_with = "word")]
     #[schema(value_type = WebhookStatus, required = false)]
     status: Option<WebhookStatus>,
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use domain::{app, grant, lifecycle, message, template, tenant, verdict};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
 use utoipa::{
     PartialSchema, ToSchema,
     openapi::{
@@ -16,8 +16,18 @@ use utoipa::{
 macro_rules! words {
     ($($(#[doc = $doc:literal])* $name:ident = $module:ident::$domain:ident { $($choice:ident = $word:literal,)* })*) => {$(
         $(#[doc = $doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
         pub(crate) enum $name { $(#[serde(rename = $word)] $choice,)* }
+
+        // What serde derives takes another type than a text for broken JSON.
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                match &*Cow::<str>::deserialize(deserializer)? {
+                    $($word => Ok(Self::$choice),)*
+                    other => Err(D::Error::unknown_variant(other, &[$($word),*])),
+                }
+            }
+        }
 
         impl PartialSchema for $name {
             fn schema() -> RefOr<Schema> {

@@ -50,13 +50,15 @@ impl<S: Send + Sync> FromRequestParts<S> for BareKey {
 }
 
 impl Authorized {
-    /// The key for an answer with a secret: only the API key that made the request is shown it again, because
-    /// another one of its tenant may have fewer scopes than that secret opens.
+    /// The key for an answer with a secret: only the API key that made the request is shown it again, and only with
+    /// the scopes that it had then. Another key of the tenant, or a token that was narrowed, may have fewer scopes
+    /// than that secret opens.
     pub(crate) fn own(&self, key: Option<IdempotencyKey>) -> Option<IdempotencyKey> {
         key.map(|key| IdempotencyKey {
             fingerprint: Sha256::new()
                 .chain_update(key.fingerprint)
                 .chain_update(self.0.key.to_string())
+                .chain_update(self.0.scopes.to_string())
                 .finalize()
                 .into(),
             ..key

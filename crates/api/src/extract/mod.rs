@@ -16,4 +16,4 @@ pub(crate) use path::{
     WebhookIdPath,
 };
 pub(crate) use prefer::Wait;
-pub(crate) use query::ApiQuery;
+pub(crate) use query::{ApiQuery, read as read_query};

@@ -132,10 +132,11 @@ fn response(kinds: &[Kind]) -> Response {
         let about = "Seconds to wait before the request is sent again.";
         headers.insert("Retry-After".into(), header(about));
     }
-    if is(StatusCode::TOO_MANY_REQUESTS) {
+    let lacks_scope = kinds.contains(&Kind::InsufficientScope);
+    if is(StatusCode::TOO_MANY_REQUESTS) || lacks_scope {
         headers.extend(rate_limit());
     }
-    if kinds.contains(&Kind::Unauthorized) || kinds.contains(&Kind::InsufficientScope) {
+    if kinds.contains(&Kind::Unauthorized) || lacks_scope {
         let about = "What the credential lacks (RFC 6750).";
         headers.insert("WWW-Authenticate".into(), header(about));
     }

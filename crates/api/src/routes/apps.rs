@@ -129,21 +129,23 @@ async fn get_app(
     AppIdPath(appid): AppIdPath,
     known: IfNoneMatch,
 ) -> Result<Response, Problem> {
-    let apps = state.delivery.apps();
-    let app = apps.get(caller.tenant(), &appid).await?;
-    let foreign_refresh = apps.foreign_refresh(&appid).await.map(Into::into);
-    let callback = Callback {
-        url: callbacks::url(&state.base_url, &appid),
-        token_set: app.has_callback_token,
-        aes_key_set: app.has_callback_aes_key,
-    };
+    let app = state.delivery.apps().get(caller.tenant(), &appid).await?;
     let version = app.updated_at;
-    let detail = AppDetail {
+    Ok(shown(&known, version, &detail(&state, app).await))
+}
+
+/// The app as it is read alone, and after a change: the same words for the same tag.
+async fn detail(state: &ApiState, app: delivery::App) -> AppDetail {
+    let foreign_refresh = state.delivery.apps().foreign_refresh(&app.appid).await;
+    AppDetail {
+        foreign_refresh: foreign_refresh.map(Into::into),
+        callback: Callback {
+            url: callbacks::url(&state.base_url, &app.appid),
+            token_set: app.has_callback_token,
+            aes_key_set: app.has_callback_aes_key,
+        },
         app: App::at((state.now)(), app),
-        foreign_refresh,
-        callback,
-    };
-    Ok(shown(&known, version, &detail))
+    }
 }
 
 /// Change an app
@@ -154,7 +156,7 @@ async fn get_app(
     patch, path = "/v1/apps/{appid}", tag = "apps", security(("oauth2" = ["apps:write"])),
     params(("appid" = String, Path, description = "The app."), Unchanged),
     request_body = AppChanges,
-    responses((status = 200, description = "The app as it is now.", body = App), Missing, Body, Guarded),
+    responses((status = 200, description = "The app as it is now.", body = AppDetail), Missing, Body, Guarded),
 )]
 async fn update_app(
     State(state): State<ApiState>,
@@ -175,12 +177,12 @@ async fn update_app(
         .by(origin)
         .update(tenant, &appid, update)
         .await?;
-    Ok(now_is(app.updated_at, &App::at((state.now)(), app)))
+    Ok(now_is(app.updated_at, &detail(&state, app).await))
 }
 
 /// Remove an app
 ///
-/// Its unsent messages are canceled, its history stays.
+/// Its unsent messages are canceled, or `uncertain` where WeChat may have them; its history stays.
 #[utoipa::path(
     delete, path = "/v1/apps/{appid}", tag = "apps", security(("oauth2" = ["apps:write"])),
     params(("appid" = String, Path, description = "The app.")),

@@ -46,7 +46,7 @@ mod tests {
 
     async fn get(path: &str) -> (http::response::Parts, String) {
         let request = Request::builder().uri(path).body(Body::empty()).unwrap();
-        let answer = around(pages(), HttpMetrics::default(), &[])
+        let answer = around(pages(), Router::new(), HttpMetrics::default(), &[])
             .oneshot(request)
             .await
             .unwrap();

@@ -31,8 +31,9 @@ fn owner(caller: &Authorized) -> KeyOwner {
 
 /// Make a key
 ///
-/// The key has no more scopes than the key that makes it. The secret is shown this once; under an
-/// `Idempotency-Key` it is shown again to the API key that made the request, and to no other.
+/// The key has no more scopes than the key that makes it, and expires no later. The secret is shown this once; under an
+/// `Idempotency-Key` it is shown again to the API key that made the request, with an access token of the same
+/// scopes, and to no other.
 #[utoipa::path(
     post, path = "/v1/keys", tag = "keys", security(("oauth2" = ["keys:write"])),
     params(Repeat),

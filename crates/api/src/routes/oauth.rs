@@ -203,7 +203,11 @@ fn credentials(
     secret: String,
 ) -> Result<(Option<String>, ClientSecret), Refusal> {
     let Some(authorization) = headers.get(header::AUTHORIZATION) else {
-        return Ok((present(id), ClientSecret::new(secret)));
+        return if secret.is_empty() {
+            Err(Refusal::no_credentials())
+        } else {
+            Ok((present(id), ClientSecret::new(secret)))
+        };
     };
     let (basic_id, basic_secret) = basic(authorization).ok_or_else(Refusal::not_basic)?;
     if !secret.is_empty() || (!id.is_empty() && id != basic_id) {
@@ -288,6 +292,14 @@ impl Refusal {
         )
     }
 
+    fn no_credentials() -> Self {
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            "invalid_client",
+            "send client_id and client_secret, by HTTP Basic or in the form",
+        )
+    }
+
     fn not_basic() -> Self {
         Self::new(
             StatusCode::UNAUTHORIZED,
@@ -357,7 +369,7 @@ mod tests {
     async fn a_form_that_is_too_large_is_refused() {
         let read = async |TokenForm(_): TokenForm| {};
         let routes = Router::new().route("/", post(read));
-        let routes = layers::around(routes, HttpMetrics::default(), &[]);
+        let routes = layers::around(routes, Router::new(), HttpMetrics::default(), &[]);
         let request =
             Request::post("/").header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
         let body = Body::from(format!("grant_type={}", "x".repeat(MAX_BODY)));
@@ -415,6 +427,8 @@ mod tests {
             "invalid_request"
         );
         assert!(credentials(&basic, "a".into(), String::new()).is_ok());
+        let none = credentials(&HeaderMap::new(), "a".into(), String::new());
+        assert_eq!(none.unwrap_err().error, "invalid_client");
         let (id, secret) = credentials(&HeaderMap::new(), "a".into(), "b".into()).unwrap();
         assert_eq!((id.as_deref(), secret.expose()), (Some("a"), "b"));
     }

@@ -1,9 +1,14 @@
 //! Replicas that share, and replicas that cannot.
 
+use std::sync::Arc;
+
 use coord::Coord;
-use domain::app::TokenMode;
+use domain::{app::TokenMode, seal::MasterKey};
 use futures::future::join_all;
+use simulator::{Effect, Fault};
 use testkit::Redis;
+use wechat::{Client, ClientOptions};
+use wxgate_broker::{Broker, Metrics};
 
 use crate::{SECOND, World, over, until};
 
@@ -103,6 +108,51 @@ async fn a_dead_holder_of_the_lease_is_waited_for_no_longer_than_the_lease() {
     };
     let (token, ()) = tokio::join!(broker.token(&world.appid), turn_the_clock);
     token.unwrap();
+}
+
+/// Legacy mode, where another fetch would end the token of the first.
+#[tokio::test]
+async fn a_fetch_keeps_its_lease_for_as_long_as_wechat_may_take() {
+    let world = World::new(TokenMode::Legacy).await;
+    let coord = Coord::in_process(world.clock.clone());
+    // Longer than this test takes.
+    let timeout = SECOND * 600;
+    let patient = || {
+        let options = ClientOptions {
+            base_url: world.wechat.base_url(),
+            timeout,
+            ..ClientOptions::default()
+        };
+        Broker::new(
+            Client::new(options).unwrap(),
+            coord.clone(),
+            Arc::clone(&world.app) as _,
+            MasterKey::from_bytes([7; 32]),
+            Metrics::default(),
+        )
+    };
+    let (slow, other) = (patient(), patient());
+    let never = Fault::next(1, Effect::Hang { acted: true });
+    world.wechat.control().add_fault(never);
+    let fetch = async {
+        let _ = slow.token(&world.appid).await;
+    };
+    let wait = async {
+        until(async || (world.fetches() == 1).then_some(())).await;
+        let mut token = std::pin::pin!(other.token(&world.appid));
+        for second in 0..1205 {
+            tokio::select! {
+                _ = &mut token => panic!("another fetches beside it after {second} s"),
+                () = world.time.sleepers(1) => world.advance(SECOND),
+            }
+        }
+        token.await.unwrap();
+        assert_eq!(world.fetches(), 2);
+    };
+    tokio::select! {
+        () = fetch => unreachable!("WeChat does not answer it"),
+        () = wait => {}
+    }
 }
 
 #[tokio::test]

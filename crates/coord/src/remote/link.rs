@@ -7,7 +7,7 @@ use std::{
 };
 
 use redis::{
-    Client, IntoConnectionInfo, RedisError, RedisResult, Script,
+    Client, ConnectionInfo, IntoConnectionInfo, RedisError, RedisResult, Script,
     aio::{ConnectionManager, ConnectionManagerConfig},
     io::tcp::TcpSettings,
 };
@@ -43,10 +43,7 @@ impl Link {
         let tcp = TcpSettings::default()
             .set_nodelay(true)
             .set_user_timeout(USER_TIMEOUT);
-        let info = url
-            .into_connection_info()
-            .map_err(|error| bad_url(&error))?
-            .set_tcp_settings(tcp);
+        let info = connection(url)?.set_tcp_settings(tcp);
         let client = Client::open(info).map_err(|error| bad_url(&error))?;
         let config = ConnectionManagerConfig::new()
             .set_connection_timeout(Some(PATIENCE))
@@ -218,6 +215,19 @@ fn unavailable(error: &RedisError) -> CoordError {
     CoordError::Unavailable {
         detail: error.to_string(),
     }
+}
+
+/// What a URL says. A bare `/`, `?` or `#` in its password ends the part that names the server: what is left of the password
+/// would be taken for something else.
+pub(super) fn connection(url: &str) -> Result<ConnectionInfo, CoordError> {
+    let rest = url.split_once("://").map_or("", |(_, rest)| rest);
+    let server = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    if rest[server.len()..].contains('@') {
+        return Err(CoordError::BadUrl {
+            detail: "an @ comes too late".to_owned(),
+        });
+    }
+    url.into_connection_info().map_err(|error| bad_url(&error))
 }
 
 fn bad_url(error: &RedisError) -> CoordError {

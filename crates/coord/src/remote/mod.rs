@@ -31,6 +31,11 @@ pub(crate) struct Remote {
     _stop: DropGuard,
 }
 
+/// Whether [`Remote::open`] takes this URL.
+pub(crate) fn check_url(url: &str) -> Result<(), CoordError> {
+    link::connection(url).map(|_| ())
+}
+
 impl Remote {
     /// Starts the tasks; connects to nothing yet.
     pub(crate) fn open(url: &str, clock: Clock, hub: Hub) -> Result<Self, CoordError> {

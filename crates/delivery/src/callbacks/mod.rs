@@ -137,7 +137,7 @@ impl Callbacks {
         (callbacks, desk_loop)
     }
 
-    /// The words that answer WeChat's check of an app's URL.
+    /// The words that answer WeChat's check of an app's URL: those it came with, so an old check tells nobody anything.
     pub async fn check_url(
         &self,
         appid: &AppId,
@@ -146,9 +146,7 @@ impl Callbacks {
     ) -> Result<String, CallbackError> {
         self.admit(appid, from).await?;
         let checked = self
-            .with_keys(appid, query, |keys| {
-                keys.check_url(query).map(str::to_owned)
-            })
+            .with_keys(appid, |keys| keys.check_url(query).map(str::to_owned))
             .await;
         self.told(appid, checked).await
     }
@@ -163,8 +161,12 @@ impl Callbacks {
     ) -> Result<(), CallbackError> {
         self.admit(appid, from).await?;
         let opened = self
-            .with_keys(appid, query, |keys| keys.open(appid, query, body))
+            .with_keys(appid, |keys| keys.open(appid, query, body))
             .await;
+        let opened = match check_time(query, self.clock.now()) {
+            Err(stale) if opened.is_ok() => Err(stale.into()),
+            _ => opened,
+        };
         let event: Event = self.told(appid, opened).await?;
         let consequence = Consequence::of(appid, &event);
         tracing::debug!(%appid, ?event, "WeChat says");
@@ -190,24 +192,21 @@ impl Callbacks {
         }
     }
 
-    /// Tries the app's keys, the newest first, and judges the time.
+    /// Tries the app's keys, the newest first.
     async fn with_keys<T>(
         &self,
         appid: &AppId,
-        query: &Query,
         check: impl Fn(&Keys) -> Result<T, Refusal>,
     ) -> Result<T, CallbackError> {
         let now = self.clock.now();
         let chain = self.keys.of(appid, now).await?;
         let newest = check(&chain.newest).map_err(CallbackRefusal::Push);
-        let checked = match (newest, &chain.previous) {
-            (Ok(checked), _) => checked,
+        match (newest, &chain.previous) {
+            (Ok(checked), _) => Ok(checked),
             // If neither fits, the newest says why.
-            (Err(refusal), Some(previous)) => check(previous).map_err(|_| refusal)?,
-            (Err(refusal), None) => return Err(refusal.into()),
-        };
-        check_time(query, now)?;
-        Ok(checked)
+            (Err(refusal), Some(previous)) => check(previous).map_err(|_| refusal.into()),
+            (Err(refusal), None) => Err(refusal.into()),
+        }
     }
 
     /// Counts a refusal and says it to the log, but not as often as a stranger likes to be refused.

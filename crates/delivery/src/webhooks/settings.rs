@@ -16,6 +16,9 @@ const LONGEST_URL: usize = 2_000;
 /// The longest description, in characters.
 const LONGEST_DESCRIPTION: usize = 500;
 
+/// How many events may be named: more than there are.
+const MOST_EVENTS: usize = 100;
+
 /// What an endpoint is made with, or changed to; none leaves as is.
 #[derive(Clone, Debug, Default)]
 pub struct WebhookSettings {
@@ -43,9 +46,12 @@ impl WebhookSettings {
             .as_deref()
             .map(|words| check_events(words, &mut found));
         if let Some(Some(description)) = &self.description
-            && description.chars().count() > LONGEST_DESCRIPTION
+            && (description.chars().count() > LONGEST_DESCRIPTION
+                || description.contains(|c: char| c.is_control() && !matches!(c, '\n' | '\t')))
         {
-            let rule = format!("must have at most {LONGEST_DESCRIPTION} characters");
+            let rule = format!(
+                "must have at most {LONGEST_DESCRIPTION} characters, and of control characters line breaks and tabs alone"
+            );
             found.push(Violation::new("/description", rule));
         }
         if !found.is_empty() {
@@ -89,6 +95,10 @@ fn check_url(text: &str, allow_private: bool) -> Result<(), String> {
     if text.len() > LONGEST_URL {
         return Err(format!("must have at most {LONGEST_URL} characters"));
     }
+    // The parser would drop some of them.
+    if text.contains(char::is_control) {
+        return Err("must have no control characters".to_owned());
+    }
     let url = Url::parse(text)
         .map_err(|error| format!("must be a URL such as https://host/path ({error})"))?;
     let scheme_is_fine = url.scheme() == "https" || allow_private && url.scheme() == "http";
@@ -120,6 +130,11 @@ fn check_events(words: &[String], found: &mut Vec<Violation>) -> EventFilter {
         found.push(Violation::new("/events", rule));
     }
     if words.len() == 1 && words[0] == "*" {
+        return EventFilter::All;
+    }
+    if words.len() > MOST_EVENTS {
+        let rule = format!("must name at most {MOST_EVENTS} events, each once");
+        found.push(Violation::new("/events", rule));
         return EventFilter::All;
     }
     let mut kinds = BTreeSet::new();
@@ -160,10 +175,24 @@ mod tests {
             "https://10.0.0.8/",
             "https://[::1]/",
             "https://169.254.169.254/latest/meta-data/",
+            "https://hooks.example/\0",
+            "https://hooks.example/a\n",
         ] {
             assert!(check_url(url, false).is_err(), "{url}");
         }
         assert_eq!(check_url("http://127.0.0.1:9/", true), Ok(()));
+    }
+
+    #[test]
+    fn a_description_has_lines_and_no_other_control_characters() {
+        let check = |text: &str| {
+            let settings = WebhookSettings {
+                description: Some(Some(text.to_owned())),
+                ..WebhookSettings::default()
+            };
+            settings.check(false).is_ok()
+        };
+        assert!(check("two\nlines") && !check("a\0b") && !check("a\x1bb"));
     }
 
     #[test]
@@ -181,6 +210,8 @@ mod tests {
             "message.sent message.failed"
         );
         assert_eq!(read(&[]).1, ["/events"]);
+        assert_eq!(read(&["x"; 100]).1.len(), 100);
+        assert_eq!(read(&["x"; 101]).1, ["/events"]);
         assert_eq!(
             read(&["message.sent", "*", "webhook.test"]).1,
             ["/events/1", "/events/2"]

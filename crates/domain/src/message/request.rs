@@ -16,6 +16,9 @@ use crate::{
     violation::{Violation, pointer_token},
 };
 
+/// What one value of a template is made of.
+pub const DATA_MEMBERS: [&str; 2] = ["value", "color"];
+
 const MAX_ID: usize = 128;
 const MAX_PAGE: usize = 1024;
 const MAX_REFERENCE: usize = 255;
@@ -78,7 +81,9 @@ impl Request {
         self.cut_values();
         let mut violations = self.broken_rules(now);
         let is_message = violations.is_empty();
-        template.judge(self.data.as_ref(), &mut violations);
+        // Of too much data there would be as much to say.
+        let data = self.data.as_ref().filter(|data| excess(data).is_none());
+        template.judge(data, &mut violations);
         match (is_message, violations.is_empty()) {
             (true, true) => Ok(self.into_draft()),
             (true, false) => Err(Unfit {
@@ -264,11 +269,9 @@ fn check_data(channel: Channel, data: Option<&Map<String, Value>>, found: &mut V
             "must name at least one key of the template",
         ));
     }
-    if data.len() > MAX_DATA_KEYS {
-        found.push(Violation::new(
-            "/data",
-            format!("must have at most {MAX_DATA_KEYS} keys"),
-        ));
+    if let Some(rule) = excess(data) {
+        found.push(Violation::new("/data", rule));
+        return;
     }
     for (key, item) in data {
         let pointer = format!("/data/{}", pointer_token(key));
@@ -279,6 +282,20 @@ fn check_data(channel: Channel, data: Option<&Map<String, Value>>, found: &mut V
             ));
             continue;
         };
+        for member in item.as_object().into_iter().flat_map(Map::keys) {
+            if !DATA_MEMBERS.contains(&member.as_str()) {
+                found.push(Violation::new(
+                    format!("{pointer}/{}", pointer_token(member)),
+                    "is not known: there is `value`, and beside it perhaps `color`",
+                ));
+            }
+        }
+        if item.get("color").is_some_and(|color| !color.is_string()) {
+            found.push(Violation::new(
+                format!("{pointer}/color"),
+                "must be a string, such as #173177, or be left out",
+            ));
+        }
         let value = match value {
             Value::String(text) => text.clone(),
             Value::Number(number) => number.to_string(),
@@ -298,6 +315,21 @@ fn check_data(channel: Channel, data: Option<&Map<String, Value>>, found: &mut V
             found.push(Violation::new(format!("{pointer}/value"), rule.to_string()));
         }
     }
+}
+
+/// The rule that is broken by more data than a message may have. What is in it need not be looked at then.
+fn excess(data: &Map<String, Value>) -> Option<String> {
+    if data.len() > MAX_DATA_KEYS {
+        Some(format!("must have at most {MAX_DATA_KEYS} keys"))
+    } else if is_longer(data, MAX_DATA_BYTES) {
+        Some(format!("must be at most {MAX_DATA_BYTES} bytes as JSON"))
+    } else {
+        None
+    }
+}
+
+fn is_longer(map: &Map<String, Value>, max: usize) -> bool {
+    serde_json::to_vec(map).is_ok_and(|json| json.len() > max)
 }
 
 fn check_lengths(request: &Request, found: &mut Vec<Violation>) {
@@ -321,17 +353,13 @@ fn check_lengths(request: &Request, found: &mut Vec<Violation>) {
     at_most(request.url.as_deref(), MAX_PAGE, "/url");
     at_most(request.client_msg_id.as_deref(), 32, "/client_msg_id");
     at_most(request.reference.as_deref(), MAX_REFERENCE, "/reference");
-    let mut at_most_as_json = |map: Option<&Map<String, Value>>, max: usize, pointer: &str| {
-        let json = map.and_then(|map| serde_json::to_vec(map).ok());
-        if json.is_some_and(|json| json.len() > max) {
-            found.push(Violation::new(
-                pointer,
-                format!("must be at most {max} bytes as JSON"),
-            ));
-        }
-    };
-    at_most_as_json(request.data.as_ref(), MAX_DATA_BYTES, "/data");
-    at_most_as_json(request.metadata.as_ref(), MAX_METADATA_BYTES, "/metadata");
+    let metadata = request.metadata.as_ref();
+    if metadata.is_some_and(|metadata| is_longer(metadata, MAX_METADATA_BYTES)) {
+        found.push(Violation::new(
+            "/metadata",
+            format!("must be at most {MAX_METADATA_BYTES} bytes as JSON"),
+        ));
+    }
 }
 
 fn check_times(request: &Request, now: DateTime<Utc>, found: &mut Vec<Violation>) {

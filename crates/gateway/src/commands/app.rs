@@ -54,7 +54,7 @@ pub(crate) enum Command {
         #[arg(long, required = true)]
         secret_stdin: bool,
     },
-    /// Remove it; what it has not sent is canceled
+    /// Remove it; what it has not sent is canceled, or uncertain where WeChat may have it
     Remove {
         /// WeChat's id of it: wx…
         appid: AppId,
@@ -197,7 +197,7 @@ pub(crate) async fn run(
             desk.close().await;
             removed?;
             output.result(&json!({"appid": appid.as_str(), "removed": true}), || {
-                format!("removed {appid}; what it had not sent is canceled")
+                format!("removed {appid}; what it had not sent is canceled, or uncertain where WeChat may have it")
             })
         }
     }

@@ -49,10 +49,11 @@ pub(crate) struct Owner {
 pub(crate) struct Create {
     #[command(flatten)]
     owner: Owner,
-    /// What it may do, such as messages:send; again for more. An operator's key may do everything by default
+    /// What it may do, such as messages:send messages:read. An operator's key may do everything by default
     #[arg(
         long = "scope",
         value_name = "SCOPE",
+        num_args = 1..,
         value_delimiter = ',',
         required_unless_present = "operator"
     )]

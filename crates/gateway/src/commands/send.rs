@@ -34,8 +34,8 @@ pub(crate) struct Arguments {
     /// The template's id
     #[arg(long, value_name = "ID")]
     template: String,
-    /// A value of the template; again for more
-    #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
+    /// The values of the template
+    #[arg(long, value_name = "KEY=VALUE", num_args = 1.., value_parser = pair)]
     data: Vec<(String, String)>,
     /// Which of WeChat's ways it takes
     #[arg(long, default_value = "subscribe", value_parser = channel())]

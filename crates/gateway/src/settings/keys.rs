@@ -85,25 +85,28 @@ pub(crate) fn mask(shown: Shown, value: &str) -> String {
     }
 }
 
-/// Hides the password before `@` and the values of `password` and `token` parameters.
+/// Hides what stands between the user's name and the last `@`, whatever it is, and the values of parameters that are named as
+/// secrets are. Where one may be in the other, nothing is shown.
 fn mask_url(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else {
-        return url.to_owned();
+    let (scheme, rest) = url.split_at(url.find("://").map_or(0, |at| at + 3));
+    let Some((who, place)) = rest.rsplit_once('@') else {
+        return format!("{scheme}{}", mask_parameters(rest));
     };
-    let (place, query) = match rest.split_once('?') {
-        Some((place, query)) => (place, Some(query)),
-        None => (rest, None),
-    };
-    let place = match place.rsplit_once('@') {
-        Some((who, place)) => match who.split_once(':') {
-            Some((user, _)) => format!("{user}:***@{place}"),
-            None => format!("{who}@{place}"),
-        },
-        None => place.to_owned(),
+    if mask_parameters(who) != who {
+        return format!("{scheme}***");
+    }
+    let user = who.split([':', '/', '?', '#', '@']).next().unwrap_or(who);
+    let hidden = if user == who { "" } else { ":***" };
+    format!("{scheme}{user}{hidden}@{}", mask_parameters(place))
+}
+
+fn mask_parameters(rest: &str) -> String {
+    let Some((place, query)) = rest.split_once('?') else {
+        return rest.to_owned();
     };
     let hide = |pair: &str| match pair.split_once('=') {
         Some((name, _))
-            if ["password", "token", "secret"]
+            if ["pass", "token", "secret", "pwd"]
                 .iter()
                 .any(|word| name.to_ascii_lowercase().contains(word)) =>
         {
@@ -111,11 +114,8 @@ fn mask_url(url: &str) -> String {
         }
         _ => pair.to_owned(),
     };
-    let query = query.map(|query| query.split('&').map(hide).collect::<Vec<_>>().join("&"));
-    match query {
-        Some(query) => format!("{scheme}://{place}?{query}"),
-        None => format!("{scheme}://{place}"),
-    }
+    let query: Vec<_> = query.split('&').map(hide).collect();
+    format!("{place}?{}", query.join("&"))
 }
 
 #[cfg(test)]
@@ -136,6 +136,21 @@ mod tests {
             (
                 "postgres://db/wxgate?user=wx&password=s3cret",
                 "postgres://db/wxgate?user=wx&password=***",
+            ),
+            (
+                "postgres://db/wxgate?user=wx&password=s3@cret",
+                "postgres://***",
+            ),
+            (
+                "postgres://wx:pa?ss@db/wxgate?password=s3cret",
+                "postgres://wx:***@db/wxgate?password=***",
+            ),
+            ("postgres://wx:pa#s/s@db/x", "postgres://wx:***@db/x"),
+            ("postgres://wx@db/x", "postgres://wx@db/x"),
+            ("wx:s3cret@db", "wx:***@db"),
+            (
+                "unix:///run/redis.sock?pass=s3cret",
+                "unix:///run/redis.sock?pass=***",
             ),
             ("redis://:s3cret@cache:6379/0", "redis://:***@cache:6379/0"),
             ("redis://cache:6379", "redis://cache:6379"),

@@ -153,14 +153,10 @@ fn read_file(path: &Path) -> Result<Vec<(&'static str, String)>, SettingsError> 
     let text = std::fs::read_to_string(path).map_err(|error| {
         SettingsError::new(format!("cannot read the settings file {shown} ({error}): name a readable one with --config or {CONFIG}"))
     })?;
-    let source = config::File::from_str(&text, config::FileFormat::Toml);
-    let parsed = config::Config::builder()
-        .add_source(source)
-        .build()
-        .and_then(config::Config::try_deserialize::<BTreeMap<String, config::Value>>);
-    let parsed = parsed.map_err(|error| {
+    let parsed: toml::Table = text.parse().map_err(|error| {
         SettingsError::new(format!(
-            "the settings file {shown} is no valid TOML: {error}"
+            "the settings file {shown} is no valid TOML: {}",
+            fault(&text, &error)
         ))
     })?;
     let mut values = Vec::new();
@@ -172,13 +168,29 @@ fn read_file(path: &Path) -> Result<Vec<(&'static str, String)>, SettingsError> 
                 known.join(", ")
             )));
         };
-        let value = value.into_string();
-        let value = value.map_err(|_| {
-            SettingsError::new(format!(
-                "`{name}` in {shown} must be a text or a number, such as {name} = \"…\""
-            ))
-        })?;
+        let value = match value {
+            toml::Value::String(text) => text,
+            toml::Value::Integer(number) => number.to_string(),
+            toml::Value::Float(number) => number.to_string(),
+            toml::Value::Boolean(switch) => switch.to_string(),
+            _ => {
+                return Err(SettingsError::new(format!(
+                    "`{name}` in {shown} must be a text or a number, such as {name} = \"…\""
+                )));
+            }
+        };
         values.push((key.name, value));
     }
     Ok(values)
+}
+
+/// What is wrong with a file and where, without what stands there: it may be a secret.
+fn fault(text: &str, error: &toml::de::Error) -> String {
+    let why = error.message();
+    let Some(before) = error.span().and_then(|span| text.get(..span.start)) else {
+        return why.to_owned();
+    };
+    let line = before.matches('\n').count() + 1;
+    let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+    format!("line {line}, column {column}: {why}")
 }

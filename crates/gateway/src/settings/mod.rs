@@ -138,7 +138,7 @@ impl Settings {
             master_key_previous_file,
             wechat_base_url: values::url(&layers, "wechat_base_url")?.unwrap_or_default(),
             wechat_timeout: values::seconds(&layers, "wechat_timeout", 1..=60)?,
-            public_url: values::url(&layers, "public_url")?,
+            public_url: values::root_url(&layers, "public_url")?,
             trusted_proxies: values::proxies(&layers, "trusted_proxies")?,
             cors_origins: values::origins(&layers, "cors_origins")?,
             max_connections: values::number(&layers, "max_connections", 1..=1_000_000)?,

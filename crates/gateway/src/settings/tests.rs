@@ -110,8 +110,63 @@ fn unknown_keys_in_the_file_are_refused_and_unknown_variables_told() {
 }
 
 #[test]
+fn a_fault_in_the_file_is_told_by_its_place_and_never_by_the_line() {
+    for (text, place) in [
+        ("log = \"info\"\nmaster_key = \"s3cret", "line 2, column 21"),
+        ("master_key = s3cret", "line 1, column 14"),
+        ("master_key s3cret", "line 1, column"),
+        ("master_key = \"\"\"\ns3cret\\q", "line 2, column"),
+    ] {
+        let file = file(text);
+        let refused = Settings::from_layers(Some(file.path()), [], &Flags::default());
+        let refused = refused.unwrap_err().to_string();
+        assert!(refused.contains(place), "{refused}");
+        assert!(!refused.contains("s3cret"), "{refused}");
+    }
+}
+
+#[test]
+fn a_url_that_cannot_be_read_is_a_wrong_setting() {
+    for database in [
+        "postgres://wx:s3/cret@127.0.0.1:5432/db",
+        "postgres://wx:12?cret@127.0.0.1/db",
+    ] {
+        let refused = refusal(&[
+            ("WXGATE_DATABASE_URL", database),
+            ("WXGATE_REDIS_URL", "redis://cache"),
+        ]);
+        assert!(refused.contains("WXGATE_DATABASE_URL"), "{refused}");
+        assert!(
+            refused.contains("%2F") && !refused.contains("cret"),
+            "{refused}"
+        );
+    }
+}
+
+#[test]
 fn what_would_have_no_effect_is_refused() {
     assert!(refusal(&[("WXGATE_OTLP_ENDPOINT", "x")]).contains("WXGATE_OTLP_ENDPOINT"));
+}
+
+#[test]
+fn the_public_url_is_a_root() {
+    let of = |url: &str| with_environment(&[("WXGATE_PUBLIC_URL", url)]).unwrap();
+    for (url, kept) in [
+        ("https://wxgate.example.com", "https://wxgate.example.com"),
+        ("http://localhost:8080/", "http://localhost:8080"),
+    ] {
+        assert_eq!(of(url).public_url.as_deref(), Some(kept));
+    }
+    let refused = refusal(&[("WXGATE_PUBLIC_URL", "https://example.com/wxgate")]);
+    assert!(
+        refused.contains("WXGATE_PUBLIC_URL has the path /wxgate"),
+        "{refused}"
+    );
+    let inside = with_environment(&[("WXGATE_WECHAT_BASE_URL", "https://proxy.example/wechat")]);
+    assert_eq!(
+        inside.unwrap().wechat_base_url,
+        "https://proxy.example/wechat"
+    );
 }
 
 #[test]

@@ -47,6 +47,19 @@ pub(crate) fn url(layers: &Layers, name: &str) -> Result<Option<String>, Setting
     Ok(Some(text.trim_end_matches('/').to_owned()))
 }
 
+/// A URL of a web site that is reached at the root of its host, without a slash at its end.
+pub(crate) fn root_url(layers: &Layers, name: &str) -> Result<Option<String>, SettingsError> {
+    let url = url(layers, name)?;
+    let path = url.as_deref().and_then(|text| Url::parse(text).ok());
+    match path.as_ref().map(Url::path) {
+        None | Some("/") => Ok(url),
+        Some(path) => Err(SettingsError::new(format!(
+            "{} has the path {path}, but the gateway answers at the root of its host, and a proxy that strips a prefix breaks its links: give it a host name of its own, and write it as https://host[:port]",
+            layers.name(name)
+        ))),
+    }
+}
+
 /// A time in seconds: `5`, `5s`, `2m`, `500ms` is refused.
 pub(crate) fn seconds(
     layers: &Layers,

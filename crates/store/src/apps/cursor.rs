@@ -2,6 +2,8 @@
 
 use std::{fmt, str::FromStr};
 
+use domain::app::AppId;
+
 /// A place in a list of apps. Its text form is `MILLIS.APPID`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AppCursor {
@@ -25,9 +27,25 @@ impl FromStr for AppCursor {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (created_at, appid) = text.split_once('.').ok_or(AppCursorFormat)?;
+        let appid = AppId::parse(appid).map_err(|_| AppCursorFormat)?;
         Ok(Self {
             created_at: created_at.parse().map_err(|_| AppCursorFormat)?,
-            appid: appid.to_owned(),
+            appid: appid.as_str().to_owned(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_before_an_app() {
+        let place = "7.wx0a1b2c3d4e5f6789";
+        let cursor: AppCursor = place.parse().unwrap();
+        assert_eq!(cursor.to_string(), place);
+        for nonsense in ["", "7", "x.wx0a1b2c3d4e5f6789", "7.\0", "7."] {
+            assert!(nonsense.parse::<AppCursor>().is_err(), "{nonsense:?}");
+        }
     }
 }

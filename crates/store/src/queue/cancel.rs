@@ -3,11 +3,11 @@
 use chrono::{DateTime, Utc};
 use domain::{
     id::MessageId,
-    lifecycle::{Event, Refusal},
+    lifecycle::{Event, Refusal, Status},
 };
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect, sea_query::Expr};
 
-use super::{ENDED, READY, record::release_behind};
+use super::{ENDED, READY, record::release_behind, tell::tell_ended};
 use crate::{
     Message, StoreError, TenantStore,
     entity::message::{Column, Entity, Model},
@@ -62,6 +62,9 @@ impl TenantStore {
             .filter(Column::Id.eq(row.id))
             .exec(&tx)
             .await?;
+        if transition.status == Status::Uncertain {
+            tell_ended(&tx, &[row.id], now).await?;
+        }
         // One that was ready may have stood first for its user.
         let person = (row.appid.clone(), row.touser.clone());
         let released = row.phase == READY && release_behind(&tx, &[person], now).await?;

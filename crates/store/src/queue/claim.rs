@@ -15,17 +15,13 @@ use super::{
     meter::{LANE_COLUMNS, Lane, charge},
     record::release_behind,
     sql::{Sql, still},
-    sweep::LAPSED,
     tell::tell_ended,
+    unsent::Unsent,
 };
 use crate::{PlatformStore, StoreError, millis};
 
-/// The end of a message whose app was removed.
-const CANCELED: &str = "status = 'canceled'";
 /// How many apps one claim serves at most. The next claim goes on after the last of them.
 const LANES: usize = 64;
-/// How many messages of a removed app one claim calls back.
-const ORPHANS: i64 = 500;
 /// How many apps with ready messages one claim looks at to find them, where many are paused.
 const VISITS: usize = 256;
 
@@ -124,9 +120,8 @@ impl PlatformStore {
         let mut claimed = fly(&tx, &mut choice, request, now).await?;
         let unpermitted = grants::take(&tx, &mut claimed, now).await?;
         choice.put_back(&unpermitted);
-        end(&tx, &choice.orphans, CANCELED, now).await?;
-        end(&tx, &choice.expired, LAPSED, now).await?;
-        tell_ended(&tx, &choice.expired, now).await?;
+        end(&tx, &choice.orphans, Unsent::CalledBack, now).await?;
+        end(&tx, &choice.expired, Unsent::Lapsed, now).await?;
         let released = release_behind(&tx, &choice.expired_people, now).await?;
         stand_behind(&tx, &choice.behind, now).await?;
         charge(&tx, choice.meters.iter(), request, now).await?;
@@ -145,29 +140,6 @@ impl PlatformStore {
             apps: open,
             cursor,
         })
-    }
-
-    /// Calls back ready messages of an app that is gone, a batch at a time.
-    pub(crate) async fn cancel_ready(
-        &self,
-        appid: &str,
-        now: DateTime<Utc>,
-    ) -> Result<(), StoreError> {
-        let connection = &self.store.write;
-        let mut sql = Sql::new("UPDATE message SET status = 'canceled', phase = ");
-        sql.push(&ENDED.to_string())
-            .push(", updated_at = ")
-            .bind(millis(now));
-        sql.push(&format!(
-            " WHERE {} AND id IN (SELECT m.id FROM message m WHERE m.phase = {READY} AND m.appid = ",
-            still(READY)
-        ));
-        sql.bind(appid)
-            .push(" AND NOT EXISTS (SELECT 1 FROM app WHERE app.appid = m.appid) LIMIT ")
-            .bind(ORPHANS)
-            .push(")");
-        connection.execute_raw(sql.on(connection)).await?;
-        Ok(())
     }
 
     /// Goes round the apps that have ready messages. Also says where to go on; empty means from the start.
@@ -424,18 +396,19 @@ async fn stand_behind(
     Ok(())
 }
 
-/// Ends ready messages that will not be sent. `how` sets their status and failure.
+/// Ends ready messages that will not be sent, and tells of it.
 async fn end(
     tx: &impl ConnectionTrait,
     ids: &[Uuid],
-    how: &str,
+    why: Unsent,
     now: DateTime<Utc>,
 ) -> Result<(), StoreError> {
     if ids.is_empty() {
         return Ok(());
     }
     let mut sql = Sql::new(&format!(
-        "UPDATE message SET {how}, phase = {ENDED}, updated_at = "
+        "UPDATE message SET {}, phase = {ENDED}, updated_at = ",
+        why.set()
     ));
     sql.bind(millis(now))
         .push(" WHERE ")
@@ -443,5 +416,5 @@ async fn end(
         .push(" AND id")
         .one_of(ids);
     tx.execute_raw(sql.on(tx)).await?;
-    Ok(())
+    tell_ended(tx, ids, now).await
 }

@@ -13,6 +13,10 @@ use crate::{StoreError, millis};
 
 const MINUTE: i64 = 60_000;
 
+/// The least that an app is slowed down to, in messages a minute: a refusal in a quiet minute, or one for what another
+/// system sent, says nothing of WeChat's limit.
+pub(super) const SLOWEST: i64 = 600;
+
 /// A lane as a claim has locked it.
 #[derive(FromQueryResult)]
 pub(super) struct Lane {
@@ -68,12 +72,12 @@ impl Meter {
     pub(super) fn of(lane: &Lane, now: DateTime<Utc>) -> Self {
         let today = lane.quota_day == day_number(now);
         let this_minute = lane.minute == minute_number(now);
-        // WeChat does not tell its limit: each minute that keeps to the last guess allows a tenth more.
+        // WeChat does not tell its limit: each minute that keeps to the last guess allows a quarter more.
         let grown = |limit: i64| {
             if this_minute {
                 limit
             } else {
-                limit + limit / 10 + 1
+                limit + limit / 4 + 1
             }
         };
         let pace = lane.minute_limit.map(grown);

@@ -42,6 +42,7 @@ mod sql;
 mod submission;
 mod sweep;
 pub(crate) mod tell;
+mod unsent;
 
 pub use cancel::Canceled;
 pub use claim::{ClaimBatch, ClaimRequest};

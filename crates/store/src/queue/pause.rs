@@ -1,10 +1,17 @@
 //! Pauses: what the answer to one message means for all of its app.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Utc};
 use domain::app::AppId;
-use sea_orm::ConnectionTrait;
+use sea_orm::{ConnectionTrait, DbBackend};
 
-use super::{QUOTA_EXHAUSTED, meter::minute_number, sql::Sql, tell::tell_pause};
+use super::{
+    QUOTA_EXHAUSTED,
+    meter::{SLOWEST, minute_number},
+    sql::Sql,
+    tell::tell_pause,
+};
 use crate::{StoreError, millis};
 
 /// Why a lane rests to which WeChat said that a minute's limit is spent.
@@ -100,7 +107,7 @@ async fn rest(tx: &impl ConnectionTrait, pause: &LanePause) -> Result<(), StoreE
     Ok(())
 }
 
-/// Learns the limit of a minute: what was sent in it and not refused, less a tenth.
+/// Learns the limit of a minute: what was sent in it and not refused, less a tenth; not under [`SLOWEST`].
 async fn slow_down(
     tx: &impl ConnectionTrait,
     pause: &LanePause,
@@ -111,13 +118,34 @@ async fn slow_down(
     sql.bind(refused).push(" THEN minute_used - ").bind(refused);
     sql.push(" ELSE 0 END, minute_limit = CASE WHEN (minute_used - ")
         .bind(refused)
-        .push(") * 9 / 10 > 1 THEN (minute_used - ")
+        .push(") * 9 / 10 > ")
+        .bind(SLOWEST)
+        .push(" THEN (minute_used - ")
         .bind(refused)
-        .push(") * 9 / 10 ELSE 1 END WHERE appid = ")
+        .push(") * 9 / 10 ELSE ")
+        .bind(SLOWEST)
+        .push(" END WHERE appid = ")
         .bind(pause.appid.as_str());
     // The answer to a send at the end of a minute comes in the next.
     sql.push(" AND minute >= ").bind(minute_number(now) - 1);
     tx.execute_raw(sql.on(tx)).await?;
+    Ok(())
+}
+
+/// Holds the lanes of these apps until the end of the transaction: lanes before messages, and in the order of their
+/// appids, as everybody locks them. Nobody else writes beside a transaction of SQLite's.
+pub(super) async fn hold<'a>(
+    tx: &impl ConnectionTrait,
+    appids: impl Iterator<Item = &'a AppId>,
+) -> Result<(), StoreError> {
+    let appids: BTreeSet<&str> = appids.map(AppId::as_str).collect();
+    if appids.is_empty() || tx.get_database_backend() != DbBackend::Postgres {
+        return Ok(());
+    }
+    let mut sql = Sql::new("SELECT appid FROM lane WHERE appid");
+    sql.one_of(&appids.into_iter().collect::<Vec<_>>())
+        .push(" ORDER BY appid FOR UPDATE");
+    tx.query_all_raw(sql.on(tx)).await?;
     Ok(())
 }
 

@@ -17,7 +17,7 @@ use super::{
     choice::Person,
     grants::{self, GrantNews},
     meter::day_number,
-    pause::{LaneNews, refund, tell},
+    pause::{LaneNews, hold, refund, tell},
     sql::{Cell, Sql, still},
     tell::tell_messages,
 };
@@ -105,26 +105,28 @@ impl PlatformStore {
         now: DateTime<Utc>,
     ) -> Result<Recorded, StoreError> {
         let tx = self.store.begin().await?;
-        let mut recorded = Recorded::default();
-        // Lanes before messages, and lanes in the order of their appids, as everybody locks them.
-        for (appid, (day, count)) in refunds(batch) {
+        let refunded = batch.iter().filter(|one| one.refund.is_some());
+        let lanes = refunded.map(|one| &one.appid);
+        hold(&tx, lanes.chain(news.iter().map(LaneNews::appid))).await?;
+        let mut settled = Vec::new();
+        if !batch.is_empty() {
+            settled = settle(&tx, &batch.iter().collect::<Vec<_>>(), "", now).await?;
+        }
+        let changed = changed(&settled);
+        // What was recorded before, or came too late, gives nothing back.
+        let counted = || batch.iter().filter(|one| changed.contains(&one.id));
+        for (appid, (day, count)) in refunds(counted()) {
             refund(&tx, appid, day, count).await?;
         }
         for news in news {
             tell(&tx, news, now).await?;
         }
-        if !batch.is_empty() {
-            let settled = settle(&tx, &batch.iter().collect::<Vec<_>>(), "", now).await?;
-            let told: Vec<_> = settled.iter().map(|one| (one.id, one.tenant_id)).collect();
-            tell_messages(&tx, &told, now).await?;
-            let changed = changed(&settled);
-            let counted = batch.iter().filter(|one| changed.contains(&one.id));
-            grants::settle(&tx, counted).await?;
-            recorded.released = release_behind(&tx, &followed(&settled), now).await?;
-            recorded.changed = changed;
-        }
+        let told: Vec<_> = settled.iter().map(|one| (one.id, one.tenant_id)).collect();
+        tell_messages(&tx, &told, now).await?;
+        grants::settle(&tx, counted()).await?;
+        let released = release_behind(&tx, &followed(&settled), now).await?;
         tx.commit().await?;
-        Ok(recorded)
+        Ok(Recorded { changed, released })
     }
 }
 
@@ -246,9 +248,9 @@ pub(super) async fn release_behind(
 
 /// How many sends each app gets back for which day. A batch that spans midnight gives back for its later day only:
 /// the earlier one is over.
-fn refunds(batch: &[Settlement]) -> BTreeMap<&str, (i64, i64)> {
+fn refunds<'a>(settlements: impl Iterator<Item = &'a Settlement>) -> BTreeMap<&'a str, (i64, i64)> {
     let mut refunds = BTreeMap::new();
-    for settlement in batch {
+    for settlement in settlements {
         let Some(claimed_at) = settlement.refund else {
             continue;
         };

@@ -3,10 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use domain::{
-    app::AppId,
-    id::{MessageId, TenantId},
-};
+use domain::id::MessageId;
 use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult};
 use uuid::Uuid;
 
@@ -20,17 +17,12 @@ use super::{
     record::release_behind,
     sql::{Sql, still},
     tell::tell_ended,
+    unsent::Unsent,
 };
 use crate::{PlatformStore, StoreError, millis, time};
 
 /// How many messages one call moves.
 pub(super) const BATCH: i64 = 500;
-
-/// The end of an unsent message whose ttl is over. One that has been tried without an answer may have been sent:
-/// its outcome stays unknown.
-pub(super) const LAPSED: &str = "\
-    status = CASE WHEN attempts LIKE '%\"outcome\":\"unknown\"%' THEN 'uncertain' ELSE 'expired' END, \
-    failure_code = CASE WHEN attempts LIKE '%\"outcome\":\"unknown\"%' THEN 'unanswered' ELSE 'expired' END";
 
 /// What one call of a sweep did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -113,7 +105,10 @@ impl PlatformStore {
             .iter()
             .map(|row| row.try_get("", "id"))
             .collect::<Result<Vec<Uuid>, _>>()?;
-        let mut sql = Sql::new(&format!("UPDATE message SET {LAPSED}, updated_at = "));
+        let mut sql = Sql::new(&format!(
+            "UPDATE message SET {}, updated_at = ",
+            Unsent::Lapsed.set()
+        ));
         sql.bind(millis(now));
         sql.push(", phase = ")
             .push(&ENDED.to_string())
@@ -125,36 +120,6 @@ impl PlatformStore {
         tell_ended(&tx, &ids, now).await?;
         tx.commit().await?;
         Ok(ids.into_iter().map(MessageId::from).collect())
-    }
-
-    /// Cancels what a tenant's removed app has not sent.
-    pub(crate) async fn cancel_unsent(
-        &self,
-        tenant: TenantId,
-        appid: &AppId,
-        now: DateTime<Utc>,
-    ) -> Result<(), StoreError> {
-        let connection = &self.store.write;
-        for phase in [READY, BEHIND, WAITING] {
-            loop {
-                let mut sql = Sql::new("UPDATE message SET status = 'canceled', updated_at = ");
-                sql.bind(millis(now)).push(&format!(
-                    ", phase = {ENDED} WHERE {} AND id IN (SELECT id FROM message WHERE phase = {phase} AND appid = ",
-                    still(phase)
-                ));
-                sql.bind(appid.as_str())
-                    .push(" AND tenant_id = ")
-                    .bind(tenant.uuid())
-                    .push(" LIMIT ")
-                    .bind(BATCH)
-                    .push(")");
-                let canceled = connection.execute_raw(sql.on(connection)).await?;
-                if !Swept::of(canceled.rows_affected()).more {
-                    break;
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Flights whose lease has ended without a record: their worker is gone.

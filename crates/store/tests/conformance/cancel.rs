@@ -1,16 +1,20 @@
 //! Messages called back: the same rules on SQLite and on PostgreSQL.
 
+use std::collections::BTreeSet;
+
 use crate::{
-    common::{at, draft, on_both, onboard},
+    common::{appid, at, draft, new_app, on_both, onboard},
     queue::{Sender, accepted, claim, record},
+    webhooks::{endpoint, told},
 };
 use domain::{
-    id::{self, MessageId},
+    id::{self, MessageId, WebhookId},
     lifecycle::{Event, Status},
     message::{Draft, OnUncertain},
     verdict::{Attempt, FailureCode, Outcome},
+    webhook::{EventFilter, EventType},
 };
-use wxgate_store::{Canceled, Store};
+use wxgate_store::{Canceled, Store, WebhookDelivery};
 
 on_both! {
     what_is_unsent_is_called_back_once
@@ -19,6 +23,7 @@ on_both! {
     the_next_one_behind_is_released
     another_tenants_message_is_not_there
     what_may_have_been_sent_ends_uncertain
+    what_a_removed_app_may_have_sent_ends_uncertain
 }
 
 async fn cancel(sender: &Sender<'_>, store: &Store, id: MessageId, seconds: i64) -> Canceled {
@@ -119,23 +124,8 @@ async fn another_tenants_message_is_not_there(store: Store) {
 
 async fn what_may_have_been_sent_ends_uncertain(store: Store) {
     let mut sender = Sender::new(&store, 1).await;
-    let wanted_again = Draft {
-        on_uncertain: OnUncertain::Retry,
-        ..draft("o1")
-    };
-    let id = sender.send(1, wanted_again, at(0)).await;
-    let mut flights = claim(&store, 8, at(1)).await;
-    flights[0].attempts.push(Attempt {
-        number: 1,
-        started_at: at(1),
-        duration_ms: 0,
-        outcome: Outcome::Unknown,
-        errcode: None,
-        errmsg: None,
-        rid: None,
-    });
-    record(&store, &flights, &Event::LeaseEnded, at(61)).await;
-    assert_eq!(sender.status(id).await, Status::Queued);
+    let webhook = endpoint(&store, sender.tenant, 1, EventFilter::All).await;
+    let id = unanswered(&mut sender, &store, "o1", 61).await;
     let Canceled::Now { message, .. } = cancel(&sender, &store, id, 62).await else {
         unreachable!("it was not sent again")
     };
@@ -146,4 +136,77 @@ async fn what_may_have_been_sent_ends_uncertain(store: Store) {
     );
     let read = store.tenant(sender.tenant).message(id).await.unwrap();
     assert_eq!(read, Some(message));
+    assert_eq!(told_uncertain(&sender, webhook).await, BTreeSet::from([id]));
+}
+
+/// Of which messages the endpoint is told that they are uncertain; it is told nothing else.
+async fn told_uncertain(sender: &Sender<'_>, webhook: WebhookId) -> BTreeSet<MessageId> {
+    let told = told(sender.store, sender.tenant, webhook).await;
+    let is_uncertain = |one: &WebhookDelivery| one.kind == EventType::MessageUncertain;
+    assert!(told.iter().all(is_uncertain), "{told:?}");
+    told.iter().filter_map(|one| one.message).collect()
+}
+
+/// A message that is to be sent once more some seconds after `lost`, because its first try had no answer.
+async fn unanswered(sender: &mut Sender<'_>, store: &Store, touser: &str, lost: i64) -> MessageId {
+    let wanted_again = Draft {
+        on_uncertain: OnUncertain::Retry,
+        ..draft(touser)
+    };
+    let id = sender.send(1, wanted_again, at(0)).await;
+    let mut flights = claim(store, 8, at(1)).await;
+    assert_eq!(flights.len(), 1);
+    flights[0].attempts.push(Attempt {
+        number: 1,
+        started_at: at(1),
+        duration_ms: 0,
+        outcome: Outcome::Unknown,
+        errcode: None,
+        errmsg: None,
+        rid: None,
+    });
+    record(store, &flights, &Event::LeaseEnded, at(lost)).await;
+    assert_eq!(sender.status(id).await, Status::Queued);
+    id
+}
+
+async fn what_a_removed_app_may_have_sent_ends_uncertain(store: Store) {
+    let mut sender = Sender::new(&store, 1).await;
+    let door = store.tenant(sender.tenant);
+    let platform = store.platform();
+    let webhook = endpoint(&store, sender.tenant, 1, EventFilter::All).await;
+    let mut flying = Vec::new();
+    for touser in ["o1", "o2"] {
+        flying.push(unanswered(&mut sender, &store, touser, 61).await);
+    }
+    platform.promote(at(600)).await.unwrap();
+    let mut flights = claim(&store, 8, at(600)).await;
+    flights.sort_by_key(|flight| flight.id);
+    let waiting = unanswered(&mut sender, &store, "o3", 2000).await;
+    let ready = unanswered(&mut sender, &store, "o4", 61).await;
+    platform.promote(at(600)).await.unwrap();
+    let untried = sender.send(1, draft("o5"), at(0)).await;
+    let end = async |id| {
+        let message = door.message(id).await.unwrap().unwrap();
+        (message.status, message.failure.map(|failure| failure.code))
+    };
+    let uncertain = (Status::Uncertain, Some(FailureCode::Unanswered));
+
+    door.delete_app(&appid(1), at(3000)).await.unwrap();
+    assert_eq!(end(waiting).await, uncertain);
+    assert_eq!(end(ready).await, uncertain);
+    assert_eq!(end(untried).await, (Status::Canceled, None));
+
+    // One flight comes back when the app is gone, one when the appid has another owner.
+    record(&store, &flights[..1], &Event::Released, at(3001)).await;
+    assert!(claim(&store, 8, at(3002)).await.is_empty());
+    assert_eq!(end(flying[0]).await, uncertain);
+    let owner = store.tenant(onboard(&store, 2, 10).await);
+    owner.create_app(new_app(1), at(3003)).await.unwrap();
+    record(&store, &flights[1..], &Event::Released, at(3004)).await;
+    assert!(claim(&store, 8, at(3005)).await.is_empty());
+    assert_eq!(end(flying[1]).await, uncertain);
+
+    let expected = BTreeSet::from([waiting, ready, flying[0], flying[1]]);
+    assert_eq!(told_uncertain(&sender, webhook).await, expected);
 }

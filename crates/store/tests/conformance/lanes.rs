@@ -7,7 +7,7 @@ use domain::{lifecycle::Event, message::Draft, message::Priority, retry::Delay, 
 use wxgate_store::{Claimed, LaneNews, LanePause, QUOTA_EXHAUSTED, Store, THROTTLED};
 
 use crate::{
-    common::{appid, at, draft, on_both},
+    common::{appid, at, draft, intake, on_both},
     queue::{Sender, accepted, claim, settle},
 };
 
@@ -114,19 +114,21 @@ async fn a_lost_probe_is_followed_by_another(store: Store) {
 }
 
 async fn a_minutes_limit_is_learnt_and_tried_again(store: Store) {
-    let mut sender = queue(&store, 30).await;
+    let mut sender = queue(&store, 0).await;
     // at(0) is no full minute: its next one begins within sixty seconds.
     let minute = |n: i64| {
         let next = at(0).timestamp().div_euclid(60) + n;
         DateTime::from_timestamp(next * 60, 0).unwrap()
     };
-    let first = claim(&store, 30, minute(1)).await;
-    assert_eq!(first.len(), 30);
-    // Ten were too many.
-    tell(&store, pause(THROTTLED, minute(2), 10, false), minute(1)).await;
-    for n in 100..160 {
-        sender.send(1, draft(&format!("o{n}")), minute(1)).await;
+    let messages: Vec<_> = (0..2_700)
+        .map(|n| sender.new_message(1, draft(&format!("o{n}")), minute(1)))
+        .collect();
+    for some in messages.chunks(300) {
+        intake(&store, some, minute(1)).await;
     }
+    assert_eq!(claim(&store, 800, minute(1)).await.len(), 800);
+    // A hundred were too many.
+    tell(&store, pause(THROTTLED, minute(2), 100, false), minute(1)).await;
     let ahead = probe(&store, minute(2)).await;
     record(
         &store,
@@ -136,16 +138,21 @@ async fn a_minutes_limit_is_learnt_and_tried_again(store: Store) {
         minute(2),
     )
     .await;
-    // Nine tenths of the twenty that went well, and a tenth more, less the probe.
-    assert_eq!(claim(&store, 60, minute(2)).await.len(), 19);
+    // Nine tenths of the seven hundred that went well, and a quarter more, less the probe.
+    assert_eq!(claim(&store, 1_000, minute(2)).await.len(), 787);
     assert!(
-        claim(&store, 60, minute(2) + Duration::from_secs(59))
+        claim(&store, 1_000, minute(2) + Duration::from_secs(59))
             .await
             .is_empty()
     );
-    assert_eq!(claim(&store, 60, minute(3)).await.len(), 23);
-    let app = store.tenant(sender.tenant).app(&appid(1)).await.unwrap();
-    assert_eq!((app.pace, app.pause), (Some(23), None));
+    assert_eq!(claim(&store, 1_000, minute(3)).await.len(), 986);
+    let app = async || store.tenant(sender.tenant).app(&appid(1)).await.unwrap();
+    let paced = app().await;
+    assert_eq!((paced.pace, paced.pause), (Some(986), None));
+    // Hardly anything was sent in this one, so that it says nothing of WeChat's limit.
+    assert_eq!(claim(&store, 10, minute(4)).await.len(), 10);
+    tell(&store, pause(THROTTLED, minute(5), 1, false), minute(4)).await;
+    assert_eq!(app().await.pace, Some(600));
 }
 
 async fn wechats_smaller_count_is_taken_over(store: Store) {

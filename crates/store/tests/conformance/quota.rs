@@ -153,13 +153,20 @@ async fn quota_is_given_back_for_what_never_left(store: Store) {
             .used
     };
     assert_eq!(used().await, 0);
-    assert_eq!(claim(&store, 8, at(7)).await.len(), 2, "the lane goes on");
+    // Under a lease of their own.
+    let again = claim(&store, 8, at(7) + Duration::from_micros(1)).await;
+    assert_eq!(again.len(), 2, "the lane goes on");
+    assert_eq!(used().await, 2);
+    // Who did not hear that it was recorded records it once more.
+    let repeated = store.platform().record(&batch, &[], at(8)).await.unwrap();
+    assert!(repeated.changed.is_empty());
     assert_eq!(used().await, 2);
     // What was charged to another day is not given back to this one.
-    let stale = Settlement {
+    let of_yesterday = Settlement {
         refund: Some(at(5) - chrono::Duration::days(1)),
-        ..batch[0].clone()
+        ..settle(&again[0], &Event::Released, at(9))
     };
-    store.platform().record(&[stale], &[], at(8)).await.unwrap();
+    let recorded = store.platform().record(&[of_yesterday], &[], at(9)).await;
+    assert_eq!(recorded.unwrap().changed.len(), 1);
     assert_eq!(used().await, 2);
 }

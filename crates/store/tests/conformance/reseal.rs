@@ -75,7 +75,8 @@ async fn everything_sealed_is_found_until_it_is_sealed_anew(store: Store) {
         sealed: seal(SealOwner::kept_answer(Some(tenant), "once")),
     };
     let answering = door.clone().answering(Some(answer));
-    answering.create_webhook(new_webhook, at(1)).await.unwrap();
+    let made = answering.create_webhook(new_webhook, 20, at(1)).await;
+    assert!(made.unwrap().is_some());
     door.rotate_webhook_secret(webhook, secret(), at(100), at(1))
         .await
         .unwrap();

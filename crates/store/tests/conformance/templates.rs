@@ -151,7 +151,7 @@ async fn what_is_not_as_it_was_is_told_once(store: Store) {
         description: None,
         secret_sealed: vec![1; 60],
     };
-    door.create_webhook(webhook, at(0)).await.unwrap();
+    door.create_webhook(webhook, 20, at(0)).await.unwrap();
     let old = [
         template("a", "{{thing1.DATA}}"),
         template("b", "{{thing1.DATA}}"),

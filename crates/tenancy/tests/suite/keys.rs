@@ -130,6 +130,47 @@ async fn nobody_hands_out_more_than_they_have() {
 }
 
 #[tokio::test]
+async fn no_key_makes_one_that_outlives_it() {
+    let gate = Gate::open().await;
+    let tenant = KeyOwner::Tenant(gate.tenant().await);
+    let end = start() + TimeDelta::hours(1);
+    for (owner, scopes) in [
+        (tenant, "keys:write apps:read"),
+        (KeyOwner::Operator, "operator"),
+    ] {
+        for ends in [Some(end), None] {
+            let maker = NewKey {
+                expires_at: ends,
+                ..ask(scopes)
+            };
+            let maker = gate.tenancy.create_key(owner, maker, None).await.unwrap();
+            let token = gate.token(&maker.secret).await;
+            let caller = gate.tenancy.authenticate(&token).await.unwrap();
+            let make = async |expires_at| {
+                let new = NewKey {
+                    expires_at,
+                    ..ask("apps:read")
+                };
+                let made = gate.tenancy.create_key(tenant, new, Some(&caller)).await;
+                made.map(|made| made.key.expires_at)
+            };
+            assert_eq!(make(None).await.unwrap(), ends);
+            for sooner in [end - TimeDelta::minutes(1), end] {
+                assert_eq!(make(Some(sooner)).await.unwrap(), Some(sooner));
+            }
+            let later = end + TimeDelta::milliseconds(1);
+            match make(Some(later)).await {
+                Err(TenancyError::Invalid(violations)) if ends.is_some() => {
+                    assert_eq!(violations[0].pointer, "/expires_at");
+                }
+                Ok(kept) if ends.is_none() => assert_eq!(kept, Some(later)),
+                other => panic!("{ends:?}: {other:?}"),
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_operator_may_give_any_scope() {
     let gate = Gate::open().await;
     let made = gate

@@ -187,3 +187,34 @@ fn the_origins_template_message_may_be_empty_and_takes_a_form_id_from_the_pool()
     assert!(with("f1").check(now()).is_ok());
     assert_eq!(pointers(with("the formId is a mock one")), ["/form_id"]);
 }
+
+#[test]
+fn of_too_much_data_nothing_more_is_said() {
+    let keys = |count: usize| {
+        let item = |number| (format!("thing{number}"), json!(0));
+        (0..count).map(item).collect::<Map<String, Value>>()
+    };
+    let template = Template {
+        id: "tpl".into(),
+        kind: TemplateKind::OneTime,
+        title: String::new(),
+        content: "{{thing1.DATA}}{{time2.DATA}}".into(),
+        example: String::new(),
+        values: BTreeMap::new(),
+    };
+    let with = |data| Request {
+        data: Some(data),
+        ..request()
+    };
+    let long = Map::from_iter([("k".repeat(9_000), json!(0))]);
+    for data in [keys(51), keys(100_000), long] {
+        let unfit = with(data).check_against(now(), Knowledge::Template(&template));
+        let found = unfit.unwrap_err().violations;
+        let pointers: Vec<_> = found.iter().map(|one| one.pointer.as_str()).collect();
+        assert_eq!(pointers, ["/data"]);
+    }
+    let unfit = with(keys(50)).check_against(now(), Knowledge::Template(&template));
+    let found = unfit.unwrap_err().violations;
+    let names_the_keys = |one: &&Violation| one.detail.contains("its keys are");
+    assert_eq!(found.iter().filter(names_the_keys).count(), 1);
+}

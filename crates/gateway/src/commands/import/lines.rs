@@ -37,16 +37,22 @@ pub(super) struct Fill {
     pub(super) ttl: Option<u64>,
 }
 
+/// Why a line is refused that is not to be sent.
+const DRY_RUN: &str = "dry_run must not be true: an import sends what is in its file; leave it out, or try the message \
+                       with POST /v1/apps/{appid}/messages";
+
 /// One message of the file.
-pub(super) struct Line {
-    /// The number of the line it begins on, from 1.
+pub(super) struct Line<'a> {
+    /// The number of the line it begins on, from 1: what people are told. A line ends with CR, LF or both.
     pub(super) number: u64,
+    /// Its bytes.
+    pub(super) text: &'a [u8],
     /// The message, or why there is none.
     pub(super) request: Result<Request, String>,
 }
 
 /// The messages of a file, in order.
-pub(super) type Lines<'a> = Box<dyn Iterator<Item = Line> + Send + 'a>;
+pub(super) type Lines<'a> = Box<dyn Iterator<Item = Line<'a>> + Send + 'a>;
 
 /// Reads the content of a file.
 pub(super) fn read<'a>(
@@ -90,7 +96,8 @@ fn table<'a>(content: &'a [u8], fill: &'a Fill) -> Result<Lines<'a>, Failure> {
         line: 1,
     };
     Ok(Box::new(std::iter::from_fn(move || {
-        let number = numbers.of(reader.position().byte());
+        let start = offset(&reader);
+        let number = numbers.of(start);
         let request = match reader.read_record(&mut row) {
             Ok(true) => Ok(message(&head, &row, fill)),
             Ok(false) => return None,
@@ -102,8 +109,18 @@ fn table<'a>(content: &'a [u8], fill: &'a Fill) -> Result<Lines<'a>, Failure> {
                 _ => error.to_string(),
             }),
         };
-        Some(Line { number, request })
+        let text = content.get(start..offset(&reader)).unwrap_or_default();
+        Some(Line {
+            number,
+            text,
+            request,
+        })
     })))
+}
+
+/// How many bytes of the file are read.
+fn offset(reader: &csv::Reader<&[u8]>) -> usize {
+    usize::try_from(reader.position().byte()).unwrap_or(usize::MAX)
 }
 
 /// Counts lines. The reader's own count stops before blank lines that it passes over.
@@ -115,12 +132,12 @@ struct Numbers<'a> {
 
 impl Numbers<'_> {
     /// The number of the line with the first text at `byte` or after.
-    fn of(&mut self, byte: u64) -> u64 {
-        let byte = usize::try_from(byte).unwrap_or(usize::MAX);
+    fn of(&mut self, byte: usize) -> u64 {
         while let Some(next) = self.content.get(self.at)
             && (self.at < byte || matches!(next, b'\n' | b'\r'))
         {
-            self.line += u64::from(*next == b'\n');
+            let is_second = *next == b'\n' && self.content[..self.at].ends_with(b"\r");
+            self.line += u64::from(matches!(next, b'\n' | b'\r') && !is_second);
             self.at += 1;
         }
         self.line
@@ -146,12 +163,13 @@ fn message(head: &[String], row: &csv::StringRecord, fill: &Fill) -> Request {
     request
 }
 
-fn objects<'a>(content: &'a [u8], fill: &'a Fill) -> impl Iterator<Item = Line> + Send + 'a {
+fn objects<'a>(content: &'a [u8], fill: &'a Fill) -> impl Iterator<Item = Line<'a>> + Send + 'a {
     let lines = (1..).zip(content.split(|byte| *byte == b'\n'));
     lines
         .filter(|(_, text)| !text.trim_ascii().is_empty())
         .map(|(number, text)| Line {
             number,
+            text,
             request: object(text, fill),
         })
 }
@@ -170,12 +188,16 @@ fn object(text: &[u8], fill: &Fill) -> Result<Request, String> {
         absent("priority", json!(fill.priority));
         absent("ttl", json!(fill.ttl));
     }
-    requests::message(value).map_err(|found| {
+    let request = requests::message(value).map_err(|found| {
         let told = found.iter().map(|Violation { pointer, detail }| {
             format!("{} {detail}", pointer.trim_start_matches('/'))
         });
         told.collect::<Vec<_>>().join("; ").trim().to_owned()
-    })
+    })?;
+    if request.dry_run {
+        return Err(DRY_RUN.to_owned());
+    }
+    Ok(request)
 }
 
 #[cfg(test)]
@@ -226,6 +248,33 @@ mod tests {
     }
 
     #[test]
+    fn a_line_ends_as_the_tables_rows_do() {
+        for (table, expected) in [
+            ("touser,thing1\ro1,one\ro2,two\ro3,three\r", vec![2, 3, 4]),
+            ("touser,thing1\ro1,one\r\ro2\r\r\ro3,three", vec![2, 4, 7]),
+            (
+                "touser,thing1\no1,x\ro2,x\r\no3,x\n\ro4,x",
+                vec![2, 3, 4, 6],
+            ),
+            ("touser,thing1\ro1,\"a\rb\r\nc\nd\"\ro2,x\r", vec![2, 6]),
+        ] {
+            let fill = fill();
+            let lines: Vec<_> = read(Form::Csv, table.as_bytes(), &fill).unwrap().collect();
+            let numbers: Vec<u64> = lines.iter().map(|line| line.number).collect();
+            assert_eq!(numbers, expected, "{table:?}");
+            let texts: Vec<&[u8]> = lines.iter().map(|line| line.text).collect();
+            assert!(table.as_bytes().ends_with(&texts.concat()), "{table:?}");
+            for (at, text) in (1..).zip(texts) {
+                let user = format!("o{at}");
+                assert!(
+                    text.windows(2).any(|two| two == user.as_bytes()),
+                    "{table:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
     fn a_table_wants_named_columns() {
         assert!(refused("openid,thing1\no1,x\n").contains("touser"));
         assert!(refused("touser,thing1,thing1\n").contains("column 3"));
@@ -239,10 +288,11 @@ mod tests {
             Form::Ndjson,
             "{\"touser\": \"o1\", \"data\": {\"thing1\": {\"value\": \"x\"}}}\r\n\n\
              {\"touser\": \"o2\", \"template_id\": \"own\", \"priority\": \"high\", \"ttl\": 9}\n\
-             {\"touser\": \"o3\", \"colour\": 1}\n[1]\nx",
+             {\"touser\": \"o3\", \"colour\": 1}\n[1]\nx\n\
+             {\"touser\": \"o4\", \"dry_run\": true}\n{\"touser\": \"o5\", \"dry_run\": false}",
         );
         let numbers: Vec<u64> = lines.iter().map(|(number, _)| *number).collect();
-        assert_eq!(numbers, [1, 3, 4, 5, 6]);
+        assert_eq!(numbers, [1, 3, 4, 5, 6, 7, 8]);
         let (first, second) = (lines[0].1.as_ref().unwrap(), lines[1].1.as_ref().unwrap());
         assert_eq!(
             (first.template_id.as_str(), first.priority, first.ttl),
@@ -260,5 +310,7 @@ mod tests {
         );
         assert!(reason(4).contains("not JSON"), "{}", reason(4));
         assert!(!reason(3).is_empty());
+        assert!(reason(5).starts_with("dry_run"), "{}", reason(5));
+        assert!(lines[6].1.is_ok());
     }
 }

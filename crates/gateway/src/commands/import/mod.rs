@@ -1,7 +1,8 @@
 //! `wxgate import`: a file of messages, each sent once however often the command runs.
 //!
-//! Every line has an idempotency key made from the file and the line's number, so a second run finds what the
-//! first one handed in, waits for that, and hands in what is missing.
+//! Every message has an idempotency key made from the file and its place among the file's messages, so a second run
+//! finds what the first one handed in, waits for that, and hands in what is missing. The key's fingerprint holds the
+//! message's own bytes: were two messages ever to have one key, the second would be refused and not taken for the first.
 
 mod lines;
 mod progress;
@@ -14,7 +15,7 @@ use clap::{
     builder::{PossibleValuesParser, TypedValueParser},
 };
 use coord::Clock;
-use delivery::{Accepted, Delivery, IdempotencyKey, Message, SubmitError};
+use delivery::{Accepted, Delivery, DeliveryError, IdempotencyKey, Message, SubmitError};
 use domain::{
     app::AppId,
     id::{MessageId, TenantId},
@@ -34,7 +35,7 @@ use crate::{failure::Failure, output::Output, settings::Settings};
 
 /// Messages under way at the same time: enough to fill transactions.
 const AT_ONCE: usize = 512;
-/// For how long a line's key is kept: a second run within it sends nothing twice.
+/// For how long a message's key is kept: a second run within it sends nothing twice.
 const KEPT_FOR: Duration = Duration::from_hours(30 * 24);
 /// How long one look for the end of a message waits.
 const LOOK: Duration = Duration::from_secs(30);
@@ -44,8 +45,8 @@ Columns of FILE.csv: `touser` (the openid), and one for each key of the template
 names them. FILE.ndjson has one message object a line, with the fields of POST /v1/apps/{appid}/messages; what it
 leaves out of `template_id`, `priority` and `ttl` is filled in from the options.
 
-Stopped or failed, run it again: what was handed in before is not sent twice, for 30 days. A line is known by the
-content of the whole file and its number, so put corrected lines into a file of their own.";
+Stopped or failed, run it again: what was handed in before is not sent twice, for 30 days. A message is known by
+the content of the whole file and its place in it, so put corrected lines into a file of their own.";
 
 /// What to send.
 #[derive(Args, Debug)]
@@ -148,6 +149,20 @@ fn digest(arguments: &Arguments, content: &[u8]) -> [u8; 32] {
     hash.finalize().into()
 }
 
+/// What one message of an import is known by: its `place` among the messages of the file, from 1, and its bytes.
+fn key(import: &[u8; 32], place: u64, text: &[u8]) -> IdempotencyKey {
+    IdempotencyKey {
+        // With blanks, which no key of a request has.
+        key: format!("import {} {place}", hex::encode(import)),
+        fingerprint: Sha256::new()
+            .chain_update(import)
+            .chain_update(text)
+            .finalize()
+            .into(),
+        kept_for: KEPT_FOR,
+    }
+}
+
 struct Import {
     delivery: Delivery,
     clock: Clock,
@@ -188,7 +203,12 @@ impl Import {
     ) -> Result<VecDeque<Taken>, Failure> {
         let mut under_way = JoinSet::new();
         let mut taken = VecDeque::new();
-        for lines::Line { number, request } in lines {
+        for (place, line) in (1..).zip(lines) {
+            let lines::Line {
+                number,
+                text,
+                request,
+            } = line;
             while under_way.len() >= AT_ONCE {
                 settle(&mut under_way, &mut taken, report, progress).await?;
             }
@@ -197,7 +217,10 @@ impl Import {
                 Err(reason) => Err(reason),
             };
             match checked {
-                Ok(checked) => drop(under_way.spawn(self.submit(number, checked))),
+                Ok(checked) => {
+                    let key = key(&self.digest, place, text);
+                    under_way.spawn(self.submit(number, key, checked));
+                }
                 Err(reason) => {
                     report.refuse(number, reason);
                     progress.step("in the queue");
@@ -222,15 +245,10 @@ impl Import {
     fn submit(
         &self,
         line: u64,
+        key: IdempotencyKey,
         checked: Result<Draft, Unfit>,
     ) -> impl Future<Output = (u64, Result<Accepted, SubmitError>)> + Send + 'static {
         let (delivery, tenant, appid) = (self.delivery.clone(), self.tenant, self.appid.clone());
-        let key = IdempotencyKey {
-            // With blanks, which no key of a request has.
-            key: format!("import {} {line}", hex::encode(self.digest)),
-            fingerprint: self.digest,
-            kept_for: KEPT_FOR,
-        };
         async move {
             let templates = delivery.templates();
             let draft = match templates.admit(tenant, checked, Some(&key)).await {
@@ -258,7 +276,7 @@ impl Import {
     ) -> Result<(), Failure> {
         taken.retain(|taken| !taken.scheduled);
         progress.restart(taken.len());
-        let mut under_way: JoinSet<Result<(u64, Message), Failure>> = JoinSet::new();
+        let mut under_way: JoinSet<Result<(u64, Option<Message>), Failure>> = JoinSet::new();
         loop {
             while under_way.len() < AT_ONCE
                 && let Some(next) = taken.pop_front()
@@ -269,7 +287,10 @@ impl Import {
                 return Ok(());
             };
             let (line, message) = joined.map_err(|error| broken(&error))??;
-            report.end(line, &message);
+            match message {
+                Some(message) => report.end(line, &message),
+                None => report.forget(line),
+            }
             progress.step("ended");
         }
     }
@@ -312,19 +333,38 @@ async fn settle(
     Ok(())
 }
 
+/// The message as it ended; none: it is not on record any more.
 async fn ended(
     delivery: Delivery,
     tenant: TenantId,
     taken: Taken,
-) -> Result<(u64, Message), Failure> {
+) -> Result<(u64, Option<Message>), Failure> {
     loop {
-        let message = delivery.wait_ended(tenant, taken.id, LOOK).await?;
-        if message.status.is_end() {
-            return Ok((taken.line, message));
+        match delivery.wait_ended(tenant, taken.id, LOOK).await {
+            Ok(message) if message.status.is_end() => return Ok((taken.line, Some(message))),
+            Ok(_) => {}
+            Err(DeliveryError::NotFound(_)) => return Ok((taken.line, None)),
+            Err(error) => return Err(error.into()),
         }
     }
 }
 
 fn broken(error: &tokio::task::JoinError) -> Failure {
     Failure::new("internal", format!("a line was lost: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_known_by_its_place_and_its_bytes() {
+        let import = [7; 32];
+        let first = key(&import, 1, b"o1,one\r");
+        assert_eq!(first, key(&import, 1, b"o1,one\r"));
+        assert_ne!(first.key, key(&import, 2, b"o1,one\r").key);
+        let other = key(&import, 1, b"o2,two\r");
+        assert_eq!(first.key, other.key);
+        assert_ne!(first.fingerprint, other.fingerprint);
+    }
 }

@@ -24,7 +24,13 @@ pub(super) struct Report {
     refused: Vec<Told>,
     /// Lines that were taken and did not get to WeChat.
     failed: Vec<Told>,
+    /// Lines that an earlier run had handed in and whose messages are not on record any more.
+    forgotten: Vec<Told>,
 }
+
+/// What is told of a line whose message is gone.
+const FORGOTTEN: &str = "an earlier run handed it in, and its message is not on record any more: how it ended is not \
+                         known, and it is not sent again";
 
 /// A line and what is wrong with it.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -57,13 +63,21 @@ impl Report {
         });
     }
 
-    /// Prints it. Exit code 1 where a line was refused or not sent.
+    pub(super) fn forget(&mut self, line: u64) {
+        self.forgotten.push(Told {
+            line,
+            reason: FORGOTTEN.to_owned(),
+        });
+    }
+
+    /// Prints it. Exit code 1 where a line was refused, not sent, or nobody knows.
     pub(super) fn tell(mut self, output: Output) -> Result<ExitCode, Failure> {
         // Many are under way at once: they end in any order.
         self.refused.sort_unstable();
         self.failed.sort_unstable();
+        self.forgotten.sort_unstable();
         output.result(&self, || self.text())?;
-        let fine = self.refused.is_empty() && self.failed.is_empty();
+        let fine = self.refused.is_empty() && self.failed.is_empty() && self.forgotten.is_empty();
         Ok(if fine {
             ExitCode::SUCCESS
         } else {
@@ -78,8 +92,13 @@ impl Report {
             ("sent", self.sent.to_string()),
             ("refused", self.refused.len().to_string()),
             ("failed", self.failed.len().to_string()),
+            ("forgotten", self.forgotten.len().to_string()),
         ]);
-        for (what, lines) in [("refused", &self.refused), ("failed", &self.failed)] {
+        for (what, lines) in [
+            ("refused", &self.refused),
+            ("failed", &self.failed),
+            ("forgotten", &self.forgotten),
+        ] {
             for Told { line, reason } in lines {
                 let reason = reason.replace('\n', ";");
                 let _ = writeln!(text, "line {line} {what}: {reason}");

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{Fate, GrantNews, PERMIT, POOL, RESERVED, Step, ledger, pool};
 use crate::{
     StoreError,
-    queue::{FLYING, record::Settlement, sql::Sql},
+    queue::{FLYING, record::Settlement, sql::Sql, unsent::MAYBE_SENT},
 };
 
 /// Writes what these settlements mean for what permitted them. Where that is nothing, it asks nothing.
@@ -131,7 +131,7 @@ pub(in crate::queue) async fn undo(
         sql
     };
     let mut ids = claimed("id", POOL);
-    ids.push(" AND attempts NOT LIKE '%\"outcome\":\"unknown\"%'");
+    ids.push(&format!(" AND NOT {MAYBE_SENT}"));
     let messages = tx.query_all_raw(ids.on(tx)).await?;
     let messages = messages
         .iter()

@@ -18,6 +18,7 @@ use crate::{
         record::release_behind,
         sql::{Cell, Sql},
         tell::tell_ended,
+        unsent::MAYBE_SENT,
     },
     time,
 };
@@ -221,9 +222,9 @@ async fn end(
     }
     let ids: Vec<Uuid> = refused.iter().map(|flight| flight.id.uuid()).collect();
     let mut sql = Sql::new(&format!(
-        "UPDATE message SET status = CASE WHEN attempts LIKE '%\"outcome\":\"unknown\"%' THEN 'uncertain' ELSE 'failed' END, \
-         failure_code = CASE WHEN attempts LIKE '%\"outcome\":\"unknown\"%' THEN 'unanswered' ELSE 'no_grant' END, \
-         failure_detail = CASE WHEN (permit & {}) = {} AND attempts NOT LIKE '%\"outcome\":\"unknown\"%' THEN ",
+        "UPDATE message SET status = CASE WHEN {MAYBE_SENT} THEN 'uncertain' ELSE 'failed' END, \
+         failure_code = CASE WHEN {MAYBE_SENT} THEN 'unanswered' ELSE 'no_grant' END, \
+         failure_detail = CASE WHEN (permit & {}) = {} AND NOT {MAYBE_SENT} THEN ",
         super::PERMIT,
         super::POOL
     ));

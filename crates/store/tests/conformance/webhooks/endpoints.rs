@@ -4,6 +4,7 @@ use domain::{
     id,
     webhook::{EventFilter, EventType},
 };
+use tokio::task::JoinSet;
 use wxgate_store::{
     AppEvent, AuditFilter, DeliveryNext, DeliveryStatus, Origin, Store, StoreError, WebhookPatch,
 };
@@ -21,6 +22,7 @@ on_both! {
     a_removed_endpoint_leaves_nothing_pending
     two_secrets_sign_while_one_is_rotated
     changes_of_an_endpoint_are_on_record
+    a_tenant_has_no_more_endpoints_than_it_may_have
 }
 
 async fn gone_disables_with_an_audit_line(store: Store) {
@@ -139,6 +141,40 @@ async fn two_secrets_sign_while_one_is_rotated(store: Store) {
     }
 }
 
+async fn a_tenant_has_no_more_endpoints_than_it_may_have(store: Store) {
+    let stranger = onboard(&store, 100, 100).await;
+    endpoint(&store, stranger, 999, EventFilter::All).await;
+    let mut tenant = stranger;
+    // The first of them only open the connections that the others use at the same time.
+    for round in 1..=8 {
+        tenant = onboard(&store, round, 100).await;
+        let mut makers = JoinSet::new();
+        for number in 0..40 {
+            let door = store.tenant(tenant);
+            let new = new_endpoint(u16::from(round) * 100 + number, EventFilter::All);
+            makers.spawn(async move { door.create_webhook(new, 5, at(1)).await.unwrap() });
+        }
+        let made = makers.join_all().await;
+        assert_eq!(made.iter().flatten().count(), 5);
+    }
+    let door = store.tenant(tenant);
+    let listed = door.webhooks(&PAGE).await.unwrap().items;
+    assert_eq!(listed.len(), 5);
+    // One that goes makes room for another, and a refusal leaves no line in the audit log.
+    door.remove_webhook(listed[0].id, at(2)).await.unwrap();
+    for (number, is_made) in [(50, true), (51, false)] {
+        let new = new_endpoint(number, EventFilter::All);
+        let door = door.clone().on_record(Origin::CLI.did("made", &new.id));
+        let made = door.create_webhook(new, 5, at(3)).await.unwrap();
+        assert_eq!(made.is_some(), is_made);
+    }
+    let noted = door.audit(&AuditFilter::default(), &PAGE).await.unwrap();
+    assert_eq!(noted.items.len(), 1);
+    let nobody = store.tenant(id::new(at(0), 9, 9));
+    let made = nobody.create_webhook(new_endpoint(60, EventFilter::All), 5, at(1));
+    assert!(matches!(made.await, Err(StoreError::NotFound("tenant"))));
+}
+
 async fn changes_of_an_endpoint_are_on_record(store: Store) {
     let tenant = onboard(&store, 1, 100).await;
     let new = new_endpoint(1, EventFilter::All);
@@ -149,7 +185,8 @@ async fn changes_of_an_endpoint_are_on_record(store: Store) {
             .on_record(Origin::CLI.did(action, &webhook))
     };
     let patch = WebhookPatch::default;
-    door("made").create_webhook(new, at(1)).await.unwrap();
+    let made = door("made").create_webhook(new, 20, at(1)).await;
+    assert!(made.unwrap().is_some());
     door("changed")
         .update_webhook(webhook, patch(), at(2))
         .await

@@ -41,10 +41,15 @@ fn new_endpoint(number: u16, events: EventFilter) -> NewWebhook {
     }
 }
 
-async fn endpoint(store: &Store, tenant: TenantId, number: u16, events: EventFilter) -> WebhookId {
+pub(crate) async fn endpoint(
+    store: &Store,
+    tenant: TenantId,
+    number: u16,
+    events: EventFilter,
+) -> WebhookId {
     let new = new_endpoint(number, events);
-    let made = store.tenant(tenant).create_webhook(new, at(0)).await;
-    made.unwrap().id
+    let made = store.tenant(tenant).create_webhook(new, 20, at(0)).await;
+    made.unwrap().unwrap().id
 }
 
 async fn claim_due(store: &Store, slots: usize, each: usize, now: DateTime<Utc>) -> OutboxClaim {
@@ -87,7 +92,11 @@ async fn end(store: &Store, one: &DueDelivery, next: DeliveryNext, now: DateTime
     disabled.unwrap().len()
 }
 
-async fn told(store: &Store, tenant: TenantId, webhook: WebhookId) -> Vec<WebhookDelivery> {
+pub(crate) async fn told(
+    store: &Store,
+    tenant: TenantId,
+    webhook: WebhookId,
+) -> Vec<WebhookDelivery> {
     let door = store.tenant(tenant);
     door.webhook_deliveries(webhook, None, &PAGE)
         .await
