@@ -76,9 +76,12 @@ impl Store {
 
     /// Applies all pending migrations. Replicas that start together do it one after the other.
     pub async fn migrate_up(&self) -> Result<(), StoreError> {
-        self.refuse_newer().await?;
+        let migrate = async || {
+            self.refuse_newer().await?;
+            Ok(Migrator::up(&self.write, None).await?)
+        };
         if self.engine() == Engine::Sqlite {
-            return Ok(Migrator::up(&self.write, None).await?);
+            return migrate().await;
         }
         // The lock is that of this transaction; the migrations run beside it.
         let turn = self.begin().await?;
@@ -89,9 +92,9 @@ impl Store {
         .await?;
         turn.execute_unprepared(&format!("SELECT pg_advisory_xact_lock({MIGRATION_LOCK})"))
             .await?;
-        let migrated = Migrator::up(&self.write, None).await;
+        let migrated = migrate().await;
         turn.rollback().await?;
-        Ok(migrated?)
+        migrated
     }
 
     /// Takes the last migration back. Its data is lost.
