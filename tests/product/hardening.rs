@@ -26,7 +26,8 @@ both_modes!(
     a_client_cannot_choose_its_address,
 );
 
-async fn connect(world: &World) -> TcpStream {
+/// A connection of its own.
+pub(crate) async fn connect(world: &World) -> TcpStream {
     let address = world.url(0).trim_start_matches("http://").to_owned();
     TcpStream::connect(address).await.expect("a connection")
 }

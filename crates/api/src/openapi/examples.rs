@@ -53,11 +53,13 @@ fn illustrate(content: &mut Content, schemas: &Schemas<'_>) {
     if forms.is_empty() {
         content.example = schemas.example(&schema);
     }
-    content.examples = forms
-        .into_iter()
-        .map(|(name, form)| {
-            let example = ExampleBuilder::new().value(schemas.example(&form)).build();
-            (name, example.into())
+    // Readers show the first by name.
+    content.examples = (1..)
+        .zip(forms)
+        .map(|(place, (name, form))| {
+            let example = ExampleBuilder::new().value(schemas.example(&form));
+            let example = example.summary(&name).build();
+            (format!("{place}-{name}"), example.into())
         })
         .collect();
 }
@@ -71,14 +73,17 @@ impl<'a> Schemas<'a> {
         self.0.get(name)
     }
 
-    /// The forms of a schema that are told apart by a field, each by that field's word.
+    /// The forms of a schema that are told apart by a field, each by that field's word, in the schema's order.
     fn forms(&self, schema: &Value) -> Vec<(String, Value)> {
         let schema = self.named(&schema["$ref"]).unwrap_or(schema);
         let mapping = schema["discriminator"]["mapping"].as_object();
-        let forms = mapping.into_iter().flatten();
-        forms
+        let words = mapping.into_iter().flatten();
+        let mut forms: Vec<_> = words
             .map(|(word, place)| (word.clone(), json!({ "$ref": place })))
-            .collect()
+            .collect();
+        let order = schema["oneOf"].as_array().map_or(&[][..], Vec::as_slice);
+        forms.sort_by_key(|(_, form)| order.iter().position(|one| one == form));
+        forms
     }
 
     /// A value of the schema; none where it does not say what such a value could be.
@@ -162,7 +167,7 @@ mod tests {
         let document = serde_json::to_value(crate::openapi()).unwrap();
         let sent = &document["paths"]["/v1/apps/{appid}/messages"]["post"];
         let asked = &sent["requestBody"]["content"]["application/json"]["examples"];
-        assert_eq!(asked["official"]["value"]["channel"], "official");
+        assert_eq!(asked["1-subscribe"]["value"]["channel"], "subscribe");
         let message = &sent["responses"]["202"]["content"]["application/json"]["example"];
         assert_eq!(message["data"]["thing1"]["value"], "保温杯");
         assert_eq!(

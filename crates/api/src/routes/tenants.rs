@@ -124,8 +124,8 @@ async fn update_tenant(
 
 /// Make a key for a tenant
 ///
-/// The secret is shown this once; under an `Idempotency-Key` it is shown again to the API key that made the request, and to
-/// no other.
+/// The secret is shown this once; under an `Idempotency-Key` it is shown again to the API key that made the request,
+/// with a token of the same scopes, and to no other.
 #[utoipa::path(
     post, path = "/v1/tenants/{tenant_id}/keys", tag = "tenants", security(("oauth2" = ["operator"])),
     params(("tenant_id" = String, Path, description = "The tenant's id."), Repeat),

@@ -46,8 +46,8 @@ fn owner(caller: &Authorized) -> Result<TenantId, Problem> {
 /// Make a webhook
 ///
 /// From now on events are posted to it, signed as [Standard Webhooks](https://www.standardwebhooks.com) has it. The
-/// secret is shown this once; under an `Idempotency-Key` it is shown again to the API key that made the request, and to no
-/// other. A tenant has at most 20.
+/// secret is shown this once; under an `Idempotency-Key` it is shown again to the API key that made the request, with a
+/// token of the same scopes, and to no other. A tenant has at most 20.
 #[utoipa::path(
     post, path = "/v1/webhooks", tag = "webhooks", security(("oauth2" = ["webhooks:write"])),
     params(Repeat),
