@@ -44,7 +44,7 @@ pub enum ModeError {
     SqliteWithRedis,
     /// PostgreSQL without Redis.
     #[error(
-        "PostgreSQL is for replicas, which agree through Redis: set WXGATE_REDIS_URL, such as redis://127.0.0.1:6379, or use SQLite with WXGATE_DATABASE_URL=sqlite://wxgate-data/wxgate.db"
+        "PostgreSQL is for replicas, which agree through Redis: set WXGATE_REDIS_URL, such as redis://127.0.0.1:6379, and the same WXGATE_MASTER_KEY or WXGATE_MASTER_KEY_FILE for all, or use SQLite with WXGATE_DATABASE_URL=sqlite://wxgate-data/wxgate.db"
     )]
     PostgresWithoutRedis,
 }
