@@ -81,30 +81,21 @@ pub(crate) fn serve(world: &World, call: &Call<'_>) -> Served {
     match call.endpoint {
         Endpoint::Token | Endpoint::StableToken | Endpoint::ForcedToken => {
             let request = issue::Request::read(world, call);
-            let who = Who {
-                app: request.as_ref().ok().map(|request| &request.app),
-                openid: None,
-            };
-            run(world, call, who, |_| {
-                request
-                    .as_ref()
-                    .map_err(Clone::clone)
-                    .and_then(|request| issue::act(world, call, request))
-                    .into()
-            })
+            by_secret(world, call, &request, |request| &request.app, issue::act)
         }
         Endpoint::ClearQuotaV2 => {
             let app = manage::read_v2(world, call);
-            let who = Who {
-                app: app.as_ref().ok(),
-                openid: None,
-            };
-            run(world, call, who, |_| {
-                app.as_ref()
-                    .map_err(Clone::clone)
-                    .and_then(|app| manage::clear(call, app))
-                    .into()
-            })
+            by_secret(
+                world,
+                call,
+                &app,
+                |app| app,
+                |_, call, app| manage::clear(call, app),
+            )
+        }
+        Endpoint::CodeToSession => {
+            let request = sign_in::Request::read(world, call);
+            by_secret(world, call, &request, |request| &request.app, sign_in::act)
         }
         Endpoint::SubscribeSend | Endpoint::WxopenSend | Endpoint::TemplateSend => {
             let (app, pass) = world.pass(&query::value(call.query, "access_token"), call.now);
@@ -142,24 +133,28 @@ pub(crate) fn serve(world: &World, call: &Call<'_>) -> Served {
                     .into()
             })
         }
-        Endpoint::CodeToSession => {
-            let request = sign_in::Request::read(world, call);
-            let who = Who {
-                app: request.as_ref().ok().map(|request| &request.app),
-                openid: None,
-            };
-            run(world, call, who, |_| {
-                request
-                    .as_ref()
-                    .map_err(Clone::clone)
-                    .and_then(|request| sign_in::act(world, call, request))
-                    .into()
-            })
-        }
         Endpoint::Unknown => run(world, call, Who::default(), |_| {
             Err(Refusal::known(40066)).into()
         }),
     }
+}
+
+/// Answers a call that names its account by secret.
+fn by_secret<R>(
+    world: &World,
+    call: &Call<'_>,
+    request: &Result<R, Refusal>,
+    app: impl Fn(&R) -> &Arc<App>,
+    act: impl FnOnce(&World, &Call<'_>, &R) -> Reply,
+) -> Served {
+    let who = Who {
+        app: request.as_ref().ok().map(app),
+        openid: None,
+    };
+    run(world, call, who, |_| {
+        let request = request.as_ref().map_err(Clone::clone);
+        request.and_then(|request| act(world, call, request)).into()
+    })
 }
 
 /// Applies the faults around `act`, and counts the end. `act` runs when the request arrives and its answer is delayed:
