@@ -129,7 +129,8 @@ async fn issue(
         appid: asked.appid,
         secret: asked.secret,
     };
-    let (caller, _, appid) = prove(state, origin, GRANT_TYPE, given).await?;
+    let (caller, tenant, appid) = prove(state, origin, GRANT_TYPE, given).await?;
+    state.delivery.apps().get(Some(tenant), &appid).await?;
     let token = state.tenancy.issue_drop_in_token(&caller, &appid);
     let token = token.map_err(|error| {
         tracing::error!(%error, "cannot sign an access token");
