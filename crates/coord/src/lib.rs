@@ -8,8 +8,8 @@
 //!
 //! - **Nothing is on the path of correctness.** A cell may be missing, a lease may be held twice, a wake-up may
 //!   come for nothing or not at all. Callers look for themselves and go on when Redis is gone.
-//! - **Answers are quick.** When Redis is away a call fails within about a second, and the calls after it fail
-//!   at once until a probe, one a second, finds Redis back. A Redis that comes back empty, or that somebody empties,
+//! - **Answers are quick.** The first call that Redis leaves without an answer fails after a second, and all others with it:
+//!   a breaker opens. Calls then fail at once until a background probe, one a second, finds Redis back. A Redis that comes back empty, or that somebody empties,
 //!   needs no restart: every subscriber hears [`Wake::Missed`].
 //!
 //! To add a thing that replicas share: write its trait and its in-process form in one module, its Redis form

@@ -51,6 +51,13 @@ impl Process {
         }
     }
 
+    /// Sends it a signal that it survives. Does nothing where none runs.
+    pub(crate) fn send(&self, signal: Signal) {
+        if let Some(child) = self.lock().as_ref() {
+            self::signal(child.id(), signal);
+        }
+    }
+
     /// `kill -9` of the process and of its children, which it can then no longer end itself. Does nothing where none
     /// runs.
     pub(crate) fn fail(&self) {

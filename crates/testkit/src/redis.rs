@@ -81,6 +81,16 @@ impl Redis {
         self.tell(&format!("CLIENT PAUSE {} ALL", time.as_millis()));
     }
 
+    /// Stops its process, as a machine that hangs: connections stay and are taken, and nothing is answered.
+    pub fn freeze(&self) {
+        self.process.send(Signal::SIGSTOP);
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) {
+        self.process.send(Signal::SIGCONT);
+    }
+
     /// Takes everything out of it. Connections stay.
     ///
     /// # Panics

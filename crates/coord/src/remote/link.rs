@@ -1,39 +1,35 @@
-//! The connection to Redis, and how long anybody waits for it.
+//! The connection to Redis, and how long a caller waits for it.
+//!
+//! A breaker stands before the connection. The first exchange that is not answered in time, or that loses its connection,
+//! opens it: from then on every call fails at once, those that are under way among them. No caller ever tries Redis out:
+//! one background task, [`Link::probe`], asks for a sign of life until there is one and closes the breaker.
 
-use std::{
-    future::Future,
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
-};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use redis::{
     Client, ConnectionInfo, IntoConnectionInfo, RedisError, RedisResult, Script,
     aio::{ConnectionManager, ConnectionManagerConfig},
     io::tcp::TcpSettings,
 };
+use tokio::sync::watch;
 
 use super::standing::Standing;
 use crate::{Clock, CoordError};
 
-/// The longest anybody waits for an answer: long enough for a busy Redis, short enough to go on without it.
+/// The longest that a call waits for an answer: long enough for a busy Redis, short enough to go on without it.
 pub(super) const PATIENCE: Duration = Duration::from_secs(1);
-/// How long calls fail at once after Redis did not answer. In real time under every clock: the network has its own.
+/// The time between two probes. In real time under every clock: the network has its own.
 const REST: Duration = Duration::from_secs(1);
 /// Data that stays unacknowledged for this long ends a connection, where a peer vanished without a word.
 const USER_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// A time in which nobody asks.
-struct Rest {
-    until: Instant,
-    why: String,
-}
 
 /// One connection that all calls share; it comes back by itself. Clones share it too.
 #[derive(Clone)]
 pub(super) struct Link {
     client: Client,
     manager: ConnectionManager,
-    rest: Arc<Mutex<Option<Rest>>>,
+    /// Why the breaker is open; none: it is closed, and calls are made.
+    breaker: Arc<watch::Sender<Option<Arc<str>>>>,
     standing: Standing,
 }
 
@@ -48,14 +44,14 @@ impl Link {
         let config = ConnectionManagerConfig::new()
             .set_connection_timeout(Some(PATIENCE))
             .set_response_timeout(Some(PATIENCE))
-            // Each probe is one try: the next caller is the retry.
+            // The next probe is the retry.
             .set_number_of_retries(0);
         let manager = ConnectionManager::new_lazy_with_config(client.clone(), config)
             .map_err(|error| bad_url(&error))?;
         Ok(Self {
             client,
             manager,
-            rest: Arc::default(),
+            breaker: Arc::new(watch::Sender::new(None)),
             standing: Standing::default(),
         })
     }
@@ -75,7 +71,7 @@ impl Link {
         self.standing.is_up()
     }
 
-    /// Runs one exchange. Fails within [`PATIENCE`], and at once while Redis is known to be away.
+    /// Runs one exchange. Fails within [`PATIENCE`], and at once while the breaker is open.
     pub(super) async fn ask<T>(
         &self,
         exchange: impl Future<Output = RedisResult<T>>,
@@ -89,19 +85,35 @@ impl Link {
         exchange: impl Future<Output = RedisResult<T>>,
         to_watch: bool,
     ) -> Result<T, CoordError> {
-        if let Some(why) = self.why_resting() {
-            let detail = format!("{why}, a moment ago");
-            return Err(CoordError::Unavailable { detail });
+        let mut breaker = self.breaker.subscribe();
+        let opened = async {
+            let opened = breaker.wait_for(Option::is_some).await;
+            opened.ok().and_then(|why| why.clone())
+        };
+        tokio::select! {
+            biased;
+            Some(why) = opened => {
+                let detail = format!("{why}, a moment ago");
+                Err(CoordError::Unavailable { detail })
+            }
+            answer = self.exchange_alone(exchange, to_watch) => answer,
         }
+    }
+
+    /// Runs one exchange whatever the breaker says. One that is lost opens it.
+    async fn exchange_alone<T>(
+        &self,
+        exchange: impl Future<Output = RedisResult<T>>,
+        to_watch: bool,
+    ) -> Result<T, CoordError> {
         match tokio::time::timeout(PATIENCE, exchange).await {
             Ok(Ok(answer)) => {
-                self.set_rest(None);
                 self.standing.answers(to_watch);
                 Ok(answer)
             }
             Ok(Err(error)) => {
-                if error.is_io_error() || error.is_timeout() || error.is_connection_dropped() {
-                    self.begin_rest(&error.to_string());
+                if is_lost(&error) {
+                    self.open_breaker(&error.to_string());
                 } else if to_watch {
                     self.standing.is_refusing(&error.to_string());
                 }
@@ -109,7 +121,7 @@ impl Link {
             }
             Err(_elapsed) => {
                 let detail = format!("no answer within {PATIENCE:?}");
-                self.begin_rest(&detail);
+                self.open_breaker(&detail);
                 Err(CoordError::Unavailable { detail })
             }
         }
@@ -117,9 +129,7 @@ impl Link {
 
     /// Asks for a sign of life.
     pub(super) async fn ping(&self) -> Result<(), CoordError> {
-        let mut manager = self.manager();
-        self.ask(async move { redis::cmd("PING").query_async::<()>(&mut manager).await })
-            .await
+        self.ask(ping(self.manager())).await
     }
 
     /// The name that Redis keeps as long as it keeps anything: another one means that it was emptied. `new` is what it is
@@ -133,40 +143,52 @@ impl Link {
             .await
     }
 
-    /// Called by whoever has just seen Redis alive over another connection: ends the rest, and has the shared
-    /// connection find out now. Its first try may only report that the last one had failed.
+    /// Called where Redis was just seen alive over another connection: has the shared connection find out now. Its first
+    /// try may only report that the last one had failed.
     pub(super) async fn revive(&self) {
         for _ in 0..2 {
-            self.set_rest(None);
-            if self.ping().await.is_ok() {
+            if self.try_out().await {
                 return;
             }
         }
     }
 
-    /// Why to fail at once; none: ask. When the rest is over one caller goes ahead as the probe; the others rest on
-    /// until it has an answer, which ends the rest for all.
-    fn why_resting(&self) -> Option<String> {
-        let mut rest = self.rest.lock().unwrap_or_else(PoisonError::into_inner);
-        let rest = rest.as_mut()?;
-        if Instant::now() < rest.until {
-            return Some(rest.why.clone());
+    /// The background task of the breaker: closes it when Redis answers.
+    pub(super) async fn probe(self) {
+        let mut breaker = self.breaker.subscribe();
+        while breaker.wait_for(Option::is_some).await.is_ok() {
+            if !self.try_out().await {
+                tokio::time::sleep(REST).await;
+            }
         }
-        rest.until = Instant::now() + REST;
-        None
     }
 
-    fn begin_rest(&self, why: &str) {
+    /// Whether Redis answers: then the breaker is closed.
+    async fn try_out(&self) -> bool {
+        let answer = self.exchange_alone(ping(self.manager()), false).await;
+        if answer.is_ok() {
+            self.breaker.send_replace(None);
+        }
+        answer.is_ok()
+    }
+
+    fn open_breaker(&self, why: &str) {
         self.standing.is_away(why);
-        self.set_rest(Some(Rest {
-            until: Instant::now() + REST,
-            why: why.to_owned(),
-        }));
+        self.breaker.send_if_modified(|open| {
+            let opens = open.is_none();
+            open.get_or_insert_with(|| why.into());
+            opens
+        });
     }
+}
 
-    fn set_rest(&self, rest: Option<Rest>) {
-        *self.rest.lock().unwrap_or_else(PoisonError::into_inner) = rest;
-    }
+async fn ping(mut manager: ConnectionManager) -> RedisResult<()> {
+    redis::cmd("PING").query_async(&mut manager).await
+}
+
+/// Whether an exchange ended without an answer of Redis's.
+fn is_lost(error: &RedisError) -> bool {
+    error.is_io_error() || error.is_timeout() || error.is_connection_dropped()
 }
 
 /// A script that is told the time.

@@ -11,7 +11,11 @@ mod link;
 mod standing;
 mod wakeups;
 
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::{
+    future::FutureExt,
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
 
 use self::{
     cells::RemoteCells,
@@ -22,7 +26,8 @@ use self::{
 };
 use crate::{Clock, CoordError, wakeups::Hub};
 
-/// What all forms over Redis share: the connection, and the tasks that carry wake-ups.
+/// What all forms over Redis share: the connection, the tasks that carry wake-ups, and the one that probes a Redis that
+/// does not answer.
 pub(crate) struct Remote {
     clock: Clock,
     link: Link,
@@ -42,6 +47,8 @@ impl Remote {
         let link = Link::open(url)?;
         let stop = CancellationToken::new();
         let outbox = wakeups::start(&link, hub, &stop);
+        let probe = link.clone().probe();
+        TaskTracker::new().spawn(probe.with_cancellation_token_owned(stop.clone()));
         Ok(Self {
             clock,
             link,

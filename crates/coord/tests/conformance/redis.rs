@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use wxgate_coord::{Clock, Coord, CoordErrorKind, Quota, Wake};
+use futures::future::join_all;
+use wxgate_coord::{Clock, Coord, CoordError, CoordErrorKind, Quota, Wake};
 
 use crate::{
     LOST, Pair, SECOND,
@@ -98,6 +99,53 @@ async fn a_slow_moment_is_over_when_redis_answers_again() {
 
     let answers = async {
         while one.health().await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(LOST, answers)
+        .await
+        .expect("an answer");
+    for _ in 0..100 {
+        assert_eq!(one.health().await, Ok(()));
+    }
+}
+
+/// A machine that hangs takes connections and answers nothing. The error says whether a call has waited for it.
+#[tokio::test]
+async fn a_redis_that_hangs_costs_one_wait_however_long_it_hangs() {
+    let server = testkit::Redis::start();
+    let Pair { one, clock, .. } = Pair::on(&server);
+    let quota = Quota::new(1, SECOND, 1);
+    let deadline = clock.now() + SECOND * 60;
+    check(&one, quota, 1).await;
+    server.freeze();
+    // Those that are under way share the wait of the first.
+    let calls = join_all((0..8).map(|_| one.limits().check("key", quota, 1))).await;
+    assert!(calls.iter().all(Result::is_err), "{calls:?}");
+
+    let began = Instant::now();
+    let mut waited = Vec::new();
+    while began.elapsed() < SECOND * 4 {
+        let errors = [
+            one.limits().check("key", quota, 1).await.unwrap_err(),
+            one.cells().get("token").await.unwrap_err(),
+            one.cells()
+                .put("token", cell(1, b"one"), deadline)
+                .await
+                .unwrap_err(),
+            one.leases().take("fetch", "one", SECOND).await.unwrap_err(),
+            one.health().await.unwrap_err(),
+        ];
+        let at_once = |error: &CoordError| error.to_string().contains("a moment ago");
+        waited.extend(errors.into_iter().filter(|error| !at_once(error)));
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(waited, [], "no call tries out whether Redis is back");
+    assert_eq!(one.is_up(), Some(false));
+
+    server.thaw();
+    let answers = async {
+        while one.limits().check("other", quota, 1).await.is_err() {
             tokio::task::yield_now().await;
         }
     };
