@@ -107,11 +107,11 @@ async fn a_broken_proxy_delays_the_message(mode: Mode) {
     let world = World::plan(mode).by_hand().start().await;
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;
-    let bad_gateway = Effect::Status {
-        status: 502,
+    let unavailable = Effect::Status {
+        status: 503,
         body: None,
     };
-    world.wechat().add_fault(send_fault(bad_gateway));
+    world.wechat().add_fault(send_fault(unavailable));
 
     let delayed = tenant.send(APP, &message("o1")).await;
     let refused = tenant.wait_attempt(&delayed, "retry").await;

@@ -109,7 +109,10 @@ async fn what_did_not_reach_wechat_may_be_repeated(mode: Mode) {
     for (effect, of_post) in [
         (Effect::BreakAfter, 99001),
         (Effect::StatusAfter { status: 504 }, 99001),
-        (status(502), -1),
+        (Effect::StatusAfter { status: 502 }, 99001),
+        (status(500), 99001),
+        (status(502), 99001),
+        (status(503), -1),
         (status(302), -1),
     ] {
         for path in [quota, templates] {

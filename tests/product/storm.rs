@@ -19,7 +19,7 @@ const MOST_ROUNDS: usize = 40;
 
 both_modes!(every_message_ends_once_whatever_wechat_does);
 
-/// 400 messages; of the sends 30 % are answered -1, 5 % HTTP 502, and 2 % are taken and then cut. The time passes over
+/// 400 messages; of the sends 30 % are answered -1, 5 % HTTP 503, and 2 % are taken and then cut. The time passes over
 /// all backoffs at once when every message that has not ended has been tried again.
 async fn every_message_ends_once_whatever_wechat_does(mode: Mode) {
     let replicas = if mode == Mode::Production { 3 } else { 1 };
@@ -31,11 +31,11 @@ async fn every_message_ends_once_whatever_wechat_does(mode: Mode) {
         errcode: -1,
         errmsg: None,
     };
-    let bad_gateway = Effect::Status {
-        status: 502,
+    let unavailable = Effect::Status {
+        status: 503,
         body: None,
     };
-    for (part, effect) in [(0.3, busy), (0.05, bad_gateway), (0.02, Effect::BreakAfter)] {
+    for (part, effect) in [(0.3, busy), (0.05, unavailable), (0.02, Effect::BreakAfter)] {
         wechat.add_fault(Fault::sometimes(part, effect).for_path(SUBSCRIBE));
     }
 
@@ -52,9 +52,9 @@ async fn every_message_ends_once_whatever_wechat_does(mode: Mode) {
 
     let tenant = world.at(0, &tenant);
     let stats = wechat.app_stats(APP);
-    let (cut, proxied) = (stats.broken["break_after"], stats.broken["status_502"]);
+    let (cut, proxied) = (stats.broken["break_after"], stats.broken["status_503"]);
     let refused = stats.count(SUBSCRIBE, -1);
-    eprintln!("{round} rounds: {refused} times -1, {proxied} times 502, {cut} cut");
+    eprintln!("{round} rounds: {refused} times -1, {proxied} times 503, {cut} cut");
     let uncertain = reckon(&world, &tenant, APP, &accepted.messages).await;
     assert_eq!(
         u64::try_from(uncertain),

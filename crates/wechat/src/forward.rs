@@ -19,7 +19,7 @@ use reqwest::{
 use crate::{
     Client,
     codes::{self, Action, Endpoint},
-    decode::decode,
+    decode::{Reply, decode},
     transport::{self, Heard},
 };
 
@@ -186,10 +186,13 @@ impl Client {
             return Err(ForwardError::Unclear(why.to_owned()));
         }
         let body = read(&mut response).await?;
-        let refusal = refusal(&body);
+        let reply = (body.len() <= LONGEST_REFUSAL).then(|| decode(&body));
+        let reply = reply.flatten();
+        let refusal = refusal(reply.as_ref());
         let status = response.status();
         if !status.is_success() && refusal.is_none() {
-            return Err(unheard(transport::proxied(status, Delay::Backoff)));
+            let heard = transport::proxied(status, reply.as_ref(), Delay::Backoff);
+            return Err(unheard(heard));
         }
         Ok(ForwardedAnswer {
             content_type: text(response.headers(), &CONTENT_TYPE),
@@ -231,9 +234,8 @@ async fn read(response: &mut Response) -> Result<Vec<u8>, ForwardError> {
 }
 
 /// The errcode with which WeChat says no.
-fn refusal(body: &[u8]) -> Option<i64> {
-    let reply = (body.len() <= LONGEST_REFUSAL).then(|| decode(body))??;
-    reply.errcode.filter(|&code| code != 0)
+fn refusal(reply: Option<&Reply>) -> Option<i64> {
+    reply?.errcode.filter(|&code| code != 0)
 }
 
 /// Whether WeChat says with this code that an access token is dead, at a call that is not about tokens.

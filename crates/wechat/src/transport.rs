@@ -28,12 +28,12 @@ pub(crate) enum Heard {
 ///
 /// WeChat's API answers every request with HTTP 200, errors too. Another status comes from a gateway on the way:
 ///
-/// - 504 means that it passed the request on and got no answer (RFC 9110 §15.6.5): nobody knows.
-/// - Other 5xx and 429 mean that it could not pass the request on. Tried later, when `Retry-After` says if that is
-///   within an hour.
-/// - 3xx and other 4xx mean by HTTP's own rules that the request was not carried out. Tried later too: a firewall or
-///   a wrong base URL must not fail every message of every tenant for good.
-/// - An `errcode` in the body is WeChat's word and counts whatever the status.
+/// - 503 means that it did not pass the request on. So do 3xx and 4xx, by HTTP's own rules: a firewall or a wrong base
+///   URL must not fail every message of every tenant for good. Tried later, when `Retry-After` says if that is within
+///   an hour.
+/// - All others (500, 502, 504 …) may come from a gateway that had passed the request on: the outcome is unknown.
+/// - An `errcode` of a refusal in the body is WeChat's word and counts whatever the status. A success in it contradicts
+///   the status: the outcome is unknown.
 pub(crate) async fn exchange(http: &reqwest::Client, request: Request) -> Heard {
     exchange_up_to(MAX_BODY, http, request).await
 }
@@ -62,19 +62,23 @@ async fn exchange_up_to(most: usize, http: &reqwest::Client, request: Request) -
             (None, Err(broken)) => Heard::Unclear(broken),
         };
     }
-    match reply.filter(|reply| reply.errcode.is_some_and(|code| code != 0)) {
-        Some(reply) => Heard::Reply(Box::new(reply)),
-        None => proxied(status, delay),
+    match reply {
+        Some(reply) if reply.errcode.is_some_and(|code| code != 0) => Heard::Reply(Box::new(reply)),
+        reply => proxied(status, reply.as_ref(), delay),
     }
 }
 
-/// What a status other than success says where the body is not WeChat's: a proxy before WeChat answers, and only its
-/// time-out leaves open what WeChat did.
-pub(crate) fn proxied(status: StatusCode, delay: Delay) -> Heard {
-    if status == StatusCode::GATEWAY_TIMEOUT {
-        Heard::Unclear(describe_status(status))
-    } else {
+/// What a status other than success says where the body, which may be read as `reply`, is no refusal of WeChat's: a
+/// gateway before WeChat answers, or a success is dressed in it.
+pub(crate) fn proxied(status: StatusCode, reply: Option<&Reply>, delay: Delay) -> Heard {
+    let is_kept = status.is_redirection()
+        || status.is_client_error()
+        || status == StatusCode::SERVICE_UNAVAILABLE;
+    let is_success = reply.is_some_and(|reply| reply.errcode == Some(0) || reply.msgid.is_some());
+    if is_kept && !is_success {
         Heard::NotDone(delay, describe_status(status))
+    } else {
+        Heard::Unclear(describe_status(status))
     }
 }
 

@@ -102,45 +102,49 @@ async fn a_200_that_says_neither_yes_nor_no_is_unknown() {
     }
 }
 
+/// A gateway's page with this status line and these headers.
+fn page(head: &str) -> String {
+    format!("HTTP/1.1 {head}Content-Length: 6\r\n\r\n<html>")
+}
+
 #[tokio::test]
-async fn a_gateways_page_is_tried_later_at_its_own_time() {
-    let page = |head: &str| format!("HTTP/1.1 {head}Content-Length: 6\r\n\r\n<html>");
+async fn a_gateway_that_kept_the_request_is_asked_later_at_its_own_time() {
     let later = |seconds| Verdict::Later(Delay::After(Duration::from_secs(seconds)));
     let backoff = Verdict::Later(Delay::Backoff);
-    assert_eq!(
-        verdict_of(&page("502 Bad Gateway\r\nRetry-After: 7\r\n")).await,
-        later(7)
-    );
-    assert_eq!(
-        verdict_of(&page("503 Busy\r\nRetry-After: 3600\r\n")).await,
-        later(3600)
-    );
-    assert_eq!(
-        verdict_of(&page("503 Busy\r\nRetry-After: 3601\r\n")).await,
-        backoff
-    );
-    assert_eq!(
-        verdict_of(&page(
-            "503 Busy\r\nRetry-After: Wed, 21 Oct 2026 07:28:00 GMT\r\n"
-        ))
-        .await,
-        backoff
-    );
-    assert_eq!(
-        verdict_of(&page("429 Too Many\r\nRetry-After: 0\r\n")).await,
-        backoff
-    );
-    assert_eq!(verdict_of(&page("500 Oops\r\n")).await, backoff);
-    assert_eq!(verdict_of(&page("403 Forbidden\r\n")).await, backoff);
-    assert_eq!(
-        verdict_of(&page("307 Elsewhere\r\nLocation: /cgi-bin/\r\n")).await,
-        backoff
-    );
+    for (head, verdict) in [
+        ("503 Busy\r\n", backoff.clone()),
+        ("503 Busy\r\nRetry-After: 7\r\n", later(7)),
+        ("503 Busy\r\nRetry-After: 3600\r\n", later(3600)),
+        ("503 Busy\r\nRetry-After: 3601\r\n", backoff.clone()),
+        (
+            "503 Busy\r\nRetry-After: Wed, 21 Oct 2026 07:28:00 GMT\r\n",
+            backoff.clone(),
+        ),
+        ("429 Too Many\r\nRetry-After: 0\r\n", backoff.clone()),
+        ("403 Forbidden\r\n", backoff.clone()),
+        ("408 Too Slow\r\n", backoff.clone()),
+        ("307 Elsewhere\r\nLocation: /cgi-bin/\r\n", backoff.clone()),
+    ] {
+        assert_eq!(verdict_of(&page(head)).await, verdict, "{head}");
+    }
     // The page is not even complete: its status has said enough.
     assert_eq!(
-        verdict_of("HTTP/1.1 502 Bad Gateway\r\nContent-Length: 99\r\n\r\n").await,
+        verdict_of("HTTP/1.1 503 Busy\r\nContent-Length: 99\r\n\r\n").await,
         backoff
     );
+}
+
+#[tokio::test]
+async fn a_gateway_that_may_have_passed_the_request_on_leaves_the_outcome_unknown() {
+    for status in [500, 501, 502, 504, 505, 507, 520, 522, 524, 599] {
+        for more in ["", "Retry-After: 7\r\n"] {
+            let head = format!("{status} Oops\r\n{more}");
+            assert_eq!(verdict_of(&page(&head)).await, Verdict::Unknown, "{head}");
+        }
+    }
+    // The page is not even complete.
+    let broken = "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 99\r\n\r\n";
+    assert_eq!(verdict_of(broken).await, Verdict::Unknown);
 }
 
 #[tokio::test]
@@ -155,11 +159,14 @@ async fn wechats_own_word_counts_whatever_the_status() {
     assert_eq!(answer.errcode, Some(43101));
     assert_eq!(answer.errmsg.as_str(), "user refuse to accept the msg");
     assert_eq!(answer.rid.as_deref(), Some("68c1f0a2-2b9d47e1-5f03ab9c"));
-    // A success is only believed with HTTP 200.
-    assert_eq!(
-        verdict_of("HTTP/1.1 502 Bad Gateway\r\nContent-Length: 13\r\n\r\n{\"errcode\":0}").await,
-        Verdict::Later(Delay::Backoff)
-    );
+    // A success is only believed with HTTP 200; with another status it contradicts itself.
+    for status in [404, 502, 503] {
+        for body in ["{\"errcode\":0}", "{\"msgid\":12345}"] {
+            let length = body.len();
+            let says = format!("HTTP/1.1 {status} Oops\r\nContent-Length: {length}\r\n\r\n{body}");
+            assert_eq!(verdict_of(&says).await, Verdict::Unknown, "{says}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -219,10 +226,7 @@ async fn send_twice(
 async fn a_connection_serves_send_after_send_even_after_a_gateways_page() {
     let serve = async |listener: TcpListener| {
         let (mut stream, _) = listener.accept().await.unwrap();
-        for answer in [
-            "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 6\r\n\r\n<html>".to_owned(),
-            ok("{\"errcode\":0}"),
-        ] {
+        for answer in [page("502 Bad Gateway\r\n"), ok("{\"errcode\":0}")] {
             read_request(&mut stream).await;
             stream.write_all(answer.as_bytes()).await.unwrap();
         }
@@ -231,10 +235,7 @@ async fn a_connection_serves_send_after_send_even_after_a_gateways_page() {
     let (first, second, _) = send_twice(serve, async || {}).await;
     assert_eq!(
         (first, second),
-        (
-            Verdict::Later(Delay::Backoff),
-            Verdict::Accepted { msgid: None }
-        )
+        (Verdict::Unknown, Verdict::Accepted { msgid: None })
     );
 }
 

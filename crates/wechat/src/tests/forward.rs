@@ -59,7 +59,9 @@ async fn what_cannot_be_read_is_not_passed_back() {
     );
     for (status, is_clear) in [
         ("302 Found", true),
-        ("502 Bad Gateway", true),
+        ("503 Service Unavailable", true),
+        ("500 Internal Server Error", false),
+        ("502 Bad Gateway", false),
         ("504 Gateway Timeout", false),
     ] {
         let page = format!("HTTP/1.1 {status}\r\nContent-Length: 5\r\n\r\n<html");
@@ -71,6 +73,13 @@ async fn what_cannot_be_read_is_not_passed_back() {
         };
         assert!(is_what_was_meant, "{status}: {answer:?}");
     }
+    // A success contradicts such a status.
+    let torn = "HTTP/1.1 503 Busy\r\nContent-Length: 13\r\n\r\n{\"errcode\":0}";
+    let (_, answer) = forward(&call("POST", "", b""), torn).await;
+    assert!(
+        matches!(answer, Err(ForwardError::Unclear(_))),
+        "{answer:?}"
+    );
     let refused = "HTTP/1.1 412 Precondition Failed\r\nContent-Length: 13\r\n\r\n{\"errcode\":1}";
     let (_, answer) = forward(&call("POST", "", b""), refused).await;
     assert_eq!(answer.unwrap().body, br#"{"errcode":1}"#);
