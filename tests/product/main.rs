@@ -70,6 +70,7 @@ mod problems;
 mod proxies;
 mod quota;
 mod reading;
+mod repeats;
 mod restart;
 mod retry;
 mod rotation;

@@ -57,6 +57,21 @@ struct Landing {
     reached_wechat: bool,
 }
 
+impl Landing {
+    /// What the tenant is told of a failure. Of a message that may have been sent also why WeChat refused the repeat.
+    fn words(&self, code: FailureCode) -> String {
+        let advice = code.advice();
+        match (&self.event, &self.detail) {
+            (Event::Answered(Verdict::Rejected(refusal)), Some(said)) if *refusal != code => {
+                let refusal = refusal.as_str();
+                format!("{advice}; the last try was refused as `{refusal}`: {said}")
+            }
+            (_, Some(said)) => format!("{advice}: {said}"),
+            (_, None) => advice.to_owned(),
+        }
+    }
+}
+
 impl Dispatcher {
     pub(crate) fn new(
         parts: &Parts,
@@ -106,12 +121,14 @@ impl Inner {
             Event::Answered(Verdict::Accepted { msgid }) => msgid,
             _ => None,
         };
-        let failure_detail = transition.failure.map(|code| match &landing.detail {
-            Some(said) => format!("{}: {said}", code.advice()),
-            None => code.advice().to_owned(),
-        });
+        let failure_detail = transition.failure.map(|code| landing.words(code));
         let settlement = Settlement {
-            grant: message.grant_news(&landing.event),
+            // What was never sent has used nothing.
+            grant: message.grant_news(if landing.reached_wechat {
+                &landing.event
+            } else {
+                &Event::Released
+            }),
             id: message.id,
             lease: message.lease,
             word: if landing.event.is_final() {
@@ -214,7 +231,7 @@ impl Inner {
         );
         let sending = self.client.send(&token.value, outgoing);
         let mut answer = sending.instrument(span.clone()).await;
-        if let Some(verdict) = about_pool_id(message, &answer) {
+        if let Some(verdict) = about_form_id(message, &answer) {
             answer.verdict = verdict;
         }
         span.record("outcome", answer.verdict.outcome().as_str());
@@ -316,20 +333,21 @@ impl Inner {
     }
 }
 
-/// What WeChat's refusal of an id from the pool means. The next one is taken for the same message, unless this one may
-/// have been used by a try before: that it is used up says that the message has arrived.
-fn about_pool_id(message: &Claimed, answer: &Answer) -> Option<Verdict> {
-    let Permit::Pool(Some(id)) = &message.permit else {
-        return None;
-    };
+/// What WeChat's refusal of a form id means beyond its code. One that a try without an answer has sent with and that is
+/// used up now was used by that try: the message has arrived. In place of a fresh one of the pool the next one is taken.
+fn about_form_id(message: &Claimed, answer: &Answer) -> Option<Verdict> {
     if answer.verdict != Verdict::Rejected(FailureCode::InvalidFormId) {
         return None;
     }
-    if !id.is_doubtful {
-        return Some(Verdict::Later(Delay::AtOnce));
-    }
+    let is_doubtful = match &message.permit {
+        Permit::Pool(Some(id)) if !id.is_doubtful => return Some(Verdict::Later(Delay::AtOnce)),
+        Permit::Pool(id) => id.is_some(),
+        Permit::Free | Permit::Counted | Permit::Reserved => {
+            message.facts().maybe_sent && message.content.is_good_once()
+        }
+    };
     let is_used_up = answer.errcode == Some(FORM_ID_USED_UP);
-    is_used_up.then_some(Verdict::Accepted { msgid: None })
+    (is_doubtful && is_used_up).then_some(Verdict::Accepted { msgid: None })
 }
 
 /// Adds a try to the history of its message, as the next in number. Of a long history the start and the latest tries

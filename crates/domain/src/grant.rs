@@ -46,6 +46,18 @@ impl IdKind {
             .find(|kind| kind.as_str() == text)
     }
 
+    /// The kind that an id looks like whose origin is not known: payments make `wx` and digits.
+    pub fn of_shape(id: &str) -> Self {
+        let digits = id
+            .strip_prefix("wx")
+            .or_else(|| id.strip_prefix("prepay_id=wx"));
+        if digits.is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit())) {
+            Self::PrepayId
+        } else {
+            Self::FormId
+        }
+    }
+
     /// How many messages an id of this kind permits.
     pub fn uses(self) -> u32 {
         match self {

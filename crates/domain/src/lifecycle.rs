@@ -3,10 +3,14 @@
 //! ```text
 //! scheduled ─Due→ queued ─Claimed→ sending ─Answered→ sent ─Receipt→ delivered | undelivered
 //!                   ↑                 ├─ later, app blocked, quota spent → queued
-//!                   └── Retry ─┐      ├─ rejected → failed
+//!                   └── Retry ─┐      ├─ rejected (unsent) → failed
 //!  canceled ← Cancel (unsent)  │      └─ unknown, lease over → uncertain (or queued, where repeating is allowed)
 //!  expired  ← Lapsed (unsent)  └── failed, expired, canceled, uncertain, undelivered
 //! ```
+//!
+//! *Unsent* means that WeChat answered every try. Once a try had no answer, WeChat may have the message: what would end
+//! it as failed, expired or canceled ends it as uncertain. A retry by hand permits one more send; it does not answer the
+//! earlier try.
 //!
 //! Nothing else may change a status. A state that ends is left by an explicit [`Event::Retry`] alone;
 //! a receipt of WeChat's may still settle what was `sent` or `uncertain`, and so may WeChat's own word about the
@@ -102,7 +106,8 @@ pub struct Facts {
     pub on_uncertain: OnUncertain,
     /// Until when WeChat itself refuses a second copy, where it does.
     pub repeatable_until: Option<DateTime<Utc>>,
-    /// Whether an earlier try may have reached WeChat: then it can end unsent no more, only `uncertain`.
+    /// Whether an earlier try had no answer, also one before a retry by hand: then the message can end unsent no more,
+    /// only `uncertain`.
     pub maybe_sent: bool,
 }
 
@@ -174,8 +179,8 @@ impl Facts {
             (Sending, Event::Answered(verdict)) => Ok(self.answered(verdict, now, jitter)),
             (Sending, Event::Released) => Ok(self.queued_in_time(now)),
             (Sending, Event::LeaseEnded) => Ok(self.unknown(now, jitter)),
-            (Scheduled | Queued, Event::Lapsed) => Ok(self.unsent(Expired)),
-            (Scheduled | Queued, Event::Cancel) => Ok(self.unsent(Canceled)),
+            (Scheduled | Queued, Event::Lapsed) => Ok(self.unsent(Expired, EXPIRED)),
+            (Scheduled | Queued, Event::Cancel) => Ok(self.unsent(Canceled, None)),
             (Failed | Expired | Canceled | Uncertain | Undelivered, Event::Retry { .. }) => {
                 Ok(queued(now))
             }
@@ -195,7 +200,8 @@ impl Facts {
     fn answered(&self, verdict: &Verdict, now: DateTime<Utc>, jitter: f64) -> Transition {
         match verdict {
             Verdict::Accepted { .. } => to(Status::Sent, None),
-            Verdict::Rejected(code) => to(Status::Failed, Some(*code)),
+            // It answers this try alone: an earlier one without an answer may have arrived.
+            Verdict::Rejected(code) => self.unsent(Status::Failed, Some(*code)),
             Verdict::Later(delay) => {
                 self.queued_in_time(delay.next_try(now, self.attempts, jitter))
             }
@@ -224,24 +230,23 @@ impl Facts {
     /// Queued for `due_at`; a message that would come too late ends now rather than then.
     fn queued_in_time(&self, due_at: DateTime<Utc>) -> Transition {
         if due_at >= self.expires_at {
-            self.unsent(Status::Expired)
+            self.unsent(Status::Expired, EXPIRED)
         } else {
             queued(due_at)
         }
     }
 
     /// The end of a message that is not sent any more.
-    fn unsent(&self, end: Status) -> Transition {
+    fn unsent(&self, end: Status, why: Option<FailureCode>) -> Transition {
         if self.maybe_sent {
             UNCERTAIN
         } else {
-            to(
-                end,
-                (end == Status::Expired).then_some(FailureCode::Expired),
-            )
+            to(end, why)
         }
     }
 }
+
+const EXPIRED: Option<FailureCode> = Some(FailureCode::Expired);
 
 const UNCERTAIN: Transition = Transition {
     status: Status::Uncertain,

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::grant::GrantPolicy;
+use crate::grant::{GrantPolicy, IdKind};
 
 mod request;
 
@@ -196,6 +196,17 @@ impl Content {
                 miniprogram: None,
                 client_msg_id: None,
             },
+        }
+    }
+
+    /// Whether what permits it is used up by one message: a form id of its own that has not the shape of a prepay id,
+    /// which is good for three and may have been used up by others.
+    pub fn is_good_once(&self) -> bool {
+        match self {
+            Self::Template {
+                form_id: Some(id), ..
+            } => IdKind::of_shape(id).uses() == 1,
+            _ => false,
         }
     }
 

@@ -256,7 +256,7 @@ static TABLE: &[CodeRow] = &[
     row(41002, TOKEN,     Bug,                         "the appid is missing"),
     row(41004, TOKEN,     Bug,                         "the AppSecret is missing"),
     row(41028, TEMPLATE,  Reject(InvalidFormId),       "the form id is wrong, expired, another user's, or of an unpaid order; one of the pool is dropped and the next one taken"),
-    row(41029, TEMPLATE,  Reject(InvalidFormId),       "the form id is used up; one of the pool is dropped and the next one taken"),
+    row(41029, TEMPLATE,  Reject(InvalidFormId),       "the form id is used up: by the first try, where that had no answer; else one of the pool is dropped and the next one taken"),
     row(41030, SENDS,     Reject(InvalidPage),         "the page is not in the released version"),
     row(41031, TEMPLATE,  Reject(InvalidFormId),       "the form id is blocked; one of the pool is dropped and the next one taken"),
     row(41032, TEMPLATE,  SUSPENDED,                   "the account may not send with form ids, as a punishment"),

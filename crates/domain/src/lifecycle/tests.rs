@@ -83,12 +83,19 @@ fn what_may_have_been_sent_does_not_end_unsent() {
         let ended = facts.apply(&event, start(), 0.0).unwrap();
         assert_eq!(ended.status, Status::Uncertain);
     }
-    let late = Verdict::Later(Delay::After(Duration::from_mins(3)));
     let facts = Facts {
         maybe_sent: true,
         ..sending()
     };
-    assert_eq!(after(facts, late).status, Status::Uncertain);
+    let late = Verdict::Later(Delay::After(Duration::from_mins(3)));
+    let refusals = FailureCode::ALL.iter().copied().map(Verdict::Rejected);
+    for verdict in refusals.chain([late]) {
+        let ended = after(facts, verdict);
+        assert_eq!(
+            (ended.status, ended.failure),
+            (Status::Uncertain, Some(FailureCode::Unanswered))
+        );
+    }
 }
 
 #[test]
@@ -226,6 +233,8 @@ proptest! {
             repeatable_until: None,
             maybe_sent: false,
         };
+        // Whether a try without an answer may not be repeated, because nobody has asked for it since.
+        let mut held = false;
         for (event, seconds, jitter) in history {
             now += chrono::Duration::seconds(seconds);
             let Ok(next) = facts.apply(&event, now, jitter) else { continue };
@@ -245,24 +254,28 @@ proptest! {
             prop_assert_eq!(next.failure.is_some(), told);
             // A send of unknown outcome is repeated only where that was asked for.
             if matches!(event, Event::Answered(Verdict::Unknown) | Event::LeaseEnded) {
-                facts.maybe_sent = true;
+                (facts.maybe_sent, held) = (true, true);
                 prop_assert!(retry || next.status == Status::Uncertain);
             }
             // What was sent is never claimed again without an explicit retry.
             if let Event::Answered(Verdict::Accepted { .. }) = event {
                 prop_assert_eq!(next.status, Status::Sent);
-                facts.maybe_sent = true;
+                held = true;
             }
-            // Nobody is told that a message was not sent which may have been.
-            if matches!(next.status, Status::Expired | Status::Canceled) {
-                prop_assert!(!facts.maybe_sent);
+            // A message that may have been sent never ends as unsent, also after an explicit retry.
+            if matches!(next.status, Status::Failed | Status::Expired | Status::Canceled) {
+                prop_assert!(!facts.maybe_sent, "{:?} ended it as {:?}", event, next.status);
             }
+            if next.status == Status::Uncertain {
+                prop_assert!(facts.maybe_sent);
+            }
+            // A retry permits one more send, and answers no earlier one.
             if let Event::Retry { expires_at } = event {
                 facts.expires_at = expires_at;
-                facts.maybe_sent = false;
+                held = false;
             }
             if next.status == Status::Sending {
-                prop_assert!(!facts.maybe_sent || retry);
+                prop_assert!(!held || retry);
                 facts.attempts += 1;
             }
             facts.status = next.status;
