@@ -4,14 +4,14 @@ use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use domain::{
-    lifecycle::{Event, Status},
+    lifecycle::Event,
     verdict::{Attempt, Outcome},
 };
 use store::{Claimed, Settlement, StoreError, Word};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::{callbacks, engine::Parts, recorder::record, topic, waiters::ended_payload};
+use crate::{callbacks, engine::Parts, recorder::record, topic, waiters::announce_ends};
 
 /// How often the queue is swept for what no due time announces.
 const ROUND: Duration = Duration::from_secs(1);
@@ -84,11 +84,7 @@ impl Sweeper {
             if expired.is_empty() {
                 break;
             }
-            self.parts.metrics.ended(Status::Expired, expired.len());
-            self.parts
-                .coord
-                .wakeups()
-                .wake(topic::ENDED, &ended_payload(expired.into_iter()));
+            announce_ends(&self.parts, &expired);
         }
         loop {
             let overdue = platform.overdue(now).await?;
@@ -128,8 +124,10 @@ fn lost(flight: Claimed, now: DateTime<Utc>) -> Option<Settlement> {
         number: attempts
             .last()
             .map_or(1, |last| last.number.saturating_add(1)),
-        started_at: flight.lease_until,
-        duration_ms: 0,
+        // Some time between the claim and the end of the lease.
+        started_at: flight.claimed_at,
+        duration_ms: u64::try_from((flight.lease_until - flight.claimed_at).num_milliseconds())
+            .unwrap_or_default(),
         outcome: Outcome::Unknown,
         errcode: None,
         errmsg: Some(

@@ -4,13 +4,16 @@ use std::{sync::Arc, time::Duration};
 
 use coord::{Coord, Wake};
 use dashmap::DashMap;
-use domain::id::{MessageId, TenantId};
-use store::{Message, Store, StoreError};
+use domain::{
+    id::{MessageId, TenantId},
+    lifecycle::Status,
+};
+use store::{Message, Settled, Store, StoreError};
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::topic;
+use crate::{engine::Parts, topic};
 
 /// How often a waiter looks for itself: a wake-up can get lost with Redis.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -93,6 +96,18 @@ pub(crate) fn ended_payload(ids: impl Iterator<Item = MessageId>) -> String {
         payload.push_str(&id.uuid().simple().to_string());
     }
     payload
+}
+
+/// Counts ends that a statement has written, and wakes whoever waits for them.
+pub(crate) fn announce_ends(parts: &Parts, ended: &[Settled]) {
+    for status in Status::ALL {
+        let count = ended.iter().filter(|one| one.status == status).count();
+        parts.metrics.ended(status, count);
+    }
+    if !ended.is_empty() {
+        let payload = ended_payload(ended.iter().map(|one| one.id));
+        parts.coord.wakeups().wake(topic::ENDED, &payload);
+    }
 }
 
 /// A place among the waiters, given up when it is dropped.

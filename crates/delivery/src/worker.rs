@@ -2,9 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use coord::Coord;
-use domain::lifecycle::Status;
-use store::{ClaimBatch, ClaimRequest, Store, StoreError};
+use store::{ClaimBatch, ClaimRequest, StoreError};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
@@ -14,9 +12,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     dispatch::Dispatcher,
     engine::{Options, Parts},
-    metrics::Metrics,
     topic,
-    waiters::ended_payload,
+    waiters::announce_ends,
 };
 
 /// How often an idle worker looks without being woken: a wake-up can get lost with Redis.
@@ -33,12 +30,10 @@ const MOST_NAMED: usize = 8;
 const LARGEST_CLAIM: usize = 256;
 
 pub(crate) struct Worker {
-    store: Store,
-    coord: Coord,
+    parts: Parts,
     options: Options,
     dispatcher: Dispatcher,
     slots: Arc<Semaphore>,
-    metrics: Metrics,
     stop: CancellationToken,
 }
 
@@ -50,19 +45,17 @@ impl Worker {
         stop: CancellationToken,
     ) -> Self {
         Self {
-            store: parts.store.clone(),
-            coord: parts.coord.clone(),
+            parts: parts.clone(),
             options,
             dispatcher,
             slots: Arc::new(Semaphore::new(options.slots)),
-            metrics: parts.metrics.clone(),
             stop,
         }
     }
 
     /// Runs until it is stopped. A claim that is under way is finished: what has been claimed is also sent.
     pub(crate) async fn run(self) {
-        let mut wakeups = self.coord.wakeups().subscribe(topic::QUEUE);
+        let mut wakeups = self.parts.coord.wakeups().subscribe(topic::QUEUE);
         let mut round = Round::default();
         let mut broken = Vec::new();
         loop {
@@ -77,7 +70,7 @@ impl Worker {
                 // The subscription remembers what was said while the claim ran.
                 Ok(false) => tokio::select! {
                     said = wakeups.gathered() => round = Round::of(said),
-                    () = self.coord.clock().sleep(LOOK_AGAIN) => round = Round::default(),
+                    () = self.parts.coord.clock().sleep(LOOK_AGAIN) => round = Round::default(),
                     () = self.stop.cancelled() => return,
                 },
                 Err(error) => {
@@ -98,8 +91,8 @@ impl Worker {
         broken: &mut Vec<i64>,
         permits: OwnedSemaphorePermit,
     ) -> Result<bool, StoreError> {
-        let now = self.coord.clock().now();
-        let platform = self.store.platform();
+        let now = self.parts.coord.clock().now();
+        let platform = self.parts.store.platform();
         while let Some(&lease) = broken.last() {
             platform.disown(lease, now).await?;
             broken.pop();
@@ -118,14 +111,7 @@ impl Worker {
             .inspect_err(|_| broken.push(request.lease))?;
         self.dispatcher
             .dispatch(std::mem::take(&mut batch.claimed), permits);
-        self.metrics.ended(Status::Failed, batch.unpermitted.len());
-        if !(batch.expired.is_empty() && batch.unpermitted.is_empty()) {
-            let expired = std::mem::take(&mut batch.expired).into_iter();
-            let ended = expired.chain(std::mem::take(&mut batch.unpermitted));
-            self.coord
-                .wakeups()
-                .wake(topic::ENDED, &ended_payload(ended));
-        }
+        announce_ends(&self.parts, &batch.ended);
         Ok(round.go_on(&request, batch))
     }
 

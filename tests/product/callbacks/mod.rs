@@ -1,5 +1,6 @@
 //! Hearing WeChat: what its events make of messages.
 
+mod lost_answers;
 mod trust;
 
 use std::time::Duration;

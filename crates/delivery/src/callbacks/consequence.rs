@@ -1,9 +1,9 @@
 //! What an event means for the gateway.
 
 use chrono::DateTime;
-use domain::{app::AppId, grant::Entry, verdict::FailureCode};
+use domain::{app::AppId, grant::Entry, message::Channel, verdict::FailureCode};
 use sha2::{Digest, Sha256};
-use store::{HeardEvent, HeardNews, LedgerNews, NewReceipt};
+use store::{Circumstances, HeardEvent, HeardNews, LedgerNews, NewReceipt};
 use wechat::callback::{Choice, Event, EventKind, Receipt, TemplateChoice};
 
 /// What an event means for the gateway. The desk carries it out before WeChat is answered.
@@ -21,14 +21,10 @@ impl Consequence {
     /// What `event` means for the app that it happened to.
     pub fn of(appid: &AppId, event: &Event) -> Self {
         match &event.kind {
-            EventKind::Sent(receipts) | EventKind::JobFinished(receipts) => Self::Receipts(
-                receipts
-                    .iter()
-                    // Some messages of official accounts are told of with this instead of their id.
-                    .filter(|receipt| receipt.msgid != 0)
-                    .map(|receipt| new_receipt(appid, &event.openid, receipt))
-                    .collect(),
-            ),
+            EventKind::Sent(receipts) => new_receipts(appid, event, Channel::Subscribe, receipts),
+            EventKind::JobFinished(receipts) => {
+                new_receipts(appid, event, Channel::Official, receipts)
+            }
             EventKind::Popup(choices) | EventKind::Change(choices) => {
                 Self::Subscriptions(HeardNews {
                     event: HeardEvent {
@@ -63,7 +59,22 @@ fn entries(appid: &AppId, event: &Event, choices: &[TemplateChoice]) -> Vec<Ledg
     entries.collect()
 }
 
-fn new_receipt(appid: &AppId, openid: &str, receipt: &Receipt) -> NewReceipt {
+fn new_receipts(
+    appid: &AppId,
+    event: &Event,
+    channel: Channel,
+    receipts: &[Receipt],
+) -> Consequence {
+    // Some messages of official accounts are told of with this instead of their id.
+    let named = receipts.iter().filter(|receipt| receipt.msgid != 0);
+    Consequence::Receipts(
+        named
+            .map(|receipt| new_receipt(appid, event, channel, receipt))
+            .collect(),
+    )
+}
+
+fn new_receipt(appid: &AppId, event: &Event, channel: Channel, receipt: &Receipt) -> NewReceipt {
     let failure_detail = receipt.words.as_ref().map(|words| {
         format!(
             "{}: WeChat's event said `{words}`",
@@ -72,10 +83,17 @@ fn new_receipt(appid: &AppId, openid: &str, receipt: &Receipt) -> NewReceipt {
     });
     NewReceipt {
         appid: appid.clone(),
-        touser: openid.to_owned(),
+        touser: event.openid.clone(),
         msgid: receipt.msgid,
         delivered: receipt.delivered,
         failure_detail,
+        circumstances: DateTime::from_timestamp(event.created_at, 0).map(|happened_at| {
+            Circumstances {
+                channel,
+                template_id: receipt.template_id.clone(),
+                happened_at,
+            }
+        }),
     }
 }
 

@@ -7,7 +7,7 @@ use domain::{
 };
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect, sea_query::Expr};
 
-use super::{ENDED, READY, record::release_behind, tell::tell_ended};
+use super::{ENDED, READY, record::release_behind, tell::tell_messages};
 use crate::{
     Message, StoreError, TenantStore,
     entity::message::{Column, Entity, Model},
@@ -53,17 +53,18 @@ impl TenantStore {
             Err(refusal) => return Ok(Canceled::Refused(refusal)),
         };
         let status = transition.status.as_str();
+        let updated_at = changed_at(row.updated_at, now);
         let failure = transition.failure.map(|code| code.as_str().to_owned());
         Entity::update_many()
             .col_expr(Column::Status, Expr::value(status))
             .col_expr(Column::Phase, Expr::value(ENDED))
             .col_expr(Column::FailureCode, Expr::value(failure.clone()))
-            .col_expr(Column::UpdatedAt, Expr::value(millis(now)))
+            .col_expr(Column::UpdatedAt, Expr::value(updated_at))
             .filter(Column::Id.eq(row.id))
             .exec(&tx)
             .await?;
         if transition.status == Status::Uncertain {
-            tell_ended(&tx, &[row.id], now).await?;
+            tell_messages(&tx, &[(row.id, row.tenant_id)], now).await?;
         }
         // One that was ready may have stood first for its user.
         let person = (row.appid.clone(), row.touser.clone());
@@ -73,7 +74,7 @@ impl TenantStore {
             status: status.to_owned(),
             phase: ENDED,
             failure_code: failure,
-            updated_at: millis(now),
+            updated_at,
             ..row
         };
         Ok(Canceled::Now {
@@ -81,4 +82,9 @@ impl TenantStore {
             released,
         })
     }
+}
+
+/// When a row changes at `now` that has changed before at `last`: as `Sql::touch` has it.
+pub(super) fn changed_at(last: i64, now: DateTime<Utc>) -> i64 {
+    millis(now).max(last + 1)
 }

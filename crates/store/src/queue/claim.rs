@@ -3,19 +3,19 @@
 use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
-use domain::{id::MessageId, quota::Shares};
+use domain::quota::Shares;
 use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult};
 use uuid::Uuid;
 
 use super::{
-    BEHIND, ENDED, FLYING, READY,
+    BEHIND, FLYING, READY,
     choice::{Candidate, Choice, Person, choose},
     flight::{Claimed, FLYING_COLUMNS, FlyingRow, readable},
     grants,
     meter::{LANE_COLUMNS, Lane, charge},
     record::release_behind,
     sql::{Sql, still},
-    tell::tell_ended,
+    tell::{Settled, end_and_tell},
     unsent::Unsent,
 };
 use crate::{PlatformStore, StoreError, millis};
@@ -47,10 +47,8 @@ pub struct ClaimRequest {
 pub struct ClaimBatch {
     /// Messages to send now.
     pub claimed: Vec<Claimed>,
-    /// Messages whose ttl had run out: they have ended.
-    pub expired: Vec<MessageId>,
-    /// Messages for which there was no form id or grant: they have ended.
-    pub unpermitted: Vec<MessageId>,
+    /// Messages that this claim has ended: their ttl had run out, nothing permitted them, or their app was gone.
+    pub ended: Vec<Settled>,
     /// The apps that it was about.
     pub apps: Vec<String>,
     /// After which app to go on.
@@ -100,11 +98,13 @@ impl PlatformStore {
         } else {
             Visited::known(request)
         };
+        let mut ended = Vec::new();
         for appid in &gone {
-            self.cancel_ready(appid, now).await?;
+            ended.extend(self.cancel_ready(appid, now).await?);
         }
         if open.is_empty() {
             return Ok(ClaimBatch {
+                ended,
                 cursor,
                 ..ClaimBatch::default()
             });
@@ -118,10 +118,11 @@ impl PlatformStore {
         let mut choice = choose(&lanes, candidates, &busy, request, now);
 
         let mut claimed = fly(&tx, &mut choice, request, now).await?;
-        let unpermitted = grants::take(&tx, &mut claimed, now).await?;
+        let (unpermitted, failed) = grants::take(&tx, &mut claimed, now).await?;
         choice.put_back(&unpermitted);
-        end(&tx, &choice.orphans, Unsent::CalledBack, now).await?;
-        end(&tx, &choice.expired, Unsent::Lapsed, now).await?;
+        ended.extend(failed);
+        ended.extend(end(&tx, &choice.orphans, Unsent::CalledBack, now).await?);
+        ended.extend(end(&tx, &choice.expired, Unsent::Lapsed, now).await?);
         let released = release_behind(&tx, &choice.expired_people, now).await?;
         stand_behind(&tx, &choice.behind, now).await?;
         charge(&tx, choice.meters.iter(), request, now).await?;
@@ -133,8 +134,7 @@ impl PlatformStore {
             && choice.expired.is_empty());
         Ok(ClaimBatch {
             claimed,
-            expired: choice.expired.into_iter().map(MessageId::from).collect(),
-            unpermitted: unpermitted.iter().map(|flight| flight.id).collect(),
+            ended,
             // Who ended for want of a grant has made the next one to the same user ready.
             more: progress && (full || passed_over || released || !unpermitted.is_empty()),
             apps: open,
@@ -346,8 +346,8 @@ async fn fly(
         .bind(request.lease);
     sql.push(", lease_until = ")
         .bind(millis(request.lease_until))
-        .push(", updated_at = ")
-        .bind(millis(now));
+        .push(", ")
+        .touch(now);
     if !choice.followed.is_empty() {
         sql.push(", followed = CASE WHEN id")
             .one_of(&choice.followed)
@@ -385,9 +385,7 @@ async fn stand_behind(
         return Ok(());
     }
     let mut sql = Sql::new("UPDATE message SET phase = ");
-    sql.push(&BEHIND.to_string())
-        .push(", updated_at = ")
-        .bind(millis(now));
+    sql.push(&BEHIND.to_string()).push(", ").touch(now);
     sql.push(" WHERE ")
         .push(&still(READY))
         .push(" AND id")
@@ -396,25 +394,21 @@ async fn stand_behind(
     Ok(())
 }
 
-/// Ends ready messages that will not be sent, and tells of it.
+/// Ends ready messages that will not be sent, and tells of those that are still ready.
 async fn end(
     tx: &impl ConnectionTrait,
     ids: &[Uuid],
     why: Unsent,
     now: DateTime<Utc>,
-) -> Result<(), StoreError> {
+) -> Result<Vec<Settled>, StoreError> {
     if ids.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
-    let mut sql = Sql::new(&format!(
-        "UPDATE message SET {}, phase = {ENDED}, updated_at = ",
-        why.set()
-    ));
-    sql.bind(millis(now))
+    let mut sql = Sql::new(&why.update());
+    sql.touch(now)
         .push(" WHERE ")
         .push(&still(READY))
         .push(" AND id")
         .one_of(ids);
-    tx.execute_raw(sql.on(tx)).await?;
-    tell_ended(tx, ids, now).await
+    end_and_tell(tx, sql, now).await
 }

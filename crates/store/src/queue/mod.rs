@@ -58,7 +58,7 @@ pub use outbox::{
     DeliveryNext, DeliveryOutcome, DisabledWebhook, DueDelivery, Facts, OutboxClaim, OutboxRequest,
 };
 pub use pause::{LaneNews, LanePause, THROTTLED};
-pub use receipts::{NewReceipt, Settled, SweptReceipts};
+pub use receipts::{Circumstances, NewReceipt, SweptReceipts};
 pub use record::{Recorded, Settlement, Word};
 pub use retention::Dropped;
 pub use retry::Retried;
@@ -67,7 +67,7 @@ pub use submission::{
     Taken,
 };
 pub use sweep::Swept;
-pub use tell::{AppEvent, MessageFacts};
+pub use tell::{AppEvent, MessageFacts, Settled};
 
 pub(crate) use keys::{SEALED_ANSWER, UNLESS_KEPT};
 pub(crate) use meter::day_number;

@@ -1,6 +1,8 @@
 //! That looking for work costs the same whatever the backlog and the history: no statement that moves messages goes
 //! through the table.
 
+mod receipts;
+
 use std::{
     sync::{Mutex, PoisonError},
     time::Duration,
@@ -44,12 +46,9 @@ fn at(seconds: i64) -> DateTime<Utc> {
 
 async fn app(store: &Store) -> AppId {
     let tenant: TenantId = id::new(at(0), 1, 1);
-    let platform = store.platform();
-    let limits = TenantLimits::default();
-    platform
-        .create_tenant(tenant, "t", limits, at(0))
-        .await
-        .unwrap();
+    let (platform, limits) = (store.platform(), TenantLimits::default());
+    let created = platform.create_tenant(tenant, "t", limits, at(0)).await;
+    created.unwrap();
     let app = NewApp {
         appid: AppId::parse("wx0000000000000001").unwrap(),
         name: "app".into(),
@@ -143,6 +142,7 @@ async fn work(store: &Store) {
     platform.disown(7, now).await.unwrap();
     platform.release_stranded(now).await.unwrap();
     platform.expire(at(3600)).await.unwrap();
+    receipts::work(store).await;
     platform.forget_messages(at(0)).await.unwrap();
     platform
         .drop_payloads(Uuid::nil(), at(0), now)

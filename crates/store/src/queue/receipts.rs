@@ -4,6 +4,9 @@
 //! of the send has been recorded: then it waits in a table of its own, and is looked at again by the sweep. The state
 //! machine decides what a receipt makes of a message, so that the first one counts and repeats change nothing.
 //!
+//! A message whose answer was lost has no id of WeChat's. The sweep finds it by the receipt's other words, where there
+//! is only one that they fit ([`circumstances`]).
+//!
 //! The message is found by the index on the user, newest first: a receipt comes within seconds of its send, so it is
 //! among the first few. An index on WeChat's id would be written with every send, for this alone.
 //!
@@ -11,11 +14,15 @@
 //! So neither ever waits for the other. Waiting receipts are written in a statement of their own, never with a message
 //! locked.
 
+mod circumstances;
+
+use std::collections::HashSet;
+
 use chrono::{DateTime, Duration, Utc};
 use domain::{
     app::AppId,
-    id::MessageId,
     lifecycle::{Event, Facts, Status},
+    message::{Channel, OnUncertain},
     verdict::FailureCode,
 };
 use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult};
@@ -24,9 +31,9 @@ use uuid::Uuid;
 use super::{
     ENDED,
     sql::{Cell, Sql},
-    tell::tell_messages,
+    tell::{Settled, end_and_tell},
 };
-use crate::{PlatformStore, StoreError, error::unknown, messages::on_uncertain, millis, time};
+use crate::{PlatformStore, StoreError, error::unknown, millis, time};
 
 /// How many receipts one sweep looks at.
 const BATCH: i64 = 500;
@@ -48,15 +55,19 @@ pub struct NewReceipt {
     pub delivered: bool,
     /// What is particular about its failure; none: the failure code's own advice.
     pub failure_detail: Option<String>,
+    /// What else tells of which message it is; none: an older version took it in.
+    pub circumstances: Option<Circumstances>,
 }
 
-/// A message that a receipt has settled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settled {
-    /// Which message.
-    pub id: MessageId,
-    /// What it is now.
-    pub status: Status,
+/// What tells of which message a receipt is, where no message has its msgid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Circumstances {
+    /// The way that the message took.
+    pub channel: Channel,
+    /// Its template, where WeChat names it.
+    pub template_id: Option<String>,
+    /// When WeChat had done with it.
+    pub happened_at: DateTime<Utc>,
 }
 
 /// What a sweep over waiting receipts did.
@@ -79,40 +90,40 @@ impl NewReceipt {
         (self.appid.as_str().to_owned(), self.touser.clone(), msgid)
     }
 
-    fn event(&self) -> Event {
-        Event::Receipt {
-            delivered: self.delivered,
-        }
+    /// What it makes of a message in this status, as [`write`] takes it; none: nothing, another receipt came before.
+    fn change(&self, message: Uuid, status: Status, now: DateTime<Utc>) -> Option<[Cell; 6]> {
+        // All but the status is about repeats, which a receipt does not bring about.
+        let facts = Facts {
+            status,
+            attempts: 0,
+            expires_at: now,
+            on_uncertain: OnUncertain::Hold,
+            repeatable_until: None,
+            maybe_sent: true,
+        };
+        let delivered = self.delivered;
+        let transition = facts.apply(&Event::Receipt { delivered }, now, 0.0).ok()?;
+        Some([
+            message.into(),
+            status.as_str().into(),
+            transition.status.as_str().into(),
+            self.msgid.to_string().into(),
+            transition.failure.map(FailureCode::as_str).into(),
+            transition.failure.and(self.failure_detail.clone()).into(),
+        ])
     }
 }
 
 #[derive(FromQueryResult)]
 struct MessageRow {
     id: Uuid,
-    tenant_id: Uuid,
     appid: String,
     touser: String,
     msgid: String,
     status: String,
-    attempt_count: i64,
-    expires_at: i64,
-    on_uncertain: String,
 }
 
 impl MessageRow {
-    fn facts(&self) -> Result<Facts, StoreError> {
-        Ok(Facts {
-            status: Status::parse(&self.status)
-                .ok_or_else(|| unknown("message.status", &self.status))?,
-            attempts: u32::try_from(self.attempt_count).unwrap_or(u32::MAX),
-            expires_at: time(self.expires_at),
-            on_uncertain: on_uncertain(&self.on_uncertain),
-            // About repeats, which a receipt does not bring about.
-            repeatable_until: None,
-            maybe_sent: false,
-        })
-    }
-
     fn is_for(&self, (appid, touser, msgid): &Key) -> bool {
         (&self.appid, &self.touser, &self.msgid) == (appid, touser, msgid)
     }
@@ -126,10 +137,15 @@ struct WaitingRow {
     status: String,
     failure_detail: Option<String>,
     received_at: i64,
+    channel: Option<String>,
+    template_id: Option<String>,
+    happened_at: Option<i64>,
 }
 
 impl WaitingRow {
     fn read(self) -> Result<(NewReceipt, DateTime<Utc>), StoreError> {
+        let channel = self.channel.as_deref().and_then(circumstances::channel);
+        let circumstances = channel.zip(self.happened_at);
         let receipt = NewReceipt {
             appid: AppId::parse(&self.appid).map_err(|_| unknown("receipt.appid", &self.appid))?,
             touser: self.touser,
@@ -139,6 +155,11 @@ impl WaitingRow {
                 .map_err(|_| unknown("receipt.msgid", &self.msgid))?,
             delivered: self.status == Status::Delivered.as_str(),
             failure_detail: self.failure_detail,
+            circumstances: circumstances.map(|(channel, happened_at)| Circumstances {
+                channel,
+                template_id: self.template_id,
+                happened_at: time(happened_at),
+            }),
         };
         Ok((receipt, time(self.received_at)))
     }
@@ -165,7 +186,8 @@ impl PlatformStore {
     /// Looks again at receipts that wait, and forgets those that have waited too long.
     pub async fn sweep_receipts(&self, now: DateTime<Utc>) -> Result<SweptReceipts, StoreError> {
         let mut sql = Sql::new(
-            "SELECT appid, touser, msgid, status, failure_detail, received_at FROM receipt WHERE look_at <= ",
+            "SELECT appid, touser, msgid, status, failure_detail, received_at, channel, template_id, happened_at FROM receipt \
+             WHERE look_at <= ",
         );
         sql.bind(millis(now))
             .push(" ORDER BY look_at LIMIT ")
@@ -183,7 +205,13 @@ impl PlatformStore {
         }
         let receipts: Vec<NewReceipt> =
             waiting.iter().map(|(receipt, _)| receipt.clone()).collect();
-        let Applied { settled, unmatched } = self.apply_receipts(&receipts, now).await?;
+        // Before the ids are looked for: an answer that is recorded in between is found there.
+        let rivals = self.rivals(&receipts).await?;
+        let Applied {
+            mut settled,
+            mut unmatched,
+        } = self.apply_receipts(&receipts, now).await?;
+        settled.extend(self.settle_likely(&mut unmatched, &rivals, now).await?);
 
         let (mut done, mut later) = (Vec::new(), Vec::new());
         let mut abandoned = 0;
@@ -221,54 +249,27 @@ impl PlatformStore {
         }
         let tx = self.store.begin().await?;
         let rows = lock_messages(&tx, receipts).await?;
-        let mut changes: Vec<[Cell; 4]> = Vec::new();
-        let mut told: Vec<(Uuid, Uuid)> = Vec::new();
-        let (mut settled, mut unmatched): (Vec<Settled>, Vec<NewReceipt>) =
-            (Vec::new(), Vec::new());
+        let (mut changes, mut unmatched) = (Vec::new(), Vec::new());
+        let mut seen = HashSet::new();
         for receipt in receipts {
             let key = receipt.key();
             let Some(row) = rows.iter().find(|row| row.is_for(&key)) else {
                 unmatched.push(receipt.clone());
                 continue;
             };
-            let id = MessageId::from(row.id);
-            // Of two receipts for one message the first counts, also when they come together.
-            if settled.iter().any(|one| one.id == id) {
-                continue;
-            }
-            let facts = match row.facts() {
-                Ok(facts) => facts,
+            let Some(status) = Status::parse(&row.status) else {
                 // Perhaps from a newer replica, which will know what to do with the receipt.
-                Err(error) => {
-                    tracing::error!(message = %id, %error, "a message cannot be read");
-                    unmatched.push(receipt.clone());
-                    continue;
-                }
-            };
-            // Refused: another receipt came before.
-            let Ok(transition) = facts.apply(&receipt.event(), now, 0.0) else {
+                tracing::error!(message = %row.id, status = row.status, "a message cannot be read");
+                unmatched.push(receipt.clone());
                 continue;
             };
-            let detail = transition.failure.and(receipt.failure_detail.clone());
-            changes.push([
-                row.id.into(),
-                transition.status.as_str().into(),
-                transition.failure.map(FailureCode::as_str).into(),
-                detail.into(),
-            ]);
-            told.push((row.id, row.tenant_id));
-            settled.push(Settled {
-                id,
-                status: transition.status,
-            });
+            // Of two receipts for one message the first counts, also when they come together.
+            if seen.insert(row.id) {
+                changes.extend(receipt.change(row.id, status, now));
+            }
         }
-        if changes.is_empty() {
-            tx.rollback().await?;
-        } else {
-            write(&tx, changes, now).await?;
-            tell_messages(&tx, &told, now).await?;
-            tx.commit().await?;
-        }
+        let settled = write(&tx, changes, now).await?;
+        tx.commit().await?;
         Ok(Applied { settled, unmatched })
     }
 
@@ -284,10 +285,12 @@ impl PlatformStore {
         // In one order, so that two replicas that hear of the same do not wait for each other.
         receipts.sort_by_cached_key(NewReceipt::key);
         let mut sql = Sql::new(
-            "INSERT INTO receipt (appid, touser, msgid, status, failure_detail, received_at, look_at) ",
+            "INSERT INTO receipt (appid, touser, msgid, status, failure_detail, received_at, look_at, channel, template_id, \
+             happened_at) ",
         );
         sql.rows(receipts.iter().map(|receipt| {
             let (appid, touser, msgid) = receipt.key();
+            let about = receipt.circumstances.as_ref();
             let status = if receipt.delivered {
                 Status::Delivered
             } else {
@@ -301,6 +304,9 @@ impl PlatformStore {
                 receipt.failure_detail.clone().into(),
                 millis(now).into(),
                 millis(now + FIRST_LOOK).into(),
+                about.map(|about| circumstances::word(about.channel)).into(),
+                about.and_then(|about| about.template_id.clone()).into(),
+                about.map(|about| millis(about.happened_at)).into(),
             ]
         }));
         sql.push(" ON CONFLICT (appid, touser, msgid) DO NOTHING");
@@ -356,7 +362,7 @@ async fn lock_messages(
     }));
     // A message that flies again has the id of its earlier send, of which nothing is to be learnt any more.
     sql.push(&format!(
-        ") SELECT id, tenant_id, appid, touser, msgid, status, attempt_count, expires_at, on_uncertain FROM message \
+        ") SELECT id, appid, touser, msgid, status FROM message \
          WHERE id IN (SELECT (SELECT m.id FROM message m WHERE m.appid = v.a AND m.touser = v.t AND m.msgid = v.m \
          AND m.phase = {ENDED} ORDER BY m.id DESC LIMIT 1) FROM v) ORDER BY id"
     ));
@@ -366,18 +372,22 @@ async fn lock_messages(
     Ok(MessageRow::find_by_statement(sql.on(tx)).all(tx).await?)
 }
 
+/// Writes what receipts make of messages that are still what they were, and tells of those.
 async fn write(
     tx: &impl ConnectionTrait,
-    changes: Vec<[Cell; 4]>,
+    changes: Vec<[Cell; 6]>,
     now: DateTime<Utc>,
-) -> Result<(), StoreError> {
-    let mut sql = Sql::new("WITH v(message_id, new_status, code, detail) AS (");
+) -> Result<Vec<Settled>, StoreError> {
+    if changes.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut sql = Sql::new("WITH v(message_id, was, new_status, wechat_id, code, detail) AS (");
     sql.rows(changes.into_iter());
     sql.push(
-        ") UPDATE message SET status = v.new_status, failure_code = v.code, failure_detail = v.detail, updated_at = ",
+        ") UPDATE message SET status = v.new_status, msgid = v.wechat_id, failure_code = v.code, failure_detail = v.detail, ",
     );
-    sql.bind(millis(now))
-        .push(" FROM v WHERE id = v.message_id");
-    tx.execute_raw(sql.on(tx)).await?;
-    Ok(())
+    sql.touch(now).push(&format!(
+        " FROM v WHERE id = v.message_id AND status = v.was AND phase + 0 = {ENDED}"
+    ));
+    end_and_tell(tx, sql, now).await
 }

@@ -9,7 +9,7 @@ use domain::{
     lifecycle::{Status, Transition},
     verdict::Attempt,
 };
-use sea_orm::{ConnectionTrait, FromQueryResult};
+use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult};
 use uuid::Uuid;
 
 use super::{
@@ -108,6 +108,7 @@ impl PlatformStore {
         let refunded = batch.iter().filter(|one| one.refund.is_some());
         let lanes = refunded.map(|one| &one.appid);
         hold(&tx, lanes.chain(news.iter().map(LaneNews::appid))).await?;
+        let told_before = uncertain_before(&tx, batch).await?;
         let mut settled = Vec::new();
         if !batch.is_empty() {
             settled = settle(&tx, &batch.iter().collect::<Vec<_>>(), "", now).await?;
@@ -121,7 +122,11 @@ impl PlatformStore {
         for news in news {
             tell(&tx, news, now).await?;
         }
-        let told: Vec<_> = settled.iter().map(|one| (one.id, one.tenant_id)).collect();
+        let told: Vec<_> = settled
+            .iter()
+            .filter(|one| !told_before.contains(&one.id))
+            .map(|one| (one.id, one.tenant_id))
+            .collect();
         tell_messages(&tx, &told, now).await?;
         grants::settle(&tx, counted()).await?;
         let released = release_behind(&tx, &followed(&settled), now).await?;
@@ -173,9 +178,9 @@ async fn settle(
     sql.push(
         ") UPDATE message SET status = v.new_status, phase = v.new_phase, due_at = COALESCE(v.next_due, due_at), \
          attempt_count = v.tries, attempts = v.history, msgid = COALESCE(v.wechat_id, msgid), failure_code = v.code, \
-         failure_detail = v.detail, lease = v.kept, lease_until = NULL, updated_at = ",
+         failure_detail = v.detail, lease = v.kept, lease_until = NULL, ",
     );
-    sql.bind(millis(now))
+    sql.touch(now)
         .push(" FROM v WHERE id = v.message_id AND lease = v.claim AND (")
         .push(&still(FLYING))
         .push(" OR v.corrects = 1 AND status IN ('queued', 'uncertain'))")
@@ -184,6 +189,27 @@ async fn settle(
     Ok(Settled::find_by_statement(sql.on(connection))
         .all(connection)
         .await?)
+}
+
+/// Those that are `uncertain` and will stay so, because WeChat has refused a repeat too late: that end was told.
+async fn uncertain_before(
+    tx: &impl ConnectionTrait,
+    batch: &[Settlement],
+) -> Result<HashSet<Uuid>, StoreError> {
+    let late = batch
+        .iter()
+        .filter(|one| one.word == Word::Final && one.transition.status == Status::Uncertain);
+    let ids: Vec<Uuid> = late.map(|one| one.id.uuid()).collect();
+    if ids.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let mut sql = Sql::new("SELECT id FROM message WHERE status = 'uncertain' AND id");
+    sql.one_of(&ids);
+    if tx.get_database_backend() == DbBackend::Postgres {
+        sql.push(" ORDER BY id FOR UPDATE");
+    }
+    let rows = tx.query_all_raw(sql.on(tx)).await?;
+    rows.iter().map(|row| Ok(row.try_get("", "id")?)).collect()
 }
 
 fn row(settlement: &Settlement, now: DateTime<Utc>) -> Result<[Cell; 12], StoreError> {
@@ -233,8 +259,8 @@ pub(super) async fn release_behind(
             .iter()
             .map(|(appid, touser)| [appid.as_str().into(), touser.as_str().into()]),
     );
-    sql.push(") UPDATE message SET followed = 1, updated_at = ")
-        .bind(millis(now))
+    sql.push(") UPDATE message SET followed = 1, ")
+        .touch(now)
         .push(", phase = ")
         .push(&READY.to_string());
     sql.push(" WHERE ").push(&still(BEHIND));

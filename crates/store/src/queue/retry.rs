@@ -16,6 +16,7 @@ use super::{
     READY,
     admission::{self, AppFacts, Wish, app_of},
     allowance::Allowances,
+    cancel::changed_at,
     keys::{self, Answer, Claim},
     submission::{IdempotencyKey, Received},
 };
@@ -88,6 +89,7 @@ impl TenantStore {
         }
         let row = Model {
             phase: READY,
+            updated_at: changed_at(row.updated_at, now),
             ..queued(row, now)
         };
         Entity::update_many()

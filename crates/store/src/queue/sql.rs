@@ -10,8 +10,11 @@
 
 use std::fmt::Write as _;
 
+use chrono::{DateTime, Utc};
 use sea_orm::{ConnectionTrait, DbBackend, Statement, Value};
 use uuid::Uuid;
+
+use crate::millis;
 
 /// A statement under construction.
 #[derive(Debug, Default)]
@@ -65,6 +68,17 @@ impl Sql {
     pub(super) fn bind(&mut self, value: impl Into<Value>) -> &mut Self {
         self.0.push(Part::Bound(value.into()));
         self
+    }
+
+    /// Appends that the row changes at `now`, or just after its last change where that has a later time. The events of a
+    /// message sort by it.
+    pub(super) fn touch(&mut self, now: DateTime<Utc>) -> &mut Self {
+        let now = millis(now);
+        self.push("updated_at = CASE WHEN updated_at < ")
+            .bind(now)
+            .push(" THEN ")
+            .bind(now)
+            .push(" ELSE updated_at + 1 END")
     }
 
     /// Appends a table of these rows: `VALUES …` or what stands for it. Not empty, and a row may come twice.

@@ -3,12 +3,10 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use domain::id::MessageId;
 use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult};
-use uuid::Uuid;
 
 use super::{
-    BEHIND, ENDED, FLYING, READY, WAITING,
+    BEHIND, FLYING, READY, WAITING,
     choice::Person,
     flight::{Claimed, FLYING_COLUMNS, FlyingRow, readable},
     grants,
@@ -16,7 +14,7 @@ use super::{
     pause::refund,
     record::release_behind,
     sql::{Sql, still},
-    tell::tell_ended,
+    tell::{Settled, end_and_tell},
     unsent::Unsent,
 };
 use crate::{PlatformStore, StoreError, millis, time};
@@ -45,10 +43,8 @@ impl Swept {
 impl PlatformStore {
     /// Makes waiting messages ready whose time has come.
     pub async fn promote(&self, now: DateTime<Utc>) -> Result<Swept, StoreError> {
-        let mut sql = Sql::new("UPDATE message SET status = 'queued', updated_at = ");
-        sql.bind(millis(now))
-            .push(", phase = ")
-            .push(&READY.to_string());
+        let mut sql = Sql::new("UPDATE message SET status = 'queued', ");
+        sql.touch(now).push(", phase = ").push(&READY.to_string());
         sql.push(" WHERE ")
             .push(&still(WAITING))
             .push(" AND id IN (SELECT id FROM message WHERE phase = ");
@@ -85,41 +81,21 @@ impl PlatformStore {
     }
 
     /// Ends messages whose ttl ran out before they were sent. Returns them.
-    pub async fn expire(&self, now: DateTime<Utc>) -> Result<Vec<MessageId>, StoreError> {
+    pub async fn expire(&self, now: DateTime<Utc>) -> Result<Vec<Settled>, StoreError> {
         let tx = self.store.begin().await?;
-        let mut sql = Sql::new("SELECT id FROM message WHERE phase < ");
-        sql.push(&FLYING.to_string())
-            .push(" AND expires_at <= ")
+        let mut sql = Sql::new(&Unsent::Lapsed.update());
+        sql.touch(now)
+            .push(&format!(" WHERE phase + 0 < {FLYING} AND id IN (SELECT id FROM message WHERE phase < {FLYING} AND expires_at <= "))
             .bind(millis(now))
             .push(" ORDER BY expires_at LIMIT ")
             .bind(BATCH);
         if tx.get_database_backend() == DbBackend::Postgres {
             sql.push(" FOR UPDATE SKIP LOCKED");
         }
-        let lapsed = tx.query_all_raw(sql.on(&tx)).await?;
-        if lapsed.is_empty() {
-            tx.rollback().await?;
-            return Ok(Vec::new());
-        }
-        let ids = lapsed
-            .iter()
-            .map(|row| row.try_get("", "id"))
-            .collect::<Result<Vec<Uuid>, _>>()?;
-        let mut sql = Sql::new(&format!(
-            "UPDATE message SET {}, updated_at = ",
-            Unsent::Lapsed.set()
-        ));
-        sql.bind(millis(now));
-        sql.push(", phase = ")
-            .push(&ENDED.to_string())
-            .push(" WHERE phase + 0 < ")
-            .push(&FLYING.to_string())
-            .push(" AND id")
-            .one_of(&ids);
-        tx.execute_raw(sql.on(&tx)).await?;
-        tell_ended(&tx, &ids, now).await?;
+        sql.push(")");
+        let ended = end_and_tell(&tx, sql, now).await?;
         tx.commit().await?;
-        Ok(ids.into_iter().map(MessageId::from).collect())
+        Ok(ended)
     }
 
     /// Flights whose lease has ended without a record: their worker is gone.
@@ -159,8 +135,8 @@ impl PlatformStore {
         grants::undo(&tx, lease).await?;
         let mut sql = Sql::new("UPDATE message SET status = 'queued', phase = ");
         sql.push(&READY.to_string())
-            .push(", attempt_count = attempt_count - 1, lease = NULL, lease_until = NULL, updated_at = ")
-            .bind(millis(now))
+            .push(", attempt_count = attempt_count - 1, lease = NULL, lease_until = NULL, ")
+            .touch(now)
             .push(" WHERE phase = ")
             .push(&FLYING.to_string())
             .push(" AND lease = ")

@@ -5,7 +5,8 @@
 //! changes: the rest is read when it is sent.
 //!
 //! The id of an event is made of the time, its type and what it is about, so that nothing is told twice and no
-//! randomness is needed here.
+//! randomness is needed here. Of a message that is the time of its change, which never goes back ([`Sql::touch`]), so
+//! that its events sort in the order in which they happened. Who tells of an end is the statement that wrote it.
 
 use std::{
     collections::BTreeSet,
@@ -15,7 +16,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use domain::{
     app::AppId,
-    id::{self, EventId, TenantId},
+    id::{self, EventId, MessageId, TenantId},
     lifecycle::Status,
     verdict::FailureCode,
     webhook::{EventFilter, EventType},
@@ -160,7 +161,8 @@ pub(super) async fn tell_messages(
         let Some(kind) = EventType::of(status) else {
             continue;
         };
-        let event: EventId = id::new(now, kind.ordinal(), row.id.as_u64_pair().1);
+        // The same for one change of a message, whoever tells of it.
+        let event: EventId = id::new(time(row.updated_at), kind.ordinal(), row.id.as_u64_pair().1);
         let facts = MessageFacts {
             status,
             tries: usize::try_from(row.attempt_count).unwrap_or_default(),
@@ -183,23 +185,41 @@ pub(super) async fn tell_messages(
     insert(tx, due, now).await
 }
 
-/// As [`tell_messages`], for messages whose tenants are not at hand.
-pub(super) async fn tell_ended(
+/// A message that has come to its end, or that a receipt has settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// Which message.
+    pub id: MessageId,
+    /// What it is now.
+    pub status: Status,
+}
+
+#[derive(FromQueryResult)]
+struct EndedRow {
+    id: Uuid,
+    tenant_id: Uuid,
+    status: String,
+}
+
+/// Carries out `update`, which ends messages, and tells of those that it changed: of an end tells the statement that
+/// wrote it, and no other. Returns them.
+pub(super) async fn end_and_tell(
     tx: &impl ConnectionTrait,
-    messages: &[Uuid],
+    mut update: Sql,
     now: DateTime<Utc>,
-) -> Result<(), StoreError> {
-    if messages.is_empty() {
-        return Ok(());
-    }
-    let mut sql = Sql::new("SELECT id, tenant_id FROM message WHERE id");
-    sql.one_of(messages);
-    let rows = tx.query_all_raw(sql.on(tx)).await?;
-    let changed = rows
-        .iter()
-        .map(|row| Ok((row.try_get("", "id")?, row.try_get("", "tenant_id")?)))
-        .collect::<Result<Vec<_>, StoreError>>()?;
-    tell_messages(tx, &changed, now).await
+) -> Result<Vec<Settled>, StoreError> {
+    update.push(" RETURNING id, tenant_id, status");
+    let rows = EndedRow::find_by_statement(update.on(tx)).all(tx).await?;
+    let changed: Vec<_> = rows.iter().map(|row| (row.id, row.tenant_id)).collect();
+    tell_messages(tx, &changed, now).await?;
+    let ended = rows.into_iter().map(|row| {
+        let status = Status::parse(&row.status);
+        Ok(Settled {
+            id: row.id.into(),
+            status: status.ok_or_else(|| unknown("message.status", &row.status))?,
+        })
+    });
+    ended.collect()
 }
 
 /// Tells the tenant what happened to one of its apps. Says to how many endpoints.

@@ -3,16 +3,14 @@
 
 use chrono::{DateTime, Utc};
 use domain::{app::AppId, id::TenantId};
-use sea_orm::ConnectionTrait;
-use uuid::Uuid;
 
 use super::{
     BEHIND, ENDED, READY, WAITING,
     sql::{Sql, still},
     sweep::{BATCH, Swept},
-    tell::tell_ended,
+    tell::{Settled, end_and_tell},
 };
-use crate::{PlatformStore, StoreError, millis};
+use crate::{PlatformStore, StoreError};
 
 /// That a try of the message had no answer: WeChat may have it.
 pub(super) const MAYBE_SENT: &str = "attempts LIKE '%\"outcome\":\"unknown\"%'";
@@ -27,15 +25,16 @@ pub(super) enum Unsent {
 }
 
 impl Unsent {
-    /// Sets the end of a message. The outcome of one that WeChat may have stays unknown.
-    pub(super) fn set(self) -> String {
+    /// The beginning of an update that ends messages; when they change is still to be said ([`Sql::touch`]). The outcome
+    /// of one that WeChat may have stays unknown.
+    pub(super) fn update(self) -> String {
         let (status, code) = match self {
             Self::Lapsed => ("expired", "'expired'"),
             Self::CalledBack => ("canceled", "NULL"),
         };
         format!(
-            "status = CASE WHEN {MAYBE_SENT} THEN 'uncertain' ELSE '{status}' END, \
-             failure_code = CASE WHEN {MAYBE_SENT} THEN 'unanswered' ELSE {code} END"
+            "UPDATE message SET phase = {ENDED}, status = CASE WHEN {MAYBE_SENT} THEN 'uncertain' ELSE '{status}' END, \
+             failure_code = CASE WHEN {MAYBE_SENT} THEN 'unanswered' ELSE {code} END, "
         )
     }
 }
@@ -52,7 +51,8 @@ impl PlatformStore {
             loop {
                 let mut of_app = of_app(phase, appid.as_str());
                 of_app.push(" AND m.tenant_id = ").bind(tenant.uuid());
-                if !self.call_back(phase, of_app, now).await?.more {
+                let ended = self.call_back(phase, of_app, now).await?;
+                if !Swept::of(ended.len() as u64).more {
                     break;
                 }
             }
@@ -65,44 +65,33 @@ impl PlatformStore {
         &self,
         appid: &str,
         now: DateTime<Utc>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Vec<Settled>, StoreError> {
         let mut of_app = of_app(READY, appid);
         of_app.push(" AND NOT EXISTS (SELECT 1 FROM app WHERE app.appid = m.appid)");
-        self.call_back(READY, of_app, now).await?;
-        Ok(())
+        self.call_back(READY, of_app, now).await
     }
 
-    /// Calls back a batch of `chosen`, which are in this phase.
+    /// Calls back a batch of `chosen`, which are in this phase. Whoever calls messages back knows of those that were not
+    /// sent; an endpoint is told of those that may have been.
     async fn call_back(
         &self,
         phase: i64,
         mut chosen: Sql,
         now: DateTime<Utc>,
-    ) -> Result<Swept, StoreError> {
+    ) -> Result<Vec<Settled>, StoreError> {
         let tx = self.store.begin().await?;
         chosen
             .push(" LIMIT ")
             .bind(BATCH)
+            .push(&format!(") {}", Unsent::CalledBack.update()))
+            .touch(now)
             .push(&format!(
-                ") UPDATE message SET {}, phase = {ENDED}, updated_at = ",
-                Unsent::CalledBack.set()
-            ))
-            .bind(millis(now))
-            .push(&format!(
-                " WHERE {} AND id IN (SELECT id FROM chosen) RETURNING id, status",
+                " WHERE {} AND id IN (SELECT id FROM chosen)",
                 still(phase)
             ));
-        let rows = tx.query_all_raw(chosen.on(&tx)).await?;
-        let mut doubtful: Vec<Uuid> = Vec::new();
-        for row in &rows {
-            if row.try_get::<String>("", "status")? == "uncertain" {
-                doubtful.push(row.try_get("", "id")?);
-            }
-        }
-        // Whoever calls messages back knows that; not, that they may have been sent.
-        tell_ended(&tx, &doubtful, now).await?;
+        let ended = end_and_tell(&tx, chosen, now).await?;
         tx.commit().await?;
-        Ok(Swept::of(rows.len() as u64))
+        Ok(ended)
     }
 }
 

@@ -136,7 +136,7 @@ async fn those_behind_are_released_one_by_one(store: Store) {
         let batch = claim_batch(&store, 8, "", now).await;
         let flights = batch.claimed;
         assert!(flights.len() <= 1, "never two to one user");
-        let lapsed = !batch.expired.is_empty();
+        let lapsed = !batch.ended.is_empty();
         assert_eq!(batch.more, lapsed, "the one behind it is ready at once");
         order.extend(flights.iter().map(|flight| flight.id));
         record(&store, &flights, &accepted(1), now).await;

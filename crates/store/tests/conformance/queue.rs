@@ -12,7 +12,8 @@ use domain::{
     verdict::{FailureCode, Verdict},
 };
 use wxgate_store::{
-    ClaimBatch, ClaimRequest, Claimed, NewMessage, Page, Received, Settlement, Store, Taken, Word,
+    ClaimBatch, ClaimRequest, Claimed, NewMessage, Page, Received, Settled, Settlement, Store,
+    Taken, Word,
 };
 
 on_both! {
@@ -269,9 +270,19 @@ async fn a_late_message_expires_and_is_never_claimed(store: Store) {
             .await,
     );
     let batch = claim_batch(&store, 8, "", at(2)).await;
-    assert_eq!((batch.claimed.len(), batch.expired), (0, vec![ready]));
+    let expired = |id| Settled {
+        id,
+        status: Status::Expired,
+    };
+    assert_eq!(
+        (batch.claimed.len(), batch.ended),
+        (0, vec![expired(ready)])
+    );
     assert!(store.platform().expire(at(2)).await.unwrap().is_empty());
-    assert_eq!(store.platform().expire(at(3)).await.unwrap(), [waiting]);
+    assert_eq!(
+        store.platform().expire(at(3)).await.unwrap(),
+        [expired(waiting)]
+    );
     for id in [ready, waiting] {
         let message = store
             .tenant(sender.tenant)

@@ -32,13 +32,14 @@ on_both! {
 /// Above 2^53, where JavaScript's numbers end.
 const MSGID: u64 = 4_103_297_716_205_551_617;
 
-fn receipt(touser: &str, msgid: u64) -> NewReceipt {
+pub(crate) fn receipt(touser: &str, msgid: u64) -> NewReceipt {
     NewReceipt {
         appid: appid(1),
         touser: touser.to_owned(),
         msgid,
         delivered: true,
         failure_detail: None,
+        circumstances: None,
     }
 }
 

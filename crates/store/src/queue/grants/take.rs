@@ -17,7 +17,7 @@ use crate::{
         flight::Claimed,
         record::release_behind,
         sql::{Cell, Sql},
-        tell::tell_ended,
+        tell::{Settled, end_and_tell},
         unsent::MAYBE_SENT,
     },
     time,
@@ -45,17 +45,17 @@ impl IdRow {
 }
 
 /// Takes ids and grants for those of `claimed` that need one. Messages for which there is none end here as `failed`, and
-/// are returned instead.
+/// are returned instead, with what they are now.
 pub(in crate::queue) async fn take(
     tx: &impl ConnectionTrait,
     claimed: &mut Vec<Claimed>,
     now: DateTime<Utc>,
-) -> Result<Vec<Claimed>, StoreError> {
+) -> Result<(Vec<Claimed>, Vec<Settled>), StoreError> {
     if claimed
         .iter()
         .all(|flight| matches!(flight.permit, Permit::Free | Permit::Counted))
     {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), Vec::new()));
     }
     let mut ids = take_ids(tx, claimed, now).await?;
     let granted = reserve(tx, claimed).await?;
@@ -77,8 +77,8 @@ pub(in crate::queue) async fn take(
         }
     }
     *claimed = permitted;
-    end(tx, &refused, now).await?;
-    Ok(refused)
+    let ended = end(tx, &refused, now).await?;
+    Ok((refused, ended))
 }
 
 /// Puts the id that a message holds where it is sent from.
@@ -216,9 +216,9 @@ async fn end(
     tx: &impl ConnectionTrait,
     refused: &[Claimed],
     now: DateTime<Utc>,
-) -> Result<(), StoreError> {
+) -> Result<Vec<Settled>, StoreError> {
     if refused.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let ids: Vec<Uuid> = refused.iter().map(|flight| flight.id.uuid()).collect();
     let mut sql = Sql::new(&format!(
@@ -230,19 +230,18 @@ async fn end(
     ));
     sql.bind(EMPTY_POOL)
         .push(&format!(
-            " END, phase = {ENDED}, attempt_count = attempt_count - 1, lease = NULL, lease_until = NULL, updated_at = "
+            " END, phase = {ENDED}, attempt_count = attempt_count - 1, lease = NULL, lease_until = NULL, "
         ))
-        .bind(millis(now))
+        .touch(now)
         .push(" WHERE id")
         .one_of(&ids);
-    tx.execute_raw(sql.on(tx)).await?;
-    tell_ended(tx, &ids, now).await?;
+    let ended = end_and_tell(tx, sql, now).await?;
     let people: Vec<_> = refused
         .iter()
         .map(|flight| (flight.appid.as_str().to_owned(), flight.touser.clone()))
         .collect();
     release_behind(tx, &people, now).await?;
-    Ok(())
+    Ok(ended)
 }
 
 /// Why a template message without a form id fails.

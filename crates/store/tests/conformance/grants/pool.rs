@@ -58,7 +58,8 @@ async fn the_id_that_expires_first_is_taken_and_each_once(store: Store) {
         .await;
     let last = claim_batch(&store, 8, "", at(7)).await;
     assert!(last.claimed.is_empty());
-    assert_eq!(last.unpermitted, messages[3..]);
+    let failed: Vec<_> = last.ended.iter().map(|one| (one.id, one.status)).collect();
+    assert_eq!(failed, [(messages[3], Status::Failed)]);
     let ended = (Status::Failed, Some(FailureCode::NoGrant));
     assert_eq!(failure(&sender, messages[3]).await, ended);
     let after = store

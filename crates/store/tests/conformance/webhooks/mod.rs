@@ -130,6 +130,7 @@ async fn receipt(store: &Store, touser: &str, now: DateTime<Utc>) {
         msgid: 77,
         delivered: false,
         failure_detail: Some("user refuses".into()),
+        circumstances: None,
     };
     let settled = store.platform().receive(&[receipt], now).await.unwrap();
     assert_eq!(settled.len(), 1);
