@@ -49,6 +49,7 @@ mod drop_in;
 mod drop_in_waits;
 mod edits;
 mod fairness;
+mod floods;
 mod foreign;
 mod grants;
 mod hardening;

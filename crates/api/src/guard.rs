@@ -103,6 +103,7 @@ pub(crate) async fn check(
         Ok(caller) => caller,
         Err(error) => return Problem::from(error).into_response(),
     };
+    layers::proof(request.extensions()).give();
     request.extensions_mut().insert(Origin {
         actor: match caller.tenant {
             Some(_) => Actor::Key(caller.key),

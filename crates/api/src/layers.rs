@@ -16,7 +16,7 @@ use axum::{
 };
 use http::{Extensions, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use store::{Actor, Origin};
-use tenancy::ClientAddress;
+use tenancy::{ClientAddress, NoRoom, Proof};
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
 
@@ -25,11 +25,18 @@ use crate::{
     dto::page::NextCursor,
     metrics::{HttpMetrics, measure},
     problem::{self, Kind, Problem},
+    routes::callbacks,
     transport::{self, Compressible},
 };
 
 /// The largest body of a request.
 pub(crate) const MAX_BODY: usize = 1024 * 1024;
+
+/// The largest body of a request whose credential is in it, so that it is read before anything is proven.
+pub(crate) const MAX_UNPROVEN_BODY: usize = 16 * 1024;
+
+/// The routes that take such bodies. Each of them has the layer [`unproven_body`].
+const UNPROVEN: [&str; 2] = ["/oauth/token", "/cgi-bin/stable_token"];
 
 /// The largest body of a batch.
 pub(crate) const MAX_BATCH_BODY: usize = 8 * MAX_BODY;
@@ -51,14 +58,38 @@ impl RequestId {
             .and_then(|value| value.to_str().ok());
         match theirs {
             Some(id) if is_sane(id) => Self(id.to_owned()),
-            _ => Self(format!("{:032x}", rand::random::<u128>())),
+            _ => Self::fresh(),
         }
+    }
+
+    fn fresh() -> Self {
+        Self(format!("{:032x}", rand::random::<u128>()))
     }
 }
 
 /// Where a request comes from: [`frame`] puts it there, before anybody has looked who sends it.
 pub(crate) fn origin(extensions: &Extensions) -> Origin {
     extensions.get().cloned().unwrap_or(Origin::GATEWAY)
+}
+
+/// Given as soon as the request has proven who sends it.
+pub(crate) fn proof(extensions: &Extensions) -> Proof {
+    extensions.get().cloned().unwrap_or_default()
+}
+
+/// Keeps the bodies of a route to [`MAX_UNPROVEN_BODY`].
+pub(crate) fn unproven_body() -> DefaultBodyLimit {
+    DefaultBodyLimit::max(MAX_UNPROVEN_BODY)
+}
+
+/// What is answered to a request for which there is no room, before any route sees it.
+pub fn overloaded() -> Response {
+    let id = RequestId::fresh();
+    let mut response = finish_problem(Problem::unavailable(NoRoom).into_response(), &id);
+    if let Ok(value) = HeaderValue::from_str(&id.0) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    response
 }
 
 fn is_sane(id: &str) -> bool {
@@ -107,14 +138,14 @@ async fn frame(mut request: Request, next: Next) -> Response {
         .get::<MatchedPath>()
         .map(|path| path.as_str().to_owned())
         .unwrap_or_default();
-    let (uri, is_public) = (
+    let (uri, is_compressible) = (
         request.uri().clone(),
-        transport::holds_no_secret(request.method(), request.uri().path()),
+        transport::may_be_compressed(request.method(), request.uri().path()),
     );
     let span = tracing::info_span!("request", id = %id.0, method = %request.method(), route);
     async {
         let mut response = finish_problem(next.run(request).await, &id);
-        if is_public {
+        if is_compressible {
             response.extensions_mut().insert(Compressible);
         }
         let next_page = response.extensions_mut().remove::<NextCursor>();
@@ -167,6 +198,10 @@ fn is_text(response: &Response) -> bool {
 fn log(problem: &Problem, status: StatusCode) {
     let (code, cause) = (problem.kind().code(), problem.cause().unwrap_or("-"));
     match problem.kind() {
+        // There is one for each request of a flood.
+        Kind::Overloaded if cause == NoRoom.to_string() => {
+            tracing::debug!(status = status.as_u16(), code, cause, "request turned away");
+        }
         Kind::Internal => tracing::error!(status = status.as_u16(), code, cause, "request broke"),
         Kind::Overloaded | Kind::WechatUnavailable => {
             tracing::warn!(status = status.as_u16(), code, cause, "request turned away");
@@ -178,9 +213,13 @@ fn log(problem: &Problem, status: StatusCode) {
 /// How large the request's body may be.
 pub(crate) fn body_limit(request: &Request) -> usize {
     let path = request.extensions().get::<MatchedPath>();
-    let is_batch = path.is_some_and(|path| BATCHES.contains(&path.as_str()));
-    if is_batch {
+    let is_one_of = |paths: &[&str]| path.is_some_and(|path| paths.contains(&path.as_str()));
+    if is_one_of(&BATCHES) {
         MAX_BATCH_BODY
+    } else if is_one_of(&UNPROVEN) {
+        MAX_UNPROVEN_BODY
+    } else if path.is_some_and(|path| path.as_str().starts_with(callbacks::ROOT)) {
+        callbacks::MAX_BODY
     } else {
         drop_in::max_body(request.uri().path()).unwrap_or(MAX_BODY)
     }

@@ -21,18 +21,17 @@ const WORTH_COMPRESSING: u64 = 1024;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Compressible;
 
-/// Whether the answer to this request can hold no secret of the gateway or of WeChat.
+/// Whether the answer to this request can hold no secret of the gateway or of WeChat, and its caller has a credential.
 ///
 /// The length of a compressed answer tells how much of a secret in it is like the text beside it, and some of that text
 /// is the caller's (BREACH). So what issues secrets (tokens, keys, webhooks) goes as it is, and so does what is passed on
 /// to and from WeChat. Of what remains, reads and batches are large enough to matter.
-pub(crate) fn holds_no_secret(method: &Method, path: &str) -> bool {
+///
+/// What anybody may ask for without a credential goes as it is too: compressing takes memory until the answer is taken, and
+/// strangers could take a thousand answers slowly.
+pub(crate) fn may_be_compressed(method: &Method, path: &str) -> bool {
     match *method {
-        Method::GET | Method::HEAD => {
-            path.starts_with("/v1/")
-                || path.starts_with("/docs")
-                || matches!(path, "/openapi.json" | "/metrics")
-        }
+        Method::GET | Method::HEAD => path.starts_with("/v1/"),
         Method::POST => path.starts_with("/v1/apps/") && path.ends_with("/messages/batch"),
         _ => false,
     }
@@ -101,11 +100,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_issues_secrets_is_never_compressed() {
+    fn what_issues_secrets_or_is_open_to_all_is_never_compressed() {
         for (method, path, public) in [
             (Method::GET, "/v1/apps", true),
-            (Method::HEAD, "/openapi.json", true),
-            (Method::GET, "/docs/swagger-ui.css", true),
+            (Method::HEAD, "/v1/messages", true),
+            (Method::GET, "/openapi.json", false),
+            (Method::GET, "/docs/swagger-ui.css", false),
+            (Method::GET, "/metrics", false),
             (
                 Method::POST,
                 "/v1/apps/wx00000000000000a1/messages/batch",
@@ -122,7 +123,7 @@ mod tests {
             (Method::GET, "/cgi-bin/token", false),
             (Method::GET, "/console/", false),
         ] {
-            assert_eq!(holds_no_secret(&method, path), public, "{method} {path}");
+            assert_eq!(may_be_compressed(&method, path), public, "{method} {path}");
         }
     }
 }

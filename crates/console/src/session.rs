@@ -1,8 +1,10 @@
 //! Who is looking: sign-in with a client secret, a cookie, sign-out.
 
+use std::{error::Error, iter::successors};
+
 use axum::{
     Form,
-    extract::{FromRequestParts, State},
+    extract::{FromRequestParts, State, rejection::FormRejection},
     http::{Extensions, HeaderMap, HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Redirect, Response},
 };
@@ -13,7 +15,7 @@ use domain::{
 };
 use serde::Deserialize;
 use store::Origin;
-use tenancy::{Caller, OauthError, Tenancy};
+use tenancy::{Caller, NoRoom, OauthError, Proof, Tenancy};
 
 use crate::{
     ConsoleState, pages,
@@ -46,6 +48,7 @@ impl FromRequestParts<ConsoleState> for Visitor {
         let session = cookie(&parts.headers).ok_or(Refusal::SignIn)?;
         let tenancy = asked_from(&state.tenancy, &parts.extensions);
         let caller = tenancy.authenticate_session(session).await?;
+        proof(&parts.extensions).give();
         let decision = tenancy.admit(&caller).await;
         if decision.allowed {
             Ok(Self(caller))
@@ -60,6 +63,19 @@ impl FromRequestParts<ConsoleState> for Visitor {
 fn asked_from(tenancy: &Tenancy, extensions: &Extensions) -> Tenancy {
     let origin = extensions.get().cloned().unwrap_or(Origin::GATEWAY);
     tenancy.by(origin)
+}
+
+/// Given as soon as the visitor has proven to be one.
+fn proof(extensions: &Extensions) -> Proof {
+    extensions.get().cloned().unwrap_or_default()
+}
+
+/// Whether the form was not read for want of room.
+fn has_no_room(rejection: &FormRejection) -> bool {
+    let mut causes = successors(Some(rejection as &(dyn Error + 'static)), |error| {
+        (**error).source()
+    });
+    causes.any(|error| error.is::<NoRoom>())
 }
 
 /// What the pages read, of all that a key may do.
@@ -85,15 +101,21 @@ pub(crate) async fn sign_in(
     State(state): State<ConsoleState>,
     extensions: Extensions,
     headers: HeaderMap,
-    Form(form): Form<SignIn>,
+    form: Result<Form<SignIn>, FormRejection>,
 ) -> Result<Response, Refusal> {
     check_origin(&state, &headers)?;
+    let Form(form) = match form {
+        Ok(form) => form,
+        Err(rejection) if has_no_room(&rejection) => return Err(Refusal::Unavailable),
+        Err(rejection) => return Ok(rejection.into_response()),
+    };
     let secret = ClientSecret::new(form.client_secret.expose().trim());
     let tenancy = asked_from(&state.tenancy, &extensions);
     let session = match tenancy.sign_in(&secret, readable()).await {
         Ok(session) => session,
         Err(error) => return Ok(refused(&error)),
     };
+    proof(&extensions).give();
     let cookie = set_cookie(&state, session.access_token.expose(), session.expires_in);
     Ok(([(header::SET_COOKIE, cookie)], Redirect::to("/console")).into_response())
 }

@@ -81,8 +81,10 @@ impl Mode {
 pub struct Patience {
     /// A new connection, to say its first word, or to leave open which protocol it speaks.
     pub silence: Duration,
-    /// A request, to send its head. Idle connections end with it too, so it is longer than the minute after which load
-    /// balancers close theirs: they must be the ones to hang up.
+    /// A connection on which no request is worked on and no answer taken. Longer than the minute after which load balancers
+    /// close theirs: they must be the ones to hang up.
+    pub idle: Duration,
+    /// A request, to send its head.
     pub head: Duration,
     /// A request, to send its body, counted from the end of its head.
     pub body: Duration,
@@ -95,6 +97,7 @@ impl Default for Patience {
     fn default() -> Self {
         Self {
             silence: Duration::from_secs(10),
+            idle: Duration::from_secs(75),
             head: Duration::from_secs(75),
             body: Duration::from_secs(30),
             answer: Duration::from_secs(30),

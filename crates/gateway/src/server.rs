@@ -1,18 +1,26 @@
 //! Connections: accepted, bounded in number, time and size, ended gracefully.
 
+mod activity;
+mod bodies;
+mod connection;
+#[cfg(test)]
+mod floods;
+mod shares;
 mod visit;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
+    rt::{TokioExecutor, TokioIo},
     server::conn::auto::Builder,
     service::TowerToHyperService,
 };
+use tenancy::{Network, NoRoom};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
 };
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::{
@@ -20,15 +28,23 @@ use tokio_util::{
     task::TaskTracker,
 };
 
-use self::visit::Visits;
+use self::{
+    connection::{Connection, builder},
+    shares::{Share, Shares},
+    visit::Visits,
+};
 use crate::{config::Patience, proxies::TrustedProxies};
 
-/// The largest head of a request, in bytes.
-const HEAD_SIZE: usize = 32 * 1024;
-/// How many requests may be under way on one HTTP/2 connection.
-const STREAMS: u32 = 128;
-/// How HTTP/2 peers that went away are noticed.
-const PING: Duration = Duration::from_secs(30);
+/// How many fields a head may have: what HTTP/1 has room for.
+const FIELDS: usize = 100;
+/// How many bytes of requests that have proven nothing are held at once, and how many of them from one network.
+const UNPROVEN_BYTES: usize = 32 << 20;
+const UNPROVEN_BYTES_OF_ONE: usize = 4 << 20;
+/// One network may hold this part of all connections, but never fewer than the number beside it.
+const PART_OF_ONE: usize = 10;
+const FEW: usize = 64;
+/// How often it is said that one holds as many as it may.
+const WARNING: Duration = Duration::from_mins(1);
 /// The wait after the system refused a connection, most likely for want of file descriptors.
 const BREATH: Duration = Duration::from_millis(50);
 /// What an HTTP/2 connection begins with.
@@ -70,7 +86,10 @@ impl Server {
             TaskTracker::new(),
         );
         let doors = Doors {
-            builder: builder(doorway.patience),
+            builder: builder(doorway.patience, false),
+            proxy_builder: builder(doorway.patience, true),
+            connections: Shares::new(usize::MAX, (doorway.max_connections / PART_OF_ONE).max(FEW)),
+            unproven: Shares::new(UNPROVEN_BYTES, UNPROVEN_BYTES_OF_ONE),
             router,
             room: Arc::new(Semaphore::new(doorway.max_connections)),
             doorway: Arc::new(doorway),
@@ -106,25 +125,13 @@ impl Server {
     }
 }
 
-fn builder(patience: Patience) -> Arc<Builder<TokioExecutor>> {
-    let mut builder = Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .max_buf_size(HEAD_SIZE)
-        .header_read_timeout(patience.head);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS)
-        .max_header_list_size(u32::try_from(HEAD_SIZE).unwrap_or(u32::MAX))
-        .keep_alive_interval(PING)
-        .keep_alive_timeout(PING);
-    Arc::new(builder)
-}
-
 struct Doors {
     builder: Arc<Builder<TokioExecutor>>,
+    proxy_builder: Arc<Builder<TokioExecutor>>,
+    /// The connections of each network.
+    connections: Arc<Shares>,
+    /// The bytes of requests that have proven nothing.
+    unproven: Arc<Shares>,
     router: Router,
     doorway: Arc<Doorway>,
     room: Arc<Semaphore>,
@@ -139,10 +146,18 @@ impl Doors {
             let place = self.place().await;
             (place, listener.accept().await)
         };
+        let mut warned = None;
         while let Some((place, accepted)) = self.goodbye.run_until_cancelled(next()).await {
             match accepted {
                 Ok((stream, peer)) => {
-                    let talk = self.talk(stream, peer, place);
+                    let Ok(share) = self.share(peer) else {
+                        if warned.is_none_or(|at: Instant| at.elapsed() > WARNING) {
+                            warned = Some(Instant::now());
+                            tracing::warn!(address = %peer.ip(), "an address holds a tenth of WXGATE_MAX_CONNECTIONS, and its next connections are closed; if it is your proxy's, set WXGATE_TRUSTED_PROXIES");
+                        }
+                        continue;
+                    };
+                    let talk = self.talk(stream, peer, (place, share));
                     self.tasks
                         .spawn(self.abort.clone().run_until_cancelled_owned(talk));
                 }
@@ -164,22 +179,43 @@ impl Doors {
         self.room.clone().acquire_owned().await.ok()
     }
 
+    /// The peer's share of the connections. A trusted proxy has as many as it likes.
+    fn share(&self, peer: SocketAddr) -> Result<Share, NoRoom> {
+        let share = self.connections.share(Network::of(peer.ip()));
+        if self.doorway.proxies.trusts(peer.ip()) {
+            share.free();
+        }
+        share.take(1).map(|()| share)
+    }
+
     /// One connection, from its first byte to its end; it has its place until then.
     fn talk(
         &self,
         stream: TcpStream,
         peer: SocketAddr,
-        place: Option<OwnedSemaphorePermit>,
+        place: (Option<OwnedSemaphorePermit>, Share),
     ) -> impl Future<Output = ()> + use<> {
-        let (builder, goodbye) = (self.builder.clone(), self.goodbye.clone());
+        let is_proxy = self.doorway.proxies.trusts(peer.ip());
+        let builder = if is_proxy {
+            self.proxy_builder.clone()
+        } else {
+            self.builder.clone()
+        };
+        let goodbye = self.goodbye.clone();
+        let connection = Arc::new(Connection::new(peer, is_proxy));
+        let activity = connection.activity.clone();
         let visits = Visits {
             router: self.router.clone(),
             doorway: self.doorway.clone(),
-            peer,
+            unproven: self.unproven.clone(),
+            connection,
         };
         let service = TowerToHyperService::new(visits);
         let Patience {
-            silence, answer, ..
+            silence,
+            answer,
+            idle,
+            ..
         } = self.doorway.patience;
         async move {
             let _place = place;
@@ -201,6 +237,12 @@ impl Doors {
                     connection.as_mut().graceful_shutdown();
                     connection.await
                 }
+                () = activity.quiet(idle) => {
+                    connection.as_mut().graceful_shutdown();
+                    tokio::time::timeout(answer, connection).await.unwrap_or(Ok(()))
+                }
+                // One slow client of a proxy must not end the requests of its others.
+                () = activity.stuck(answer), if !is_proxy => Err("no part of an answer is taken".into()),
             };
             if let Err(error) = ended {
                 tracing::debug!(error, "a connection broke");

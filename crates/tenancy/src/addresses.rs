@@ -4,7 +4,7 @@
 //! database: this replica remembers until when, and asks nobody. A client that has lately succeeded from an address is let through however many others fail from there:
 //! they may all stand behind one proxy.
 
-use std::{net::IpAddr, time::Duration};
+use std::{fmt, net::IpAddr, time::Duration};
 
 use chrono::{DateTime, Utc};
 use coord::{Decision, Quota};
@@ -24,7 +24,14 @@ pub struct ClientAddress(pub IpAddr);
 
 /// Who is counted together: an IPv4 address, or the 64 bits of an IPv6 address that one customer gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Network(IpAddr);
+pub struct Network(IpAddr);
+
+/// The address, or the first of the 64 bits' own.
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
 
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -48,7 +55,8 @@ pub(crate) struct Addresses {
 }
 
 impl Network {
-    pub(crate) fn of(address: IpAddr) -> Self {
+    /// The network of an address.
+    pub fn of(address: IpAddr) -> Self {
         const HALF: u32 = 64;
         match address.to_canonical() {
             IpAddr::V6(six) => Self(IpAddr::from((six.to_bits() >> HALF << HALF).to_be_bytes())),

@@ -36,6 +36,7 @@ mod error;
 mod keys;
 mod oauth;
 mod pepper;
+mod proof;
 mod reseal;
 mod signing;
 mod standing;
@@ -52,13 +53,14 @@ use domain::{
 };
 use store::{Origin, Store};
 
-pub use addresses::ClientAddress;
+pub use addresses::{ClientAddress, Network};
 pub use answers::{Held, Turn};
 pub use caller::{Caller, MissingScope};
 pub use coord::Decision;
 pub use error::{AuthError, OauthError, TenancyError, TenancyErrorKind};
 pub use keys::{CreatedKey, KeyOwner, NewKey};
 pub use oauth::IssuedToken;
+pub use proof::{NoRoom, Proof};
 pub use reseal::Resealed;
 pub use store::{Keep, Key, Listing, Page, SigningKey, Tenant, TenantPatch};
 

@@ -139,6 +139,20 @@ impl Running {
         .await;
     }
 
+    /// What the system says of it in this file of its folder under `/proc`.
+    pub(crate) fn process_file(&self, name: &str) -> String {
+        let path = format!("/proc/{}/{name}", self.child.id());
+        std::fs::read_to_string(path).expect("a process")
+    }
+
+    /// So many MiB: `VmRSS`, the memory that it holds, or `VmHWM`, the most that it has held.
+    pub(crate) fn mib(&self, what: &str) -> u64 {
+        let status = self.process_file("status");
+        let line = status.lines().find_map(|line| line.strip_prefix(what));
+        let kib = line.and_then(|line| line.split_whitespace().nth(1));
+        kib.and_then(|kib| kib.parse::<u64>().ok()).expect("a size") / 1024
+    }
+
     /// `kill -9`.
     pub(crate) fn kill(&mut self) {
         self.child.kill().expect("a process to kill");

@@ -218,6 +218,16 @@ impl Replica {
     }
 }
 
+impl super::World {
+    /// The first gateway, which is a process of its own.
+    pub(crate) fn process(&self) -> &Running {
+        match &self.replicas[0] {
+            Replica::InProcess(..) => panic!("not a process: World::plan(mode).own_process()"),
+            Replica::Process(running, _) => running,
+        }
+    }
+}
+
 /// What a log must never hold: AppSecrets, client secrets, access tokens of WeChat and of the gateway.
 fn assert_no_secrets(log: &str) {
     for secret in [SECRET, "wxg_", "access_token=", "eyJ"] {

@@ -57,6 +57,7 @@ pub(super) async fn enter(
     let tenancy = state.tenancy.by(origin.clone());
     let token = query.get("access_token");
     let (caller, appid) = tenancy.authenticate_drop_in(token).await?;
+    layers::proof(extensions).give();
     let Some(tenant) = caller.tenant else {
         return Err(Reply::invalid_appid());
     };

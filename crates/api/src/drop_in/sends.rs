@@ -225,6 +225,7 @@ pub(super) async fn bytes_of(request: Request) -> Result<Bytes, Reply> {
             "content size out of limit: the body is too large for this call",
         ),
         Unread::TooSlow => Reply::busy("the body was not there in time"),
+        Unread::NoRoom => Reply::busy("the gateway cannot take more at the moment"),
         Unread::BrokenOff => Reply::busy("the body broke off"),
     })
 }

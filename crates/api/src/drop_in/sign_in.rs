@@ -95,6 +95,7 @@ async fn try_code_to_session(
     };
     let (caller, tenant, appid) =
         prove(state, layers::origin(extensions), GRANT_TYPE, given).await?;
+    layers::proof(extensions).give();
     want(&caller, Scope::WechatProxy)?;
     let js_code = query.get("js_code");
     if js_code.is_empty() {

@@ -8,7 +8,6 @@ use axum::{
 };
 use http::{Extensions, Uri};
 use serde::{Deserialize, Serialize};
-use store::Origin;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -27,7 +26,8 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
     let (schemas, paths, methods) = routes!(get_token);
     let router = OpenApiRouter::default().routes((schemas, paths, methods.fallback(wants_get)));
     let (schemas, paths, methods) = routes!(get_stable_token);
-    router.routes((schemas, paths, methods.fallback(wants_post)))
+    let stable = OpenApiRouter::default().routes((schemas, paths, methods.fallback(wants_post)));
+    router.merge(stable.layer(layers::unproven_body()))
 }
 
 /// What WeChat answers to whoever may have a token.
@@ -93,8 +93,7 @@ async fn get_token(State(state): State<ApiState>, extensions: Extensions, uri: U
         secret: query.get("secret").to_owned(),
         ..StableTokenRequest::default()
     };
-    let origin = layers::origin(&extensions);
-    issue(&state, origin, asked).await.into_response()
+    issue(&state, &extensions, asked).await.into_response()
 }
 
 /// Get an access token, as WeChat's `/cgi-bin/stable_token`
@@ -106,9 +105,9 @@ async fn get_token(State(state): State<ApiState>, extensions: Extensions, uri: U
     responses((status = 200, description = "The token; or `errcode` and `errmsg`.", body = WechatTokenAnswer), Always),
 )]
 async fn get_stable_token(State(state): State<ApiState>, request: Request) -> Response {
-    let origin = layers::origin(request.extensions());
+    let extensions = request.extensions().clone();
     match read(request).await {
-        Ok(asked) => issue(&state, origin, asked).await.into_response(),
+        Ok(asked) => issue(&state, &extensions, asked).await.into_response(),
         Err(reply) => reply.into_response(),
     }
 }
@@ -121,7 +120,7 @@ async fn read(request: Request) -> Result<StableTokenRequest, Reply> {
 
 async fn issue(
     state: &ApiState,
-    origin: Origin,
+    extensions: &Extensions,
     asked: StableTokenRequest,
 ) -> Result<Json<WechatToken>, Reply> {
     let given = Credentials {
@@ -129,7 +128,9 @@ async fn issue(
         appid: asked.appid,
         secret: asked.secret,
     };
+    let origin = layers::origin(extensions);
     let (caller, tenant, appid) = prove(state, origin, GRANT_TYPE, given).await?;
+    layers::proof(extensions).give();
     state.delivery.apps().get(Some(tenant), &appid).await?;
     let token = state.tenancy.issue_drop_in_token(&caller, &appid);
     let token = token.map_err(|error| {

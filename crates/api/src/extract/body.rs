@@ -5,6 +5,7 @@ use std::{error::Error, iter::successors};
 use axum::extract::{FromRequest, Request};
 use bytes::Bytes;
 use http::{StatusCode, header};
+use tenancy::NoRoom;
 
 use crate::{
     layers::body_limit,
@@ -23,6 +24,8 @@ pub(crate) enum Unread {
     TooLarge,
     /// It did not come in time.
     TooSlow,
+    /// It has proven nothing yet, and the memory for such requests is used up.
+    NoRoom,
     /// It broke off.
     BrokenOff,
 }
@@ -31,8 +34,12 @@ impl Unread {
     /// Why a library refused a body.
     pub(crate) fn of(status: StatusCode, error: &(dyn Error + 'static)) -> Self {
         let mut causes = successors(Some(error), |error| (**error).source());
-        if causes.any(|error| error.downcast_ref::<SlowBody>().is_some()) {
-            Self::TooSlow
+        let ended = causes.find_map(|error| {
+            let slow = error.is::<SlowBody>().then_some(Self::TooSlow);
+            slow.or(error.is::<NoRoom>().then_some(Self::NoRoom))
+        });
+        if let Some(ended) = ended {
+            ended
         } else if status == StatusCode::PAYLOAD_TOO_LARGE {
             Self::TooLarge
         } else {
@@ -66,6 +73,7 @@ impl From<Unread> for Problem {
         match unread {
             Unread::TooLarge => Self::new(Kind::PayloadTooLarge, "the body is too large"),
             Unread::TooSlow => Self::new(Kind::TooSlow, Kind::TooSlow.example()),
+            Unread::NoRoom => Self::unavailable(NoRoom),
             Unread::BrokenOff => {
                 Self::invalid_request("the body broke off: send the request again")
             }

@@ -25,8 +25,10 @@ use crate::{
     problem::{Kind, Problem},
 };
 
+/// Where callbacks go.
+pub(crate) const ROOT: &str = "/callbacks/";
 /// The largest push. WeChat's are a few hundred bytes, three times that in compatible mode.
-const MAX_BODY: usize = 64 * 1024;
+pub(crate) const MAX_BODY: usize = 64 * 1024;
 
 /// Where an app's callbacks go.
 pub(crate) fn url(base_url: &str, appid: &AppId) -> String {
@@ -65,7 +67,10 @@ async fn check_callback_url(
 ) -> Result<Response, Problem> {
     let callbacks = state.delivery.callbacks();
     match callbacks.check_url(&appid, from, &query).await {
-        Ok(echo) => Ok(text(echo)),
+        Ok(echo) => {
+            layers::proof(&extensions).give();
+            Ok(text(echo))
+        }
         Err(error) => Err(told(&state, &extensions, error).await),
     }
 }
@@ -105,7 +110,10 @@ async fn receive_callback(
 ) -> Result<Response, Problem> {
     let callbacks = state.delivery.callbacks();
     match callbacks.receive(&appid, from, &query, &body).await {
-        Ok(()) => Ok(text("success".to_owned())),
+        Ok(()) => {
+            layers::proof(&extensions).give();
+            Ok(text("success".to_owned()))
+        }
         Err(error) => Err(told(&state, &extensions, error).await),
     }
 }

@@ -26,7 +26,11 @@ use crate::{
 
 pub(super) fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::default()
-        .routes(routes!(issue_token))
+        .merge(
+            OpenApiRouter::default()
+                .routes(routes!(issue_token))
+                .layer(layers::unproven_body()),
+        )
         .routes(routes!(get_jwks))
         .routes(routes!(get_authorization_server))
 }
@@ -108,8 +112,8 @@ struct TokenRefusal {
             headers(("WWW-Authenticate" = String, description = "`Basic`"))),
         (status = 408, description = "The form was not there in time: `invalid_request`.", body = TokenRefusal,
             example = json!({"error": "invalid_request", "error_description": "the form was not there in time: send the request again"})),
-        (status = 413, description = "The form is over 1 MiB: `invalid_request`.", body = TokenRefusal,
-            example = json!({"error": "invalid_request", "error_description": "the form is over 1 MiB: send grant_type, client_id, client_secret and scope alone"})),
+        (status = 413, description = "The form is over 16 KiB: `invalid_request`.", body = TokenRefusal,
+            example = json!({"error": "invalid_request", "error_description": "the form is over 16 KiB: send grant_type, client_id, client_secret and scope alone"})),
         (status = 429, description = "Too many requests from the client's address, or too many that failed: `rate_limited`.", body = TokenRefusal,
             headers(("Retry-After" = String, description = "Seconds to wait.")),
             example = json!({"error": "rate_limited", "error_description": "too many requests: wait as long as Retry-After says"})),
@@ -147,6 +151,7 @@ async fn issue_token(
         .by(layers::origin(&extensions))
         .issue_token(id.as_deref(), &secret, scope.as_deref())
         .await?;
+    layers::proof(&extensions).give();
     let answer = TokenAnswer {
         access_token: issued.access_token.expose().to_owned(),
         token_type: "Bearer",
@@ -276,6 +281,7 @@ impl Refusal {
                 "the form was not there in time: send the request again",
             ),
             Unread::TooLarge => return Self::too_large(),
+            Unread::NoRoom => return OauthError::Unavailable.into(),
             Unread::BrokenOff => (
                 StatusCode::BAD_REQUEST,
                 "send a form (application/x-www-form-urlencoded) with each parameter at most once",
@@ -288,7 +294,7 @@ impl Refusal {
         Self::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             "invalid_request",
-            "the form is over 1 MiB: send grant_type, client_id, client_secret and scope alone",
+            "the form is over 16 KiB: send grant_type, client_id, client_secret and scope alone",
         )
     }
 
@@ -363,16 +369,17 @@ mod tests {
     use tower::ServiceExt;
 
     use super::*;
-    use crate::{layers::MAX_BODY, metrics::HttpMetrics};
+    use crate::{layers::MAX_UNPROVEN_BODY, metrics::HttpMetrics};
 
     #[tokio::test]
     async fn a_form_that_is_too_large_is_refused() {
         let read = async |TokenForm(_): TokenForm| {};
         let routes = Router::new().route("/", post(read));
+        let routes = routes.layer(layers::unproven_body());
         let routes = layers::around(routes, Router::new(), HttpMetrics::default(), &[]);
         let request =
             Request::post("/").header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
-        let body = Body::from(format!("grant_type={}", "x".repeat(MAX_BODY)));
+        let body = Body::from(format!("grant_type={}", "x".repeat(MAX_UNPROVEN_BODY)));
         let answer = routes.oneshot(request.body(body).unwrap());
         let (parts, body) = answer.await.unwrap().into_parts();
         assert_eq!(parts.status, 413);

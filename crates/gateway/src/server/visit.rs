@@ -1,44 +1,45 @@
-//! Requests as the routes see them: with the client's address, and a body that comes in time or not at all.
+//! Requests as the routes see them: with the client's address, with few others beside them until something is proven, and
+//! with a body that comes in time or not at all.
 //!
 //! What a route leaves unread of a body is read before its answer goes out, as far as it is little: HTTP/1.1 has to close
 //! the connection otherwise, and a client that sends its next request on it, because it was told to keep it, finds it gone.
 
 use std::{
     convert::Infallible,
-    future::poll_fn,
-    net::SocketAddr,
-    pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, ready},
-    time::Duration,
+    sync::Arc,
+    task::{Context, Poll},
 };
 
-use api::SlowBody;
 use axum::{
     BoxError, Router,
     body::{Body, HttpBody},
     extract::Request,
-    response::Response,
+    http::{StatusCode, request::Parts},
+    response::{IntoResponse, Response},
 };
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use http_body::{Frame, SizeHint};
-use tenancy::ClientAddress;
-use tokio::time::Sleep;
+use tenancy::{ClientAddress, Network, NoRoom, Proof};
 use tower::Service;
 
-use super::Doorway;
+use super::{
+    Doorway, FIELDS,
+    bodies::{Arriving, Leaving, Shared},
+    connection::Connection,
+    shares::{Share, Shares},
+};
 
-/// How much of a body is read that a route has left, and for how long.
-const REST: usize = 64 << 10;
-const REST_PATIENCE: Duration = Duration::from_secs(1);
+/// What a field of a head takes beside its bytes.
+const FIELD: usize = 64;
 
 /// The requests of one connection.
 #[derive(Clone)]
 pub(super) struct Visits {
     pub(super) router: Router,
     pub(super) doorway: Arc<Doorway>,
-    pub(super) peer: SocketAddr,
+    /// The bytes of all requests that have proven nothing.
+    pub(super) unproven: Arc<Shares>,
+    pub(super) connection: Arc<Connection>,
 }
 
 impl<B> Service<Request<B>> for Visits
@@ -55,103 +56,70 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let patience = self.doorway.patience.body;
+        Box::pin(self.clone().answer(request))
+    }
+}
+
+impl Visits {
+    async fn answer<B>(mut self, request: Request<B>) -> Result<Response, Infallible>
+    where
+        B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<BoxError>,
+    {
         let (head, body) = request.into_parts();
-        let body = (!body.is_end_stream()).then(|| Shared(Arc::new(Mutex::new(body))));
+        // As HTTP/1 does, whose heads are read in a fixed room.
+        if head.headers.len() > FIELDS {
+            return Ok(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE.into_response());
+        }
+        let work = self.connection.activity.work();
+        let client = self
+            .doorway
+            .proxies
+            .client(self.connection.peer, &head.headers);
+        let held = Arc::new(self.unproven.share(Network::of(client)));
+        let patience = self.doorway.patience;
+        let room = async {
+            held.take(weight(&head))?;
+            self.connection.place(patience.silence).await
+        };
+        let place = match room.await {
+            Ok(place) => place,
+            Err(NoRoom) => return Ok(api::overloaded()),
+        };
+        let body = (!body.is_end_stream()).then(|| Shared::new(body));
         let seen = match &body {
             None => Body::empty(),
-            Some(body) => Body::new(Timed {
-                body: body.clone(),
-                deadline: Box::pin(tokio::time::sleep(patience)),
-            }),
+            Some(body) => Body::new(Arriving::new(body.clone(), patience.body, held.clone())),
         };
         let mut request = Request::from_parts(head, seen);
-        let client = self.doorway.proxies.client(self.peer, request.headers());
         request.extensions_mut().insert(ClientAddress(client));
-        let answered = self.router.call(request);
-        Box::pin(async move {
-            let response = answered.await;
-            if let Some(body) = body {
-                // Where this takes too long the connection is closed, as it would have been.
-                let _ = tokio::time::timeout(REST_PATIENCE, body.read_rest()).await;
-            }
-            response
+        request.extensions_mut().insert(self.proof(held));
+        let Ok(response) = self.router.call(request).await;
+        if let Some(body) = body {
+            body.read_rest().await;
+        }
+        drop(work);
+        let answer = self.connection.activity.answer();
+        Ok(response.map(|body| Body::new(Leaving::new(body, answer, place))))
+    }
+
+    /// What follows when a request proves who sends it.
+    fn proof(&self, held: Arc<Share>) -> Proof {
+        let connection = self.connection.clone();
+        Proof::new(move || {
+            held.free();
+            connection.prove();
         })
     }
 }
 
-/// A body that can still be read when its route has done with it.
-struct Shared<B>(Arc<Mutex<B>>);
-
-impl<B> Clone for Shared<B> {
-    fn clone(&self) -> Self {
-        Self(self.0.clone())
-    }
-}
-
-impl<B: HttpBody<Data = Bytes> + Unpin> Shared<B> {
-    fn lock(&self) -> MutexGuard<'_, B> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn poll_frame(
-        &self,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        Pin::new(&mut *self.lock()).poll_frame(context)
-    }
-
-    async fn read_rest(&self) {
-        let much = |size: u64| usize::try_from(size).is_ok_and(|size| size > REST);
-        if self.lock().is_end_stream() || much(self.lock().size_hint().lower()) {
-            return;
-        }
-        let mut read = 0;
-        poll_fn(|context| {
-            loop {
-                match ready!(self.poll_frame(context)) {
-                    Some(Ok(frame)) => read += frame.data_ref().map_or(0, Bytes::len),
-                    Some(Err(_)) | None => return Poll::Ready(()),
-                }
-                if read > REST {
-                    return Poll::Ready(());
-                }
-            }
-        })
-        .await;
-    }
-}
-
-/// A body that breaks off when its time is over.
-struct Timed<B> {
-    body: Shared<B>,
-    deadline: Pin<Box<Sleep>>,
-}
-
-impl<B> HttpBody for Timed<B>
-where
-    B: HttpBody<Data = Bytes> + Unpin,
-    B::Error: Into<BoxError>,
-{
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        if self.deadline.as_mut().poll(context).is_ready() {
-            return Poll::Ready(Some(Err(SlowBody.into())));
-        }
-        let frame = self.body.poll_frame(context);
-        frame.map_err(Into::into)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.lock().is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.lock().size_hint()
-    }
+/// What a head takes of memory, about.
+fn weight(head: &Parts) -> usize {
+    let fields = head.headers.iter();
+    let fields = fields.map(|(name, value)| name.as_str().len() + value.len() + FIELD);
+    let target = head
+        .uri
+        .path_and_query()
+        .map_or(0, |target| target.as_str().len());
+    target + fields.sum::<usize>()
 }

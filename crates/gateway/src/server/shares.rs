@@ -1,0 +1,147 @@
+//! What many clients take from, and of which one network has a share at most: connections, bytes of requests that have
+//! proven nothing.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tenancy::{Network, NoRoom};
+
+/// How much there is, for all and for one network.
+#[derive(Debug)]
+pub(super) struct Shares {
+    of_all: usize,
+    of_one: usize,
+    taken: Mutex<Taken>,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    all: usize,
+    by_network: HashMap<Network, usize>,
+}
+
+impl Shares {
+    /// So much for all, and of it so much for one network.
+    pub(super) fn new(of_all: usize, of_one: usize) -> Arc<Self> {
+        Arc::new(Self {
+            of_all,
+            of_one,
+            taken: Mutex::default(),
+        })
+    }
+
+    /// A share of `network`, which is nothing yet.
+    pub(super) fn share(self: &Arc<Self>, network: Network) -> Share {
+        Share {
+            shares: self.clone(),
+            network,
+            held: Mutex::new(Held::Counted(0)),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self, network: Network, amount: usize) -> Result<(), NoRoom> {
+        let mut taken = self.lock();
+        let of_network = taken.by_network.get(&network).copied().unwrap_or(0);
+        if taken.all + amount > self.of_all || of_network + amount > self.of_one {
+            return Err(NoRoom);
+        }
+        taken.all += amount;
+        taken.by_network.insert(network, of_network + amount);
+        Ok(())
+    }
+
+    fn give_back(&self, network: Network, amount: usize) {
+        let mut taken = self.lock();
+        taken.all -= amount;
+        if let Entry::Occupied(mut entry) = taken.by_network.entry(network) {
+            *entry.get_mut() -= amount;
+            if *entry.get() == 0 {
+                entry.remove();
+            }
+        }
+    }
+}
+
+/// What one holds. Given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct Share {
+    shares: Arc<Shares>,
+    network: Network,
+    held: Mutex<Held>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Held {
+    /// So much.
+    Counted(usize),
+    /// What is taken is not counted any more.
+    Free,
+}
+
+impl Share {
+    /// Takes so much more.
+    pub(super) fn take(&self, amount: usize) -> Result<(), NoRoom> {
+        let mut held = self.lock();
+        if let Held::Counted(before) = *held {
+            self.shares.take(self.network, amount)?;
+            *held = Held::Counted(before + amount);
+        }
+        Ok(())
+    }
+
+    /// Gives back all, and takes without a count from now on.
+    pub(super) fn free(&self) {
+        let held = std::mem::replace(&mut *self.lock(), Held::Free);
+        if let Held::Counted(amount) = held {
+            self.shares.give_back(self.network, amount);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.free();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    fn network(last: u8) -> Network {
+        Network::of(Ipv4Addr::new(192, 0, 2, last).into())
+    }
+
+    #[test]
+    fn one_network_has_its_share_and_all_have_what_there_is() {
+        let shares = Shares::new(10, 4);
+        let (one, other, third) = (
+            shares.share(network(1)),
+            shares.share(network(2)),
+            shares.share(network(3)),
+        );
+        assert_eq!(one.take(4), Ok(()));
+        assert_eq!(shares.share(network(1)).take(1), Err(NoRoom));
+        assert_eq!((other.take(4), third.take(3)), (Ok(()), Err(NoRoom)));
+        drop(other);
+        assert_eq!(third.take(4), Ok(()));
+        one.free();
+        assert_eq!(one.take(1_000_000), Ok(()), "it is not counted any more");
+        assert_eq!(shares.share(network(1)).take(4), Ok(()));
+        drop((one, third));
+        assert_eq!(shares.lock().all, 0);
+        assert!(shares.lock().by_network.is_empty());
+    }
+}
