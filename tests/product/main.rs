@@ -67,6 +67,7 @@ mod once;
 mod operations;
 mod outages;
 mod pass_through;
+mod private;
 mod problems;
 mod proxies;
 mod quota;

@@ -1,21 +1,18 @@
 //! The command line: its grammar, and how a command ends.
 
-use std::{
-    io::{self, IsTerminal},
-    path::PathBuf,
-    process::ExitCode,
-};
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, CommandFactory, Parser, Subcommand, error::ErrorKind};
 
 use crate::{
     commands::{
-        self, app, config as config_command, dev, doctor, import, key, master_key, migrate,
-        openapi, send, serve, signing_key, simulate, tenant,
+        app, config as config_command, dev, doctor, import, key, master_key, migrate, openapi,
+        send, serve, signing_key, simulate, tenant,
     },
     failure::{Failure, USAGE},
     logs::{self, Voice},
     output::Output,
+    private,
     settings::{Flags, Settings},
 };
 
@@ -112,12 +109,16 @@ pub fn main() -> ExitCode {
 
 fn start(cli: Cli, output: Output) -> Result<ExitCode, Failure> {
     let settings = Settings::read(cli.globals.config.as_deref(), &cli.globals.flags)?;
+    let closed = private::keep(settings.core_dumps);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
     let runtime = runtime
         .map_err(|error| Failure::new("internal", format!("the runtime cannot start: {error}")))?;
     let traces = logs::start(&settings, cli.command.voice(output), runtime.handle())?;
+    if let Err(error) = closed {
+        tracing::warn!(%error, "a crash may write the memory of this process into a file: set ulimit -c 0");
+    }
     // A thousand, as many systems have it, is less than the connections that may be open to tenants and to WeChat.
     if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
         tracing::warn!(%error, "cannot raise the limit of open files: set it with ulimit -n");
@@ -191,13 +192,8 @@ pub(crate) fn secret_from_stdin(what: &str) -> Result<String, Failure> {
 
 /// As [`secret_from_stdin`]; none: the line is empty, or there is none.
 pub(crate) fn maybe_secret_from_stdin(what: &str) -> Result<Option<String>, Failure> {
-    let stdin = io::stdin();
-    if stdin.is_terminal() {
-        commands::prompt(&format!("{what}, then Enter: "));
-    }
-    let mut line = String::new();
-    let read = stdin.read_line(&mut line);
-    read.map_err(|error| {
+    let line = private::secret_line(&format!("{what}, then Enter (it is not shown): "));
+    let line = line.map_err(|error| {
         Failure::new(
             USAGE,
             format!("cannot read {what} from standard input: {error}"),

@@ -1,9 +1,9 @@
 //! The file of an embedded database: where it is, that it is there, and that one gateway has it to itself.
 
 use std::{
-    fs::{File, OpenOptions, TryLockError},
+    fs::{File, OpenOptions, Permissions, TryLockError},
     io,
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -71,6 +71,8 @@ impl Alone {
             .mode(0o600)
             .open(&path);
         let lock = opened.map_err(|error| cannot(&path, &error))?;
+        // Whoever can open it can take the lock. Where it is somebody else's, the lock decides.
+        let _ = lock.set_permissions(Permissions::from_mode(0o600));
         match lock.try_lock() {
             Ok(()) => Ok(Self { _lock: Some(lock) }),
             Err(TryLockError::WouldBlock) => Err(Failure::new(

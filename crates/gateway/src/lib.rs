@@ -32,6 +32,7 @@ mod gateway;
 mod logs;
 mod master_key;
 mod output;
+mod private;
 mod proxies;
 mod replica;
 mod server;

@@ -43,6 +43,10 @@ impl Traces {
         let http = reqwest::Client::builder()
             .timeout(PATIENCE)
             .connect_timeout(PATIENCE)
+            // Spans go where the setting says and nowhere else: through no proxy of the environment, and not where an
+            // answer points.
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
             .build()
             .map_err(|error| refused(error.to_string()))?;
         let exporter = SpanExporter::builder()

@@ -1,6 +1,6 @@
 //! Opening the database.
 
-use std::{path::Path, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use chrono::{DateTime, Utc};
 use migrations::{Migrator, MigratorTrait};
@@ -11,7 +11,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 
-use crate::{Store, error::StoreError, time};
+use crate::{Store, error::StoreError, private, time};
 
 /// The advisory lock that migrations hold on PostgreSQL: "wxgate" in ASCII.
 const MIGRATION_LOCK: i64 = 0x7778_6761_7465;
@@ -60,7 +60,7 @@ impl Store {
     pub async fn connect(url: &str) -> Result<Self, StoreError> {
         match Engine::of(url)? {
             Engine::Sqlite => {
-                make_folder(url)?;
+                make_file(url)?;
                 // One writer and a few readers: SQLite has one write lock, and waiting for a connection is
                 // cheaper and fairer than waiting for the lock.
                 let write = Database::connect(sqlite(url, 1, false)).await?;
@@ -218,7 +218,7 @@ fn postgres(url: &str) -> ConnectOptions {
     options
 }
 
-fn make_folder(url: &str) -> Result<(), StoreError> {
+fn make_file(url: &str) -> Result<(), StoreError> {
     let file = url
         .trim_start_matches("sqlite://")
         .split('?')
@@ -229,15 +229,17 @@ fn make_folder(url: &str) -> Result<(), StoreError> {
             "WXGATE_DATABASE_URL must name a file, such as sqlite://wxgate-data/wxgate.db: a database in memory loses accepted messages".into(),
         ));
     }
-    match Path::new(file).parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => std::fs::create_dir_all(folder).map_err(|error| {
-            StoreError::Settings(format!(
-                "cannot make the folder {} for the database: {error}; choose a writable one with WXGATE_DATABASE_URL=sqlite://FOLDER/wxgate.db",
-                folder.display()
-            ))
-        }),
-        _ => Ok(()),
-    }
+    // As the driver reads it, which knows `%20`.
+    let file = url.parse::<SqliteConnectOptions>().map_or_else(
+        |_| PathBuf::from(file),
+        |options| options.get_filename().to_path_buf(),
+    );
+    private::prepare(&file).map_err(|error| {
+        StoreError::Settings(format!(
+            "cannot make the database {}: {error}; choose a writable folder with WXGATE_DATABASE_URL=sqlite://FOLDER/wxgate.db",
+            file.display()
+        ))
+    })
 }
 
 #[cfg(test)]

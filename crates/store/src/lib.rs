@@ -34,6 +34,7 @@ mod error;
 mod keys;
 mod messages;
 mod page;
+mod private;
 mod probe;
 mod queue;
 mod reseal;

@@ -15,8 +15,6 @@ pub(crate) mod signing_key;
 pub(crate) mod simulate;
 pub(crate) mod tenant;
 
-use std::io::Write;
-
 use coord::{Clock, Coord};
 use domain::id::{KeyId, TenantId};
 use prometheus_client::registry::Registry;
@@ -181,13 +179,4 @@ impl Signals {
             () = self.stop() => std::process::exit(INTERRUPTED),
         }
     }
-}
-
-/// Asks a person at the terminal for something.
-pub(crate) fn prompt(text: &str) {
-    let mut terminal = std::io::stderr().lock();
-    // Who cannot be asked will see the error that follows.
-    let _ = terminal
-        .write_all(text.as_bytes())
-        .and_then(|()| terminal.flush());
 }

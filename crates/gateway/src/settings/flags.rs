@@ -4,8 +4,8 @@ use clap::Args;
 
 macro_rules! flags {
     ($($(#[$doc:meta])* $name:ident: $value:literal;)*) => {
-        /// Settings given on the command line. The master key is not among them: every user of the machine can
-        /// read the arguments of a process.
+        /// Settings given on the command line. The master key is not among them, and URLs with a password are refused:
+        /// every user of the machine can read the arguments of a process.
         #[derive(Args, Clone, Debug, Default)]
         #[command(next_help_heading = "Settings (each also WXGATE_… in the environment, or a key of the settings file)")]
         pub struct Flags {$(
@@ -57,6 +57,8 @@ flags! {
     payload_retention: "DAYS";
     /// Whether webhooks may be in private networks, also without https (default: false)
     allow_private_webhooks: "true|false";
+    /// Whether a crash may write the memory of the process, secrets among it, into a file (default: false)
+    core_dumps: "true|false";
     /// What to log (default: info)
     log: "FILTER";
     /// How to log it: text or json (default: text)

@@ -54,6 +54,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("message_retention", Some("90d"), Shown::Plain),
     key("payload_retention", None, Shown::Plain),
     key("allow_private_webhooks", Some("false"), Shown::Plain),
+    key("core_dumps", Some("false"), Shown::Plain),
     key("log", Some("info"), Shown::Plain),
     key("log_format", Some("text"), Shown::Plain),
     key("otlp_endpoint", None, Shown::Url),
@@ -74,6 +75,13 @@ pub(crate) fn find(name: &str) -> Option<&'static Key> {
 /// The variable of a setting in the environment.
 pub(crate) fn variable(name: &str) -> String {
     format!("WXGATE_{}", name.to_ascii_uppercase())
+}
+
+impl Key {
+    /// Whether some of this value must not be shown.
+    pub(crate) fn hides(&self, value: &str) -> bool {
+        mask(self.shown, value) != value
+    }
 }
 
 /// A value as it may be shown.

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     ffi::OsString,
     fmt,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
@@ -67,7 +68,9 @@ impl Layers {
             );
         }
         if let Some(path) = file.map(Path::to_owned).or(environment.config) {
-            for (name, value) in read_file(&path)? {
+            let values = read_file(&path)?;
+            layers.warnings.extend(open_secrets(&path, &values));
+            for (name, value) in values {
                 layers
                     .values
                     .insert(name, (value, Source::File(path.clone())));
@@ -77,6 +80,7 @@ impl Layers {
             layers.values.insert(name, (value, Source::Environment));
         }
         for (name, value) in flags {
+            refuse_secret(name, &value)?;
             layers.values.insert(name, (value, Source::Flag));
         }
         Ok(layers)
@@ -146,6 +150,31 @@ impl Environment {
         }
         Ok(found)
     }
+}
+
+/// Refuses a flag with a password in it.
+fn refuse_secret(name: &str, value: &str) -> Result<(), SettingsError> {
+    if keys::find(name).is_some_and(|key| key.hides(value)) {
+        return Err(SettingsError::new(format!(
+            "--{} has a password, and every user of this machine can read the arguments of a process: set {} in the environment, or `{name}` in a settings file that its owner alone can read, and change the password",
+            name.replace('_', "-"),
+            keys::variable(name)
+        )));
+    }
+    Ok(())
+}
+
+/// What is to be said of a settings file with secrets that other users can read.
+fn open_secrets(path: &Path, values: &[(&'static str, String)]) -> Option<String> {
+    let is_secret =
+        |(name, value): &(&str, String)| keys::find(name).is_some_and(|key| key.hides(value));
+    let rights = path.metadata().ok()?.permissions().mode();
+    (rights & 0o077 != 0 && values.iter().any(is_secret)).then(|| {
+        format!(
+            "other users can read the settings file {0}, which has secrets: run `chmod 600 {0}`",
+            path.display()
+        )
+    })
 }
 
 fn read_file(path: &Path) -> Result<Vec<(&'static str, String)>, SettingsError> {

@@ -82,6 +82,8 @@ pub struct Settings {
     pub retention: Retention,
     /// Whether webhooks may be in private networks, also without https.
     pub allow_private_webhooks: bool,
+    /// Whether a crash may write the memory of the process into a file.
+    pub core_dumps: bool,
     /// What to log: `info`, or directives such as `warn,wxgate_broker=debug`.
     pub log: String,
     /// Whether somebody set `log`.
@@ -146,6 +148,7 @@ impl Settings {
             shutdown_timeout: values::seconds(&layers, "shutdown_timeout", 1..=600)?,
             retention: values::retention(&layers)?,
             allow_private_webhooks: values::switch(&layers, "allow_private_webhooks")?,
+            core_dumps: values::switch(&layers, "core_dumps")?,
             log: values::log(&layers, "log")?,
             log_is_set: layers.source("log") != Source::Default,
             log_format: values::log_format(&layers, "log_format")?,
