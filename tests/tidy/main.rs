@@ -12,5 +12,6 @@ mod errors;
 mod files;
 mod manifests;
 mod released;
+mod security;
 mod supply;
 mod workspace;
