@@ -18,6 +18,7 @@ both_modes!(
     what_is_open_or_sent_is_not_retried,
     a_keyed_retry_happens_once,
     a_retry_wants_quota,
+    a_retry_keeps_to_a_schedule,
 );
 
 /// Asks for a retry with these headers.
@@ -148,9 +149,31 @@ async fn what_is_open_or_sent_is_not_retried(mode: Mode) {
         .call(Method::POST, &path, None)
         .await
         .expect(200);
-    let again = retry_with(&tenant, &scheduled, &[WAIT]).await.expect(200);
-    assert_eq!(again["status"], "sent", "a canceled message too: {again}");
-    assert_eq!(world.wechat().sent(APP).len(), 2);
+    // A canceled message too, and one that was scheduled keeps to its time.
+    let again = retry(&tenant, &scheduled).await.expect(202);
+    assert_eq!(again["status"], "scheduled", "{again}");
+    assert_eq!(again["expires_at"], scheduled["expires_at"]);
+    assert_eq!(world.wechat().sent(APP).len(), 1);
+}
+
+/// Called back and wanted after all: it is sent when it was to be sent.
+async fn a_retry_keeps_to_a_schedule(mode: Mode) {
+    let world = World::plan(mode).own_process().start().await;
+    let tenant = world.tenant("a").await;
+    tenant.app(APP).await;
+    let soon = world.now() + Duration::from_secs(6);
+    let fields = json!({"send_at": soon.to_rfc3339(), "ttl": 60});
+    let scheduled = tenant.send(APP, &message_with("o1", fields)).await;
+    let path = format!("/v1/messages/{}/cancel", id(&scheduled));
+    let canceled = tenant.client.call(Method::POST, &path, None).await;
+    canceled.expect(200);
+    let again = retry(&tenant, &scheduled).await.expect(202);
+    assert_eq!(again["status"], "scheduled", "{again}");
+    assert_eq!(again["expires_at"], scheduled["expires_at"]);
+    let sent = tenant.wait_ended(&scheduled).await;
+    assert_eq!(sent["status"], "sent", "{sent}");
+    let taken = world.wechat().sent(APP);
+    assert!(taken[0].at >= soon.timestamp_millis(), "{taken:?}");
 }
 
 async fn a_keyed_retry_happens_once(mode: Mode) {

@@ -128,10 +128,10 @@ pub enum Event {
     Lapsed,
     /// Its tenant calls it back.
     Cancel,
-    /// Its tenant wants it sent again, until the given time.
+    /// Its tenant wants it sent again.
     Retry {
-        /// The new end of its ttl.
-        expires_at: DateTime<Utc>,
+        /// From when: the time for which it was scheduled, where that is still to come.
+        due_at: DateTime<Utc>,
     },
     /// WeChat's event about a message it took.
     Receipt {
@@ -145,7 +145,7 @@ pub enum Event {
 pub struct Transition {
     /// The new status.
     pub status: Status,
-    /// When it is due, where the new status is `queued`.
+    /// When it is due, where the new status is `scheduled` or `queued`.
     pub due_at: Option<DateTime<Utc>>,
     /// Why it did not arrive, where the new status says so.
     pub failure: Option<FailureCode>,
@@ -181,8 +181,12 @@ impl Facts {
             (Sending, Event::LeaseEnded) => Ok(self.unknown(now, jitter)),
             (Scheduled | Queued, Event::Lapsed) => Ok(self.unsent(Expired, EXPIRED)),
             (Scheduled | Queued, Event::Cancel) => Ok(self.unsent(Canceled, None)),
-            (Failed | Expired | Canceled | Uncertain | Undelivered, Event::Retry { .. }) => {
-                Ok(queued(now))
+            (Failed | Expired | Canceled | Uncertain | Undelivered, Event::Retry { due_at }) => {
+                Ok(if *due_at > now {
+                    scheduled(*due_at)
+                } else {
+                    queued(now)
+                })
             }
             (Sending | Sent | Uncertain, Event::Receipt { delivered: true }) => {
                 Ok(to(Delivered, None))
@@ -280,6 +284,14 @@ fn to(status: Status, failure: Option<FailureCode>) -> Transition {
         status,
         due_at: None,
         failure,
+    }
+}
+
+fn scheduled(due_at: DateTime<Utc>) -> Transition {
+    Transition {
+        status: Status::Scheduled,
+        due_at: Some(due_at),
+        failure: None,
     }
 }
 

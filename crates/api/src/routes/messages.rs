@@ -197,8 +197,9 @@ async fn cancel_message(
 
 /// Retry a message
 ///
-/// Sends a message again that is failed, expired, canceled, uncertain or undelivered. Its ttl counts from now and its
-/// attempts stay on record. It counts as a message of today. With `Prefer: wait=N` the answer comes when the message has
+/// Sends a message again that is failed, expired, canceled, uncertain or undelivered. One whose `send_at` is still to come is
+/// `scheduled` again and waits for it. Its ttl counts from then, or from now, and its attempts stay on record. It counts as a
+/// message of today. With `Prefer: wait=N` the answer comes when the message has
 /// ended or N seconds are over; with an `Idempotency-Key` the same request, sent again within 24 hours, retries once.
 #[utoipa::path(
     post, path = "/v1/messages/{id}/retry", tag = "messages", security(("oauth2" = ["messages:send"])),

@@ -124,13 +124,7 @@ fn an_end_is_left_by_a_retry_alone() {
         ..sending()
     };
     let refusal = sent
-        .apply(
-            &Event::Retry {
-                expires_at: start(),
-            },
-            start(),
-            0.0,
-        )
+        .apply(&Event::Retry { due_at: start() }, start(), 0.0)
         .unwrap_err();
     assert_eq!(
         refusal.to_string(),
@@ -142,13 +136,7 @@ fn an_end_is_left_by_a_retry_alone() {
     };
     assert_eq!(
         failed
-            .apply(
-                &Event::Retry {
-                    expires_at: start()
-                },
-                start(),
-                0.0
-            )
+            .apply(&Event::Retry { due_at: start() }, start(), 0.0)
             .unwrap()
             .status,
         Status::Queued
@@ -211,7 +199,7 @@ fn events() -> impl Strategy<Value = Event> {
         1 => Just(Event::LeaseEnded),
         1 => Just(Event::Lapsed),
         1 => Just(Event::Cancel),
-        1 => (1i64..100_000).prop_map(|ttl| Event::Retry { expires_at: start() + chrono::Duration::seconds(ttl) }),
+        1 => (0i64..40_000).prop_map(|later| Event::Retry { due_at: start() + chrono::Duration::seconds(later) }),
         1 => any::<bool>().prop_map(|delivered| Event::Receipt { delivered }),
     ]
 }
@@ -244,8 +232,8 @@ proptest! {
                 let allowed = matches!(event, Event::Retry { .. } | Event::Receipt { .. });
                 prop_assert!(allowed, "{:?} left {:?}", event, facts.status);
             }
-            // Queued says when; no other status does, and never after the ttl.
-            prop_assert_eq!(next.due_at.is_some(), next.status == Status::Queued);
+            // Scheduled and queued say when; no other status does, and never after the ttl.
+            prop_assert_eq!(next.due_at.is_some(), matches!(next.status, Status::Scheduled | Status::Queued));
             if let (Some(due_at), false) = (next.due_at, matches!(event, Event::Retry { .. } | Event::Due)) {
                 prop_assert!(due_at < facts.expires_at);
             }
@@ -269,9 +257,11 @@ proptest! {
             if next.status == Status::Uncertain {
                 prop_assert!(facts.maybe_sent);
             }
-            // A retry permits one more send, and answers no earlier one.
-            if let Event::Retry { expires_at } = event {
-                facts.expires_at = expires_at;
+            // A retry keeps to a schedule that is still to come, permits one more send, and answers no earlier one.
+            if let Event::Retry { due_at } = event {
+                prop_assert_eq!(next.status == Status::Scheduled, due_at > now);
+                prop_assert_eq!(next.due_at, Some(due_at.max(now)));
+                facts.expires_at = due_at.max(now) + Duration::from_hours(1);
                 held = false;
             }
             if next.status == Status::Sending {

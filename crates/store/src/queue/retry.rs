@@ -13,7 +13,7 @@ use sea_orm::{
 };
 
 use super::{
-    READY,
+    READY, WAITING,
     admission::{self, AppFacts, Wish, app_of},
     allowance::Allowances,
     cancel::changed_at,
@@ -24,7 +24,7 @@ use crate::{
     Message, StoreError, TenantStore,
     entity::message::{Column, Entity, Model},
     messages::facts,
-    millis,
+    millis, time,
 };
 
 /// What became of a wish to send again.
@@ -49,7 +49,8 @@ pub enum Retried {
 }
 
 impl TenantStore {
-    /// Puts an ended message into the queue again; its ttl counts from now. Counts and is refused like a new one.
+    /// Puts an ended message into the queue again; its ttl counts from now, or from its `send_at` where that is still to
+    /// come. Counts and is refused like a new one.
     ///
     /// Takes its locks as intake does, and the message's row between the app and the key.
     pub async fn retry(
@@ -73,8 +74,8 @@ impl TenantStore {
         {
             return Ok(answered);
         }
-        let expires_at = now + ttl(&row);
-        let transition = match facts(&row)?.apply(&Event::Retry { expires_at }, now, 0.0) {
+        let due_at = due_at(&row, now);
+        let transition = match facts(&row)?.apply(&Event::Retry { due_at }, now, 0.0) {
             Ok(transition) => transition,
             Err(refusal) => return Ok(Retried::Refused(refusal)),
         };
@@ -88,13 +89,12 @@ impl TenantStore {
             return Ok(Retried::NotTaken(refused));
         }
         let row = Model {
-            phase: READY,
             updated_at: changed_at(row.updated_at, now),
             ..queued(row, now)
         };
         Entity::update_many()
             .col_expr(Column::Status, Expr::value(transition.status.as_str()))
-            .col_expr(Column::Phase, Expr::value(READY))
+            .col_expr(Column::Phase, Expr::value(row.phase))
             .col_expr(Column::DueAt, Expr::value(row.due_at))
             .col_expr(Column::ExpiresAt, Expr::value(row.expires_at))
             .col_expr(Column::RetriedAt, Expr::value(row.retried_at))
@@ -149,11 +149,12 @@ impl TenantStore {
         now: DateTime<Utc>,
     ) -> Result<Option<Received>, StoreError> {
         let message = Message::try_from(row.clone())?;
+        let due_at = due_at(row, now);
         let wish = Wish {
             channel: message.content.channel(),
             priority: message.priority,
-            due_at: now,
-            expires_at: now + message.ttl,
+            due_at,
+            expires_at: due_at + message.ttl,
         };
         let received = app.admit(&wish, shares, now);
         if received != Received::Stored {
@@ -175,10 +176,17 @@ impl TenantStore {
 
 /// The row as a retry at `at` made it.
 fn queued(row: Model, at: DateTime<Utc>) -> Model {
+    let due_at = due_at(&row, at);
+    let (status, phase) = if due_at > at {
+        (Status::Scheduled, WAITING)
+    } else {
+        (Status::Queued, READY)
+    };
     Model {
-        status: Status::Queued.as_str().to_owned(),
-        due_at: millis(at),
-        expires_at: millis(at + ttl(&row)),
+        status: status.as_str().to_owned(),
+        phase,
+        due_at: millis(due_at),
+        expires_at: millis(due_at + ttl(&row)),
         retried_at: Some(millis(at)),
         msgid: None,
         failure_code: None,
@@ -186,6 +194,11 @@ fn queued(row: Model, at: DateTime<Utc>) -> Model {
         updated_at: millis(at),
         ..row
     }
+}
+
+/// From when a retry at `at` may send it.
+fn due_at(row: &Model, at: DateTime<Utc>) -> DateTime<Utc> {
+    row.send_at.map_or(at, |send_at| time(send_at).max(at))
 }
 
 fn ttl(row: &Model) -> chrono::Duration {

@@ -23,6 +23,7 @@ on_both! {
     what_is_open_or_sent_is_not_retried
     a_keyed_retry_happens_once
     a_retry_wants_quota
+    a_retry_keeps_to_a_schedule_that_is_still_to_come
     a_retried_message_keeps_its_place_behind_a_flight
     what_is_gone_is_not_retried
     what_was_emptied_is_not_retried
@@ -68,6 +69,48 @@ async fn what_has_ended_is_sent_again_with_its_whole_ttl(store: Store) {
     assert_eq!(flights.len(), 1);
     record(&store, &flights, &accepted(7), now).await;
     assert_eq!(sender.status(id).await, Status::Sent);
+}
+
+async fn a_retry_keeps_to_a_schedule_that_is_still_to_come(store: Store) {
+    let mut sender = Sender::new(&store, 1).await;
+    let scheduled = Draft {
+        send_at: Some(at(500)),
+        ..draft("o1")
+    };
+    let id = sender.send(1, scheduled, at(0)).await;
+    store.tenant(sender.tenant).cancel(id, at(1)).await.unwrap();
+
+    let Retried::Queued(message) = retry(&sender, &store, id, key("k", 1), at(2)).await else {
+        unreachable!("it was canceled")
+    };
+    assert_eq!(
+        (message.status, message.due_at, message.expires_at),
+        (
+            Status::Scheduled,
+            at(500),
+            at(500) + Duration::from_hours(1)
+        )
+    );
+    let read = store.tenant(sender.tenant).message(id).await.unwrap();
+    assert_eq!(read.as_ref(), Some(&message));
+    let platform = store.platform();
+    assert_eq!(platform.next_due().await.unwrap(), Some(at(500)));
+    assert!(claim(&store, 8, at(499)).await.is_empty(), "not early");
+    platform.promote(at(500)).await.unwrap();
+    let flights = claim(&store, 8, at(500)).await;
+    assert_eq!(flights.len(), 1);
+    record(&store, &flights, &refused_by_wechat(), at(501)).await;
+
+    let again = retry(&sender, &store, id, key("k", 1), at(502)).await;
+    assert_eq!(again, Retried::Replayed(message), "as it was scheduled");
+    // The time has passed now: at once, with the whole ttl.
+    let Retried::Queued(message) = retry(&sender, &store, id, None, at(503)).await else {
+        unreachable!("it had failed")
+    };
+    assert_eq!(
+        (message.status, message.due_at, message.expires_at),
+        (Status::Queued, at(503), at(503) + Duration::from_hours(1))
+    );
 }
 
 async fn what_is_open_or_sent_is_not_retried(store: Store) {
