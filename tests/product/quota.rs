@@ -21,7 +21,23 @@ both_modes!(
     a_spent_day_with_sends_left_is_a_minute,
     a_minutes_limit_slows_the_app_down,
     a_raised_quota_counts_at_once,
+    removing_and_adding_an_app_keeps_the_days_count,
 );
+
+/// WeChat counts by appid: what is removed and added here has sent as much there.
+async fn removing_and_adding_an_app_keeps_the_days_count(mode: Mode) {
+    let world = World::plan(mode).own_process().start().await;
+    let tenant = world.tenant("a").await;
+    for sent in 1..=2 {
+        tenant.app(APP).await;
+        let message = tenant.send_and_wait(APP, &message("o1")).await;
+        assert_eq!(message["status"], "sent");
+        assert_eq!(quota(&tenant).await["used"], sent);
+        let path = format!("/v1/apps/{APP}");
+        let removed = tenant.client.delete(&path).await;
+        assert_eq!(removed.status, 204, "{removed:?}");
+    }
+}
 
 async fn quota(tenant: &Tenant) -> Value {
     tenant

@@ -61,6 +61,7 @@ impl Janitor {
             started_at: clock.now(),
         };
         loop {
+            clock.right().await;
             let now = clock.now();
             if now >= payloads.started_at + FROM_THE_START {
                 payloads = Progress {
@@ -74,7 +75,7 @@ impl Janitor {
             if let Err(error) = self.counts.renew_old().await {
                 tracing::error!(%error, "cannot count anew what was counted long ago");
             }
-            clock.sleep_until(now + ROUND).await;
+            clock.sleep(ROUND).await;
         }
     }
 
@@ -91,6 +92,9 @@ impl Janitor {
             tokio::time::sleep(BREATH).await;
         }
         while platform.forget_form_ids(now).await?.more {
+            tokio::time::sleep(BREATH).await;
+        }
+        while platform.forget_lanes(now).await?.more {
             tokio::time::sleep(BREATH).await;
         }
         let before = now - self.retention.messages;

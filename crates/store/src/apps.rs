@@ -29,7 +29,9 @@ use crate::{
         lane,
     },
     error::unknown,
-    millis, templates,
+    millis,
+    queue::{close_lane, open_lane},
+    templates,
     tenants::{count, later, maybe},
     time,
 };
@@ -148,18 +150,11 @@ pub struct AppPatch {
 }
 
 impl TenantStore {
-    /// Registers an app and opens its lane. Taken by any tenant: [`StoreError::Taken`].
+    /// Registers an app and opens its lane, with what the appid has sent today already. Taken by any tenant:
+    /// [`StoreError::Taken`].
     pub async fn create_app(&self, new: NewApp, now: DateTime<Utc>) -> Result<App, StoreError> {
         let created = new.made(self.tenant, now);
         let row = new_row(self.tenant, new.clone(), now);
-        let lane = lane::ActiveModel {
-            appid: Set(row.appid.clone()),
-            quota_day: Set(0),
-            quota_used: Set(0),
-            minute: Set(0),
-            minute_used: Set(0),
-            ..lane::ActiveModel::default()
-        };
         let transaction = self.store.begin().await?;
         let inserted = Entity::insert(ActiveModel::from(row))
             .exec_without_returning(&transaction)
@@ -169,9 +164,7 @@ impl TenantStore {
             Some(SqlErr::ForeignKeyConstraintViolation(_)) => StoreError::NotFound("tenant"),
             _ => error.into(),
         })?;
-        lane::Entity::insert(lane)
-            .exec_without_returning(&transaction)
-            .await?;
+        open_lane(&transaction, &new.appid, now).await?;
         templates::begin(&transaction, self.tenant, &new, now).await?;
         self.note(&transaction, now).await?;
         transaction.commit().await?;
@@ -268,7 +261,7 @@ impl TenantStore {
         templates::hasten(&self.store.write, appid, now).await
     }
 
-    /// Removes an app and its lane, then cancels what it has not sent yet, a batch at a time so that nobody else
+    /// Removes an app, then cancels what it has not sent yet, a batch at a time so that nobody else
     /// waits for a large backlog; what WeChat may have of that is uncertain. What a crash leaves over is canceled by the
     /// claims that find it. Its messages stay readable.
     pub async fn delete_app(&self, appid: &AppId, now: DateTime<Utc>) -> Result<(), StoreError> {
@@ -281,9 +274,7 @@ impl TenantStore {
             return Err(StoreError::NotFound("app"));
         }
         // The lane next: a claim under way holds it, so what it took is seen as sending below.
-        lane::Entity::delete_by_id(appid.as_str())
-            .exec(&transaction)
-            .await?;
+        close_lane(&transaction, appid).await?;
         templates::forget(&transaction, appid.as_str()).await?;
         self.note(&transaction, now).await?;
         transaction.commit().await?;

@@ -7,7 +7,12 @@ use sea_orm::{
     sea_query::{Expr, SimpleExpr},
 };
 
-use super::{QUOTA_EXHAUSTED, meter::day_number, sql::Sql};
+use super::{
+    QUOTA_EXHAUSTED,
+    meter::day_number,
+    sql::Sql,
+    sweep::{BATCH, Swept},
+};
 use crate::{
     PlatformStore, StoreError, TenantStore,
     entity::{app, lane},
@@ -22,7 +27,56 @@ pub struct QuotaUse {
     pub used: u64,
 }
 
+/// Opens the lane of a new app. WeChat counts by appid: the day's count of an app that was removed is taken over.
+pub(crate) async fn open_lane(
+    connection: &impl ConnectionTrait,
+    appid: &AppId,
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    let mut sql =
+        Sql::new("INSERT INTO lane (appid, quota_day, quota_used, minute, minute_used) VALUES (");
+    sql.bind(appid.as_str())
+        .push(", ")
+        .bind(day_number(now))
+        .push(
+            ", 0, 0, 0) ON CONFLICT (appid) DO UPDATE SET quota_day = excluded.quota_day, \
+             quota_used = CASE WHEN lane.quota_day = excluded.quota_day THEN lane.quota_used ELSE 0 END",
+        );
+    connection.execute_raw(sql.on(connection)).await?;
+    Ok(())
+}
+
+/// Closes the lane of an app that is removed: its pause goes, its counts stay. Waits for a claim that holds the lane.
+pub(crate) async fn close_lane(
+    connection: &impl ConnectionTrait,
+    appid: &AppId,
+) -> Result<(), StoreError> {
+    let mut sql = Sql::new(
+        "UPDATE lane SET paused_until = NULL, pause_reason = NULL, pause_detail = NULL WHERE appid = ",
+    );
+    sql.bind(appid.as_str());
+    connection.execute_raw(sql.on(connection)).await?;
+    Ok(())
+}
+
 impl PlatformStore {
+    /// Forgets the lanes of removed apps whose counts are of days that have passed.
+    pub async fn forget_lanes(&self, now: DateTime<Utc>) -> Result<Swept, StoreError> {
+        // Not yesterday's: an app that was added just before midnight may be in a transaction that is not committed.
+        let kept_from = day_number(now) - 1;
+        let mut sql = Sql::new("DELETE FROM lane WHERE quota_day < ");
+        // Asked of the row itself too: one that an app takes over meanwhile has today's number.
+        sql.bind(kept_from)
+            .push(" AND appid IN (SELECT l.appid FROM lane l WHERE l.quota_day < ")
+            .bind(kept_from)
+            .push(" AND NOT EXISTS (SELECT 1 FROM app WHERE app.appid = l.appid) LIMIT ")
+            .bind(BATCH)
+            .push(")");
+        let connection = &self.store.write;
+        let result = connection.execute_raw(sql.on(connection)).await?;
+        Ok(Swept::of(result.rows_affected()))
+    }
+
     /// Takes over WeChat's count of an app's day: no more than `remain` sends are left of it.
     pub async fn cap_quota(
         &self,

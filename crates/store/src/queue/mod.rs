@@ -54,6 +54,7 @@ pub use grants::{
 };
 pub use heard::{HeardEvent, HeardNews};
 pub use lane::QuotaUse;
+pub(crate) use lane::{close_lane, open_lane};
 pub use outbox::{
     DeliveryNext, DeliveryOutcome, DisabledWebhook, DueDelivery, Facts, OutboxClaim, OutboxRequest,
 };

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::{
-    common::{appid, at, draft, intake, on_both, onboard},
-    queue::{Sender, accepted, claim, claim_batch, settle},
+    common::{appid, at, draft, intake, new_app, on_both, onboard},
+    queue::{Sender, accepted, claim, claim_batch, record, settle},
 };
 use domain::{
     lifecycle::Event,
@@ -17,6 +17,53 @@ on_both! {
     the_quota_is_exact_and_begins_anew_each_day
     low_priority_leaves_the_rest_of_the_quota
     quota_is_given_back_for_what_never_left
+    the_days_count_outlives_the_app
+}
+
+/// WeChat counts by appid, whoever sends, and however often it is removed and added here.
+async fn the_days_count_outlives_the_app(store: Store) {
+    let mut sender = Sender::new(&store, 1).await;
+    let first = sender.tenant;
+    let send = async |sender: &mut Sender<'_>, now| {
+        sender.send(1, draft("o1"), now).await;
+        let flights = claim(&store, 8, now).await;
+        assert_eq!(flights.len(), 1);
+        record(&store, &flights, &accepted(1), now).await;
+    };
+    let used = async |tenant, now| {
+        let door = store.tenant(tenant);
+        door.quota_use(&appid(1), now).await.unwrap().used
+    };
+    let add = async |tenant, now| {
+        let door = store.tenant(tenant);
+        door.create_app(new_app(1), now).await.unwrap();
+    };
+    for now in [at(0), at(1), at(2)] {
+        send(&mut sender, now).await;
+    }
+    let platform = store.platform();
+    let door = store.tenant(first);
+    door.delete_app(&appid(1), at(3)).await.unwrap();
+    assert_eq!(platform.forget_lanes(at(4)).await.unwrap().moved, 0);
+
+    // Another tenant adds it.
+    sender.tenant = onboard(&store, 2, 10).await;
+    add(sender.tenant, at(5)).await;
+    assert_eq!(used(sender.tenant, at(5)).await, 3);
+    send(&mut sender, at(5)).await;
+    assert_eq!(used(sender.tenant, at(6)).await, 4);
+
+    // Added again on another day it begins anew; what nobody adds again is forgotten.
+    let tomorrow = quota::reset_at(at(6));
+    let later = tomorrow + Duration::from_hours(48);
+    let door = store.tenant(sender.tenant);
+    door.delete_app(&appid(1), tomorrow).await.unwrap();
+    add(sender.tenant, tomorrow).await;
+    assert_eq!(used(sender.tenant, tomorrow).await, 0);
+    send(&mut sender, tomorrow).await;
+    assert_eq!(platform.forget_lanes(later).await.unwrap().moved, 0);
+    door.delete_app(&appid(1), tomorrow).await.unwrap();
+    assert_eq!(platform.forget_lanes(later).await.unwrap().moved, 1);
 }
 
 async fn the_quota_is_exact_and_begins_anew_each_day(store: Store) {
