@@ -8,7 +8,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use domain::{id::MessageId, lifecycle::Status};
-use store::{LaneNews, Recorded, Settlement, StoreError};
+use store::{LaneNews, Recorded, Settlement, StoreError, Word};
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
 
 use crate::{engine::Parts, topic, waiters::ended_payload};
@@ -75,11 +75,11 @@ impl Recorder {
                 Ok(()) => return,
                 // Trying the same again cannot heal it; one that the database refuses must not hold up the others.
                 Err(StoreError::Broken(error)) if settlements.len() <= 1 => {
-                    let message = settlements
+                    let message_id = settlements
                         .first()
                         .map(|settlement| settlement.id.to_string());
                     tracing::error!(
-                        message,
+                        message_id,
                         error,
                         "what became of a message cannot be recorded; its lease decides"
                     );
@@ -186,8 +186,9 @@ fn merge(known: &mut LaneNews, fresh: LaneNews) {
 fn tell_ends(parts: &Parts, settlements: &[Settlement], changed: &HashSet<MessageId>) {
     let ended = settlements.iter().filter(|settlement| {
         let late = !changed.contains(&settlement.id);
-        if late {
-            tracing::warn!(message = %settlement.id, "an answer came after its lease had ended; it changes nothing");
+        // Of several sweepers that settle one lost lease, one is first. The others have no answer that is lost here.
+        if late && settlement.word != Word::Nobody {
+            tracing::warn!(message_id = %settlement.id, "an answer came after its lease had ended; it changes nothing");
         }
         !late && settlement.transition.status.is_end()
     });

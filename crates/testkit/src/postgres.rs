@@ -3,6 +3,7 @@
 use std::{
     os::unix::fs::chown,
     path::{Path, PathBuf},
+    process::Stdio,
 };
 
 use nix::unistd::{Uid, User};
@@ -83,6 +84,43 @@ impl Postgres {
             }
             ended => panic!("pg_dump does not work: {ended:?}"),
         }
+    }
+
+    /// Runs SQL on the database at `url`; a line for each row, with `|` between its columns.
+    ///
+    /// # Panics
+    ///
+    /// If the server is down or the SQL is wrong.
+    pub fn sql(&self, url: &str, sql: &str) -> String {
+        let output = run(self.psql(url, &[sql]));
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    /// Begins a transaction on the database at `url`, runs SQL in it and holds its locks until the process that is returned
+    /// is killed.
+    ///
+    /// # Panics
+    ///
+    /// If it does not begin.
+    pub fn hold(&self, url: &str, sql: &str) -> std::process::Child {
+        // The server notices that its client is gone.
+        let begin = "SET client_connection_check_interval = '100ms'";
+        let mut psql = self.psql(url, &[begin, "BEGIN", sql, "SELECT pg_sleep(600)"]);
+        psql.stdin(Stdio::null()).stdout(Stdio::null());
+        match psql.spawn() {
+            Ok(child) => child,
+            Err(error) => panic!("psql does not start: {error}"),
+        }
+    }
+
+    fn psql(&self, url: &str, commands: &[&str]) -> std::process::Command {
+        let mut psql = command(&self.bin.join("psql"), None);
+        psql.args([url, "--no-psqlrc", "--tuples-only", "--no-align", "--quiet"]);
+        psql.args(["--set", "ON_ERROR_STOP=1"]);
+        for command in commands {
+            psql.args(["--command", command]);
+        }
+        psql
     }
 
     /// The port it listens on; stays the same over restarts.

@@ -120,7 +120,9 @@ pub(super) fn readable(rows: Vec<FlyingRow>) -> Vec<Claimed> {
     let read = rows.into_iter().filter_map(|row| {
         let id = MessageId::from(row.id);
         Claimed::try_from(row)
-            .inspect_err(|error| tracing::error!(message = %id, %error, "a message cannot be read"))
+            .inspect_err(
+                |error| tracing::error!(message_id = %id, %error, "a message cannot be read"),
+            )
             .ok()
     });
     read.collect()

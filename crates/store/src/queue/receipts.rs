@@ -259,7 +259,7 @@ impl PlatformStore {
             };
             let Some(status) = Status::parse(&row.status) else {
                 // Perhaps from a newer replica, which will know what to do with the receipt.
-                tracing::error!(message = %row.id, status = row.status, "a message cannot be read");
+                tracing::error!(message_id = %row.id, status = row.status, "a message cannot be read");
                 unmatched.push(receipt.clone());
                 continue;
             };
