@@ -59,9 +59,18 @@ pub use openapi::{openapi, openapi_3_0_json, openapi_json};
 /// Tells the time; the gateway passes its clock.
 pub type Now = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;
 
-/// Tells whether the gateway can work now; what it cannot do without goes into the error, for the log.
+/// Tells whether the gateway can work now.
 pub type Readiness =
-    Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync>;
+    Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), NotReady>> + Send>> + Send + Sync>;
+
+/// Why the gateway cannot work now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotReady {
+    /// In words that `/readyz` may show to everybody.
+    Shown(String),
+    /// In words for the log alone: they may name hosts or users.
+    Logged(String),
+}
 
 /// What the routes work with. Cheap to clone.
 #[derive(Clone)]

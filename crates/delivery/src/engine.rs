@@ -1,5 +1,7 @@
 //! The engine: its tasks, and the verbs of the API on it.
 
+mod waiting;
+
 use std::{sync::Arc, time::Duration};
 
 use broker::Broker;
@@ -12,7 +14,7 @@ use domain::{
     seal::MasterKey,
 };
 use store::{IdempotencyKey, Listing, Message, MessageFilter, Origin, Page, Store, StoreError};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument;
 use wechat::{ForwardedAnswer, ForwardedCall};
@@ -30,7 +32,7 @@ use crate::{
     pulse::Pulse,
     quota::{QuotaReport, Quotas},
     recorder::Recorder,
-    submit::{Accepted, AcceptedBatch, Attended, BatchItem, SubmitError},
+    submit::{Accepted, AcceptedBatch, BatchItem, SubmitError},
     sweeper::Sweeper,
     templates::{Syncer, Templates},
     waiters::Waiters,
@@ -162,7 +164,7 @@ impl Delivery {
         let quotas = Arc::new(Quotas::new(&parts, options.shares));
         let dispatcher = Dispatcher::new(&parts, &options, quotas.clone(), tasks.clone(), settled);
         let worker = Worker::new(&parts, options, dispatcher, stop.clone());
-        let sweeper = Sweeper::new(&parts, due, stop.clone());
+        let sweeper = Sweeper::new(&parts, options.lease, due, stop.clone());
         let counts = Counts::new(&parts, tasks.clone(), stop.clone());
         let janitor = Janitor::new(&parts, options.retention, counts.clone(), stop.clone());
         let (callbacks, desk_loop) = Callbacks::new(&parts, stop.clone());
@@ -232,39 +234,6 @@ impl Delivery {
         taken.instrument(span).await
     }
 
-    /// Accepts a message of somebody who waits for its end, at most so long, and wants it sent only while they wait:
-    /// when this is dropped before, the message is called back, unless it has left.
-    pub async fn submit_attended(
-        &self,
-        tenant: TenantId,
-        appid: &AppId,
-        draft: Draft,
-        at_most: Duration,
-    ) -> Result<Attended, SubmitError> {
-        let (mut sender, answer) = oneshot::channel();
-        let (delivery, appid) = (self.clone(), appid.clone());
-        self.0.tasks.spawn(async move {
-            let accepted = delivery.submit(tenant, &appid, draft, None).await;
-            let id = match accepted {
-                Ok(accepted) => accepted.message.id,
-                Err(refused) => return drop(sender.send(Err(refused))),
-            };
-            tokio::select! {
-                message = delivery.wait_ended(tenant, id, at_most) => drop(sender.send(Ok(Attended { id, message }))),
-                () = sender.closed() => delivery.call_back(tenant, id).await,
-            }
-        });
-        let gone = |_| SubmitError::Unavailable("the gateway stops".to_owned());
-        answer.await.unwrap_or_else(|closed| Err(gone(closed)))
-    }
-
-    async fn call_back(&self, tenant: TenantId, id: MessageId) {
-        match self.cancel(tenant, id).await {
-            Ok(_) => tracing::debug!(%id, "a message is called back whose sender has gone"),
-            Err(error) => tracing::debug!(%id, %error, "the sender of a message has gone"),
-        }
-    }
-
     /// Accepts a batch, each item by itself: when this returns, those that were accepted are in the database, all by
     /// one transaction.
     pub async fn submit_batch(
@@ -292,17 +261,6 @@ impl Delivery {
         key: Option<IdempotencyKey>,
     ) -> Result<Accepted, ChangeError> {
         self.0.changes.retry(tenant, id, key).await
-    }
-
-    /// The message as it is when it has ended, or when `at_most` is over.
-    pub async fn wait_ended(
-        &self,
-        tenant: TenantId,
-        id: MessageId,
-        at_most: Duration,
-    ) -> Result<Message, DeliveryError> {
-        let message = self.0.waiters.wait(tenant, id, at_most).await?;
-        message.ok_or(DeliveryError::NotFound("message"))
     }
 
     /// The tenant's message with this id; any tenant's for the platform.

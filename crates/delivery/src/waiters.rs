@@ -1,6 +1,9 @@
 //! Waiters: requests that wait for the end of a message, whichever replica ends it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use coord::{Coord, Wake};
 use dashmap::DashMap;
@@ -23,6 +26,23 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 pub(crate) struct Waiters {
     store: Store,
     waiting: Arc<DashMap<Uuid, Arc<Notify>>>,
+    /// Cancelled when the gateway begins to stop: who can ask again later waits no more.
+    dismissed: CancellationToken,
+    /// Cancelled when it takes no requests any more: then those wait no more either who cannot.
+    last_call: CancellationToken,
+    /// How long they may still wait for a send that is under way then.
+    last_wait: Arc<OnceLock<Duration>>,
+}
+
+/// Who waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waiter {
+    /// Can ask again for what becomes of the message: a stop of the gateway ends the wait.
+    Patient,
+    /// Wants it sent only while it waits, and cannot ask again: the end of a stop's grace ends the wait.
+    Attending,
+    /// Waits for the record of a send that is under way, whatever stops.
+    Last,
 }
 
 impl Waiters {
@@ -30,16 +50,42 @@ impl Waiters {
         Self {
             store,
             waiting: Arc::default(),
+            dismissed: CancellationToken::new(),
+            last_call: CancellationToken::new(),
+            last_wait: Arc::default(),
         }
     }
 
-    /// The tenant's message as it is when it has ended or `at_most` is over; none: there is no such message.
+    /// The gateway begins to stop: each [`Waiter::Patient`] gets its answer now.
+    pub(crate) fn dismiss(&self) {
+        self.dismissed.cancel();
+    }
+
+    /// The gateway takes no requests any more: each [`Waiter::Attending`] gets its answer now.
+    pub(crate) fn call_last(&self, at_most: Duration) {
+        self.last_wait.get_or_init(|| at_most);
+        self.last_call.cancel();
+    }
+
+    /// How long a send that is under way is still waited for; none: the gateway takes requests.
+    pub(crate) fn last_wait(&self) -> Option<Duration> {
+        self.last_wait.get().copied()
+    }
+
+    /// The tenant's message as it is when it has ended, `at_most` is over or a stop ends the wait; none: there is no such
+    /// message.
     pub(crate) async fn wait(
         &self,
         tenant: TenantId,
         id: MessageId,
         at_most: Duration,
+        waiter: Waiter,
     ) -> Result<Option<Message>, StoreError> {
+        let leave = match waiter {
+            Waiter::Patient => self.dismissed.clone(),
+            Waiter::Attending => self.last_call.clone(),
+            Waiter::Last => CancellationToken::new(),
+        };
         let door = self.store.tenant(tenant);
         let deadline = Instant::now() + at_most;
         let ended = Ticket::take(self, id.uuid());
@@ -48,7 +94,7 @@ impl Waiters {
             let notified = ended.notify.notified();
             tokio::pin!(notified);
             notified.as_mut().enable();
-            let over = Instant::now() >= deadline;
+            let over = Instant::now() >= deadline || leave.is_cancelled();
             let message = door.message(id).await?;
             if over
                 || message
@@ -58,7 +104,8 @@ impl Waiters {
                 return Ok(message);
             }
             let look_again = deadline.min(Instant::now() + LOOK_AGAIN);
-            let _ = tokio::time::timeout_at(look_again, notified).await;
+            let look = tokio::time::timeout_at(look_again, notified);
+            let _ = leave.run_until_cancelled(look).await;
         }
     }
 

@@ -125,8 +125,10 @@ pub struct Config {
     pub public_url: Option<String>,
     /// Sends under way at the same time.
     pub sending_slots: usize,
-    /// How long a stop waits for what is under way.
+    /// How long a stop takes at most.
     pub shutdown_timeout: Duration,
+    /// How long of that connections are still accepted, at most half.
+    pub shutdown_grace: Duration,
     /// How long messages are kept after they have ended.
     pub retention: Retention,
     /// The proxies that are believed when they say whom they speak for.
@@ -162,6 +164,7 @@ impl Config {
             public_url: None,
             sending_slots: 1024,
             shutdown_timeout: Duration::from_secs(30),
+            shutdown_grace: Duration::ZERO,
             retention: Retention::default(),
             trusted_proxies: TrustedProxies::default(),
             cors_origins: Vec::new(),

@@ -11,6 +11,7 @@ mod visit;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
+use futures::FutureExt;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto::Builder,
@@ -65,6 +66,8 @@ pub(crate) struct Doorway {
 #[derive(Debug)]
 pub(crate) struct Server {
     address: SocketAddr,
+    /// Told to all connections: ask clients to go elsewhere. Requests are answered as before.
+    farewell: CancellationToken,
     /// Told to all connections: answer what is under way, then close.
     goodbye: DropGuard,
     /// Told to all connections: close.
@@ -80,7 +83,8 @@ impl Server {
         router: Router,
         doorway: Doorway,
     ) -> Self {
-        let (goodbye, abort, tasks) = (
+        let (farewell, goodbye, abort, tasks) = (
+            CancellationToken::new(),
             CancellationToken::new(),
             CancellationToken::new(),
             TaskTracker::new(),
@@ -93,6 +97,7 @@ impl Server {
             router,
             room: Arc::new(Semaphore::new(doorway.max_connections)),
             doorway: Arc::new(doorway),
+            farewell: farewell.clone(),
             goodbye: goodbye.clone(),
             abort: abort.clone(),
             tasks: tasks.clone(),
@@ -101,6 +106,7 @@ impl Server {
         tasks.close();
         Self {
             address,
+            farewell,
             goodbye: goodbye.drop_guard(),
             abort,
             tasks,
@@ -110,6 +116,11 @@ impl Server {
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Goes on as before, but each answer over HTTP/1.1 ends its connection, so that the client's next one may lead elsewhere.
+    pub(crate) fn drain(&self) {
+        self.farewell.cancel();
     }
 
     /// Accepts nothing more and waits for the requests under way, but not longer than `patience`. Returns whether
@@ -135,6 +146,7 @@ struct Doors {
     router: Router,
     doorway: Arc<Doorway>,
     room: Arc<Semaphore>,
+    farewell: CancellationToken,
     goodbye: CancellationToken,
     abort: CancellationToken,
     tasks: TaskTracker,
@@ -157,9 +169,7 @@ impl Doors {
                         }
                         continue;
                     };
-                    let talk = self.talk(stream, peer, (place, share));
-                    self.tasks
-                        .spawn(self.abort.clone().run_until_cancelled_owned(talk));
+                    self.begin(stream, peer, (place, share));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection; if this goes on, raise the limit of open files");
@@ -167,6 +177,24 @@ impl Doors {
                 }
             }
         }
+        // Those that the system has accepted for us: they would be reset with the listener.
+        while let Some(Ok((stream, peer))) = listener.accept().now_or_never() {
+            if let Ok(share) = self.share(peer) {
+                let place = self.room.clone().try_acquire_owned().ok();
+                self.begin(stream, peer, (place, share));
+            }
+        }
+    }
+
+    fn begin(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        place: (Option<OwnedSemaphorePermit>, Share),
+    ) {
+        let talk = self.talk(stream, peer, place);
+        self.tasks
+            .spawn(self.abort.clone().run_until_cancelled_owned(talk));
     }
 
     /// A place for one more connection, as soon as there is one. None: there are no places any more.
@@ -209,6 +237,7 @@ impl Doors {
             doorway: self.doorway.clone(),
             unproven: self.unproven.clone(),
             connection,
+            farewell: self.farewell.clone(),
         };
         let service = TowerToHyperService::new(visits);
         let Patience {
@@ -223,8 +252,15 @@ impl Doors {
                 tracing::debug!(%error, "a connection keeps Nagle's delay");
             }
             let spoken = tokio::time::timeout(silence, first_bytes(&stream));
-            if !matches!(goodbye.run_until_cancelled(spoken).await, Some(Ok(true))) {
-                return;
+            // At a stop those are not silent whose request is on its way.
+            let silent = async {
+                goodbye.cancelled().await;
+                tokio::time::sleep(BREATH).await;
+            };
+            tokio::select! {
+                biased;
+                spoken = spoken => if !matches!(spoken, Ok(true)) { return },
+                () = silent => return,
             }
             // Counts from the moment at which the system takes no more bytes until it takes one.
             let mut stream = TimeoutStream::new(stream);
@@ -232,6 +268,8 @@ impl Doors {
             let connection = builder.serve_connection(TokioIo::new(Box::pin(stream)), service);
             let mut connection = std::pin::pin!(connection);
             let ended = tokio::select! {
+                // Reads a request that is there before it is told to close.
+                biased;
                 ended = connection.as_mut() => ended,
                 () = goodbye.cancelled() => {
                     connection.as_mut().graceful_shutdown();
@@ -265,172 +303,4 @@ async fn first_bytes(stream: &TcpStream) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use axum::routing::get;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-    async fn start(router: Router) -> Server {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let doorway = Doorway {
-            proxies: "127.0.0.0/8".parse().unwrap(),
-            max_connections: 4,
-            patience: Patience {
-                body: Duration::from_millis(200),
-                answer: Duration::from_millis(300),
-                ..Patience::default()
-            },
-        };
-        Server::start(listener, address, router, doorway)
-    }
-
-    async fn ask(address: SocketAddr) -> String {
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        stream
-            .write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-            .await
-            .unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        answer
-    }
-
-    #[tokio::test]
-    async fn a_stop_lets_requests_finish_and_does_not_wait_for_idle_or_silent_connections() {
-        let (entered, mut seen) = tokio::sync::mpsc::channel::<()>(1);
-        let (leave, left) = tokio::sync::watch::channel(false);
-        let slow = async move || {
-            entered.send(()).await.unwrap();
-            left.clone().wait_for(|left| *left).await.unwrap();
-            "done"
-        };
-        let server = start(Router::new().route("/", get(slow))).await;
-        let address = server.address();
-        let _silent = TcpStream::connect(address).await.unwrap();
-        let asking = tokio::task::JoinSet::from_iter([ask(address)]);
-        seen.recv().await.unwrap();
-        let stop = server.stop(Duration::from_secs(30));
-        let finish = async {
-            tokio::task::yield_now().await;
-            leave.send(true).unwrap();
-        };
-        let (answered, ()) = tokio::join!(stop, finish);
-        assert!(answered);
-        assert!(asking.join_all().await[0].ends_with("done"));
-        assert!(TcpStream::connect(address).await.is_err());
-    }
-
-    #[tokio::test]
-    async fn a_stop_does_not_wait_for_ever() {
-        let server = start(Router::new().route("/", get(std::future::pending::<()>))).await;
-        let mut stream = TcpStream::connect(server.address()).await.unwrap();
-        stream
-            .write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-            .await
-            .unwrap();
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        assert!(!server.stop(Duration::from_millis(20)).await);
-    }
-
-    async fn send(address: SocketAddr, head: &str) -> TcpStream {
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        stream.write_all(head.as_bytes()).await.unwrap();
-        stream
-    }
-
-    async fn answer(mut stream: TcpStream) -> String {
-        let mut answer = Vec::new();
-        // A connection that is cut while there is something left to say ends with an error.
-        let _ = stream.read_to_end(&mut answer).await;
-        String::from_utf8(answer).unwrap()
-    }
-
-    const CLOSE: &str = "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n";
-
-    #[tokio::test]
-    async fn a_body_comes_in_time_or_not_at_all() {
-        let take = async |body: bytes::Bytes| format!("{} bytes", body.len());
-        let server = start(Router::new().route("/", axum::routing::post(take))).await;
-        let head = "POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 4\r\n\r\n";
-        let whole = send(server.address(), &format!("{head}tea!")).await;
-        assert!(answer(whole).await.ends_with("4 bytes"));
-        let half = send(server.address(), &format!("{head}te")).await;
-        let refused = answer(half).await;
-        assert!(refused.starts_with("HTTP/1.1 400"), "{refused}");
-        assert!(server.stop(Duration::from_secs(30)).await);
-    }
-
-    #[tokio::test]
-    async fn the_client_is_who_the_proxy_says() {
-        use axum::Extension;
-        use tenancy::ClientAddress;
-        let tell = async |Extension(client): Extension<ClientAddress>| client.0.to_string();
-        let server = start(Router::new().route("/", get(tell))).await;
-        let head = format!("{CLOSE}X-Forwarded-For: 1.1.1.1, 203.0.113.9\r\n\r\n");
-        let told = answer(send(server.address(), &head).await).await;
-        assert!(told.ends_with("203.0.113.9"), "{told}");
-    }
-
-    #[tokio::test]
-    async fn a_head_has_a_largest_size() {
-        let server = start(Router::new().route("/", get(async || "fine"))).await;
-        for (length, status) in [(1_000, "200"), (100_000, "431")] {
-            let head = format!("{CLOSE}X-Long: {}\r\n\r\n", "x".repeat(length));
-            let answer = answer(send(server.address(), &head).await).await;
-            assert!(
-                answer.starts_with(&format!("HTTP/1.1 {status}")),
-                "{answer}"
-            );
-        }
-    }
-
-    #[tokio::test]
-    async fn connections_beyond_the_limit_wait_for_a_place() {
-        let server = start(Router::new().route("/", get(async || "fine"))).await;
-        let mut held = Vec::new();
-        for _ in 0..4 {
-            let mut stream = send(server.address(), "GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
-            stream.read_exact(&mut [0; 12]).await.unwrap();
-            held.push(stream);
-        }
-        let fifth = send(server.address(), &format!("{CLOSE}\r\n")).await;
-        let mut fifth = Box::pin(answer(fifth));
-        let early = tokio::time::timeout(Duration::from_millis(200), fifth.as_mut()).await;
-        assert!(early.is_err(), "{early:?}");
-        held.pop();
-        assert!(fifth.await.ends_with("fine"));
-    }
-
-    /// More than the system keeps for a peer that takes nothing.
-    const LARGE: usize = 64 * 1024 * 1024;
-
-    #[tokio::test]
-    async fn who_takes_no_answers_loses_the_place() {
-        let large = async || vec![b'x'; LARGE];
-        let router = Router::new().route("/", get(large));
-        let server = start(router.route("/fine", get(async || "fine"))).await;
-        let mut held = Vec::new();
-        for _ in 0..4 {
-            held.push(send(server.address(), "GET / HTTP/1.1\r\nHost: x\r\n\r\n").await);
-        }
-        let fifth = CLOSE.replace("GET /", "GET /fine") + "\r\n";
-        let fifth = answer(send(server.address(), &fifth).await);
-        let fifth = tokio::time::timeout(Duration::from_secs(50), fifth).await;
-        assert!(fifth.expect("a place").ends_with("fine"));
-        let mut cut = Vec::new();
-        let _ = held.remove(0).read_to_end(&mut cut).await;
-        assert!(cut.len() < LARGE, "{}", cut.len());
-    }
-
-    #[tokio::test]
-    async fn who_waits_for_an_answer_and_then_takes_it_is_not_hurried() {
-        let slow = async || {
-            tokio::time::sleep(Duration::from_millis(900)).await;
-            vec![b'x'; LARGE]
-        };
-        let server = start(Router::new().route("/", get(slow))).await;
-        let whole = answer(send(server.address(), &format!("{CLOSE}\r\n")).await).await;
-        assert!(whole.len() > LARGE, "{}", whole.len());
-    }
-}
+mod tests;

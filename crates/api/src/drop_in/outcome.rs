@@ -9,7 +9,7 @@ use store::Message;
 
 use super::reply::{INVALID_FORM_ID, NO_GRANT, Reply};
 
-/// The answer to whoever waited for `message`. Its ttl is over if it has not ended.
+/// The answer to whoever waited for `message`. Where it has not ended its ttl is over, or the gateway stops.
 pub(super) fn of(message: &Message) -> Reply {
     match message.status {
         Status::Sent | Status::Delivered | Status::Undelivered => {
@@ -17,7 +17,12 @@ pub(super) fn of(message: &Message) -> Reply {
             Reply::ok(msgid)
         }
         Status::Failed => refused(message).unwrap_or_else(|| unasked(message)),
-        Status::Uncertain | Status::Sending => uncertain(message),
+        Status::Uncertain => uncertain(message),
+        // The gateway stops.
+        Status::Sending => Reply::uncertain(&format!(
+            "WeChat has not answered yet, so it may or may not take the message {}",
+            message.id
+        )),
         Status::Expired | Status::Canceled | Status::Queued | Status::Scheduled => {
             if was_maybe_sent(message) {
                 return uncertain(message);

@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    ApiState,
+    ApiState, NotReady,
     openapi::{Always, Unready, openapi_json},
     problem::{Kind, Problem},
 };
@@ -50,7 +50,8 @@ async fn get_health() -> Json<Health> {
 
 /// Can it work?
 ///
-/// Whether the database answers. A load balancer should send requests to replicas that are ready.
+/// Whether the database answers, this machine's clock is right and the gateway is not stopping. A load balancer should send
+/// requests to replicas that are ready.
 #[utoipa::path(
     get, path = "/readyz", tag = "operations",
     responses(
@@ -62,7 +63,8 @@ async fn get_health() -> Json<Health> {
 async fn get_readiness(State(state): State<ApiState>) -> Result<Json<Health>, Problem> {
     match (state.ready)().await {
         Ok(()) => Ok(Json(Health { status: "ready" })),
-        Err(cause) => {
+        Err(NotReady::Shown(reason)) => Err(Problem::new(Kind::Overloaded, reason)),
+        Err(NotReady::Logged(cause)) => {
             let detail = "the gateway cannot work at the moment: look at its log, then ask again after Retry-After";
             Err(Problem::new(Kind::Overloaded, detail).caused_by(cause))
         }

@@ -63,6 +63,7 @@ fn schema_only(settings: &Settings) -> Config {
         public_url: None,
         sending_slots: settings.sending_slots,
         shutdown_timeout: settings.shutdown_timeout,
+        shutdown_grace: settings.shutdown_grace,
         retention: settings.retention,
         trusted_proxies: settings.trusted_proxies.clone(),
         cors_origins: settings.cors_origins.clone(),

@@ -14,12 +14,13 @@ use axum::{
     BoxError, Router,
     body::{Body, HttpBody},
     extract::Request,
-    http::{StatusCode, request::Parts},
+    http::{HeaderValue, StatusCode, Version, header, request::Parts},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use tenancy::{ClientAddress, Network, NoRoom, Proof};
+use tokio_util::sync::CancellationToken;
 use tower::Service;
 
 use super::{
@@ -40,6 +41,8 @@ pub(super) struct Visits {
     /// The bytes of all requests that have proven nothing.
     pub(super) unproven: Arc<Shares>,
     pub(super) connection: Arc<Connection>,
+    /// Cancelled when clients should go elsewhere.
+    pub(super) farewell: CancellationToken,
 }
 
 impl<B> Service<Request<B>> for Visits
@@ -92,9 +95,15 @@ impl Visits {
             Some(body) => Body::new(Arriving::new(body.clone(), patience.body, held.clone())),
         };
         let mut request = Request::from_parts(head, seen);
+        let version = request.version();
         request.extensions_mut().insert(ClientAddress(client));
         request.extensions_mut().insert(self.proof(held));
-        let Ok(response) = self.router.call(request).await;
+        let Ok(mut response) = self.router.call(request).await;
+        // HTTP/2 says it by GOAWAY, when the listener closes.
+        if self.farewell.is_cancelled() && version <= Version::HTTP_11 {
+            let headers = response.headers_mut();
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         if let Some(body) = body {
             body.read_rest().await;
         }

@@ -49,8 +49,10 @@ flags! {
     max_connections: "N";
     /// Sends under way at the same time (default: 1024)
     sending_slots: "N";
-    /// How long a stop waits for what is under way (default: 30s)
+    /// How long a stop takes at most (default: 30s)
     shutdown_timeout: "SECONDS";
+    /// How long of that connections are still accepted (default: 5s in production mode, else 0s)
+    shutdown_grace: "SECONDS";
     /// How long messages are kept after they have ended (default: 90d)
     message_retention: "DAYS";
     /// How long the values and metadata of messages are kept (default: as long as the messages)

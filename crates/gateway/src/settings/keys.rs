@@ -51,6 +51,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("max_connections", Some("10000"), Shown::Plain),
     key("sending_slots", Some("1024"), Shown::Plain),
     key("shutdown_timeout", Some("30s"), Shown::Plain),
+    key("shutdown_grace", None, Shown::Plain),
     key("message_retention", Some("90d"), Shown::Plain),
     key("payload_retention", None, Shown::Plain),
     key("allow_private_webhooks", Some("false"), Shown::Plain),

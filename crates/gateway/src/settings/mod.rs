@@ -76,8 +76,10 @@ pub struct Settings {
     pub max_connections: usize,
     /// Sends under way at the same time.
     pub sending_slots: usize,
-    /// How long a stop waits for what is under way.
+    /// How long a stop takes at most.
     pub shutdown_timeout: Duration,
+    /// How long of that connections are still accepted.
+    pub shutdown_grace: Duration,
     /// How long messages are kept after they have ended.
     pub retention: Retention,
     /// Whether webhooks may be in private networks, also without https.
@@ -129,10 +131,12 @@ impl Settings {
             values::master_key(&layers, "master_key", "master_key_file")?;
         let (master_key_previous, master_key_previous_file) =
             values::master_key(&layers, "master_key_previous", "master_key_previous_file")?;
+        let shutdown_timeout = values::seconds(&layers, "shutdown_timeout", 1..=600)?;
         let mut warnings = layers.warnings.clone();
         warnings.extend(values::wechat_warning(&text("wechat_base_url")));
         Ok(Self {
             listen: values::address(&layers, "listen")?,
+            shutdown_grace: values::grace(&layers, "shutdown_grace", &mode, shutdown_timeout)?,
             mode,
             master_key,
             master_key_file,
@@ -145,7 +149,7 @@ impl Settings {
             cors_origins: values::origins(&layers, "cors_origins")?,
             max_connections: values::number(&layers, "max_connections", 1..=1_000_000)?,
             sending_slots: values::number(&layers, "sending_slots", 1..=10_000)?,
-            shutdown_timeout: values::seconds(&layers, "shutdown_timeout", 1..=600)?,
+            shutdown_timeout,
             retention: values::retention(&layers)?,
             allow_private_webhooks: values::switch(&layers, "allow_private_webhooks")?,
             core_dumps: values::switch(&layers, "core_dumps")?,

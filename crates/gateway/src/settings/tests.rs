@@ -177,6 +177,8 @@ fn every_problem_names_its_setting() {
         ("WXGATE_PUBLIC_URL", "https://user@host"),
         ("WXGATE_SENDING_SLOTS", "0"),
         ("WXGATE_SHUTDOWN_TIMEOUT", "soon"),
+        ("WXGATE_SHUTDOWN_GRACE", "16s"),
+        ("WXGATE_SHUTDOWN_GRACE", "-1"),
         ("WXGATE_WECHAT_TIMEOUT", "500ms"),
         ("WXGATE_MESSAGE_RETENTION", "0d"),
         ("WXGATE_PAYLOAD_RETENTION", "two weeks"),
@@ -224,6 +226,23 @@ fn times_have_units() {
             seconds
         );
     }
+}
+
+#[test]
+fn a_grace_is_for_those_who_have_other_replicas() {
+    const PRODUCTION: [(&str, &str); 2] = [
+        ("WXGATE_DATABASE_URL", "postgres://db/wxgate"),
+        ("WXGATE_REDIS_URL", "redis://cache"),
+    ];
+    let grace = |pairs: &[(&str, &str)]| {
+        let settings = with_environment(pairs).unwrap();
+        settings.shutdown_grace.as_millis()
+    };
+    assert_eq!(grace(&[]), 0);
+    assert_eq!(grace(&PRODUCTION), 5000);
+    let short = ("WXGATE_SHUTDOWN_TIMEOUT", "3s");
+    assert_eq!(grace(&[PRODUCTION[0], PRODUCTION[1], short]), 1500);
+    assert_eq!(grace(&[("WXGATE_SHUTDOWN_GRACE", "15s")]), 15_000);
 }
 
 #[test]

@@ -6,7 +6,10 @@ use delivery::Retention;
 use reqwest::{Url, header::HeaderValue};
 
 use super::{LogFormat, SettingsError, filter, keys::variable, layers::Layers};
-use crate::proxies::TrustedProxies;
+use crate::{config::Mode, proxies::TrustedProxies};
+
+/// How long load balancers take, as a rule, to notice that a replica is not ready.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// An address and a port.
 pub(crate) fn address(layers: &Layers, name: &str) -> Result<SocketAddr, SettingsError> {
@@ -91,6 +94,32 @@ pub(crate) fn seconds(
             range.start() * 5
         ))),
     }
+}
+
+/// For how long a stop that takes at most `timeout` goes on accepting connections. Where nobody sets it: [`GRACE`] in
+/// production mode, and none in embedded mode, where no other replica could take over.
+pub(crate) fn grace(
+    layers: &Layers,
+    name: &str,
+    mode: &Mode,
+    timeout: Duration,
+) -> Result<Duration, SettingsError> {
+    let most = timeout / 2;
+    if layers.get(name).is_none() {
+        return Ok(match mode {
+            Mode::Embedded => Duration::ZERO,
+            Mode::Production { .. } => GRACE.min(most),
+        });
+    }
+    let grace = seconds(layers, name, 0..=300)?;
+    if grace > most {
+        return Err(SettingsError::new(format!(
+            "{} is longer than half of {}: what is under way then needs the rest, so shorten the one or lengthen the other",
+            layers.name(name),
+            layers.name("shutdown_timeout")
+        )));
+    }
+    Ok(grace)
 }
 
 /// How long messages and what is in them are kept.

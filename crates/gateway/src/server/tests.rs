@@ -1,0 +1,167 @@
+use super::*;
+use axum::routing::get;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+async fn start(router: Router) -> Server {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let doorway = Doorway {
+        proxies: "127.0.0.0/8".parse().unwrap(),
+        max_connections: 4,
+        patience: Patience {
+            body: Duration::from_millis(200),
+            answer: Duration::from_millis(300),
+            ..Patience::default()
+        },
+    };
+    Server::start(listener, address, router, doorway)
+}
+
+async fn ask(address: SocketAddr) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        .await
+        .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn a_stop_lets_requests_finish_and_does_not_wait_for_idle_or_silent_connections() {
+    let (entered, mut seen) = tokio::sync::mpsc::channel::<()>(1);
+    let (leave, left) = tokio::sync::watch::channel(false);
+    let slow = async move || {
+        entered.send(()).await.unwrap();
+        left.clone().wait_for(|left| *left).await.unwrap();
+        "done"
+    };
+    let server = start(Router::new().route("/", get(slow))).await;
+    let address = server.address();
+    let _silent = TcpStream::connect(address).await.unwrap();
+    let asking = tokio::task::JoinSet::from_iter([ask(address)]);
+    seen.recv().await.unwrap();
+    let stop = server.stop(Duration::from_secs(30));
+    let finish = async {
+        tokio::task::yield_now().await;
+        leave.send(true).unwrap();
+    };
+    let (answered, ()) = tokio::join!(stop, finish);
+    assert!(answered);
+    assert!(asking.join_all().await[0].ends_with("done"));
+    assert!(TcpStream::connect(address).await.is_err());
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_ever() {
+    let server = start(Router::new().route("/", get(std::future::pending::<()>))).await;
+    let mut stream = TcpStream::connect(server.address()).await.unwrap();
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        .await
+        .unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(!server.stop(Duration::from_millis(20)).await);
+}
+
+async fn send(address: SocketAddr, head: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream
+}
+
+async fn answer(mut stream: TcpStream) -> String {
+    let mut answer = Vec::new();
+    // A connection that is cut while there is something left to say ends with an error.
+    let _ = stream.read_to_end(&mut answer).await;
+    String::from_utf8(answer).unwrap()
+}
+
+const CLOSE: &str = "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n";
+
+#[tokio::test]
+async fn a_body_comes_in_time_or_not_at_all() {
+    let take = async |body: bytes::Bytes| format!("{} bytes", body.len());
+    let server = start(Router::new().route("/", axum::routing::post(take))).await;
+    let head = "POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 4\r\n\r\n";
+    let whole = send(server.address(), &format!("{head}tea!")).await;
+    assert!(answer(whole).await.ends_with("4 bytes"));
+    let half = send(server.address(), &format!("{head}te")).await;
+    let refused = answer(half).await;
+    assert!(refused.starts_with("HTTP/1.1 400"), "{refused}");
+    assert!(server.stop(Duration::from_secs(30)).await);
+}
+
+#[tokio::test]
+async fn the_client_is_who_the_proxy_says() {
+    use axum::Extension;
+    use tenancy::ClientAddress;
+    let tell = async |Extension(client): Extension<ClientAddress>| client.0.to_string();
+    let server = start(Router::new().route("/", get(tell))).await;
+    let head = format!("{CLOSE}X-Forwarded-For: 1.1.1.1, 203.0.113.9\r\n\r\n");
+    let told = answer(send(server.address(), &head).await).await;
+    assert!(told.ends_with("203.0.113.9"), "{told}");
+}
+
+#[tokio::test]
+async fn a_head_has_a_largest_size() {
+    let server = start(Router::new().route("/", get(async || "fine"))).await;
+    for (length, status) in [(1_000, "200"), (100_000, "431")] {
+        let head = format!("{CLOSE}X-Long: {}\r\n\r\n", "x".repeat(length));
+        let answer = answer(send(server.address(), &head).await).await;
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status}")),
+            "{answer}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limit_wait_for_a_place() {
+    let server = start(Router::new().route("/", get(async || "fine"))).await;
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        let mut stream = send(server.address(), "GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        stream.read_exact(&mut [0; 12]).await.unwrap();
+        held.push(stream);
+    }
+    let fifth = send(server.address(), &format!("{CLOSE}\r\n")).await;
+    let mut fifth = Box::pin(answer(fifth));
+    let early = tokio::time::timeout(Duration::from_millis(200), fifth.as_mut()).await;
+    assert!(early.is_err(), "{early:?}");
+    held.pop();
+    assert!(fifth.await.ends_with("fine"));
+}
+
+/// More than the system keeps for a peer that takes nothing.
+const LARGE: usize = 64 * 1024 * 1024;
+
+#[tokio::test]
+async fn who_takes_no_answers_loses_the_place() {
+    let large = async || vec![b'x'; LARGE];
+    let router = Router::new().route("/", get(large));
+    let server = start(router.route("/fine", get(async || "fine"))).await;
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        held.push(send(server.address(), "GET / HTTP/1.1\r\nHost: x\r\n\r\n").await);
+    }
+    let fifth = CLOSE.replace("GET /", "GET /fine") + "\r\n";
+    let fifth = answer(send(server.address(), &fifth).await);
+    let fifth = tokio::time::timeout(Duration::from_secs(50), fifth).await;
+    assert!(fifth.expect("a place").ends_with("fine"));
+    let mut cut = Vec::new();
+    let _ = held.remove(0).read_to_end(&mut cut).await;
+    assert!(cut.len() < LARGE, "{}", cut.len());
+}
+
+#[tokio::test]
+async fn who_waits_for_an_answer_and_then_takes_it_is_not_hurried() {
+    let slow = async || {
+        tokio::time::sleep(Duration::from_millis(900)).await;
+        vec![b'x'; LARGE]
+    };
+    let server = start(Router::new().route("/", get(slow))).await;
+    let whole = answer(send(server.address(), &format!("{CLOSE}\r\n")).await).await;
+    assert!(whole.len() > LARGE, "{}", whole.len());
+}
