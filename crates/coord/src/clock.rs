@@ -1,91 +1,137 @@
 //! The time, as a thing that can be handed over and turned by hand.
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
-};
+mod anchor;
+mod machine;
+mod manual;
 
-use chrono::{DateTime, Utc};
-use tokio::sync::{Notify, oneshot};
+use std::{fmt, sync::Arc, time::Duration};
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use self::machine::Machine;
+pub use self::{
+    anchor::Sample,
+    machine::{ClockTrouble, FARTHEST, Leader, Off},
+    manual::ManualClock,
+};
 
 /// The longest stretch a system sleep goes without looking at the wall clock again, which may have been set.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
 /// The program's only source of time. Cloning is cheap, and clones show the same time.
+///
+/// [`Clock::system`] is the machine's, until somebody makes it follow another one by [`Clock::follow`]: then its time is what
+/// that one answered last and what has passed since on the monotonic clock, whatever the machine's own clock says.
 #[derive(Clone)]
 pub struct Clock(Source);
 
 #[derive(Clone)]
 enum Source {
-    System { started: Instant },
+    System(Arc<Machine>),
     Manual(ManualClock),
 }
 
 impl Clock {
     /// The machine's clock.
     pub fn system() -> Self {
-        Self(Source::System {
-            started: Instant::now(),
-        })
+        Self(Source::System(Arc::new(Machine::new())))
     }
 
     /// A clock that stands still at `start` until its [`ManualClock`] moves it. Sleeps under it take no real time.
     pub fn manual(start: DateTime<Utc>) -> (Self, ManualClock) {
-        let state = State {
-            start,
-            now: start,
-            sleepers: BTreeMap::new(),
-            next_sleeper: 0,
-        };
-        let hand = ManualClock(Arc::new(Manual {
-            state: Mutex::new(state),
-            more_sleepers: Notify::new(),
-        }));
+        let hand = ManualClock::starting(start);
         (Self(Source::Manual(hand.clone())), hand)
+    }
+
+    /// Has this clock, and its clones, follow another one from the first sample on. None: it is turned by hand and follows
+    /// nothing.
+    pub fn follow(&self) -> Option<Leader> {
+        match &self.0 {
+            Source::System(machine) => Some(Leader::of(machine)),
+            Source::Manual(_) => None,
+        }
     }
 
     /// The time of day.
     pub fn now(&self) -> DateTime<Utc> {
         match &self.0 {
-            #[expect(
-                clippy::disallowed_methods,
-                reason = "this is the one place that reads the wall clock"
-            )]
-            Source::System { .. } => Utc::now(),
+            Source::System(machine) => machine.now(),
             Source::Manual(hand) => hand.now(),
+        }
+    }
+
+    /// How far the machine's own clock is ahead of the one that this one follows; none: it follows none, or has not heard of
+    /// it.
+    pub fn off(&self) -> Option<TimeDelta> {
+        match &self.0 {
+            Source::System(machine) => machine.off(),
+            Source::Manual(_) => None,
+        }
+    }
+
+    /// Why nobody should take work by this clock; none: there is no reason.
+    pub fn trouble(&self) -> Option<ClockTrouble> {
+        match &self.0 {
+            Source::System(machine) => machine.trouble(),
+            Source::Manual(_) => None,
+        }
+    }
+
+    /// Returns when there is no [`trouble`](Self::trouble): at once, as a rule.
+    pub async fn right(&self) {
+        if let Source::System(machine) = &self.0 {
+            machine.right().await;
+        }
+    }
+
+    /// The time, from a question that the followed clock answers now. Before what cannot be taken back.
+    pub async fn checked(&self) -> DateTime<Utc> {
+        if let Source::System(machine) = &self.0 {
+            machine.ask().await;
+        }
+        self.now()
+    }
+
+    /// For how long this clock has gone on without a jump of more than a second, which the clock that it follows has made, or
+    /// somebody who set the machine's. What was to take a minute by the clock may not have taken one before that.
+    pub fn steady_for(&self) -> Duration {
+        match &self.0 {
+            Source::System(machine) => machine.steady_for(),
+            Source::Manual(_) => Duration::MAX,
         }
     }
 
     /// Sleeps for `duration`, whatever happens to the wall clock meanwhile.
     pub async fn sleep(&self, duration: Duration) {
         match &self.0 {
-            Source::System { .. } => tokio::time::sleep(duration).await,
+            Source::System(_) => tokio::time::sleep(duration).await,
             Source::Manual(hand) => hand.sleep_until(hand.now() + duration).await,
         }
     }
 
-    /// Sleeps until `deadline`; returns at once when it has passed. When the wall clock is set, the sleep follows
-    /// within half a minute.
+    /// Sleeps until `deadline`; returns at once when it has passed. When the clock jumps the sleep follows; when the wall clock
+    /// of a machine that follows no other is set, within half a minute.
     pub async fn sleep_until(&self, deadline: DateTime<Utc>) {
         match &self.0 {
-            Source::System { .. } => {
-                while let Ok(left) = (deadline - self.now()).to_std()
-                    && !left.is_zero()
-                {
-                    tokio::time::sleep(left.min(LOOK_AGAIN)).await;
+            Source::System(machine) => loop {
+                let mut jumped = std::pin::pin!(machine.jumps().notified());
+                jumped.as_mut().enable();
+                let left = (deadline - self.now()).to_std().unwrap_or_default();
+                if left.is_zero() {
+                    return;
                 }
-            }
+                // A jump ends the nap too.
+                let _ = tokio::time::timeout(left.min(LOOK_AGAIN), jumped).await;
+            },
             Source::Manual(hand) => hand.sleep_until(deadline).await,
         }
     }
 
-    /// Time since this clock was made, which never goes back: for rates, where a wall clock that is set would
+    /// Time since this clock was made, which never goes back: for rates and rounds, where a wall clock that is set would
     /// grant or refuse hours at once.
-    pub(crate) fn elapsed(&self) -> Duration {
+    pub fn elapsed(&self) -> Duration {
         match &self.0 {
-            Source::System { started } => started.elapsed(),
+            Source::System(machine) => machine.elapsed(),
             Source::Manual(hand) => hand.elapsed(),
         }
     }
@@ -106,115 +152,11 @@ impl fmt::Debug for Clock {
     }
 }
 
-/// The hand that turns a manual [`Clock`].
-#[derive(Clone)]
-pub struct ManualClock(Arc<Manual>);
-
-struct Manual {
-    state: Mutex<State>,
-    /// Rung at every new sleeper, for [`ManualClock::sleepers`].
-    more_sleepers: Notify,
-}
-
-struct State {
-    start: DateTime<Utc>,
-    now: DateTime<Utc>,
-    /// Who sleeps, by deadline and then by arrival.
-    sleepers: BTreeMap<SleeperId, oneshot::Sender<()>>,
-    next_sleeper: u64,
-}
-
-type SleeperId = (DateTime<Utc>, u64);
-
-impl ManualClock {
-    /// Moves the time forward and wakes whoever's deadline it reaches, earliest first.
-    pub fn advance(&self, by: Duration) {
-        let mut state = self.lock();
-        let to = state.now + by;
-        state.turn(to);
-    }
-
-    /// Sets the time and wakes whoever's deadline it reaches, earliest first.
-    pub fn set(&self, to: DateTime<Utc>) {
-        self.lock().turn(to);
-    }
-
-    /// Waits, without any time passing, until at least `count` tasks sleep: then it makes sense to turn the clock.
-    pub async fn sleepers(&self, count: usize) {
-        loop {
-            let more = self.0.more_sleepers.notified();
-            if self.lock().sleepers.len() >= count {
-                return;
-            }
-            more.await;
-        }
-    }
-
-    fn now(&self) -> DateTime<Utc> {
-        self.lock().now
-    }
-
-    fn elapsed(&self) -> Duration {
-        let state = self.lock();
-        (state.now - state.start).to_std().unwrap_or_default()
-    }
-
-    async fn sleep_until(&self, deadline: DateTime<Utc>) {
-        let (wake, woken) = oneshot::channel();
-        let sleeper = {
-            let mut state = self.lock();
-            if deadline <= state.now {
-                return;
-            }
-            let id = (deadline, state.next_sleeper);
-            state.next_sleeper += 1;
-            state.sleepers.insert(id, wake);
-            Sleeper { hand: self, id }
-        };
-        self.0.more_sleepers.notify_waiters();
-        // The sender lives in `sleepers` until it is sent, and only `sleeper` takes it out before.
-        let _ = woken.await;
-        drop(sleeper);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    fn turn(&mut self, to: DateTime<Utc>) {
-        self.now = to;
-        while let Some(first) = self.sleepers.first_entry()
-            && first.key().0 <= to
-        {
-            // A receiver that is gone was cancelled a moment ago.
-            let _ = first.remove().send(());
-        }
-    }
-}
-
-impl fmt::Debug for ManualClock {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("ManualClock").field(&self.now()).finish()
-    }
-}
-
-/// Takes a sleeper off the list when its sleep is cancelled.
-struct Sleeper<'a> {
-    hand: &'a ManualClock,
-    id: SleeperId,
-}
-
-impl Drop for Sleeper<'_> {
-    fn drop(&mut self) {
-        self.hand.lock().sleepers.remove(&self.id);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Instant;
+
     use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -240,7 +182,7 @@ mod tests {
     async fn a_cancelled_sleep_leaves_nothing_behind() {
         let (clock, time) = Clock::manual(DateTime::UNIX_EPOCH);
         assert_eq!(clock.sleep(SECOND).now_or_never(), None);
-        assert!(time.lock().sleepers.is_empty());
+        assert_eq!(time.count(), 0);
     }
 
     #[tokio::test]
@@ -257,5 +199,81 @@ mod tests {
         clock.sleep(SECOND / 100).await;
         clock.sleep_until(clock.now() + SECOND / 100).await;
         assert!(before.elapsed() >= SECOND / 50);
+    }
+
+    /// What a clock answers that is so far from this machine's.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "stands for another machine's clock"
+    )]
+    fn answer(ahead: TimeDelta) -> Sample {
+        Sample {
+            time: Utc::now() + ahead,
+            asked_at: Instant::now(),
+            round_trip: Duration::ZERO,
+        }
+    }
+
+    const MINUTE: TimeDelta = TimeDelta::minutes(1);
+
+    #[tokio::test]
+    async fn a_clock_that_follows_another_shows_its_time_and_not_the_machines() {
+        let (clock, machine) = (Clock::system(), Clock::system());
+        assert_eq!((clock.trouble(), clock.off()), (None, None));
+        let leader = clock.follow().unwrap();
+        assert_eq!(clock.trouble(), Some(ClockTrouble::Unknown));
+        assert_eq!(clock.right().now_or_never(), None);
+        let slow = Sample {
+            round_trip: SECOND * 2,
+            ..answer(MINUTE)
+        };
+        assert!(!leader.take(&slow), "it may be off by a second");
+        assert_eq!(clock.trouble(), Some(ClockTrouble::Unknown));
+
+        assert!(leader.take(&answer(TimeDelta::seconds(20))));
+        assert!(clock.now() - machine.now() > TimeDelta::seconds(19));
+        assert!(clock.off().unwrap() < TimeDelta::seconds(-19));
+        assert_eq!(clock.right().now_or_never(), Some(()));
+        assert_eq!(clock.steady_for(), Duration::MAX);
+
+        assert!(leader.take(&answer(-MINUTE)));
+        assert!(machine.now() - clock.now() > TimeDelta::seconds(59));
+        assert!(clock.steady_for() < SECOND * 50, "it has jumped");
+        let Some(ClockTrouble::Far(off)) = clock.trouble() else {
+            panic!("{:?}", clock.trouble());
+        };
+        let words = ClockTrouble::Far(off).to_string();
+        assert!(words.contains("60.0 s ahead of the database's"), "{words}");
+        assert_eq!(clock.right().now_or_never(), None);
+        assert!(leader.take(&answer(TimeDelta::zero())));
+        assert_eq!(clock.right().now_or_never(), Some(()));
+    }
+
+    #[tokio::test]
+    async fn who_cannot_wait_for_the_next_sample_asks_for_it() {
+        let clock = Clock::system();
+        assert!(
+            clock.checked().now_or_never().is_some(),
+            "there is nobody to ask"
+        );
+        let leader = clock.follow().unwrap();
+        leader.take(&answer(TimeDelta::zero()));
+        let lead = async {
+            leader.asked().await;
+            leader.take(&answer(MINUTE));
+        };
+        let (checked, ()) = tokio::join!(clock.checked(), lead);
+        assert!(checked - Clock::system().now() > TimeDelta::seconds(59));
+    }
+
+    #[tokio::test]
+    async fn a_sleep_follows_a_jump() {
+        let clock = Clock::system();
+        let leader = clock.follow().unwrap();
+        leader.take(&answer(TimeDelta::zero()));
+        let mut sleep = std::pin::pin!(clock.sleep_until(clock.now() + MINUTE));
+        assert_eq!(sleep.as_mut().now_or_never(), None);
+        leader.take(&answer(MINUTE * 2));
+        assert_eq!(sleep.now_or_never(), Some(()));
     }
 }

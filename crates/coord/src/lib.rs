@@ -47,7 +47,7 @@ use self::{
 };
 pub use self::{
     cells::{Cell, Cells},
-    clock::{Clock, ManualClock},
+    clock::{Clock, ClockTrouble, FARTHEST, Leader, ManualClock, Off, Sample},
     error::{CoordError, CoordErrorKind},
     leases::Leases,
     limits::{Decision, Limits, Quota},

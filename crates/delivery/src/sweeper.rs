@@ -18,14 +18,22 @@ const ROUND: Duration = Duration::from_secs(1);
 
 pub(crate) struct Sweeper {
     parts: Parts,
+    /// How long leases are.
+    lease: Duration,
     due: Arc<Notify>,
     stop: CancellationToken,
 }
 
 impl Sweeper {
-    pub(crate) fn new(parts: &Parts, due: Arc<Notify>, stop: CancellationToken) -> Self {
+    pub(crate) fn new(
+        parts: &Parts,
+        lease: Duration,
+        due: Arc<Notify>,
+        stop: CancellationToken,
+    ) -> Self {
         Self {
             parts: parts.clone(),
+            lease,
             due,
             stop,
         }
@@ -39,19 +47,21 @@ impl Sweeper {
 
     async fn sweep(self) {
         let clock = self.parts.coord.clock().clone();
-        let mut round_at = clock.now();
+        // A round comes each second, however the time of day jumps.
+        let mut round_at = clock.elapsed();
         loop {
+            clock.right().await;
             let now = clock.now();
             let swept = async {
                 self.promote(now).await?;
-                if now >= round_at {
-                    round_at = now + ROUND;
+                if clock.elapsed() >= round_at {
+                    round_at = clock.elapsed() + ROUND;
                     self.round(now).await?;
                 }
                 self.parts.store.platform().next_due().await
             };
-            let wake_at = match swept.await {
-                Ok(next_due) => next_due.map_or(round_at, |due_at| due_at.min(round_at)),
+            let next_due = match swept.await {
+                Ok(next_due) => next_due.unwrap_or(DateTime::<Utc>::MAX_UTC),
                 Err(error) => {
                     tracing::error!(%error, "cannot sweep the queue");
                     tokio::time::sleep(ROUND).await;
@@ -59,10 +69,41 @@ impl Sweeper {
                 }
             };
             tokio::select! {
-                () = clock.sleep_until(wake_at) => {}
+                () = clock.sleep_until(next_due) => {}
+                () = clock.sleep(round_at.saturating_sub(clock.elapsed())) => {}
                 () = self.due.notified() => {}
             }
         }
+    }
+
+    /// Settles sends whose lease has ended. Says whether there may be more.
+    ///
+    /// A healthy send must not be taken for a lost one, for then it may be repeated. So the time is asked for once more, and
+    /// after a jump of the clock, which may have ended leases that have just begun, nobody is judged for as long as they take.
+    async fn judge(&self, now: DateTime<Utc>) -> Result<bool, StoreError> {
+        let clock = self.parts.coord.clock();
+        // In every round: a jump of the machine's clock is noticed by looking.
+        let is_steady = clock.steady_for() >= self.lease;
+        let overdue = self.parts.store.platform().overdue(now).await?;
+        if overdue.is_empty() || !is_steady {
+            return Ok(false);
+        }
+        let Ok(now) = tokio::time::timeout(ROUND, clock.checked()).await else {
+            return Ok(false);
+        };
+        if clock.steady_for() < self.lease {
+            return Ok(false);
+        }
+        let mut settlements: Vec<Settlement> = overdue
+            .into_iter()
+            .filter(|flight| flight.lease_until <= now)
+            .filter_map(|flight| lost(flight, now))
+            .collect();
+        if settlements.is_empty() {
+            return Ok(false);
+        }
+        record(&self.parts, &self.due, &mut settlements, &[]).await?;
+        Ok(true)
     }
 
     async fn promote(&self, now: DateTime<Utc>) -> Result<(), StoreError> {
@@ -86,17 +127,7 @@ impl Sweeper {
             }
             announce_ends(&self.parts, &expired);
         }
-        loop {
-            let overdue = platform.overdue(now).await?;
-            if overdue.is_empty() {
-                break;
-            }
-            let mut settlements: Vec<Settlement> = overdue
-                .into_iter()
-                .filter_map(|flight| lost(flight, now))
-                .collect();
-            record(&self.parts, &self.due, &mut settlements, &[]).await?;
-        }
+        while self.judge(now).await? {}
         loop {
             let swept = platform.sweep_receipts(now).await?;
             callbacks::announce(&self.parts, &swept.settled);

@@ -59,10 +59,16 @@ impl Worker {
         let mut round = Round::default();
         let mut broken = Vec::new();
         loop {
+            let free = async {
+                let permits = self.free_slots().await;
+                // By a wrong clock a lease would be over before its send is, or hold for hours.
+                self.parts.coord.clock().right().await;
+                permits
+            };
             let permits = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return,
-                permits = self.free_slots() => permits,
+                permits = free => permits,
             };
             let Some(permits) = permits else { return };
             match self.step(&mut round, &mut broken, permits).await {

@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use api::{ApiState, HttpMetrics};
+use api::{ApiState, HttpMetrics, NotReady, Readiness};
 use axum::{Router, middleware::from_fn};
 use console::ConsoleState;
 use coord::{Clock, CoordError};
@@ -10,13 +10,18 @@ use delivery::Delivery;
 use prometheus_client::registry::Registry;
 use store::{Store, StoreError};
 use tenancy::{Tenancy, TenancyError};
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    time::{Instant, sleep},
+};
+use tokio_util::sync::CancellationToken;
 use wechat::ClientError;
 
 use crate::{
     config::{Config, Mode},
     replica::{self, Sending},
     server::{Doorway, Server},
+    timekeeper::Timekeeper,
     traces,
     watch::Watch,
 };
@@ -74,9 +79,13 @@ pub struct Gateway {
     store: Store,
     tenancy: Tenancy,
     sending: Sending,
+    timekeeper: Timekeeper,
     watch: Watch,
     server: Server,
     base_url: String,
+    /// Cancelled when it begins to stop.
+    stopping: CancellationToken,
+    grace: Duration,
     patience: Duration,
 }
 
@@ -84,6 +93,8 @@ impl Gateway {
     /// Starts everything; when this returns, requests are answered and due messages sent.
     pub async fn start(config: Config, clock: Clock) -> Result<Self, StartError> {
         let store = replica::open_store(&config).await?;
+        // Before anything reads the time.
+        let timekeeper = Timekeeper::start(&store, &clock).await?;
         let coord = replica::open_coord(&config, clock.clone())?;
         let (listener, address) = bind(config.listen)?;
         let base_url = base_url(&config, address);
@@ -93,12 +104,14 @@ impl Gateway {
         let http = HttpMetrics::register(&mut registry);
         let sending = Sending::start(&config, store.clone(), coord.clone(), &mut registry)?;
         let watch = Watch::start(store.clone(), coord, &mut registry);
+        let stopping = CancellationToken::new();
         let router = Rooms {
             config: &config,
             store: &store,
             tenancy: &tenancy,
             delivery: &sending.delivery,
             base_url: &base_url,
+            stopping: &stopping,
             clock,
         }
         .router(registry, http);
@@ -119,9 +132,12 @@ impl Gateway {
             store,
             tenancy,
             sending,
+            timekeeper,
             watch,
             server,
             base_url,
+            stopping,
+            grace: config.shutdown_grace,
             patience: config.shutdown_timeout,
         })
     }
@@ -156,17 +172,23 @@ impl Gateway {
         &self.store
     }
 
-    /// Stops: accepts nothing more, answers the requests under way, waits for the sends under way and their
-    /// records, closes the database. Returns whether all of that was done within the shutdown time-out; what was
-    /// not recorded is left to its lease.
+    /// Stops: is ready no more, answers those who wait for a message, accepts connections for the grace that was set, then
+    /// nothing more; answers the requests under way, waits for the sends under way and their records, closes the database.
+    /// Returns whether all of that was done within the shutdown time-out; what was not recorded is left to its lease.
     pub async fn stop(self) -> bool {
-        let deadline = tokio::time::Instant::now() + self.patience;
-        // Requests may wait for the end of a message, so the engine works on while they are answered.
-        let answered = self.server.stop(self.patience / 2).await;
-        let left = deadline.saturating_duration_since(tokio::time::Instant::now());
-        let recorded = self.sending.stop(left).await;
+        let deadline = Instant::now() + self.patience;
+        let left = || deadline.saturating_duration_since(Instant::now());
+        self.stopping.cancel();
+        self.server.drain();
+        self.delivery().dismiss_waiters();
+        sleep(self.grace.min(self.patience / 2)).await;
+        // Those who attend to their sends are answered while the engine still works.
+        self.delivery().dismiss_attending(left() / 4);
+        let answered = self.server.stop(left() / 2).await;
+        let recorded = self.sending.stop(left()).await;
         drop(self.tenancy);
         self.watch.stop().await;
+        self.timekeeper.stop().await;
         if let Err(error) = self.store.close().await {
             tracing::warn!(%error, "the database did not close cleanly");
         }
@@ -184,28 +206,21 @@ struct Rooms<'a> {
     tenancy: &'a Tenancy,
     delivery: &'a Delivery,
     base_url: &'a str,
+    stopping: &'a CancellationToken,
     clock: Clock,
 }
 
 impl Rooms<'_> {
     fn router(self, registry: Registry, http: HttpMetrics) -> Router {
-        let now = Arc::new(move || self.clock.now());
-        let (store, delivery) = (self.store.clone(), self.delivery.clone());
-        let ready = move || {
-            let (store, dead) = (store.clone(), delivery.dead_task());
-            Box::pin(async move {
-                if let Some(task) = dead {
-                    return Err(format!("the engine's task `{task}` has died"));
-                }
-                store.ping().await.map_err(|error| error.to_string())
-            }) as _
-        };
+        let clock = self.clock.clone();
+        let now = Arc::new(move || clock.now());
+        let ready = self.readiness();
         let api = ApiState {
             tenancy: self.tenancy.clone(),
             delivery: self.delivery.clone(),
             metrics: Arc::new(registry),
             http,
-            ready: Arc::new(ready),
+            ready,
             now: now.clone(),
             base_url: self.base_url.into(),
             cors_origins: self.config.cors_origins.clone().into(),
@@ -223,6 +238,32 @@ impl Rooms<'_> {
         } else {
             router
         }
+    }
+}
+
+impl Rooms<'_> {
+    fn readiness(&self) -> Readiness {
+        let (store, delivery) = (self.store.clone(), self.delivery.clone());
+        let (stopping, clock) = (self.stopping.clone(), self.clock.clone());
+        Arc::new(move || {
+            let (store, dead) = (store.clone(), delivery.dead_task());
+            let (stops, trouble) = (stopping.is_cancelled(), clock.trouble());
+            Box::pin(async move {
+                if stops {
+                    let words = "this replica stops: send requests to another one";
+                    return Err(NotReady::Shown(words.to_owned()));
+                }
+                if let Some(task) = dead {
+                    let words = format!("the engine's task `{task}` has died");
+                    return Err(NotReady::Logged(words));
+                }
+                if let Some(trouble) = trouble {
+                    return Err(NotReady::Shown(trouble.to_string()));
+                }
+                let answered = store.ping().await;
+                answered.map_err(|error| NotReady::Logged(error.to_string()))
+            })
+        })
     }
 }
 

@@ -37,6 +37,7 @@ mod proxies;
 mod replica;
 mod server;
 pub mod settings;
+mod timekeeper;
 mod traces;
 mod watch;
 

@@ -14,7 +14,7 @@ use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric},
     metrics::{MetricType, gauge::ConstGauge},
-    registry::Registry,
+    registry::{Registry, Unit},
 };
 use store::Store;
 use tokio::time::{sleep, timeout};
@@ -89,6 +89,15 @@ struct Gauges {
 
 impl Collector for Gauges {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
+        if let Some(off) = self.coord.clock().off() {
+            let (name, help) = (
+                "wxgate_clock_offset",
+                "How far this machine's clock is ahead of the database's",
+            );
+            let unit = Unit::Seconds;
+            let encoder = encoder.encode_descriptor(name, help, Some(&unit), MetricType::Gauge)?;
+            ConstGauge::new(off.as_seconds_f64()).encode(encoder)?;
+        }
         let database = ("wxgate_database_up", "Whether the database answers");
         let redis = ("wxgate_redis_up", "Whether Redis takes what it is asked");
         let known = [

@@ -1,12 +1,20 @@
 //! Replicas that come and go while callers go on.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    path::{Path, PathBuf},
+    process::{Child, Command},
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use domain::{app::AppId, message::Request};
 use futures::stream::{self, StreamExt};
 use serde_json::{Map, Value, json};
 
-use super::{TEMPLATE, Tenant, World, replica::Replica};
+use super::{
+    TEMPLATE, Tenant, World,
+    program::wxgate,
+    replica::{Place, Replica},
+};
 
 /// How many messages are handed in at once where no HTTP is between.
 const AT_ONCE: usize = 512;
@@ -41,6 +49,61 @@ impl World {
         self.replicas.remove(0).wait_terminated().await
     }
 
+    /// Starts one more gateway, a process whose clock is so many seconds off, and does not wait until it is ready.
+    pub(crate) async fn add_replica_off(&mut self, seconds: i32) {
+        self.set_clock(seconds);
+        let place = Place {
+            clock: Some(self.clock_file()),
+            ..self.place()
+        };
+        self.replicas.push(Replica::process(&place).await);
+        self.roster.enter(&self.replicas);
+    }
+
+    /// Sets the clock of the gateways whose clock is off.
+    pub(crate) fn set_clock(&self, seconds: i32) {
+        let whole = self.folder().join("clock.new");
+        std::fs::write(&whole, format!("{seconds:+}\n")).expect("a file");
+        std::fs::rename(whole, self.clock_file()).expect("a file");
+    }
+
+    fn clock_file(&self) -> PathBuf {
+        self.folder().join("clock")
+    }
+
+    /// What the gateway with this number has logged, a process.
+    pub(crate) fn said(&self, replica: usize) -> String {
+        self.replicas[replica].said()
+    }
+
+    /// Runs SQL on the database of production mode.
+    pub(crate) fn sql(&self, sql: &str) -> String {
+        self.postgres().sql(&self.home.database_url, sql)
+    }
+
+    /// Holds the locks of this SQL until the guard is dropped.
+    pub(crate) fn hold(&self, sql: &str) -> Held {
+        Held(self.postgres().hold(&self.home.database_url, sql))
+    }
+
+    /// Where the gateways keep their files: the logs of those in processes of their own, and the database in embedded mode.
+    pub(crate) fn folder(&self) -> &Path {
+        self.home.folder()
+    }
+
+    /// Everything that is in the database of production mode, as SQL.
+    pub(crate) fn database_dump(&self) -> String {
+        self.home.postgres().dump(&self.home.database_url)
+    }
+
+    /// `wxgate` with these arguments, for this database and this WeChat.
+    pub(crate) fn wxgate(&self, arguments: &[&str]) -> Command {
+        let mut command = wxgate(self.home.folder());
+        self.place().tell(&mut command);
+        command.args(arguments);
+        command
+    }
+
     /// Hands in so many messages of the tenant's app, each to a user of its own, at the first gateway's engine: what
     /// waits in a queue needs no HTTP to get there.
     pub(crate) async fn hand_in(&self, tenant: &Tenant, appid: &str, count: usize) {
@@ -70,6 +133,16 @@ impl World {
         while !self.replicas.is_empty() {
             self.stop_replica().await;
         }
+    }
+}
+
+/// Locks in the database, held by another program.
+pub(crate) struct Held(Child);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

@@ -12,8 +12,6 @@ mod wait;
 
 use std::{
     net::SocketAddr,
-    path::Path,
-    process::Command,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
@@ -57,6 +55,8 @@ pub(crate) struct World {
     private_webhooks: bool,
     patience: Patience,
     log: &'static str,
+    log_format: &'static str,
+    grace: u64,
     collector: Option<String>,
     replicas: Vec<Replica>,
     /// Where they listen, for callers who go on while replicas come and go.
@@ -85,6 +85,8 @@ pub(crate) struct Plan {
     private_webhooks: bool,
     patience: Patience,
     log: &'static str,
+    log_format: &'static str,
+    grace: u64,
     collector: Option<String>,
 }
 
@@ -131,6 +133,18 @@ impl Plan {
         self
     }
 
+    /// A gateway in a process of its own logs JSON.
+    pub(crate) fn log_json(mut self) -> Self {
+        self.log_format = "json";
+        self
+    }
+
+    /// For how many seconds a gateway in a process of its own accepts connections when it stops.
+    pub(crate) fn grace(mut self, seconds: u64) -> Self {
+        self.grace = seconds;
+        self
+    }
+
     /// Where a gateway in a process of its own sends its traces.
     pub(crate) fn traces_to(mut self, collector: &str) -> Self {
         self.collector = Some(collector.to_owned());
@@ -164,6 +178,8 @@ impl Plan {
             private_webhooks: self.private_webhooks,
             patience: self.patience,
             log: self.log,
+            log_format: self.log_format,
+            grace: self.grace,
             collector: self.collector,
             replicas: Vec::new(),
             roster: Roster::default(),
@@ -201,6 +217,8 @@ impl World {
             private_webhooks: true,
             patience: Patience::default(),
             log: "info",
+            log_format: "text",
+            grace: 0,
             collector: None,
         }
     }
@@ -364,26 +382,6 @@ impl World {
         self.home.redis()
     }
 
-    // --- the program ---
-
-    /// Where the gateways keep their files: the logs of those in processes of their own, and the database in embedded mode.
-    pub(crate) fn folder(&self) -> &Path {
-        self.home.folder()
-    }
-
-    /// Everything that is in the database of production mode, as SQL.
-    pub(crate) fn database_dump(&self) -> String {
-        self.home.postgres().dump(&self.home.database_url)
-    }
-
-    /// `wxgate` with these arguments, for this database and this WeChat.
-    pub(crate) fn wxgate(&self, arguments: &[&str]) -> Command {
-        let mut command = wxgate(self.home.folder());
-        self.place().tell(&mut command);
-        command.args(arguments);
-        command
-    }
-
     /// What every gateway of this world is told.
     fn place(&self) -> Place {
         Place {
@@ -394,6 +392,9 @@ impl World {
             private_webhooks: self.private_webhooks,
             patience: self.patience,
             log: self.log,
+            log_format: self.log_format,
+            grace: self.grace,
+            clock: None,
             collector: self.collector.clone(),
             folder: self.home.folder().to_owned(),
         }

@@ -28,6 +28,22 @@ pub(crate) fn wxgate(folder: &Path) -> Command {
     command
 }
 
+/// Puts a command under a wall clock of its own, which is as many seconds off as `file` says at every look.
+pub(crate) fn with_clock(command: &mut Command, file: &Path) {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("product/world/clock.c");
+    let library = file.with_extension("so");
+    let mut compiler = Command::new("cc");
+    compiler.args(["-shared", "-fPIC", "-O2", "-o"]);
+    let compiled = compiler.arg(&library).arg(source).status();
+    assert!(
+        compiled.is_ok_and(|status| status.success()),
+        "a C compiler: run `make setup`"
+    );
+    command
+        .env("LD_PRELOAD", library)
+        .env("CLOCK_OFFSET_FILE", file);
+}
+
 /// `target/debug/deps/product-…` → `target/debug/wxgate`. One that is older than its sources, by cargo's own list of
 /// them, would test what nobody wrote any more.
 fn find() -> Result<PathBuf, String> {
@@ -124,16 +140,24 @@ impl Running {
 
     /// Waits until the gateway in it takes requests.
     pub(crate) async fn wait_ready(&mut self, url: &str) {
+        self.wait_for(&format!("{url}/readyz")).await;
+    }
+
+    /// Waits until the gateway in it answers, ready or not.
+    pub(crate) async fn wait_alive(&mut self, url: &str) {
+        self.wait_for(&format!("{url}/healthz")).await;
+    }
+
+    async fn wait_for(&mut self, url: &str) {
         let http = reqwest::Client::builder()
             .timeout(Duration::from_secs(2))
             .no_proxy()
             .build()
             .expect("an HTTP client");
-        let ready = format!("{url}/readyz");
         let running = RefCell::new(self);
-        eventually("wxgate is ready", || {
+        eventually(url, || {
             running.borrow_mut().assert_runs();
-            let asked = http.get(&ready).send();
+            let asked = http.get(url).send();
             async { asked.await.ok()?.error_for_status().ok().map(drop) }
         })
         .await;

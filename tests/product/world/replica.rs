@@ -31,6 +31,12 @@ pub(crate) struct Place {
     pub(crate) patience: Patience,
     /// For a gateway in a process of its own.
     pub(crate) log: &'static str,
+    /// The same: `text` or `json`.
+    pub(crate) log_format: &'static str,
+    /// The same: for how many seconds it accepts connections when it stops.
+    pub(crate) grace: u64,
+    /// The same: the file that says how far its clock is off; none: it is the machine's.
+    pub(crate) clock: Option<PathBuf>,
     /// The same; none: nobody collects traces.
     pub(crate) collector: Option<String>,
     pub(crate) folder: PathBuf,
@@ -100,7 +106,9 @@ impl Replica {
         command
             .args(["serve", "--listen", &address])
             .env("WXGATE_PUBLIC_URL", PUBLIC_URL)
-            .env("WXGATE_LOG", place.log);
+            .env("WXGATE_LOG", place.log)
+            .env("WXGATE_LOG_FORMAT", place.log_format)
+            .env("WXGATE_SHUTDOWN_GRACE", place.grace.to_string());
         if let Some(collector) = &place.collector {
             command.env("WXGATE_OTLP_ENDPOINT", collector);
         }
@@ -108,9 +116,16 @@ impl Replica {
             "gateway-{}.log",
             LOGS.fetch_add(1, Ordering::Relaxed)
         ));
-        let mut running = Running::start(command, log);
         let url = format!("http://{address}");
-        running.wait_ready(&url).await;
+        if let Some(file) = &place.clock {
+            program::with_clock(&mut command, file);
+        }
+        let mut running = Running::start(command, log);
+        if place.clock.is_none() {
+            running.wait_ready(&url).await;
+        } else {
+            running.wait_alive(&url).await;
+        }
         Self::Process(running, url)
     }
 
@@ -132,6 +147,14 @@ impl Replica {
     /// The database, as the gateway in this process sees it.
     pub(crate) fn store(&self) -> &Store {
         self.gateway().store()
+    }
+
+    /// What a process has logged.
+    pub(crate) fn said(&self) -> String {
+        match self {
+            Self::InProcess(..) => panic!("not a process: World::plan(mode).own_process()"),
+            Self::Process(running, _) => running.said(),
+        }
     }
 
     /// The first operator's key: made by the library, or on the command line as every operator does.

@@ -74,7 +74,7 @@ impl Cells for RemoteCells {
         if left <= 0 {
             return Ok(false);
         }
-        let mut put = self.put.call(&self.clock, &name(key));
+        let mut put = self.put.call_by(&self.clock, &name(key));
         put.arg(cell.value)
             .arg(digits(cell.generation))
             .arg(deadline.timestamp_micros())
@@ -86,7 +86,7 @@ impl Cells for RemoteCells {
     }
 
     async fn drop_if(&self, key: &str, generation: u64) -> Result<bool, CoordError> {
-        let mut call = self.drop.call(&self.clock, &name(key));
+        let mut call = self.drop.call_by(&self.clock, &name(key));
         call.arg(digits(generation));
         let mut manager = self.link.manager();
         self.link

@@ -202,13 +202,23 @@ impl TimedScript {
 
     /// A call on `key`, to which the arguments from `ARGV[3]` on are added.
     pub(super) fn call<'a>(&'a self, clock: &Clock, key: &str) -> redis::ScriptInvocation<'a> {
-        let mut call = self.0.key(key);
         if clock.is_manual() {
-            call.arg(clock.now().timestamp_micros())
-                .arg(MANUAL_GRACE_MS);
-        } else {
-            call.arg(-1).arg(0);
+            return self.call_by(clock, key);
         }
+        let mut call = self.0.key(key);
+        call.arg(-1).arg(0);
+        call
+    }
+
+    /// The same, which goes by `clock` instead of Redis's own: where what is compared is a time that a replica gave.
+    pub(super) fn call_by<'a>(&'a self, clock: &Clock, key: &str) -> redis::ScriptInvocation<'a> {
+        let mut call = self.0.key(key);
+        let grace = if clock.is_manual() {
+            MANUAL_GRACE_MS
+        } else {
+            0
+        };
+        call.arg(clock.now().timestamp_micros()).arg(grace);
         call
     }
 }
@@ -220,7 +230,8 @@ redis.call('EXPIRE', KEYS[1], 86400)
 return redis.call('GET', KEYS[1])
 ";
 
-/// Redis's own clock is the one that all replicas share; only a clock that is turned by hand replaces it.
+/// Redis's own clock judges what Redis alone has timed, such as leases and limits: it is one for all replicas. A clock that is
+/// turned by hand replaces it.
 const PRELUDE: &str = "
 local now = tonumber(ARGV[1])
 local grace = tonumber(ARGV[2])

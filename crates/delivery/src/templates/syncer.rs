@@ -41,6 +41,7 @@ impl Syncer {
         let clock = self.parts.coord.clock().clone();
         let mut woken = self.parts.coord.wakeups().subscribe(topic::TEMPLATES);
         loop {
+            clock.right().await;
             let now = clock.now();
             let platform = self.parts.store.platform();
             let taken = platform
@@ -48,7 +49,7 @@ impl Syncer {
                 .await;
             match taken {
                 Ok(due) if due.is_empty() => tokio::select! {
-                    () = clock.sleep_until(now + ROUND) => {}
+                    () = clock.sleep(ROUND) => {}
                     () = woken.notified() => {}
                 },
                 Ok(due) => {

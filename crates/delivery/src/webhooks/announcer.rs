@@ -132,21 +132,26 @@ impl Announcer {
         let mut ended = coord.wakeups().subscribe(topic::ENDED);
         let mut told = coord.wakeups().subscribe(topic::WEBHOOKS);
         let mut cursor = Uuid::nil();
-        let mut quota_at = coord.clock().now();
+        let mut quota_at = coord.clock().elapsed();
         let mut round_has_more = false;
         // Looks in a row that messages asked for and that found nothing.
         let (mut in_vain, mut by_messages) = (0u32, false);
         loop {
+            let free = async {
+                let permits = self.free_slots().await;
+                coord.clock().right().await;
+                permits
+            };
             let permits = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return,
-                permits = self.free_slots() => permits,
+                permits = free => permits,
             };
             let Some(permits) = permits else { return };
             let now = coord.clock().now();
             let stepped = async {
-                if now >= quota_at {
-                    quota_at = now + QUOTA_ROUND;
+                if coord.clock().elapsed() >= quota_at {
+                    quota_at = coord.clock().elapsed() + QUOTA_ROUND;
                     self.desk.parts.store.platform().warn_quotas(now).await?;
                 }
                 self.step(&mut cursor, permits, now).await

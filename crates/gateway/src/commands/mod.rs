@@ -26,9 +26,11 @@ use crate::{
     config::{Config, Mode, Patience},
     embedded,
     failure::Failure,
+    gateway::StartError,
     master_key::obtain,
     replica,
     settings::Settings,
+    timekeeper::Timekeeper,
 };
 
 /// How many items of a list are read at once.
@@ -48,6 +50,7 @@ async fn configure(settings: &Settings, migrate: bool) -> Result<Config, Failure
         public_url: settings.public_url.clone(),
         sending_slots: settings.sending_slots,
         shutdown_timeout: settings.shutdown_timeout,
+        shutdown_grace: settings.shutdown_grace,
         retention: settings.retention,
         trusted_proxies: settings.trusted_proxies.clone(),
         cors_origins: settings.cors_origins.clone(),
@@ -66,6 +69,7 @@ struct Desk {
     coord: Coord,
     tenancy: Tenancy,
     clock: Clock,
+    timekeeper: Timekeeper,
 }
 
 impl Desk {
@@ -76,6 +80,9 @@ impl Desk {
         let config = configure(settings, settings.mode == Mode::Embedded).await?;
         let clock = Clock::system();
         let store = replica::open_store(&config).await?;
+        let timekeeper = Timekeeper::start(&store, &clock)
+            .await
+            .map_err(StartError::from)?;
         let coord = replica::open_coord(&config, clock.clone())?;
         let base_url = config
             .public_url
@@ -89,11 +96,15 @@ impl Desk {
             coord,
             tenancy: tenancy.by(Origin::CLI),
             clock,
+            timekeeper,
         })
     }
 
     /// Becomes a replica that sends, for a moment.
     fn sending(&self) -> Result<replica::Sending, Failure> {
+        if let Some(trouble) = self.clock.trouble() {
+            return Err(Failure::new("clock", trouble.to_string()));
+        }
         let registry = &mut Registry::default();
         Ok(replica::Sending::start(
             &self.config,
@@ -114,6 +125,7 @@ impl Desk {
 
     async fn close(self) {
         drop(self.tenancy);
+        self.timekeeper.stop().await;
         if let Err(error) = self.store.close().await {
             tracing::warn!(%error, "the database did not close cleanly");
         }

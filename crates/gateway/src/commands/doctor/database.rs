@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use coord::{Clock, Coord};
+use chrono::{DateTime, Utc};
+use coord::{Clock, Coord, FARTHEST, Off, Sample};
 use delivery::{App, TokenStatus};
 use domain::seal::MasterKey;
-use store::{MigrationState, Place, Store, StoreError};
+use store::{Engine, MigrationState, Place, Store, StoreError};
 use tokio::time::{Instant, timeout};
 
 use super::Finding;
@@ -16,12 +17,11 @@ use crate::{
     failure::Failure,
     master_key, replica,
     settings::Settings,
+    timekeeper,
 };
 
 /// The longest wait for a database or Redis.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How far the database's clock may be off.
-const SKEW: chrono::Duration = chrono::Duration::seconds(2);
 /// Pauses that end by themselves.
 const PASSING: [&str; 4] = [
     "quota_exhausted",
@@ -33,6 +33,7 @@ const PASSING: [&str; 4] = [
 /// Looks at all of it.
 pub(super) async fn look(settings: &Settings) -> Vec<Finding> {
     let mut findings = Vec::new();
+    let clock = Clock::system();
     let store = match open(settings).await {
         Ok((store, opened)) => {
             findings.push(opened);
@@ -47,12 +48,12 @@ pub(super) async fn look(settings: &Settings) -> Vec<Finding> {
         Some(store) => {
             let (finding, is_current) = schema(store).await;
             findings.push(finding);
-            findings.push(clock(store).await);
+            findings.push(compare(store, &clock).await);
             is_current
         }
         None => false,
     };
-    let coord = redis(settings, &mut findings).await;
+    let coord = redis(settings, clock, &mut findings).await;
     let tables = store.as_ref().filter(|_| is_current);
     let (finding, key) = sealed(settings, tables).await;
     findings.push(finding);
@@ -134,25 +135,36 @@ async fn schema(store: &Store) -> (Finding, bool) {
     }
 }
 
-async fn clock(store: &Store) -> Finding {
+/// How far this machine's clock is from the database's, by which all replicas go, and which `clock` follows from then on.
+async fn compare(store: &Store, clock: &Clock) -> Finding {
     let name = "database clock";
-    match store.time().await {
-        Ok(None) => Finding::skipped(name, "the database is a file of this machine"),
-        Ok(Some(theirs)) => {
-            let skew = theirs - Clock::system().now();
-            let words = format!("is {} ms from this machine's", skew.num_milliseconds());
-            if skew.abs() <= SKEW {
-                Finding::ok(name, words)
-            } else {
-                Finding::warning(name, words).next("synchronise both clocks (NTP): leases and due times are compared between machines")
-            }
-        }
-        Err(error) => Finding::failed(name, error.to_string()),
+    let answer = match timekeeper::ask(store).await {
+        Ok(answer) => answer.filter(Sample::is_useful),
+        Err(error) => return Finding::failed(name, error.to_string()),
+    };
+    if store.engine() == Engine::Sqlite {
+        return Finding::skipped(name, "the database is a file of this machine");
+    }
+    let led = clock.follow().zip(answer);
+    if let Some((leader, sample)) = led {
+        leader.take(&sample);
+    }
+    let Some(off) = clock.off() else {
+        let slow = Finding::failed(name, "the database takes over a second to tell its time");
+        return slow.next("look at the way to the database and at its load");
+    };
+    let words = format!("this machine's is {} the database's", Off(off));
+    let next = "synchronise both clocks (NTP): due times and leases go by the database's, and a replica that is more than 30 s off takes no work";
+    if off.abs() <= timekeeper::NOTICEABLE {
+        Finding::ok(name, words)
+    } else if off.abs() <= FARTHEST {
+        Finding::warning(name, words).next(next)
+    } else {
+        Finding::failed(name, words).next(next)
     }
 }
 
-async fn redis(settings: &Settings, findings: &mut Vec<Finding>) -> Option<Coord> {
-    let clock = Clock::system();
+async fn redis(settings: &Settings, clock: Clock, findings: &mut Vec<Finding>) -> Option<Coord> {
     let Mode::Production { redis_url } = &settings.mode else {
         findings.push(Finding::skipped("redis", "not used in embedded mode"));
         return Some(Coord::in_process(clock));
@@ -279,6 +291,7 @@ async fn try_apps(
     coord: Coord,
 ) -> Result<Vec<Finding>, Failure> {
     let config = configure(settings, false).await?;
+    let clock = coord.clock().clone();
     let desk = replica::Onboarding::open(&config, store.clone(), coord)?;
     let apps = all(async |page| desk.apps.list(None, &page).await).await?;
     let mut troubled = Vec::new();
@@ -288,7 +301,8 @@ async fn try_apps(
             .failure
             .filter(|_| report.status == TokenStatus::Failing);
         let foreign = report.foreign_refresh.is_some();
-        troubled.extend(trouble(app, failure.map(|failure| failure.detail), foreign));
+        let no_token = failure.map(|failure| failure.detail);
+        troubled.extend(trouble(app, no_token, foreign, clock.now()));
     }
     desk.close().await;
     let count = apps.len();
@@ -301,12 +315,14 @@ async fn try_apps(
 }
 
 /// What is wrong with an app.
-fn trouble(app: &App, no_token: Option<String>, foreign: bool) -> Option<Finding> {
+fn trouble(
+    app: &App,
+    no_token: Option<String>,
+    foreign: bool,
+    now: DateTime<Utc>,
+) -> Option<Finding> {
     let appid = &app.appid;
-    let pause = app
-        .pause
-        .as_ref()
-        .filter(|pause| pause.until > Clock::system().now());
+    let pause = app.pause.as_ref().filter(|pause| pause.until > now);
     if let Some(pause) = pause.filter(|pause| !PASSING.contains(&pause.reason.as_str())) {
         let detail = pause.detail.as_deref().unwrap_or_default();
         let finding =

@@ -1,0 +1,226 @@
+//! The machine's clock, and how it follows another one.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio::sync::{Notify, watch};
+
+use super::anchor::{Anchor, Change, STEP, Sample};
+
+/// How far a machine's clock may be from the one that all go by, before the replica takes no work. Due times and leases would
+/// still be right; certificates, the log and what is signed would not.
+pub const FARTHEST: TimeDelta = TimeDelta::seconds(30);
+
+/// Why a replica takes no work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ClockTrouble {
+    /// It has not heard of the other clock yet.
+    #[error("the database's time is not known yet: this replica takes no work until it is")]
+    Unknown,
+    /// Its own clock is too far off.
+    #[error(
+        "this machine's clock is {} the database's, and more than {} s is too far: this replica takes no work until both clocks are synchronised (NTP)",
+        Off(*.0), FARTHEST.num_seconds()
+    )]
+    Far(TimeDelta),
+    /// Its own clock was set, or the machine was suspended, since the other clock was last heard of.
+    #[error(
+        "this machine's clock has jumped: this replica takes no work until it has asked for the database's time again"
+    )]
+    Jumped,
+}
+
+/// A difference in words: `1.2 s ahead of`.
+pub struct Off(pub TimeDelta);
+
+impl fmt::Display for Off {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let side = if self.0 < TimeDelta::zero() {
+            "behind"
+        } else {
+            "ahead of"
+        };
+        let ms = self.0.num_milliseconds().unsigned_abs();
+        write!(f, "{}.{} s {side}", ms / 1000, ms % 1000 / 100)
+    }
+}
+
+/// The machine's clock.
+pub(super) struct Machine {
+    started: Instant,
+    state: Mutex<State>,
+    /// Changes with every useful sample.
+    samples: watch::Sender<u64>,
+    /// Rung when somebody cannot wait for the next sample.
+    asks: Notify,
+    /// Rung when time jumps, for those who sleep until some time.
+    jumps: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    /// Whether it follows another clock.
+    follows: bool,
+    line: Option<Anchor>,
+    /// How far the wall clock was from what is shown, when that was last looked at; of a clock that follows none: from the
+    /// monotonic one.
+    off: Option<TimeDelta>,
+    jumped_at: Option<Instant>,
+}
+
+impl Machine {
+    pub(super) fn new() -> Self {
+        Self {
+            started: Instant::now(),
+            state: Mutex::default(),
+            samples: watch::Sender::default(),
+            asks: Notify::new(),
+            jumps: Notify::new(),
+        }
+    }
+
+    pub(super) fn now(&self) -> DateTime<Utc> {
+        let line = self.lock().line;
+        line.map_or_else(wall, |line| line.now(Instant::now()))
+    }
+
+    pub(super) fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Rung when time jumps.
+    pub(super) fn jumps(&self) -> &Notify {
+        &self.jumps
+    }
+
+    pub(super) fn off(&self) -> Option<TimeDelta> {
+        let line = self.lock().line?;
+        Some(wall() - line.now(Instant::now()))
+    }
+
+    pub(super) fn trouble(&self) -> Option<ClockTrouble> {
+        let (follows, then) = {
+            let state = self.lock();
+            (state.follows, state.off)
+        };
+        if !follows {
+            return None;
+        }
+        let (Some(off), Some(then)) = (self.off(), then) else {
+            return Some(ClockTrouble::Unknown);
+        };
+        if off.abs() > FARTHEST {
+            Some(ClockTrouble::Far(off))
+        } else if is_jump(off - then) {
+            Some(ClockTrouble::Jumped)
+        } else {
+            None
+        }
+    }
+
+    /// Returns when there is no trouble.
+    pub(super) async fn right(&self) {
+        let mut samples = self.samples.subscribe();
+        while self.trouble().is_some() {
+            samples.borrow_and_update();
+            self.asks.notify_one();
+            // The sender lives as long as `self`.
+            let _ = samples.changed().await;
+        }
+    }
+
+    /// Returns when the other clock has been asked once more.
+    pub(super) async fn ask(&self) {
+        if !self.lock().follows {
+            return;
+        }
+        let mut samples = self.samples.subscribe();
+        samples.borrow_and_update();
+        self.asks.notify_one();
+        let _ = samples.changed().await;
+    }
+
+    /// For how long time has gone on without a jump.
+    pub(super) fn steady_for(&self) -> Duration {
+        let elapsed = TimeDelta::from_std(self.elapsed()).unwrap_or(TimeDelta::MAX);
+        let mut state = self.lock();
+        if !state.follows {
+            let off = (wall() - DateTime::UNIX_EPOCH) - elapsed;
+            if state.off.is_some_and(|then| is_jump(off - then)) {
+                state.jumped_at = Some(Instant::now());
+            }
+            state.off = Some(off);
+        }
+        state.jumped_at.map_or(Duration::MAX, |at| at.elapsed())
+    }
+
+    fn take(&self, sample: &Sample) -> bool {
+        if !sample.is_useful() {
+            return false;
+        }
+        let at = Instant::now();
+        let mut state = self.lock();
+        let (line, change) = match state.line {
+            None => (Anchor::first(sample, at), Change::Smooth),
+            Some(line) => line.take(sample, at),
+        };
+        state.line = Some(line);
+        state.off = Some(wall() - line.now(at));
+        if change == Change::Jump {
+            state.jumped_at = Some(at);
+            self.jumps.notify_waiters();
+        }
+        drop(state);
+        self.samples.send_modify(|samples| *samples += 1);
+        true
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn is_jump(by: TimeDelta) -> bool {
+    by.abs().to_std().is_ok_and(|by| by > STEP)
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the one place that reads the wall clock"
+)]
+fn wall() -> DateTime<Utc> {
+    Utc::now()
+}
+
+/// What a [`Clock`](crate::Clock) follows another one by: whoever has this asks the other clock, every few seconds and
+/// whenever [`Leader::asked`] says so.
+#[derive(Clone)]
+pub struct Leader(Arc<Machine>);
+
+impl Leader {
+    pub(super) fn of(machine: &Arc<Machine>) -> Self {
+        machine.lock().follows = true;
+        Self(machine.clone())
+    }
+
+    /// Tells the clock what the other one showed, just now. Returns whether that was of use: an answer that took more than a
+    /// second is not.
+    pub fn take(&self, sample: &Sample) -> bool {
+        self.0.take(sample)
+    }
+
+    /// Returns when somebody cannot wait for the next sample.
+    pub async fn asked(&self) {
+        self.0.asks.notified().await;
+    }
+}
+
+impl fmt::Debug for Leader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Leader")
+    }
+}

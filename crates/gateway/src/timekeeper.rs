@@ -1,0 +1,191 @@
+//! The timekeeper: has the program's clock follow the database's, which is one for all replicas, and says when this machine's
+//! own is off.
+
+use std::time::{Duration, Instant};
+
+use chrono::TimeDelta;
+use coord::{Clock, FARTHEST, Leader, Off, Sample};
+use store::{Store, StoreError};
+use tokio::time::{sleep, timeout};
+use tokio_util::{future::FutureExt, sync::CancellationToken, task::TaskTracker};
+
+/// How often the database is asked. In real time under every clock: the other one is real.
+const EVERY: Duration = Duration::from_secs(5);
+/// Questions in a row, of which the one that was answered soonest says most.
+const QUESTIONS: usize = 3;
+/// The longest wait for one answer; one that takes so long is of no use.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How often the first answer is tried for.
+const FIRST_TRIES: usize = 5;
+/// How far off a machine's clock may be unmentioned.
+pub(crate) const NOTICEABLE: TimeDelta = TimeDelta::seconds(1);
+/// A clock that is mentioned is so much nearer again before that ends.
+const MARGIN: TimeDelta = TimeDelta::milliseconds(200);
+
+/// The task that asks, where there is somebody to ask.
+#[derive(Debug)]
+pub(crate) struct Timekeeper {
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Timekeeper {
+    /// Has `clock` follow the clock of the database, whose time is known when this returns. An embedded database has none, and
+    /// a clock that is turned by hand follows nothing.
+    pub(crate) async fn start(store: &Store, clock: &Clock) -> Result<Self, StoreError> {
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        if store.time().await?.is_some()
+            && let Some(leader) = clock.follow()
+        {
+            first(store, &leader).await?;
+            let keeping = keep(store.clone(), clock.clone(), leader);
+            tasks.spawn(keeping.with_cancellation_token_owned(stop.clone()));
+        }
+        tasks.close();
+        Ok(Self { tasks, stop })
+    }
+
+    /// Asks no more.
+    pub(crate) async fn stop(self) {
+        self.stop.cancel();
+        self.tasks.wait().await;
+    }
+}
+
+async fn first(store: &Store, leader: &Leader) -> Result<(), StoreError> {
+    for _ in 0..FIRST_TRIES {
+        if let Some(sample) = ask(store).await?
+            && leader.take(&sample)
+        {
+            return Ok(());
+        }
+    }
+    Err(StoreError::Unavailable(
+        "the database takes over a second to tell its time, by which due times and leases go"
+            .to_owned(),
+    ))
+}
+
+async fn keep(store: Store, clock: Clock, leader: Leader) {
+    let mut standing = Standing::Right;
+    loop {
+        if let Some(off) = clock.off() {
+            standing = standing.next(off);
+        }
+        tokio::select! {
+            () = leader.asked() => {}
+            () = sleep(EVERY) => {}
+        }
+        match ask(&store).await {
+            Ok(Some(sample)) => drop(leader.take(&sample)),
+            Ok(None) => {}
+            // The watch says it.
+            Err(error) => tracing::debug!(%error, "the database does not tell its time"),
+        }
+    }
+}
+
+/// The answer that came soonest; none: none came.
+pub(crate) async fn ask(store: &Store) -> Result<Option<Sample>, StoreError> {
+    let mut best: Option<Sample> = None;
+    for _ in 0..QUESTIONS {
+        let asked_at = Instant::now();
+        let Ok(answer) = timeout(PATIENCE, store.time()).await else {
+            break;
+        };
+        let Some(time) = answer? else {
+            return Ok(None);
+        };
+        let round_trip = asked_at.elapsed();
+        if best.is_none_or(|best| round_trip < best.round_trip) {
+            best = Some(Sample {
+                time,
+                asked_at,
+                round_trip,
+            });
+        }
+    }
+    Ok(best)
+}
+
+/// What is said of this machine's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    Right,
+    Off,
+    Far,
+}
+
+impl Standing {
+    /// What it is now; each change is a line in the log.
+    fn next(self, off: TimeDelta) -> Self {
+        let now = self.of(off.abs());
+        let by = Off(off);
+        match now {
+            _ if now == self => {}
+            Self::Right => {
+                tracing::info!("this machine's clock agrees with the database's again");
+            }
+            Self::Off => tracing::warn!(
+                offset_ms = off.num_milliseconds(),
+                "this machine's clock is {by} the database's: due times and leases go by the database's, certificates, the log and what WeChat signs by this machine's; synchronise both (NTP)"
+            ),
+            Self::Far => tracing::error!(
+                offset_ms = off.num_milliseconds(),
+                "this machine's clock is {by} the database's, more than {} s: this replica takes no work until both are synchronised (NTP)",
+                FARTHEST.num_seconds()
+            ),
+        }
+        now
+    }
+
+    fn of(self, off: TimeDelta) -> Self {
+        let margin = if self == Self::Right {
+            TimeDelta::zero()
+        } else {
+            MARGIN
+        };
+        if off > FARTHEST {
+            Self::Far
+        } else if off > NOTICEABLE - margin {
+            Self::Off
+        } else {
+            Self::Right
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_off_is_mentioned_once_until_it_is_clearly_right() {
+        let mut standing = Standing::Right;
+        let ms = TimeDelta::milliseconds;
+        for (off, expected) in [
+            (900, Standing::Right),
+            (1_100, Standing::Off),
+            (900, Standing::Off),
+            (-1_100, Standing::Off),
+            (700, Standing::Right),
+            (-31_000, Standing::Far),
+            (29_000, Standing::Off),
+            (0, Standing::Right),
+        ] {
+            standing = standing.next(ms(off));
+            assert_eq!(standing, expected, "{off} ms");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_embedded_database_has_no_clock_of_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}/wxgate.db", folder.path().display());
+        let (store, clock) = (Store::connect(&url).await.unwrap(), Clock::system());
+        let keeper = Timekeeper::start(&store, &clock).await.unwrap();
+        assert_eq!((clock.off(), clock.trouble()), (None, None));
+        keeper.stop().await;
+        store.close().await.unwrap();
+    }
+}
