@@ -12,6 +12,14 @@ use crate::{
 const APP: &str = "wx00000000000000a1";
 const TOKEN: &str = "gatewayTestToken01";
 
+/// Production mode alone has more than one replica.
+mod a_key_proven_on_one_replica_is_proven_on_all {
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn production() {
+        super::a_key_proven_on_one_replica_is_proven_on_all().await;
+    }
+}
+
 both_modes!(
     wrong_secrets_at_the_console_are_limited,
     bad_sessions_at_the_console_are_limited,
@@ -89,6 +97,36 @@ async fn wrong_secrets_at_the_console_are_limited(mode: Mode) {
         ],
         "{log}"
     );
+}
+
+/// 25 bad secrets, then the good key: where it was proven before and where it was not.
+async fn a_key_proven_on_one_replica_is_proven_on_all() {
+    let world = World::plan(Mode::Production)
+        .by_hand()
+        .replicas(2)
+        .start()
+        .await;
+    let tenant = world.tenant("tea").await;
+    let late = world.key_of(&tenant.id, &["apps:read"]).await;
+    assert!(tenant.client.fetch_token(None).await.status.is_success());
+    let path = format!("/v1/keys/{}", late.key().client_id);
+    tenant.client.delete(&path).await.expect(204);
+    for replica in [0, 1] {
+        let wrong = late.at(world.url(replica)).with_key(late.key().clone());
+        let mut statuses = Vec::new();
+        for _ in 0..25 {
+            statuses.push(wrong.fetch_token(None).await.status.as_u16());
+        }
+        assert_eq!(statuses.last(), Some(&429), "{statuses:?}");
+    }
+    let at = |replica| {
+        let good = world.at(replica, &tenant).client;
+        async move { good.fetch_token(None).await.status.as_u16() }
+    };
+    assert_eq!([at(0).await, at(1).await], [200, 200]);
+    // Nobody new gets in from there.
+    let new = world.key_of(&tenant.id, &["apps:read"]).await;
+    assert_eq!(new.at(world.url(1)).fetch_token(None).await.status, 429);
 }
 
 async fn bad_sessions_at_the_console_are_limited(mode: Mode) {

@@ -24,6 +24,7 @@ both_modes!(
     wechats_refusals_come_in_its_words,
     what_is_wrong_with_a_message_is_told_before_wechat_is_asked,
     limits_are_told_in_wechats_codes,
+    refusals_for_want_of_a_scope_count_against_the_rate,
     a_dead_token_of_the_app_is_none_of_the_callers_business,
     a_lost_answer_is_not_called_a_failure,
     what_was_not_sent_in_time_is_never_sent,
@@ -255,6 +256,25 @@ async fn limits_are_told_in_wechats_codes(mode: Mode) {
         codes.push(answer["errcode"].as_i64().expect("a code"));
     }
     assert_eq!(codes.last(), Some(&45011), "{codes:?}");
+}
+
+/// As under `/v1`: who asks in a loop for what it may not do is told to wait.
+async fn refusals_for_want_of_a_scope_count_against_the_rate(mode: Mode) {
+    let world = World::plan(mode).by_hand().start().await;
+    let slow = world
+        .tenant_with("slow", json!({"requests_per_second": 20}))
+        .await;
+    slow.app(APP).await;
+    let weak = world.key_of(&slow.id, &["messages:read"]).await;
+    let token = wechat_token(&weak, APP).await;
+    let mut codes = Vec::new();
+    for path in [SUBSCRIBE, "/cgi-bin/openapi/quota/get"] {
+        for _ in 0..20 {
+            let answer = post(&weak, path, &token, &message("o1")).await;
+            codes.push(answer["errcode"].as_i64().expect("a code"));
+        }
+    }
+    assert_eq!((codes[0], codes.last()), (48001, Some(&45011)), "{codes:?}");
 }
 
 async fn a_dead_token_of_the_app_is_none_of_the_callers_business(mode: Mode) {

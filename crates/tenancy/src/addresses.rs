@@ -1,13 +1,13 @@
 //! How often one address may try and fail to prove who it is.
 //!
 //! Whoever succeeds is hardly limited; whoever fails is limited hard, and after that refused without a look at the
-//! database: this replica remembers until when, and asks nobody. A client that has lately succeeded from an address is let through however many others fail from there:
-//! they may all stand behind one proxy.
+//! database: this replica remembers until when. A client that has lately succeeded from an address, at whichever replica,
+//! is let through however many others fail from there: they may all stand behind one proxy.
 
 use std::{fmt, net::IpAddr, time::Duration};
 
 use chrono::{DateTime, Utc};
-use coord::{Decision, Quota};
+use coord::{Cell, Decision, Quota};
 use domain::id::KeyId;
 use moka::sync::Cache;
 use uuid::Uuid;
@@ -17,6 +17,8 @@ use crate::{Tenancy, bearer::OPEN};
 const REMEMBERED: u64 = 100_000;
 /// How long a success speaks for a client at its address.
 const TRUST: Duration = Duration::from_hours(24);
+/// How often the other replicas are shown a client that goes on to succeed.
+const SHOW_AGAIN: Duration = Duration::from_hours(1);
 
 /// Where a request comes from: the client, or the last hop before a proxy that is not trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,8 +52,8 @@ pub(crate) enum Door {
 pub(crate) struct Addresses {
     /// Until when they are refused.
     refused: Cache<(Door, Network), DateTime<Utc>>,
-    /// Which keys succeeded from there.
-    proven: Cache<(Network, Uuid), ()>,
+    /// Which keys succeeded from there, and when the other replicas were last shown it.
+    proven: Cache<(Network, Uuid), DateTime<Utc>>,
 }
 
 impl Network {
@@ -101,19 +103,78 @@ impl Tenancy {
         let Some(network) = self.network() else {
             return Ok(());
         };
-        let addresses = &self.0.addresses;
-        let proven = key.is_some_and(|key| addresses.proven.contains_key(&(network, key.uuid())));
-        if !proven {
-            self.refused_until(Door::Secret, network)?;
+        if let Err(wait) = self.refused_until(Door::Secret, network) {
+            let is_proven = match key {
+                Some(key) => self.is_proven(network, key).await,
+                None => false,
+            };
+            if !is_proven {
+                return Err(wait);
+            }
         }
         self.take(Door::Try, network).await
     }
 
-    /// Remembers that `key` was proven.
-    pub(crate) fn has_proven(&self, key: KeyId) {
-        if let Some(network) = self.network() {
-            self.0.addresses.proven.insert((network, key.uuid()), ());
+    /// Whether `key` has lately succeeded from there, at this replica or at another. What the others have shown is looked
+    /// at 50 times a second for each address at most: whoever is refused may name any key.
+    async fn is_proven(&self, network: Network, key: KeyId) -> bool {
+        let inner = &*self.0;
+        let proven = &inner.addresses.proven;
+        if proven.contains_key(&(network, key.uuid())) {
+            return true;
         }
+        let looks = Quota::new(50, Duration::from_secs(1), 200);
+        let look = format!("looks/{}", network.0);
+        let may_look = inner.alone.limits().check(&look, looks, 1).await;
+        if !may_look.is_ok_and(|decision| decision.allowed) {
+            return false;
+        }
+        let shown = inner.coord.cells().get(&shown_at(network, key)).await;
+        let is_shown = shown.is_ok_and(|cell| cell.is_some());
+        if is_shown {
+            let now = inner.coord.clock().now();
+            proven.insert((network, key.uuid()), now);
+        }
+        is_shown
+    }
+
+    /// Remembers that `key` was proven, here and, once an hour, on the other replicas.
+    pub(crate) async fn has_proven(&self, key: KeyId) {
+        let Some(network) = self.network() else {
+            return;
+        };
+        let (inner, now) = (&*self.0, self.0.coord.clock().now());
+        let pair = (network, key.uuid());
+        let last = inner.addresses.proven.get(&pair);
+        let shown = match last.filter(|last| now < *last + SHOW_AGAIN) {
+            Some(last) => last,
+            None if self.show(network, key, now).await => now,
+            None => DateTime::UNIX_EPOCH,
+        };
+        inner.addresses.proven.insert(pair, shown);
+    }
+
+    /// Shows the other replicas that `key` was proven. One key fills no more than some hundred places a day however many
+    /// addresses it has.
+    async fn show(&self, network: Network, key: KeyId, now: DateTime<Utc>) -> bool {
+        let inner = &*self.0;
+        let shows = Quota::new(10, Duration::from_hours(1), 100);
+        let may_show = inner.alone.limits();
+        let may_show = may_show.check(&format!("shows/{key}"), shows, 1).await;
+        if !may_show.is_ok_and(|decision| decision.allowed) {
+            return false;
+        }
+        let cell = Cell {
+            value: Vec::new(),
+            generation: 0,
+        };
+        let place = shown_at(network, key);
+        inner
+            .coord
+            .cells()
+            .put(&place, cell, now + TRUST)
+            .await
+            .is_ok()
     }
 
     /// Counts a failure; too many: when the address may try again.
@@ -167,6 +228,11 @@ impl Tenancy {
             }
         }
     }
+}
+
+/// Where replicas show each other that a key was proven from an address.
+fn shown_at(network: Network, key: KeyId) -> String {
+    format!("proven/{}/{key}", network.0)
 }
 
 #[cfg(test)]

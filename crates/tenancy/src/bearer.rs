@@ -30,7 +30,7 @@ impl Tenancy {
     /// Counts a token that is no good against the address that sent it. Returns what is said of it: where there were
     /// too many, that.
     pub(crate) async fn count_bad_token(&self, error: AuthError) -> AuthError {
-        if error == AuthError::Unavailable {
+        if matches!(error, AuthError::Unavailable | AuthError::TooOften(_)) {
             return error;
         }
         let counted = self.has_failed(Door::Token).await;

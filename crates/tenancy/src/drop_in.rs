@@ -20,7 +20,9 @@ use moka::sync::Cache;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{AuthError, Caller, OauthError, Tenancy, TenancyError, TenancyOptions, standing};
+use crate::{
+    AuthError, Caller, OauthError, Tenancy, TenancyError, TenancyOptions, addresses::Door, standing,
+};
 
 const TYPE: &str = "wechat+jwt";
 /// What callers are told is 7200 s; the rest is for their clocks and for requests on their way.
@@ -112,7 +114,7 @@ impl Tenancy {
     ///
     /// A token that was issued a moment ago and whose signing key cannot be found here is [`AuthError::Unavailable`],
     /// not [`AuthError::Malformed`]: callers answer the second by fetching another at once, for ever. An address that
-    /// sends too many bad ones gets [`AuthError::TooOften`] for them.
+    /// sends too many bad ones, these among them, gets [`AuthError::TooOften`] for them.
     pub async fn authenticate_drop_in(&self, token: &str) -> Result<(Caller, AppId), AuthError> {
         match self.identify_drop_in(token).await {
             Err(error) => Err(self.count_bad_token(error).await),
@@ -162,11 +164,14 @@ impl Tenancy {
         }
         let kid = header.kid.ok_or(AuthError::Malformed)?;
         let Some(key) = inner.ring.verifying(&kid, now).await else {
-            return Err(if is_young(token, now) {
-                AuthError::Unavailable
-            } else {
-                AuthError::Malformed
-            });
+            if !is_young(token, now) {
+                return Err(AuthError::Malformed);
+            }
+            // Whoever says so of itself may have made it: it counts as a bad one.
+            let counted = self.has_failed(Door::Token).await;
+            return Err(counted
+                .err()
+                .map_or(AuthError::Unavailable, AuthError::TooOften));
         };
         let claims = jsonwebtoken::decode::<Claims>(token, &key, &inner.drop_in.validation)
             .map_err(|_| AuthError::Malformed)?

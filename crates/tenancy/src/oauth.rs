@@ -95,7 +95,7 @@ impl Tenancy {
         self.0.ring.look(self.0.coord.clock().now()).await;
         match self.check_secret(client_id, secret).await {
             Ok(proven) => {
-                self.has_proven(proven.0);
+                self.has_proven(proven.0).await;
                 Ok(proven)
             }
             Err(OauthError::InvalidClient(why)) => {

@@ -29,11 +29,6 @@ impl Parameters {
         let found = self.0.iter().find(|(other, _)| other == name);
         found.map_or("", |(_, value)| value)
     }
-
-    /// Whether there is one with this name.
-    pub(super) fn has(&self, name: &str) -> bool {
-        self.0.iter().any(|(other, _)| other == name)
-    }
 }
 
 /// Somebody who may do what was asked.
@@ -61,8 +56,9 @@ pub(super) async fn enter(
     let Some(tenant) = caller.tenant else {
         return Err(Reply::invalid_appid());
     };
-    want(&caller, scope)?;
+    // A refusal for want of a scope counts like any other call, as under `/v1`.
     keep_pace(state, &caller).await?;
+    want(&caller, scope)?;
     let origin = Origin {
         actor: Actor::Key(caller.key),
         ..origin

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use base64::Engine;
 use domain::secret::ClientSecret;
 use store::{Actor, AuditFilter, Origin};
 use wxgate_tenancy::{AuthError, OauthError, Tenancy};
@@ -65,6 +66,58 @@ async fn who_fails_too_often_is_refused_and_others_are_not() {
 
     gate.pass(6);
     assert!(here.issue_token(None, &other.secret, None).await.is_ok());
+}
+
+/// 25 bad secrets at a replica, then a key that was proven at another one.
+#[tokio::test]
+async fn who_was_proven_at_one_replica_is_let_in_at_all() {
+    let gate = Gate::open().await;
+    let (good, new) = (gate.key("apps:read").await, gate.key("apps:read").await);
+    let other = gate.close_replica().await;
+    let [here, there] = [&gate.tenancy, &other].map(|tenancy| from(tenancy, "192.0.2.1"));
+    assert!(here.issue_token(None, &good.secret, None).await.is_ok());
+    let wrong = good.key.id.to_string();
+    // Far more than are answered, and the time stands still.
+    for _ in 0..150 {
+        let refused = there.issue_token(Some(&wrong), &new.secret, None).await;
+        refused.unwrap_err();
+    }
+    assert!(there.issue_token(None, &good.secret, None).await.is_ok());
+    let refused = there.issue_token(None, &new.secret, None).await;
+    assert_eq!(refused.unwrap_err().code(), "rate_limited");
+    // From elsewhere it was not proven.
+    let elsewhere = from(&other, "192.0.2.2");
+    for _ in 0..25 {
+        let refused = elsewhere.issue_token(Some(&wrong), &new.secret, None).await;
+        refused.unwrap_err();
+    }
+    let refused = elsewhere.issue_token(None, &good.secret, None).await;
+    assert_eq!(refused.unwrap_err().code(), "rate_limited");
+}
+
+/// Tokens that say they were made a moment ago, by a key that nobody knows: callers must not fetch others for them.
+#[tokio::test]
+async fn forged_tokens_that_look_new_are_counted() {
+    let gate = Gate::open().await;
+    let made = gate.key("messages:send").await;
+    let caller = gate.tenancy.prove(&made.secret).await.unwrap();
+    let appid = domain::app::AppId::parse("wx00000000000000a1").unwrap();
+    let good = gate.tenancy.issue_drop_in_token(&caller, &appid).unwrap();
+    let here = from(&gate.tenancy, "192.0.2.1");
+    let claims = good.expose().split('.').nth(1).unwrap();
+    let header = r#"{"typ":"wechat+jwt","alg":"EdDSA","kid":"forged"}"#;
+    let header = base64::prelude::BASE64_URL_SAFE_NO_PAD.encode(header);
+    let forged = format!("{header}.{claims}.AAAA");
+    let ask = async || here.authenticate_drop_in(&forged).await.unwrap_err();
+    let wait = |error: &AuthError| match error {
+        AuthError::TooOften(wait) => Some(wait.as_secs()),
+        error => {
+            assert_eq!(*error, AuthError::Unavailable);
+            None
+        }
+    };
+    assert_eq!(failures(ask, wait).await, (120, 1));
+    assert!(here.authenticate_drop_in(good.expose()).await.is_ok());
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ pub(crate) struct Gate {
     pub(crate) time: ManualClock,
     pub(crate) store: Store,
     clock: Clock,
+    coord: Coord,
     folder: TempDir,
 }
 
@@ -49,7 +50,7 @@ impl Gate {
         store.migrate_up().await.unwrap();
         let coord = Coord::in_process(clock.clone());
         let options = TenancyOptions::at(URL);
-        let tenancy = Tenancy::start(store.clone(), coord, master_key(1), options)
+        let tenancy = Tenancy::start(store.clone(), coord.clone(), master_key(1), options)
             .await
             .unwrap();
         Self {
@@ -57,6 +58,7 @@ impl Gate {
             time,
             store,
             clock,
+            coord,
             folder,
         }
     }
@@ -81,6 +83,14 @@ impl Gate {
             options,
         )
         .await
+    }
+
+    /// Another replica that agrees with the first one quickly.
+    pub(crate) async fn close_replica(&self) -> Tenancy {
+        let store = connect(&self.folder).await;
+        let (coord, options) = (self.coord.clone(), TenancyOptions::at(URL));
+        let replica = Tenancy::start(store, coord, master_key(1), options).await;
+        replica.unwrap()
     }
 
     /// A replica whose Redis is away: nobody listens on port 1.
