@@ -27,6 +27,7 @@ use crate::{
     BrokerError, Credentials, Event, Metrics, Observer, Proof, Token, TokenState,
     arrears::{self, Arrears},
     census::Census,
+    check::Health,
     flight,
     memory::{Entry, Memory},
     shared::Shared,
@@ -132,10 +133,21 @@ impl Broker {
         Box::pin(self.obtain(appid, None)).await
     }
 
-    /// A token later than the one of `generation`, which WeChat refuses (40001, 40014, 42001). A thousand callers
-    /// with the same generation cause one refresh; who comes later gets what is there.
+    /// The token to try again with after WeChat has refused the one of `generation` (40001, 40014, 42001): a later one,
+    /// or the same where WeChat takes it in a call of its own, so that the refusal was a stray one or about something
+    /// else. A thousand callers with the same generation cause one look and one refresh at most.
     pub async fn stale(&self, appid: &AppId, generation: u64) -> Result<Token, BrokerError> {
-        Box::pin(self.obtain(appid, Some(generation))).await
+        let present = Box::pin(self.obtain(appid, None)).await?;
+        if present.generation > generation || !self.is_dead(appid, &present).await {
+            return Ok(present);
+        }
+        Box::pin(self.obtain(appid, Some(present.generation))).await
+    }
+
+    /// Whether WeChat refuses the token, which it has refused once, in a call of its own too. Changes nothing.
+    pub async fn is_dead(&self, appid: &AppId, token: &Token) -> bool {
+        let memory = self.0.memory(appid);
+        Box::pin(self.0.check(appid, &memory, token)).await == Health::Dead
     }
 
     /// Another token, because somebody wants one. The present one serves until then, and when this fails. At least

@@ -156,6 +156,11 @@ impl BrokerError {
                 retry_at: delay.next_try(now, attempt, rand::random()),
                 detail: cause.to_string(),
             },
+            // A fetch whose answer was lost is simply made again.
+            TokenError::Unclear(cause) => Self::Later {
+                retry_at: Delay::Backoff.next_try(now, attempt, rand::random()),
+                detail: cause.to_string(),
+            },
             // The reset is believed but not proven, and WeChat is known to say 45009 too early: probe, slowly.
             TokenError::QuotaSpent(cause) => Self::FetchesSpent {
                 retry_at: quota::reset_at(now).min(now + SPENT_PROBE),

@@ -8,7 +8,7 @@ use domain::{
     quota,
     secret::AppSecret,
 };
-use wechat::FetchedToken;
+use wechat::{FetchedToken, TokenError};
 
 use crate::{
     AppCredentials, BrokerError, CredentialsError,
@@ -41,6 +41,8 @@ pub(crate) struct Fetch<'a> {
     sees_others: bool,
     /// The ledger as the other replicas see it.
     shown: Ledger,
+    /// Whether WeChat may have carried the last call out although its answer was lost.
+    is_lost: bool,
 }
 
 impl<'a> Fetch<'a> {
@@ -58,6 +60,7 @@ impl<'a> Fetch<'a> {
             ledger,
             sees_others,
             shown: ledger,
+            is_lost: false,
         }
     }
 
@@ -163,16 +166,23 @@ impl<'a> Fetch<'a> {
         self.force(goal, secret, mode).await
     }
 
-    /// Fetches a token that ends the one before it.
+    /// Fetches a token that ends the one before it. The repair that was booked for it is given back where it brought
+    /// nothing: the next try waits for its backoff alone.
     async fn force(
         &mut self,
         goal: &Goal,
         secret: &AppSecret,
         mode: TokenMode,
     ) -> Result<Held, BrokerError> {
-        let held = self
-            .ask(goal, secret, mode, mode == TokenMode::Stable)
-            .await?;
+        let forced = mode == TokenMode::Stable;
+        let asked = self.ask(goal, secret, mode, forced).await;
+        // WeChat keeps to its own spacing of forced refreshes, and it may have made one whose answer was lost.
+        if asked.is_err() && !(forced && self.is_lost) {
+            // What the others have forced meanwhile is not known here: then the count stays on the safe side.
+            self.ledger.give_back_repair(forced && self.sees_others);
+            self.save().await;
+        }
+        let held = asked?;
         if goal.is_unwanted(&held.token.value) {
             return Err(self.later("WeChat insists on the token that it was to replace"));
         }
@@ -224,11 +234,13 @@ impl<'a> Fetch<'a> {
             TokenMode::Legacy => client.fetch_legacy_token(self.appid, secret).await,
         };
         self.inner.metrics.fetched(mode, force, &outcome);
-        let fetched = outcome.map_err(|error| {
-            tracing::warn!(appid = %self.appid, %error, "no access token");
-            BrokerError::refused(error, coord.clock().now(), self.memory.next_try())
-        })?;
+        self.is_lost = matches!(outcome, Err(TokenError::Unclear(_)));
+        let fetched = match outcome {
+            Ok(fetched) => fetched,
+            Err(error) => return Err(self.failed(error, mode).await),
+        };
         if fetched.expires_in.is_zero() {
+            self.is_lost = true;
             return Err(self.later("WeChat returned a token that has ended"));
         }
         let token = number(goal, fetched, asked_at);
@@ -240,6 +252,17 @@ impl<'a> Fetch<'a> {
             "fetched an access token"
         );
         Ok(Held::new(token, mode, asked_at))
+    }
+
+    /// What a call that brought nothing comes to. One that WeChat has not seen is not counted.
+    async fn failed(&mut self, error: TokenError, mode: TokenMode) -> BrokerError {
+        tracing::warn!(appid = %self.appid, %error, "no access token");
+        if error.is_unseen() {
+            self.ledger.give_back_fetch(mode);
+            self.save().await;
+        }
+        let now = self.inner.coord.clock().now();
+        BrokerError::refused(error, now, self.memory.next_try())
     }
 
     /// Shows the ledger to the other replicas, and the budgets that have become low to whoever listens.

@@ -15,6 +15,8 @@ use crate::{
 pub(crate) const REPAIR_INTERVAL: Duration = Duration::from_secs(30);
 /// When the day's forced refreshes are spent: how long until a normal fetch looks for a token that WeChat renewed.
 const SPENT_PAUSE: Duration = Duration::from_mins(5);
+/// How exactly times are kept.
+const MOMENT: Duration = Duration::from_millis(1);
 /// How long a ledger is kept after its day, for the spacing of repairs around midnight.
 const AFTER_MIDNIGHT: Duration = Duration::from_mins(1);
 /// How long a foreign refresh is shown.
@@ -35,10 +37,23 @@ pub(crate) struct Ledger {
     minute: i64,
     in_minute: u32,
     repaired_at: Option<DateTime<Utc>>,
+    /// What was counted for calls that were not made, or brought nothing, and is given back. It grows too, so that
+    /// merging goes on to be a maximum.
+    back: GivenBack,
     /// When the gateway made calls that end the token before them: milliseconds, the last first, zero for none.
     replaced: [i64; REPLACEMENTS],
     foreign: u32,
     foreign_at: Option<DateTime<Utc>>,
+}
+
+/// See [`Ledger::give_back_fetch`] and [`Ledger::give_back_repair`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct GivenBack {
+    legacy: u32,
+    stable: u32,
+    forced: u32,
+    /// The last repair that was given back. A later one holds.
+    repair: Option<DateTime<Utc>>,
 }
 
 /// A budget that a fetch would overrun.
@@ -63,6 +78,10 @@ impl Ledger {
             Self {
                 day,
                 repaired_at: self.repaired_at,
+                back: GivenBack {
+                    repair: self.back.repair,
+                    ..GivenBack::default()
+                },
                 replaced: self.replaced,
                 foreign_at: self.foreign_at,
                 ..Self::default()
@@ -87,6 +106,7 @@ impl Ledger {
             minute: one.minute,
             in_minute: one.in_minute.max(two.in_minute),
             repaired_at: one.repaired_at.max(two.repaired_at),
+            back: one.back.merge(two.back),
             replaced: newest(one.replaced.into_iter().chain(two.replaced)),
             foreign: one.foreign.max(two.foreign),
             foreign_at: one.foreign_at.max(two.foreign_at),
@@ -95,12 +115,17 @@ impl Ledger {
 
     /// Counts a fetch, unless it is beyond a budget.
     pub(crate) fn spend(&mut self, mode: TokenMode, repair: bool) -> Result<(), Spent> {
-        let (kind, used) = match mode {
-            TokenMode::Legacy => (BudgetKind::LegacyFetches, &mut self.legacy),
-            TokenMode::Stable => (BudgetKind::StableCalls, &mut self.stable),
+        let (kind, counted, back) = match mode {
+            TokenMode::Legacy => (
+                BudgetKind::LegacyFetches,
+                &mut self.legacy,
+                self.back.legacy,
+            ),
+            TokenMode::Stable => (BudgetKind::StableCalls, &mut self.stable, self.back.stable),
         };
-        if *used >= kind.ceiling(repair) {
-            return Err(Spent { kind, used: *used });
+        let used = counted.saturating_sub(back);
+        if used >= kind.ceiling(repair) {
+            return Err(Spent { kind, used });
         }
         if mode == TokenMode::Stable {
             let (kind, used) = (BudgetKind::StableCallsAMinute, self.in_minute);
@@ -109,8 +134,23 @@ impl Ledger {
             }
             self.in_minute += 1;
         }
-        *used += 1;
+        *counted += 1;
         Ok(())
+    }
+
+    /// Gives a fetch back that WeChat has certainly not seen.
+    pub(crate) fn give_back_fetch(&mut self, mode: TokenMode) {
+        match mode {
+            TokenMode::Legacy => self.back.legacy += 1,
+            TokenMode::Stable => self.back.stable += 1,
+        }
+    }
+
+    /// Gives the last repair back, which brought nothing: the next one need not wait for it. `forced`: it counted as a
+    /// forced refresh.
+    pub(crate) fn give_back_repair(&mut self, forced: bool) {
+        self.back.repair = self.repaired_at;
+        self.back.forced += u32::from(forced);
     }
 
     /// Whether the gateway has asked WeChat to replace a token since `fetched_at`, whatever came of it.
@@ -123,7 +163,8 @@ impl Ledger {
     pub(crate) fn repair(&mut self, now: DateTime<Utc>, forced: bool) -> Result<(), DateTime<Utc>> {
         self.may_repair(now, forced)?;
         self.forced += u32::from(forced);
-        self.repaired_at = Some(now.trunc_subsecs(3));
+        let after_the_last = self.back.repair.map(|back| back + MOMENT);
+        self.repaired_at = after_the_last.max(Some(now.trunc_subsecs(3)));
         Ok(())
     }
 
@@ -131,6 +172,7 @@ impl Ledger {
     pub(crate) fn may_repair(&self, now: DateTime<Utc>, forced: bool) -> Result<(), DateTime<Utc>> {
         if let Some(again) = self
             .repaired_at
+            .filter(|last| self.back.repair.is_none_or(|back| back < *last))
             .map(|last| last + REPAIR_INTERVAL)
             .filter(|again| *again > now)
         {
@@ -144,7 +186,7 @@ impl Ledger {
 
     /// Whether the day's forced refreshes are gone.
     pub(crate) fn has_spent_forced(&self) -> bool {
-        self.forced >= BudgetKind::ForcedRefreshes.limit()
+        self.forced() >= BudgetKind::ForcedRefreshes.limit()
     }
 
     /// Notes a call that ends the token before it, whether or not its answer arrives.
@@ -189,22 +231,31 @@ impl Ledger {
 
     /// Fetches of both kinds.
     pub(crate) fn fetches(&self) -> u32 {
-        self.legacy.saturating_add(self.stable)
+        self.legacy().saturating_add(self.stable())
     }
 
     /// Forced refreshes.
     pub(crate) fn forced(&self) -> u32 {
-        self.forced
+        self.forced.saturating_sub(self.back.forced)
+    }
+
+    fn legacy(&self) -> u32 {
+        self.legacy.saturating_sub(self.back.legacy)
+    }
+
+    fn stable(&self) -> u32 {
+        self.stable.saturating_sub(self.back.stable)
     }
 
     /// What is used of each budget.
     pub(crate) fn budgets(&self) -> Budgets {
-        Budgets::used([self.legacy, self.stable, self.in_minute, self.forced])
+        Budgets::used([self.legacy(), self.stable(), self.in_minute, self.forced()])
     }
 
     /// Grows with every fetch, from day to day too.
     pub(crate) fn generation(&self) -> u64 {
-        u64::from(self.day.num_days_from_ce().unsigned_abs()) << 32 | u64::from(self.fetches())
+        let counted = self.legacy.saturating_add(self.stable);
+        u64::from(self.day.num_days_from_ce().unsigned_abs()) << 32 | u64::from(counted)
     }
 
     /// When the other replicas need it no longer.
@@ -224,15 +275,23 @@ impl Ledger {
             minute,
             in_minute,
             repaired_at,
+            back,
             replaced,
             foreign,
             foreign_at,
         } = self;
-        let [repaired, foreign_at] =
-            [repaired_at, foreign_at].map(|at| at.map_or(0, |at| at.timestamp_millis()));
+        let [repaired, foreign_at, back_at] = [repaired_at, foreign_at, back.repair]
+            .map(|at| at.map_or(0, |at| at.timestamp_millis()));
         let [r0, r1, r2, r3] = replaced;
+        let GivenBack {
+            legacy: back_legacy,
+            stable: back_stable,
+            forced: back_forced,
+            ..
+        } = back;
         format!(
-            "{day} {legacy} {stable} {forced} {minute} {in_minute} {repaired} {foreign} {foreign_at} {r0} {r1} {r2} {r3}"
+            "{day} {legacy} {stable} {forced} {minute} {in_minute} {repaired} {foreign} {foreign_at} {r0} {r1} {r2} {r3} \
+             {back_legacy} {back_stable} {back_forced} {back_at}"
         )
     }
 
@@ -253,11 +312,17 @@ impl Ledger {
             repaired,
             foreign,
             foreign_at,
-            ref replaced @ ..,
+            r0,
+            r1,
+            r2,
+            r3,
+            ref back @ ..,
         ] = numbers.as_slice()
         else {
             return None;
         };
+        // A replica of an earlier version gives nothing back.
+        let [back_legacy, back_stable, back_forced, back_at] = back.try_into().unwrap_or_default();
         let time = |ms| DateTime::from_timestamp_millis(ms).filter(|_| ms != 0);
         Some(Self {
             day: day.parse().ok()?,
@@ -267,10 +332,27 @@ impl Ledger {
             minute,
             in_minute: in_minute.try_into().ok()?,
             repaired_at: time(repaired),
-            replaced: replaced.try_into().ok()?,
+            back: GivenBack {
+                legacy: back_legacy.try_into().ok()?,
+                stable: back_stable.try_into().ok()?,
+                forced: back_forced.try_into().ok()?,
+                repair: time(back_at),
+            },
+            replaced: [r0, r1, r2, r3],
             foreign: foreign.try_into().ok()?,
             foreign_at: time(foreign_at),
         })
+    }
+}
+
+impl GivenBack {
+    fn merge(self, other: Self) -> Self {
+        Self {
+            legacy: self.legacy.max(other.legacy),
+            stable: self.stable.max(other.stable),
+            forced: self.forced.max(other.forced),
+            repair: self.repair.max(other.repair),
+        }
     }
 }
 
@@ -283,127 +365,4 @@ fn newest(times: impl Iterator<Item = i64>) -> [i64; REPLACEMENTS] {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const FORCED_A_DAY: u32 = 20;
-
-    fn at(time: &str) -> DateTime<Utc> {
-        format!("2026-03-01T{time}Z").parse().unwrap()
-    }
-
-    #[test]
-    fn forced_refreshes_are_spaced_and_counted() {
-        let mut now = at("00:00:00");
-        let mut ledger = Ledger::default().at(now);
-        for _ in 0..FORCED_A_DAY {
-            assert_eq!(ledger.repair(now, true), Ok(()));
-            assert_eq!(ledger.repair(now, true), Err(now + REPAIR_INTERVAL));
-            now += REPAIR_INTERVAL;
-        }
-        assert_eq!(ledger.repair(now, true), Err(now + SPENT_PAUSE));
-        assert_eq!(
-            ledger.repair(now, false),
-            Ok(()),
-            "a legacy repair is no forced one"
-        );
-
-        // 16:00 UTC is midnight in Shanghai.
-        assert_eq!(ledger.repair(at("15:59:00"), true), Err(at("16:00:00")));
-        assert_eq!(
-            ledger.at(at("16:00:00")).repair(at("16:00:00"), true),
-            Ok(())
-        );
-    }
-
-    #[test]
-    fn the_last_of_a_day_is_kept_for_repairs() {
-        let now = at("12:00:00");
-        let mut ledger = Ledger::default().at(now);
-        let fetch = |ledger: &mut Ledger, repair| ledger.spend(TokenMode::Legacy, repair);
-        let spent = |used| {
-            Err(Spent {
-                kind: BudgetKind::LegacyFetches,
-                used,
-            })
-        };
-        while fetch(&mut ledger, false).is_ok() {}
-        assert_eq!(ledger.budgets().legacy_fetches.used, 1_900);
-        assert_eq!(fetch(&mut ledger, false), spent(1_900));
-        while fetch(&mut ledger, true).is_ok() {}
-        assert_eq!(ledger.budgets().legacy_fetches.used, 2_000);
-        assert_eq!(fetch(&mut ledger, true), spent(2_000));
-
-        let mut tomorrow = ledger.at(at("16:00:00"));
-        assert_eq!(tomorrow.spend(TokenMode::Legacy, false), Ok(()));
-    }
-
-    #[test]
-    fn stable_calls_are_counted_by_the_minute_too() {
-        let now = at("12:00:59");
-        let mut ledger = Ledger::default().at(now);
-        while ledger.spend(TokenMode::Stable, false).is_ok() {}
-        let budget = ledger.budgets().stable_calls_a_minute;
-        assert_eq!((budget.used, budget.is_low()), (9_500, true));
-        while ledger.spend(TokenMode::Stable, true).is_ok() {}
-        assert_eq!(ledger.budgets().stable_calls_a_minute.used, 10_000);
-        let spent = Spent {
-            kind: BudgetKind::StableCallsAMinute,
-            used: 10_000,
-        };
-        assert_eq!(ledger.spend(TokenMode::Stable, true), Err(spent));
-        let mut next = ledger.at(at("12:01:00"));
-        assert_eq!(next.spend(TokenMode::Stable, false), Ok(()));
-        assert_eq!(next.budgets().stable_calls.used, 10_001);
-    }
-
-    #[test]
-    fn only_a_call_during_a_tokens_life_explains_its_end() {
-        let mut ledger = Ledger::default();
-        assert!(!ledger.explains(at("12:00:00"), at("13:00:00")));
-        ledger.replace(at("12:30:00"));
-        assert!(ledger.explains(at("12:00:00"), at("13:00:00")));
-        assert!(
-            !ledger.explains(at("12:30:00"), at("13:00:00")),
-            "it brought this token"
-        );
-        assert!(
-            !ledger.explains(at("12:00:00"), at("12:29:00")),
-            "it came after"
-        );
-        for n in 0..REPLACEMENTS - 1 {
-            ledger.replace(at("13:00:00") + SPENT_PAUSE * u32::try_from(n).unwrap());
-        }
-        assert!(ledger.explains(at("12:00:00"), at("12:40:00")));
-        let known = ledger.merge(
-            Ledger::from_text(&ledger.to_text()).unwrap(),
-            at("14:00:00"),
-        );
-        assert_eq!(known, ledger.at(at("14:00:00")), "known is known");
-    }
-
-    #[test]
-    fn replicas_add_up_what_they_know() {
-        let now = at("12:00:00");
-        let mut one = Ledger::default().at(now);
-        one.spend(TokenMode::Stable, false).unwrap();
-        one.spend(TokenMode::Legacy, false).unwrap();
-        let mut two = Ledger::default().at(now);
-        two.spend(TokenMode::Stable, false).unwrap();
-        two.repair(now, true).unwrap();
-        two.replace(now);
-        two.count_foreign(now);
-
-        let both = one.merge(Ledger::from_text(&two.to_text()).unwrap(), now);
-
-        assert_eq!((both.fetches(), both.forced()), (2, 1));
-        assert_eq!(both.foreign(now).map(|seen| seen.count_today), Some(1));
-        assert!(both.generation() > two.generation());
-        let tomorrow = both.at(at("16:00:00"));
-        assert!(tomorrow.generation() > both.generation());
-        assert_eq!(tomorrow.foreign(at("16:00:00")).unwrap().last_at, now);
-        assert_eq!(both.foreign(now + FOREIGN_SHOWN), None);
-        assert_eq!(Ledger::from_text(&both.to_text()), Some(both));
-        assert_eq!(Ledger::from_text("damaged"), None);
-    }
-}
+mod tests;

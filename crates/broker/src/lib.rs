@@ -7,6 +7,8 @@
 //!   replicas share, not for WeChat.
 //! - **Nobody waits while a token is good.** [`Broker::token`] answers from memory; the refresh starts ahead of
 //!   the end, in the background.
+//! - **One refusal is no proof.** A token that WeChat refuses is tried again by a cheap call of its own before it is taken
+//!   out of use: stray refusals cost neither a fetch nor a budget.
 //! - **A failing app is left alone.** What WeChat said is remembered until its pause ends, and told to whoever
 //!   asks in between.
 //! - **Redis is not needed.** Leases and cells save fetches; without them each replica asks for itself. What Redis could
@@ -48,9 +50,9 @@
 //!
 //! let appid = AppId::parse("wx0a1b2c3d4e5f6789")?;
 //! let token = broker.token(&appid).await?;
-//! // … WeChat says 40001 to a send with it …
-//! let fresh = broker.stale(&appid, token.generation).await?;
-//! assert!(fresh.generation > token.generation);
+//! // … WeChat says 40001 to a send with it, and takes it at a second look …
+//! let again = broker.stale(&appid, token.generation).await?;
+//! assert_eq!(again.generation, token.generation);
 //! broker.shutdown().await;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! # }).unwrap();
@@ -60,6 +62,7 @@ mod arrears;
 mod broker;
 mod budget;
 mod census;
+mod check;
 mod credentials;
 mod error;
 mod fetch;

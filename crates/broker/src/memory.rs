@@ -14,6 +14,7 @@ use futures::future::{BoxFuture, Shared};
 
 use crate::{
     BrokerError, ForeignRefresh,
+    check::Checks,
     foreign::Suspicion,
     goal::{Goal, Held, Reason, Refused},
     ledger::{Ledger, REPAIR_INTERVAL},
@@ -48,6 +49,8 @@ pub(crate) struct Memory {
     state: RwLock<State>,
     /// When the app last used it, in seconds.
     used_at: AtomicI64,
+    /// What second looks at refused tokens have shown.
+    pub(crate) checks: Checks,
 }
 
 #[derive(Default)]
@@ -76,6 +79,7 @@ impl Memory {
         Self {
             state: RwLock::default(),
             used_at: AtomicI64::new(now.timestamp()),
+            checks: Checks::default(),
         }
     }
 
@@ -337,10 +341,12 @@ impl State {
             .filter(|failure| failure.retry_at().is_some_and(|retry_at| retry_at > now))
     }
 
-    /// What is told to who asks for another token now: WeChat's refusal of the last one who asked, for half a minute.
+    /// What is told to who asks for another token now: why the last one who asked got none, for half a minute at most.
     fn failed_asking(&self, now: DateTime<Utc>) -> Option<BrokerError> {
         let (at, why) = self.asked.as_ref()?;
-        why.clone().filter(|_| now < *at + REPAIR_INTERVAL)
+        let why = why.clone()?;
+        let until = why.retry_at()?.min(*at + REPAIR_INTERVAL);
+        (now < until).then_some(why)
     }
 
     /// Takes the token of `generation` out of use, and older ones with it; says whether one was in use. A later one

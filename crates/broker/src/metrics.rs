@@ -13,6 +13,7 @@ use wechat::TokenError;
 use crate::{
     broker,
     census::{Census, CensusTaker},
+    check::Health,
 };
 
 /// The broker's metrics. Clones count together.
@@ -22,6 +23,7 @@ pub struct Metrics(Arc<Inner>);
 #[derive(Default)]
 struct Inner {
     fetches: Family<FetchLabels, Counter>,
+    checks: Family<CheckLabels, Counter>,
     waiting: Gauge,
     foreign_refreshes: Counter,
     /// Whose apps are counted.
@@ -34,12 +36,18 @@ struct FetchLabels {
     outcome: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CheckLabels {
+    result: &'static str,
+}
+
 impl Metrics {
     /// Adds them to a registry.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         let Inner {
             fetches,
+            checks,
             waiting,
             foreign_refreshes,
             ..
@@ -48,6 +56,11 @@ impl Metrics {
             "wxgate_token_fetches",
             "Access tokens asked of WeChat",
             fetches.clone(),
+        );
+        registry.register(
+            "wxgate_token_checks",
+            "Second looks at access tokens that WeChat refused",
+            checks.clone(),
         );
         registry.register(
             "wxgate_token_waiting",
@@ -93,6 +106,16 @@ impl Metrics {
         self.0.foreign_refreshes.inc();
     }
 
+    /// Counts a second look at a refused token; none: it had no result.
+    pub(crate) fn checked(&self, found: Option<Health>) {
+        let result = match found {
+            Some(Health::Alive) => "alive",
+            Some(Health::Dead) => "dead",
+            None => "unclear",
+        };
+        self.0.checks.get_or_create(&CheckLabels { result }).inc();
+    }
+
     /// Counts a fetch.
     pub(crate) fn fetched<T>(&self, mode: TokenMode, force: bool, outcome: &Result<T, TokenError>) {
         let mode = match (mode, force) {
@@ -103,7 +126,7 @@ impl Metrics {
         let outcome = match outcome {
             Ok(_) => "ok",
             Err(TokenError::Blocked { .. }) => "blocked",
-            Err(TokenError::Later { .. }) => "later",
+            Err(TokenError::Later { .. } | TokenError::Unclear(_)) => "later",
             Err(TokenError::QuotaSpent(_)) => "quota_spent",
             Err(TokenError::Bug(_)) => "bug",
         };

@@ -23,6 +23,7 @@ use crate::{
     quota::Quotas,
     recorder::Settled,
     rest::{self, Rest},
+    strays::{Again, Strays},
 };
 
 /// How many tries of a message are kept.
@@ -37,6 +38,7 @@ pub(crate) struct Dispatcher(Arc<Inner>);
 struct Inner {
     client: wechat::Client,
     broker: Broker,
+    strays: Strays,
     clock: Clock,
     metrics: Metrics,
     quotas: Arc<Quotas>,
@@ -83,6 +85,7 @@ impl Dispatcher {
         Self(Arc::new(Inner {
             client: parts.wechat.clone(),
             broker: parts.broker.clone(),
+            strays: Strays::new(parts.broker.clone(), parts.coord.clock().clone()),
             clock: parts.coord.clock().clone(),
             metrics: parts.metrics.clone(),
             quotas,
@@ -164,7 +167,7 @@ impl Inner {
         rest.map(|rest| rest.reconciled(told, now))
     }
 
-    /// Sends with the app's token; with a fresh one, once more, when WeChat calls the first one dead.
+    /// Sends with the app's token, and once more where WeChat refuses that token.
     async fn send(&self, message: &Claimed) -> Landing {
         let mut attempts = message.attempts.clone();
         if !self.may_repeat(message) {
@@ -193,15 +196,33 @@ impl Inner {
         if first.verdict != Verdict::StaleToken {
             return self.landed(first, attempts);
         }
-        let fresh = match self.broker.stale(&message.appid, token.generation).await {
-            Ok(fresh) => fresh,
+        self.send_again(message, &token, first, attempts).await
+    }
+
+    /// Sends once more after WeChat has refused the token: with a fresh one, or with the same where WeChat takes it at a
+    /// second look. A second stray refusal is retried later and does not pause the app.
+    async fn send_again(
+        &self,
+        message: &Claimed,
+        refused: &Token,
+        first: Answer,
+        mut attempts: Vec<Attempt>,
+    ) -> Landing {
+        let again = self.strays.after_refusal(&message.appid, refused).await;
+        let (token, is_fresh) = match again {
+            Ok(Again::Fresh(token)) => (token, true),
+            Ok(Again::Same(token)) => (token, false),
+            Ok(Again::Later) => return self.landed(first, attempts),
             Err(error) => return self.grounded(attempts, &error, true),
         };
         if !self.has_time(message) {
             return self.landed(first, attempts);
         }
-        let mut second = self.try_once(message, &fresh, &mut attempts).await;
-        if second.verdict == Verdict::StaleToken {
+        let mut second = self.try_once(message, &token, &mut attempts).await;
+        if second.verdict == Verdict::StaleToken
+            && is_fresh
+            && self.broker.is_dead(&message.appid, &token).await
+        {
             second.verdict = Verdict::AppBlocked {
                 reason: BlockReason::TokenRefused,
                 pause: TOKEN_REFUSED_PAUSE,

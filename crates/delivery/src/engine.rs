@@ -28,7 +28,7 @@ use crate::{
     intake::Intake,
     janitor::Janitor,
     metrics::Metrics,
-    passage::{Passage, PassageError, Place},
+    passage::{Passage, PassageError, Room},
     pulse::Pulse,
     quota::{QuotaReport, Quotas},
     recorder::Recorder,
@@ -298,16 +298,16 @@ impl Delivery {
         self.0.quotas.report(tenant, appid).await
     }
 
-    /// A place for a call of the tenant's to be passed on: taken before its body is read, for bodies may be large.
-    pub async fn place(&self, tenant: TenantId) -> Result<Place, PassageError> {
-        self.0.passage.place(tenant).await
+    /// Room for a call of the tenant's that is passed on, with a body of so many bytes: taken before the body is read.
+    pub async fn room(&self, tenant: TenantId, bytes: usize) -> Result<Room, PassageError> {
+        self.0.passage.room(tenant, bytes).await
     }
 
     /// Makes a call of WeChat's that the gateway has no resource for, as the tenant's app. A POST, which may change
     /// something, is on record as `origin`'s.
     pub async fn forward(
         &self,
-        place: Place,
+        room: Room,
         tenant: TenantId,
         appid: &AppId,
         call: &ForwardedCall,
@@ -315,7 +315,7 @@ impl Delivery {
     ) -> Result<ForwardedAnswer, PassageError> {
         self.0
             .passage
-            .forward(place, tenant, appid, call, origin)
+            .forward(room, tenant, appid, call, origin)
             .await
     }
 

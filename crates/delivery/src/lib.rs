@@ -37,6 +37,7 @@ mod pulse;
 mod quota;
 mod recorder;
 mod rest;
+mod strays;
 mod submit;
 mod sweeper;
 mod templates;
@@ -54,7 +55,7 @@ pub use credentials::StoredCredentials;
 pub use engine::{Delivery, DeliveryError, Options, Parts, Retention};
 pub use grants::{CollectedGrants, GrantError, Grants};
 pub use metrics::Metrics;
-pub use passage::{PassageError, Place};
+pub use passage::{PassageError, Room};
 pub use quota::{QuotaReport, WechatQuotaReport};
 pub use store::{
     App, AppCursor, Change, Collected, DeliveryStatus, Failure, Grant, GrantCursor, GrantEntry,
@@ -67,7 +68,7 @@ pub use tokens::{HandedToken, TokenBudget, TokenFailure, TokenReport, TokenStatu
 pub use webhooks::{ShowMessage, WebhookError, WebhookSettings, Webhooks};
 pub use wechat::{
     ForwardError, ForwardedAnswer, ForwardedCall, MAX_FORWARDED, callback::Query as CallbackQuery,
-    is_forwardable, is_token_refusal,
+    is_forwardable, is_token_refusal, query_carries_secret,
 };
 
 /// Wake-up topics that replicas share.

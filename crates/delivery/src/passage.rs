@@ -1,34 +1,24 @@
 //! The passage: calls of WeChat that the gateway has no resource for, made with the app's own token; and the sign-in of
 //! its users, made with its AppSecret.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
-
 use broker::{Broker, BrokerError, Credentials, CredentialsError};
 use coord::Clock;
-use domain::{app::AppId, id::TenantId};
+use domain::{app::AppId, id::TenantId, secret::AccessToken};
 use store::{Origin, Store, StoreError};
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
-};
 use wechat::{ForwardError, ForwardedAnswer, ForwardedCall};
 
+mod places;
+mod room;
+
+pub use self::room::Room;
+
+use self::{places::Places, room::Rooms};
 use crate::{
     StoredCredentials,
     apps::{AppError, refusal},
     engine::Parts,
+    strays::{Again, Strays},
 };
-
-/// How many calls are under way at most: each may hold two bodies of 10 MiB, for half a minute.
-const AT_ONCE: usize = 32;
-/// How many of them may be one tenant's.
-const OF_ONE_TENANT: usize = 8;
-/// How long a call waits for its place.
-const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Why a call was not passed on, or has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +29,9 @@ pub enum PassageError {
     /// WeChat refuses fresh tokens too, and has done nothing.
     #[error("WeChat refuses the app's access token, and a fresh one too")]
     TokenRefused,
+    /// WeChat refuses the call for a credential although it takes the app's token, and has done nothing.
+    #[error("WeChat refuses a credential of the call, and takes the app's access token")]
+    CredentialRefused,
     /// WeChat refuses the app's AppSecret.
     #[error("WeChat refuses the AppSecret that the gateway has for the app")]
     SecretRefused,
@@ -60,49 +53,9 @@ pub(crate) struct Passage {
     credentials: StoredCredentials,
     client: wechat::Client,
     clock: Clock,
+    strays: Strays,
     places: Places,
-}
-
-/// A call's place among those that are under way, to be taken before its body is read.
-#[derive(Debug)]
-pub struct Place(
-    #[expect(dead_code, reason = "given back when dropped")] [OwnedSemaphorePermit; 2],
-);
-
-/// As many places as calls may be under way.
-struct Places {
-    all: Arc<Semaphore>,
-    /// Of the tenants that have calls under way.
-    tenants: Mutex<HashMap<TenantId, Arc<Semaphore>>>,
-}
-
-impl Places {
-    fn new() -> Self {
-        Self {
-            all: Arc::new(Semaphore::new(AT_ONCE)),
-            tenants: Mutex::default(),
-        }
-    }
-
-    /// The tenant's next place; none: it was not free in time. Who waits for one of its own takes none of the others'.
-    async fn take(&self, tenant: TenantId) -> Option<Place> {
-        let own = self.of(tenant);
-        let both = async {
-            let own = own.acquire_owned().await.ok()?;
-            let all = self.all.clone().acquire_owned().await.ok()?;
-            Some(Place([own, all]))
-        };
-        timeout(PATIENCE, both).await.ok()?
-    }
-
-    fn of(&self, tenant: TenantId) -> Arc<Semaphore> {
-        let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
-        tenants.retain(|_, places| Arc::strong_count(places) > 1);
-        let places = tenants.entry(tenant);
-        places
-            .or_insert_with(|| Arc::new(Semaphore::new(OF_ONE_TENANT)))
-            .clone()
-    }
+    rooms: Rooms,
 }
 
 impl Passage {
@@ -113,20 +66,22 @@ impl Passage {
             credentials: StoredCredentials::new(parts.store.clone(), parts.master_key.clone()),
             client: parts.wechat.clone(),
             clock: parts.coord.clock().clone(),
+            strays: Strays::new(parts.broker.clone(), parts.coord.clock().clone()),
             places: Places::new(),
+            rooms: Rooms::new(),
         }
     }
 
-    /// A place for a call of the tenant's.
-    pub(crate) async fn place(&self, tenant: TenantId) -> Result<Place, PassageError> {
-        self.places.take(tenant).await.ok_or(PassageError::Full)
+    /// Room for a call of the tenant's, whose body has so many bytes.
+    pub(crate) async fn room(&self, tenant: TenantId, bytes: usize) -> Result<Room, PassageError> {
+        self.rooms.take(tenant, bytes).await
     }
 
     /// Makes the call as the tenant's app, and puts it on record if it is a POST: most of WeChat's calls that change
-    /// something are.
+    /// something are. The body of the answer holds the call's room until it is dropped.
     pub(crate) async fn forward(
         &self,
-        _place: Place,
+        room: Room,
         tenant: TenantId,
         appid: &AppId,
         call: &ForwardedCall,
@@ -139,7 +94,10 @@ impl Passage {
             self.record(tenant, appid, call, origin, answered.as_ref())
                 .await;
         }
-        answered
+        answered.map(|answer| ForwardedAnswer {
+            body: room.holding(answer.body),
+            ..answer
+        })
     }
 
     async fn record(
@@ -164,8 +122,8 @@ impl Passage {
         }
     }
 
-    /// Makes the call. With a token that WeChat calls dead nothing was done: then once more, with
-    /// a fresh one.
+    /// Makes the call. Where WeChat refuses its token nothing was done: then once more, with a fresh one or, if WeChat
+    /// takes the token at a second look, with the same.
     async fn pass(
         &self,
         tenant: TenantId,
@@ -175,19 +133,34 @@ impl Passage {
         self.own(tenant, appid).await?;
         let token = self.broker.token(appid).await;
         let token = token.map_err(|error| self.no_token(&error))?;
-        let answer = self.client.forward(&token.value, call).await;
-        let answer = answer.map_err(PassageError::Forward)?;
+        let answer = self.exchange(tenant, &token.value, call).await?;
         if !answer.is_stale {
             return Ok(answer);
         }
-        let fresh = self.broker.stale(appid, token.generation).await;
-        let fresh = fresh.map_err(|error| self.no_token(&error))?;
-        let answer = self.client.forward(&fresh.value, call).await;
-        let answer = answer.map_err(PassageError::Forward)?;
+        let again = self.strays.after_refusal(appid, &token).await;
+        let (again, refused) = match again.map_err(|error| self.no_token(&error))? {
+            Again::Fresh(token) => (token, PassageError::TokenRefused),
+            Again::Same(token) => (token, PassageError::CredentialRefused),
+            Again::Later => return Err(PassageError::CredentialRefused),
+        };
+        let answer = self.exchange(tenant, &again.value, call).await?;
         if answer.is_stale {
-            return Err(PassageError::TokenRefused);
+            return Err(refused);
         }
         Ok(answer)
+    }
+
+    /// One exchange with WeChat, in a place of its own.
+    async fn exchange(
+        &self,
+        tenant: TenantId,
+        token: &AccessToken,
+        call: &ForwardedCall,
+    ) -> Result<ForwardedAnswer, PassageError> {
+        let place = self.places.take(tenant).await.ok_or(PassageError::Full)?;
+        let answer = self.client.forward(token, call).await;
+        drop(place);
+        answer.map_err(PassageError::Forward)
     }
 
     /// Who stands behind the code of a `wx.login()` in the tenant's mini-program, in WeChat's words.

@@ -274,7 +274,7 @@ impl Inner {
         Ok(lists)
     }
 
-    /// One list; with a token that WeChat calls dead once more, with a fresh one.
+    /// One list; where WeChat refuses the token once more, with a fresh one or, if it is alive, with the same.
     async fn fetch_list(&self, appid: &AppId, channel: Channel) -> Result<Vec<Template>, AppError> {
         let (broker, client) = (&self.parts.broker, &self.parts.wechat);
         let token = broker.token(appid).await;
@@ -328,7 +328,7 @@ fn call_refusal(error: &CallError) -> AppError {
             advice: match error {
                 CallError::Blocked { reason, .. } => reason.advice().to_owned(),
                 CallError::StaleToken(_) => {
-                    "WeChat refuses the app's access token, and a fresh one too".to_owned()
+                    "WeChat refuses the app's access token twice: sync again later".to_owned()
                 }
                 CallError::Later { .. } | CallError::Refused(_) => {
                     "WeChat does not list the app's templates now: sync again later".to_owned()

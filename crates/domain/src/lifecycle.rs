@@ -209,7 +209,8 @@ impl Facts {
             Verdict::Later(delay) => {
                 self.queued_in_time(delay.next_try(now, self.attempts, jitter))
             }
-            // The engine repeats once with a fresh token; what comes here is the second refusal.
+            // The engine repeats once, with a fresh token or the same; what comes here is the second refusal of one that
+            // is alive.
             Verdict::StaleToken => {
                 self.queued_in_time(Delay::Backoff.next_try(now, self.attempts, jitter))
             }

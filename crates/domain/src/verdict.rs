@@ -20,7 +20,7 @@ pub enum Verdict {
     },
     /// Not sent; the same send may succeed later.
     Later(Delay),
-    /// Not sent: the access token is dead. Refresh it and repeat once.
+    /// Not sent: WeChat refuses the access token. Repeat once, with another if it is dead.
     StaleToken,
     /// Not sent, and never will be.
     Rejected(FailureCode),

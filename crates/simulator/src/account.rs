@@ -183,6 +183,7 @@ impl Limits {
             | Endpoint::ClearQuota
             | Endpoint::ClearQuotaV2
             | Endpoint::CodeToSession
+            | Endpoint::ApiDomainIp
             | Endpoint::Unknown => UNLIMITED,
         }
     }

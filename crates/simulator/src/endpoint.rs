@@ -17,13 +17,14 @@ pub(crate) enum Endpoint {
     ClearQuota,
     ClearQuotaV2,
     CodeToSession,
+    ApiDomainIp,
     /// Everything else: answered 40066.
     Unknown,
 }
 
 impl Endpoint {
     /// All of them, in the order of [`index`](Self::index).
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::Token,
         Self::StableToken,
         Self::ForcedToken,
@@ -37,6 +38,7 @@ impl Endpoint {
         Self::ClearQuota,
         Self::ClearQuotaV2,
         Self::CodeToSession,
+        Self::ApiDomainIp,
         Self::Unknown,
     ];
 
@@ -58,6 +60,7 @@ impl Endpoint {
             "/cgi-bin/clear_quota" => Self::ClearQuota,
             "/cgi-bin/clear_quota/v2" => Self::ClearQuotaV2,
             "/sns/jscode2session" => Self::CodeToSession,
+            "/cgi-bin/get_api_domain_ip" => Self::ApiDomainIp,
             _ => Self::Unknown,
         }
     }
@@ -78,6 +81,7 @@ impl Endpoint {
             Self::ClearQuota => "/cgi-bin/clear_quota",
             Self::ClearQuotaV2 => "/cgi-bin/clear_quota/v2",
             Self::CodeToSession => "/sns/jscode2session",
+            Self::ApiDomainIp => "/cgi-bin/get_api_domain_ip",
             Self::Unknown => "unknown",
         }
     }
@@ -98,7 +102,8 @@ impl Endpoint {
             Self::ClearQuota => 10,
             Self::ClearQuotaV2 => 11,
             Self::CodeToSession => 12,
-            Self::Unknown => 13,
+            Self::ApiDomainIp => 13,
+            Self::Unknown => 14,
         }
     }
 
@@ -114,7 +119,11 @@ impl Endpoint {
     pub(crate) fn is_get(self) -> bool {
         matches!(
             self,
-            Self::Token | Self::GetTemplate | Self::PrivateTemplates | Self::CodeToSession
+            Self::Token
+                | Self::GetTemplate
+                | Self::PrivateTemplates
+                | Self::CodeToSession
+                | Self::ApiDomainIp
         )
     }
 }

@@ -100,6 +100,9 @@ pub enum TokenError {
         /// What happened.
         cause: Cause,
     },
+    /// The request left and no usable answer came: WeChat may have made a token.
+    #[error("no token now: {0}")]
+    Unclear(Cause),
     /// The day's fetches are spent (45009). A token that is still alive stays usable.
     #[error("the day's token fetches are spent: {0}")]
     QuotaSpent(Cause),
@@ -114,9 +117,15 @@ impl TokenError {
         match self {
             Self::Blocked { cause, .. }
             | Self::Later { cause, .. }
+            | Self::Unclear(cause)
             | Self::QuotaSpent(cause)
             | Self::Bug(cause) => cause,
         }
+    }
+
+    /// Whether the request certainly never reached WeChat.
+    pub fn is_unseen(&self) -> bool {
+        matches!(self, Self::Later { cause, .. } if cause.errcode.is_none())
     }
 }
 
@@ -226,8 +235,9 @@ pub(crate) fn to_fetch(heard: Heard, secret: &str) -> Result<FetchedToken, Token
     let later = |delay, cause| Err(TokenError::Later { delay, cause });
     let reply = match heard {
         Heard::Reply(reply) => *reply,
-        // A fetch whose answer was lost is simply made again.
-        Heard::Unclear(why) => return later(Delay::Backoff, Cause::of_connection(&why, secret)),
+        Heard::Unclear(why) => {
+            return Err(TokenError::Unclear(Cause::of_connection(&why, secret)));
+        }
         Heard::NotDone(delay, why) => return later(delay, Cause::of_connection(&why, secret)),
     };
     let Some(code) = reply.errcode.filter(|&code| code != 0) else {
@@ -236,7 +246,7 @@ pub(crate) fn to_fetch(heard: Heard, secret: &str) -> Result<FetchedToken, Token
                 token,
                 expires_in: Duration::from_secs(seconds).min(MAX_TOKEN_LIFE),
             }),
-            _ => later(Delay::Backoff, Cause::of_nothing(secret)),
+            _ => Err(TokenError::Unclear(Cause::of_nothing(secret))),
         };
     };
     let cause = Cause::of_reply(reply, secret);
@@ -320,7 +330,7 @@ fn to_call<T>(
 }
 
 impl Cause {
-    fn of_reply(reply: Reply, secret: &str) -> Self {
+    pub(crate) fn of_reply(reply: Reply, secret: &str) -> Self {
         let said = redact(&reply.errmsg.unwrap_or_default(), secret);
         let Words { errmsg, rid } = decode::split_words(&said);
         Self {
@@ -330,7 +340,7 @@ impl Cause {
         }
     }
 
-    fn of_connection(why: &str, secret: &str) -> Self {
+    pub(crate) fn of_connection(why: &str, secret: &str) -> Self {
         Self {
             errcode: None,
             errmsg: redact(why, secret),
@@ -338,7 +348,7 @@ impl Cause {
         }
     }
 
-    fn of_nothing(secret: &str) -> Self {
+    pub(crate) fn of_nothing(secret: &str) -> Self {
         Self::of_connection("an answer without the fields that it must have", secret)
     }
 }

@@ -82,7 +82,7 @@ pub fn path(channel: Channel) -> &'static str {
 pub enum Action {
     /// Nothing was done; the same call may succeed later.
     Later(Delay),
-    /// The access token is dead: refresh it and repeat once.
+    /// The access token is refused: find out whether it is dead, and repeat once.
     StaleToken,
     /// The message will never be sent. Only at the three sends.
     Reject(FailureCode),
@@ -121,7 +121,9 @@ impl fmt::Display for Action {
             Self::Later(Delay::Moment) => f.write_str("tried again within the second"),
             Self::Later(Delay::After(wait)) => write!(f, "tried again after {} s", wait.as_secs()),
             Self::Later(Delay::AtOnce) => f.write_str("tried again at once"),
-            Self::StaleToken => f.write_str("token refreshed, tried again once"),
+            Self::StaleToken => {
+                f.write_str("token looked at again and refreshed if dead, tried again once")
+            }
             Self::Reject(code) => write!(f, "message fails with `{}`", code.as_str()),
             Self::Block { pause, .. } => {
                 write!(f, "app paused, probed after {} min", pause.as_secs() / 60)
@@ -234,7 +236,7 @@ pub const FORM_ID_USED_UP: i64 = 41029;
 static TABLE: &[CodeRow] = &[
     row(-1,    ANY,       BACKOFF,                     "WeChat is busy"),
     row(40001, TOKEN,     misconfigured(WrongSecret),  "the AppSecret is wrong"),
-    row(40001, BUSINESS,  StaleToken,                  "the access token was overwritten by another fetch"),
+    row(40001, BUSINESS,  StaleToken,                  "the access token was overwritten by another fetch, or is refused for nothing"),
     row(40002, ANY,       Bug,                         "wrong grant_type"),
     row(40003, SENDS,     Reject(InvalidRecipient),    "the openid is not one of this app"),
     row(40008, OFFICIAL,  Reject(Refused),             "wrong message type"),

@@ -33,6 +33,8 @@ pub(crate) struct Reply {
     pub(crate) quota: Option<(u64, u64, u64)>,
     /// The templates, where it is a list of them.
     pub(crate) templates: Option<Vec<WireTemplate>>,
+    /// Whether it lists addresses (`ip_list`).
+    pub(crate) has_addresses: bool,
 }
 
 /// Reads a body; none when it is not an answer of WeChat.
@@ -83,6 +85,7 @@ impl Reply {
             expires_in: wire.expires_in.unsigned(),
             quota,
             templates: wire.data,
+            has_addresses: wire.ip_list.is_some(),
         })
     }
 }
@@ -141,6 +144,7 @@ struct Wire {
     access_token: Scalar,
     expires_in: Scalar,
     quota: Option<WireQuota>,
+    ip_list: Option<IgnoredAny>,
     #[serde(
         alias = "list",
         alias = "template_list",

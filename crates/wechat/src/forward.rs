@@ -16,6 +16,12 @@ use reqwest::{
     },
 };
 
+mod headers;
+mod mask;
+mod rules;
+
+pub use self::rules::{is_forwardable, query_carries_secret};
+
 use crate::{
     Client,
     codes::{self, Action, Endpoint},
@@ -32,8 +38,6 @@ const LONGEST_REFUSAL: usize = 64 * 1024;
 /// Where a mini-program's users sign in.
 const CODE_TO_SESSION: &str = "/sns/jscode2session";
 const NOT_PASSED_ON: ForwardError = ForwardError::Refused("this path is not passed on");
-/// What stands in an answer where it echoed the token.
-const MASK: &[u8] = b"***";
 
 /// A call to pass on.
 #[derive(Clone, Debug)]
@@ -53,13 +57,13 @@ pub struct ForwardedCall {
 /// What WeChat answered: always with HTTP 200.
 #[derive(Clone, Debug)]
 pub struct ForwardedAnswer {
-    /// What the body is.
+    /// What the body is: one of a list.
     pub content_type: Option<String>,
-    /// The name of a file.
+    /// That it is a file, and its name.
     pub content_disposition: Option<String>,
     /// The body, without the token or the AppSecret.
-    pub body: Vec<u8>,
-    /// WeChat calls the token dead, or the AppSecret wrong in the words for a token, and has done nothing.
+    pub body: Bytes,
+    /// WeChat refuses the token, or the AppSecret in the words for a token, and has done nothing.
     pub is_stale: bool,
 }
 
@@ -69,51 +73,15 @@ pub enum ForwardError {
     /// The call cannot be passed on.
     #[error("{0}")]
     Refused(&'static str),
+    /// The call has a secret in its query or its body.
+    #[error("calls with a secret are not passed on")]
+    Secret,
     /// WeChat has not acted on it.
     #[error("{0}")]
     NotDone(String),
     /// Nobody knows whether WeChat acted on it.
     #[error("{0}")]
     Unclear(String),
-}
-
-/// Whether a path may be passed on: plain segments under `/cgi-bin`, `/wxa` or `/wxaapi`, so that it means here what it
-/// means to WeChat, and none of the calls that the gateway has its own way for or that carry an `AppSecret`.
-pub fn is_forwardable(path: &str) -> bool {
-    let mut segments = path.split('/');
-    let rooted = segments.next() == Some("");
-    let home = segments.next().unwrap_or_default();
-    let mut rest = segments.peekable();
-    let plain = |segment: &str| {
-        !segment.is_empty()
-            && !segment.starts_with('.')
-            && segment
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
-    };
-    rooted
-        && matches!(home, "cgi-bin" | "wxa" | "wxaapi")
-        && rest.peek().is_some()
-        && rest.all(plain)
-        && !is_own(&path.to_ascii_lowercase())
-}
-
-fn is_own(path: &str) -> bool {
-    use domain::message::Channel::{Official, Subscribe, Template};
-    let within = |own: &str| {
-        path.strip_prefix(own)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    };
-    [
-        "/cgi-bin/token",
-        "/cgi-bin/stable_token",
-        "/cgi-bin/clear_quota",
-    ]
-    .into_iter()
-    .any(within)
-        || [Subscribe, Template, Official]
-            .into_iter()
-            .any(|channel| path == codes::path(channel))
 }
 
 impl Client {
@@ -125,6 +93,11 @@ impl Client {
     ) -> Result<ForwardedAnswer, ForwardError> {
         if !is_forwardable(&call.path) {
             return Err(NOT_PASSED_ON);
+        }
+        if query_carries_secret(&call.query)
+            || rules::body_carries_secret(call.content_type.as_deref(), &call.body)
+        {
+            return Err(ForwardError::Secret);
         }
         let method = Method::from_bytes(call.method.as_bytes())
             .map_err(|_| ForwardError::Refused("the method is none"))?;
@@ -194,11 +167,16 @@ impl Client {
             let heard = transport::proxied(status, reply.as_ref(), Delay::Backoff);
             return Err(unheard(heard));
         }
+        let content_type = text(response.headers(), &CONTENT_TYPE);
+        let disposition = text(response.headers(), &CONTENT_DISPOSITION);
+        // What a file or a page holds is nothing that WeChat says of the call.
+        let is_said = disposition.is_none() && headers::may_be_json(content_type.as_deref());
         Ok(ForwardedAnswer {
-            content_type: text(response.headers(), &CONTENT_TYPE),
-            content_disposition: text(response.headers(), &CONTENT_DISPOSITION),
-            body: without(body, secret.as_bytes()),
-            is_stale: refusal.is_some_and(is_token_refusal),
+            content_type: content_type.map(|value| headers::content_type(&value)),
+            content_disposition: disposition
+                .map(|value| headers::content_disposition(&value, secret)),
+            body: mask::mask(body, secret),
+            is_stale: is_said && refusal.is_some_and(is_token_refusal),
         })
     }
 }
@@ -245,73 +223,4 @@ pub fn is_token_refusal(errcode: i64) -> bool {
 
 fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     headers.get(name)?.to_str().ok().map(str::to_owned)
-}
-
-/// The body with every copy of `secret` masked.
-fn without(body: Vec<u8>, secret: &[u8]) -> Vec<u8> {
-    let found = |from: &[u8]| {
-        from.windows(secret.len())
-            .position(|window| window == secret)
-    };
-    if secret.is_empty() || found(&body).is_none() {
-        return body;
-    }
-    let (mut clean, mut rest) = (Vec::with_capacity(body.len()), body.as_slice());
-    while let Some(at) = found(rest) {
-        clean.extend_from_slice(&rest[..at]);
-        clean.extend_from_slice(MASK);
-        rest = &rest[at + secret.len()..];
-    }
-    clean.extend_from_slice(rest);
-    clean
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_plain_paths_that_are_nobody_elses_are_passed_on() {
-        for path in [
-            "/cgi-bin/menu/create",
-            "/wxa/getwxacodeunlimit",
-            "/wxaapi/newtmpl/gettemplate",
-            "/cgi-bin/openapi/quota/get",
-            "/cgi-bin/tokens",
-            "/cgi-bin/message/subscribe/bizsend",
-        ] {
-            assert!(is_forwardable(path), "{path}");
-        }
-        for path in [
-            "/cgi-bin/token",
-            "/cgi-bin/Token",
-            "/cgi-bin/token/x",
-            "/cgi-bin/stable_token",
-            "/cgi-bin/clear_quota",
-            "/cgi-bin/clear_quota/v2",
-            "/cgi-bin/message/subscribe/send",
-            "/cgi-bin/message/template/SEND",
-            "/cgi-bin//token",
-            "/cgi-bin/token/",
-            "/cgi-bin/../sns/jscode2session",
-            "/cgi-bin/./token",
-            "/cgi-bin/%74oken",
-            "/cgi-bin/menu?x",
-            "/cgi-bin",
-            "/cgi-bin/",
-            "/sns/jscode2session",
-            "cgi-bin/menu",
-            "",
-        ] {
-            assert!(!is_forwardable(path), "{path}");
-        }
-    }
-
-    #[test]
-    fn a_token_in_a_body_is_masked() {
-        let clean = |body: &str| String::from_utf8(without(body.into(), b"tok")).unwrap();
-        assert_eq!(clean("a tok b toktok"), "a *** b ******");
-        assert_eq!(clean("to k"), "to k");
-        assert_eq!(without(b"any".to_vec(), b""), b"any");
-    }
 }

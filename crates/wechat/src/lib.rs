@@ -37,6 +37,7 @@
 
 mod answer;
 pub mod callback;
+mod check;
 mod client;
 pub mod codes;
 mod decode;
@@ -49,9 +50,11 @@ mod tests;
 mod transport;
 
 pub use answer::{Answer, CallError, Cause, FetchedToken, TokenError, WechatQuota};
+pub use check::TokenCheck;
 pub use client::{Client, ClientError, ClientOptions};
 pub use codes::path;
 pub use forward::{
     ForwardError, ForwardedAnswer, ForwardedCall, MAX_FORWARDED, is_forwardable, is_token_refusal,
+    query_carries_secret,
 };
 pub use outgoing::Outgoing;

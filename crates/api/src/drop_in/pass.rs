@@ -1,5 +1,7 @@
 //! Every other call: passed on to WeChat with the app's real token in place of the gateway's.
 
+use std::time::Duration;
+
 use axum::{
     Router,
     body::{Body, Bytes},
@@ -7,9 +9,14 @@ use axum::{
     response::{IntoResponse, Response},
     routing::any,
 };
-use delivery::{ForwardError, ForwardedAnswer, ForwardedCall, PassageError, is_forwardable};
+use delivery::{
+    ForwardError, ForwardedAnswer, ForwardedCall, MAX_FORWARDED, PassageError, Room,
+    is_forwardable, query_carries_secret,
+};
 use domain::scope::Scope;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use futures::StreamExt;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use tokio::time::timeout;
 use utoipa::openapi::{
     Content, OpenApi, Ref, Required, ResponseBuilder, ResponsesBuilder,
     path::{HttpMethod, OperationBuilder, ParameterBuilder, ParameterIn, PathItem},
@@ -21,15 +28,19 @@ use utoipa::openapi::{
 use super::{
     gate::{Parameters, enter},
     reply::{INVALID_APPSECRET, INVALID_URL, Reply, UNAUTHORIZED},
-    sends::bytes_of,
+    sends::unread,
 };
-use crate::{ApiState, openapi::Always};
+use crate::{
+    ApiState,
+    extract::{Unread, announced, announces_too_much},
+    openapi::Always,
+};
 
 /// Where WeChat's calls are.
 pub(super) const HOMES: [&str; 3] = ["/cgi-bin/", "/wxa/", "/wxaapi/"];
 
-/// What would carry a secret of the gateway to WeChat.
-const SECRETS: [&str; 2] = ["secret", "appsecret"];
+/// How long an upload may bring nothing before it is given up.
+const STALLED: Duration = Duration::from_secs(10);
 
 pub(super) fn routes() -> Router<ApiState> {
     let users = Router::new().route("/sns/{*path}", any(not_here));
@@ -38,7 +49,7 @@ pub(super) fn routes() -> Router<ApiState> {
         .fold(users, |router, home| {
             router.route(&format!("{home}{{*path}}"), any(pass_on))
         })
-        .layer(DefaultBodyLimit::max(delivery::MAX_FORWARDED))
+        .layer(DefaultBodyLimit::max(MAX_FORWARDED))
 }
 
 /// What carries a user's own token, which the gateway has no part in.
@@ -68,36 +79,63 @@ async fn try_pass_on(state: &ApiState, request: Request) -> Result<ForwardedAnsw
             "invalid url: the gateway does not pass this call on",
         ));
     }
-    if SECRETS.iter().any(|secret| query.has(secret)) {
-        return Err(Reply::refused(
-            UNAUTHORIZED,
-            "api unauthorized: calls with a secret are not passed on",
-        ));
+    let query = without_token(request.uri().query().unwrap_or_default());
+    if query_carries_secret(&query) {
+        return Err(with_secret());
     }
-    let place = state.delivery.place(entrant.tenant).await;
-    let place = place.map_err(|error| refusal(error, &method))?;
+    if announces_too_much(&request) {
+        return Err(unread(Unread::TooLarge));
+    }
+    let announced = match method {
+        Method::POST => announced(&request).unwrap_or(0),
+        _ => 0,
+    };
+    let room = state.delivery.room(entrant.tenant, announced).await;
+    let mut room = room.map_err(|error| refusal(error, &method))?;
     let call = ForwardedCall {
         method: method.to_string(),
         path,
-        query: without_token(request.uri().query().unwrap_or_default()),
+        query,
         content_type: text(request.headers(), &header::CONTENT_TYPE),
         body: if method == Method::POST {
-            bytes_of(request).await?
+            upload(request, announced, &mut room).await?
         } else {
             Bytes::new()
         },
     };
     let answer = state
         .delivery
-        .forward(
-            place,
-            entrant.tenant,
-            &entrant.appid,
-            &call,
-            &entrant.origin,
-        )
+        .forward(room, entrant.tenant, &entrant.appid, &call, &entrant.origin)
         .await;
     answer.map_err(|error| refusal(error, &method))
+}
+
+/// The body, read into the call's room. It must not stall.
+async fn upload(request: Request, announced: usize, room: &mut Room) -> Result<Bytes, Reply> {
+    let mut parts = request.into_body().into_data_stream();
+    let mut body = Vec::with_capacity(announced);
+    loop {
+        let part = timeout(STALLED, parts.next()).await;
+        let part = part.map_err(|_| unread(Unread::TooSlow))?;
+        let Some(part) = part else {
+            return Ok(body.into());
+        };
+        let part = part.map_err(|error| unread(Unread::of(StatusCode::BAD_REQUEST, &error)))?;
+        let length = body.len() + part.len();
+        if length > MAX_FORWARDED {
+            return Err(unread(Unread::TooLarge));
+        }
+        let grown = room.grow_to(length).await;
+        grown.map_err(|error| refusal(error, &Method::GET))?;
+        body.extend_from_slice(&part);
+    }
+}
+
+fn with_secret() -> Reply {
+    Reply::refused(
+        UNAUTHORIZED,
+        "api unauthorized: calls with a secret are not passed on",
+    )
 }
 
 /// The query but for the token of the gateway, byte for byte: it may be in any encoding.
@@ -114,6 +152,10 @@ pub(super) fn refusal(error: PassageError, method: &Method) -> Reply {
     match error {
         PassageError::App(error) => error.into(),
         PassageError::TokenRefused => Reply::busy("WeChat refuses the app's own access token"),
+        PassageError::CredentialRefused => Reply::busy(
+            "WeChat refuses a credential of this call, and takes the app's own access token: look for a credential in \
+             its body or query",
+        ),
         PassageError::SecretRefused => Reply::refused(
             INVALID_APPSECRET,
             "invalid appsecret: WeChat refuses the one that the gateway has for the app, give it the present one with \
@@ -128,6 +170,7 @@ pub(super) fn refusal(error: PassageError, method: &Method) -> Reply {
         PassageError::Forward(ForwardError::Refused(why)) => {
             Reply::refused(INVALID_URL, format!("invalid url: {why}"))
         }
+        PassageError::Forward(ForwardError::Secret) => with_secret(),
         PassageError::Forward(ForwardError::Unclear(why)) if *method == Method::POST => {
             Reply::uncertain(&format!("WeChat may or may not have done it, {why}"))
         }
@@ -199,9 +242,10 @@ fn operation(name: &str, home: &str, is_post: bool) -> utoipa::openapi::path::Op
         .summary(Some(format!("Pass a call under `{home}` on to WeChat")))
         .description(Some(
             "Any call that the gateway has no answer of its own for, with the app's real token in place of the gateway's; \
-             query, body and content type as they come, 10 MiB at most in either direction. Where WeChat calls the token \
-             dead the call is made once more with a fresh one. Calls that carry an AppSecret, `clear_quota`, and paths with \
-             dots or escapes are not passed on: 40066. Needs a key with the scope `wechat:proxy`: 48001.",
+             query, body and content type as they come, 10 MiB at most in either direction. Where WeChat refuses the token \
+             the call is made once more, with a fresh token if that one is dead. Calls that hand out tokens, tickets or \
+             credentials or clear quotas, and paths with dots or escapes, are not passed on: 40066; nor is anything named \
+             as a secret is in the query or the body: 48001. Needs a key with the scope `wechat:proxy`: 48001.",
         ))
         .security(SecurityRequirement::new(
             super::SCHEME,

@@ -209,17 +209,16 @@ fn ignore_strangers(request: &mut message::Request, template: Knowledge<'_>) {
 
 /// The body, which must be there.
 pub(super) async fn body_of(request: Request) -> Result<Bytes, Reply> {
-    let body = bytes_of(request).await?;
+    let body = read_whole(request, &()).await.map_err(unread)?;
     if body.is_empty() {
         return Err(Reply::refused(EMPTY_BODY, "empty post data"));
     }
     Ok(body)
 }
 
-/// The body.
-pub(super) async fn bytes_of(request: Request) -> Result<Bytes, Reply> {
-    let body = read_whole(request, &()).await;
-    body.map_err(|unread| match unread {
+/// Why a body was not read.
+pub(super) fn unread(unread: Unread) -> Reply {
+    match unread {
         Unread::TooLarge => Reply::refused(
             BODY_TOO_LARGE,
             "content size out of limit: the body is too large for this call",
@@ -227,7 +226,7 @@ pub(super) async fn bytes_of(request: Request) -> Result<Bytes, Reply> {
         Unread::TooSlow => Reply::busy("the body was not there in time"),
         Unread::NoRoom => Reply::busy("the gateway cannot take more at the moment"),
         Unread::BrokenOff => Reply::busy("the body broke off"),
-    })
+    }
 }
 
 impl Sent {

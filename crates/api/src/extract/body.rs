@@ -63,9 +63,13 @@ pub(crate) async fn read_whole<S: Send + Sync>(
 
 /// Whether the body says that it is over the route's limit.
 pub(crate) fn announces_too_much(request: &Request) -> bool {
-    let announced = request.headers().get(header::CONTENT_LENGTH);
-    let bytes = announced.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    bytes.is_some_and(|bytes| bytes > body_limit(request) as u64)
+    announced(request).is_some_and(|bytes| bytes > body_limit(request))
+}
+
+/// How many bytes the body says it has.
+pub(crate) fn announced(request: &Request) -> Option<usize> {
+    let length = request.headers().get(header::CONTENT_LENGTH)?;
+    length.to_str().ok()?.parse().ok()
 }
 
 impl From<Unread> for Problem {

@@ -8,7 +8,7 @@ mod prefer;
 mod query;
 
 pub use body::SlowBody;
-pub(crate) use body::{Unread, announces_too_much, read_whole};
+pub(crate) use body::{Unread, announced, announces_too_much, read_whole};
 pub(crate) use idempotency::{BareKey, IDEMPOTENCY_KEY, Keyed, Repeat, key_text};
 pub(crate) use json::{ApiJson, object, optional_object, parse, parse_part};
 pub(crate) use path::{

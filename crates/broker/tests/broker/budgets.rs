@@ -11,6 +11,7 @@ use crate::{Diary, SECOND, SECRET, World};
 #[tokio::test]
 async fn a_spent_legacy_budget_is_told_not_overrun_and_keeps_its_last_for_repairs() {
     let world = World::new(TokenMode::Legacy).await;
+    world.refuse_checks();
     let diary = Arc::new(Diary::default());
     let coord = Coord::in_process(world.clock.clone());
     let broker = world.replica(&coord).with_observer(Arc::clone(&diary) as _);
@@ -68,6 +69,7 @@ fn legacy_marks(diary: &Diary) -> Vec<u32> {
 #[tokio::test]
 async fn budgets_are_counted_over_replicas_and_seen_on_all() {
     let world = World::new(TokenMode::Stable).await;
+    world.refuse_checks();
     let coord = Coord::in_process(world.clock.clone());
     let [one, two, bystander] = [0; 3].map(|_| world.replica(&coord));
     let mut token = world.token(&one).await;

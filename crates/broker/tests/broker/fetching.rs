@@ -149,6 +149,7 @@ async fn shutdown_waits_for_fetches() {
 #[tokio::test]
 async fn fetches_are_counted() {
     let world = World::new(TokenMode::Stable).await;
+    world.refuse_checks();
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
     let broker = world.replica_with(&coord::Coord::in_process(world.clock.clone()), metrics);
@@ -162,6 +163,10 @@ async fn fetches_are_counted() {
     );
     assert!(
         text.contains(r#"wxgate_token_fetches_total{mode="forced",outcome="ok"} 1"#),
+        "{text}"
+    );
+    assert!(
+        text.contains(r#"wxgate_token_checks_total{result="dead"} 1"#),
         "{text}"
     );
     assert!(text.contains("wxgate_token_waiting 0"), "{text}");

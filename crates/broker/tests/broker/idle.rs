@@ -74,6 +74,7 @@ async fn a_pause_is_not_forgotten_before_it_ends() {
 #[tokio::test]
 async fn all_apps_together_are_a_handful_of_series() {
     let world = World::new(TokenMode::Stable).await;
+    world.refuse_checks();
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
     let broker = world.replica_with(&Coord::in_process(world.clock.clone()), metrics);

@@ -8,10 +8,12 @@
 
 mod asking;
 mod budgets;
+mod checking;
 mod days;
 mod failing;
 mod fetching;
 mod foreign;
+mod giving_back;
 mod idle;
 mod repairing;
 mod replicas;
@@ -30,7 +32,7 @@ use domain::{
     seal::MasterKey,
     secret::AppSecret,
 };
-use simulator::{Options, Simulator};
+use simulator::{Effect, Fault, Options, Simulator};
 use testkit::Redis;
 use wechat::{Client, ClientOptions};
 use wxgate_broker::{
@@ -42,6 +44,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const LOST: Duration = Duration::from_secs(20);
 const STABLE: &str = "/cgi-bin/stable_token";
 const LEGACY: &str = "/cgi-bin/token";
+const CHECK: &str = "/cgi-bin/get_api_domain_ip";
 const SECRET: &str = "0f1e2d3c4b5a69788796a5b4c3d2e1f0";
 
 /// WeChat, the time, and what the gateway knows of its one app.
@@ -132,6 +135,22 @@ impl World {
     fn fetches(&self) -> u64 {
         let stats = self.wechat.control().app_stats(self.appid.as_str());
         stats.total(STABLE) + stats.total(LEGACY)
+    }
+
+    /// Second looks at refused tokens that WeChat has seen.
+    fn checks(&self) -> u64 {
+        let stats = self.wechat.control().app_stats(self.appid.as_str());
+        stats.total(CHECK)
+    }
+
+    /// From now on WeChat refuses every token at the second look, though it goes on to give it out.
+    fn refuse_checks(&self) {
+        let refused = Effect::Errcode {
+            errcode: 40001,
+            errmsg: None,
+        };
+        let control = self.wechat.control();
+        control.add_fault(Fault::always(refused).for_path(CHECK));
     }
 
     /// Effective forced refreshes.

@@ -37,6 +37,7 @@ async fn a_thousand_refused_senders_cause_one_refresh() {
 #[tokio::test]
 async fn a_stable_token_that_wechat_insists_on_is_forced_out_within_the_budget() {
     let world = World::new(TokenMode::Stable).await;
+    world.refuse_checks();
     let broker = world.alone();
     let mut token = world.token(&broker).await;
     for forced in 1..=20 {
@@ -93,6 +94,7 @@ async fn a_stable_token_that_wechat_insists_on_is_forced_out_within_the_budget()
 #[tokio::test]
 async fn a_legacy_token_that_dies_young_twice_is_left_alone_for_a_while() {
     let world = World::new(TokenMode::Legacy).await;
+    world.refuse_checks();
     let broker = world.alone();
     let first = world.token(&broker).await;
     let second = broker.stale(&world.appid, first.generation).await.unwrap();

@@ -159,6 +159,7 @@ async fn a_fetch_keeps_its_lease_for_as_long_as_wechat_may_take() {
 async fn without_redis_every_replica_goes_on_alone() {
     let redis = Redis::start();
     let world = World::new(TokenMode::Stable).await;
+    world.refuse_checks();
     let replicas = [
         world.replica(&over(&redis, &world)),
         world.replica(&over(&redis, &world)),

@@ -12,6 +12,8 @@ use crate::quota;
 use crate::refusal::Refusal;
 use crate::world::World;
 
+/// Without an `errcode`, as WeChat answers.
+const API_DOMAIN_IP: &str = r#"{"ip_list":["101.226.103.0/25","203.205.254.7"]}"#;
 const OK: &str = r#"{"errcode":0,"errmsg":"ok"}"#;
 
 #[derive(Default, Deserialize)]
@@ -38,6 +40,7 @@ pub(super) fn act(call: &Call<'_>, app: &Arc<App>) -> Reply {
         Endpoint::WxopenTemplates => wxopen_templates(call, app),
         Endpoint::PrivateTemplates => Ok(private_templates(app)),
         Endpoint::QuotaGet => quota_get(call, app),
+        Endpoint::ApiDomainIp => Ok(API_DOMAIN_IP.to_owned()),
         _ if *body(call)?.appid != *app.appid => Err(Refusal::known(40013)),
         _ => clear(call, app),
     }

@@ -121,6 +121,7 @@ pub(crate) fn serve(world: &World, call: &Call<'_>) -> Served {
         | Endpoint::WxopenTemplates
         | Endpoint::PrivateTemplates
         | Endpoint::QuotaGet
+        | Endpoint::ApiDomainIp
         | Endpoint::ClearQuota => {
             let (app, pass) = world.pass(&query::value(call.query, "access_token"), call.now);
             let who = Who {

@@ -324,10 +324,11 @@ async fn a_fetch_without_a_clear_answer_is_made_later() {
         assert!(
             matches!(
                 fetched,
-                Err(TokenError::Later {
-                    delay: Delay::Backoff,
-                    ..
-                })
+                Err(TokenError::Unclear(_)
+                    | TokenError::Later {
+                        delay: Delay::Backoff,
+                        ..
+                    })
             ),
             "{says}: {fetched:?}"
         );

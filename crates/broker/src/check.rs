@@ -1,0 +1,210 @@
+//! A second look at a token that WeChat has refused once.
+//!
+//! WeChat's edge refuses living tokens now and then, and a call that is passed on may be refused for a credential of its
+//! own. So a token is taken out of use only when WeChat refuses it in calls that depend on nothing but the token. All who
+//! meet a refusal of the same token share one check, and its result holds for a few seconds.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use chrono::{DateTime, Utc};
+use domain::app::AppId;
+use futures::{
+    FutureExt,
+    future::{BoxFuture, Shared},
+};
+use wechat::TokenCheck;
+
+use crate::{broker::Inner, memory::Memory, token::Token};
+
+/// How long a result holds. A token that dies meanwhile stays in use for so long at most.
+const HOLDS: Duration = Duration::from_secs(5);
+/// How many refusals in a row prove a token dead: where a tenth of all calls is refused for nothing, one of ten thousand
+/// checks is wrong, which is one or two a day.
+const REFUSALS: u32 = 4;
+/// How many checks in a row may have no result. The next refusal is believed without one: a firewall may keep the check
+/// itself from WeChat for ever.
+const UNCLEAR: u32 = 3;
+
+/// What a check says of a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Health {
+    /// WeChat takes the token, or nothing proves that it does not.
+    Alive,
+    /// WeChat refuses the token.
+    Dead,
+}
+
+/// A check under way. Everybody who waits for it holds a clone.
+type Check = Shared<BoxFuture<'static, Health>>;
+
+/// The checks of one app's tokens.
+#[derive(Default)]
+pub(crate) struct Checks(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    last: Option<Last>,
+    /// The check under way, and the generation of its token.
+    running: Option<(u64, Check)>,
+    /// How many of the last checks had no result.
+    unclear: u32,
+}
+
+struct Last {
+    generation: u64,
+    health: Health,
+    until: DateTime<Utc>,
+}
+
+impl Checks {
+    /// The result for the token of `generation`, where one holds; else the check to wait for, which `launch` starts
+    /// unless one is under way.
+    fn look(
+        &self,
+        generation: u64,
+        now: DateTime<Utc>,
+        launch: impl FnOnce() -> Check,
+    ) -> Result<Health, Check> {
+        let mut state = self.lock();
+        let last = state.last.as_ref();
+        if let Some(last) = last.filter(|last| last.generation == generation && now < last.until) {
+            return Ok(last.health);
+        }
+        match &state.running {
+            Some((of, check)) if *of == generation => Err(check.clone()),
+            _ => {
+                let check = launch();
+                state.running = Some((generation, check.clone()));
+                Err(check)
+            }
+        }
+    }
+
+    /// Ends the check of `generation`; none: it had no result.
+    fn end(&self, generation: u64, found: Option<Health>, now: DateTime<Utc>) -> Health {
+        let mut state = self.lock();
+        state.unclear = if found.is_some() {
+            0
+        } else {
+            state.unclear.saturating_add(1)
+        };
+        let health = found.unwrap_or(if state.unclear < UNCLEAR {
+            Health::Alive
+        } else {
+            Health::Dead
+        });
+        state.running.take_if(|(of, _)| *of == generation);
+        state.last = Some(Last {
+            generation,
+            health,
+            until: now + HOLDS,
+        });
+        health
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    /// Whether a token that WeChat has refused once is dead.
+    pub(crate) async fn check(
+        self: &Arc<Self>,
+        appid: &AppId,
+        memory: &Arc<Memory>,
+        token: &Token,
+    ) -> Health {
+        let now = self.coord.clock().now();
+        let launch = || launch(self, appid, memory, token.clone());
+        match memory.checks.look(token.generation, now, launch) {
+            Ok(health) => health,
+            Err(check) => check.await,
+        }
+    }
+}
+
+/// Starts a check that goes on when its callers leave.
+fn launch(inner: &Arc<Inner>, appid: &AppId, memory: &Arc<Memory>, token: Token) -> Check {
+    let generation = token.generation;
+    let ended = {
+        let (inner, memory) = (Arc::clone(inner), Arc::clone(memory));
+        move |found| {
+            let now = inner.coord.clock().now();
+            memory.checks.end(generation, found, now)
+        }
+    };
+    let task = {
+        let (inner, appid, ended) = (Arc::clone(inner), appid.clone(), ended.clone());
+        async move {
+            let found = ask(&inner, &appid, &token).await;
+            inner.metrics.checked(found);
+            ended(found)
+        }
+    };
+    let task = inner.tasks.spawn(task);
+    // A check that panicked or was cut off by the runtime's end has not ended itself.
+    let health = async move { task.await.unwrap_or_else(|_| ended(None)) };
+    health.boxed().shared()
+}
+
+/// Asks WeChat; none: it did not say.
+async fn ask(inner: &Inner, appid: &AppId, token: &Token) -> Option<Health> {
+    let generation = token.generation;
+    for _ in 0..REFUSALS {
+        match inner.client.check_token(&token.value).await {
+            TokenCheck::Alive => {
+                tracing::info!(%appid, generation, "WeChat takes the access token that it has refused a moment ago");
+                return Some(Health::Alive);
+            }
+            TokenCheck::Refused(cause) => {
+                tracing::debug!(%appid, generation, %cause, "WeChat refuses the access token");
+            }
+            TokenCheck::Unclear(cause) => {
+                tracing::warn!(
+                    %appid,
+                    generation,
+                    %cause,
+                    "cannot find out whether WeChat takes the access token: let the gateway call \
+                     /cgi-bin/get_api_domain_ip"
+                );
+                return None;
+            }
+        }
+    }
+    Some(Health::Dead)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn idle() -> Check {
+        std::future::pending().boxed().shared()
+    }
+
+    #[test]
+    fn a_result_holds_for_its_token_and_a_while() {
+        let (checks, now) = (Checks::default(), DateTime::UNIX_EPOCH);
+        assert!(checks.look(7, now, idle).is_err());
+        assert!(checks.look(7, now, || panic!("one is under way")).is_err());
+        checks.end(7, Some(Health::Dead), now);
+        let known = |generation, at| checks.look(generation, at, idle).ok();
+        assert_eq!(known(7, now), Some(Health::Dead));
+        assert_eq!(known(8, now), None);
+        assert_eq!(known(7, now + HOLDS), None);
+    }
+
+    #[test]
+    fn the_third_check_without_a_result_in_a_row_believes_the_refusal() {
+        let (checks, now) = (Checks::default(), DateTime::UNIX_EPOCH);
+        let end = |found| checks.end(7, found, now);
+        assert_eq!([end(None), end(None)], [Health::Alive; 2]);
+        assert_eq!(end(Some(Health::Alive)), Health::Alive);
+        assert_eq!([end(None), end(None)], [Health::Alive; 2]);
+        assert_eq!(end(None), Health::Dead);
+    }
+}

@@ -1,0 +1,186 @@
+//! The memory that bodies of calls take which are passed on: a budget for the whole process, shared among the tenants.
+//!
+//! A tenant may hold half of what is free. So one that takes all it can leaves two thirds of the budget, and each one more
+//! leaves two thirds of the rest: there is always room for the next.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use domain::id::TenantId;
+use tokio::{sync::Notify, time::timeout};
+
+use super::PassageError;
+
+/// How many bytes are held at once: requests until WeChat has answered, answers until the client has them.
+const BUDGET: usize = 96 * 1024 * 1024;
+/// How many calls of one tenant are held at once, from the first byte of the request to the last of the answer.
+const CALLS_OF_ONE_TENANT: usize = 64;
+/// How long a call waits for room.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The room for all bodies.
+pub(super) struct Rooms(Arc<Shared>);
+
+struct Shared {
+    budget: usize,
+    held: Mutex<Held>,
+    /// Rung whenever something is given back.
+    freed: Notify,
+}
+
+#[derive(Default)]
+struct Held {
+    bytes: usize,
+    tenants: HashMap<TenantId, Share>,
+}
+
+#[derive(Default)]
+struct Share {
+    calls: usize,
+    bytes: usize,
+}
+
+/// The room that one call takes. Given back when dropped.
+pub struct Room {
+    shared: Arc<Shared>,
+    tenant: TenantId,
+    bytes: usize,
+}
+
+impl Rooms {
+    pub(super) fn new() -> Self {
+        Self::of(BUDGET)
+    }
+
+    fn of(budget: usize) -> Self {
+        Self(Arc::new(Shared {
+            budget,
+            held: Mutex::default(),
+            freed: Notify::new(),
+        }))
+    }
+
+    /// Room for one more call of the tenant's, with a body of so many bytes.
+    pub(super) async fn take(&self, tenant: TenantId, bytes: usize) -> Result<Room, PassageError> {
+        self.0.wait(tenant, 1, bytes).await?;
+        Ok(Room {
+            shared: Arc::clone(&self.0),
+            tenant,
+            bytes,
+        })
+    }
+}
+
+impl Shared {
+    /// Takes what is wanted as soon as it is free.
+    async fn wait(&self, tenant: TenantId, calls: usize, bytes: usize) -> Result<(), PassageError> {
+        let taken = async {
+            loop {
+                let freed = self.freed.notified();
+                tokio::pin!(freed);
+                // Before the look, so that nothing is given back unseen in between.
+                freed.as_mut().enable();
+                if self.try_take(tenant, calls, bytes) {
+                    return;
+                }
+                freed.await;
+            }
+        };
+        let taken = timeout(PATIENCE, taken).await;
+        taken.map_err(|_| PassageError::Full)
+    }
+
+    fn try_take(&self, tenant: TenantId, calls: usize, bytes: usize) -> bool {
+        let mut held = self.lock();
+        let share = held.tenants.get(&tenant);
+        let (own_calls, own_bytes) = share.map_or((0, 0), |share| (share.calls, share.bytes));
+        // Answers that clients do not take may pass the budget, and end the taking of more at twice its size.
+        let free = self.budget.saturating_sub(held.bytes);
+        let fits = own_calls + calls <= CALLS_OF_ONE_TENANT
+            && own_bytes + bytes <= free / 2
+            && held.bytes < 2 * self.budget;
+        if fits {
+            held.add(tenant, calls, bytes);
+        }
+        fits
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Held {
+    fn add(&mut self, tenant: TenantId, calls: usize, bytes: usize) {
+        self.bytes += bytes;
+        let share = self.tenants.entry(tenant).or_default();
+        share.calls += calls;
+        share.bytes += bytes;
+    }
+
+    fn give_back(&mut self, tenant: TenantId, bytes: usize) {
+        self.bytes -= bytes;
+        if let Some(share) = self.tenants.get_mut(&tenant) {
+            share.calls -= 1;
+            share.bytes -= bytes;
+            if share.calls == 0 {
+                self.tenants.remove(&tenant);
+            }
+        }
+    }
+}
+
+impl Room {
+    /// Makes room for a body of so many bytes in all.
+    pub async fn grow_to(&mut self, bytes: usize) -> Result<(), PassageError> {
+        let more = bytes.saturating_sub(self.bytes);
+        if more > 0 {
+            self.shared.wait(self.tenant, 0, more).await?;
+            self.bytes += more;
+        }
+        Ok(())
+    }
+
+    /// The answer, which holds this room until it is dropped. What WeChat has answered is there already: so it is counted,
+    /// and no room is asked for.
+    pub(super) fn holding(mut self, answer: Bytes) -> Bytes {
+        self.shared.lock().add(self.tenant, 0, answer.len());
+        self.bytes += answer.len();
+        Bytes::from_owner(Kept {
+            answer,
+            _room: self,
+        })
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.shared.lock().give_back(self.tenant, self.bytes);
+        self.shared.freed.notify_waiters();
+    }
+}
+
+impl std::fmt::Debug for Room {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Room({} bytes of {})", self.bytes, self.tenant)
+    }
+}
+
+/// An answer and its room.
+struct Kept {
+    answer: Bytes,
+    _room: Room,
+}
+
+impl AsRef<[u8]> for Kept {
+    fn as_ref(&self) -> &[u8] {
+        &self.answer
+    }
+}
+
+#[cfg(test)]
+mod tests;
