@@ -137,11 +137,17 @@ impl Broker {
     /// or the same where WeChat takes it in a call of its own, so that the refusal was a stray one or about something
     /// else. A thousand callers with the same generation cause one look and one refresh at most.
     pub async fn stale(&self, appid: &AppId, generation: u64) -> Result<Token, BrokerError> {
-        let present = Box::pin(self.obtain(appid, None)).await?;
+        let mut present = Box::pin(self.obtain(appid, None)).await?;
+        if present.generation < generation {
+            // The refused token is one that another replica has fetched, and this one has not seen yet.
+            let (memory, now) = (self.0.memory(appid), self.0.coord.clock().now());
+            memory.learn(self.0.shared.token(appid).await, None, now);
+            present = Box::pin(self.obtain(appid, None)).await?;
+        }
         if present.generation > generation || !self.is_dead(appid, &present).await {
             return Ok(present);
         }
-        Box::pin(self.obtain(appid, Some(present.generation))).await
+        Box::pin(self.obtain(appid, Some(generation))).await
     }
 
     /// Whether WeChat refuses the token, which it has refused once, in a call of its own too. Changes nothing.

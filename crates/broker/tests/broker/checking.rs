@@ -118,3 +118,22 @@ async fn who_comes_with_an_old_token_gets_the_present_one_without_a_look() {
     let again = broker.stale(&world.appid, old.generation).await.unwrap();
     assert_eq!((again.generation, world.checks()), (new.generation, 0));
 }
+
+#[tokio::test]
+async fn a_token_of_another_replica_is_looked_at_before_it_is_replaced() {
+    let world = World::new(TokenMode::Stable).await;
+    let coord = coord::Coord::in_process(world.clock.clone());
+    let (one, two) = (world.replica(&coord), world.replica(&coord));
+    let first = world.token(&two).await;
+    let second = one.refresh(&world.appid).await.unwrap();
+    assert_eq!(world.token(&two).await.generation, first.generation);
+    // Alive: it is used from now on, and nothing is fetched.
+    let again = two.stale(&world.appid, second.generation).await.unwrap();
+    assert_eq!(again.generation, second.generation);
+    assert_eq!(world.forced(), 1);
+    // Dead: it is not given back.
+    world.advance(SECOND * 30);
+    world.refuse_checks();
+    let third = two.stale(&world.appid, second.generation).await.unwrap();
+    assert!(third.generation > second.generation);
+}
