@@ -139,6 +139,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_payments_id_is_known_by_its_shape() {
+        for id in ["wx20170304215222954be2703f0862", "prepay_id=wx2017"] {
+            assert_eq!(IdKind::of_shape(id), IdKind::PrepayId, "{id}");
+        }
+        for id in [
+            "7a7c56ca0e4f4d0c9b7d3f1e2a5b6c8d",
+            "1559034856263",
+            "wxy",
+            "",
+        ] {
+            assert_eq!(IdKind::of_shape(id), IdKind::FormId, "{id}");
+        }
+    }
+
+    #[test]
     fn fakes_are_told_by_name_and_any_shape_passes() {
         for id in [
             "the formId is a mock one",
