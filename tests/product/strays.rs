@@ -66,12 +66,12 @@ async fn a_stray_refusal_of_each_message_costs_one_look(mode: Mode) {
             .add_fault(once.for_user(format!("o{number}")));
     }
     let began = Instant::now();
-    let send = async |number: usize| {
+    let one = async |number: usize| {
         let message = message(&format!("o{number}"));
-        let sent = tenant.send(APP, &message).await;
-        tenant.wait_ended(&sent).await
+        let accepted = tenant.send(APP, &message).await;
+        tenant.wait_ended(&accepted).await
     };
-    let sent = join_all((0..10).map(send)).await;
+    let sent = join_all((0..10).map(one)).await;
     let stats = world.wechat().app_stats(APP);
     eprintln!(
         "ten messages with a stray refusal each: {:?}, {} fetches, {} forced, {} looks",

@@ -93,7 +93,8 @@ fn with_headers(headers: &str, body: &str) -> String {
 
 #[tokio::test]
 async fn a_token_that_wechat_echoes_comes_back_nowhere() {
-    let escaped: String = TOKEN.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    let escaped: Vec<_> = TOKEN.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    let escaped = escaped.concat();
     let part = &TOKEN[10..40];
     for echoed in [TOKEN, &escaped, part, &TOKEN.to_lowercase()] {
         let says = with_headers(
