@@ -68,7 +68,7 @@ impl Anchor {
     /// The time at `at`.
     pub(super) fn now(&self, at: Instant) -> DateTime<Utc> {
         let passed = at.saturating_duration_since(self.at);
-        self.time + (passed.saturating_sub(self.ahead.min(passed / SLOWER)))
+        self.time + passed.saturating_sub(self.ahead.min(passed / SLOWER))
     }
 
     /// The line from `at` on, with what one more sample says.

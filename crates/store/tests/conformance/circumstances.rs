@@ -193,7 +193,11 @@ async fn what_does_not_fit_is_left(store: Store) {
             msgid: 100 + number,
             ..other
         };
-        assert_eq!(heard(&store, &[other.clone()], 1010).await, [], "{other:?}");
+        assert_eq!(
+            heard(&store, std::slice::from_ref(&other), 1010).await,
+            [],
+            "{other:?}"
+        );
     }
     assert_eq!(sender.status(id).await, Status::Uncertain);
     let fitting = about(1000 - 120, |about| about.template_id = None);
@@ -257,7 +261,7 @@ async fn an_official_accounts_receipt_names_no_template(store: Store) {
         channel: Channel::Official,
         touser: "o1".into(),
         template_id: "tpl".into(),
-        data: draft_data(),
+        data: Some(draft_data()),
         ..Request::default()
     };
     let draft = request.check(at(0)).unwrap();
@@ -274,9 +278,9 @@ async fn an_official_accounts_receipt_names_no_template(store: Store) {
     assert_eq!(heard(&store, &[finished], 10).await, [id]);
 }
 
-fn draft_data() -> Option<serde_json::Map<String, serde_json::Value>> {
+fn draft_data() -> serde_json::Map<String, serde_json::Value> {
     let value = serde_json::json!({"value": "x"});
-    Some([("thing1".to_owned(), value)].into_iter().collect())
+    [("thing1".to_owned(), value)].into_iter().collect()
 }
 
 async fn a_former_owners_message_is_left(store: Store) {

@@ -49,7 +49,9 @@ async fn told(sender: &Sender<'_>, webhook: WebhookId) -> BTreeMap<MessageId, Ve
         }
     }
     // Listed newest first.
-    told.values_mut().for_each(|kinds| kinds.reverse());
+    for kinds in told.values_mut() {
+        kinds.reverse();
+    }
     told
 }
 
@@ -71,7 +73,7 @@ async fn an_end_is_told_once_whoever_writes_it(store: Store) {
     let webhook = endpoint(&store, sender.tenant, 1, EventFilter::All).await;
     for number in 0..MESSAGES {
         let short = Draft {
-            ttl: Duration::from_secs(60),
+            ttl: Duration::from_mins(1),
             ..draft(&format!("o{number}"))
         };
         sender.send(1, short, at(0)).await;
