@@ -70,19 +70,21 @@ pub struct Options {
     pub send_timeout: Duration,
     /// How much of an app's quota each priority may use.
     pub shares: Shares,
-    /// How long messages are kept.
+    /// How long messages and the lines of the audit log are kept.
     pub retention: Retention,
     /// Whether webhooks may be in private networks, also without https.
     pub allow_private_webhooks: bool,
 }
 
-/// How long messages are kept after they have ended.
+/// How long messages are kept after they have ended, and lines of the audit log after they were written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
     /// What became of them, with every attempt.
     pub messages: Duration,
     /// What was in them: the template's values, the page, the metadata. At most as long as the rest.
     pub payloads: Duration,
+    /// The lines of the audit log.
+    pub audit: Duration,
 }
 
 impl Default for Retention {
@@ -91,6 +93,7 @@ impl Default for Retention {
         Self {
             messages: days(90),
             payloads: days(90),
+            audit: days(400),
         }
     }
 }

@@ -106,6 +106,10 @@ impl Janitor {
         while platform.forget_deliveries(before).await?.more {
             tokio::time::sleep(BREATH).await;
         }
+        let before = now - self.retention.audit;
+        while platform.forget_audit(before).await?.more {
+            tokio::time::sleep(BREATH).await;
+        }
         if self.retention.payloads < self.retention.messages {
             let before = now - self.retention.payloads;
             while let Some(cursor) = platform

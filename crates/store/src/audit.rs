@@ -1,4 +1,5 @@
-//! The audit log: who did what to which thing, and from where. Lines are added and read, never changed.
+//! The audit log: who did what to which thing, and from where. Lines are added and read, never changed; old ones are
+//! forgotten by [`PlatformStore::forget_audit`].
 //!
 //! What changes something and what is said of it commit together: [`TenantStore::on_record`] and
 //! [`PlatformStore::on_record`] are doors whose next change takes its line along.

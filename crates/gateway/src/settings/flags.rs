@@ -57,6 +57,8 @@ flags! {
     message_retention: "DAYS";
     /// How long the values and metadata of messages are kept (default: as long as the messages)
     payload_retention: "DAYS";
+    /// How long the lines of the audit log are kept (default: 400d)
+    audit_retention: "DAYS";
     /// Whether webhooks may be in private networks, also without https (default: false)
     allow_private_webhooks: "true|false";
     /// Whether a crash may write the memory of the process, secrets among it, into a file (default: false)

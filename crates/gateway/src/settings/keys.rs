@@ -54,6 +54,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("shutdown_grace", None, Shown::Plain),
     key("message_retention", Some("90d"), Shown::Plain),
     key("payload_retention", None, Shown::Plain),
+    key("audit_retention", Some("400d"), Shown::Plain),
     key("allow_private_webhooks", Some("false"), Shown::Plain),
     key("core_dumps", Some("false"), Shown::Plain),
     key("log", Some("info"), Shown::Plain),

@@ -42,6 +42,14 @@ fn defaults_are_those_of_the_contract() {
         (settings.retention.messages, settings.retention.payloads),
         (days(90), days(90))
     );
+    assert_eq!(settings.retention.audit, days(400));
+    let shorter = with_environment(&[("WXGATE_AUDIT_RETENTION", "30d")]).unwrap();
+    assert_eq!(shorter.retention.audit, days(30));
+    assert_eq!(
+        shorter.retention.messages,
+        days(90),
+        "the one says nothing of the other"
+    );
     assert!(settings.warnings.is_empty() && !settings.log_is_set);
 }
 
@@ -183,6 +191,8 @@ fn every_problem_names_its_setting() {
         ("WXGATE_MESSAGE_RETENTION", "0d"),
         ("WXGATE_PAYLOAD_RETENTION", "two weeks"),
         ("WXGATE_PAYLOAD_RETENTION", "91d"),
+        ("WXGATE_AUDIT_RETENTION", "0"),
+        ("WXGATE_AUDIT_RETENTION", "for ever"),
         ("WXGATE_ALLOW_PRIVATE_WEBHOOKS", "perhaps"),
         ("WXGATE_LOG", "wxgate=loud"),
         ("WXGATE_LOG_FORMAT", "xml"),

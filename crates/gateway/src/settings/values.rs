@@ -122,7 +122,7 @@ pub(crate) fn grace(
     Ok(grace)
 }
 
-/// How long messages and what is in them are kept.
+/// How long messages, what is in them and the lines of the audit log are kept.
 pub(crate) fn retention(layers: &Layers) -> Result<Retention, SettingsError> {
     let messages = days(layers, "message_retention")?.unwrap_or_default();
     let payloads = days(layers, "payload_retention")?.unwrap_or(messages);
@@ -133,7 +133,12 @@ pub(crate) fn retention(layers: &Layers) -> Result<Retention, SettingsError> {
             layers.name("message_retention")
         )));
     }
-    Ok(Retention { messages, payloads })
+    let audit = days(layers, "audit_retention")?.unwrap_or_default();
+    Ok(Retention {
+        messages,
+        payloads,
+        audit,
+    })
 }
 
 /// A time in days: `90d`.

@@ -103,6 +103,23 @@ impl PlatformStore {
         Ok(Dropped { messages, cursor })
     }
 
+    /// Forgets lines of the audit log that were written before `before`, the oldest first. Their ids sort by time, so the
+    /// primary key finds them.
+    pub async fn forget_audit(&self, before: DateTime<Utc>) -> Result<Swept, StoreError> {
+        let mut sql = Sql::new("DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE id < ");
+        sql.bind(id::lower_bound(before))
+            .push(" ORDER BY id LIMIT ")
+            .bind(BATCH);
+        if self.store.write.get_database_backend() == DbBackend::Postgres {
+            // Several replicas clean at the same time.
+            sql.push(" FOR UPDATE SKIP LOCKED");
+        }
+        sql.push(")");
+        let connection = &self.store.write;
+        let result = connection.execute_raw(sql.on(connection)).await?;
+        Ok(Swept::of(result.rows_affected()))
+    }
+
     /// Forgets idempotency keys whose time is over.
     pub async fn forget_idempotency_keys(&self, now: DateTime<Utc>) -> Result<Swept, StoreError> {
         let mut sql = Sql::new(

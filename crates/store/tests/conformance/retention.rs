@@ -7,16 +7,17 @@ use domain::{
     message::{Content, Draft},
 };
 use uuid::Uuid;
-use wxgate_store::{MessageFilter, Page, Store};
+use wxgate_store::{AuditFilter, MessageFilter, Origin, Page, Store};
 
 use crate::{
-    common::{appid, at, draft, intake, on_both},
+    common::{appid, at, draft, intake, on_both, onboard},
     queue::{Sender, accepted, claim, record},
 };
 
 on_both! {
     messages_that_ended_long_ago_are_forgotten
     payloads_go_before_their_messages
+    old_lines_of_the_audit_log_are_forgotten_in_bounded_steps
     a_filter_without_an_index_looks_at_so_many_messages
 }
 
@@ -33,6 +34,42 @@ async fn messages_that_ended_long_ago_are_forgotten(store: Store) {
     }
     assert_eq!(platform.message(ended).await.unwrap(), None);
     assert_eq!(sender.status(waiting).await, Status::Queued);
+}
+
+async fn old_lines_of_the_audit_log_are_forgotten_in_bounded_steps(store: Store) {
+    const OLD: i64 = 501;
+    let tenant = onboard(&store, 1, 10).await;
+    let (platform, door) = (store.platform(), store.tenant(tenant));
+    for number in 0..OLD {
+        let line = Origin::CLI.did("app.update", &number);
+        let written = match number % 2 {
+            0 => platform.append_audit(line, at(number)).await,
+            _ => door.append_audit(line, at(number)).await,
+        };
+        written.unwrap();
+    }
+    let kept = Origin::CLI.did("app.remove", &"kept");
+    door.append_audit(kept, at(OLD)).await.unwrap();
+
+    let before = at(OLD);
+    let mut steps = Vec::new();
+    while steps.last() != Some(&(0, false)) {
+        let swept = platform.forget_audit(before).await.unwrap();
+        steps.push((swept.moved, swept.more));
+    }
+    assert_eq!(steps, [(500, true), (1, false), (0, false)]);
+    let page = Page {
+        limit: 9,
+        after: None,
+    };
+    let left = platform.audit(&AuditFilter::default(), &page).await;
+    let left: Vec<_> = left
+        .unwrap()
+        .items
+        .into_iter()
+        .map(|line| line.at)
+        .collect();
+    assert_eq!(left, [before], "a line of that very moment stays");
 }
 
 async fn payloads_go_before_their_messages(store: Store) {
