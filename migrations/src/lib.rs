@@ -18,6 +18,7 @@ mod m20261122_sealed_key;
 mod m20261122_templates;
 mod m20261122_tenant_usage;
 mod m20261122_webhooks;
+mod m20261129_key_maker;
 mod m20261129_receipt_circumstances;
 
 /// All migrations in order.
@@ -38,6 +39,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_grants::Migration),
             Box::new(m20261122_grant_count::Migration),
             Box::new(m20261129_receipt_circumstances::Migration),
+            Box::new(m20261129_key_maker::Migration),
         ]
     }
 }

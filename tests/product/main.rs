@@ -43,6 +43,7 @@ mod clients;
 mod clocks;
 mod crash;
 mod days;
+mod descendants;
 mod dev;
 mod doctor;
 mod doors;

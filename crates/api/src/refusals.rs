@@ -7,7 +7,7 @@ use domain::{
     violation::Violation,
 };
 use store::StoreError;
-use tenancy::TenancyError;
+use tenancy::{AuthError, TenancyError};
 
 use crate::{
     dto::time::Timestamp,
@@ -45,6 +45,8 @@ impl From<TenancyError> for Problem {
                 );
                 Self::new(Kind::InsufficientScope, detail)
             }
+            TenancyError::TooManyKeys => Self::new(Kind::Conflict, error.to_string()),
+            TenancyError::MakerRevoked => AuthError::Revoked.into(),
             TenancyError::NotFound(what) => Self::not_found(what),
             TenancyError::Store(error) => error.into(),
             TenancyError::MasterKey(_) | TenancyError::Crypto(_) => Self::internal(error),
@@ -204,7 +206,6 @@ mod tests {
     use axum::response::IntoResponse;
     use domain::scope::{Scope, ScopeSet};
     use http::header;
-    use tenancy::AuthError;
 
     use super::*;
 
@@ -243,6 +244,11 @@ mod tests {
         assert_eq!(
             answer(TenancyError::Invalid(Vec::new())),
             (422, "validation_failed", None)
+        );
+        assert_eq!(answer(TenancyError::TooManyKeys), (409, "conflict", None));
+        assert_eq!(
+            answer(TenancyError::MakerRevoked),
+            (401, "unauthorized", None)
         );
         assert_eq!(
             answer(TenancyError::Store(StoreError::Unavailable("gone".into()))),

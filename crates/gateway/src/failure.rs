@@ -86,7 +86,10 @@ impl From<TenancyError> for Failure {
             TenancyError::NotFound(what) => Self::not_found(&error, what),
             TenancyError::Store(error) => error.into(),
             TenancyError::MasterKey(_) => Self::new("master_key", error.to_string()),
-            TenancyError::Escalation(_) => Self::new("insufficient_scope", error.to_string()),
+            TenancyError::TooManyKeys => Self::new("conflict", error.to_string()),
+            TenancyError::Escalation(_) | TenancyError::MakerRevoked => {
+                Self::new("insufficient_scope", error.to_string())
+            }
             TenancyError::Crypto(_) => Self::new("internal", error.to_string()),
         }
     }

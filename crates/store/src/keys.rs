@@ -1,19 +1,22 @@
 //! API keys. What authentication must know of a key and its tenant comes in one read.
 
+mod maker;
+
 use chrono::{DateTime, Duration, Utc};
 use domain::{
     id::{KeyId, TenantId},
     scope::ScopeSet,
 };
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, Condition, DatabaseTransaction, EntityTrait, JoinType,
+    ActiveValue::Set, ColumnTrait, Condition, DatabaseTransaction, DbErr, EntityTrait, JoinType,
     QueryFilter, QueryOrder, QuerySelect, Select, SqlErr,
 };
 use uuid::Uuid;
 
+pub use maker::Descendants;
+
 use crate::{
-    Listing, NewAuditLine, Page, PlatformStore, Store, StoreError, Tenant, TenantStore, answers,
-    audit,
+    Actor, Listing, Page, PlatformStore, Store, StoreError, Tenant, TenantStore, answers, audit,
     entity::{
         api_key::{ActiveModel, Column, Entity, Model},
         tenant as tenant_row,
@@ -41,6 +44,8 @@ pub struct Key {
     pub last_used_at: Option<DateTime<Utc>>,
     /// When it was revoked; from then on it is refused.
     pub revoked_at: Option<DateTime<Utc>>,
+    /// Who made it; none: it was made before the gateway kept that.
+    pub created_by: Option<Actor>,
 }
 
 /// What a new key starts with.
@@ -56,6 +61,31 @@ pub struct NewKey {
     pub scopes: ScopeSet,
     /// From when on it is refused; none: never.
     pub expires_at: Option<DateTime<Utc>>,
+    /// Who makes it.
+    pub created_by: Actor,
+}
+
+/// How many keys of a tenant may be in force at the same time: neither revoked nor expired.
+pub const MOST_KEYS: u64 = 100;
+
+/// Why a key is not made.
+#[derive(Debug, thiserror::Error)]
+pub enum NewKeyError {
+    /// The tenant has [`MOST_KEYS`] keys in force.
+    #[error("the tenant has {MOST_KEYS} keys in force already")]
+    Full,
+    /// The key that makes it is revoked.
+    #[error("the key that makes it was revoked")]
+    MakerRevoked,
+    /// The database did not do it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<DbErr> for NewKeyError {
+    fn from(error: DbErr) -> Self {
+        Self::Store(error.into())
+    }
 }
 
 impl NewKey {
@@ -70,6 +100,7 @@ impl NewKey {
             expires_at: self.expires_at.map(|end| time(millis(end))),
             last_used_at: None,
             revoked_at: None,
+            created_by: Some(self.created_by),
         }
     }
 }
@@ -91,9 +122,10 @@ fn touch_every() -> Duration {
 }
 
 impl TenantStore {
-    /// Gives the tenant a key.
-    pub async fn create_key(&self, key: NewKey, now: DateTime<Utc>) -> Result<Key, StoreError> {
+    /// Gives the tenant a key, unless it has [`MOST_KEYS`] in force.
+    pub async fn create_key(&self, key: NewKey, now: DateTime<Utc>) -> Result<Key, NewKeyError> {
         let transaction = self.store.begin().await?;
+        maker::admit(&transaction, self.tenant, now).await?;
         let created = insert(&transaction, Some(self.tenant), key, now).await?;
         self.note(&transaction, now).await?;
         transaction.commit().await?;
@@ -105,9 +137,16 @@ impl TenantStore {
         list(&self.store, Some(self.tenant), page).await
     }
 
-    /// Revokes a key of the tenant. Revoking it again changes nothing.
-    pub async fn revoke_key(&self, id: KeyId, now: DateTime<Utc>) -> Result<(), StoreError> {
-        revoke(&self.store, Some(self.tenant), id, self.record.clone(), now).await
+    /// Revokes a key of the tenant and what `descendants` says of the keys made with it; returns all keys that this
+    /// revoked. Revoking a revoked key changes nothing.
+    pub async fn revoke_key(
+        &self,
+        id: KeyId,
+        descendants: Descendants,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<KeyId>, StoreError> {
+        let (owner, record) = (Some(self.tenant), self.record.clone());
+        maker::revoke(&self.store, owner, id, descendants, record, now).await
     }
 }
 
@@ -117,7 +156,7 @@ impl PlatformStore {
         &self,
         key: NewKey,
         now: DateTime<Utc>,
-    ) -> Result<Key, StoreError> {
+    ) -> Result<Key, NewKeyError> {
         let transaction = self.store.begin().await?;
         let created = insert(&transaction, None, key, now).await?;
         audit::note(&self.store, &transaction, None, self.record.clone(), now).await?;
@@ -131,13 +170,16 @@ impl PlatformStore {
         list(&self.store, None, page).await
     }
 
-    /// Revokes an operator's key. Revoking it again changes nothing.
+    /// Revokes an operator's key and what `descendants` says of the keys made with it, tenants' keys among them;
+    /// returns all keys that this revoked. Revoking a revoked key changes nothing.
     pub async fn revoke_operator_key(
         &self,
         id: KeyId,
+        descendants: Descendants,
         now: DateTime<Utc>,
-    ) -> Result<(), StoreError> {
-        revoke(&self.store, None, id, self.record.clone(), now).await
+    ) -> Result<Vec<KeyId>, StoreError> {
+        let record = self.record.clone();
+        maker::revoke(&self.store, None, id, descendants, record, now).await
     }
 
     /// A key with its hash and its tenant, in one read.
@@ -191,7 +233,8 @@ async fn insert(
     tenant: Option<TenantId>,
     new: NewKey,
     now: DateTime<Utc>,
-) -> Result<Key, StoreError> {
+) -> Result<Key, NewKeyError> {
+    maker::hold(transaction, new.created_by).await?;
     let created = new.made(tenant, now);
     let row = Model {
         id: new.id.uuid(),
@@ -203,6 +246,7 @@ async fn insert(
         expires_at: new.expires_at.map(millis),
         last_used_at: None,
         revoked_at: None,
+        created_by: Some(new.created_by.to_string()),
     };
     let inserted = Entity::insert(ActiveModel::from(row))
         .exec_without_returning(transaction)
@@ -210,7 +254,7 @@ async fn insert(
     inserted.map_err(|error| match error.sql_err() {
         Some(SqlErr::ForeignKeyConstraintViolation(_)) => StoreError::NotFound("tenant"),
         Some(SqlErr::UniqueConstraintViolation(_)) => StoreError::Taken("this key"),
-        _ => error.into(),
+        _ => StoreError::from(error),
     })?;
     Ok(created)
 }
@@ -228,36 +272,6 @@ async fn list(
     }
     let rows = query.all(&store.read).await?;
     Listing::of(rows, page, |row| row.id).try_map(key)
-}
-
-async fn revoke(
-    store: &Store,
-    tenant: Option<TenantId>,
-    id: KeyId,
-    record: Option<NewAuditLine>,
-    now: DateTime<Utc>,
-) -> Result<(), StoreError> {
-    let transaction = store.begin().await?;
-    let revoked = Entity::update_many()
-        .set(ActiveModel {
-            revoked_at: Set(Some(millis(now))),
-            ..ActiveModel::default()
-        })
-        .filter(Column::Id.eq(id.uuid()))
-        .filter(owner_is(tenant))
-        .filter(Column::RevokedAt.is_null())
-        .exec(&transaction)
-        .await?;
-    if revoked.rows_affected > 0 {
-        audit::note(store, &transaction, tenant, record, now).await?;
-        return Ok(transaction.commit().await?);
-    }
-    transaction.rollback().await?;
-    let known = owned(tenant)
-        .filter(Column::Id.eq(id.uuid()))
-        .one(&store.read)
-        .await?;
-    known.map(drop).ok_or(StoreError::NotFound("key"))
 }
 
 fn owned(tenant: Option<TenantId>) -> Select<Entity> {
@@ -284,5 +298,12 @@ fn key(row: Model) -> Result<Key, StoreError> {
         expires_at: row.expires_at.map(time),
         last_used_at: row.last_used_at.map(time),
         revoked_at: row.revoked_at.map(time),
+        created_by: row
+            .created_by
+            .map(|text| {
+                text.parse()
+                    .map_err(|_| unknown("api_key.created_by", &text))
+            })
+            .transpose()?,
     })
 }

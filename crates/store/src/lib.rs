@@ -53,7 +53,7 @@ pub use audit::{Actor, AuditFilter, AuditLine, NewAuditLine, Origin};
 pub use connect::Engine;
 pub use deliveries::{DeliveryStatus, WebhookDelivery};
 pub use error::StoreError;
-pub use keys::{Credential, Key, NewKey};
+pub use keys::{Credential, Descendants, Key, MOST_KEYS, NewKey, NewKeyError};
 pub use messages::{Failure, Message, MessageFilter};
 pub use page::{Listing, Page};
 pub use queue::{

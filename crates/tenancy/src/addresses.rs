@@ -24,6 +24,13 @@ const SHOW_AGAIN: Duration = Duration::from_hours(1);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientAddress(pub IpAddr);
 
+impl ClientAddress {
+    /// Who is counted together: the address itself, or the first 64 bits of an IPv6 address.
+    pub fn network(self) -> IpAddr {
+        Network::of(self.0).0
+    }
+}
+
 /// Who is counted together: an IPv4 address, or the 64 bits of an IPv6 address that one customer gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Network(IpAddr);

@@ -6,7 +6,7 @@ use domain::{
     scope::{Scope, ScopeSet},
     tenant::TenantLimits,
 };
-use store::Credential;
+use store::{Actor, Credential};
 
 /// An operator's rate: high, so that no script is in the way, and there, so that no loop takes the gateway down.
 const OPERATOR_LIMITS: TenantLimits = TenantLimits {
@@ -53,6 +53,15 @@ impl Caller {
             Ok(())
         } else {
             Err(MissingScope(scope))
+        }
+    }
+
+    /// Who this is in the audit log.
+    pub(crate) fn actor(&self) -> Actor {
+        if self.is_operator() {
+            Actor::Operator(self.key)
+        } else {
+            Actor::Key(self.key)
         }
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use domain::{scope::ScopeSet, seal::OpenError, violation::Violation};
-use store::StoreError;
+use store::{MOST_KEYS, NewKeyError, StoreError};
 
 /// Why a tenant or key could not be made, read or changed, or why tenancy could not start.
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +14,14 @@ pub enum TenancyError {
     /// A caller would hand out scopes that it does not have itself.
     #[error("a key cannot be given scopes that its maker does not have: {0}")]
     Escalation(ScopeSet),
+    /// The tenant has as many keys in force as it may have.
+    #[error(
+        "the tenant has {MOST_KEYS} keys in force, as many as it may have: revoke one that is not needed any more"
+    )]
+    TooManyKeys,
+    /// The key that asks for another was revoked meanwhile.
+    #[error("{}", AuthError::Revoked)]
+    MakerRevoked,
     /// There is no such thing here.
     #[error("there is no such {0}")]
     NotFound(&'static str),
@@ -35,6 +43,8 @@ pub enum TenancyErrorKind {
     Invalid,
     /// The caller may not do this.
     Forbidden,
+    /// It cannot be as things stand.
+    Conflict,
     /// There is nothing there, or nothing that the caller may see.
     NotFound,
     /// Trying again may help.
@@ -48,7 +58,8 @@ impl TenancyError {
     pub fn kind(&self) -> TenancyErrorKind {
         match self {
             Self::Invalid(_) => TenancyErrorKind::Invalid,
-            Self::Escalation(_) => TenancyErrorKind::Forbidden,
+            Self::Escalation(_) | Self::MakerRevoked => TenancyErrorKind::Forbidden,
+            Self::TooManyKeys => TenancyErrorKind::Conflict,
             Self::NotFound(_) => TenancyErrorKind::NotFound,
             Self::Store(StoreError::Unavailable(_)) => TenancyErrorKind::Unavailable,
             Self::Store(_) | Self::MasterKey(_) | Self::Crypto(_) => TenancyErrorKind::Broken,
@@ -61,6 +72,16 @@ impl From<StoreError> for TenancyError {
         match error {
             StoreError::NotFound(what) => Self::NotFound(what),
             other => Self::Store(other),
+        }
+    }
+}
+
+impl From<NewKeyError> for TenancyError {
+    fn from(error: NewKeyError) -> Self {
+        match error {
+            NewKeyError::Full => Self::TooManyKeys,
+            NewKeyError::MakerRevoked => Self::MakerRevoked,
+            NewKeyError::Store(error) => error.into(),
         }
     }
 }

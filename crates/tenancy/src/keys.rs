@@ -7,7 +7,7 @@ use domain::{
     secret::ClientSecret,
     violation::Violation,
 };
-use store::{Keep, Key, Listing, Page};
+use store::{Descendants, Keep, Key, Listing, Page};
 
 use crate::{Caller, Tenancy, TenancyError, client_secret, tenants::name_violation};
 
@@ -45,7 +45,8 @@ impl Tenancy {
     ///
     /// `minted_by` is the caller who asks; none: the command line on the machine itself. A tenant's caller makes
     /// keys of its own tenant, with no scope that it does not have itself. The scope `operator` stands above the
-    /// others: who has it may give out any. No key that expires makes one that outlives it.
+    /// others: who has it may give out any. No key that expires makes one that outlives it. A tenant has at most
+    /// [`store::MOST_KEYS`] keys in force.
     pub async fn create_key(
         &self,
         owner: KeyOwner,
@@ -79,6 +80,7 @@ impl Tenancy {
             secret_hash: client_secret::hash(&inner.pepper, &secret),
             scopes: request.scopes,
             expires_at: request.expires_at.or(latest),
+            created_by: minted_by.map_or(self.1.actor, Caller::actor),
         };
         let tenant_id = match owner {
             KeyOwner::Operator => None,
@@ -116,18 +118,34 @@ impl Tenancy {
         })
     }
 
-    /// Revokes a key of `owner`: at once here, within 5 seconds on every replica. Revoking it again is no error.
-    pub async fn revoke_key(&self, owner: KeyOwner, id: KeyId) -> Result<(), TenancyError> {
+    /// Revokes a key of `owner`, and as `descendants` says the keys that were made with it, those that were made with
+    /// them, and so on: at once here, within 5 seconds on every replica. Returns all keys that this revoked. Revoking
+    /// a revoked key is no error.
+    pub async fn revoke_key(
+        &self,
+        owner: KeyOwner,
+        id: KeyId,
+        descendants: Descendants,
+    ) -> Result<Vec<KeyId>, TenancyError> {
         let inner = &*self.0;
         let now = inner.coord.clock().now();
         let line = self.1.did("key.revoke", &id);
-        let (platform, tenant) = (inner.store.platform(), |id| inner.store.tenant(id));
         let revoked = match owner {
-            KeyOwner::Operator => platform.on_record(line).revoke_operator_key(id, now).await,
-            KeyOwner::Tenant(owner) => tenant(owner).on_record(line).revoke_key(id, now).await,
+            KeyOwner::Operator => {
+                let door = inner.store.platform().on_record(line);
+                door.revoke_operator_key(id, descendants, now).await
+            }
+            KeyOwner::Tenant(owner) => {
+                let door = inner.store.tenant(owner).on_record(line);
+                door.revoke_key(id, descendants, now).await
+            }
         };
         inner.standings.forget(id).await;
-        Ok(revoked?)
+        let revoked = revoked?;
+        for key in &revoked {
+            inner.standings.forget(*key).await;
+        }
+        Ok(revoked)
     }
 }
 

@@ -62,7 +62,7 @@ pub use keys::{CreatedKey, KeyOwner, NewKey};
 pub use oauth::IssuedToken;
 pub use proof::{NoRoom, Proof};
 pub use reseal::Resealed;
-pub use store::{Keep, Key, Listing, Page, SigningKey, Tenant, TenantPatch};
+pub use store::{Descendants, Keep, Key, Listing, Page, SigningKey, Tenant, TenantPatch};
 
 use crate::{
     addresses::Addresses,

@@ -7,8 +7,10 @@ use domain::{
 };
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
+use store::Actor;
+use tenancy::Descendants;
 use utoipa::{
-    ToSchema,
+    IntoParams, ToSchema,
     openapi::{
         ObjectBuilder,
         schema::{ArrayBuilder, Type},
@@ -104,11 +106,47 @@ pub struct Key {
     /// When it was revoked; from then on it is refused.
     #[schema(required = true)]
     revoked_at: Option<Timestamp>,
+    /// Who made it: a key by its id, which takes it along when it is revoked; or `operator`, `cli` (the command line on
+    /// the gateway's machine), `gateway` (by itself); null: it was made before the gateway kept that.
+    #[schema(required = true, example = "key_01jq2xv1cde8sbw7mv9v6a5kzq")]
+    created_by: Option<String>,
+}
+
+/// Who made a key, as its owner may see it: a tenant is not told which operator it was.
+fn maker(key: &store::Key) -> Option<String> {
+    Some(match key.created_by? {
+        Actor::Operator(_) if key.tenant.is_some() => "operator".to_owned(),
+        Actor::Operator(operator) => operator.to_string(),
+        other => other.to_string(),
+    })
+}
+
+/// What becomes of the keys that were made with a revoked one.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Revocation {
+    /// Whether the keys that were made with it stay in force: to exchange a key that was not stolen for one that it has
+    /// made. They count as made by whoever made the revoked key.
+    #[serde(default)]
+    #[param(default = false)]
+    keep_descendants: bool,
+}
+
+impl Revocation {
+    pub(crate) fn descendants(&self) -> Descendants {
+        if self.keep_descendants {
+            Descendants::Keep
+        } else {
+            Descendants::Revoke
+        }
+    }
 }
 
 impl From<store::Key> for Key {
     fn from(key: store::Key) -> Self {
         Self {
+            created_by: maker(&key),
             client_id: key.id.to_string(),
             tenant_id: key.tenant.map(|tenant| tenant.to_string()),
             name: key.name,

@@ -9,7 +9,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     ApiState,
     dto::{
-        keys::{CreatedKey, Key, NewKey},
+        keys::{CreatedKey, Key, NewKey, Revocation},
         page::{Page, PageQuery},
     },
     extract::{ApiQuery, KeyIdPath, Keyed, Repeat},
@@ -33,7 +33,7 @@ fn owner(caller: &Authorized) -> KeyOwner {
 ///
 /// The key has no more scopes than the key that makes it, and expires no later. The secret is shown this once; under an
 /// `Idempotency-Key` it is shown again to the API key that made the request, with an access token of the same
-/// scopes, and to no other.
+/// scopes, and to no other. A tenant has at most 100 keys in force.
 #[utoipa::path(
     post, path = "/v1/keys", tag = "keys", security(("oauth2" = ["keys:write"])),
     params(Repeat),
@@ -73,19 +73,24 @@ async fn list_keys(
 
 /// Revoke a key
 ///
-/// It is refused within 5 seconds. Revoking it again changes nothing.
+/// It is refused within 5 seconds, and so are all keys that were made with it, those that were made with them, and so on,
+/// unless `keep_descendants` says otherwise. `created_by` of a key says which key made it. Each has a line in the audit log.
+/// Revoking it again changes nothing.
 #[utoipa::path(
     delete, path = "/v1/keys/{key_id}", tag = "keys", security(("oauth2" = ["keys:write"])),
-    params(("key_id" = String, Path, description = "The key's id.")),
-    responses((status = 204, description = "It is revoked."), Missing, Guarded),
+    params(("key_id" = String, Path, description = "The key's id."), Revocation),
+    responses((status = 204, description = "It is revoked, with the keys that were made with it."), Query, Missing, Guarded),
 )]
 async fn revoke_key(
     State(state): State<ApiState>,
     caller: Authorized,
     Extension(origin): Extension<Origin>,
     KeyIdPath(key): KeyIdPath,
+    ApiQuery(revocation): ApiQuery<Revocation>,
 ) -> Result<StatusCode, Problem> {
     let tenancy = state.tenancy.by(origin);
-    tenancy.revoke_key(owner(&caller), key).await?;
+    tenancy
+        .revoke_key(owner(&caller), key, revocation.descendants())
+        .await?;
     Ok(StatusCode::NO_CONTENT)
 }

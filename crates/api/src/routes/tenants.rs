@@ -9,7 +9,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     ApiState,
     dto::{
-        keys::{CreatedKey, Key, NewKey},
+        keys::{CreatedKey, Key, NewKey, Revocation},
         page::{Page, PageQuery},
         tenants::{NewTenant, Tenant, TenantChanges, refusal},
     },
@@ -125,7 +125,7 @@ async fn update_tenant(
 /// Make a key for a tenant
 ///
 /// The secret is shown this once; under an `Idempotency-Key` it is shown again to the API key that made the request,
-/// with a token of the same scopes, and to no other.
+/// with a token of the same scopes, and to no other. A tenant has at most 100 keys in force.
 #[utoipa::path(
     post, path = "/v1/tenants/{tenant_id}/keys", tag = "tenants", security(("oauth2" = ["operator"])),
     params(("tenant_id" = String, Path, description = "The tenant's id."), Repeat),
@@ -169,24 +169,27 @@ async fn list_tenant_keys(
 
 /// Revoke a tenant's key
 ///
-/// It is refused within 5 seconds. Revoking it again changes nothing.
+/// It is refused within 5 seconds, and so are all keys that were made with it, those that were made with them, and so on,
+/// unless `keep_descendants` says otherwise. Each has a line in the audit log. Revoking it again changes nothing.
 #[utoipa::path(
     delete, path = "/v1/tenants/{tenant_id}/keys/{key_id}", tag = "tenants", security(("oauth2" = ["operator"])),
     params(
         ("tenant_id" = String, Path, description = "The tenant's id."),
         ("key_id" = String, Path, description = "The key's id."),
+        Revocation,
     ),
-    responses((status = 204, description = "It is revoked."), Missing, Guarded),
+    responses((status = 204, description = "It is revoked, with the keys that were made with it."), Query, Missing, Guarded),
 )]
 async fn revoke_tenant_key(
     State(state): State<ApiState>,
     Extension(origin): Extension<Origin>,
     TenantKeyPath(tenant, key): TenantKeyPath,
+    ApiQuery(revocation): ApiQuery<Revocation>,
 ) -> Result<StatusCode, Problem> {
     state
         .tenancy
         .by(origin)
-        .revoke_key(KeyOwner::Tenant(tenant), key)
+        .revoke_key(KeyOwner::Tenant(tenant), key, revocation.descendants())
         .await?;
     Ok(StatusCode::NO_CONTENT)
 }

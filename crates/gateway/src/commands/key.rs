@@ -8,7 +8,7 @@ use domain::{
 };
 use serde_json::json;
 use store::Key;
-use tenancy::{CreatedKey, KeyOwner, NewKey};
+use tenancy::{CreatedKey, Descendants, KeyOwner, NewKey};
 
 use super::{Desk, all, key_id, tenant_id};
 use crate::{
@@ -24,11 +24,14 @@ pub(crate) enum Command {
     Create(Create),
     /// List an owner's, revoked ones among them
     List(Owner),
-    /// Refuse one from now on
+    /// Refuse one from now on, and the keys that were made with it
     Revoke {
         /// Its id: key_…
         #[arg(value_parser = key_id)]
         id: KeyId,
+        /// Let the keys that were made with it stay in force: it is exchanged, and was not stolen
+        #[arg(long)]
+        keep_descendants: bool,
     },
 }
 
@@ -106,18 +109,38 @@ pub(crate) async fn run(
             desk.close().await;
             list(output, keys)
         }
-        Command::Revoke { id } => {
+        Command::Revoke {
+            id,
+            keep_descendants,
+        } => {
             let owner = desk.store.platform().credential(id).await?.key.tenant;
-            desk.tenancy
-                .revoke_key(owner.map_or(KeyOwner::Operator, KeyOwner::Tenant), id)
-                .await?;
+            let owner = owner.map_or(KeyOwner::Operator, KeyOwner::Tenant);
+            let descendants = if keep_descendants {
+                Descendants::Keep
+            } else {
+                Descendants::Revoke
+            };
+            let revoked = desk.tenancy.revoke_key(owner, id, descendants).await?;
             desk.close().await;
-            output.result(
-                &json!({"client_id": id.to_string(), "revoked": true}),
-                || format!("revoked {id}: refused everywhere within 5 seconds"),
-            )
+            tell_revoked(output, id, &revoked)
         }
     }
+}
+
+fn tell_revoked(output: Output, id: KeyId, revoked: &[KeyId]) -> Result<(), Failure> {
+    let others: Vec<String> = revoked
+        .iter()
+        .filter(|other| **other != id)
+        .map(ToString::to_string)
+        .collect();
+    let answer = json!({"client_id": id.to_string(), "revoked": true, "descendants": others});
+    output.result(&answer, || {
+        let with = match others.as_slice() {
+            [] => String::new(),
+            others => format!(", and the keys made with it: {}", others.join(", ")),
+        };
+        format!("revoked {id}{with}: refused everywhere within 5 seconds")
+    })
 }
 
 fn tell_created(output: Output, created: &CreatedKey) -> Result<(), Failure> {

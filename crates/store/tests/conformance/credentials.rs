@@ -5,7 +5,7 @@ use crate::{
     tenants::{first, missing, tenant},
 };
 use domain::id::{self, TenantId};
-use wxgate_store::{NewKey, SigningKey, Store, StoreError};
+use wxgate_store::{Actor, Descendants, NewKey, NewKeyError, SigningKey, Store, StoreError};
 
 on_both! {
     keys_stay_with_their_owner
@@ -24,6 +24,15 @@ fn new_key(number: u16) -> NewKey {
         secret_hash: vec![7; 32],
         scopes: "messages:send apps:read".parse().unwrap(),
         expires_at: Some(at(3600)),
+        created_by: Actor::Cli,
+    }
+}
+
+/// The database's own refusal.
+fn stored(error: NewKeyError) -> StoreError {
+    match error {
+        NewKeyError::Store(error) => error,
+        other => panic!("{other:?}"),
     }
 }
 
@@ -64,13 +73,25 @@ async fn keys_stay_with_their_owner(store: Store) {
         std::slice::from_ref(&operators)
     );
 
-    missing(store.tenant(one).revoke_key(of_two.id, at(2)).await, "key");
     missing(
-        store.tenant(one).revoke_key(operators.id, at(2)).await,
+        store
+            .tenant(one)
+            .revoke_key(of_two.id, Descendants::Revoke, at(2))
+            .await,
         "key",
     );
     missing(
-        store.platform().revoke_operator_key(of_two.id, at(2)).await,
+        store
+            .tenant(one)
+            .revoke_key(operators.id, Descendants::Revoke, at(2))
+            .await,
+        "key",
+    );
+    missing(
+        store
+            .platform()
+            .revoke_operator_key(of_two.id, Descendants::Revoke, at(2))
+            .await,
         "key",
     );
     assert_eq!(
@@ -115,7 +136,7 @@ async fn revoking_twice_keeps_the_first_time(store: Store) {
     for seconds in [5, 6] {
         store
             .tenant(owner)
-            .revoke_key(key.id, at(seconds))
+            .revoke_key(key.id, Descendants::Revoke, at(seconds))
             .await
             .unwrap();
     }
@@ -132,7 +153,7 @@ async fn revoking_twice_keeps_the_first_time(store: Store) {
     missing(
         store
             .tenant(owner)
-            .revoke_key(id::new(at(0), 9, 9), at(7))
+            .revoke_key(id::new(at(0), 9, 9), Descendants::Revoke, at(7))
             .await,
         "key",
     );
@@ -168,10 +189,8 @@ async fn use_is_noted_once_a_minute(store: Store) {
 
 async fn a_key_needs_a_tenant(store: Store) {
     let nobody: TenantId = id::new(at(0), 9, 9);
-    missing(
-        store.tenant(nobody).create_key(new_key(1), at(1)).await,
-        "tenant",
-    );
+    let refused = store.tenant(nobody).create_key(new_key(1), at(1)).await;
+    missing(refused.map_err(stored), "tenant");
     missing(
         store.tenant(nobody).create_app(new_app(1), at(1)).await,
         "tenant",
@@ -186,7 +205,10 @@ async fn a_key_needs_a_tenant(store: Store) {
         .create_operator_key(new_key(1), at(1))
         .await;
     assert!(
-        matches!(again, Err(StoreError::Taken("this key"))),
+        matches!(
+            again,
+            Err(NewKeyError::Store(StoreError::Taken("this key")))
+        ),
         "{again:?}"
     );
 }

@@ -16,6 +16,7 @@ mod grants;
 mod keys;
 mod lanes;
 mod leases;
+mod makers;
 mod queue;
 mod quota;
 mod receipts;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use domain::{app::AppId, scope::Scope};
-use wxgate_tenancy::{AuthError, OauthError};
+use wxgate_tenancy::{AuthError, Descendants, OauthError};
 
 use crate::gate::Gate;
 
@@ -81,7 +81,10 @@ async fn a_revoked_key_ends_its_tokens_and_gets_no_more() {
     let caller = gate.tenancy.prove(&made.secret).await.unwrap();
     let token = gate.tenancy.issue_drop_in_token(&caller, &appid()).unwrap();
     let owner = wxgate_tenancy::KeyOwner::Tenant(made.key.tenant.unwrap());
-    gate.tenancy.revoke_key(owner, made.key.id).await.unwrap();
+    gate.tenancy
+        .revoke_key(owner, made.key.id, Descendants::Revoke)
+        .await
+        .unwrap();
     let refused = gate.tenancy.authenticate_drop_in(token.expose()).await;
     assert_eq!(refused.unwrap_err(), AuthError::Revoked);
     let refused = gate.tenancy.prove(&made.secret).await;

@@ -2,7 +2,9 @@
 
 use chrono::TimeDelta;
 use domain::{scope::ScopeSet, secret::ClientSecret};
-use wxgate_tenancy::{Caller, KeyOwner, NewKey, OauthError, TenancyError, TenancyErrorKind};
+use wxgate_tenancy::{
+    Caller, Descendants, KeyOwner, NewKey, OauthError, TenancyError, TenancyErrorKind,
+};
 
 use crate::gate::{Gate, ask, first, start};
 
@@ -254,13 +256,16 @@ async fn keys_are_revoked_by_their_owner_alone() {
     for stranger in [KeyOwner::Operator, KeyOwner::Tenant(gate.tenant().await)] {
         let refused = gate
             .tenancy
-            .revoke_key(stranger, made.key.id)
+            .revoke_key(stranger, made.key.id, Descendants::Revoke)
             .await
             .unwrap_err();
         assert_eq!(refused.kind(), TenancyErrorKind::NotFound);
     }
     for _ in 0..2 {
-        gate.tenancy.revoke_key(owner, made.key.id).await.unwrap();
+        gate.tenancy
+            .revoke_key(owner, made.key.id, Descendants::Revoke)
+            .await
+            .unwrap();
     }
     let listed = gate.tenancy.keys(owner, &first(9)).await.unwrap().items;
     assert_eq!(listed[0].revoked_at, Some(start()));

@@ -3,7 +3,7 @@
 use domain::tenant::TenantStatus;
 use store::SigningKey;
 use wxgate_tenancy::{
-    AuthError, KeyOwner, TenancyError, TenancyErrorKind, TenancyOptions, TenantPatch,
+    AuthError, Descendants, KeyOwner, TenancyError, TenancyErrorKind, TenancyOptions, TenantPatch,
 };
 
 use crate::gate::{Gate, URL, first, master_key, start};
@@ -25,7 +25,10 @@ async fn a_revoked_key_is_refused_everywhere_within_five_seconds() {
     assert!(replica.authenticate(&token).await.is_ok());
 
     let owner = KeyOwner::Tenant(made.key.tenant.unwrap());
-    gate.tenancy.revoke_key(owner, made.key.id).await.unwrap();
+    gate.tenancy
+        .revoke_key(owner, made.key.id, Descendants::Revoke)
+        .await
+        .unwrap();
     assert_eq!(
         gate.tenancy.authenticate(&token).await,
         Err(AuthError::Revoked)
