@@ -20,6 +20,7 @@ mod m20261122_tenant_usage;
 mod m20261122_webhooks;
 mod m20261129_key_maker;
 mod m20261129_receipt_circumstances;
+mod m20261129_receipt_owner;
 
 /// All migrations in order.
 #[derive(Debug)]
@@ -40,6 +41,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_grant_count::Migration),
             Box::new(m20261129_receipt_circumstances::Migration),
             Box::new(m20261129_key_maker::Migration),
+            Box::new(m20261129_receipt_owner::Migration),
         ]
     }
 }

@@ -69,6 +69,7 @@ mod old_tokens;
 mod once;
 mod operations;
 mod outages;
+mod owners;
 mod pass_through;
 mod private;
 mod problems;

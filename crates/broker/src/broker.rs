@@ -191,9 +191,17 @@ impl Broker {
         secret: &AppSecret,
         mode: TokenMode,
     ) -> Result<Proof, BrokerError> {
+        flight::prove(&self.0, appid, &self.known(appid), secret, mode).await
+    }
+
+    /// What is known of an app; nothing is kept of one that is not known.
+    pub(crate) fn known(&self, appid: &AppId) -> Arc<Memory> {
         let known = self.0.memories.get(appid).map(|memory| Arc::clone(&memory));
-        let known = known.unwrap_or_else(|| Arc::new(Memory::new(self.0.coord.clock().now())));
-        flight::prove(&self.0, appid, &known, secret, mode).await
+        known.unwrap_or_else(|| Arc::new(Memory::new(self.0.coord.clock().now())))
+    }
+
+    pub(crate) fn inner(&self) -> &Inner {
+        &self.0
     }
 
     /// Uses what a secret has brought that is now stored, on all replicas, so that the first send needs no other token.

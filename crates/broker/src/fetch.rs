@@ -19,6 +19,7 @@ use crate::{
     memory::Memory,
     observer::Event,
     token::Token,
+    trial::Trial,
 };
 
 /// How long a legacy token's refresh is put off while replicas cannot agree.
@@ -99,6 +100,25 @@ impl<'a> Fetch<'a> {
             held,
             ledger: self.ledger,
         })
+    }
+
+    /// Counts the call of a trial, and keeps what it has brought.
+    pub(crate) async fn of_trial(mut self, trial: Trial) -> Proof {
+        let Trial { fetched, asked_at } = trial;
+        self.ledger = self.ledger.at(asked_at);
+        // The call is made: a budget that is spent by it stands in the way of the next one.
+        let _ = self.ledger.spend(TokenMode::Stable, false);
+        self.save().await;
+        let goal = Goal {
+            beyond: self.memory.newest(),
+            reason: Reason::Missing,
+        };
+        let token = number(&goal, fetched, asked_at);
+        tracing::info!(appid = %self.appid, generation = token.generation, "an AppSecret is proven");
+        Proof {
+            held: Held::new(token, TokenMode::Stable, asked_at),
+            ledger: self.ledger,
+        }
     }
 
     /// Replaces a token that WeChat refuses.

@@ -75,6 +75,7 @@ mod metrics;
 mod observer;
 mod shared;
 mod token;
+mod trial;
 
 pub use self::{
     broker::Broker,
@@ -86,4 +87,5 @@ pub use self::{
     metrics::Metrics,
     observer::{Event, Observer},
     token::{LiveToken, Token, TokenState},
+    trial::Trial,
 };

@@ -83,6 +83,15 @@ impl Subscription {
         self.receive().await.wake
     }
 
+    /// The next wake-up that has come already; none: nothing has. Waits for nothing.
+    pub fn try_next(&mut self) -> Option<Wake> {
+        match self.receiver.try_recv() {
+            Ok(call) => Some(call.wake),
+            Err(TryRecvError::Lagged(_)) => Some(Wake::Missed),
+            Err(TryRecvError::Empty | TryRecvError::Closed) => None,
+        }
+    }
+
     async fn receive(&mut self) -> Call {
         match self.receiver.recv().await {
             Ok(call) => call,

@@ -11,10 +11,11 @@ use domain::{
     secret::AppSecret,
     violation::Violation,
 };
-use store::{App, AppCursor, AppPatch, Keep, Listing, NewApp, Origin, Page, Store, StoreError};
+use store::{App, AppCursor, AppPatch, Keep, Listing, NewApp, Origin, Page, Store};
 
 mod callback;
 mod error;
+mod newcomer;
 
 pub use callback::CallbackSettings;
 pub use error::AppError;
@@ -107,18 +108,8 @@ impl Apps {
         keep: Keep<App>,
     ) -> Result<App, AppError> {
         check(Some(&new.name), new.daily_quota, &new.callback)?;
-        // Looked up before WeChat is asked: a fetch for an app of somebody else could kill its token.
-        match self.store.platform().app(&new.appid).await {
-            Ok(_) => return Err(AppError::Taken),
-            Err(StoreError::NotFound(_)) => {}
-            Err(error) => return Err(error.into()),
-        }
         let proof = if new.verify {
-            let proof = self.prove(&new.appid, &new.secret, new.token_mode).await;
-            Some(
-                self.noted(tenant, "app.register", &new.appid, proof)
-                    .await?,
-            )
+            Some(self.prove_new(tenant, &new).await?)
         } else {
             None
         };
@@ -148,9 +139,14 @@ impl Apps {
         let kept = keep.answer(&row.made(tenant, now));
         let door = self.store.tenant(tenant).on_record(line).answering(kept);
         let app = door.create_app(row, now).await?;
-        if let Some(proof) = proof {
-            self.broker.adopt(&app.appid, proof).await;
-            self.coord.wakeups().wake(topic::TEMPLATES, "");
+        self.tell_changed(&app.appid);
+        match proof {
+            Some(proof) => {
+                self.broker.adopt(&app.appid, proof).await;
+                self.coord.wakeups().wake(topic::TEMPLATES, "");
+            }
+            // A token that the owner before has left was not fetched with this AppSecret.
+            None => self.broker.forget(&app.appid),
         }
         Ok(app)
     }
@@ -206,6 +202,7 @@ impl Apps {
             .on_record(line)
             .update_app(appid, patch, self.coord.clock().now())
             .await?;
+        self.tell_changed(appid);
         if update.token_mode.is_some() {
             self.broker.forget(appid);
         }
@@ -224,6 +221,7 @@ impl Apps {
             .on_record(line)
             .delete_app(appid, self.coord.clock().now())
             .await?;
+        self.tell_changed(appid);
         self.broker.forget(appid);
         Ok(())
     }
@@ -279,6 +277,11 @@ impl Apps {
         self.get(Some(tenant), appid).await
     }
 
+    /// Tells every replica that what it remembers of the app is old.
+    fn tell_changed(&self, appid: &AppId) {
+        self.coord.wakeups().wake(topic::APPS, appid.as_str());
+    }
+
     async fn prove(
         &self,
         appid: &AppId,
@@ -293,13 +296,13 @@ impl Apps {
 
     /// Puts it on record when an AppSecret could not be proven. Nothing is changed then, so it is answered without its
     /// line too.
-    async fn noted(
+    async fn noted<T>(
         &self,
         tenant: TenantId,
         action: &str,
         appid: &AppId,
-        proof: Result<Proof, AppError>,
-    ) -> Result<Proof, AppError> {
+        proof: Result<T, AppError>,
+    ) -> Result<T, AppError> {
         if let Err(why) = &proof {
             let line = self.origin.was_refused(action, appid, why);
             let now = self.coord.clock().now();

@@ -79,6 +79,8 @@ mod topic {
     pub(crate) const ENDED: &str = "ended";
     /// There may be templates to ask WeChat for.
     pub(crate) const TEMPLATES: &str = "templates";
+    /// An app was registered, changed or removed; the payload is its appid.
+    pub(crate) const APPS: &str = "apps";
     /// There may be something to tell webhooks.
     pub(crate) const WEBHOOKS: &str = "webhooks";
 }

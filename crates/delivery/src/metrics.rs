@@ -24,6 +24,7 @@ pub struct Metrics {
     send_seconds: Family<ChannelLabels, Histogram, fn() -> Histogram>,
     callbacks: Family<CallbackLabels, Counter>,
     callbacks_refused: Family<RefusalLabels, Counter>,
+    callback_lookups: Counter,
     settled: Family<EndLabels, Counter>,
     receipts_abandoned: Counter,
     told: Family<OutcomeLabels, Counter>,
@@ -78,6 +79,7 @@ impl Metrics {
             send_seconds: Family::new_with_constructor(send_histogram),
             callbacks: Family::default(),
             callbacks_refused: Family::default(),
+            callback_lookups: Counter::default(),
             settled: Family::default(),
             receipts_abandoned: Counter::default(),
             told: Family::default(),
@@ -121,6 +123,11 @@ impl Metrics {
             self.callbacks_refused.clone(),
         );
         registry.register(
+            "wxgate_callback_lookups",
+            "Looks at the database for the settings of an app that a callback names",
+            self.callback_lookups.clone(),
+        );
+        registry.register(
             "wxgate_messages_settled",
             "Messages of which WeChat's event said what became of them",
             self.settled.clone(),
@@ -155,6 +162,10 @@ impl Metrics {
         self.callbacks
             .get_or_create(&CallbackLabels { event, outcome })
             .inc();
+    }
+
+    pub(crate) fn looked_up(&self) {
+        self.callback_lookups.inc();
     }
 
     pub(crate) fn refused(&self, reason: &'static str) {

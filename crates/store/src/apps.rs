@@ -155,6 +155,9 @@ impl TenantStore {
     pub async fn create_app(&self, new: NewApp, now: DateTime<Utc>) -> Result<App, StoreError> {
         let created = new.made(self.tenant, now);
         let row = new_row(self.tenant, new.clone(), now);
+        // What a crash in the middle of a removal has left.
+        let platform = self.store.platform();
+        platform.forget_leftovers(&new.appid).await?;
         let transaction = self.store.begin().await?;
         let inserted = Entity::insert(ActiveModel::from(row))
             .exec_without_returning(&transaction)
@@ -280,7 +283,8 @@ impl TenantStore {
         transaction.commit().await?;
         let platform = self.store.platform();
         platform.cancel_unsent(self.tenant, appid, now).await?;
-        platform.forget_grants(self.tenant, appid).await
+        platform.forget_grants(self.tenant, appid).await?;
+        platform.forget_leftovers(appid).await
     }
 
     async fn run(

@@ -1,6 +1,8 @@
 //! Hearing WeChat: what its events make of messages.
 
+mod lookups;
 mod lost_answers;
+mod replays;
 mod trust;
 
 use std::time::Duration;

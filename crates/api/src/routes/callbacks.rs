@@ -79,8 +79,9 @@ async fn check_callback_url(
 ///
 /// Called by WeChat, in plain, compatible or safe mode, with JSON or XML. WeChat's signature is the credential; with a
 /// `callback_aes_key` the push must be encrypted, because the plain signature does not cover the body. Answered when
-/// what it says is in the database; WeChat repeats it otherwise, and repeats count once. More than 2000 a second for one
-/// app from one address have to come again.
+/// what it says is in the database; WeChat repeats it otherwise, and repeats count once. The timestamp has ten digits and
+/// lies within 5 minutes of the gateway's time, and `CreateTime` within 5 minutes of the timestamp. More than 2000 a second
+/// for one app from one address have to come again, and so has what names one unknown app after the other.
 #[utoipa::path(
     post, path = "/callbacks/{appid}", tag = "callbacks",
     params(
@@ -121,7 +122,7 @@ async fn receive_callback(
 /// Whom it is for, and what WeChat says of itself.
 struct Addressed {
     appid: AppId,
-    /// The client's address.
+    /// The client's address, as it is counted.
     from: Option<IpAddr>,
     query: CallbackQuery,
 }
@@ -141,7 +142,7 @@ impl FromRequestParts<ApiState> for Addressed {
         let client = parts.extensions.get::<ClientAddress>();
         Ok(Self {
             appid,
-            from: client.map(|client| client.0),
+            from: client.map(|client| client.network()),
             query,
         })
     }

@@ -1,7 +1,7 @@
 //! What an event means for the gateway.
 
 use chrono::DateTime;
-use domain::{app::AppId, grant::Entry, message::Channel, verdict::FailureCode};
+use domain::{app::AppId, grant::Entry, id::TenantId, message::Channel, verdict::FailureCode};
 use sha2::{Digest, Sha256};
 use store::{Circumstances, HeardEvent, HeardNews, LedgerNews, NewReceipt};
 use wechat::callback::{Choice, Event, EventKind, Receipt, TemplateChoice};
@@ -18,18 +18,21 @@ pub enum Consequence {
 }
 
 impl Consequence {
-    /// What `event` means for the app that it happened to.
-    pub fn of(appid: &AppId, event: &Event) -> Self {
+    /// What `event` means for the tenant's app that it happened to.
+    pub fn of(tenant: TenantId, appid: &AppId, event: &Event) -> Self {
         match &event.kind {
-            EventKind::Sent(receipts) => new_receipts(appid, event, Channel::Subscribe, receipts),
+            EventKind::Sent(receipts) => {
+                new_receipts(tenant, appid, event, Channel::Subscribe, receipts)
+            }
             EventKind::JobFinished(receipts) => {
-                new_receipts(appid, event, Channel::Official, receipts)
+                new_receipts(tenant, appid, event, Channel::Official, receipts)
             }
             EventKind::Popup(choices) | EventKind::Change(choices) => {
                 Self::Subscriptions(HeardNews {
+                    tenant,
                     event: HeardEvent {
                         appid: appid.clone(),
-                        digest: digest(event, choices),
+                        digest: digest(tenant, event, choices),
                     },
                     entries: entries(appid, event, choices),
                 })
@@ -60,6 +63,7 @@ fn entries(appid: &AppId, event: &Event, choices: &[TemplateChoice]) -> Vec<Ledg
 }
 
 fn new_receipts(
+    tenant: TenantId,
     appid: &AppId,
     event: &Event,
     channel: Channel,
@@ -69,12 +73,18 @@ fn new_receipts(
     let named = receipts.iter().filter(|receipt| receipt.msgid != 0);
     Consequence::Receipts(
         named
-            .map(|receipt| new_receipt(appid, event, channel, receipt))
+            .map(|receipt| new_receipt(tenant, appid, event, channel, receipt))
             .collect(),
     )
 }
 
-fn new_receipt(appid: &AppId, event: &Event, channel: Channel, receipt: &Receipt) -> NewReceipt {
+fn new_receipt(
+    tenant: TenantId,
+    appid: &AppId,
+    event: &Event,
+    channel: Channel,
+    receipt: &Receipt,
+) -> NewReceipt {
     let failure_detail = receipt.words.as_ref().map(|words| {
         format!(
             "{}: WeChat's event said `{words}`",
@@ -82,6 +92,7 @@ fn new_receipt(appid: &AppId, event: &Event, channel: Channel, receipt: &Receipt
         )
     });
     NewReceipt {
+        tenant,
         appid: appid.clone(),
         touser: event.openid.clone(),
         msgid: receipt.msgid,
@@ -97,9 +108,11 @@ fn new_receipt(appid: &AppId, event: &Event, channel: Channel, receipt: &Receipt
     }
 }
 
-/// Whom it concerns, when it happened and what it says: the same for every repeat, whatever its signature.
-fn digest(event: &Event, choices: &[TemplateChoice]) -> [u8; 32] {
+/// Whose app it is, whom it concerns, when it happened and what it says: the same for every repeat, whatever its
+/// signature.
+fn digest(tenant: TenantId, event: &Event, choices: &[TemplateChoice]) -> [u8; 32] {
     let mut digest = Sha256::new();
+    digest.update(tenant.uuid());
     let mut part = |text: &str| {
         digest.update(text.len().to_be_bytes());
         digest.update(text);
@@ -128,6 +141,10 @@ mod tests {
 
     fn appid() -> AppId {
         AppId::parse("wx0a1b2c3d4e5f6789").unwrap()
+    }
+
+    fn tenant(number: u16) -> TenantId {
+        domain::id::new(DateTime::UNIX_EPOCH, number, 1)
     }
 
     fn event(kind: EventKind) -> Event {
@@ -161,9 +178,11 @@ mod tests {
             receipt(0, None),
             receipt(8, Some("failed:user block")),
         ];
-        let Consequence::Receipts(receipts) =
-            Consequence::of(&appid(), &event(EventKind::JobFinished(receipts)))
-        else {
+        let Consequence::Receipts(receipts) = Consequence::of(
+            tenant(1),
+            &appid(),
+            &event(EventKind::JobFinished(receipts)),
+        ) else {
             panic!("receipts")
         };
         let of = |receipt: &NewReceipt| (receipt.msgid, receipt.delivered);
@@ -178,7 +197,7 @@ mod tests {
 
     #[test]
     fn a_digest_tells_events_apart_and_knows_a_repeat() {
-        let digest = |event: &Event| match Consequence::of(&appid(), event) {
+        let digest = |event: &Event| match Consequence::of(tenant(1), &appid(), event) {
             Consequence::Subscriptions(news) => news.event.digest,
             other => panic!("{other:?}"),
         };
@@ -199,6 +218,11 @@ mod tests {
             chose("t1", Choice::Accept),
             chose("t2", Choice::Accept),
         ]));
+        let Consequence::Subscriptions(other_owner) = Consequence::of(tenant(2), &appid(), &one)
+        else {
+            panic!("news")
+        };
+        assert_ne!(other_owner.event.digest, digest(&one), "of another owner");
         let all = [one, later, others, change, rejected, template, both];
         let digests: std::collections::HashSet<_> = all.iter().map(digest).collect();
         assert_eq!(digests.len(), all.len());
@@ -206,7 +230,7 @@ mod tests {
 
     #[test]
     fn popups_give_and_settings_take() {
-        let entered = |kind: EventKind| match Consequence::of(&appid(), &event(kind)) {
+        let entered = |kind: EventKind| match Consequence::of(tenant(1), &appid(), &event(kind)) {
             Consequence::Subscriptions(news) => news.entries,
             other => panic!("{other:?}"),
         };
@@ -238,7 +262,7 @@ mod tests {
             name: "text".into(),
         };
         assert_eq!(
-            Consequence::of(&appid(), &event(unknown)),
+            Consequence::of(tenant(1), &appid(), &event(unknown)),
             Consequence::Nothing
         );
     }

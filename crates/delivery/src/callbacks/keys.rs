@@ -1,32 +1,115 @@
-//! The keys of an app's callbacks, opened from the database.
+//! The keys of an app's callbacks, opened from the database and remembered for a moment.
+//!
+//! A push that proves nothing must cost nothing: what one look at the database said of an app is believed for a second,
+//! or until a wake-up says that the app has changed; that there is no such app for a little longer. An address that
+//! names one unknown app after the other is refused before more of them are looked up. Apps that are known are looked
+//! up for everybody: WeChat's few addresses push for all apps, whatever else comes from there.
+
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use coord::{Coord, Quota, Subscription, Wake};
 use domain::{
     app::AppId,
     id::TenantId,
     seal::{MasterKey, SealOwner},
     secret::{CallbackAesKey, CallbackToken},
 };
+use moka::{future::Cache, sync::Cache as SyncCache};
 use store::{Store, StoreError};
 use wechat::callback::Keys;
 
 use super::{CallbackError, CallbackRefusal};
-use crate::engine::Parts;
+use crate::{engine::Parts, metrics::Metrics, topic};
 
 /// How long the settings before a change are good: the tenant tells the gateway first and WeChat's console then, and
 /// what WeChat had signed before may still come.
 pub(crate) const GRACE: TimeDelta = TimeDelta::hours(24);
 
-/// Where keys come from. They are read for each callback, so that a change counts at once on every replica.
+/// How long a look at the database is believed where no wake-up says otherwise.
+const FRESH: TimeDelta = TimeDelta::seconds(1);
+/// The same of an app that does not exist.
+const FRESH_UNKNOWN: TimeDelta = TimeDelta::seconds(10);
+/// How many apps are remembered.
+const REMEMBERED: u64 = 10_000;
+/// How many addresses are remembered that name unknown apps.
+const REMEMBERED_ADDRESSES: u64 = 100_000;
+/// How many unknown apps are looked up for one address at once, and then in a minute. WeChat's addresses push for apps
+/// that were removed, too; one of these is looked up every ten seconds.
+const UNKNOWN_AT_ONCE: u32 = 20;
+const UNKNOWN_A_MINUTE: u32 = 60;
+
+/// Where keys come from.
 pub(super) struct KeyChain {
     store: Store,
     master_key: MasterKey,
+    known: Cache<AppId, Look>,
+    /// What has changed since it was last asked.
+    changes: Mutex<Subscription>,
+    /// How often something has changed.
+    changed: AtomicU64,
+    /// Counts unknown apps by the address that named them.
+    alone: Coord,
+    /// Until when no unknown app is looked up for an address.
+    refused: SyncCache<IpAddr, DateTime<Utc>>,
+    metrics: Metrics,
 }
 
 /// What an app's callbacks may be signed with.
+#[derive(Debug)]
 pub(super) struct Chain {
+    /// Whose app it is.
+    pub(super) tenant: TenantId,
     pub(super) newest: Keys,
-    pub(super) previous: Option<Keys>,
+    previous: Option<(Keys, DateTime<Utc>)>,
+}
+
+impl Chain {
+    /// The keys before the last change, as long as they are good.
+    pub(super) fn previous(&self, now: DateTime<Utc>) -> Option<&Keys> {
+        let (keys, changed_at) = self.previous.as_ref()?;
+        (now < *changed_at + GRACE).then_some(keys)
+    }
+}
+
+/// What one look at the database said.
+#[derive(Clone)]
+struct Look {
+    found: Result<Arc<Chain>, CallbackError>,
+    asked_at: DateTime<Utc>,
+}
+
+impl Look {
+    fn is_unknown_app(&self) -> bool {
+        self.found.as_ref().err() == Some(&CallbackRefusal::UnknownApp.into())
+    }
+
+    /// Whether there is such an app.
+    fn is_app(&self) -> bool {
+        let no_token = CallbackError::from(CallbackRefusal::NoToken);
+        self.found
+            .as_ref()
+            .err()
+            .is_none_or(|error| *error == no_token)
+    }
+
+    fn is_fresh(&self, now: DateTime<Utc>) -> bool {
+        let life = match &self.found {
+            Ok(_) | Err(CallbackError::Refused(CallbackRefusal::NoToken)) => FRESH,
+            Err(CallbackError::Refused(_)) => FRESH_UNKNOWN,
+            // The database did not say.
+            Err(_) => return false,
+        };
+        // A request that waits for another's look finds a time that is a little later than its own.
+        (now - self.asked_at).abs() < life
+    }
 }
 
 impl KeyChain {
@@ -34,14 +117,97 @@ impl KeyChain {
         Self {
             store: parts.store.clone(),
             master_key: parts.master_key.clone(),
+            known: Cache::new(REMEMBERED),
+            changes: Mutex::new(parts.coord.wakeups().subscribe(topic::APPS)),
+            changed: AtomicU64::new(0),
+            alone: Coord::in_process(parts.coord.clock().clone()),
+            refused: SyncCache::new(REMEMBERED_ADDRESSES),
+            metrics: parts.metrics.clone(),
         }
     }
 
+    /// The keys of an app, for a callback from this address.
     pub(super) async fn of(
         &self,
         appid: &AppId,
+        from: Option<IpAddr>,
         now: DateTime<Utc>,
-    ) -> Result<Chain, CallbackError> {
+    ) -> Result<Arc<Chain>, CallbackError> {
+        let before = self.hear_changes().await;
+        let last = self.known.get(appid).await;
+        match last {
+            Some(look) if look.is_fresh(now) => return look.found,
+            Some(look) if look.is_app() => {}
+            _ => self.may_look(from, now)?,
+        }
+        // All callbacks that find it old wait for one look.
+        let entry = self
+            .known
+            .entry_by_ref(appid)
+            .or_insert_with_if(self.look(appid, now), |look| !look.is_fresh(now))
+            .await;
+        let is_ours = entry.is_fresh();
+        let look = entry.into_value();
+        if self.hear_changes().await != before {
+            // The look may have read what was there before the change.
+            self.known.invalidate(appid).await;
+        }
+        if is_ours && look.is_unknown_app() {
+            self.count_unknown(from, now).await;
+        }
+        look.found
+    }
+
+    /// Forgets what has changed; returns how often anything has.
+    async fn hear_changes(&self) -> u64 {
+        loop {
+            let next = {
+                let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+                changes.try_next()
+            };
+            match next {
+                Some(Wake::Said(appid)) => match AppId::parse(&*appid) {
+                    Ok(appid) => self.known.invalidate(&appid).await,
+                    Err(_) => self.known.invalidate_all(),
+                },
+                Some(Wake::Missed) => self.known.invalidate_all(),
+                None => return self.changed.load(Ordering::Acquire),
+            }
+            self.changed.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    /// Refuses an address that has named too many unknown apps.
+    fn may_look(&self, from: Option<IpAddr>, now: DateTime<Utc>) -> Result<(), CallbackError> {
+        let until = from.and_then(|from| self.refused.get(&from));
+        match until.and_then(|until| (until - now).to_std().ok()) {
+            Some(left) if !left.is_zero() => Err(CallbackError::TooMany { retry_after: left }),
+            _ => Ok(()),
+        }
+    }
+
+    async fn count_unknown(&self, from: Option<IpAddr>, now: DateTime<Utc>) {
+        let Some(from) = from else { return };
+        let quota = Quota::new(UNKNOWN_A_MINUTE, Duration::from_mins(1), UNKNOWN_AT_ONCE);
+        let counted = self.alone.limits().check(&from.to_string(), quota, 1).await;
+        if let Ok(decision) = counted
+            && decision.remaining == 0
+        {
+            // The bucket is empty: the next one waits until something is in it.
+            let wait = decision.retry_after.max(quota.interval());
+            self.refused.insert(from, now + wait);
+        }
+    }
+
+    async fn look(&self, appid: &AppId, now: DateTime<Utc>) -> Look {
+        self.metrics.looked_up();
+        Look {
+            found: self.read(appid).await.map(Arc::new),
+            asked_at: now,
+        }
+    }
+
+    async fn read(&self, appid: &AppId) -> Result<Chain, CallbackError> {
         let sealed = match self.store.platform().sealed_app(appid).await {
             Ok(sealed) => sealed,
             Err(StoreError::NotFound(_)) => return Err(CallbackRefusal::UnknownApp.into()),
@@ -57,10 +223,16 @@ impl KeyChain {
         let previous = sealed
             .previous_callback
             .as_ref()
-            .filter(|previous| now < previous.changed_at + GRACE)
-            .map(|previous| open(&previous.token_sealed, previous.aes_key_sealed.as_ref()))
+            .map(|previous| {
+                let keys = open(&previous.token_sealed, previous.aes_key_sealed.as_ref())?;
+                Ok::<_, CallbackError>((keys, previous.changed_at))
+            })
             .transpose()?;
-        Ok(Chain { newest, previous })
+        Ok(Chain {
+            tenant: sealed.tenant,
+            newest,
+            previous,
+        })
     }
 
     fn open(

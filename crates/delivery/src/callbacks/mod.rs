@@ -3,7 +3,8 @@
 //! ```text
 //! POST /callbacks/{appid}
 //!  Keys          the app's Token and EncodingAESKey; for a day also those before the last change
-//!  Event         signature → time → decryption → what happened                        wechat::callback
+//!  Event         time stamp → signature → decryption → what happened, and when        wechat::callback
+//!  Seen          a signature that was seen brings nothing new
 //!  Consequence   what it means here
 //!  Desk          one transaction for all that wait at this moment → `success`
 //! ```
@@ -17,15 +18,16 @@
 mod consequence;
 mod desk;
 mod keys;
+mod seen;
 
 use std::{net::IpAddr, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use coord::{Clock, Coord, Quota};
-use domain::app::AppId;
+use domain::{app::AppId, id::TenantId};
 use store::StoreError;
 use tokio_util::sync::CancellationToken;
-use wechat::callback::{Event, Keys, Query, Refusal};
+use wechat::callback::{Event, EventKind, Keys, Query, Refusal, Stamp};
 
 pub use consequence::Consequence;
 
@@ -34,14 +36,20 @@ pub(crate) use desk::{Outcome, announce};
 use self::{
     desk::{Desk, DeskLoop},
     keys::KeyChain,
+    seen::{Seen, Taken},
 };
 use crate::{engine::Parts, metrics::Metrics};
 
-/// How far a push's time may be from the gateway's: a signature that was overheard is good for no longer.
+/// How far a push's time may be from the gateway's, and the time of what it tells from its own: a signature that was
+/// overheard is good for no longer.
 const SKEW: TimeDelta = TimeDelta::minutes(5);
 
+/// How old a plain push may be of which timestamp and nonce have changed places: a push is refused whose signature
+/// could be that of another one from this time. Of nonces that are random numbers one in 7,000 looks like that.
+const OVERHEARD: TimeDelta = TimeDelta::days(7);
+
 /// How many callbacks for one app one replica takes from one address in a second. WeChat sends one for each message, from several
-/// addresses; each costs a look at the database.
+/// addresses; each that proves itself costs a transaction.
 const RATE: u32 = 2000;
 
 /// How often one kind of refusal is logged as a warning.
@@ -54,8 +62,9 @@ pub enum CallbackError {
     /// log alone: a stranger must not learn which apps there are, nor which check failed.
     #[error("the callback is refused: {0}")]
     Refused(CallbackRefusal),
-    /// More come for this app from this address than WeChat ever sends. What is WeChat's, it will repeat.
-    #[error("too many callbacks for this app from this address")]
+    /// More come for this app from this address than WeChat ever sends, or for apps that do not exist. What is
+    /// WeChat's, it will repeat.
+    #[error("too many callbacks from this address")]
     TooMany {
         /// When to come again.
         retry_after: Duration,
@@ -82,6 +91,21 @@ pub enum CallbackRefusal {
         "it was signed {0} s away from the gateway's time: check the gateway's clock, or somebody repeats an old push"
     )]
     Stale(i64),
+    /// What it tells happened long before it was signed, or after.
+    #[error(
+        "what it tells happened {0} s away from the time of its signature: somebody repeats an old push under other parts of its signature"
+    )]
+    Untimely(i64),
+    /// Its signature could be that of an older push, with timestamp and nonce in each other's place.
+    #[error(
+        "its signature may be that of a push of another time: choose the safe mode in WeChat's console, which rules that out"
+    )]
+    Ambiguous,
+    /// Its signature came with another body before.
+    #[error(
+        "its signature came with another body before: somebody has overheard a plain push; choose the safe mode in WeChat's console"
+    )]
+    Reused,
     /// It is not WeChat's for this app.
     #[error(transparent)]
     Push(#[from] Refusal),
@@ -94,6 +118,9 @@ impl CallbackRefusal {
             Self::UnknownApp => "unknown_app",
             Self::NoToken => "no_token",
             Self::Stale(_) => "stale",
+            Self::Untimely(_) => "untimely",
+            Self::Ambiguous => "ambiguous",
+            Self::Reused => "reused",
             Self::Push(refusal) => refusal.as_str(),
         }
     }
@@ -117,6 +144,7 @@ impl From<CallbackRefusal> for CallbackError {
 /// The ear of the gateway.
 pub struct Callbacks {
     keys: KeyChain,
+    seen: Seen,
     desk: Desk,
     clock: Clock,
     /// Floods are counted by this replica alone: no callback waits for Redis.
@@ -129,6 +157,7 @@ impl Callbacks {
         let (desk, desk_loop) = Desk::new(parts.clone(), stop);
         let callbacks = Self {
             keys: KeyChain::new(parts),
+            seen: Seen::new(parts.coord.clone()),
             desk,
             clock: parts.coord.clock().clone(),
             alone: Coord::in_process(parts.coord.clock().clone()),
@@ -146,9 +175,10 @@ impl Callbacks {
     ) -> Result<String, CallbackError> {
         self.admit(appid, from).await?;
         let checked = self
-            .with_keys(appid, |keys| keys.check_url(query).map(str::to_owned))
+            .with_keys(appid, from, |keys| keys.check_url(query).map(str::to_owned))
             .await;
-        self.told(appid, checked).await
+        let (_, echo) = self.told(appid, checked).await?;
+        Ok(echo)
     }
 
     /// Takes a push: when this returns, what it says is in the database, or WeChat will say it again.
@@ -160,20 +190,40 @@ impl Callbacks {
         body: &[u8],
     ) -> Result<(), CallbackError> {
         self.admit(appid, from).await?;
-        let opened = self
-            .with_keys(appid, |keys| keys.open(appid, query, body))
-            .await;
-        let opened = match check_time(query, self.clock.now()) {
-            Err(stale) if opened.is_ok() => Err(stale.into()),
-            _ => opened,
-        };
-        let event: Event = self.told(appid, opened).await?;
-        let consequence = Consequence::of(appid, &event);
-        tracing::debug!(%appid, ?event, "WeChat says");
+        let believed = self.believe(appid, from, query, body).await;
+        let (tenant, event, taken) = self.told(appid, believed).await?;
         let name = event.kind.as_str();
+        if taken.is_repeat() {
+            self.metrics.heard(name, Outcome::Repeated);
+            return Ok(());
+        }
+        let consequence = Consequence::of(tenant, appid, &event);
+        tracing::debug!(%appid, ?event, "WeChat says");
         let outcome = self.desk.take(consequence).await?;
+        self.seen.carried_out(taken);
         self.metrics.heard(name, outcome);
         Ok(())
+    }
+
+    /// Whether a push is WeChat's, of now, and no other than its signature brought before.
+    async fn believe(
+        &self,
+        appid: &AppId,
+        from: Option<IpAddr>,
+        query: &Query,
+        body: &[u8],
+    ) -> Result<(TenantId, Event, Taken), CallbackError> {
+        let stamp = query.stamp().map_err(CallbackRefusal::Push)?;
+        let (tenant, event) = self
+            .with_keys(appid, from, |keys| keys.open(appid, query, body))
+            .await?;
+        let now = self.clock.now();
+        check_time(&stamp, now)?;
+        check_event_time(&event, &stamp)?;
+        if !query.is_encrypted() {
+            check_readings(&stamp, now)?;
+        }
+        Ok((tenant, event, self.seen.take(appid, query, body).await?))
     }
 
     /// Turns a flood away before it costs anything.
@@ -192,21 +242,23 @@ impl Callbacks {
         }
     }
 
-    /// Tries the app's keys, the newest first.
+    /// Tries the app's keys, the newest first. Says whose app it is, too.
     async fn with_keys<T>(
         &self,
         appid: &AppId,
+        from: Option<IpAddr>,
         check: impl Fn(&Keys) -> Result<T, Refusal>,
-    ) -> Result<T, CallbackError> {
+    ) -> Result<(TenantId, T), CallbackError> {
         let now = self.clock.now();
-        let chain = self.keys.of(appid, now).await?;
+        let chain = self.keys.of(appid, from, now).await?;
         let newest = check(&chain.newest).map_err(CallbackRefusal::Push);
-        match (newest, &chain.previous) {
-            (Ok(checked), _) => Ok(checked),
+        let checked = match (newest, chain.previous(now)) {
+            (Ok(checked), _) => checked,
             // If neither fits, the newest says why.
-            (Err(refusal), Some(previous)) => check(previous).map_err(|_| refusal.into()),
-            (Err(refusal), None) => Err(refusal.into()),
-        }
+            (Err(refusal), Some(previous)) => check(previous).map_err(|_| refusal)?,
+            (Err(refusal), None) => return Err(refusal.into()),
+        };
+        Ok((chain.tenant, checked))
     }
 
     /// Counts a refusal and says it to the log, but not as often as a stranger likes to be refused.
@@ -233,13 +285,40 @@ impl Callbacks {
     }
 }
 
-fn check_time(query: &Query, now: DateTime<Utc>) -> Result<(), CallbackRefusal> {
-    let away = query.signed_at()?.saturating_sub(now.timestamp());
-    if away.unsigned_abs() <= SKEW.num_seconds().unsigned_abs() {
+fn check_time(stamp: &Stamp, now: DateTime<Utc>) -> Result<(), CallbackRefusal> {
+    let away = stamp.signed_at().saturating_sub(now.timestamp());
+    if is_near(away) {
         Ok(())
     } else {
         Err(CallbackRefusal::Stale(away))
     }
+}
+
+/// WeChat signs a push when it tells what has just happened. In an encrypted push the time of the event is what nobody
+/// else can write. An event that means nothing here may have no time.
+fn check_event_time(event: &Event, stamp: &Stamp) -> Result<(), CallbackRefusal> {
+    let away = event.created_at.saturating_sub(stamp.signed_at());
+    let is_timeless = event.created_at == 0 && matches!(event.kind, EventKind::Unknown { .. });
+    if is_timeless || is_near(away) {
+        Ok(())
+    } else {
+        Err(CallbackRefusal::Untimely(away))
+    }
+}
+
+/// A plain signature covers neither the body nor the place of its parts.
+fn check_readings(stamp: &Stamp, now: DateTime<Utc>) -> Result<(), CallbackRefusal> {
+    let (from, to) = ((now - OVERHEARD).timestamp(), (now + SKEW).timestamp());
+    let mut others = stamp.other_times();
+    if others.any(|time| (from..=to).contains(&time)) {
+        Err(CallbackRefusal::Ambiguous)
+    } else {
+        Ok(())
+    }
+}
+
+fn is_near(seconds: i64) -> bool {
+    seconds.unsigned_abs() <= SKEW.num_seconds().unsigned_abs()
 }
 
 impl std::fmt::Debug for Callbacks {

@@ -1,10 +1,11 @@
 //! Events of WeChat that would count twice if they were taken in twice, remembered by a digest.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use chrono::{DateTime, Duration, Utc};
-use domain::app::AppId;
-use sea_orm::ConnectionTrait;
+use domain::{app::AppId, id::TenantId};
+use sea_orm::{ConnectionTrait, DbBackend};
+use uuid::Uuid;
 
 use super::{
     grants::{LedgerNews, enter_ledger},
@@ -29,6 +30,8 @@ pub struct HeardEvent {
 /// An event and what it enters into the ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeardNews {
+    /// Whose app it is, by whose Token the event was signed. An app that has another owner by now has nothing entered.
+    pub tenant: TenantId,
     /// The event.
     pub event: HeardEvent,
     /// Its entries.
@@ -71,7 +74,8 @@ impl PlatformStore {
                     .cloned(),
             );
         }
-        enter_ledger(&tx, &entries(events, &fresh)).await?;
+        let owners = owners(&tx, &fresh).await?;
+        enter_ledger(&tx, &entries(events, &fresh, &owners)).await?;
         tx.commit().await?;
         Ok(fresh)
     }
@@ -94,11 +98,37 @@ impl PlatformStore {
     }
 }
 
+/// Whose the apps of these events are; held until the end of the transaction.
+async fn owners(
+    tx: &impl ConnectionTrait,
+    fresh: &HashSet<HeardEvent>,
+) -> Result<HashMap<String, Uuid>, StoreError> {
+    let appids: BTreeSet<&str> = fresh.iter().map(|event| event.appid.as_str()).collect();
+    if appids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let mut sql = Sql::new("SELECT appid, tenant_id FROM app WHERE appid");
+    sql.one_of(&appids.into_iter().collect::<Vec<_>>())
+        .push(" ORDER BY appid");
+    if tx.get_database_backend() == DbBackend::Postgres {
+        sql.push(" FOR KEY SHARE");
+    }
+    let rows = tx.query_all_raw(sql.on(tx)).await?;
+    rows.iter()
+        .map(|row| Ok((row.try_get("", "appid")?, row.try_get("", "tenant_id")?)))
+        .collect()
+}
+
 /// What fresh events enter, each event once.
-fn entries(events: &[HeardNews], fresh: &HashSet<HeardEvent>) -> Vec<LedgerNews> {
+fn entries(
+    events: &[HeardNews],
+    fresh: &HashSet<HeardEvent>,
+    owners: &HashMap<String, Uuid>,
+) -> Vec<LedgerNews> {
     let mut entered = HashSet::new();
     events
         .iter()
+        .filter(|news| owners.get(news.event.appid.as_str()) == Some(&news.tenant.uuid()))
         .filter(|news| fresh.contains(&news.event) && entered.insert(&news.event))
         .flat_map(|news| news.entries.iter().cloned())
         .collect()

@@ -10,6 +10,9 @@
 //! The message is found by the index on the user, newest first: a receipt comes within seconds of its send, so it is
 //! among the first few. An index on WeChat's id would be written with every send, for this alone.
 //!
+//! A receipt settles messages of the tenant alone that owned the app when the receipt came: an appid may change its owner,
+//! and neither owner changes what the other has sent.
+//!
 //! **Locks.** A receipt locks ended messages only, in the order of their ids, and no lane; a record locks flying ones.
 //! So neither ever waits for the other. Waiting receipts are written in a statement of their own, never with a message
 //! locked.
@@ -21,6 +24,7 @@ use std::collections::HashSet;
 use chrono::{DateTime, Duration, Utc};
 use domain::{
     app::AppId,
+    id::TenantId,
     lifecycle::{Event, Facts, Status},
     message::{Channel, OnUncertain},
     verdict::FailureCode,
@@ -45,6 +49,8 @@ const PATIENCE: Duration = Duration::hours(1);
 /// What WeChat says of one message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewReceipt {
+    /// Whose app it is, by whose Token the receipt was signed.
+    pub tenant: TenantId,
     /// The app that sent it.
     pub appid: AppId,
     /// The receiver's openid.
@@ -117,6 +123,7 @@ impl NewReceipt {
 #[derive(FromQueryResult)]
 struct MessageRow {
     id: Uuid,
+    tenant_id: Uuid,
     appid: String,
     touser: String,
     msgid: String,
@@ -124,13 +131,16 @@ struct MessageRow {
 }
 
 impl MessageRow {
-    fn is_for(&self, (appid, touser, msgid): &Key) -> bool {
-        (&self.appid, &self.touser, &self.msgid) == (appid, touser, msgid)
+    fn is_of(&self, receipt: &NewReceipt) -> bool {
+        let (appid, touser, msgid) = receipt.key();
+        self.tenant_id == receipt.tenant.uuid()
+            && (&self.appid, &self.touser, &self.msgid) == (&appid, &touser, &msgid)
     }
 }
 
 #[derive(FromQueryResult)]
 struct WaitingRow {
+    tenant_id: Option<Uuid>,
     appid: String,
     touser: String,
     msgid: String,
@@ -147,6 +157,8 @@ impl WaitingRow {
         let channel = self.channel.as_deref().and_then(circumstances::channel);
         let circumstances = channel.zip(self.happened_at);
         let receipt = NewReceipt {
+            // Without an owner there is no app any more, and no message that is waited for.
+            tenant: self.tenant_id.unwrap_or_default().into(),
             appid: AppId::parse(&self.appid).map_err(|_| unknown("receipt.appid", &self.appid))?,
             touser: self.touser,
             msgid: self
@@ -186,7 +198,8 @@ impl PlatformStore {
     /// Looks again at receipts that wait, and forgets those that have waited too long.
     pub async fn sweep_receipts(&self, now: DateTime<Utc>) -> Result<SweptReceipts, StoreError> {
         let mut sql = Sql::new(
-            "SELECT appid, touser, msgid, status, failure_detail, received_at, channel, template_id, happened_at FROM receipt \
+            "SELECT COALESCE(tenant_id, (SELECT app.tenant_id FROM app WHERE app.appid = receipt.appid)) AS tenant_id, \
+             appid, touser, msgid, status, failure_detail, received_at, channel, template_id, happened_at FROM receipt \
              WHERE look_at <= ",
         );
         sql.bind(millis(now))
@@ -252,8 +265,7 @@ impl PlatformStore {
         let (mut changes, mut unmatched) = (Vec::new(), Vec::new());
         let mut seen = HashSet::new();
         for receipt in receipts {
-            let key = receipt.key();
-            let Some(row) = rows.iter().find(|row| row.is_for(&key)) else {
+            let Some(row) = rows.iter().find(|row| row.is_of(receipt)) else {
                 unmatched.push(receipt.clone());
                 continue;
             };
@@ -285,8 +297,8 @@ impl PlatformStore {
         // In one order, so that two replicas that hear of the same do not wait for each other.
         receipts.sort_by_cached_key(NewReceipt::key);
         let mut sql = Sql::new(
-            "INSERT INTO receipt (appid, touser, msgid, status, failure_detail, received_at, look_at, channel, template_id, \
-             happened_at) ",
+            "INSERT INTO receipt (tenant_id, appid, touser, msgid, status, failure_detail, received_at, look_at, channel, \
+             template_id, happened_at) ",
         );
         sql.rows(receipts.iter().map(|receipt| {
             let (appid, touser, msgid) = receipt.key();
@@ -297,6 +309,7 @@ impl PlatformStore {
                 Status::Undelivered
             };
             [
+                receipt.tenant.uuid().into(),
                 appid.into(),
                 touser.into(),
                 msgid.into(),
@@ -355,16 +368,21 @@ async fn lock_messages(
     tx: &impl ConnectionTrait,
     receipts: &[NewReceipt],
 ) -> Result<Vec<MessageRow>, StoreError> {
-    let mut sql = Sql::new("WITH v(a, t, m) AS (");
+    let mut sql = Sql::new("WITH v(owner, a, t, m) AS (");
     sql.rows(receipts.iter().map(|receipt| {
         let (appid, touser, msgid) = receipt.key();
-        [appid.into(), touser.into(), msgid.into()]
+        [
+            receipt.tenant.uuid().into(),
+            appid.into(),
+            touser.into(),
+            msgid.into(),
+        ]
     }));
     // A message that flies again has the id of its earlier send, of which nothing is to be learnt any more.
     sql.push(&format!(
-        ") SELECT id, appid, touser, msgid, status FROM message \
+        ") SELECT id, tenant_id, appid, touser, msgid, status FROM message \
          WHERE id IN (SELECT (SELECT m.id FROM message m WHERE m.appid = v.a AND m.touser = v.t AND m.msgid = v.m \
-         AND m.phase = {ENDED} ORDER BY m.id DESC LIMIT 1) FROM v) ORDER BY id"
+         AND m.tenant_id = v.owner AND m.phase = {ENDED} ORDER BY m.id DESC LIMIT 1) FROM v) ORDER BY id"
     ));
     if tx.get_database_backend() == DbBackend::Postgres {
         sql.push(" FOR UPDATE");

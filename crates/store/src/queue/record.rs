@@ -1,6 +1,6 @@
 //! Record: one transaction for all verdicts that wait to be written at this moment.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use domain::{
@@ -119,7 +119,7 @@ impl PlatformStore {
         for (appid, (day, count)) in refunds(counted()) {
             refund(&tx, appid, day, count).await?;
         }
-        for news in news {
+        for news in of_owners(&tx, news, &settled).await? {
             tell(&tx, news, now).await?;
         }
         let told: Vec<_> = settled
@@ -128,7 +128,12 @@ impl PlatformStore {
             .map(|one| (one.id, one.tenant_id))
             .collect();
         tell_messages(&tx, &told, now).await?;
-        grants::settle(&tx, counted()).await?;
+        let owners: HashMap<_, _> = settled
+            .iter()
+            .map(|one| (MessageId::from(one.id), one.tenant_id))
+            .collect();
+        let owned = counted().filter_map(|one| Some((*owners.get(&one.id)?, one)));
+        grants::settle(&tx, owned).await?;
         let released = release_behind(&tx, &followed(&settled), now).await?;
         tx.commit().await?;
         Ok(Recorded { changed, released })
@@ -158,6 +163,36 @@ fn followed(settled: &[Settled]) -> Vec<Person> {
 
 fn changed(settled: &[Settled]) -> HashSet<MessageId> {
     settled.iter().map(|one| one.id.into()).collect()
+}
+
+/// The news of apps that the tenants of these messages still own: what another tenant's message has met says nothing of
+/// the present owner's secret and quota. News that no message tells of are kept.
+async fn of_owners<'a>(
+    tx: &impl ConnectionTrait,
+    news: &'a [LaneNews],
+    settled: &[Settled],
+) -> Result<Vec<&'a LaneNews>, StoreError> {
+    if news.is_empty() {
+        return Ok(Vec::new());
+    }
+    let appids: Vec<&str> = news.iter().map(|news| news.appid().as_str()).collect();
+    let mut sql = Sql::new("SELECT appid, tenant_id FROM app WHERE appid");
+    sql.one_of(&appids);
+    let mut owners: HashMap<String, Uuid> = HashMap::new();
+    for row in tx.query_all_raw(sql.on(tx)).await? {
+        owners.insert(row.try_get("", "appid")?, row.try_get("", "tenant_id")?);
+    }
+    let is_owned = |news: &&LaneNews| {
+        let appid = news.appid().as_str();
+        let mut tellers = settled.iter().filter(|one| one.appid == appid).peekable();
+        tellers.peek().is_none()
+            || tellers.any(|one| {
+                owners
+                    .get(appid)
+                    .is_none_or(|owner| *owner == one.tenant_id)
+            })
+    };
+    Ok(news.iter().filter(is_owned).collect())
 }
 
 /// Settles those of the batch whose flight is theirs, as far as `which` holds for them.

@@ -14,7 +14,7 @@ use domain::{
 use wxgate_store::{Circumstances, Claimed, NewApp, NewReceipt, Store};
 
 use crate::{
-    common::{appid, at, draft, new_app, on_both, onboard},
+    common::{appid, at, draft, new_app, on_both, onboard, owner},
     queue::{Sender, accepted, claim, settle},
     webhooks::{endpoint, told},
 };
@@ -34,6 +34,7 @@ on_both! {
 /// A receipt that no message has the msgid of, at second `second`.
 fn receipt(msgid: u64, second: i64) -> NewReceipt {
     NewReceipt {
+        tenant: owner(1),
         appid: appid(1),
         touser: "o1".into(),
         msgid,
@@ -176,6 +177,7 @@ async fn what_does_not_fit_is_left(store: Store) {
             ..receipt(9, 1000)
         },
         NewReceipt {
+            tenant: owner(2),
             appid: appid(2),
             ..receipt(9, 1000)
         },
@@ -288,8 +290,14 @@ async fn a_former_owners_message_is_left(store: Store) {
     let id = lost(&mut sender, 0).await;
     let door = store.tenant(sender.tenant);
     door.delete_app(&appid(1), at(7)).await.unwrap();
-    let owner = store.tenant(onboard(&store, 2, 10).await);
-    owner.create_app(new_app(1), at(8)).await.unwrap();
-    assert_eq!(heard(&store, &[receipt(9, 0)], 10).await, []);
+    let heir = store.tenant(onboard(&store, 2, 10).await);
+    heir.create_app(new_app(1), at(8)).await.unwrap();
+    for (msgid, tenant) in [(9, owner(1)), (10, owner(2))] {
+        let told = NewReceipt {
+            tenant,
+            ..receipt(msgid, 0)
+        };
+        assert_eq!(heard(&store, &[told], 10).await, []);
+    }
     assert_eq!(sender.status(id).await, Status::Uncertain);
 }

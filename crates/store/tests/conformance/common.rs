@@ -62,9 +62,14 @@ pub(crate) fn appid(number: u16) -> AppId {
     AppId::parse(format!("wx{number:016}")).unwrap()
 }
 
+/// The tenant that [`onboard`] makes with this number.
+pub(crate) fn owner(number: u8) -> TenantId {
+    id::new(at(0), u16::from(number), 1)
+}
+
 /// A tenant with an app of the same number.
 pub(crate) async fn onboard(store: &Store, number: u8, daily_quota: u64) -> TenantId {
-    let tenant: TenantId = id::new(at(0), u16::from(number), 1);
+    let tenant = owner(number);
     let name = format!("tenant {number}");
     store
         .platform()

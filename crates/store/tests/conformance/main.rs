@@ -17,6 +17,7 @@ mod keys;
 mod lanes;
 mod leases;
 mod makers;
+mod owners;
 mod queue;
 mod quota;
 mod receipts;

@@ -12,7 +12,7 @@ use futures::future::{join, join_all};
 use wxgate_store::{HeardEvent, HeardNews, NewReceipt, Settled, Store, SweptReceipts};
 
 use crate::{
-    common::{appid, at, draft, on_both, onboard},
+    common::{appid, at, draft, on_both, onboard, owner},
     queue::{Sender, accepted, claim, record},
 };
 
@@ -34,6 +34,7 @@ const MSGID: u64 = 4_103_297_716_205_551_617;
 
 pub(crate) fn receipt(touser: &str, msgid: u64) -> NewReceipt {
     NewReceipt {
+        tenant: owner(1),
         appid: appid(1),
         touser: touser.to_owned(),
         msgid,
@@ -146,6 +147,7 @@ async fn a_receipt_is_for_one_app_and_one_user(store: Store) {
     onboard(&store, 2, 10).await;
     let id = sent(&mut sender, &store, "o1", MSGID).await;
     let foreign = NewReceipt {
+        tenant: owner(2),
         appid: appid(2),
         ..receipt("o1", MSGID)
     };
@@ -263,6 +265,7 @@ async fn an_event_is_remembered_once_and_not_for_ever(store: Store) {
     };
     let remember = async |events: &[HeardEvent], second: i64| {
         let news = events.iter().map(|event| HeardNews {
+            tenant: owner(1),
             event: event.clone(),
             entries: Vec::new(),
         });

@@ -29,6 +29,7 @@ mod envelope;
 mod event;
 mod reply;
 mod signature;
+mod stamp;
 mod xml;
 
 use domain::{
@@ -40,6 +41,7 @@ use serde::Deserialize;
 pub use envelope::KeyFormat;
 pub use event::{Choice, Event, EventKind, Receipt, TemplateChoice};
 pub use reply::Reply;
+pub use stamp::Stamp;
 
 use self::{body::Node, envelope::AesKey};
 
@@ -56,13 +58,8 @@ pub struct Query {
 }
 
 impl Query {
-    /// When WeChat signed the request, in seconds since 1970.
-    pub fn signed_at(&self) -> Result<i64, Refusal> {
-        let text = present(self.timestamp.as_ref(), "timestamp")?;
-        text.parse().map_err(|_| Refusal::Timestamp)
-    }
-
-    fn is_encrypted(&self) -> bool {
+    /// Whether the body is encrypted, as the query says.
+    pub fn is_encrypted(&self) -> bool {
         self.encrypt_type.as_deref() == Some("aes") || self.msg_signature.is_some()
     }
 }
@@ -79,8 +76,11 @@ pub enum Refusal {
     #[error("the query has no `{0}`: this is no request of WeChat's")]
     Missing(&'static str),
     /// The timestamp.
-    #[error("the timestamp is no number of seconds")]
+    #[error("the timestamp is no number of seconds in ten digits")]
     Timestamp,
+    /// The nonce.
+    #[error("the nonce is no word of letters and digits")]
+    Nonce,
     /// The signature is not that of this Token.
     #[error(
         "the signature does not fit: set the Token of WeChat's console as callback_token, or it is no request of WeChat's"
@@ -115,7 +115,7 @@ impl Refusal {
     /// The kind in one word, for metrics.
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Missing(_) | Self::Timestamp => "malformed",
+            Self::Missing(_) | Self::Timestamp | Self::Nonce => "malformed",
             Self::Signature => "signature",
             Self::Plain => "plain",
             Self::NoKey => "no_key",

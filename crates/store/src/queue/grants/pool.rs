@@ -169,4 +169,34 @@ impl PlatformStore {
         }
         self.store.tenant(tenant).forget_count(appid).await
     }
+
+    /// Forgets whatever is left of an appid that is no app's any more, a batch at a time, so that its next owner finds
+    /// nothing of the last one's.
+    pub(crate) async fn forget_leftovers(&self, appid: &AppId) -> Result<(), StoreError> {
+        let connection = &self.store.write;
+        for (table, key) in [
+            ("form_id", "appid, value"),
+            ("subscription", "appid, openid, template_id"),
+            ("receipt", "appid, touser, msgid"),
+            ("heard_event", "appid, digest"),
+            ("grant_count", "appid"),
+        ] {
+            loop {
+                let mut sql = Sql::new(&format!(
+                    "DELETE FROM {table} WHERE ({key}) IN (SELECT {key} FROM {table} WHERE appid = "
+                ));
+                sql.bind(appid.as_str())
+                    .push(" AND NOT EXISTS (SELECT 1 FROM app WHERE app.appid = ")
+                    .bind(appid.as_str())
+                    .push(") LIMIT ")
+                    .bind(BATCH)
+                    .push(")");
+                let forgotten = connection.execute_raw(sql.on(connection)).await?;
+                if !Swept::of(forgotten.rows_affected()).more {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
 }

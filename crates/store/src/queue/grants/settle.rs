@@ -11,14 +11,14 @@ use crate::{
     queue::{FLYING, record::Settlement, sql::Sql, unsent::MAYBE_SENT},
 };
 
-/// Writes what these settlements mean for what permitted them. Where that is nothing, it asks nothing.
+/// Writes what these settlements of tenants' messages mean for what permitted them. Where that is nothing, it asks nothing.
 pub(in crate::queue) async fn settle<'a>(
     tx: &impl ConnectionTrait,
-    settlements: impl Iterator<Item = &'a Settlement>,
+    settlements: impl Iterator<Item = (Uuid, &'a Settlement)>,
 ) -> Result<(), StoreError> {
     // Nobody changes a row twice in one statement.
     let (mut ids, mut steps) = (BTreeMap::new(), BTreeMap::new());
-    for settlement in settlements {
+    for (tenant, settlement) in settlements {
         match &settlement.grant {
             None => {}
             Some(GrantNews::Pool { value, fate }) => {
@@ -31,7 +31,7 @@ pub(in crate::queue) async fn settle<'a>(
                     settlement.touser.clone(),
                     settlement.template_id.clone(),
                 );
-                steps.entry(key).or_insert(*step);
+                steps.entry(key).or_insert((tenant, *step));
             }
         }
     }
@@ -84,22 +84,24 @@ async fn settle_ids(
     Ok(())
 }
 
+/// Only in accounts of the message's own tenant: its app may have another owner by now.
 async fn step_all(
     tx: &impl ConnectionTrait,
-    steps: BTreeMap<ledger::Key, Step>,
+    steps: BTreeMap<ledger::Key, (Uuid, Step)>,
 ) -> Result<(), StoreError> {
     if steps.is_empty() {
         return Ok(());
     }
-    let mut sql = Sql::new("WITH v(a, t, p, step) AS (");
+    let mut sql = Sql::new("WITH v(a, t, p, owner, step) AS (");
     sql.rows(
         steps
             .into_iter()
-            .map(|((appid, openid, template_id), step)| {
+            .map(|((appid, openid, template_id), (tenant, step))| {
                 [
                     appid.into(),
                     openid.into(),
                     template_id.into(),
+                    tenant.into(),
                     step_code(step).into(),
                 ]
             }),
@@ -111,7 +113,7 @@ async fn step_all(
         ledger::IS_LONG_TERM
     ))
     .found_and_locked("subscription", ledger::KEY)
-    .push(" WHERE TRUE")
+    .push(" WHERE s.tenant_id = v.owner")
     .push(ledger::CHANGED);
     tx.execute_raw(sql.on(tx)).await?;
     Ok(())
@@ -148,14 +150,14 @@ pub(in crate::queue) async fn undo(
     }
     settle_ids(tx, back).await?;
     let mut steps = BTreeMap::new();
-    let grants = claimed("appid, touser, template_id", RESERVED);
+    let grants = claimed("appid, touser, template_id, tenant_id", RESERVED);
     for row in tx.query_all_raw(grants.on(tx)).await? {
         let key = (
             row.try_get("", "appid")?,
             row.try_get("", "touser")?,
             row.try_get("", "template_id")?,
         );
-        steps.insert(key, Step::Back);
+        steps.insert(key, (row.try_get("", "tenant_id")?, Step::Back));
     }
     step_all(tx, steps).await
 }

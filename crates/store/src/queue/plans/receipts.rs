@@ -13,6 +13,7 @@ pub(super) async fn work(store: &Store) {
     let platform = store.platform();
     let receipts: Vec<NewReceipt> = (0..64)
         .map(|number| NewReceipt {
+            tenant: domain::id::new(at(0), 1, 1),
             appid: AppId::parse("wx0000000000000001").unwrap(),
             touser: format!("ended{number}"),
             msgid: number + 1,

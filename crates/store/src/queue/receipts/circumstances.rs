@@ -52,6 +52,7 @@ pub(super) type Rivals = HashMap<Person, Vec<Rival>>;
 /// A message that a receipt could be of.
 pub(super) struct Rival {
     id: Uuid,
+    tenant: Uuid,
     template_id: String,
     /// How its content begins: with its channel.
     content: String,
@@ -64,6 +65,7 @@ pub(super) struct Rival {
 #[derive(FromQueryResult)]
 struct Row {
     id: Uuid,
+    tenant_id: Uuid,
     appid: String,
     touser: String,
     template_id: String,
@@ -79,6 +81,7 @@ impl Row {
         let attempts = self.attempts.as_deref().unwrap_or("[]");
         let rival = Rival {
             id: self.id,
+            tenant: self.tenant_id,
             template_id: self.template_id,
             content: self.content,
             status: Status::parse(&self.status),
@@ -129,7 +132,10 @@ fn likely<'a>(receipt: &NewReceipt, rivals: &'a Rivals) -> Option<&'a Rival> {
     let about = receipt.circumstances.as_ref()?;
     let person = (receipt.appid.as_str().to_owned(), receipt.touser.clone());
     let all = rivals.get(&person).filter(|all| all.len() < MOST)?;
-    let mut fitting = all.iter().filter(|rival| rival.fits(about));
+    let own = all
+        .iter()
+        .filter(|rival| rival.tenant == receipt.tenant.uuid());
+    let mut fitting = own.filter(|rival| rival.fits(about));
     let first = fitting.next()?;
     (first.is_unsettled() && fitting.next().is_none()).then_some(first)
 }
@@ -153,7 +159,7 @@ impl PlatformStore {
                 .map(|(appid, touser)| [appid.into(), touser.into()]),
         );
         sql.push(&format!(
-            ") SELECT m.id, m.appid, m.touser, m.template_id, SUBSTR(m.content, 1, 32) AS content, m.status, m.phase, m.msgid, \
+            ") SELECT m.id, m.tenant_id, m.appid, m.touser, m.template_id, SUBSTR(m.content, 1, 32) AS content, m.status, m.phase, m.msgid, \
              CASE WHEN m.{MAYBE_SENT} OR m.status = 'sent' AND m.msgid IS NULL THEN m.attempts END AS attempts FROM v "
         ));
         let newest = "SELECT n.* FROM message n WHERE n.appid = v.a AND n.touser = v.t ORDER BY n.id DESC LIMIT";

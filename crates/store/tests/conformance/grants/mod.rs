@@ -19,7 +19,7 @@ use wxgate_store::{
 };
 
 use crate::{
-    common::{appid, at, draft},
+    common::{appid, at, draft, owner},
     queue::{Sender, claim, record},
 };
 
@@ -117,7 +117,12 @@ async fn end(store: &Store, flight: &Claimed, event: &Event, second: i64) {
     assert_eq!(record(store, flights, event, at(second)).await, 1);
 }
 
-async fn grants(store: &Store, tenant: TenantId, openid: &str, now: DateTime<Utc>) -> Vec<Grant> {
+pub(crate) async fn grants(
+    store: &Store,
+    tenant: TenantId,
+    openid: &str,
+    now: DateTime<Utc>,
+) -> Vec<Grant> {
     let page = Page {
         limit: 100,
         after: None,
@@ -148,6 +153,7 @@ async fn remaining(store: &Store, tenant: TenantId, openid: &str) -> u32 {
 
 fn heard(number: u8, openid: &str, entry: Entry) -> HeardNews {
     HeardNews {
+        tenant: owner(1),
         event: HeardEvent {
             appid: appid(1),
             digest: [number; 32],

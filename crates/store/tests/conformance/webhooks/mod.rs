@@ -18,7 +18,7 @@ use wxgate_store::{
 };
 
 use crate::{
-    common::{appid, at, draft},
+    common::{appid, at, draft, owner},
     queue::{Sender, accepted, claim, record},
 };
 
@@ -125,6 +125,7 @@ async fn sent(
 
 async fn receipt(store: &Store, touser: &str, now: DateTime<Utc>) {
     let receipt = NewReceipt {
+        tenant: owner(1),
         appid: appid(1),
         touser: touser.to_owned(),
         msgid: 77,

@@ -224,20 +224,3 @@ fn a_key_is_43_characters_and_is_never_shown() {
         "{shown}"
     );
 }
-
-#[test]
-fn signing_times_are_numbers() {
-    let at = |text: &str| {
-        Query {
-            timestamp: Some(text.into()),
-            ..Query::default()
-        }
-        .signed_at()
-    };
-    assert_eq!(at("1714036504"), Ok(1_714_036_504));
-    assert_eq!(at("soon"), Err(Refusal::Timestamp));
-    assert_eq!(
-        Query::default().signed_at(),
-        Err(Refusal::Missing("timestamp"))
-    );
-}
