@@ -60,11 +60,11 @@ pub use queue::{
     AppEvent, Canceled, Circumstances, ClaimBatch, ClaimRequest, Claimed, Collected, Collection,
     DeliveryNext, DeliveryOutcome, DisabledWebhook, Dropped, DueDelivery, Entry, Facts, Fate,
     FirstAnswer, FirstEntry, Grant, GrantCount, GrantCursor, GrantCursorFormat, GrantEntry,
-    GrantNews, HeardEvent, HeardNews, IdempotencyKey, KeptCount, LaneNews, LanePause, LedgerNews,
-    Load, MessageFacts, NewMessage, NewReceipt, OutboxClaim, OutboxRequest, Permit, PoolCount,
-    PoolId, PooledId, QUOTA_EXHAUSTED, QuotaUse, Reach, Received, Recorded, Retried, Settled,
-    Settlement, Spent, Step, Submission, Subscription, Swept, SweptReceipts, THROTTLED, Taken,
-    TemplateCount, Word,
+    GrantNews, HeardEvent, HeardNews, Held, IdempotencyKey, KeptCount, LaneNews, LanePause,
+    LedgerNews, Load, MessageFacts, NewMessage, NewReceipt, OutboxClaim, OutboxRequest, Permit,
+    PoolCount, PoolId, PooledId, QUOTA_EXHAUSTED, QuotaUse, Reach, Received, Recorded, Retried,
+    Settled, Settlement, Slots, Spent, Step, Submission, Subscription, Swept, SweptReceipts,
+    THROTTLED, Taken, TemplateCount, Word,
 };
 pub use reseal::{Place, SealedValue};
 pub use schema::MigrationState;

@@ -17,15 +17,18 @@ use serde_json::Value;
 use store::{
     DeliveryNext, DeliveryOutcome, DueDelivery, Facts, Message, OutboxRequest, StoreError,
 };
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
-use super::post::{Answer, Letter, Post};
+use super::{
+    post::{Answer, Letter, Post},
+    slots::{HeldSlot, PostSlots},
+};
 use crate::{engine::Parts, topic};
 
-/// Posts under way at the same time, over all endpoints of this replica.
-const SLOTS: usize = 64;
+/// Posts under way at the same time, over all endpoints of this replica. A tenant has a quarter of them at most.
+const SLOTS: usize = 128;
 /// Posts to one endpoint under way at the same time, over all replicas.
 const EACH: usize = 8;
 /// How long a claimed delivery is this replica's: several times what a post can take.
@@ -63,7 +66,7 @@ struct Payload<'a> {
 /// Claims and posts.
 pub(crate) struct Announcer {
     desk: Arc<Poster>,
-    slots: Arc<Semaphore>,
+    slots: PostSlots,
     recorded: Arc<Notify>,
     outcomes: mpsc::Sender<Posted>,
     tasks: TaskTracker,
@@ -80,7 +83,7 @@ pub(crate) struct AnnounceRecorder {
 /// One post that has come to its end; its slot is free when it is recorded.
 struct Posted {
     outcome: Option<DeliveryOutcome>,
-    _slot: OwnedSemaphorePermit,
+    _slot: HeldSlot,
 }
 
 /// What a claim came to.
@@ -117,7 +120,7 @@ impl Announcer {
         };
         let announcer = Self {
             desk: Arc::new(desk),
-            slots: Arc::new(Semaphore::new(SLOTS)),
+            slots: PostSlots::new(SLOTS),
             recorded,
             outcomes,
             tasks,
@@ -138,7 +141,7 @@ impl Announcer {
         let (mut in_vain, mut by_messages) = (0u32, false);
         loop {
             let free = async {
-                let permits = self.free_slots().await;
+                let permits = self.slots.free().await;
                 coord.clock().right().await;
                 permits
             };
@@ -197,7 +200,7 @@ impl Announcer {
         now: DateTime<Utc>,
     ) -> Result<Step, StoreError> {
         let request = OutboxRequest {
-            slots: permits.num_permits(),
+            slots: self.slots.with_free(permits.num_permits()),
             each: EACH,
             cursor: std::mem::take(cursor),
             lease: rand::random(),
@@ -208,7 +211,10 @@ impl Announcer {
         *cursor = claim.cursor;
         let is_empty = claim.due.is_empty();
         for due in claim.due {
-            let Some(slot) = permits.split(1) else { break };
+            let Some(permit) = permits.split(1) else {
+                break;
+            };
+            let slot = self.slots.give(permit, due.tenant, due.failing);
             let (desk, outcomes) = (self.desk.clone(), self.outcomes.clone());
             self.tasks.spawn(async move {
                 let outcome = desk.deliver(due).await;
@@ -224,15 +230,6 @@ impl Announcer {
             is_empty,
             more: claim.more,
         })
-    }
-
-    async fn free_slots(&self) -> Option<OwnedSemaphorePermit> {
-        let mut permits = self.slots.clone().acquire_owned().await.ok()?;
-        let rest = u32::try_from(self.slots.available_permits()).unwrap_or(0);
-        if let Ok(rest) = self.slots.clone().try_acquire_many_owned(rest) {
-            permits.merge(rest);
-        }
-        Some(permits)
     }
 }
 

@@ -5,6 +5,7 @@ mod announcer;
 mod post;
 mod settings;
 mod signature;
+mod slots;
 
 use chrono::{DateTime, Utc};
 use coord::Coord;

@@ -56,7 +56,8 @@ pub use heard::{HeardEvent, HeardNews};
 pub use lane::QuotaUse;
 pub(crate) use lane::{close_lane, open_lane};
 pub use outbox::{
-    DeliveryNext, DeliveryOutcome, DisabledWebhook, DueDelivery, Facts, OutboxClaim, OutboxRequest,
+    DeliveryNext, DeliveryOutcome, DisabledWebhook, DueDelivery, Facts, Held, OutboxClaim,
+    OutboxRequest, Slots,
 };
 pub use pause::{LaneNews, LanePause, THROTTLED};
 pub use receipts::{Circumstances, NewReceipt, SweptReceipts};

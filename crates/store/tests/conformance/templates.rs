@@ -13,7 +13,7 @@ use domain::{
 use uuid::Uuid;
 use wxgate_store::{
     AuditFilter, Change, Facts, Listing, NewApp, NewAuditLine, NewWebhook, Origin, OutboxRequest,
-    Page, Store, StoreError, Synced, TemplateCursor, TemplateList,
+    Page, Slots, Store, StoreError, Synced, TemplateCursor, TemplateList,
 };
 
 use crate::common::{appid, at, new_app, on_both, onboard};
@@ -180,7 +180,10 @@ async fn what_is_not_as_it_was_is_told_once(store: Store) {
     assert_eq!(back.drifts[0].change, Change::Restored);
 
     let request = OutboxRequest {
-        slots: 10,
+        slots: Slots {
+            free: 100,
+            ..Slots::default()
+        },
         each: 10,
         cursor: Uuid::nil(),
         lease: 1,

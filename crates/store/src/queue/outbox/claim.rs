@@ -1,13 +1,16 @@
 //! Which deliveries are tried next.
+//!
+//! A claim goes round the tenants that have something pending, by hops over an index that holds nothing else, and looks at
+//! the endpoints of each. See [`share`](super::share) for who gets how many slots.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use chrono::{DateTime, Utc};
 use domain::webhook::EventType;
 use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult};
 use uuid::Uuid;
 
-use super::{DueDelivery, Facts, OutboxClaim, OutboxRequest};
+use super::{DueDelivery, Facts, OutboxClaim, OutboxRequest, share::Queue};
 use crate::{
     PlatformStore, StoreError,
     error::unknown,
@@ -18,24 +21,48 @@ use crate::{
     webhooks::ENABLED,
 };
 
-/// How many endpoints one claim looks at.
-const VISITS: i64 = 256;
-/// How many it serves.
-const SERVED: usize = 16;
+/// How many tenants one claim looks at.
+const VISITS: i64 = 128;
+/// How many endpoints of one tenant: more than it may have, with some that were removed.
+const ENDPOINTS: i64 = 64;
+/// How many endpoints it serves, but for the last tenant, which is served whole.
+const SERVED: usize = 64;
+/// How many posts to an endpoint whose last try failed may be under way.
+const FAILING: i64 = 2;
 /// How long one that stands behind another waits before it is looked at again, at least.
 const BEHIND: i64 = 1_000;
 
 #[derive(FromQueryResult)]
 struct Visit {
+    tenant_id: Uuid,
     id: Uuid,
     /// None: it was removed.
     status: Option<String>,
     due: bool,
 }
 
+/// What a look at the tenants found.
+struct Visited {
+    /// Endpoints to serve, and whose they are.
+    open: Vec<Uuid>,
+    /// Endpoints that are not told any more.
+    closed: Vec<Closed>,
+    /// After which tenant to go on.
+    cursor: Uuid,
+}
+
+struct Closed {
+    tenant: Uuid,
+    endpoint: Uuid,
+    /// It was removed, and not only disabled.
+    is_gone: bool,
+}
+
 #[derive(FromQueryResult)]
 struct EndpointRow {
     id: Uuid,
+    tenant_id: Uuid,
+    failures: i64,
     url: String,
     secret_sealed: Vec<u8>,
     previous_secret_sealed: Option<Vec<u8>>,
@@ -43,6 +70,11 @@ struct EndpointRow {
 }
 
 impl EndpointRow {
+    /// Whether its last try failed.
+    fn is_failing(&self) -> bool {
+        self.failures > 0
+    }
+
     fn secrets(&self, now: DateTime<Utc>) -> Vec<Vec<u8>> {
         let previous = self.previous_secret_sealed.iter().filter(|_| {
             self.previous_secret_until
@@ -77,15 +109,20 @@ struct DueRow {
 }
 
 impl PlatformStore {
-    /// Claims deliveries that are due: fair over endpoints, the oldest of each first, those of one message in order.
+    /// Claims deliveries that are due: the tenants in turn, in each the endpoints in turn, the oldest of each first, those of
+    /// one message in order.
     pub async fn claim_deliveries(
         &self,
         request: &OutboxRequest,
         now: DateTime<Utc>,
     ) -> Result<OutboxClaim, StoreError> {
-        let (open, closed, cursor) = self.visit_endpoints(request.cursor, now).await?;
-        for (endpoint, is_gone) in &closed {
-            self.drop_pending(*endpoint, *is_gone, now).await?;
+        let Visited {
+            open,
+            closed,
+            mut cursor,
+        } = self.visit_tenants(request, now).await?;
+        for one in &closed {
+            self.drop_pending(one, now).await?;
         }
         if open.is_empty() {
             return Ok(OutboxClaim {
@@ -96,16 +133,24 @@ impl PlatformStore {
         }
         let tx = self.store.begin().await?;
         let endpoints = lock_endpoints(&tx, &open).await?;
-        let candidates = candidates(&tx, &endpoints, request, now).await?;
-        let (mut fly, mut behind) = (Vec::new(), Vec::new());
-        for candidate in candidates {
+        let (mut due, mut behind) = (BTreeMap::<Uuid, VecDeque<_>>::new(), Vec::new());
+        for candidate in candidates(&tx, &endpoints, request, now).await? {
             let key = (candidate.webhook_id, candidate.event_id);
             match candidate.behind {
                 Some(due_at) => behind.push((key, due_at.max(millis(now)) + BEHIND)),
-                None if fly.len() < request.slots => fly.push(key),
-                None => {}
+                None => due.entry(candidate.webhook_id).or_default().push_back(key),
             }
         }
+        let queues = endpoints.iter().filter_map(|endpoint| {
+            Some(Queue {
+                tenant: endpoint.tenant_id,
+                failing: endpoint.is_failing(),
+                due: due.remove(&endpoint.id)?,
+            })
+        });
+        let (fly, last) = request.slots.clone().share_out(queues.collect());
+        // The slots were too few for all: the next claim begins with the tenants that got none.
+        cursor = last.unwrap_or(cursor);
         let moved = !fly.is_empty() || !behind.is_empty();
         put_behind(&tx, behind).await?;
         let rows = take(&tx, fly, request, now).await?;
@@ -130,62 +175,50 @@ impl PlatformStore {
         })
     }
 
-    /// Goes round the endpoints that have something pending, by hops over the index. Those that are served, those that
-    /// are not told any more (and whether they were removed), and where to go on.
-    async fn visit_endpoints(
+    /// Goes round the tenants that have something pending and may have more under way, and sees which of their endpoints have
+    /// something due.
+    async fn visit_tenants(
         &self,
-        cursor: Uuid,
+        request: &OutboxRequest,
         now: DateTime<Utc>,
-    ) -> Result<(Vec<Uuid>, Vec<(Uuid, bool)>, Uuid), StoreError> {
-        let pending = "(SELECT d.webhook_id FROM webhook_delivery d WHERE d.status = 'pending' AND d.webhook_id > ";
-        let first = " ORDER BY d.webhook_id LIMIT 1)";
-        let mut sql = Sql::new("WITH RECURSIVE active(id, n) AS (SELECT ");
-        sql.push(pending).bind(cursor).push(first);
-        sql.push(", 1 UNION ALL SELECT ")
+    ) -> Result<Visited, StoreError> {
+        let pending = "FROM webhook_delivery d WHERE d.status = 'pending' AND d.tenant_id ";
+        let mut sql =
+            Sql::new("WITH RECURSIVE active(tenant_id, n) AS (SELECT (SELECT d.tenant_id ");
+        sql.push(pending).push("> ").bind(request.cursor);
+        sql.push(" ORDER BY d.tenant_id LIMIT 1), 1 UNION ALL SELECT (SELECT d.tenant_id ")
             .push(pending)
-            .push("active.id")
-            .push(first);
-        sql.push(", n + 1 FROM active WHERE active.id IS NOT NULL AND n < ")
+            .push("> active.tenant_id ORDER BY d.tenant_id LIMIT 1), n + 1 FROM active WHERE active.tenant_id IS NOT NULL AND n < ")
             .bind(VISITS)
-            .push(") SELECT active.id, webhook.status, EXISTS (SELECT 1 FROM webhook_delivery d WHERE d.status = 'pending' AND ")
-            .push("d.webhook_id = active.id AND d.due_at <= ")
+            .push("), endpoint(tenant_id, id, n) AS (SELECT active.tenant_id, (SELECT d.webhook_id ")
+            .push(pending)
+            .push("= active.tenant_id ORDER BY d.webhook_id LIMIT 1), 1 FROM active WHERE active.tenant_id IS NOT NULL ")
+            .push("UNION ALL SELECT endpoint.tenant_id, (SELECT d.webhook_id ")
+            .push(pending)
+            .push("= endpoint.tenant_id AND d.webhook_id > endpoint.id ORDER BY d.webhook_id LIMIT 1), n + 1 FROM endpoint ")
+            .push("WHERE endpoint.id IS NOT NULL AND n < ")
+            .bind(ENDPOINTS)
+            .push(") SELECT endpoint.tenant_id, endpoint.id, webhook.status, EXISTS (SELECT 1 ")
+            .push(pending)
+            .push("= endpoint.tenant_id AND d.webhook_id = endpoint.id AND d.due_at <= ")
             .bind(millis(now))
-            .push(") AS due FROM active LEFT JOIN webhook ON webhook.id = active.id ")
-            .push("WHERE active.id IS NOT NULL ORDER BY active.id");
+            .push(") AS due FROM endpoint LEFT JOIN webhook ON webhook.id = endpoint.id ")
+            .push("WHERE endpoint.id IS NOT NULL ORDER BY endpoint.tenant_id, endpoint.id");
         let statement = sql.on(&self.store.read);
         let visits = Visit::find_by_statement(statement)
             .all(&self.store.read)
             .await?;
-        let seen = i64::try_from(visits.len()).unwrap_or(VISITS);
-        let last = visits.last().map(|visit| visit.id).unwrap_or_default();
-        let (mut open, mut closed) = (Vec::new(), Vec::new());
-        for visit in visits {
-            match visit.status.as_deref() {
-                None => closed.push((visit.id, true)),
-                Some(ENABLED) if visit.due => open.push(visit.id),
-                Some(ENABLED) => {}
-                Some(_) => closed.push((visit.id, false)),
-            }
-        }
-        let cursor = if open.len() > SERVED {
-            open.truncate(SERVED);
-            open[SERVED - 1]
-        } else if seen >= VISITS {
-            last
-        } else {
-            Uuid::nil()
-        };
-        Ok((open, closed, cursor))
+        Ok(Visited::of(visits, request))
     }
 
     /// Ends what is on its way to an endpoint that is not told any more, a batch at a time; forgets it where the
     /// endpoint was removed.
-    async fn drop_pending(
-        &self,
-        endpoint: Uuid,
-        is_gone: bool,
-        now: DateTime<Utc>,
-    ) -> Result<(), StoreError> {
+    async fn drop_pending(&self, closed: &Closed, now: DateTime<Utc>) -> Result<(), StoreError> {
+        let Closed {
+            tenant,
+            endpoint,
+            is_gone,
+        } = *closed;
         let mut sql = if is_gone {
             Sql::new("DELETE FROM webhook_delivery")
         } else {
@@ -198,7 +231,9 @@ impl PlatformStore {
         };
         sql.push(" WHERE status = 'pending' AND webhook_id = ")
             .bind(endpoint)
-            .push(" AND event_id IN (SELECT event_id FROM webhook_delivery WHERE status = 'pending' AND webhook_id = ")
+            .push(" AND event_id IN (SELECT event_id FROM webhook_delivery WHERE status = 'pending' AND tenant_id = ")
+            .bind(tenant)
+            .push(" AND webhook_id = ")
             .bind(endpoint)
             .push(" LIMIT ")
             .bind(BATCH)
@@ -209,13 +244,51 @@ impl PlatformStore {
     }
 }
 
+impl Visited {
+    fn of(visits: Vec<Visit>, request: &OutboxRequest) -> Self {
+        let (mut open, mut closed) = (Vec::new(), Vec::new());
+        let (mut tenants, mut last) = (0, Uuid::nil());
+        for visit in visits {
+            if visit.tenant_id != last {
+                if open.len() >= SERVED {
+                    return Self {
+                        open,
+                        closed,
+                        cursor: last,
+                    };
+                }
+                (tenants, last) = (tenants + 1, visit.tenant_id);
+            }
+            let is_gone = match visit.status.as_deref() {
+                Some(ENABLED) => {
+                    if visit.due && request.slots.has_room(visit.tenant_id) {
+                        open.push(visit.id);
+                    }
+                    continue;
+                }
+                status => status.is_none(),
+            };
+            closed.push(Closed {
+                tenant: visit.tenant_id,
+                endpoint: visit.id,
+                is_gone,
+            });
+        }
+        Self {
+            open,
+            closed,
+            cursor: if tenants >= VISITS { last } else { Uuid::nil() },
+        }
+    }
+}
+
 /// While an announcer holds an endpoint, no other claims from it.
 async fn lock_endpoints(
     tx: &impl ConnectionTrait,
     ids: &[Uuid],
 ) -> Result<Vec<EndpointRow>, StoreError> {
     let mut sql = Sql::new(
-        "SELECT id, url, secret_sealed, previous_secret_sealed, previous_secret_until FROM webhook WHERE status = 'enabled' AND id",
+        "SELECT id, tenant_id, failures, url, secret_sealed, previous_secret_sealed, previous_secret_until FROM webhook WHERE status = 'enabled' AND id",
     );
     sql.one_of(ids).push(" ORDER BY id");
     if tx.get_database_backend() == DbBackend::Postgres {
@@ -235,6 +308,7 @@ async fn candidates(
         return Ok(Vec::new());
     }
     let ids: Vec<Uuid> = endpoints.iter().map(|one| one.id).collect();
+    let slots = i64::try_from(request.slots.free).unwrap_or(i64::MAX);
     let mut sql = Sql::new(
         "SELECT webhook_id, COUNT(*) AS flying FROM webhook_delivery WHERE lease IS NOT NULL AND status = 'pending' AND due_at > ",
     );
@@ -246,13 +320,16 @@ async fn candidates(
     for row in tx.query_all_raw(sql.on(tx)).await? {
         flying.insert(row.try_get("", "webhook_id")?, row.try_get("", "flying")?);
     }
-    let fair = request.slots.div_ceil(endpoints.len()).min(request.each);
-    let fair = i64::try_from(fair).unwrap_or(i64::MAX);
     let each = i64::try_from(request.each).unwrap_or(i64::MAX);
     let mut sql = Sql::default();
     let mut count = 0;
-    for id in ids {
-        let free = each - flying.get(&id).copied().unwrap_or(0);
+    for endpoint in endpoints {
+        let each = if endpoint.is_failing() {
+            each.min(FAILING)
+        } else {
+            each
+        };
+        let free = each - flying.get(&endpoint.id).copied().unwrap_or(0);
         if free <= 0 {
             continue;
         }
@@ -261,12 +338,14 @@ async fn candidates(
         }
         sql.push("SELECT * FROM (SELECT d.webhook_id, d.event_id, (SELECT MAX(e.due_at) FROM webhook_delivery e WHERE e.status = 'pending' ");
         sql.push("AND e.webhook_id = d.webhook_id AND e.message_id = d.message_id AND e.event_id < d.event_id) AS behind ");
-        sql.push("FROM webhook_delivery d WHERE d.status = 'pending' AND d.webhook_id = ")
-            .bind(id)
+        sql.push("FROM webhook_delivery d WHERE d.status = 'pending' AND d.tenant_id = ")
+            .bind(endpoint.tenant_id)
+            .push(" AND d.webhook_id = ")
+            .bind(endpoint.id)
             .push(" AND d.due_at <= ")
             .bind(millis(now));
         sql.push(" ORDER BY d.due_at, d.event_id LIMIT ")
-            .bind(free.min(fair));
+            .bind(free.min(slots));
         sql.push(&format!(") AS endpoint{count}"));
         count += 1;
     }
@@ -343,6 +422,7 @@ fn due_delivery(
             .ok_or_else(|| unknown("webhook_delivery.kind", &row.kind))?,
         message: row.message_id.map(Into::into),
         facts,
+        failing: endpoint.is_failing(),
         attempt: u32::try_from(row.attempt_count).unwrap_or(u32::MAX),
         retry_from: time(row.retry_from),
         created_at: time(row.created_at),

@@ -1,8 +1,9 @@
 //! The outbox: what is on its way to webhook endpoints, claimed, tried and recorded in batches.
 //!
 //! A delivery that is claimed stays `pending` and is due again when its lease ends, so that one whose worker died comes
-//! back by itself: an endpoint is told at least once, and perhaps twice. Claims go round the endpoints that have
-//! something pending; at most a few of each are under way, over all replicas.
+//! back by itself: an endpoint is told at least once, and perhaps twice. Claims go round the tenants that have something
+//! pending, and each tenant holds a part of a replica's slots at most; a few posts to one endpoint are under way, over all
+//! replicas.
 //!
 //! Events of one message go out in order: one that is due while an earlier one is still pending is put behind it.
 //!
@@ -10,6 +11,7 @@
 
 mod claim;
 mod record;
+mod share;
 
 use chrono::{DateTime, Utc};
 use domain::{
@@ -26,14 +28,16 @@ use super::{
 };
 use crate::{PlatformStore, StoreError, millis};
 
+pub use share::{Held, Slots};
+
 /// What an announcer asks for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct OutboxRequest {
-    /// How many deliveries it can try now.
-    pub slots: usize,
+    /// How many deliveries it can try now, and what tenants hold of its slots already.
+    pub slots: Slots,
     /// How many to one endpoint may be under way.
     pub each: usize,
-    /// After which endpoint to go on, from the claim before; nil at first.
+    /// After which tenant to go on, from the claim before; nil at first.
     pub cursor: Uuid,
     /// A random number that names this claim.
     pub lease: i64,
@@ -46,7 +50,7 @@ pub struct OutboxRequest {
 pub struct OutboxClaim {
     /// What to try now.
     pub due: Vec<DueDelivery>,
-    /// After which endpoint to go on; nil: from the start.
+    /// After which tenant to go on; nil: from the start.
     pub cursor: Uuid,
     /// Whether there may be more at once.
     pub more: bool,
@@ -71,6 +75,8 @@ pub struct DueDelivery {
     pub message: Option<MessageId>,
     /// What was so then.
     pub facts: Facts,
+    /// Whether the endpoint's last try failed.
+    pub failing: bool,
     /// Which try this is, 1 for the first.
     pub attempt: u32,
     /// From when its tries count.

@@ -1,15 +1,18 @@
 //! How events are told: in order, in turn, once more.
 
+use std::collections::BTreeSet;
+
 use domain::{
-    id,
+    id::{self, TenantId, WebhookId},
     webhook::{EventFilter, EventType},
 };
 use wxgate_store::{
-    AppEvent, AuditFilter, DeliveryNext, DeliveryStatus, DueDelivery, Keep, KeptAnswer, Origin,
-    Recalled, Received, Store, StoreError, Swept, WebhookPatch,
+    AppEvent, AuditFilter, DeliveryNext, DeliveryStatus, DueDelivery, Held, Keep, KeptAnswer,
+    Origin, OutboxClaim, OutboxRequest, Recalled, Received, Slots, Store, StoreError, Swept,
+    WebhookPatch,
 };
 
-use super::{PAGE, claim_due, due, end, endpoint, receipt, sent, told};
+use super::{PAGE, claim_due, claim_with, due, end, endpoint, receipt, sent, told};
 use crate::{
     common::{appid, at, draft, intake, on_both, onboard},
     keys::key,
@@ -19,6 +22,9 @@ use crate::{
 on_both! {
     events_of_one_message_go_out_in_order
     claims_are_fair_and_bounded_for_each_endpoint
+    claims_are_fair_and_bounded_for_each_tenant
+    an_endpoint_that_fails_is_tried_by_few_at_a_time
+    many_tenants_with_many_endpoints_are_all_served
     a_lost_lease_comes_back
     a_late_record_changes_nothing
     events_are_told_again
@@ -74,14 +80,102 @@ async fn claims_are_fair_and_bounded_for_each_endpoint(store: Store) {
     );
     door.tell_webhook(calm, &event, at(0)).await.unwrap();
 
-    let first = claim_due(&store, 8, 4, at(1)).await;
+    let first = claim_due(&store, 64, 4, at(1)).await;
     let of = |due: &[DueDelivery], webhook| due.iter().filter(|one| one.webhook == webhook).count();
     assert_eq!((of(&first.due, busy), of(&first.due, calm)), (4, 1));
     assert!(first.more);
-    let second = claim_due(&store, 8, 4, at(2)).await;
+    let second = claim_due(&store, 64, 4, at(2)).await;
     assert_eq!(second.due, [], "four are under way");
     end(&store, &first.due[0], DeliveryNext::Delivered, at(3)).await;
-    assert_eq!(claim_due(&store, 8, 4, at(4)).await.due.len(), 1);
+    assert_eq!(claim_due(&store, 64, 4, at(4)).await.due.len(), 1);
+}
+
+/// So many test events for an endpoint.
+async fn tell(store: &Store, tenant: TenantId, webhook: WebhookId, count: u16) {
+    let door = store.tenant(tenant);
+    for n in 0..count {
+        let kind = EventType::WebhookTest;
+        let event = AppEvent::new(kind, &appid(n), serde_json::json!({}), at(0));
+        door.tell_webhook(webhook, &event, at(0)).await.unwrap();
+    }
+}
+
+async fn claims_are_fair_and_bounded_for_each_tenant(store: Store) {
+    let (busy, calm) = (onboard(&store, 1, 100).await, onboard(&store, 2, 100).await);
+    for number in 0..20 {
+        let webhook = endpoint(&store, busy, number, EventFilter::All).await;
+        tell(&store, busy, webhook, 8).await;
+    }
+    let webhook = endpoint(&store, calm, 30, EventFilter::All).await;
+    tell(&store, calm, webhook, 3).await;
+    let of =
+        |claim: &OutboxClaim, tenant| claim.due.iter().filter(|one| one.tenant == tenant).count();
+
+    let first = claim_due(&store, 64, 8, at(1)).await;
+    assert_eq!(of(&first, calm), 3);
+    let quarter = of(&first, busy);
+    assert!((15..=16).contains(&quarter), "{quarter}");
+    // What the tenant holds counts, whatever else is free.
+    let mut slots = Slots {
+        free: 48,
+        ..Slots::default()
+    };
+    let held = Held {
+        all: 16,
+        failing: 0,
+    };
+    slots.held.insert(busy, held);
+    let second = claim_with(&store, slots, at(2)).await;
+    assert_eq!((of(&second, busy), second.cursor), (0, uuid::Uuid::nil()));
+}
+
+async fn an_endpoint_that_fails_is_tried_by_few_at_a_time(store: Store) {
+    let tenant = onboard(&store, 1, 100).await;
+    let webhook = endpoint(&store, tenant, 1, EventFilter::All).await;
+    tell(&store, tenant, webhook, 8).await;
+    let first = claim_due(&store, 64, 1, at(1)).await.due;
+    end(&store, &first[0], DeliveryNext::Later(at(500)), at(2)).await;
+    let second = claim_due(&store, 64, 8, at(3)).await.due;
+    assert_eq!((second.len(), second[0].failing), (2, true));
+    end(&store, &second[0], DeliveryNext::Delivered, at(4)).await;
+    let third = claim_due(&store, 64, 8, at(5)).await.due;
+    assert_eq!((third.len(), third[0].failing), (5, false));
+}
+
+async fn many_tenants_with_many_endpoints_are_all_served(store: Store) {
+    let mut told = BTreeSet::new();
+    for number in 0..12u8 {
+        let tenant = onboard(&store, number + 1, 100).await;
+        for each in 0..20u16 {
+            let number = u16::from(number) * 20 + each;
+            let webhook = endpoint(&store, tenant, number, EventFilter::All).await;
+            tell(&store, tenant, webhook, 1).await;
+            told.insert(webhook);
+        }
+    }
+    let mut cursor = uuid::Uuid::nil();
+    for turn in 0..1_000 {
+        let request = OutboxRequest {
+            slots: Slots {
+                free: 7,
+                ..Slots::default()
+            },
+            each: 8,
+            cursor,
+            lease: turn,
+            lease_until: at(100),
+        };
+        let claim = store.platform().claim_deliveries(&request, at(1)).await;
+        let claim = claim.unwrap();
+        for one in &claim.due {
+            assert!(told.remove(&one.webhook), "once");
+        }
+        if told.is_empty() {
+            return;
+        }
+        cursor = claim.cursor;
+    }
+    panic!("{} were not told", told.len());
 }
 
 async fn a_lost_lease_comes_back(store: Store) {

@@ -14,7 +14,7 @@ use domain::{
 use uuid::Uuid;
 use wxgate_store::{
     DeliveryNext, DeliveryOutcome, DueDelivery, NewReceipt, NewWebhook, OutboxClaim, OutboxRequest,
-    Page, Store, WebhookDelivery,
+    Page, Slots, Store, WebhookDelivery,
 };
 
 use crate::{
@@ -54,7 +54,10 @@ pub(crate) async fn endpoint(
 
 async fn claim_due(store: &Store, slots: usize, each: usize, now: DateTime<Utc>) -> OutboxClaim {
     let request = OutboxRequest {
-        slots,
+        slots: Slots {
+            free: slots,
+            ..Slots::default()
+        },
         each,
         cursor: Uuid::nil(),
         lease: now.timestamp_millis(),
@@ -67,8 +70,20 @@ async fn claim_due(store: &Store, slots: usize, each: usize, now: DateTime<Utc>)
         .unwrap()
 }
 
+async fn claim_with(store: &Store, slots: Slots, now: DateTime<Utc>) -> OutboxClaim {
+    let request = OutboxRequest {
+        slots,
+        each: 8,
+        cursor: Uuid::nil(),
+        lease: now.timestamp_millis(),
+        lease_until: now + Duration::from_secs(30),
+    };
+    let platform = store.platform();
+    platform.claim_deliveries(&request, now).await.unwrap()
+}
+
 async fn due(store: &Store, now: DateTime<Utc>) -> Vec<DueDelivery> {
-    claim_due(store, 64, 64, now).await.due
+    claim_due(store, 1024, 64, now).await.due
 }
 
 fn outcome(one: &DueDelivery, next: DeliveryNext) -> DeliveryOutcome {
