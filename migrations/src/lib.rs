@@ -21,6 +21,7 @@ mod m20261122_webhooks;
 mod m20261129_key_maker;
 mod m20261129_receipt_circumstances;
 mod m20261129_receipt_owner;
+mod m20261129_receipt_turns;
 mod m20261129_webhook_turns;
 
 /// All migrations in order.
@@ -44,6 +45,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261129_key_maker::Migration),
             Box::new(m20261129_receipt_owner::Migration),
             Box::new(m20261129_webhook_turns::Migration),
+            Box::new(m20261129_receipt_turns::Migration),
         ]
     }
 }

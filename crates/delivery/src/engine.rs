@@ -21,7 +21,7 @@ use wechat::{ForwardedAnswer, ForwardedCall};
 
 use crate::{
     apps::Apps,
-    callbacks::Callbacks,
+    callbacks::{Callbacks, ReceiptSweeper},
     changes::{ChangeError, Changes},
     dispatch::Dispatcher,
     grants::{Counts, Grants},
@@ -160,7 +160,7 @@ impl Delivery {
         let due = Arc::new(Notify::new());
         let (settled, settlements) = mpsc::channel(options.slots.max(1) * 2);
 
-        let (intake, intake_loop) =
+        let (intake, [small_intake, large_intake]) =
             Intake::new(parts.clone(), options.shares, due.clone(), stop.clone());
         let waiters = Waiters::new(parts.store.clone());
         let recorder = Recorder::new(parts.clone(), due.clone(), settlements);
@@ -168,6 +168,7 @@ impl Delivery {
         let dispatcher = Dispatcher::new(&parts, &options, quotas.clone(), tasks.clone(), settled);
         let worker = Worker::new(&parts, options, dispatcher, stop.clone());
         let sweeper = Sweeper::new(&parts, options.lease, due, stop.clone());
+        let receipt_sweeper = ReceiptSweeper::new(&parts, stop.clone());
         let counts = Counts::new(&parts, tasks.clone(), stop.clone());
         let janitor = Janitor::new(&parts, options.retention, counts.clone(), stop.clone());
         let (callbacks, desk_loop) = Callbacks::new(&parts, stop.clone());
@@ -181,13 +182,15 @@ impl Delivery {
         let templates = Templates::new(&parts);
         let syncer = Syncer::new(&parts, templates.clone(), stop.clone());
         let pulse = Pulse::new(tasks.clone(), stop.clone());
-        pulse.spawn("intake", intake_loop.run());
+        pulse.spawn("intake", small_intake.run());
+        pulse.spawn("intake of large batches", large_intake.run());
         pulse.spawn("callbacks", desk_loop.run());
         pulse.spawn("announcer", announcer.run());
         pulse.spawn("announcer's recorder", announce_recorder.run());
         pulse.spawn("recorder", recorder.run());
         pulse.spawn("worker", worker.run());
         pulse.spawn("sweeper", sweeper.run());
+        pulse.spawn("sweeper of receipts", receipt_sweeper.run());
         pulse.spawn("janitor", janitor.run());
         pulse.spawn("syncer", syncer.run());
         pulse.spawn(

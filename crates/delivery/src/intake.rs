@@ -1,4 +1,7 @@
 //! Intake: accepts messages, all that wait at one moment in one transaction.
+//!
+//! Two tasks take them in, one of few messages at a time and one of large batches, so that a message need not wait for the
+//! transaction of a thousand others. Each serves the tenants in turn: see [`Lines`].
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -14,31 +17,41 @@ use store::{
     Entry, FirstAnswer, IdempotencyKey, Load, NewMessage, Received, Store, StoreError, Submission,
     Taken,
 };
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     engine::Parts,
+    lines::{Lines, Room, Served, Take, Waiting, lines},
     metrics::Metrics,
     submit::{Accepted, AcceptedBatch, BatchItem, SubmitError, results},
     topic,
 };
 
-/// How many messages may wait for a transaction before more are turned away.
-const WAITING: usize = 4096;
-/// After how many messages a transaction takes no further request.
-const BATCH: usize = 512;
+/// How many messages may wait for a transaction before more are turned away: of one tenant, of all together, and of one
+/// tenant in any case.
+const ROOM: Room = Room {
+    each: 4096,
+    all: 32_768,
+    always: 1000,
+};
+/// After how many messages a transaction takes no further request, and how many of one tenant are taken in turn.
+const TAKE: Take = Take {
+    most: 512,
+    share: 64,
+};
+/// From how many messages on a request is a large one.
+const LARGE: usize = TAKE.share + 1;
 /// How long a request waits for room, and what one that found none is told.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Of how many apps a wake-up tells each.
 const FEW_APPS: usize = 4;
 
-struct Waiting {
+/// A submission, and where its answer goes.
+struct Request {
     submission: Submission,
     answer: oneshot::Sender<Answer>,
-    /// Room among those who wait, for each of its messages.
-    room: OwnedSemaphorePermit,
 }
 
 /// The submission comes back with what became of it.
@@ -46,16 +59,18 @@ type Answer = Result<(Submission, Taken), SubmitError>;
 
 /// The desk where messages are handed in.
 pub(crate) struct Intake {
-    waiting: mpsc::UnboundedSender<Waiting>,
-    room: Arc<Semaphore>,
+    /// Of few messages each.
+    small: Lines<Request>,
+    /// Of many.
+    large: Lines<Request>,
     clock: Clock,
     store: Store,
     ids: Sequence,
 }
 
-/// The task behind the desk.
+/// A task behind the desk.
 pub(crate) struct IntakeLoop {
-    waiting: mpsc::UnboundedReceiver<Waiting>,
+    waiting: Served<Request>,
     parts: Parts,
     shares: Shares,
     due: Arc<Notify>,
@@ -68,26 +83,23 @@ impl Intake {
         shares: Shares,
         due: Arc<Notify>,
         stop: CancellationToken,
-    ) -> (Self, IntakeLoop) {
-        // Bounded by the room: nobody comes in without.
-        let (sender, waiting) = mpsc::unbounded_channel();
+    ) -> (Self, [IntakeLoop; 2]) {
+        let [(small, few), (large, many)] = [lines(ROOM), lines(ROOM)];
+        let loops = [few, many].map(|waiting| IntakeLoop {
+            waiting,
+            parts: parts.clone(),
+            shares,
+            due: due.clone(),
+            stop: stop.clone(),
+        });
         let desk = Self {
-            waiting: sender,
-            room: Arc::new(Semaphore::new(WAITING)),
+            small,
+            large,
             clock: parts.coord.clock().clone(),
             store: parts.store.clone(),
             ids: Sequence::default(),
         };
-        (
-            desk,
-            IntakeLoop {
-                waiting,
-                parts,
-                shares,
-                due,
-                stop,
-            },
-        )
+        (desk, loops)
     }
 
     pub(crate) async fn submit(
@@ -201,80 +213,56 @@ impl Intake {
         let overloaded = || SubmitError::Overloaded {
             retry_after: PATIENCE,
         };
-        let messages = submission.messages().count().max(1);
-        let wanted = u32::try_from(messages.min(WAITING)).unwrap_or(u32::MAX);
-        let room = self.room.clone().acquire_many_owned(wanted);
-        let room = tokio::time::timeout(PATIENCE, room)
-            .await
-            .map_err(|_| overloaded())?
-            .map_err(|_| overloaded())?;
-        let (answer, answered) = oneshot::channel();
-        let waiting = Waiting {
-            submission,
-            answer,
-            room,
+        let messages = submission.messages().count();
+        let lines = if messages < LARGE {
+            &self.small
+        } else {
+            &self.large
         };
-        self.waiting.send(waiting).map_err(|_| overloaded())?;
+        let tenant = submission.tenant;
+        let (answer, answered) = oneshot::channel();
+        let request = Request { submission, answer };
+        let entered = lines.enter(tenant, messages, PATIENCE, request).await;
+        entered.map_err(|_| overloaded())?;
         answered.await.map_err(|_| overloaded())?
     }
 }
 
 impl IntakeLoop {
-    /// Runs until it is stopped and has answered everybody who had handed in a message by then.
-    pub(crate) async fn run(mut self) {
-        loop {
-            let first = tokio::select! {
-                () = self.stop.cancelled(), if !self.waiting.is_closed() => {
-                    self.waiting.close();
-                    continue;
+    /// Runs until it is stopped and has answered all requests that were handed in by then.
+    pub(crate) async fn run(self) {
+        let closing = async {
+            self.stop.cancelled().await;
+            self.waiting.close();
+        };
+        let serving = async {
+            while let Some(mut batch) = self.waiting.next(TAKE).await {
+                while !batch.is_empty() {
+                    batch = self.accept(batch).await;
                 }
-                first = self.waiting.recv() => first,
-            };
-            let Some(first) = first else { return };
-            let mut batch = self.gather(first);
-            while !batch.is_empty() {
-                batch = self.accept(batch).await;
             }
-        }
-    }
-
-    /// Whatever waits beside `first`, as far as one transaction takes it.
-    fn gather(&mut self, first: Waiting) -> Vec<Waiting> {
-        let mut messages = first.room.num_permits();
-        let mut batch = vec![first];
-        while messages < BATCH {
-            let Ok(next) = self.waiting.try_recv() else {
-                break;
-            };
-            messages += next.room.num_permits();
-            batch.push(next);
-        }
-        batch
+        };
+        tokio::join!(closing, serving);
     }
 
     /// Takes a batch in and answers it. Returns those whose key another one of the batch had: they are to be
     /// handed in again.
-    async fn accept(&self, batch: Vec<Waiting>) -> Vec<Waiting> {
+    async fn accept(&self, batch: Vec<Waiting<Request>>) -> Vec<Waiting<Request>> {
         let mut submissions = Vec::with_capacity(batch.len());
         let mut callers = Vec::with_capacity(batch.len());
-        for Waiting {
-            submission,
-            answer,
-            room,
-        } in batch
-        {
-            submissions.push(submission);
-            callers.push((answer, room));
+        for Waiting { item, place } in batch {
+            submissions.push(item.submission);
+            callers.push((item.answer, place));
         }
         let taken = self.take_all_in(&submissions).await;
         let mut again = Vec::new();
-        for ((submission, (answer, room)), taken) in submissions.into_iter().zip(callers).zip(taken)
+        for ((submission, (answer, place)), taken) in
+            submissions.into_iter().zip(callers).zip(taken)
         {
             match taken {
                 Ok(Taken::Twin) => again.push(Waiting {
-                    submission,
-                    answer,
-                    room,
+                    item: Request { submission, answer },
+                    place,
                 }),
                 // Fails when the caller has gone: its message is in the queue all the same.
                 taken => drop(answer.send(taken.map(|taken| (submission, taken)))),

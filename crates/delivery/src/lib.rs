@@ -30,6 +30,7 @@ mod engine;
 mod grants;
 mod intake;
 mod janitor;
+mod lines;
 mod metrics;
 mod no_token;
 mod passage;

@@ -11,7 +11,7 @@ use store::{Claimed, Settlement, StoreError, Word};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::{callbacks, engine::Parts, recorder::record, topic, waiters::announce_ends};
+use crate::{engine::Parts, recorder::record, topic, waiters::announce_ends};
 
 /// How often the queue is swept for what no due time announces.
 const ROUND: Duration = Duration::from_secs(1);
@@ -128,14 +128,6 @@ impl Sweeper {
             announce_ends(&self.parts, &expired);
         }
         while self.judge(now).await? {}
-        loop {
-            let swept = platform.sweep_receipts(now).await?;
-            callbacks::announce(&self.parts, &swept.settled);
-            self.parts.metrics.receipts_abandoned(swept.abandoned);
-            if !swept.more {
-                break;
-            }
-        }
         if platform.release_stranded(now).await?.moved > 0 {
             self.parts.coord.wakeups().wake(topic::QUEUE, "");
         }

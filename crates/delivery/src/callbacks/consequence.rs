@@ -18,6 +18,16 @@ pub enum Consequence {
 }
 
 impl Consequence {
+    /// How many rows it looks for or writes, at least 1.
+    pub(super) fn weight(&self) -> usize {
+        let rows = match self {
+            Self::Receipts(receipts) => receipts.len(),
+            Self::Subscriptions(news) => news.entries.len(),
+            Self::Nothing => 0,
+        };
+        rows.max(1)
+    }
+
     /// What `event` means for the tenant's app that it happened to.
     pub fn of(tenant: TenantId, appid: &AppId, event: &Event) -> Self {
         match &event.kind {

@@ -1,19 +1,33 @@
-//! The desk where consequences are handed in: all that wait at one moment are carried out in one transaction.
+//! The desk where consequences are handed in: what waits at one moment is carried out in one transaction.
+//!
+//! Tenants are served in turn, and a transaction takes a bounded number of receipts and entries: see [`Lines`].
 
 use std::{collections::HashSet, time::Duration};
 
-use domain::lifecycle::Status;
+use domain::{id::TenantId, lifecycle::Status};
 use store::{HeardEvent, HeardNews, NewReceipt, Settled, StoreError};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::{CallbackError, Consequence};
-use crate::{engine::Parts, topic, waiters::ended_payload};
+use crate::{
+    engine::Parts,
+    lines::{Lines, Room, Served, Take, Waiting, lines},
+    topic,
+    waiters::ended_payload,
+};
 
-/// How many callbacks may wait for a transaction before more are turned away.
-const WAITING: usize = 4096;
-/// How many callbacks one transaction takes.
-const BATCH: usize = 512;
+/// How much may wait for a transaction before more is turned away, in [`Consequence::weight`].
+const ROOM: Room = Room {
+    each: 4096,
+    all: 32_768,
+    always: 128,
+};
+/// How much one transaction takes, and of one tenant in turn: little, because messages wait meanwhile.
+const TAKE: Take = Take {
+    most: 128,
+    share: 32,
+};
 /// How long a callback waits for room. WeChat waits for five seconds altogether.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -41,29 +55,36 @@ impl Outcome {
 
 type Answer = oneshot::Sender<Result<Outcome, CallbackError>>;
 
+/// A consequence, and where its answer goes.
+type Request = (Consequence, Answer);
+
 /// The desk.
-pub(super) struct Desk(mpsc::Sender<(Consequence, Answer)>);
+pub(super) struct Desk(Lines<Request>);
 
 /// The task behind the desk.
 pub(crate) struct DeskLoop {
-    waiting: mpsc::Receiver<(Consequence, Answer)>,
+    waiting: Served<Request>,
     parts: Parts,
     stop: CancellationToken,
 }
 
 impl Desk {
     pub(super) fn new(parts: Parts, stop: CancellationToken) -> (Self, DeskLoop) {
-        let (sender, waiting) = mpsc::channel(WAITING);
+        let (lines, waiting) = lines(ROOM);
         let desk_loop = DeskLoop {
             waiting,
             parts,
             stop,
         };
-        (Self(sender), desk_loop)
+        (Self(lines), desk_loop)
     }
 
     /// Returns when the consequence is in the database.
-    pub(super) async fn take(&self, consequence: Consequence) -> Result<Outcome, CallbackError> {
+    pub(super) async fn take(
+        &self,
+        tenant: TenantId,
+        consequence: Consequence,
+    ) -> Result<Outcome, CallbackError> {
         if consequence == Consequence::Nothing {
             return Ok(Outcome::Ignored);
         }
@@ -73,33 +94,35 @@ impl Desk {
             )
         };
         let (answer, answered) = oneshot::channel();
-        self.0
-            .send_timeout((consequence, answer), PATIENCE)
-            .await
-            .map_err(|_| overloaded())?;
+        let weight = consequence.weight();
+        let request = (consequence, answer);
+        let entered = self.0.enter(tenant, weight, PATIENCE, request).await;
+        entered.map_err(|_| overloaded())?;
         answered.await.map_err(|_| overloaded())?
     }
 }
 
 impl DeskLoop {
-    /// Runs until it is stopped and has answered everybody who waited by then.
-    pub(crate) async fn run(mut self) {
-        let mut batch = Vec::with_capacity(BATCH);
-        loop {
-            tokio::select! {
-                () = self.stop.cancelled(), if !self.waiting.is_closed() => self.waiting.close(),
-                taken = self.waiting.recv_many(&mut batch, BATCH) => {
-                    if taken == 0 {
-                        return;
-                    }
-                    self.carry_out(std::mem::take(&mut batch)).await;
-                }
+    /// Runs until it is stopped and has answered all callbacks that waited by then.
+    pub(crate) async fn run(self) {
+        let closing = async {
+            self.stop.cancelled().await;
+            self.waiting.close();
+        };
+        let serving = async {
+            while let Some(batch) = self.waiting.next(TAKE).await {
+                self.carry_out(batch).await;
             }
-        }
+        };
+        tokio::join!(closing, serving);
     }
 
-    async fn carry_out(&self, batch: Vec<(Consequence, Answer)>) {
-        let (consequences, answers): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+    async fn carry_out(&self, batch: Vec<Waiting<Request>>) {
+        let (mut consequences, mut answers) = (Vec::new(), Vec::new());
+        for Waiting { item, place } in batch {
+            consequences.push(item.0);
+            answers.push((item.1, place));
+        }
         let outcomes: Vec<Result<Outcome, CallbackError>> = match self.take_in(&consequences).await
         {
             Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
@@ -119,7 +142,7 @@ impl DeskLoop {
                 consequences.iter().map(|_| Err(refusal.clone())).collect()
             }
         };
-        for (answer, outcome) in answers.into_iter().zip(outcomes) {
+        for ((answer, _place), outcome) in answers.into_iter().zip(outcomes) {
             // Fails when WeChat has hung up: what it said is in the database all the same.
             let _ = answer.send(outcome);
         }
@@ -130,7 +153,8 @@ impl DeskLoop {
         let now = self.parts.coord.clock().now();
         let platform = self.parts.store.platform();
         let receipts: Vec<NewReceipt> = consequences.iter().flat_map(receipts).cloned().collect();
-        let settled = platform.receive(&receipts, now).await?;
+        let (settled, abandoned) = platform.receive(&receipts, now).await?;
+        self.parts.metrics.receipts_abandoned(abandoned);
         announce(&self.parts, &settled);
         let news: Vec<HeardNews> = consequences
             .iter()

@@ -19,6 +19,7 @@ mod consequence;
 mod desk;
 mod keys;
 mod seen;
+mod waiting;
 
 use std::{net::IpAddr, time::Duration};
 
@@ -31,7 +32,10 @@ use wechat::callback::{Event, EventKind, Keys, Query, Refusal, Stamp};
 
 pub use consequence::Consequence;
 
-pub(crate) use desk::{Outcome, announce};
+pub(crate) use self::{
+    desk::{Outcome, announce},
+    waiting::ReceiptSweeper,
+};
 
 use self::{
     desk::{Desk, DeskLoop},
@@ -52,6 +56,11 @@ const OVERHEARD: TimeDelta = TimeDelta::days(7);
 /// addresses; each that proves itself costs a transaction.
 const RATE: u32 = 2000;
 
+/// How many rows of what verified callbacks say one replica takes from one tenant in a second, see [`Consequence::weight`]:
+/// whoever holds an app's Token can sign what it likes. WeChat tells of each message once, and the gateway sends no
+/// tenant's messages faster.
+const TENANT_RATE: u32 = 2000;
+
 /// How often one kind of refusal is logged as a warning.
 const TOLD_A_MINUTE: u32 = 10;
 
@@ -62,9 +71,9 @@ pub enum CallbackError {
     /// log alone: a stranger must not learn which apps there are, nor which check failed.
     #[error("the callback is refused: {0}")]
     Refused(CallbackRefusal),
-    /// More come for this app from this address than WeChat ever sends, or for apps that do not exist. What is
-    /// WeChat's, it will repeat.
-    #[error("too many callbacks from this address")]
+    /// More come for this app from this address, for apps that do not exist, or verified ones for one tenant, than WeChat
+    /// ever sends. What is WeChat's, it will repeat.
+    #[error("too many callbacks from this address, or for all apps of one tenant")]
     TooMany {
         /// When to come again.
         retry_after: Duration,
@@ -198,8 +207,9 @@ impl Callbacks {
             return Ok(());
         }
         let consequence = Consequence::of(tenant, appid, &event);
+        self.charge(tenant, &consequence).await?;
         tracing::debug!(%appid, ?event, "WeChat says");
-        let outcome = self.desk.take(consequence).await?;
+        let outcome = self.desk.take(tenant, consequence).await?;
         self.seen.carried_out(taken);
         self.metrics.heard(name, outcome);
         Ok(())
@@ -229,9 +239,24 @@ impl Callbacks {
     /// Turns a flood away before it costs anything.
     async fn admit(&self, appid: &AppId, from: Option<IpAddr>) -> Result<(), CallbackError> {
         let Some(from) = from else { return Ok(()) };
-        let key = format!("callbacks {appid} {from}");
+        self.count(&format!("callbacks {appid} {from}"), RATE, 1)
+            .await
+    }
+
+    /// Counts what a verified push says against its tenant.
+    async fn charge(
+        &self,
+        tenant: TenantId,
+        consequence: &Consequence,
+    ) -> Result<(), CallbackError> {
+        let rows = u32::try_from(consequence.weight()).unwrap_or(u32::MAX);
+        self.count(&format!("callbacks {tenant}"), TENANT_RATE, rows)
+            .await
+    }
+
+    async fn count(&self, key: &str, rate: u32, cost: u32) -> Result<(), CallbackError> {
         let limits = self.alone.limits();
-        match limits.check(&key, Quota::per_second(RATE), 1).await {
+        match limits.check(key, Quota::per_second(rate), cost).await {
             Ok(decision) if !decision.allowed => {
                 self.metrics.refused("too_many");
                 Err(CallbackError::TooMany {

@@ -15,6 +15,8 @@ use crate::{PlatformStore, StoreError, Swept, millis};
 
 /// How many digests one sweep forgets.
 const BATCH: i64 = 500;
+/// How many events or entries one statement is about.
+const PIECE: usize = 512;
 /// How long a digest is kept: longer than WeChat repeats an event, and than a signature is good for.
 const MEMORY: Duration = Duration::hours(1);
 
@@ -51,17 +53,20 @@ impl PlatformStore {
         // In one order, so that two replicas that hear of the same do not wait for each other.
         let mut ordered: Vec<&HeardEvent> = events.iter().map(|news| &news.event).collect();
         ordered.sort_unstable_by_key(|event| (event.appid.as_str(), event.digest));
-        let mut sql = Sql::new("INSERT INTO heard_event (appid, digest, received_at) ");
-        sql.rows(ordered.into_iter().map(|event| {
-            [
-                event.appid.as_str().into(),
-                event.digest.to_vec().into(),
-                millis(now).into(),
-            ]
-        }));
-        sql.push(" ON CONFLICT (appid, digest) DO NOTHING RETURNING appid, digest");
         let tx = self.store.begin().await?;
-        let rows = tx.query_all_raw(sql.on(&tx)).await?;
+        let mut rows = Vec::new();
+        for piece in ordered.chunks(PIECE) {
+            let mut sql = Sql::new("INSERT INTO heard_event (appid, digest, received_at) ");
+            sql.rows(piece.iter().map(|event| {
+                [
+                    event.appid.as_str().into(),
+                    event.digest.to_vec().into(),
+                    millis(now).into(),
+                ]
+            }));
+            sql.push(" ON CONFLICT (appid, digest) DO NOTHING RETURNING appid, digest");
+            rows.extend(tx.query_all_raw(sql.on(&tx)).await?);
+        }
         let mut fresh = HashSet::new();
         for row in rows {
             let (appid, digest): (String, Vec<u8>) =
@@ -75,7 +80,12 @@ impl PlatformStore {
             );
         }
         let owners = owners(&tx, &fresh).await?;
-        enter_ledger(&tx, &entries(events, &fresh, &owners)).await?;
+        // Accounts are locked in one order over all pieces. What is entered into one account keeps its order.
+        let mut entries = entries(events, &fresh, &owners);
+        entries.sort_by_cached_key(LedgerNews::key);
+        for piece in entries.chunks(PIECE) {
+            enter_ledger(&tx, piece).await?;
+        }
         tx.commit().await?;
         Ok(fresh)
     }

@@ -1,7 +1,9 @@
 //! That looking for work costs the same whatever the backlog and the history: no statement that moves messages goes
 //! through the table.
 
+mod fill;
 mod receipts;
+mod turns;
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -101,32 +103,7 @@ async fn fill(store: &Store, appid: &AppId) {
         );
         connection.execute_raw(insert).await.unwrap();
     }
-    fill_grants(store, tenant, appid).await;
-}
-
-/// Ids and accounts of many users; half of the ids are spent.
-async fn fill_grants(store: &Store, tenant: TenantId, appid: &AppId) {
-    let connection = &store.write;
-    for insert in [
-        "INSERT INTO form_id (appid, value, tenant_id, openid, kind, uses_left, collected_at, expires_at) \
-         SELECT $2, 'f' || i, $1, 'u' || (i / 4), 'form_id', i % 2, $3, $3 + i FROM n",
-        "INSERT INTO subscription (appid, openid, template_id, tenant_id, remaining, long_term, untold) \
-         SELECT $2, 'u' || (i / 4), 't' || (i % 4), $1, i % 3, 0, '{}' FROM n WHERE i < $3",
-    ] {
-        let (before, after) = insert.split_once(" SELECT").unwrap();
-        let insert = Statement::from_sql_and_values(
-            connection.get_database_backend(),
-            format!(
-                "{before} WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {ENDED}) SELECT{after}"
-            ),
-            [
-                tenant.uuid().into(),
-                appid.as_str().into(),
-                millis(at(3600)).into(),
-            ],
-        );
-        connection.execute_raw(insert).await.unwrap();
-    }
+    fill::fill_grants(store, tenant, appid).await;
 }
 
 /// Everything that the engine does of its own accord.
@@ -304,6 +281,9 @@ async fn walks_on_sqlite(store: &Store, statement: &Statement) -> Vec<String> {
         ];
         of_messages.iter().any(|scan| line.starts_with(scan)) && !line.contains("USING")
             || of_grants.iter().any(|scan| line.starts_with(scan))
+            || ["SCAN d", "SCAN r"].contains(&line.as_str())
+            || line.starts_with("SCAN d USING")
+            || line.starts_with("SCAN r USING")
     };
     lines.filter(is_walk).collect()
 }
@@ -407,6 +387,8 @@ async fn no_statement_goes_through_all_messages(url: &str, empty: &str) {
     assert!(made.len() >= 45, "{} statements", made.len());
     keep_house(&store, &appid).await;
     let housework = std::mem::take(&mut *MADE.lock().unwrap());
+    turns::work(&store, id::new(at(0), 1, 1)).await;
+    let rounds = turns::rounds(std::mem::take(&mut *MADE.lock().unwrap()));
 
     // Nobody has looked yet what is in the tables. Then somebody has.
     look_for_walks(&store, &made, is_walk).await;
@@ -414,6 +396,7 @@ async fn no_statement_goes_through_all_messages(url: &str, empty: &str) {
     store.write.execute_unprepared("ANALYZE").await.unwrap();
     look_for_walks(&store, &made, is_walk).await;
     look_for_walks(&store, &housework, is_read_whole).await;
+    look_for_walks(&store, &rounds, turns::is_walk).await;
     store.close().await.unwrap();
 
     // What is planned while there is nothing is kept while the tables grow: nobody knows that, or somebody has looked.
@@ -422,6 +405,7 @@ async fn no_statement_goes_through_all_messages(url: &str, empty: &str) {
     look_for_walks(&store, &made, is_walk).await;
     store.write.execute_unprepared("ANALYZE").await.unwrap();
     look_for_walks(&store, &made, is_walk).await;
+    look_for_walks(&store, &rounds, turns::is_walk).await;
     store.close().await.unwrap();
 }
 

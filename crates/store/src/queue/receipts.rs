@@ -18,6 +18,7 @@
 //! locked.
 
 mod circumstances;
+mod waiting;
 
 use std::collections::HashSet;
 
@@ -32,6 +33,7 @@ use domain::{
 use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult};
 use uuid::Uuid;
 
+use self::waiting::{DueReceipts, PIECE};
 use super::{
     ENDED,
     sql::{Cell, Sql},
@@ -39,12 +41,8 @@ use super::{
 };
 use crate::{PlatformStore, StoreError, error::unknown, millis, time};
 
-/// How many receipts one sweep looks at.
-const BATCH: i64 = 500;
 /// How long after it came a receipt is looked at again; then after twice the time, and so on.
 const FIRST_LOOK: Duration = Duration::seconds(1);
-/// How long a receipt waits for its message: longer than an answer that WeChat gave can wait for its record.
-const PATIENCE: Duration = Duration::hours(1);
 
 /// What WeChat says of one message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,7 +81,9 @@ pub struct SweptReceipts {
     pub settled: Vec<Settled>,
     /// How many receipts were given up: nobody here has sent their messages.
     pub abandoned: u64,
-    /// Whether there may be more to look at at once.
+    /// After which app to go on; empty: from the start.
+    pub after: String,
+    /// Whether an app that was looked at may have more.
     pub more: bool,
 }
 
@@ -184,37 +184,43 @@ struct Applied {
 }
 
 impl PlatformStore {
-    /// Takes receipts in: when this returns, each has settled its message or waits for it. Returns what was settled.
+    /// Takes receipts in: when this returns, each has settled its message or waits for it, as far as its app has room for
+    /// more that wait. Returns what was settled, and how many were given up at once.
     pub async fn receive(
         &self,
         receipts: &[NewReceipt],
         now: DateTime<Utc>,
-    ) -> Result<Vec<Settled>, StoreError> {
-        let Applied { settled, unmatched } = self.apply_receipts(receipts, now).await?;
-        self.put_waiting(unmatched, now).await?;
-        Ok(settled)
+    ) -> Result<(Vec<Settled>, u64), StoreError> {
+        let (mut all, mut abandoned) = (Vec::new(), 0);
+        for piece in receipts.chunks(PIECE) {
+            let Applied { settled, unmatched } = self.apply_receipts(piece, now).await?;
+            all.extend(settled);
+            let mut rooms = self.rooms(unmatched.iter()).await?;
+            let (kept, given_up): (Vec<_>, Vec<_>) = unmatched
+                .into_iter()
+                .partition(|receipt| rooms.take(receipt.appid.as_str()));
+            abandoned += given_up.len() as u64;
+            self.put_waiting(kept, now).await?;
+        }
+        Ok((all, abandoned))
     }
 
-    /// Looks again at receipts that wait, and forgets those that have waited too long.
-    pub async fn sweep_receipts(&self, now: DateTime<Utc>) -> Result<SweptReceipts, StoreError> {
-        let mut sql = Sql::new(
-            "SELECT COALESCE(tenant_id, (SELECT app.tenant_id FROM app WHERE app.appid = receipt.appid)) AS tenant_id, \
-             appid, touser, msgid, status, failure_detail, received_at, channel, template_id, happened_at FROM receipt \
-             WHERE look_at <= ",
-        );
-        sql.bind(millis(now))
-            .push(" ORDER BY look_at LIMIT ")
-            .bind(BATCH);
-        let rows = WaitingRow::find_by_statement(sql.on(&self.store.read))
-            .all(&self.store.read)
-            .await?;
-        let more = i64::try_from(rows.len()).unwrap_or(BATCH) >= BATCH;
+    /// Looks again at some receipts that wait, of the apps after `after`, and forgets those that have waited too long.
+    pub async fn sweep_receipts(
+        &self,
+        after: &str,
+        now: DateTime<Utc>,
+    ) -> Result<SweptReceipts, StoreError> {
+        let DueReceipts { rows, after, more } = self.due_receipts(after, now).await?;
         let waiting = rows
             .into_iter()
             .map(WaitingRow::read)
             .collect::<Result<Vec<_>, _>>()?;
         if waiting.is_empty() {
-            return Ok(SweptReceipts::default());
+            return Ok(SweptReceipts {
+                after,
+                ..SweptReceipts::default()
+            });
         }
         let receipts: Vec<NewReceipt> =
             waiting.iter().map(|(receipt, _)| receipt.clone()).collect();
@@ -226,17 +232,19 @@ impl PlatformStore {
         } = self.apply_receipts(&receipts, now).await?;
         settled.extend(self.settle_likely(&mut unmatched, &rivals, now).await?);
 
+        let rooms = self.rooms(unmatched.iter()).await?;
         let (mut done, mut later) = (Vec::new(), Vec::new());
         let mut abandoned = 0;
         for (receipt, received_at) in waiting {
+            let patience = rooms.patience(receipt.appid.as_str());
             if !unmatched.contains(&receipt) {
                 done.push(receipt.key());
-            } else if now - received_at >= PATIENCE {
+            } else if now - received_at >= patience {
                 abandoned += 1;
                 done.push(receipt.key());
             } else {
                 let waited = (now - received_at).max(FIRST_LOOK);
-                later.push((receipt.key(), (now + waited).min(received_at + PATIENCE)));
+                later.push((receipt.key(), (now + waited).min(received_at + patience)));
             }
         }
         self.forget_waiting(done).await?;
@@ -244,6 +252,7 @@ impl PlatformStore {
         Ok(SweptReceipts {
             settled,
             abandoned,
+            after,
             more,
         })
     }

@@ -94,13 +94,13 @@ async fn lost(sender: &mut Sender<'_>, second: i64) -> MessageId {
 async fn heard(store: &Store, receipts: &[NewReceipt], second: i64) -> Vec<MessageId> {
     let platform = store.platform();
     let now = at(second);
-    let mut settled = platform.receive(receipts, now).await.unwrap();
+    let mut settled = platform.receive(receipts, now).await.unwrap().0;
     settled.extend(looked_at(store, now + Duration::from_secs(1)).await);
     settled.into_iter().map(|one| one.id).collect()
 }
 
 async fn looked_at(store: &Store, now: DateTime<Utc>) -> Vec<wxgate_store::Settled> {
-    store.platform().sweep_receipts(now).await.unwrap().settled
+    store.platform().sweep_receipts("", now).await.unwrap().settled
 }
 
 async fn a_receipt_settles_the_one_message_that_it_fits(store: Store) {

@@ -191,12 +191,12 @@ impl Replicas<'_> {
                 let both: [NewReceipt; 1] = [one];
                 let (a, b) =
                     futures::join!(platform.receive(&both, now), platform.receive(&both, now));
-                assert!(a.unwrap().len() + b.unwrap().len() <= 1);
+                assert!(a.unwrap().0.len() + b.unwrap().0.len() <= 1);
             }
             7 => {
                 let (a, b) = futures::join!(platform.expire(now), platform.expire(now));
                 a.and(b).unwrap();
-                platform.sweep_receipts(now).await.unwrap();
+                platform.sweep_receipts("", now).await.unwrap();
             }
             _ => self.change(now).await,
         }

@@ -4,15 +4,18 @@ use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
 use domain::{
+    grant::Entry,
     id::MessageId,
     lifecycle::{Event, Status},
     verdict::{FailureCode, Verdict},
 };
 use futures::future::{join, join_all};
-use wxgate_store::{HeardEvent, HeardNews, NewReceipt, Settled, Store, SweptReceipts};
+use wxgate_store::{
+    HeardEvent, HeardNews, LedgerNews, NewReceipt, Page, Settled, Store, SweptReceipts,
+};
 
 use crate::{
-    common::{appid, at, draft, on_both, onboard, owner},
+    common::{appid, at, draft, new_app, on_both, onboard, owner},
     queue::{Sender, accepted, claim, record},
 };
 
@@ -27,6 +30,9 @@ on_both! {
     a_receipt_that_nobody_waits_for_is_given_up
     receipts_records_and_sweeps_do_not_wait_for_each_other_in_a_circle
     an_event_is_remembered_once_and_not_for_ever
+    invented_receipts_take_a_bounded_room
+    a_sweep_takes_the_apps_in_turn
+    many_events_of_one_call_are_all_entered
 }
 
 /// Above 2^53, where JavaScript's numbers end.
@@ -57,11 +63,11 @@ fn settled(id: MessageId, status: Status) -> Settled {
 }
 
 async fn receive(store: &Store, receipts: &[NewReceipt], now: DateTime<Utc>) -> Vec<Settled> {
-    store.platform().receive(receipts, now).await.unwrap()
+    store.platform().receive(receipts, now).await.unwrap().0
 }
 
 async fn sweep(store: &Store, now: DateTime<Utc>) -> SweptReceipts {
-    store.platform().sweep_receipts(now).await.unwrap()
+    store.platform().sweep_receipts("", now).await.unwrap()
 }
 
 /// A message that WeChat took under this id, recorded at second 2.
@@ -290,4 +296,100 @@ async fn an_event_is_remembered_once_and_not_for_ever(store: Store) {
     assert_eq!(forget(3600).await, 0);
     assert_eq!(forget(3601).await, 3);
     assert_eq!(remember(&first[..1], 3602).await.len(), 1);
+}
+
+/// Of an app whose tenant signs what it likes.
+fn invented(app: u16, from: u64, count: u64) -> Vec<NewReceipt> {
+    let numbers = from..from + count;
+    let receipts = numbers.map(|number| NewReceipt {
+        appid: appid(app),
+        ..receipt(&format!("o{number}"), 1_000_000 + number)
+    });
+    receipts.collect()
+}
+
+async fn invented_receipts_take_a_bounded_room(store: Store) {
+    let mut sender = Sender::new(&store, 1).await;
+    let id = sender.send(1, draft("o1"), at(0)).await;
+    let flights = claim(&store, 8, at(1)).await;
+    let taken = |app, from, count, now| {
+        let receipts = invented(app, from, count);
+        let store = store.clone();
+        async move { store.platform().receive(&receipts, now).await.unwrap() }
+    };
+    assert_eq!(taken(1, 0, 12_000, at(1)).await, (Vec::new(), 2_000));
+    assert_eq!(taken(1, 30_000, 1, at(1)).await.1, 1, "it is full");
+    assert_eq!(taken(2, 0, 1, at(1)).await.1, 0, "another app has its own");
+
+    // A full room is cleared soon, and then takes what comes before its message is recorded.
+    let swept = sweep_all(&store, at(10)).await;
+    assert!(swept.abandoned > 2_000, "{}", swept.abandoned);
+    receive(&store, &[receipt("o1", MSGID)], at(20)).await;
+    assert_eq!(record(&store, &flights, &accepted(MSGID), at(20)).await, 1);
+    let swept = sweep_all(&store, at(30)).await;
+    assert_eq!(swept.settled, [settled(id, Status::Delivered)]);
+}
+
+/// Sweeps until nothing is due any more.
+async fn sweep_all(store: &Store, now: DateTime<Utc>) -> SweptReceipts {
+    let mut all = SweptReceipts::default();
+    loop {
+        let platform = store.platform();
+        let swept = platform.sweep_receipts(&all.after, now).await.unwrap();
+        all.settled.extend(swept.settled);
+        all.abandoned += swept.abandoned;
+        all.after = swept.after;
+        if all.after.is_empty() && !swept.more {
+            return all;
+        }
+    }
+}
+
+async fn a_sweep_takes_the_apps_in_turn(store: Store) {
+    let mut sender = Sender::new(&store, 1).await;
+    let door = store.tenant(sender.tenant);
+    door.create_app(new_app(2), at(0)).await.unwrap();
+    let id = sender.send(2, draft("o1"), at(0)).await;
+    let flights = claim(&store, 8, at(1)).await;
+    let platform = store.platform();
+    let many = invented(1, 0, 3_000);
+    platform.receive(&many, at(1)).await.unwrap();
+    let early = NewReceipt {
+        appid: appid(2),
+        ..receipt("o1", MSGID)
+    };
+    platform.receive(&[early], at(2)).await.unwrap();
+    assert_eq!(record(&store, &flights, &accepted(MSGID), at(2)).await, 1);
+    let swept = sweep(&store, at(10)).await;
+    assert_eq!(swept.settled, [settled(id, Status::Delivered)]);
+    assert!(swept.more, "the other app has more");
+}
+
+async fn many_events_of_one_call_are_all_entered(store: Store) {
+    let mut sender = Sender::new(&store, 1).await;
+    sender.send(1, draft("o1"), at(0)).await;
+    let heard = |number: u16| HeardNews {
+        event: HeardEvent {
+            appid: appid(1),
+            digest: std::array::from_fn(|at| number.to_be_bytes()[at % 2]),
+        },
+        entries: (0..5)
+            .map(|template| LedgerNews {
+                appid: appid(1),
+                openid: format!("o{number}"),
+                template_id: format!("t{template}"),
+                entry: Entry::Accepted { at: at(1) },
+            })
+            .collect(),
+    };
+    let news: Vec<HeardNews> = (0..3_000).map(heard).collect();
+    let fresh = store.platform().remember_events(&news, at(2)).await;
+    assert_eq!(fresh.unwrap().len(), 3_000);
+    let door = store.tenant(sender.tenant);
+    let page = Page {
+        limit: 10,
+        after: None,
+    };
+    let grants = door.grants(&appid(1), "o2999", &page, at(3)).await.unwrap();
+    assert_eq!(grants.items.len(), 5);
 }

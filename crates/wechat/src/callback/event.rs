@@ -8,6 +8,8 @@ use super::{Refusal, body::Node};
 
 /// The longest id kept: an openid has 28 characters, a template id 43.
 const MAX_ID: usize = 128;
+/// The most items of one event. WeChat's have one, or as many as a popup has templates (at most five).
+const MAX_ITEMS: usize = 100;
 /// The longest text of WeChat's kept.
 const MAX_WORDS: usize = 256;
 
@@ -101,7 +103,7 @@ impl Event {
         } else if name == CHANGE.0 {
             EventKind::Change(choices(body, CHANGE.1)?)
         } else if name == SENT.0 {
-            let items = list(body, SENT.1);
+            let items = list(body, SENT.1)?;
             EventKind::Sent(items.into_iter().map(sent).collect::<Result<_, _>>()?)
         } else if name == JOB_FINISHED {
             EventKind::JobFinished(vec![job_finished(body)?])
@@ -130,7 +132,7 @@ impl Event {
 }
 
 /// What the event lists, wherever it does.
-fn list<'a>(body: &'a Node, container: &'a str) -> Vec<&'a Node> {
+fn list<'a>(body: &'a Node, container: &'a str) -> Result<Vec<&'a Node>, Refusal> {
     let mut found: Vec<&Node> = body.all("List").flat_map(Node::items).collect();
     for held in body.all(container).flat_map(Node::items) {
         let mut inside = held.all("List").flat_map(Node::items).peekable();
@@ -141,7 +143,10 @@ fn list<'a>(body: &'a Node, container: &'a str) -> Vec<&'a Node> {
         }
     }
     found.retain(|item| matches!(item, Node::Fields(_)));
-    found
+    if found.len() > MAX_ITEMS {
+        return Err(Refusal::Unreadable("its list is longer than WeChat's"));
+    }
+    Ok(found)
 }
 
 fn choices(body: &Node, container: &str) -> Result<Vec<TemplateChoice>, Refusal> {
@@ -157,7 +162,7 @@ fn choices(body: &Node, container: &str) -> Result<Vec<TemplateChoice>, Refusal>
             choice,
         })
     };
-    list(body, container).into_iter().map(read).collect()
+    list(body, container)?.into_iter().map(read).collect()
 }
 
 fn sent(item: &Node) -> Result<Receipt, Refusal> {

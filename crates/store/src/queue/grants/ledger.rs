@@ -34,7 +34,7 @@ pub struct LedgerNews {
 }
 
 impl LedgerNews {
-    fn key(&self) -> Key {
+    pub(in crate::queue) fn key(&self) -> Key {
         let appid = self.appid.as_str().to_owned();
         (appid, self.openid.clone(), self.template_id.clone())
     }

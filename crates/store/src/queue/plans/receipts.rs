@@ -26,8 +26,8 @@ pub(super) async fn work(store: &Store) {
             }),
         })
         .collect();
-    let settled = platform.receive(&receipts, at(60)).await.unwrap();
-    assert_eq!(settled, []);
-    let swept = platform.sweep_receipts(at(61)).await.unwrap();
+    let received = platform.receive(&receipts, at(60)).await.unwrap();
+    assert_eq!(received, (Vec::new(), 0));
+    let swept = platform.sweep_receipts("", at(61)).await.unwrap();
     assert_eq!(swept.settled, []);
 }

@@ -149,5 +149,5 @@ async fn receipt(store: &Store, touser: &str, now: DateTime<Utc>) {
         circumstances: None,
     };
     let settled = store.platform().receive(&[receipt], now).await.unwrap();
-    assert_eq!(settled.len(), 1);
+    assert_eq!(settled.0.len(), 1);
 }

@@ -1,0 +1,66 @@
+//! The sweeper of receipts that wait for their message: a task of its own, so that nothing else waits for them.
+
+use std::time::{Duration, Instant};
+
+use store::StoreError;
+use tokio_util::sync::CancellationToken;
+
+use super::announce;
+use crate::engine::Parts;
+
+/// How often it looks.
+const ROUND: Duration = Duration::from_secs(1);
+/// How many sweeps one round makes at most: what is left is looked at in the next one.
+const SWEEPS: usize = 16;
+/// How many times as long as a sweep took it rests before the next: the database is there for others most of the time.
+const REST: u32 = 3;
+
+pub(crate) struct ReceiptSweeper {
+    parts: Parts,
+    stop: CancellationToken,
+}
+
+impl ReceiptSweeper {
+    pub(crate) fn new(parts: &Parts, stop: CancellationToken) -> Self {
+        Self {
+            parts: parts.clone(),
+            stop,
+        }
+    }
+
+    /// Runs until it is stopped.
+    pub(crate) async fn run(self) {
+        let stop = self.stop.clone();
+        stop.run_until_cancelled(self.sweep()).await;
+    }
+
+    async fn sweep(self) {
+        let clock = self.parts.coord.clock().clone();
+        let mut after = String::new();
+        loop {
+            clock.right().await;
+            if let Err(error) = self.round(&mut after).await {
+                tracing::error!(%error, "cannot look at receipts that wait; trying again");
+                tokio::time::sleep(ROUND).await;
+            }
+            clock.sleep(ROUND).await;
+        }
+    }
+
+    /// Goes on with the apps after `after`.
+    async fn round(&self, after: &mut String) -> Result<(), StoreError> {
+        let platform = self.parts.store.platform();
+        for _ in 0..SWEEPS {
+            let (began, now) = (Instant::now(), self.parts.coord.clock().now());
+            let swept = platform.sweep_receipts(after, now).await?;
+            announce(&self.parts, &swept.settled);
+            self.parts.metrics.receipts_abandoned(swept.abandoned);
+            *after = swept.after;
+            if after.is_empty() && !swept.more {
+                break;
+            }
+            tokio::time::sleep(began.elapsed() * REST).await;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,344 @@
+//! Where requests wait for a shared transaction: in a line for each tenant, served in turn.
+//!
+//! A transaction takes whatever waits, so one tenant could fill it and the room before it. Here each tenant has a room of
+//! its own, and a turn takes a bounded share from the front of one line: what a tenant with little has handed in goes
+//! with the next transaction, however much others have handed in.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use domain::id::TenantId;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+
+/// How much may wait. What an item weighs is up to the caller.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    /// Of one tenant.
+    pub(crate) each: usize,
+    /// Of all tenants together, but for what each may always have.
+    pub(crate) all: usize,
+    /// What each may always have.
+    pub(crate) always: usize,
+}
+
+/// How much one transaction takes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Take {
+    /// Altogether. A single item that weighs more is taken alone.
+    pub(crate) most: usize,
+    /// In one turn of one tenant, if more tenants wait.
+    pub(crate) share: usize,
+}
+
+/// There was no room in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NoRoom;
+
+/// Where items come in.
+pub(crate) struct Lines<T>(Arc<Inner<T>>);
+
+/// Where they go out, for one task. Without it nothing comes in any more, and what waits is dropped.
+pub(crate) struct Served<T>(Arc<Inner<T>>);
+
+struct Inner<T> {
+    room: Room,
+    state: Mutex<State<T>>,
+    arrived: Notify,
+    /// The weight of all that waits or is in a transaction.
+    total: Arc<AtomicUsize>,
+}
+
+struct State<T> {
+    closed: bool,
+    lines: HashMap<TenantId, Line<T>>,
+    /// The tenants of whom something waits, the next one first.
+    turns: VecDeque<TenantId>,
+}
+
+struct Line<T> {
+    room: Arc<Semaphore>,
+    waiting: VecDeque<Waiting<T>>,
+}
+
+/// One item. Its room is free again when this is dropped.
+pub(crate) struct Waiting<T> {
+    pub(crate) item: T,
+    pub(crate) place: Place,
+}
+
+/// Room that is taken.
+pub(crate) struct Place {
+    weight: usize,
+    total: Arc<AtomicUsize>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.total.fetch_sub(self.weight, Ordering::Relaxed);
+    }
+}
+
+impl<T> Drop for Served<T> {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.closed = true;
+        state.lines.clear();
+    }
+}
+
+/// Lines that are empty and open.
+pub(crate) fn lines<T>(room: Room) -> (Lines<T>, Served<T>) {
+    let inner = Arc::new(Inner {
+        room,
+        state: Mutex::new(State {
+            closed: false,
+            lines: HashMap::new(),
+            turns: VecDeque::new(),
+        }),
+        arrived: Notify::new(),
+        total: Arc::default(),
+    });
+    (Lines(inner.clone()), Served(inner))
+}
+
+impl<T> Lines<T> {
+    /// Waits for room in the tenant's line, at most so long, and puts the item at its end.
+    pub(crate) async fn enter(
+        &self,
+        tenant: TenantId,
+        weight: usize,
+        patience: Duration,
+        item: T,
+    ) -> Result<(), NoRoom> {
+        let inner = &*self.0;
+        let weight = weight.clamp(1, inner.room.each);
+        let permits = u32::try_from(weight).map_err(|_| NoRoom)?;
+        let room = inner.room_of(tenant)?;
+        let permit = room.clone().acquire_many_owned(permits);
+        let permit = tokio::time::timeout(patience, permit).await;
+        let permit = permit.map_err(|_| NoRoom)?.map_err(|_| NoRoom)?;
+        let place = Place {
+            weight,
+            total: inner.total.clone(),
+            _permit: permit,
+        };
+        let before = inner.total.fetch_add(weight, Ordering::Relaxed);
+        let own = inner.room.each - room.available_permits();
+        if before + weight > inner.room.all && own > inner.room.always {
+            return Err(NoRoom);
+        }
+        let mut state = inner.state();
+        if state.closed {
+            return Err(NoRoom);
+        }
+        let line = state.lines.entry(tenant).or_insert_with(|| Line::of(room));
+        line.waiting.push_back(Waiting { item, place });
+        if line.waiting.len() == 1 {
+            state.turns.push_back(tenant);
+        }
+        drop(state);
+        inner.arrived.notify_one();
+        Ok(())
+    }
+}
+
+impl<T> Served<T> {
+    /// Nothing comes in any more; what waits is still served.
+    pub(crate) fn close(&self) {
+        self.0.state().closed = true;
+        self.0.arrived.notify_one();
+    }
+
+    /// What the next transaction takes, as soon as anything waits; none: the lines are closed and empty.
+    pub(crate) async fn next(&self, take: Take) -> Option<Vec<Waiting<T>>> {
+        loop {
+            let (taken, closed) = {
+                let mut state = self.0.state();
+                (state.take(take), state.closed)
+            };
+            if !taken.is_empty() {
+                return Some(taken);
+            }
+            if closed {
+                return None;
+            }
+            self.0.arrived.notified().await;
+        }
+    }
+}
+
+impl<T> Inner<T> {
+    fn room_of(&self, tenant: TenantId) -> Result<Arc<Semaphore>, NoRoom> {
+        let mut state = self.state();
+        if state.closed {
+            return Err(NoRoom);
+        }
+        let new = || Line::of(Arc::new(Semaphore::new(self.room.each)));
+        Ok(state.lines.entry(tenant).or_insert_with(new).room.clone())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> Line<T> {
+    fn of(room: Arc<Semaphore>) -> Self {
+        Self {
+            room,
+            waiting: VecDeque::new(),
+        }
+    }
+}
+
+impl<T> State<T> {
+    fn take(&mut self, take: Take) -> Vec<Waiting<T>> {
+        let (mut taken, mut weight) = (Vec::new(), 0);
+        while let Some(tenant) = self.turns.pop_front() {
+            let Some(line) = self.lines.get_mut(&tenant) else {
+                continue;
+            };
+            let share = if self.turns.is_empty() {
+                take.most
+            } else {
+                take.share
+            };
+            let mut turn = 0;
+            while let Some(first) = line.waiting.front()
+                && turn < share
+                && (weight == 0 || weight + first.place.weight <= take.most)
+            {
+                turn += first.place.weight;
+                weight += first.place.weight;
+                taken.extend(line.waiting.pop_front());
+            }
+            if !line.waiting.is_empty() && turn > 0 {
+                self.turns.push_back(tenant);
+            } else if !line.waiting.is_empty() {
+                // It did not fit any more: it is the first of the next transaction.
+                self.turns.push_front(tenant);
+                break;
+            }
+            if weight >= take.most {
+                break;
+            }
+        }
+        // Lines of tenants of whom nothing waits, comes or is in a transaction.
+        self.lines
+            .retain(|_, line| !line.waiting.is_empty() || Arc::strong_count(&line.room) > 1);
+        taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::id;
+
+    use super::*;
+
+    const ROOM: Room = Room {
+        each: 100,
+        all: 150,
+        always: 10,
+    };
+    const TAKE: Take = Take { most: 8, share: 3 };
+    const AT_ONCE: Duration = Duration::ZERO;
+
+    fn tenant(number: u16) -> TenantId {
+        id::new(chrono::DateTime::UNIX_EPOCH, number, 1)
+    }
+
+    async fn enter(lines: &Lines<(u16, usize)>, number: u16, weights: &[usize]) {
+        for (at, weight) in weights.iter().enumerate() {
+            let entered = lines.enter(tenant(number), *weight, AT_ONCE, (number, at));
+            entered.await.unwrap();
+        }
+    }
+
+    async fn next(served: &Served<(u16, usize)>) -> Vec<(u16, usize)> {
+        let taken = served.next(TAKE).await.unwrap();
+        taken.into_iter().map(|waiting| waiting.item).collect()
+    }
+
+    #[tokio::test]
+    async fn one_message_goes_with_the_next_transaction_however_many_wait() {
+        let (lines, served) = lines(ROOM);
+        enter(&lines, 1, &[1; 20]).await;
+        enter(&lines, 2, &[1]).await;
+        assert_eq!(
+            next(&served).await,
+            [
+                (1, 0),
+                (1, 1),
+                (1, 2),
+                (2, 0),
+                (1, 3),
+                (1, 4),
+                (1, 5),
+                (1, 6)
+            ]
+        );
+        enter(&lines, 3, &[1]).await;
+        assert!(next(&served).await.contains(&(3, 0)));
+    }
+
+    #[tokio::test]
+    async fn what_does_not_fit_is_the_first_of_the_next_and_one_that_never_fits_goes_alone() {
+        let (lines, served) = lines(ROOM);
+        enter(&lines, 1, &[5, 20, 1]).await;
+        enter(&lines, 2, &[2, 2]).await;
+        assert_eq!(next(&served).await, [(1, 0), (2, 0)]);
+        assert_eq!(next(&served).await, [(1, 1)]);
+        assert_eq!(next(&served).await, [(2, 1), (1, 2)]);
+    }
+
+    #[tokio::test]
+    async fn a_full_line_is_full_for_its_tenant_alone() {
+        let (lines, served) = lines(ROOM);
+        enter(&lines, 1, &[100]).await;
+        let entered = lines.enter(tenant(1), 1, AT_ONCE, (1, 1)).await;
+        assert_eq!(entered, Err(NoRoom));
+        enter(&lines, 2, &[50]).await;
+        let entered = lines.enter(tenant(2), 1, AT_ONCE, (2, 1)).await;
+        assert_eq!(entered, Err(NoRoom), "all tenants together have enough");
+        enter(&lines, 3, &[10]).await;
+        let taken = served.next(TAKE).await.unwrap();
+        let entered = lines.enter(tenant(1), 1, AT_ONCE, (1, 1)).await;
+        assert_eq!(entered, Err(NoRoom), "it is in a transaction");
+        drop(taken);
+        enter(&lines, 1, &[1]).await;
+    }
+
+    #[tokio::test]
+    async fn what_waits_for_a_task_that_has_died_is_dropped() {
+        let (lines, served) = lines(ROOM);
+        let (answer, answered) = tokio::sync::oneshot::channel::<()>();
+        let entered = lines.enter(tenant(1), 1, AT_ONCE, answer).await;
+        assert_eq!(entered, Ok(()));
+        drop(served);
+        assert!(answered.await.is_err());
+        let (answer, _answered) = tokio::sync::oneshot::channel();
+        let entered = lines.enter(tenant(1), 1, AT_ONCE, answer).await;
+        assert_eq!(entered, Err(NoRoom));
+    }
+
+    #[tokio::test]
+    async fn closed_lines_are_served_to_their_end_and_leave_nothing() {
+        let (lines, served) = lines(ROOM);
+        enter(&lines, 1, &[1, 1]).await;
+        served.close();
+        let entered = lines.enter(tenant(1), 1, AT_ONCE, (1, 2)).await;
+        assert_eq!(entered, Err(NoRoom));
+        assert_eq!(next(&served).await, [(1, 0), (1, 1)]);
+        assert!(served.next(TAKE).await.is_none());
+        assert!(served.0.state().lines.is_empty());
+        assert_eq!(served.0.total.load(Ordering::Relaxed), 0);
+    }
+}

@@ -1,0 +1,187 @@
+//! How many receipts wait for their message, and which are looked at next.
+//!
+//! Whoever holds an app's Token can invent receipts, so what they may cost is bounded: so many wait for one app, the fuller
+//! it is the shorter, and a sweep takes the apps in turn.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, Duration, Utc};
+use sea_orm::FromQueryResult;
+
+use super::{NewReceipt, WaitingRow};
+use crate::{PlatformStore, StoreError, millis, queue::sql::Sql};
+
+/// How many receipts one statement is about.
+pub(super) const PIECE: usize = 512;
+/// How many receipts of one app may wait. One that comes when so many do is not kept.
+const ROOM: i64 = 10_000;
+/// How many apps one sweep looks at.
+const VISITS: i64 = 256;
+/// Of how many it looks at receipts.
+const SERVED: usize = 32;
+/// How many receipts it looks at.
+const SWEEP: usize = 200;
+
+/// How long a receipt waits for its message: longer than an answer that WeChat gave can wait for its record. Shorter in an
+/// app whose room is half full, and shorter still where it is nearly full.
+const PATIENCE: Duration = Duration::hours(1);
+const CROWDED: (i64, Duration) = (ROOM / 2, Duration::minutes(1));
+const NEARLY_FULL: (i64, Duration) = (ROOM / 4 * 3, Duration::seconds(4));
+
+/// How many receipts of each app wait, counted up to [`ROOM`].
+#[derive(Debug, Default)]
+pub(super) struct Rooms(BTreeMap<String, i64>);
+
+#[derive(FromQueryResult)]
+struct Visit {
+    appid: String,
+    due: bool,
+}
+
+#[derive(FromQueryResult)]
+struct Room {
+    appid: String,
+    waiting: i64,
+}
+
+/// What a sweep looks at.
+pub(super) struct DueReceipts {
+    pub(super) rows: Vec<WaitingRow>,
+    /// After which app to go on; empty: from the start.
+    pub(super) after: String,
+    /// Whether an app may have more that is due.
+    pub(super) more: bool,
+}
+
+impl Rooms {
+    /// Takes a place for one more receipt of the app, if there is one.
+    pub(super) fn take(&mut self, appid: &str) -> bool {
+        let waiting = self.0.entry(appid.to_owned()).or_default();
+        *waiting += 1;
+        *waiting <= ROOM
+    }
+
+    /// How long a receipt of the app may wait.
+    pub(super) fn patience(&self, appid: &str) -> Duration {
+        let waiting = self.0.get(appid).copied().unwrap_or_default();
+        let shortest = [NEARLY_FULL, CROWDED].into_iter();
+        let mut shortest = shortest.filter(|(from, _)| waiting >= *from);
+        shortest.next().map_or(PATIENCE, |(_, patience)| patience)
+    }
+}
+
+impl PlatformStore {
+    /// How many receipts wait for the apps of these.
+    pub(super) async fn rooms<'a>(
+        &self,
+        receipts: impl Iterator<Item = &'a NewReceipt>,
+    ) -> Result<Rooms, StoreError> {
+        let appids: BTreeSet<&str> = receipts.map(|receipt| receipt.appid.as_str()).collect();
+        if appids.is_empty() {
+            return Ok(Rooms::default());
+        }
+        let mut sql = Sql::new("WITH v(a) AS (");
+        sql.rows(appids.into_iter().map(|appid| [appid.into()]).collect::<Vec<_>>().into_iter())
+            .push(") SELECT v.a AS appid, (SELECT COUNT(*) FROM (SELECT 1 AS one FROM receipt r WHERE r.appid = v.a LIMIT ")
+            .bind(ROOM)
+            .push(") AS counted) AS waiting FROM v");
+        let connection = &self.store.read;
+        let rooms = Room::find_by_statement(sql.on(connection)).all(connection);
+        let rooms = rooms
+            .await?
+            .into_iter()
+            .map(|room| (room.appid, room.waiting));
+        Ok(Rooms(rooms.collect()))
+    }
+
+    /// The receipts that are due, the apps after `after` in turn.
+    pub(super) async fn due_receipts(
+        &self,
+        after: &str,
+        now: DateTime<Utc>,
+    ) -> Result<DueReceipts, StoreError> {
+        let visits = self.visit_waiting(after, now).await?;
+        let seen = i64::try_from(visits.len()).unwrap_or(VISITS);
+        let last = visits.last().map(|visit| visit.appid.clone());
+        let mut open: Vec<String> = visits
+            .into_iter()
+            .filter(|visit| visit.due)
+            .map(|visit| visit.appid)
+            .collect();
+        let after = if open.len() > SERVED {
+            open.truncate(SERVED);
+            open[SERVED - 1].clone()
+        } else if seen >= VISITS {
+            last.unwrap_or_default()
+        } else {
+            String::new()
+        };
+        if open.is_empty() {
+            return Ok(DueReceipts {
+                rows: Vec::new(),
+                after,
+                more: false,
+            });
+        }
+        let share = SWEEP / open.len();
+        let mut sql = Sql::default();
+        for (number, appid) in open.iter().enumerate() {
+            sql.push(if number > 0 { " UNION ALL " } else { "" });
+            sql.push("SELECT * FROM (SELECT COALESCE(tenant_id, (SELECT app.tenant_id FROM app WHERE app.appid = receipt.appid)) AS tenant_id, appid, touser, msgid, status, failure_detail, received_at, channel, template_id, happened_at FROM receipt WHERE appid = ")
+                .bind(appid.as_str())
+                .push(" AND look_at <= ")
+                .bind(millis(now))
+                .push(" ORDER BY look_at LIMIT ")
+                .bind(i64::try_from(share).unwrap_or(i64::MAX))
+                .push(&format!(") AS app{number}"));
+        }
+        let connection = &self.store.read;
+        let rows = WaitingRow::find_by_statement(sql.on(connection));
+        let rows = rows.all(connection).await?;
+        let of = |appid: &String| rows.iter().filter(|row| row.appid == *appid).count();
+        let more = open.iter().any(|appid| of(appid) >= share);
+        Ok(DueReceipts { rows, after, more })
+    }
+
+    /// Goes round the apps of which receipts wait, by hops over the index.
+    async fn visit_waiting(
+        &self,
+        after: &str,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<Visit>, StoreError> {
+        let next = "(SELECT r.appid FROM receipt r WHERE r.appid > ";
+        let first = " ORDER BY r.appid LIMIT 1)";
+        let mut sql = Sql::new("WITH RECURSIVE active(appid, n) AS (SELECT ");
+        sql.push(next).bind(after).push(first);
+        sql.push(", 1 UNION ALL SELECT ")
+            .push(next)
+            .push("active.appid")
+            .push(first)
+            .push(", n + 1 FROM active WHERE active.appid IS NOT NULL AND n < ")
+            .bind(VISITS)
+            .push(") SELECT active.appid, EXISTS (SELECT 1 FROM receipt r WHERE r.appid = active.appid AND r.look_at <= ")
+            .bind(millis(now))
+            .push(") AS due FROM active WHERE active.appid IS NOT NULL ORDER BY active.appid");
+        let connection = &self.store.read;
+        let visits = Visit::find_by_statement(sql.on(connection));
+        Ok(visits.all(connection).await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fuller_a_room_the_shorter_a_receipt_waits() {
+        let mut rooms = Rooms::default();
+        let waits = [(4_999, PATIENCE), (1, CROWDED.1), (2_500, NEARLY_FULL.1)];
+        for (more, patience) in waits {
+            assert!((0..more).all(|_| rooms.take("wx1")));
+            assert_eq!(rooms.patience("wx1"), patience);
+        }
+        assert!((0..2_500).all(|_| rooms.take("wx1")));
+        assert!(!rooms.take("wx1") && rooms.take("wx2"));
+        assert_eq!(rooms.patience("wx2"), PATIENCE);
+    }
+}
