@@ -34,7 +34,7 @@ const CALLERS: usize = 64;
 const BATCH: usize = 512;
 pub(crate) const TEMPLATE: &str = "8-VxnRzHxkMVwBSkPGXFUNkRDfMlAqV0P1nVTW4Zx9k";
 
-fn data() -> Value {
+pub(crate) fn data() -> Value {
     json!({"thing1": {"value": "保温杯"}, "number2": {"value": 2}, "date3": {"value": "2026-03-01 12:30"}})
 }
 
@@ -146,12 +146,12 @@ pub(crate) struct Wish {
 /// A tenant with an app, ready to send.
 #[derive(Clone)]
 pub(crate) struct Load {
-    http: reqwest::Client,
+    pub(crate) http: reqwest::Client,
     url: String,
     store: Store,
     tenant: TenantId,
     /// The app that its requests are for.
-    appid: &'static str,
+    pub(crate) appid: &'static str,
     operator: String,
     sender: String,
 }
@@ -198,7 +198,7 @@ impl Load {
 
     /// A new key of the tenant: its id and its secret.
     pub(crate) async fn new_key(&self) -> (String, String) {
-        let wish = json!({"name": "bench", "scopes": ["messages:send", "messages:read"]});
+        let wish = json!({"name": "bench", "scopes": ["messages:send", "messages:read", "webhooks:write"]});
         let keys = format!("/v1/tenants/{}/keys", self.tenant);
         let key = self.operate(Method::POST, &keys, &wish).await;
         let word = |name| text(&key, name).to_owned();
@@ -372,7 +372,7 @@ impl Load {
         text(&body, "access_token").to_owned()
     }
 
-    async fn operate(&self, method: Method, path: &str, body: &Value) -> Value {
+    pub(crate) async fn operate(&self, method: Method, path: &str, body: &Value) -> Value {
         let ask = || {
             self.http
                 .request(method.clone(), format!("{}{path}", self.url))

@@ -9,6 +9,10 @@
 //! - `sync`: one message after the other that is waited for, beside one call of the bare client each;
 //! - `logins`: one request after the other of a tenant, alone and beside 10,000 bad logins;
 //! - `fairness`: one tenant's single messages beside 200,000 of another's;
+//! - `batches`: accepting one tenant's single messages beside another's batches;
+//! - `endpoints`: telling one tenant's events beside another's endpoints that hang;
+//! - `receipts`: one tenant's scheduled messages beside another's invented receipts;
+//! - `hang`: a tenant's requests while Redis stands still;
 //! - `backlog`: draining with ten thousand, a hundred thousand and a million messages due;
 //! - `apps`: draining the messages of one, a hundred and ten thousand apps;
 //! - `grants`: draining messages that take a form id or a grant, counting and estimating, with ten thousand, a hundred
@@ -20,12 +24,14 @@
     reason = "a benchmark that cannot run has nothing to recover"
 )]
 
+mod asks;
 mod cost;
 mod grants;
 mod growth;
 mod load;
 mod logins;
 mod place;
+mod pressure;
 mod run;
 mod speed;
 
@@ -40,8 +46,18 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Messages, where no number is given.
 const DEFAULT: usize = 20_000;
 const MODES: [&str; 2] = ["embedded", "production"];
-const MEASUREMENTS: [&str; 7] = [
-    "rate", "sync", "logins", "fairness", "backlog", "apps", "grants",
+const MEASUREMENTS: [&str; 11] = [
+    "rate",
+    "sync",
+    "logins",
+    "fairness",
+    "batches",
+    "endpoints",
+    "receipts",
+    "hang",
+    "backlog",
+    "apps",
+    "grants",
 ];
 
 #[tokio::main]
@@ -86,6 +102,10 @@ async fn main() -> ExitCode {
                 "sync" => speed::sync(mode, production()).await,
                 "logins" => logins::logins(mode, production()).await,
                 "fairness" => speed::fairness(mode, production()).await,
+                "batches" => pressure::batches(mode, production()).await,
+                "endpoints" => pressure::endpoints(mode, production()).await,
+                "receipts" => pressure::receipts(mode, production()).await,
+                "hang" => pressure::hang(mode, production()).await,
                 "backlog" => growth::backlog(mode, production).await,
                 "apps" => growth::apps(mode, production(), count).await,
                 _ => grants::grants(mode, production(), count).await,

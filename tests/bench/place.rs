@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_mins(10);
 /// The servers of production mode.
 pub(crate) struct Production {
     postgres: Postgres,
-    redis: Redis,
+    pub(crate) redis: Redis,
 }
 
 impl Production {
@@ -45,7 +45,7 @@ pub(crate) struct Place {
     hand: ManualClock,
     ticking: JoinSet<()>,
     /// Kept for as long as the place.
-    _home: (TempDir, Option<Production>),
+    home: (TempDir, Option<Production>),
 }
 
 impl Place {
@@ -68,6 +68,7 @@ impl Place {
             .expect("a mode");
         let config = Config {
             wechat_base_url: simulator.base_url(),
+            allow_private_webhooks: true,
             ..config
         };
         let (clock, hand) = Clock::manual(Clock::system().now());
@@ -82,7 +83,7 @@ impl Place {
             clock,
             hand,
             ticking,
-            _home: (folder, production),
+            home: (folder, production),
         }
     }
 
@@ -101,6 +102,11 @@ impl Place {
     pub(crate) fn give_tokens(&self) {
         self.simulator.control().clear_faults();
         self.hand.advance(Duration::from_mins(15));
+    }
+
+    /// The servers of production mode.
+    pub(crate) fn production(&self) -> &Production {
+        self.home.1.as_ref().expect("production mode")
     }
 
     /// The gateway's time.

@@ -1,0 +1,71 @@
+//! What the tenants of `pressure` ask for.
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use reqwest::Method;
+use serde_json::{Value, json};
+use simulator::Letter;
+
+use crate::load::{Load, TEMPLATE, data};
+
+impl Load {
+    /// Hands in a batch. Returns how many messages of it were taken.
+    pub(crate) async fn post_batch(&self, count: usize) -> u64 {
+        let path = format!("/v1/apps/{}/messages/batch", self.appid);
+        let body = batch(count);
+        let answer = self.ask(&path, &body).await;
+        // Turned away where too many wait, which is an answer as well.
+        if answer == 200 { count as u64 } else { 0 }
+    }
+
+    /// Hands in a message that is to be sent then.
+    pub(crate) async fn schedule(&self, touser: &str, at: &DateTime<Utc>) {
+        let path = format!("/v1/apps/{}/messages", self.appid);
+        let message = json!({
+            "touser": touser, "template_id": TEMPLATE, "data": data(), "send_at": at.to_rfc3339_opts(SecondsFormat::Millis, true),
+        });
+        assert_eq!(self.ask(&path, &message).await, 202);
+    }
+
+    async fn ask(&self, path: &str, body: &Value) -> u16 {
+        let request = self.http.post(format!("{}{path}", self.url()));
+        let request = request.bearer_auth(self.token()).json(body);
+        let answer = request.send().await.expect("an answer");
+        let status = answer.status().as_u16();
+        answer.bytes().await.expect("a body");
+        status
+    }
+
+    /// Has this endpoint told of everything.
+    pub(crate) async fn hook(&self, url: &str) {
+        let hook = json!({"url": url, "events": ["*"]});
+        assert_eq!(self.ask("/v1/webhooks", &hook).await, 201);
+    }
+
+    /// Takes pushes that are signed with this token.
+    pub(crate) async fn hear(&self, token: &str) {
+        let path = format!("/v1/apps/{}", self.appid);
+        let settings = json!({"callback_token": token});
+        self.operate(Method::PATCH, &path, &settings).await;
+    }
+
+    /// Pushes a letter as WeChat does; the status of the answer.
+    pub(crate) async fn push(&self, letter: &Letter) -> u16 {
+        let url = format!("{}/callbacks/{}?{}", self.url(), self.appid, letter.query);
+        let request = self
+            .http
+            .post(url)
+            .header("content-type", letter.content_type);
+        let answer = request.body(letter.body.clone()).send().await;
+        let answer = answer.expect("an answer");
+        let status = answer.status().as_u16();
+        answer.bytes().await.expect("a body");
+        status
+    }
+}
+
+fn batch(count: usize) -> Value {
+    let messages = (0..count).map(
+        |number| json!({"touser": format!("b{number}"), "template_id": TEMPLATE, "data": data()}),
+    );
+    json!({"messages": messages.collect::<Vec<_>>()})
+}
