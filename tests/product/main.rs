@@ -71,6 +71,7 @@ mod operations;
 mod outages;
 mod owners;
 mod pass_through;
+mod pressure;
 mod private;
 mod problems;
 mod proxies;

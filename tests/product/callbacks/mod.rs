@@ -62,11 +62,15 @@ fn pushes(world: &World, appid: &str, push: Push) {
 }
 
 pub(crate) fn letter(world: &World, event: &PushEvent) -> Letter {
-    world.wechat().letter(APP, event).unwrap()
+    letter_of(world, APP, event)
+}
+
+pub(crate) fn letter_of(world: &World, appid: &str, event: &PushEvent) -> Letter {
+    world.wechat().letter(appid, event).unwrap()
 }
 
 /// Posts a letter to an app, as WeChat does.
-async fn post_to(world: &World, appid: &str, letter: &Letter) -> Answer {
+pub(crate) async fn post_to(world: &World, appid: &str, letter: &Letter) -> Answer {
     let path = format!("/callbacks/{appid}?{}", letter.query);
     let request = world
         .anonymous()
