@@ -33,7 +33,7 @@ async fn fill(store: &Store) {
              END, 0, {due} + i, {due}, {due} FROM n"
         ),
         format!(
-            "INSERT INTO receipt (appid, touser, msgid, status, received_at, look_at) {count} 'wx' || (i / 100), 'o' || i, \
+            "INSERT INTO receipt (appid, touser, msgid, status, received_at, look_at) {count} 'wx' || (1000000000000000 + i / 100), 'o' || i, \
              '' || i, 'delivered', {due}, {due} + i FROM n"
         ),
     ] {
