@@ -18,5 +18,5 @@ mod postgres;
 mod process;
 mod redis;
 
-pub use postgres::Postgres;
+pub use postgres::{Postgres, TableLock};
 pub use redis::Redis;

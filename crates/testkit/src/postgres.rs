@@ -6,6 +6,10 @@ use std::{
     process::Stdio,
 };
 
+mod refusals;
+
+pub use refusals::TableLock;
+
 use nix::unistd::{Uid, User};
 
 use crate::{
@@ -32,12 +36,7 @@ impl Postgres {
     ///
     /// If PostgreSQL is not installed, or does not start.
     pub fn start() -> Self {
-        let server = Self {
-            process: Process::default(),
-            bin: binaries(),
-            port: free_port(),
-            folder: folder(),
-        };
+        let server = Self::unmade();
         let mut initdb = command(&server.bin.join("initdb"), Some(USER));
         initdb.arg("--pgdata").arg(server.data());
         initdb.args([
@@ -51,6 +50,16 @@ impl Postgres {
         run(initdb);
         server.restart();
         server
+    }
+
+    /// A server without a cluster.
+    fn unmade() -> Self {
+        Self {
+            process: Process::default(),
+            bin: binaries(),
+            port: free_port(),
+            folder: folder(),
+        }
     }
 
     /// The URL of a database in it; `postgres` exists from the start.
@@ -68,6 +77,19 @@ impl Postgres {
         createdb.args(["--username", USER, name]);
         run(createdb);
         self.url(name)
+    }
+
+    /// Makes an empty database that belongs to the new user `owner`, who is no superuser, and returns its URL for that user.
+    ///
+    /// # Panics
+    ///
+    /// If the server is down or one of the names is taken.
+    pub fn create_owned_database(&self, name: &str, owner: &str) -> String {
+        self.execute(&self.url("postgres"), &format!("CREATE ROLE {owner} LOGIN"));
+        let mut createdb = self.client("createdb");
+        createdb.args(["--username", USER, "--owner", owner, name]);
+        run(createdb);
+        format!("postgres://{owner}@127.0.0.1:{}/{name}", self.port)
     }
 
     /// Everything that is in the database at `url`, as SQL; bytes are in hex.
@@ -130,11 +152,13 @@ impl Postgres {
 
     /// Shuts down in good order: open transactions are rolled back, everything is written.
     pub fn stop(&self) {
+        self.thaw();
         self.process.end(Signal::SIGINT);
     }
 
     /// Lets it crash: connections break at once, and the next start recovers from the log.
     pub fn kill(&self) {
+        self.thaw();
         self.process.end(Signal::SIGQUIT);
     }
 

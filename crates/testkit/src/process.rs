@@ -76,6 +76,18 @@ impl Process {
         }
     }
 
+    /// Sends `signal` to the process and to its children, which stay. Does nothing where none runs.
+    pub(crate) fn signal_all(&self, signal: Signal) {
+        let Some(id) = self.lock().as_ref().map(Child::id) else {
+            return;
+        };
+        // The parent first: one that is stopped makes no more children.
+        self::signal(id, signal);
+        for child in children(id) {
+            self::signal(child, signal);
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Option<Child>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -93,7 +93,7 @@ impl World {
 
     /// Everything that is in the database of production mode, as SQL.
     pub(crate) fn database_dump(&self) -> String {
-        self.home.postgres().dump(&self.home.database_url)
+        self.home.postgres().dump(&self.home.direct_url)
     }
 
     /// `wxgate` with these arguments, for this database and this WeChat.

@@ -7,6 +7,7 @@ mod home;
 mod load;
 mod program;
 mod replica;
+mod switch;
 mod tenant;
 mod wait;
 
@@ -31,7 +32,7 @@ pub(crate) use tenant::{SCOPES, SECRET, TEMPLATE, Tenant, id, message, message_w
 pub(crate) use wait::{Time, eventually, until};
 
 use fleet::Roster;
-use home::Home;
+use home::{Home, Server};
 use replica::{Place, Replica};
 use testkit::{Postgres, Redis};
 
@@ -54,6 +55,7 @@ pub(crate) struct World {
     sending_slots: Option<usize>,
     private_webhooks: bool,
     patience: Patience,
+    wechat_timeout: Option<Duration>,
     log: &'static str,
     log_format: &'static str,
     grace: u64,
@@ -71,19 +73,16 @@ pub(crate) struct World {
 }
 
 /// A world that is still to be made.
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a wish of its own, and most worlds have none"
-)]
 pub(crate) struct Plan {
     mode: Mode,
     by_hand: bool,
     replicas: usize,
     sending_slots: Option<usize>,
-    breakable: bool,
+    server: Server,
     own_process: bool,
     private_webhooks: bool,
     patience: Patience,
+    wechat_timeout: Option<Duration>,
     log: &'static str,
     log_format: &'static str,
     grace: u64,
@@ -111,7 +110,13 @@ impl Plan {
 
     /// With a PostgreSQL of its own, which the test may stop.
     pub(crate) fn breakable(mut self) -> Self {
-        self.breakable = true;
+        self.server = Server::Own;
+        self
+    }
+
+    /// The same behind a switch, which the test may lead to another server.
+    pub(crate) fn switched(mut self) -> Self {
+        self.server = Server::Switched;
         self
     }
 
@@ -170,13 +175,14 @@ impl Plan {
         } else {
             (Clock::system(), Time::default())
         };
-        let home = Home::new(self.mode, self.breakable);
+        let home = Home::new(self.mode, self.server).await;
         let nobody = Client::anonymous("http://127.0.0.1:9", &time);
         let mut world = World {
             home,
             sending_slots: self.sending_slots,
             private_webhooks: self.private_webhooks,
             patience: self.patience,
+            wechat_timeout: self.wechat_timeout,
             log: self.log,
             log_format: self.log_format,
             grace: self.grace,
@@ -212,10 +218,11 @@ impl World {
             by_hand: false,
             replicas: 1,
             sending_slots: None,
-            breakable: false,
+            server: Server::Shared,
             own_process: false,
             private_webhooks: true,
             patience: Patience::default(),
+            wechat_timeout: None,
             log: "info",
             log_format: "text",
             grace: 0,
@@ -391,6 +398,7 @@ impl World {
             sending_slots: self.sending_slots,
             private_webhooks: self.private_webhooks,
             patience: self.patience,
+            wechat_timeout: self.wechat_timeout,
             log: self.log,
             log_format: self.log_format,
             grace: self.grace,

@@ -4,6 +4,7 @@ use std::{
     path::PathBuf,
     process::Command,
     sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -29,6 +30,8 @@ pub(crate) struct Place {
     pub(crate) private_webhooks: bool,
     /// For a gateway in this process.
     pub(crate) patience: Patience,
+    /// The same; none: the default.
+    pub(crate) wechat_timeout: Option<Duration>,
     /// For a gateway in a process of its own.
     pub(crate) log: &'static str,
     /// The same: `text` or `json`.
@@ -87,6 +90,7 @@ impl Replica {
             public_url: Some(PUBLIC_URL.to_owned()),
             allow_private_webhooks: place.private_webhooks,
             patience: place.patience,
+            wechat_timeout: place.wechat_timeout.unwrap_or(config.wechat_timeout),
             sending_slots: place.sending_slots.unwrap_or(config.sending_slots),
             ..config
         };
