@@ -5,9 +5,10 @@ use sea_orm::{DbErr, RuntimeErr, SqlErr};
 /// Why the store could not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The database cannot be reached, is full or too busy. Trying again may help.
+    /// The database cannot be reached, or does not do at the moment what it is asked: it is full, read-only, locked, a
+    /// standby, and whatever else is not [`Broken`](Self::Broken). Trying again may help.
     #[error(
-        "the database does not answer ({0}): check WXGATE_DATABASE_URL and that the server is up and its disk has room"
+        "the database does not do what it is asked ({0}): check WXGATE_DATABASE_URL, that the server is up and takes writes, that its disk has room, and the rights of its user"
     )]
     Unavailable(String),
     /// Something with the same key exists already.
@@ -22,7 +23,8 @@ pub enum StoreError {
     /// There is no such thing here.
     #[error("there is no such {0}")]
     NotFound(&'static str),
-    /// The database and the program disagree: a defect, or a schema of another version.
+    /// The database and the program disagree: a defect, or a schema of another version. The same statement with the same
+    /// data is refused again, however often it is tried.
     #[error("the database answered unexpectedly ({0}): check `wxgate migrate status`")]
     Broken(String),
     /// The settings cannot work.
@@ -37,13 +39,7 @@ impl From<DbErr> for StoreError {
             DbErr::Conn(RuntimeErr::Internal(_)) => Self::Settings(
                 "the database cannot be opened by WXGATE_DATABASE_URL: write it as sqlite://folder/wxgate.db or postgres://user:password@host:5432/database".into(),
             ),
-            DbErr::ConnectionAcquire(_) | DbErr::Conn(_) => Self::Unavailable(error.to_string()),
-            DbErr::Exec(RuntimeErr::SqlxError(cause))
-            | DbErr::Query(RuntimeErr::SqlxError(cause))
-                if is_outage(cause) =>
-            {
-                Self::Unavailable(error.to_string())
-            }
+            _ if !is_lasting(&error) => Self::Unavailable(error.to_string()),
             _ => match error.sql_err() {
                 Some(SqlErr::UniqueConstraintViolation(_)) => Self::Taken("a row with this key"),
                 _ => Self::Broken(error.to_string()),
@@ -52,26 +48,76 @@ impl From<DbErr> for StoreError {
     }
 }
 
-/// Whether the server, its disk or the way to it is at fault, rather than the statement.
-fn is_outage(cause: &sqlx::Error) -> bool {
-    match cause {
-        sqlx::Error::Io(_)
-        | sqlx::Error::Tls(_)
-        | sqlx::Error::PoolTimedOut
-        | sqlx::Error::PoolClosed
-        | sqlx::Error::WorkerCrashed => true,
-        // PostgreSQL: connection exceptions, out of resources, operator intervention, aborted by a conflict.
-        // SQLite: busy, locked, read-only, I/O error, full, cannot open.
-        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
-            ["08", "53", "57", "40"]
-                .iter()
-                .any(|class| code.len() == 5 && code.starts_with(class))
-                || code.parse::<u32>().is_ok_and(|code| {
-                    code.to_string().len() < 5 && matches!(code & 0xff, 5 | 6 | 8 | 10 | 13 | 14)
-                })
-        }),
+impl StoreError {
+    /// Whether trying the same again may help.
+    pub fn is_outage(&self) -> bool {
+        matches!(self, Self::Unavailable(_))
+    }
+}
+
+/// Whether the same statement with the same data is refused again, however often it is tried. Everything else, and so
+/// everything that nobody knows yet, is an outage: an outage that is taken for a lasting refusal costs what was to be
+/// written, the other way round costs a repeat.
+fn is_lasting(error: &DbErr) -> bool {
+    match error {
+        DbErr::Exec(RuntimeErr::SqlxError(cause)) | DbErr::Query(RuntimeErr::SqlxError(cause)) => {
+            is_refused_for_good(cause)
+        }
+        // What was read is not what the program wrote, or what is to be written cannot be: nobody asked the database.
+        DbErr::TryIntoErr { .. }
+        | DbErr::ConvertFromU64(_)
+        | DbErr::UnpackInsertId
+        | DbErr::UpdateGetPrimaryKey
+        | DbErr::RecordNotFound(_)
+        | DbErr::AttrNotSet(_)
+        | DbErr::Custom(_)
+        | DbErr::Type(_)
+        | DbErr::Json(_)
+        | DbErr::Migration(_)
+        | DbErr::RecordNotInserted
+        | DbErr::RecordNotUpdated
+        | DbErr::BackendNotSupported { .. }
+        | DbErr::KeyArityMismatch { .. }
+        | DbErr::PrimaryKeyNotSet { .. } => true,
         _ => false,
     }
+}
+
+/// Whether the statement or its data is at fault, rather than the server, its state or the way to it.
+fn is_refused_for_good(cause: &sqlx::Error) -> bool {
+    match cause {
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| match code.len() {
+            POSTGRES_CODE => is_postgres_refusal(&code),
+            _ => code.parse().is_ok_and(is_sqlite_refusal),
+        }),
+        sqlx::Error::RowNotFound
+        | sqlx::Error::TypeNotFound { .. }
+        | sqlx::Error::ColumnIndexOutOfBounds { .. }
+        | sqlx::Error::ColumnNotFound(_)
+        | sqlx::Error::ColumnDecode { .. }
+        | sqlx::Error::Decode(_)
+        | sqlx::Error::Encode(_)
+        | sqlx::Error::InvalidArgument(_) => true,
+        _ => false,
+    }
+}
+
+/// The length of an SQLSTATE. SQLite's codes have four digits at most.
+const POSTGRES_CODE: usize = 5;
+
+/// Data exceptions (22), violated constraints (23), and statements that the schema does not allow (42): but for missing
+/// rights (42501), which come and go. <https://www.postgresql.org/docs/current/errcodes-appendix.html>
+fn is_postgres_refusal(state: &str) -> bool {
+    ["22", "23", "42"]
+        .iter()
+        .any(|class| state.starts_with(class))
+        && state != "42501"
+}
+
+/// `SQLITE_ERROR`, `TOOBIG`, `CONSTRAINT`, `MISMATCH`, `MISUSE` and `RANGE`; the low byte of an extended code is its
+/// primary one. <https://www.sqlite.org/rescode.html>
+fn is_sqlite_refusal(code: u32) -> bool {
+    matches!(code & 0xff, 1 | 18 | 19 | 20 | 21 | 25)
 }
 
 /// A value in the database that the program does not know.
@@ -81,6 +127,8 @@ pub(crate) fn unknown(column: &str, value: &str) -> StoreError {
 
 #[cfg(test)]
 mod tests {
+    use sea_orm::ConnectionTrait;
+
     use super::*;
 
     #[test]
@@ -89,5 +137,48 @@ mod tests {
         let error: StoreError = DbErr::Conn(RuntimeErr::Internal(told.into())).into();
         assert!(matches!(error, StoreError::Settings(_)), "{error:?}");
         assert!(!format!("{error} {error:?}").contains("s3cret"));
+    }
+
+    /// What PostgreSQL's error becomes.
+    async fn raised(store: &crate::Store, state: &str) -> StoreError {
+        let sql = format!("DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '{state}'; END $$");
+        let refused = store.write.execute_unprepared(&sql).await;
+        refused.unwrap_err().into()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_postgresql_may_get_over_is_an_outage_and_so_is_what_nobody_knows() {
+        let server = testkit::Postgres::start();
+        let url = server.create_database("errors");
+        let store = crate::Store::connect(&url).await.unwrap();
+        for state in [
+            "08000", "08006", "0A000", "0LP01", "25006", "25P02", "25P03", "26000", "28000",
+            "28P01", "34000", "3D000", "40001", "40P01", "42501", "53000", "53100", "53300",
+            "54000", "55000", "55006", "55P03", "57014", "57P01", "57P03", "58000", "58030",
+            "72000", "F0000", "HV000", "P0001", "XX000", "XX001", "XX002", "ZZZZZ", "12345",
+        ] {
+            let error = raised(&store, state).await;
+            assert!(error.is_outage(), "{state}: {error:?}");
+        }
+        for state in [
+            "22001", "22021", "22P05", "23502", "23503", "23514", "42601", "42703", "42P01",
+        ] {
+            let error = raised(&store, state).await;
+            assert!(matches!(error, StoreError::Broken(_)), "{state}: {error:?}");
+        }
+        let error = raised(&store, "23505").await;
+        assert!(matches!(error, StoreError::Taken(_)), "{error:?}");
+    }
+
+    #[test]
+    fn what_sqlite_may_get_over_is_an_outage() {
+        // BUSY, LOCKED, NOMEM, READONLY, IOERR_WRITE, CORRUPT, FULL, CANTOPEN, PROTOCOL, SCHEMA, NOTADB, BUSY_SNAPSHOT.
+        for code in [5, 6, 7, 8, 778, 11, 13, 14, 15, 17, 26, 517] {
+            assert!(!is_sqlite_refusal(code), "{code}");
+        }
+        // ERROR, TOOBIG, CONSTRAINT, CONSTRAINT_CHECK, CONSTRAINT_UNIQUE, MISMATCH, MISUSE, RANGE.
+        for code in [1, 18, 19, 275, 2067, 20, 21, 25] {
+            assert!(is_sqlite_refusal(code), "{code}");
+        }
     }
 }
