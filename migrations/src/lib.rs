@@ -18,6 +18,7 @@ mod m20261122_sealed_key;
 mod m20261122_templates;
 mod m20261122_tenant_usage;
 mod m20261122_webhooks;
+mod m20261129_heartbeat;
 mod m20261129_key_maker;
 mod m20261129_receipt_circumstances;
 mod m20261129_receipt_owner;
@@ -46,6 +47,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261129_receipt_owner::Migration),
             Box::new(m20261129_webhook_turns::Migration),
             Box::new(m20261129_receipt_turns::Migration),
+            Box::new(m20261129_heartbeat::Migration),
         ]
     }
 }

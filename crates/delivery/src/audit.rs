@@ -1,12 +1,21 @@
 //! What the audit log is told of access tokens.
 
+use std::{sync::Arc, time::Duration};
+
 use async_trait::async_trait;
 use broker::{BrokerError, Event, ForeignRefresh, Observer};
+use chrono::{DateTime, Utc};
 use coord::Coord;
 use domain::{app::AppId, webhook::EventType};
 use store::{AppEvent, NewAuditLine, Origin, Store, StoreError};
+use tokio::sync::Semaphore;
 
 use crate::{tokens::TokenFailure, topic};
+
+/// How many events wait at most for a database that takes no lines. They come by one for each app and half minute.
+const MOST_WAITING: usize = 4096;
+/// How long to rest after the database failed. In real time under every clock: the database has its own.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
 /// What was asked for.
 #[derive(Clone, Copy, Debug)]
@@ -42,17 +51,26 @@ pub(crate) fn asked(
 pub struct TokenAudit {
     store: Store,
     coord: Coord,
+    places: Arc<Semaphore>,
 }
 
 impl TokenAudit {
     /// Writes to `store`, by the clock of `coord`.
     pub fn new(store: Store, coord: Coord) -> Self {
-        Self { store, coord }
+        Self {
+            store,
+            coord,
+            places: Arc::new(Semaphore::new(MOST_WAITING)),
+        }
     }
 
-    async fn write(&self, appid: &AppId, event: Event) -> Result<(), StoreError> {
+    async fn write(
+        &self,
+        appid: &AppId,
+        event: Event,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
         let tenant = self.store.platform().app(appid).await?.tenant;
-        let now = self.coord.clock().now();
         let line = noticed(appid, event);
         let door = self.store.tenant(tenant);
         let Event::ForeignRefresh(seen) = event else {
@@ -73,8 +91,17 @@ impl TokenAudit {
 #[async_trait]
 impl Observer for TokenAudit {
     async fn observe(&self, appid: &AppId, event: Event) {
-        if let Err(error) = self.write(appid, event).await {
-            tracing::warn!(%appid, ?event, %error, "not in the audit log");
+        let Ok(_place) = self.places.try_acquire() else {
+            tracing::error!(%appid, ?event, "not in the audit log: too many lines wait for the database");
+            return;
+        };
+        let now = self.coord.clock().now();
+        while let Err(error) = self.write(appid, event, now).await {
+            if !error.is_outage() {
+                tracing::warn!(%appid, ?event, %error, "not in the audit log");
+                return;
+            }
+            tokio::time::sleep(AFTER_FAILURE).await;
         }
     }
 }

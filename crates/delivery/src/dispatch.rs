@@ -28,6 +28,9 @@ use crate::{
 
 /// How many tries of a message are kept.
 const HISTORY: usize = 50;
+/// How long before the end of its lease a send must have ended: longer than the database can be away without that being
+/// noticed ([`store::Store::beat`]). A lease that ends while an answer waits so ends in an outage that is known.
+pub(crate) const UNNOTICED: Duration = Duration::from_secs(4);
 /// How long an app rests whose fresh tokens WeChat refuses.
 const TOKEN_REFUSED_PAUSE: Duration = Duration::from_mins(1);
 
@@ -154,7 +157,7 @@ impl Inner {
             .send(Settled {
                 settlement,
                 news,
-                slot: Some(slot),
+                _slot: slot,
             })
             .await;
     }
@@ -347,10 +350,10 @@ impl Inner {
         message.maybe_sent_at().is_none() || message.on_uncertain == OnUncertain::Retry || refused
     }
 
-    /// Whether a send that starts now ends before the lease does and starts before the message's ttl is over.
+    /// Whether a send that starts now ends well before the lease does, and starts before the message's ttl is over.
     fn has_time(&self, message: &Claimed) -> bool {
         let now = self.clock.now();
-        now + self.send_timeout < message.lease_until && now < message.expires_at
+        now + self.send_timeout + UNNOTICED < message.lease_until && now < message.expires_at
     }
 }
 

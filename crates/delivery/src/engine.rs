@@ -23,10 +23,11 @@ use crate::{
     apps::Apps,
     callbacks::{Callbacks, ReceiptSweeper},
     changes::{ChangeError, Changes},
-    dispatch::Dispatcher,
+    dispatch::{Dispatcher, UNNOTICED},
     grants::{Counts, Grants},
     intake::Intake,
     janitor::Janitor,
+    keeper::{Backlog, Keeper},
     metrics::Metrics,
     passage::{Passage, PassageError, Room},
     pulse::Pulse,
@@ -150,6 +151,7 @@ struct Inner {
     stop: CancellationToken,
     tasks: TaskTracker,
     pulse: Pulse,
+    backlog: Backlog,
 }
 
 impl Delivery {
@@ -163,10 +165,13 @@ impl Delivery {
         let (intake, [small_intake, large_intake]) =
             Intake::new(parts.clone(), options.shares, due.clone(), stop.clone());
         let waiters = Waiters::new(parts.store.clone());
-        let recorder = Recorder::new(parts.clone(), due.clone(), settlements);
+        let clock = parts.coord.clock().clone();
+        let backlog = Backlog::new(parts.metrics.answers_waiting.clone());
+        let recorder = Recorder::new(parts.clone(), due.clone(), options.lease);
+        let recorder = Keeper::new(recorder, settlements, clock, backlog.clone());
         let quotas = Arc::new(Quotas::new(&parts, options.shares));
         let dispatcher = Dispatcher::new(&parts, &options, quotas.clone(), tasks.clone(), settled);
-        let worker = Worker::new(&parts, options, dispatcher, stop.clone());
+        let worker = Worker::new(&parts, options, dispatcher, backlog.clone(), stop.clone());
         let sweeper = Sweeper::new(&parts, options.lease, due, stop.clone());
         let receipt_sweeper = ReceiptSweeper::new(&parts, stop.clone());
         let counts = Counts::new(&parts, tasks.clone(), stop.clone());
@@ -223,6 +228,7 @@ impl Delivery {
             stop,
             tasks,
             pulse,
+            backlog,
         })))
     }
 
@@ -340,6 +346,12 @@ impl Delivery {
         self.0.pulse.dead()
     }
 
+    /// Why the database does not take WeChat's answers at the moment, if it does not: they are kept, and nothing more is
+    /// sent.
+    pub fn refusal(&self) -> Option<String> {
+        self.0.backlog.refusal()
+    }
+
     /// The onboarding desk.
     pub fn apps(&self) -> &Apps {
         &self.0.apps
@@ -385,7 +397,7 @@ impl std::fmt::Debug for Delivery {
 
 /// A lease must outlive anything a send can do, or two workers could hold one message.
 fn check(options: &Options) -> Result<(), StoreError> {
-    let longest = options.send_timeout * 2;
+    let longest = options.send_timeout * 2 + UNNOTICED;
     if options.slots == 0 {
         return Err(StoreError::Settings(
             "sending_slots must be at least 1".into(),
@@ -393,7 +405,7 @@ fn check(options: &Options) -> Result<(), StoreError> {
     }
     if options.lease <= longest {
         return Err(StoreError::Settings(format!(
-            "the lease of {} s must be longer than a send and its repeat can take ({} s)",
+            "the lease of {} s must be longer than a send and its repeat can take, with some seconds to spare ({} s)",
             options.lease.as_secs(),
             longest.as_secs()
         )));

@@ -30,6 +30,7 @@ mod engine;
 mod grants;
 mod intake;
 mod janitor;
+mod keeper;
 mod lines;
 mod metrics;
 mod no_token;

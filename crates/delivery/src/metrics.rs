@@ -8,6 +8,7 @@ use prometheus_client::{
     metrics::{
         counter::Counter,
         family::Family,
+        gauge::Gauge,
         histogram::{Histogram, exponential_buckets},
     },
     registry::Registry,
@@ -19,6 +20,8 @@ use crate::callbacks;
 #[derive(Clone, Debug)]
 pub struct Metrics {
     pub(crate) accepted: Counter,
+    pub(crate) answers_waiting: Gauge,
+    pub(crate) posts_waiting: Gauge,
     attempts: Family<AttemptLabels, Counter>,
     ended: Family<EndLabels, Counter>,
     send_seconds: Family<ChannelLabels, Histogram, fn() -> Histogram>,
@@ -74,6 +77,8 @@ impl Metrics {
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
             accepted: Counter::default(),
+            answers_waiting: Gauge::default(),
+            posts_waiting: Gauge::default(),
             attempts: Family::default(),
             ended: Family::default(),
             send_seconds: Family::new_with_constructor(send_histogram),
@@ -106,9 +111,23 @@ impl Metrics {
             "How long WeChat takes to answer a send",
             metrics.send_seconds.clone(),
         );
+        metrics.register_waiting(registry);
         metrics.register_callbacks(registry);
         metrics.register_templates(registry);
         metrics
+    }
+
+    fn register_waiting(&self, registry: &mut Registry) {
+        registry.register(
+            "wxgate_answers_waiting",
+            "Answers of WeChat's to sends that the database has not taken yet",
+            self.answers_waiting.clone(),
+        );
+        registry.register(
+            "wxgate_webhook_posts_waiting",
+            "Outcomes of webhook posts that the database has not taken yet",
+            self.posts_waiting.clone(),
+        );
     }
 
     fn register_callbacks(&self, registry: &mut Registry) {

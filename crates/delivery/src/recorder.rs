@@ -1,6 +1,7 @@
 //! The recorder: writes what came of sends, all that waits at one moment in one transaction.
 
 use std::{
+    borrow::Borrow,
     collections::{BTreeMap, HashSet, btree_map::Entry},
     sync::Arc,
     time::Duration,
@@ -9,14 +10,12 @@ use std::{
 use chrono::{DateTime, Utc};
 use domain::{id::MessageId, lifecycle::Status};
 use store::{LaneNews, Recorded, Settlement, StoreError, Word};
-use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit};
 
-use crate::{engine::Parts, topic, waiters::ended_payload};
+use crate::{engine::Parts, keeper::Writer, topic, waiters::ended_payload};
 
-/// How many settlements one transaction takes.
-const BATCH: usize = 512;
-/// How long to rest after the database failed.
-const AFTER_FAILURE: Duration = Duration::from_millis(500);
+/// What stands where WeChat's words could not be recorded.
+const UNRECORDED: &str = "what WeChat said cannot be recorded";
 
 /// A send that has come to its end, on the way to the database.
 pub(crate) struct Settled {
@@ -24,91 +23,78 @@ pub(crate) struct Settled {
     /// What it means for its app.
     pub(crate) news: Option<LaneNews>,
     /// The sending slot, free when this is dropped: so at most `slots` sends are ever unrecorded.
-    pub(crate) slot: Option<OwnedSemaphorePermit>,
+    pub(crate) _slot: OwnedSemaphorePermit,
 }
 
+impl Borrow<Settlement> for Settled {
+    fn borrow(&self) -> &Settlement {
+        &self.settlement
+    }
+}
+
+/// Writes what came of sends. What is lost here would be sent again or called uncertain.
 pub(crate) struct Recorder {
     parts: Parts,
     due: Arc<Notify>,
-    settled: mpsc::Receiver<Settled>,
+    lease: Duration,
 }
 
 impl Recorder {
-    pub(crate) fn new(parts: Parts, due: Arc<Notify>, settled: mpsc::Receiver<Settled>) -> Self {
-        Self {
-            parts,
-            due,
-            settled,
-        }
-    }
-
-    /// Runs until all senders are gone.
-    pub(crate) async fn run(mut self) {
-        let mut batch = Vec::with_capacity(BATCH);
-        while self.settled.recv_many(&mut batch, BATCH).await > 0 {
-            let mut slots = Vec::with_capacity(batch.len());
-            let mut settlements = Vec::with_capacity(batch.len());
-            // By appid, so that two recorders lock the lanes in the same order.
-            let mut news: BTreeMap<String, LaneNews> = BTreeMap::new();
-            for settled in batch.drain(..) {
-                slots.push(settled.slot);
-                settlements.push(settled.settlement);
-                if let Some(fresh) = settled.news {
-                    match news.entry(fresh.appid().to_string()) {
-                        Entry::Vacant(place) => drop(place.insert(fresh)),
-                        Entry::Occupied(mut known) => merge(known.get_mut(), fresh),
-                    }
-                }
-            }
-            let news: Vec<LaneNews> = news.into_values().collect();
-            self.record_all(&mut settlements, &news).await;
-            drop(slots);
-        }
+    /// `lease`: for how long a message that cannot be recorded stays this replica's each time.
+    pub(crate) fn new(parts: Parts, due: Arc<Notify>, lease: Duration) -> Self {
+        Self { parts, due, lease }
     }
 }
 
-impl Recorder {
-    /// Does not return before the database has the batch: what is lost here would be sent again or called uncertain.
-    async fn record_all(&self, settlements: &mut Vec<Settlement>, news: &[LaneNews]) {
-        loop {
-            match record(&self.parts, &self.due, settlements, news).await {
-                Ok(()) => return,
-                // Trying the same again cannot heal it; one that the database refuses must not hold up the others.
-                Err(StoreError::Broken(error)) if settlements.len() <= 1 => {
-                    let message_id = settlements
-                        .first()
-                        .map(|settlement| settlement.id.to_string());
-                    tracing::error!(
-                        message_id,
-                        error,
-                        "what became of a message cannot be recorded; its lease decides"
-                    );
-                    return;
-                }
-                Err(StoreError::Broken(error)) => {
-                    tracing::error!(
-                        error,
-                        "cannot record a batch; recording its messages one by one"
-                    );
-                    for settlement in settlements.drain(..) {
-                        Box::pin(self.record_all(&mut vec![settlement], news)).await;
-                    }
-                    return;
-                }
-                Err(error) => {
-                    tracing::error!(%error, messages = settlements.len(), "cannot record what became of messages; trying again");
-                    tokio::time::sleep(AFTER_FAILURE).await;
-                }
+impl Writer for Recorder {
+    type Item = Settled;
+    const ITEMS: &'static str = "answers to sends";
+
+    async fn write(&self, items: &mut Vec<Settled>) -> Result<(), StoreError> {
+        // By appid, so that two recorders lock the lanes in the same order.
+        let mut news: BTreeMap<String, LaneNews> = BTreeMap::new();
+        for fresh in items.iter().filter_map(|settled| settled.news.as_ref()) {
+            match news.entry(fresh.appid().to_string()) {
+                Entry::Vacant(place) => drop(place.insert(fresh.clone())),
+                Entry::Occupied(mut known) => merge(known.get_mut(), fresh.clone()),
             }
         }
+        let news: Vec<LaneNews> = news.into_values().collect();
+        record(&self.parts, &self.due, items, &news).await
+    }
+
+    fn strip(&self, item: &mut Settled) -> bool {
+        let settlement = &mut item.settlement;
+        let mut texts = settlement.failure_detail.take().is_some();
+        for attempt in &mut settlement.attempts {
+            texts |= attempt.errmsg.take().is_some() | attempt.rid.take().is_some();
+        }
+        if let Some(LaneNews::Pause(pause)) = &mut item.news
+            && pause.detail != UNRECORDED
+        {
+            UNRECORDED.clone_into(&mut pause.detail);
+            texts = true;
+        }
+        texts
+    }
+
+    fn name(&self, item: &Settled) -> String {
+        item.settlement.id.to_string()
+    }
+
+    async fn hold(&self, item: &Settled) -> Result<(), StoreError> {
+        let until = self.parts.coord.clock().now() + self.lease;
+        let Settlement { id, lease, .. } = &item.settlement;
+        let platform = self.parts.store.platform();
+        platform.extend_lease(*id, *lease, until).await
     }
 }
 
 /// Records a batch and tells whom it concerns. After a failure those are left in it that are not recorded yet.
-pub(crate) async fn record(
+pub(crate) async fn record<S: Borrow<Settlement> + Send + Sync>(
     parts: &Parts,
     due: &Notify,
-    settlements: &mut Vec<Settlement>,
+    settlements: &mut Vec<S>,
     news: &[LaneNews],
 ) -> Result<(), StoreError> {
     let now = parts.coord.clock().now();
@@ -116,8 +102,8 @@ pub(crate) async fn record(
     // An answer that stops its app is not seen before the stop is.
     if news.is_empty() {
         let plain = platform.record_plain(settlements, now).await?;
-        let is_plain = |settlement: &mut Settlement| plain.changed.contains(&settlement.id);
-        let written: Vec<Settlement> = settlements.extract_if(.., is_plain).collect();
+        let is_plain = |one: &mut S| plain.changed.contains(&(*one).borrow().id);
+        let written: Vec<S> = settlements.extract_if(.., is_plain).collect();
         announce(parts, due, &written, &plain, now);
         if settlements.is_empty() {
             return Ok(());
@@ -145,13 +131,14 @@ fn announce_news(parts: &Parts, news: &[LaneNews]) {
     }
 }
 
-fn announce(
+fn announce<S: Borrow<Settlement>>(
     parts: &Parts,
     due: &Notify,
-    settlements: &[Settlement],
+    settlements: &[S],
     recorded: &Recorded,
     now: DateTime<Utc>,
 ) {
+    let settlements: Vec<&Settlement> = settlements.iter().map(Borrow::borrow).collect();
     let due_ats = || {
         settlements
             .iter()
@@ -163,7 +150,7 @@ fn announce(
     if recorded.released || due_ats().any(|due_at| due_at <= now) {
         parts.coord.wakeups().wake(topic::QUEUE, "");
     }
-    tell_ends(parts, settlements, &recorded.changed);
+    tell_ends(parts, &settlements, &recorded.changed);
 }
 
 /// Two sends of one app ended at the same time: the worse news counts, of two pauses the longer one.
@@ -183,7 +170,7 @@ fn merge(known: &mut LaneNews, fresh: LaneNews) {
     }
 }
 
-fn tell_ends(parts: &Parts, settlements: &[Settlement], changed: &HashSet<MessageId>) {
+fn tell_ends(parts: &Parts, settlements: &[&Settlement], changed: &HashSet<MessageId>) {
     let ended = settlements.iter().filter(|settlement| {
         let late = !changed.contains(&settlement.id);
         // Of several sweepers that settle one lost lease, one is first. The others have no answer that is lost here.
@@ -192,7 +179,7 @@ fn tell_ends(parts: &Parts, settlements: &[Settlement], changed: &HashSet<Messag
         }
         !late && settlement.transition.status.is_end()
     });
-    let ended: Vec<&Settlement> = ended.collect();
+    let ended: Vec<&&Settlement> = ended.collect();
     for status in Status::ALL {
         let count = ended
             .iter()

@@ -15,6 +15,12 @@ use crate::{engine::Parts, recorder::record, topic, waiters::announce_ends};
 
 /// How often the queue is swept for what no due time announces.
 const ROUND: Duration = Duration::from_secs(1);
+/// For how long the database must have taken writes before leases are judged: after an outage the workers write their
+/// answers first.
+const SETTLED: Duration = Duration::from_secs(8);
+/// How long a message whose lease has ended is not sent again: its worker may be slow rather than dead, and its answer
+/// counts until then.
+const CORRECTION: Duration = Duration::from_secs(5);
 
 pub(crate) struct Sweeper {
     parts: Parts,
@@ -80,6 +86,7 @@ impl Sweeper {
     ///
     /// A healthy send must not be taken for a lost one, for then it may be repeated. So the time is asked for once more, and
     /// after a jump of the clock, which may have ended leases that have just begun, nobody is judged for as long as they take.
+    /// After an outage of the database all workers write their answers first.
     async fn judge(&self, now: DateTime<Utc>) -> Result<bool, StoreError> {
         let clock = self.parts.coord.clock();
         // In every round: a jump of the machine's clock is noticed by looking.
@@ -94,16 +101,16 @@ impl Sweeper {
         if clock.steady_for() < self.lease {
             return Ok(false);
         }
-        let mut settlements: Vec<Settlement> = overdue
+        let lost: Vec<Settlement> = overdue
             .into_iter()
             .filter(|flight| flight.lease_until <= now)
             .filter_map(|flight| lost(flight, now))
             .collect();
-        if settlements.is_empty() {
+        // Asked after the look: what is overdue now had been answered by then, if it ever was.
+        if lost.is_empty() || self.parts.store.beat().await?.steady_for < SETTLED {
             return Ok(false);
         }
-        record(&self.parts, &self.due, &mut settlements, &[]).await?;
-        Ok(true)
+        self.give_up(lost).await
     }
 
     async fn promote(&self, now: DateTime<Utc>) -> Result<(), StoreError> {
@@ -116,6 +123,27 @@ impl Sweeper {
                 return Ok(());
             }
         }
+    }
+
+    /// Records that leases have ended. False: the database refuses some of these records for what is in them, and they are
+    /// overdue still.
+    async fn give_up(&self, mut lost: Vec<Settlement>) -> Result<bool, StoreError> {
+        match record(&self.parts, &self.due, &mut lost, &[]).await {
+            Ok(()) => return Ok(true),
+            Err(error) if error.is_outage() => return Err(error),
+            Err(error) => {
+                tracing::error!(%error, "cannot record lost leases; recording them one by one");
+            }
+        }
+        for one in lost {
+            let message_id = one.id;
+            match record(&self.parts, &self.due, &mut vec![one], &[]).await {
+                Err(error) if error.is_outage() => return Err(error),
+                Err(error) => tracing::error!(%message_id, %error, "cannot record a lost lease"),
+                Ok(()) => {}
+            }
+        }
+        Ok(false)
     }
 
     async fn round(&self, now: DateTime<Utc>) -> Result<(), StoreError> {
@@ -139,7 +167,7 @@ impl Sweeper {
 fn lost(flight: Claimed, now: DateTime<Utc>) -> Option<Settlement> {
     let transition = flight
         .facts()
-        .apply(&Event::LeaseEnded, now, rand::random())
+        .apply(&Event::LeaseEnded, now + CORRECTION, rand::random())
         .ok()?;
     let grant = flight.grant_news(&Event::LeaseEnded);
     let mut attempts = flight.attempts;

@@ -95,13 +95,11 @@ impl Waiters {
             tokio::pin!(notified);
             notified.as_mut().enable();
             let over = Instant::now() >= deadline || leave.is_cancelled();
-            let message = door.message(id).await?;
-            if over
-                || message
-                    .as_ref()
-                    .is_none_or(|message| message.status.is_end())
-            {
-                return Ok(message);
+            match door.message(id).await {
+                // The database may be back before the wait is over.
+                Err(error) if error.is_outage() && !over => {}
+                Ok(Some(message)) if !over && !message.status.is_end() => {}
+                found => return found,
             }
             let look_again = deadline.min(Instant::now() + LOOK_AGAIN);
             let look = tokio::time::timeout_at(look_again, notified);

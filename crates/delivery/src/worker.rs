@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     dispatch::Dispatcher,
     engine::{Options, Parts},
+    keeper::Backlog,
     topic,
     waiters::announce_ends,
 };
@@ -34,6 +35,7 @@ pub(crate) struct Worker {
     options: Options,
     dispatcher: Dispatcher,
     slots: Arc<Semaphore>,
+    backlog: Backlog,
     stop: CancellationToken,
 }
 
@@ -42,6 +44,7 @@ impl Worker {
         parts: &Parts,
         options: Options,
         dispatcher: Dispatcher,
+        backlog: Backlog,
         stop: CancellationToken,
     ) -> Self {
         Self {
@@ -49,6 +52,7 @@ impl Worker {
             options,
             dispatcher,
             slots: Arc::new(Semaphore::new(options.slots)),
+            backlog,
             stop,
         }
     }
@@ -121,7 +125,7 @@ impl Worker {
         Ok(round.go_on(&request, batch))
     }
 
-    /// All slots that are free. A busy worker waits a moment for a few to come together, so that it claims in
+    /// All slots that are free, once the database takes the answers to what was sent before. A busy worker waits a moment for a few to come together, so that it claims in
     /// batches rather than one by one; one whose sends are all stuck still serves with what it has.
     async fn free_slots(&self) -> Option<OwnedSemaphorePermit> {
         let few = (self.options.slots / 4).clamp(1, LARGEST_CLAIM);
@@ -143,6 +147,7 @@ impl Worker {
         {
             permits.merge(rest);
         }
+        self.backlog.cleared().await;
         Some(permits)
     }
 }

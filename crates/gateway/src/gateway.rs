@@ -23,7 +23,7 @@ use crate::{
     server::{Doorway, Server},
     timekeeper::Timekeeper,
     traces,
-    watch::Watch,
+    watch::{Health, Watch},
 };
 
 /// Connections that may wait to be accepted; the system may allow fewer (`net.core.somaxconn`).
@@ -103,13 +103,15 @@ impl Gateway {
         let mut registry = Registry::default();
         let http = HttpMetrics::register(&mut registry);
         let sending = Sending::start(&config, store.clone(), coord.clone(), &mut registry)?;
-        let watch = Watch::start(store.clone(), coord, &mut registry);
+        let health = Health::new(store.clone(), sending.delivery.clone());
+        let watch = Watch::start(health.clone(), coord, &mut registry);
         let stopping = CancellationToken::new();
         let router = Rooms {
             config: &config,
             store: &store,
             tenancy: &tenancy,
             delivery: &sending.delivery,
+            health,
             base_url: &base_url,
             stopping: &stopping,
             clock,
@@ -205,6 +207,7 @@ struct Rooms<'a> {
     store: &'a Store,
     tenancy: &'a Tenancy,
     delivery: &'a Delivery,
+    health: Health,
     base_url: &'a str,
     stopping: &'a CancellationToken,
     clock: Clock,
@@ -243,10 +246,10 @@ impl Rooms<'_> {
 
 impl Rooms<'_> {
     fn readiness(&self) -> Readiness {
-        let (store, delivery) = (self.store.clone(), self.delivery.clone());
+        let (health, delivery) = (self.health.clone(), self.delivery.clone());
         let (stopping, clock) = (self.stopping.clone(), self.clock.clone());
         Arc::new(move || {
-            let (store, dead) = (store.clone(), delivery.dead_task());
+            let (health, dead) = (health.clone(), delivery.dead_task());
             let (stops, trouble) = (stopping.is_cancelled(), clock.trouble());
             Box::pin(async move {
                 if stops {
@@ -260,8 +263,7 @@ impl Rooms<'_> {
                 if let Some(trouble) = trouble {
                     return Err(NotReady::Shown(trouble.to_string()));
                 }
-                let answered = store.ping().await;
-                answered.map_err(|error| NotReady::Logged(error.to_string()))
+                health.look().await.map_err(NotReady::Logged)
             })
         })
     }

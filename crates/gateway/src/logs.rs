@@ -34,11 +34,12 @@ pub(crate) fn start(
     voice: Voice,
     runtime: &Handle,
 ) -> Result<Option<Traces>, Failure> {
-    // PostgreSQL's notices are for those who write SQL; whoever wants them names `sqlx` in the setting.
+    // PostgreSQL's notices are for those who write SQL; whoever wants them names `sqlx` in the setting. The pool has a line
+    // for every try to connect; `store` says why it refuses a server.
     let directives = match voice {
         Voice::Quiet if !settings.log_is_set => "warn".to_owned(),
         Voice::Mute if !settings.log_is_set => "off".to_owned(),
-        _ => format!("sqlx=warn,{}", settings.log),
+        _ => format!("sqlx=warn,sqlx_core::pool::inner=off,{}", settings.log),
     };
     let filter = EnvFilter::try_new(directives)
         .map_err(|error| Failure::new("settings", format!("WXGATE_LOG: {error}")))?;

@@ -1,4 +1,4 @@
-//! What the gateway stands on, for its operators: whether the database and Redis answer, in metrics and in the log.
+//! What the gateway stands on, for its operators and balancers: whether the database takes writes and Redis answers.
 
 use std::{
     fmt,
@@ -6,10 +6,11 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use coord::Coord;
+use delivery::Delivery;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric},
@@ -17,15 +18,90 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 use store::Store;
-use tokio::time::{sleep, timeout};
+use tokio::{
+    sync::Mutex,
+    time::{sleep, timeout},
+};
 use tokio_util::{future::FutureExt, sync::CancellationToken, task::TaskTracker};
 
-/// How often the database is looked at. In real time under every clock: the network has its own.
-const LOOK: Duration = Duration::from_secs(5);
-/// And while it is away.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// How often the database is asked. In real time under every clock: the network has its own.
+const LOOK: Duration = Duration::from_secs(1);
 /// The longest that an answer may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Whether the database takes what the gateway writes. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Health(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    store: Store,
+    delivery: Delivery,
+    is_up: AtomicBool,
+    /// Held while the database is asked: who comes meanwhile shares the answer.
+    known: Mutex<Option<Known>>,
+}
+
+/// What the database answered.
+#[derive(Clone, Debug)]
+struct Known {
+    at: Instant,
+    answer: Result<(), String>,
+}
+
+impl Health {
+    /// Of this database and of those who write to it.
+    pub(crate) fn new(store: Store, delivery: Delivery) -> Self {
+        Self(Arc::new(Inner {
+            store,
+            delivery,
+            // Who starts has just opened it.
+            is_up: AtomicBool::new(true),
+            known: Mutex::new(None),
+        }))
+    }
+
+    /// Why the gateway cannot work, if it cannot. The database is asked at most once a second, and again when a statement
+    /// has failed since.
+    pub(crate) async fn look(&self) -> Result<(), String> {
+        let mut known = self.0.known.lock().await;
+        let is_good =
+            |known: &Known| known.at.elapsed() < LOOK && !self.0.store.has_failed_since(known.at);
+        let answer = match known.as_ref().filter(|known| is_good(known)) {
+            Some(known) => known.answer.clone(),
+            None => {
+                let answer = self.ask().await;
+                *known = Some(Known {
+                    at: Instant::now(),
+                    answer: answer.clone(),
+                });
+                answer
+            }
+        };
+        let answer = answer.and_then(|()| self.0.delivery.refusal().map_or(Ok(()), Err));
+        self.note(&answer);
+        answer
+    }
+
+    async fn ask(&self) -> Result<(), String> {
+        match timeout(PATIENCE, self.0.store.beat()).await {
+            Ok(answer) => answer.map(drop).map_err(|error| error.to_string()),
+            Err(_) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
+        }
+    }
+
+    fn note(&self, answer: &Result<(), String>) {
+        let was_up = self.0.is_up.swap(answer.is_ok(), Ordering::Relaxed);
+        match answer {
+            Err(why) if was_up => tracing::error!(
+                why,
+                "the database is lost: requests are refused and nothing is sent until it takes writes"
+            ),
+            Ok(()) if !was_up => tracing::info!("the database answers again"),
+            _ => {}
+        }
+    }
+}
 
 /// The task that looks. Redis is watched by `coord`, which talks to it all the time.
 #[derive(Debug)]
@@ -36,15 +112,20 @@ pub(crate) struct Watch {
 
 impl Watch {
     /// Starts it; its gauges go into `registry`.
-    pub(crate) fn start(store: Store, coord: Coord, registry: &mut Registry) -> Self {
-        // Who starts has just opened it.
-        let is_database_up = Arc::new(AtomicBool::new(true));
+    pub(crate) fn start(health: Health, coord: Coord, registry: &mut Registry) -> Self {
         registry.register_collector(Box::new(Gauges {
-            is_database_up: is_database_up.clone(),
+            health: health.clone(),
             coord,
         }));
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        tasks.spawn(look(store, is_database_up).with_cancellation_token_owned(stop.clone()));
+        let looking = async move {
+            loop {
+                // Who asks is told; here it is enough that somebody asks.
+                let _ = health.look().await;
+                sleep(LOOK).await;
+            }
+        };
+        tasks.spawn(looking.with_cancellation_token_owned(stop.clone()));
         tasks.close();
         Self { tasks, stop }
     }
@@ -56,34 +137,10 @@ impl Watch {
     }
 }
 
-async fn look(store: Store, is_up: Arc<AtomicBool>) {
-    loop {
-        let pause = if is_up.load(Ordering::Relaxed) {
-            LOOK
-        } else {
-            LOOK_AGAIN
-        };
-        sleep(pause).await;
-        let answer = match timeout(PATIENCE, store.ping()).await {
-            Ok(answer) => answer.map_err(|error| error.to_string()),
-            Err(_) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
-        };
-        let was_up = is_up.swap(answer.is_ok(), Ordering::Relaxed);
-        match answer {
-            Err(why) if was_up => tracing::error!(
-                why,
-                "the database is lost: requests are refused and nothing is sent until it answers"
-            ),
-            Ok(()) if !was_up => tracing::info!("the database answers again"),
-            _ => {}
-        }
-    }
-}
-
 /// What is known when the metrics are read.
 #[derive(Debug)]
 struct Gauges {
-    is_database_up: Arc<AtomicBool>,
+    health: Health,
     coord: Coord,
 }
 
@@ -98,10 +155,11 @@ impl Collector for Gauges {
             let encoder = encoder.encode_descriptor(name, help, Some(&unit), MetricType::Gauge)?;
             ConstGauge::new(off.as_seconds_f64()).encode(encoder)?;
         }
-        let database = ("wxgate_database_up", "Whether the database answers");
+        let is_database_up = self.health.0.is_up.load(Ordering::Relaxed);
+        let database = ("wxgate_database_up", "Whether the database takes writes");
         let redis = ("wxgate_redis_up", "Whether Redis takes what it is asked");
         let known = [
-            (database, Some(self.is_database_up.load(Ordering::Relaxed))),
+            (database, Some(is_database_up)),
             (redis, self.coord.is_up()),
         ];
         for ((name, help), is_up) in known {

@@ -11,7 +11,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 
-use crate::{Store, error::StoreError, private, time};
+use crate::{Store, doubt::Doubt, error::StoreError, private, time};
 
 /// The advisory lock that migrations hold on PostgreSQL: "wxgate" in ASCII.
 const MIGRATION_LOCK: i64 = 0x7778_6761_7465;
@@ -65,11 +65,12 @@ impl Store {
                 // cheaper and fairer than waiting for the lock.
                 let write = Database::connect(sqlite(url, 1, false)).await?;
                 let read = Database::connect(sqlite(url, 2, true)).await?;
-                Ok(Self::over(write, read))
+                Ok(Self::over(write, read, Doubt::default()))
             }
             Engine::Postgres => {
-                let pool = Database::connect(postgres(url)).await?;
-                Ok(Self::over(pool.clone(), pool))
+                let doubt = Doubt::default();
+                let pool = Database::connect(postgres(url, &doubt)).await?;
+                Ok(Self::over(pool.clone(), pool, doubt))
             }
         }
     }
@@ -101,12 +102,6 @@ impl Store {
     pub async fn migrate_down(&self) -> Result<(), StoreError> {
         self.refuse_newer().await?;
         Ok(Migrator::down(&self.write, Some(1)).await?)
-    }
-
-    /// Whether the database answers.
-    pub async fn ping(&self) -> Result<(), StoreError> {
-        self.write.execute_unprepared("SELECT 1").await?;
-        Ok(())
     }
 
     /// The time on the database's machine; none: it is a file of this one.
@@ -188,10 +183,12 @@ fn sqlite(url: &str, connections: u32, read_only: bool) -> ConnectOptions {
     options
 }
 
-fn postgres(url: &str) -> ConnectOptions {
+fn postgres(url: &str, doubt: &Doubt) -> ConnectOptions {
     let mut options = options(url, 16);
+    let doubt = doubt.clone();
     options
         .idle_timeout(Duration::from_mins(10))
+        .map_sqlx_postgres_pool_opts(move |pool| doubt.guard(pool))
         .map_sqlx_postgres_opts(|postgres| {
             // A replica that is cut off in the middle of a transaction must not hold its locks for ever.
             let safety = [

@@ -29,8 +29,10 @@ mod apps;
 mod audit;
 mod connect;
 mod deliveries;
+mod doubt;
 mod entity;
 mod error;
+mod heartbeat;
 mod keys;
 mod messages;
 mod page;
@@ -53,6 +55,7 @@ pub use audit::{Actor, AuditFilter, AuditLine, NewAuditLine, Origin};
 pub use connect::Engine;
 pub use deliveries::{DeliveryStatus, WebhookDelivery};
 pub use error::StoreError;
+pub use heartbeat::Heartbeat;
 pub use keys::{Credential, Descendants, Key, MOST_KEYS, NewKey, NewKeyError};
 pub use messages::{Failure, Message, MessageFilter};
 pub use page::{Listing, Page};
@@ -81,6 +84,8 @@ pub use webhooks::{NewWebhook, Webhook, WebhookPatch};
 pub struct Store {
     write: DatabaseConnection,
     read: DatabaseConnection,
+    /// Whether statements have failed lately.
+    doubt: doubt::Doubt,
     /// Orders the lines that this process adds to the audit log.
     lines: Arc<Sequence>,
 }
@@ -104,10 +109,17 @@ pub struct PlatformStore {
 
 impl Store {
     /// The database behind these connections.
-    pub(crate) fn over(write: DatabaseConnection, read: DatabaseConnection) -> Self {
+    pub(crate) fn over(
+        mut write: DatabaseConnection,
+        mut read: DatabaseConnection,
+        doubt: doubt::Doubt,
+    ) -> Self {
+        doubt.watch(&mut write);
+        doubt.watch(&mut read);
         Self {
             write,
             read,
+            doubt,
             lines: Arc::default(),
         }
     }

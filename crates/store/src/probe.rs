@@ -7,7 +7,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgConnection},
 };
 
-use crate::{Engine, Store, StoreError};
+use crate::{Engine, Store, StoreError, doubt::refuse_standby};
 
 impl Store {
     /// Connects to the server at `url` once, and says why that cannot be; where nothing answers it waits for as long as
@@ -18,7 +18,9 @@ impl Store {
         }
         let options = PgConnectOptions::from_str(url).map_err(|error| refusal(&error))?;
         let connected = PgConnection::connect_with(&options).await;
-        let connection = connected.map_err(|error| refusal(&error))?;
+        let mut connection = connected.map_err(|error| refusal(&error))?;
+        let looked = refuse_standby(&mut connection).await;
+        looked.map_err(|error| refusal(&error))?;
         // It answered; how it takes a farewell is its own affair.
         let _ = connection.close().await;
         Ok(())

@@ -25,7 +25,11 @@ use super::{
     post::{Answer, Letter, Post},
     slots::{HeldSlot, PostSlots},
 };
-use crate::{engine::Parts, topic};
+use crate::{
+    engine::Parts,
+    keeper::{Backlog, Keeper, Writer},
+    topic,
+};
 
 /// Posts under way at the same time, over all endpoints of this replica. A tenant has a quarter of them at most.
 const SLOTS: usize = 128;
@@ -41,8 +45,8 @@ const GATHER: Duration = Duration::from_millis(50);
 const MOST_GATHER: u32 = 10;
 /// How long to rest after the database failed.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
-/// How often what came of posts is tried to be recorded, before their leases decide.
-const RECORD_TRIES: usize = 30;
+/// What stands where an endpoint's words could not be recorded.
+const UNRECORDED: &str = "what the endpoint said cannot be recorded";
 /// How often quotas are looked at.
 const QUOTA_ROUND: Duration = Duration::from_secs(30);
 /// The version of the payload's shape.
@@ -77,12 +81,11 @@ pub(crate) struct Announcer {
 pub(crate) struct AnnounceRecorder {
     parts: Parts,
     recorded: Arc<Notify>,
-    outcomes: mpsc::Receiver<Posted>,
 }
 
 /// One post that has come to its end; its slot is free when it is recorded.
-struct Posted {
-    outcome: Option<DeliveryOutcome>,
+pub(crate) struct Posted {
+    outcome: DeliveryOutcome,
     _slot: HeldSlot,
 }
 
@@ -106,18 +109,20 @@ impl Announcer {
         allow_private: bool,
         tasks: TaskTracker,
         stop: CancellationToken,
-    ) -> Result<(Self, AnnounceRecorder), StoreError> {
+    ) -> Result<(Self, Keeper<AnnounceRecorder>), StoreError> {
         let (outcomes, posted) = mpsc::channel(SLOTS * 2);
         let recorded = Arc::new(Notify::new());
         let desk = Poster {
             parts: parts.clone(),
             post: Post::new(allow_private)?,
         };
-        let scribe = AnnounceRecorder {
+        let recorder = AnnounceRecorder {
             parts: parts.clone(),
             recorded: recorded.clone(),
-            outcomes: posted,
         };
+        let clock = parts.coord.clock().clone();
+        let backlog = Backlog::new(parts.metrics.posts_waiting.clone());
+        let recorder = Keeper::new(recorder, posted, clock, backlog);
         let announcer = Self {
             desk: Arc::new(desk),
             slots: PostSlots::new(SLOTS),
@@ -126,7 +131,7 @@ impl Announcer {
             tasks,
             stop,
         };
-        Ok((announcer, scribe))
+        Ok((announcer, recorder))
     }
 
     /// Runs until it is stopped. Posts that are under way then are finished.
@@ -217,7 +222,9 @@ impl Announcer {
             let slot = self.slots.give(permit, due.tenant, due.failing);
             let (desk, outcomes) = (self.desk.clone(), self.outcomes.clone());
             self.tasks.spawn(async move {
-                let outcome = desk.deliver(due).await;
+                let Some(outcome) = desk.deliver(due).await else {
+                    return;
+                };
                 let posted = Posted {
                     outcome,
                     _slot: slot,
@@ -233,41 +240,44 @@ impl Announcer {
     }
 }
 
-impl AnnounceRecorder {
-    /// Runs until all posts are done.
-    pub(crate) async fn run(mut self) {
-        let mut batch = Vec::with_capacity(SLOTS);
-        while self.outcomes.recv_many(&mut batch, SLOTS).await > 0 {
-            let outcomes: Vec<DeliveryOutcome> = batch
-                .iter_mut()
-                .filter_map(|posted| posted.outcome.take())
-                .collect();
-            self.record(&outcomes).await;
-            batch.clear();
-            self.recorded.notify_one();
+impl Writer for AnnounceRecorder {
+    type Item = Posted;
+    const ITEMS: &'static str = "outcomes of webhook posts";
+
+    async fn write(&self, items: &mut Vec<Posted>) -> Result<(), StoreError> {
+        let outcomes: Vec<DeliveryOutcome> =
+            items.iter().map(|posted| posted.outcome.clone()).collect();
+        let now = self.parts.coord.clock().now();
+        let platform = self.parts.store.platform();
+        for one in platform.record_deliveries(&outcomes, now).await? {
+            tracing::warn!(webhook = %one.webhook, tenant = %one.tenant, reason = one.reason, "webhook disabled");
         }
+        for one in &outcomes {
+            self.parts.metrics.told(word(&one.next));
+        }
+        items.clear();
+        self.recorded.notify_one();
+        Ok(())
     }
 
-    async fn record(&self, outcomes: &[DeliveryOutcome]) {
-        for _ in 0..RECORD_TRIES {
-            let now = self.parts.coord.clock().now();
-            let platform = self.parts.store.platform();
-            match platform.record_deliveries(outcomes, now).await {
-                Ok(disabled) => {
-                    for one in disabled {
-                        tracing::warn!(webhook = %one.webhook, tenant = %one.tenant, reason = one.reason, "webhook disabled");
-                    }
-                    for one in outcomes {
-                        self.parts.metrics.told(word(&one.next));
-                    }
-                    return;
-                }
-                Err(error) => {
-                    tracing::error!(%error, deliveries = outcomes.len(), "cannot record webhook deliveries; trying again");
-                    tokio::time::sleep(AFTER_FAILURE).await;
-                }
-            }
-        }
+    fn strip(&self, item: &mut Posted) -> bool {
+        let outcome = &mut item.outcome;
+        let had_excerpt = outcome.response_excerpt.take().is_some();
+        let unrecorded = |error: &mut String| {
+            let is_other = error != UNRECORDED;
+            UNRECORDED.clone_into(error);
+            is_other
+        };
+        had_excerpt | outcome.error.as_mut().is_some_and(unrecorded)
+    }
+
+    fn name(&self, item: &Posted) -> String {
+        item.outcome.event.to_string()
+    }
+
+    /// Its endpoint may hear the event again when the lease ends: it tells repeats by their id.
+    async fn hold(&self, _: &Posted) -> Result<(), StoreError> {
+        Ok(())
     }
 }
 

@@ -1,6 +1,9 @@
 //! Record: one transaction for all verdicts that wait to be written at this moment.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::{
+    borrow::Borrow,
+    collections::{BTreeMap, HashMap, HashSet},
+};
 
 use chrono::{DateTime, Utc};
 use domain::{
@@ -75,13 +78,13 @@ pub struct Recorded {
 impl PlatformStore {
     /// Writes the plain settlements of a batch, by one statement: those that give no quota and no grant back, of
     /// messages that no endpoint is to be told of. All others are for [`record`](Self::record).
-    pub async fn record_plain(
+    pub async fn record_plain<S: Borrow<Settlement>>(
         &self,
-        batch: &[Settlement],
+        batch: &[S],
         now: DateTime<Utc>,
     ) -> Result<Recorded, StoreError> {
         let is_plain = |one: &&Settlement| one.refund.is_none() && one.grant.is_none();
-        let plain: Vec<_> = batch.iter().filter(is_plain).collect();
+        let plain: Vec<_> = batch.iter().map(Borrow::borrow).filter(is_plain).collect();
         if plain.is_empty() {
             return Ok(Recorded::default());
         }
@@ -98,24 +101,28 @@ impl PlatformStore {
     }
 
     /// Writes a batch of settlements, and what they mean for whole apps, in one transaction.
-    pub async fn record(
+    pub async fn record<S: Borrow<Settlement>>(
         &self,
-        batch: &[Settlement],
+        batch: &[S],
         news: &[LaneNews],
         now: DateTime<Utc>,
     ) -> Result<Recorded, StoreError> {
+        let batch: Vec<&Settlement> = batch.iter().map(Borrow::borrow).collect();
         let tx = self.store.begin().await?;
         let refunded = batch.iter().filter(|one| one.refund.is_some());
         let lanes = refunded.map(|one| &one.appid);
         hold(&tx, lanes.chain(news.iter().map(LaneNews::appid))).await?;
-        let told_before = uncertain_before(&tx, batch).await?;
+        let told_before = uncertain_before(&tx, &batch).await?;
         let mut settled = Vec::new();
         if !batch.is_empty() {
-            settled = settle(&tx, &batch.iter().collect::<Vec<_>>(), "", now).await?;
+            settled = settle(&tx, &batch, "", now).await?;
         }
         let changed = changed(&settled);
         // What was recorded before, or came too late, gives nothing back.
-        let counted = || batch.iter().filter(|one| changed.contains(&one.id));
+        let counted = || {
+            let settled = batch.iter().copied();
+            settled.filter(|one| changed.contains(&one.id))
+        };
         for (appid, (day, count)) in refunds(counted()) {
             refund(&tx, appid, day, count).await?;
         }
@@ -229,7 +236,7 @@ async fn settle(
 /// Those that are `uncertain` and will stay so, because WeChat has refused a repeat too late: that end was told.
 async fn uncertain_before(
     tx: &impl ConnectionTrait,
-    batch: &[Settlement],
+    batch: &[&Settlement],
 ) -> Result<HashSet<Uuid>, StoreError> {
     let late = batch
         .iter()

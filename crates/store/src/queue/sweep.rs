@@ -112,6 +112,26 @@ impl PlatformStore {
         Ok(flights)
     }
 
+    /// Lets a flight be its worker's for longer: what became of it is known and cannot be written yet.
+    pub async fn extend_lease(
+        &self,
+        id: MessageId,
+        lease: i64,
+        until: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let mut sql = Sql::new("UPDATE message SET lease_until = ");
+        sql.bind(millis(until))
+            .push(" WHERE ")
+            .push(&still(FLYING))
+            .push(" AND id = ")
+            .bind(id.uuid())
+            .push(" AND lease = ")
+            .bind(lease);
+        let connection = &self.store.write;
+        connection.execute_raw(sql.on(connection)).await?;
+        Ok(())
+    }
+
     /// Takes back a claim whose worker never got its messages, because the answer to its commit was lost: they are
     /// ready again, their quota is given back. Only that worker knows that none of them was sent.
     pub async fn disown(&self, lease: i64, now: DateTime<Utc>) -> Result<(), StoreError> {

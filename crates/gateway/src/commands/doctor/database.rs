@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use coord::{Clock, Coord, FARTHEST, Off, Sample};
 use delivery::{App, TokenStatus};
 use domain::seal::MasterKey;
-use store::{Engine, MigrationState, Place, Store, StoreError};
+use store::{Engine, MigrationState, Place, Store};
 use tokio::time::{Instant, timeout};
 
 use super::Finding;
@@ -48,6 +48,9 @@ pub(super) async fn look(settings: &Settings) -> Vec<Finding> {
         Some(store) => {
             let (finding, is_current) = schema(store).await;
             findings.push(finding);
+            if is_current {
+                findings.push(writes(store).await);
+            }
             findings.push(compare(store, &clock).await);
             is_current
         }
@@ -83,11 +86,7 @@ async fn open(settings: &Settings) -> Result<(Store, Finding), Box<Finding>> {
         )));
     }
     let began = Instant::now();
-    let opened = timeout(PATIENCE, async {
-        let store = replica::open(&settings.database_url).await?;
-        store.ping().await?;
-        Ok::<_, StoreError>(store)
-    });
+    let opened = timeout(PATIENCE, replica::open(&settings.database_url));
     let kind = settings.mode.as_str();
     match opened.await {
         Ok(Ok(store)) => {
@@ -132,6 +131,17 @@ async fn schema(store: &Store) -> (Finding, bool) {
             }
         }
         Err(error) => (Finding::failed("schema", error.to_string()), false),
+    }
+}
+
+/// Whether a gateway could accept and record messages: reading alone says nothing of that.
+async fn writes(store: &Store) -> Finding {
+    let name = "database writes";
+    match timeout(PATIENCE, store.beat()).await {
+        Ok(Ok(_)) => Finding::ok(name, "are taken"),
+        Ok(Err(error)) => Finding::failed(name, error.to_string()),
+        Err(_) => Finding::failed(name, format!("no answer within {} s", PATIENCE.as_secs()))
+            .next("find out what holds the table `message`, or whether the server stands still"),
     }
 }
 

@@ -1,0 +1,121 @@
+//! Doubt: which pooled connections to PostgreSQL are still connections to the primary.
+//!
+//! A pool keeps its connections for hours. In that time the server behind one may have restarted, become a standby or
+//! read-only, and the name in the URL may lead elsewhere. Asking before every statement would cost a round trip each, so
+//! a failed statement raises a doubt, and until some seconds later every connection is looked at before it is used.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use sea_orm::DatabaseConnection;
+use sqlx::{
+    Executor, Postgres, Row,
+    pool::{PoolConnectionMetadata, PoolOptions},
+    postgres::PgConnection,
+};
+
+/// How long after the last failed statement every connection is looked at, those that were in use then among them.
+const WINDOW: Duration = Duration::from_secs(5);
+/// A read-only session that is younger than this is kept: its database is read-only as a whole, and reading goes on.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// How often the log is told that the server is a standby.
+const SAY_AGAIN: Duration = Duration::from_secs(10);
+
+/// When a statement failed last. Clones show the same.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Doubt(Arc<Mutex<Times>>);
+
+#[derive(Debug, Default)]
+struct Times {
+    /// When a statement failed.
+    raised_at: Option<Instant>,
+    /// When the log was told of a standby.
+    said_at: Option<Instant>,
+}
+
+impl Doubt {
+    /// Raises a doubt whenever a statement on this connection fails.
+    pub(crate) fn watch(&self, connection: &mut DatabaseConnection) {
+        let doubt = self.clone();
+        connection.set_metric_callback(move |statement| {
+            if statement.failed {
+                doubt.raise();
+            }
+        });
+    }
+
+    /// When the last doubt was raised.
+    pub(crate) fn raised_at(&self) -> Option<Instant> {
+        self.times().raised_at
+    }
+
+    /// Has the pool take no connection to a standby, and none that was one before a doubt.
+    pub(crate) fn guard(&self, pool: PoolOptions<Postgres>) -> PoolOptions<Postgres> {
+        let (doubt, found) = (self.clone(), self.clone());
+        pool.after_connect(move |connection, _| {
+            let found = found.clone();
+            Box::pin(async move {
+                let refused = refuse_standby(connection).await;
+                refused.inspect_err(|error| found.say(error))
+            })
+        })
+        .before_acquire(move |connection, metadata| {
+            let is_doubtful = doubt.concerns(&metadata);
+            Box::pin(async move {
+                if !is_doubtful {
+                    return Ok(true);
+                }
+                Ok(match look(connection).await {
+                    Ok((is_standby, is_read_only)) => {
+                        !is_standby && (!is_read_only || metadata.age < FRESH)
+                    }
+                    Err(_) => false,
+                })
+            })
+        })
+    }
+
+    fn raise(&self) {
+        self.times().raised_at = Some(Instant::now());
+    }
+
+    fn say(&self, error: &sqlx::Error) {
+        let mut times = self.times();
+        if times.said_at.is_none_or(|at| at.elapsed() > SAY_AGAIN) {
+            times.said_at = Some(Instant::now());
+            tracing::warn!(%error, "a connection to the database is refused");
+        }
+    }
+
+    fn times(&self) -> MutexGuard<'_, Times> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a connection was last used before the doubt, or perhaps at that moment.
+    fn concerns(&self, metadata: &PoolConnectionMetadata) -> bool {
+        self.raised_at().is_some_and(|raised_at| {
+            let age = raised_at.elapsed();
+            age < WINDOW || age <= metadata.idle_for
+        })
+    }
+}
+
+/// Whether the server is a standby, and whether the session is read-only.
+async fn look(connection: &mut PgConnection) -> Result<(bool, bool), sqlx::Error> {
+    let ask = "SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on'";
+    let row = connection.fetch_one(ask).await?;
+    Ok((row.try_get(0)?, row.try_get(1)?))
+}
+
+/// Fails where the server is a standby: what it shows may be old, and it takes no writes.
+pub(crate) async fn refuse_standby(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    match look(connection).await? {
+        (true, _) => Err(sqlx::Error::Protocol(
+            "the server is a standby, which takes no writes".to_owned(),
+        )),
+        (false, _) => Ok(()),
+    }
+}
