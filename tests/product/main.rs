@@ -77,6 +77,7 @@ mod problems;
 mod proxies;
 mod quota;
 mod reading;
+mod refusals;
 mod repeats;
 mod restart;
 mod retry;

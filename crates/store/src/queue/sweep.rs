@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
+use domain::id::MessageId;
 use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult};
 
 use super::{
