@@ -38,7 +38,7 @@ const EVENTS: usize = 100;
 /// Events of the quiet tenant that are waited for.
 const TOLD: usize = 20;
 /// The longest that one of them is waited for.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// How long receipts are invented.
 const FLOOD: Duration = Duration::from_secs(10);
 /// Invented receipts in a push: as many as one may have.

@@ -212,8 +212,8 @@ async fn a_flood_of_streams_fills_no_memory(mode: Mode) {
 
 async fn few_requests_of_an_unproven_connection_are_looked_at(mode: Mode) {
     let patience = Patience {
-        silence: Duration::from_secs(60),
-        body: Duration::from_secs(60),
+        silence: Duration::from_mins(1),
+        body: Duration::from_mins(1),
         ..Patience::default()
     };
     let world = World::plan(mode).patience(patience).start().await;
@@ -275,7 +275,7 @@ async fn is_answered_beside(asked: &mut ResponseFuture, tenant: &Tenant) -> bool
 /// Slow bodies from one address until it is refused; an address beside it still gets its tokens.
 async fn bytes_that_prove_nothing_are_bounded_for_one_address(mode: Mode) {
     let patience = Patience {
-        body: Duration::from_secs(120),
+        body: Duration::from_mins(2),
         ..Patience::default()
     };
     let world = World::plan(mode).patience(patience).start().await;

@@ -75,7 +75,7 @@ fn has_no_room(rejection: &FormRejection) -> bool {
     let mut causes = successors(Some(rejection as &(dyn Error + 'static)), |error| {
         (**error).source()
     });
-    causes.any(|error| error.is::<NoRoom>())
+    causes.any(<dyn Error>::is::<NoRoom>)
 }
 
 /// What the pages read, of all that a key may do.

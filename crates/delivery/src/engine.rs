@@ -163,7 +163,7 @@ impl Delivery {
         let (settled, settlements) = mpsc::channel(options.slots.max(1) * 2);
 
         let (intake, [small_intake, large_intake]) =
-            Intake::new(parts.clone(), options.shares, due.clone(), stop.clone());
+            Intake::new(&parts, options.shares, &due, &stop);
         let waiters = Waiters::new(parts.store.clone());
         let clock = parts.coord.clock().clone();
         let backlog = Backlog::new(parts.metrics.answers_waiting.clone());

@@ -79,10 +79,10 @@ pub(crate) struct IntakeLoop {
 
 impl Intake {
     pub(crate) fn new(
-        parts: Parts,
+        parts: &Parts,
         shares: Shares,
-        due: Arc<Notify>,
-        stop: CancellationToken,
+        due: &Arc<Notify>,
+        stop: &CancellationToken,
     ) -> (Self, [IntakeLoop; 2]) {
         let [(small, few), (large, many)] = [lines(ROOM), lines(ROOM)];
         let loops = [few, many].map(|waiting| IntakeLoop {

@@ -67,16 +67,15 @@ impl Health {
         let mut known = self.0.known.lock().await;
         let is_good =
             |known: &Known| known.at.elapsed() < LOOK && !self.0.store.has_failed_since(known.at);
-        let answer = match known.as_ref().filter(|known| is_good(known)) {
-            Some(known) => known.answer.clone(),
-            None => {
-                let answer = self.ask().await;
-                *known = Some(Known {
-                    at: Instant::now(),
-                    answer: answer.clone(),
-                });
-                answer
-            }
+        let answer = if let Some(known) = known.as_ref().filter(|known| is_good(known)) {
+            known.answer.clone()
+        } else {
+            let answer = self.ask().await;
+            *known = Some(Known {
+                at: Instant::now(),
+                answer: answer.clone(),
+            });
+            answer
         };
         let answer = answer.and_then(|()| self.0.delivery.refusal().map_or(Ok(()), Err));
         self.note(&answer);

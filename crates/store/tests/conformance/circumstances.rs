@@ -100,7 +100,12 @@ async fn heard(store: &Store, receipts: &[NewReceipt], second: i64) -> Vec<Messa
 }
 
 async fn looked_at(store: &Store, now: DateTime<Utc>) -> Vec<wxgate_store::Settled> {
-    store.platform().sweep_receipts("", now).await.unwrap().settled
+    store
+        .platform()
+        .sweep_receipts("", now)
+        .await
+        .unwrap()
+        .settled
 }
 
 async fn a_receipt_settles_the_one_message_that_it_fits(store: Store) {

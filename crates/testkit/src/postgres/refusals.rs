@@ -120,6 +120,7 @@ impl Postgres {
     /// # Panics
     ///
     /// If this server is down.
+    #[must_use]
     pub fn standby(&self) -> Self {
         let standby = Self::unmade();
         let mut backup = command(&self.bin.join("pg_basebackup"), Some(USER));

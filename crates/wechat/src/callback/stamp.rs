@@ -147,9 +147,9 @@ mod tests {
         assert_eq!(others("1714036504", "1514711492"), [1_514_711_492]);
         assert_eq!(others("1514711492", "1714036504"), [1_714_036_504]);
         // Nothing else fits.
-        assert_eq!(others("1714036504", "9"), []);
-        assert_eq!(others("1714036504", "1714036504"), []);
-        assert_eq!(others("1714036504", "abc"), []);
+        assert!(others("1714036504", "9").is_empty());
+        assert!(others("1714036504", "1714036504").is_empty());
+        assert!(others("1714036504", "abc").is_empty());
         // The boundary is shifted: 1714036504|17999999001 is 17140365041|7999999001 too.
         assert_eq!(others("1714036504", "17999999001"), [7_999_999_001]);
         // A nonce that sorts first, and is longer than a time: 1114036504 at its beginning.

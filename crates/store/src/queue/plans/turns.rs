@@ -91,6 +91,7 @@ pub(super) async fn work(store: &Store, tenant: TenantId) {
     assert!(!outcomes.is_empty());
     platform.record_deliveries(&outcomes, now).await.unwrap();
     let receipt = NewReceipt {
+        tenant: uuid::Uuid::nil().into(),
         appid: "wx0000000000000001".parse().unwrap(),
         touser: "o1".into(),
         msgid: 7,
