@@ -140,7 +140,7 @@ async fn what_an_owner_leaves_does_not_reach_the_next(mode: Mode) {
 }
 
 /// What a stranger is told, without what differs from one request to the next.
-fn told(answer: Answer) -> Value {
+fn told(answer: &Answer) -> Value {
     let mut told = json!({"status": answer.status.as_u16(), "body": answer.body});
     told["body"]["wechat"]["rid"] = Value::Null;
     told["body"]["instance"] = Value::Null;
@@ -179,9 +179,9 @@ async fn an_appid_is_taken_for_who_has_its_secret_alone(mode: Mode) {
         for asked in ["stable", "legacy"] {
             let free = register(FREE, "a-guess", asked).await;
             assert_eq!(free.body["wechat"]["errcode"], 40125, "{free:?}");
-            let free = told(free);
+            let free = told(&free);
             let taken = register(APP, "a-guess", asked).await;
-            assert_eq!(told(taken), free, "{token_mode} {asked}");
+            assert_eq!(told(&taken), free, "{token_mode} {asked}");
             register(APP, SECRET, asked).await.problem(409, "conflict");
         }
         // A field that is wrong is told before anything is asked.

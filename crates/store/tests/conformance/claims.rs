@@ -204,7 +204,11 @@ async fn a_paused_app_rests_and_others_go_on(store: Store) {
         by_probe: false,
     };
     let pause = LaneNews::Pause(pause);
-    store.platform().record(&[], &[pause], at(0)).await.unwrap();
+    store
+        .platform()
+        .record::<wxgate_store::Settlement>(&[], &[pause], at(0))
+        .await
+        .unwrap();
     assert_eq!(
         claim(&store, 8, at(1))
             .await

@@ -40,7 +40,11 @@ fn pause(reason: &str, until: DateTime<Utc>, refused: u32, by_probe: bool) -> La
 }
 
 async fn tell(store: &Store, news: LaneNews, now: DateTime<Utc>) {
-    store.platform().record(&[], &[news], now).await.unwrap();
+    store
+        .platform()
+        .record::<wxgate_store::Settlement>(&[], &[news], now)
+        .await
+        .unwrap();
 }
 
 async fn record(store: &Store, flight: &Claimed, event: Event, news: LaneNews, now: DateTime<Utc>) {

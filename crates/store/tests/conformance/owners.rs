@@ -62,7 +62,7 @@ fn receipt(tenant: TenantId, touser: &str, msgid: u64) -> NewReceipt {
 }
 
 async fn receive(store: &Store, receipt: NewReceipt, now: DateTime<Utc>) -> Vec<Settled> {
-    store.platform().receive(&[receipt], now).await.unwrap()
+    store.platform().receive(&[receipt], now).await.unwrap().0
 }
 
 fn delivered(id: MessageId) -> Vec<Settled> {
@@ -103,7 +103,7 @@ async fn a_receipt_settles_its_own_tenants_messages(store: Store) {
     assert_eq!(
         store
             .platform()
-            .sweep_receipts(at(60))
+            .sweep_receipts("", at(60))
             .await
             .unwrap()
             .settled,
@@ -129,7 +129,7 @@ async fn what_waits_does_not_wait_for_the_next_owner(store: Store) {
     };
     let one = sent(&store, &mut heir, "o1", MSGID, at(7)).await;
     let other = sent(&store, &mut heir, "o1", MSGID + 1, at(8)).await;
-    let swept = store.platform().sweep_receipts(at(60)).await.unwrap();
+    let swept = store.platform().sweep_receipts("", at(60)).await.unwrap();
     assert_eq!(swept.settled, []);
     for id in [one, other] {
         assert_eq!(heir.status(id).await, Status::Sent);

@@ -369,6 +369,7 @@ async fn many_events_of_one_call_are_all_entered(store: Store) {
     let mut sender = Sender::new(&store, 1).await;
     sender.send(1, draft("o1"), at(0)).await;
     let heard = |number: u16| HeardNews {
+        tenant: sender.tenant,
         event: HeardEvent {
             appid: appid(1),
             digest: std::array::from_fn(|at| number.to_be_bytes()[at % 2]),

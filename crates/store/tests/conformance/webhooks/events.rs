@@ -168,7 +168,10 @@ async fn a_pause_is_told_once(store: Store) {
     ];
     for (second, news) in (0..).zip(news) {
         let platform = store.platform();
-        platform.record(&[], &[news], at(second)).await.unwrap();
+        platform
+            .record::<wxgate_store::Settlement>(&[], &[news], at(second))
+            .await
+            .unwrap();
     }
     let opened = EventType::AppBreakerOpened;
     assert_eq!(kinds(&store, tenant, webhook).await, [opened, opened]);
