@@ -103,12 +103,12 @@ pub(crate) async fn sign_in(
     headers: HeaderMap,
     form: Result<Form<SignIn>, FormRejection>,
 ) -> Result<Response, Refusal> {
-    check_origin(&state, &headers)?;
     let Form(form) = match form {
         Ok(form) => form,
         Err(rejection) if has_no_room(&rejection) => return Err(Refusal::Unavailable),
         Err(rejection) => return Ok(rejection.into_response()),
     };
+    check_origin(&state, &headers)?;
     let secret = ClientSecret::new(form.client_secret.expose().trim());
     let tenancy = asked_from(&state.tenancy, &extensions);
     let session = match tenancy.sign_in(&secret, readable()).await {

@@ -198,11 +198,11 @@ impl PlatformStore {
             .push("= endpoint.tenant_id AND d.webhook_id > endpoint.id ORDER BY d.webhook_id LIMIT 1), n + 1 FROM endpoint ")
             .push("WHERE endpoint.id IS NOT NULL AND n < ")
             .bind(ENDPOINTS)
-            .push(") SELECT endpoint.tenant_id, endpoint.id, webhook.status, EXISTS (SELECT 1 ")
+            .push(") SELECT endpoint.tenant_id, endpoint.id, webhook.status, (SELECT d.due_at ")
             .push(pending)
             .push("= endpoint.tenant_id AND d.webhook_id = endpoint.id AND d.due_at <= ")
             .bind(millis(now))
-            .push(") AS due FROM endpoint LEFT JOIN webhook ON webhook.id = endpoint.id ")
+            .push(" ORDER BY d.due_at LIMIT 1) IS NOT NULL AS due FROM endpoint LEFT JOIN webhook ON webhook.id = endpoint.id ")
             .push("WHERE endpoint.id IS NOT NULL ORDER BY endpoint.tenant_id, endpoint.id");
         let statement = sql.on(&self.store.read);
         let visits = Visit::find_by_statement(statement)

@@ -159,9 +159,9 @@ impl PlatformStore {
             .push(first)
             .push(", n + 1 FROM active WHERE active.appid IS NOT NULL AND n < ")
             .bind(VISITS)
-            .push(") SELECT active.appid, EXISTS (SELECT 1 FROM receipt r WHERE r.appid = active.appid AND r.look_at <= ")
+            .push(") SELECT active.appid, (SELECT r.look_at FROM receipt r WHERE r.appid = active.appid AND r.look_at <= ")
             .bind(millis(now))
-            .push(") AS due FROM active WHERE active.appid IS NOT NULL ORDER BY active.appid");
+            .push(" ORDER BY r.look_at LIMIT 1) IS NOT NULL AS due FROM active WHERE active.appid IS NOT NULL ORDER BY active.appid");
         let connection = &self.store.read;
         let visits = Visit::find_by_statement(sql.on(connection));
         Ok(visits.all(connection).await?)
