@@ -150,8 +150,10 @@ async fn a_redis_that_was_away_costs_no_token() {
     let mut replicas: Vec<_> = (0..3).map(|replica| world.at(replica, &tenant)).collect();
     hand_out(&replicas).await;
     let wechat = world.wechat();
+    // The secret of a legacy app is tried by a stable token before its own is fetched.
+    let first = |appid: &str| if appid < APPS[2] { 1 } else { 2 };
     for appid in APPS {
-        assert_eq!(fetches(&wechat, appid), 1, "{appid}");
+        assert_eq!(fetches(&wechat, appid), first(appid), "{appid}");
     }
 
     for wave in 0..42 {
@@ -172,7 +174,7 @@ async fn a_redis_that_was_away_costs_no_token() {
 
     for appid in APPS {
         let stats = wechat.app_stats(appid);
-        let again = fetches(&wechat, appid) - 1;
+        let again = fetches(&wechat, appid) - first(appid);
         eprintln!("{appid}: {again} fetches since Redis was away");
         assert!(again <= 1, "{appid}: {stats:?}");
         let sends = &stats.calls["/cgi-bin/message/subscribe/send"];

@@ -78,7 +78,8 @@ impl Doubt {
         })
     }
 
-    fn raise(&self) {
+    /// Has every connection looked at before it is used next: a statement has failed, or a transaction did not begin.
+    pub(crate) fn raise(&self) {
         self.times().raised_at = Some(Instant::now());
     }
 

@@ -150,7 +150,9 @@ impl Store {
             sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
             ..TransactionOptions::default()
         };
-        Ok(self.write.begin_with_options(options).await?)
+        let begun = self.write.begin_with_options(options).await;
+        // The driver reports no failure of a BEGIN to the watch over statements.
+        Ok(begun.inspect_err(|_| self.doubt.raise())?)
     }
 }
 
