@@ -106,6 +106,11 @@ pub fn usable_until(collected_at: DateTime<Utc>) -> DateTime<Utc> {
     collected_at + LIFE - MARGIN
 }
 
+/// The prepay id in `prepay_id=…`, which is how WeChat's payment API hands it to clients (`package`); none: it is bare.
+pub fn bare_prepay_id(id: &str) -> Option<&str> {
+    id.trim().strip_prefix("prepay_id=").map(str::trim)
+}
+
 /// Why `id` is none of WeChat's, as a sentence, where it is one of the texts that clients hand out in place of a form id.
 /// The shape of real ones is not fixed, so nothing else is refused.
 pub fn fake(id: &str) -> Option<&'static str> {

@@ -248,6 +248,8 @@ pub struct Draft {
     pub grant_policy: Option<GrantPolicy>,
     /// Check everything, send nothing.
     pub dry_run: bool,
+    /// What was rewritten into WeChat's form, in sentences: for the answer to the request, and kept nowhere.
+    pub warnings: Vec<String>,
 }
 
 impl Draft {

@@ -8,6 +8,16 @@
 
 use std::fmt;
 
+use shapes::{
+    in_range, is_amount, is_car_number, is_chinese, is_date, is_decimal, is_invisible, is_name,
+    is_symbol, is_time,
+};
+
+mod convert;
+mod shapes;
+
+pub use convert::converted;
+
 /// The longest `thing`.
 const THING: usize = 20;
 
@@ -28,7 +38,9 @@ enum Broken {
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.broken {
-            Broken::Empty => f.write_str("must not be empty"),
+            Broken::Empty => {
+                f.write_str("must not be empty: blanks and invisible characters do not count")
+            }
             Broken::Control => f.write_str("must not have line breaks or other control characters"),
             Broken::Shape => write!(f, "must be {}", self.kind.wants()),
         }
@@ -81,8 +93,12 @@ impl Kind {
 
     fn wants(self) -> &'static str {
         match self {
-            Self::Thing | Self::Const => "at most 20 characters",
-            Self::ShortThing => "at most 5 characters",
+            Self::Thing | Self::Const => {
+                "at most 20 characters, where an emoji counts as two or more (UTF-16 units)"
+            }
+            Self::ShortThing => {
+                "at most 5 characters, where an emoji counts as two or more (UTF-16 units)"
+            }
             Self::Number => "at most 32 digits, decimals allowed",
             Self::Letter => "at most 32 letters",
             Self::Symbol => "at most 5 symbols",
@@ -96,7 +112,9 @@ impl Kind {
             }
             Self::PhoneNumber => "at most 17 digits or symbols",
             Self::CarNumber => "at most 8 characters; the first and the last may be Chinese",
-            Self::Name => "at most 10 Chinese characters, or at most 20 letters or symbols",
+            Self::Name => {
+                "at most 10 Chinese characters, or at most 20 letters or symbols, without digits"
+            }
             Self::Phrase => "at most 5 Chinese characters",
             Self::EnumString => "one of the template's values",
             Self::Other => "a value that WeChat accepts",
@@ -119,14 +137,7 @@ impl Kind {
                 length <= 17 && value.chars().all(|c| c.is_ascii_digit() || is_symbol(c))
             }
             Self::CarNumber => is_car_number(value),
-            Self::Name => {
-                length
-                    <= if value.chars().any(is_chinese) {
-                        10
-                    } else {
-                        20
-                    }
-            }
+            Self::Name => is_name(value),
             Self::Phrase => length <= 5 && value.chars().all(is_chinese),
             Self::EnumString | Self::Other => true,
         }
@@ -168,7 +179,7 @@ pub fn truncated(key: &str, value: &str) -> Option<String> {
 /// Checks the value of the template key `key`.
 pub fn check(key: &str, value: &str) -> Result<(), Rule> {
     let kind = Kind::of(key);
-    let broken = if value.trim().is_empty() {
+    let broken = if value.chars().all(is_invisible) {
         Broken::Empty
     } else if value.chars().any(char::is_control) {
         Broken::Control
@@ -178,101 +189,6 @@ pub fn check(key: &str, value: &str) -> Result<(), Rule> {
         return Ok(());
     };
     Err(Rule { kind, broken })
-}
-
-fn is_chinese(c: char) -> bool {
-    matches!(c, '\u{3007}' | '\u{3400}'..='\u{4dbf}' | '\u{4e00}'..='\u{9fff}' | '\u{f900}'..='\u{faff}' | '\u{20000}'..='\u{323af}')
-}
-
-fn is_symbol(c: char) -> bool {
-    !c.is_alphanumeric() && !is_chinese(c)
-}
-
-fn is_decimal(value: &str, max_digits: usize) -> bool {
-    let unsigned = value.strip_prefix(['-', '+']).unwrap_or(value);
-    let digits = unsigned.chars().filter(char::is_ascii_digit).count();
-    let points = unsigned.chars().filter(|c| *c == '.').count();
-    (1..=max_digits).contains(&digits) && points <= 1 && digits + points == unsigned.chars().count()
-}
-
-fn is_amount(value: &str) -> bool {
-    let value = value.strip_suffix('元').unwrap_or(value);
-    let mut chars = value.chars();
-    let number = match chars.next() {
-        Some(sign) if !sign.is_alphanumeric() && !matches!(sign, '.' | '-' | '+') => chars.as_str(),
-        _ => value,
-    };
-    is_decimal(&number.replace(',', ""), 10)
-}
-
-fn is_car_number(value: &str) -> bool {
-    let chars: Vec<char> = value.chars().collect();
-    let inner_is_plain = chars
-        .get(1..chars.len().saturating_sub(1))
-        .is_none_or(|inner| !inner.iter().copied().any(is_chinese));
-    (1..=8).contains(&chars.len()) && inner_is_plain
-}
-
-fn in_range(value: &str, part: fn(&str) -> bool) -> bool {
-    match value.split_once(['~', '～']) {
-        Some((from, to)) => part(from.trim()) && part(to.trim()),
-        None => part(value.trim()),
-    }
-}
-
-/// `HH:MM` or `HH:MM:SS`, alone or after a date.
-fn is_time(value: &str) -> bool {
-    match value.rsplit_once(' ') {
-        Some((date, clock)) => is_day(date.trim()) && is_clock(clock),
-        None => {
-            is_clock(value)
-                || value
-                    .split_once('日')
-                    .is_some_and(|(date, clock)| is_day(&format!("{date}日")) && is_clock(clock))
-        }
-    }
-}
-
-/// A day or a month, a time may follow.
-fn is_date(value: &str) -> bool {
-    is_day(value) || (value.contains(':') && is_time(value) && !is_clock(value))
-}
-
-fn is_clock(value: &str) -> bool {
-    let parts: Vec<&str> = value.split([':', '：']).collect();
-    let limits = [24, 60, 60];
-    (2..=3).contains(&parts.len())
-        && parts
-            .iter()
-            .zip(limits)
-            .all(|(part, limit)| is_number_below(part, limit))
-}
-
-fn is_number_below(part: &str, limit: u32) -> bool {
-    (1..=2).contains(&part.len()) && part.parse::<u32>().is_ok_and(|number| number < limit)
-}
-
-/// `2024年9月17日`, `2024年9月`, `9月17日`, or year, month and day with `-`, `/` or `.`.
-fn is_day(value: &str) -> bool {
-    let year = |text: &str| text.len() == 4 && text.bytes().all(|b| b.is_ascii_digit());
-    let month = |text: &str| is_number_below(text, 13) && text.parse() != Ok(0);
-    let day = |text: &str| is_number_below(text, 32) && text.parse() != Ok(0);
-    if let Some((head, rest)) = value.split_once('月') {
-        let month_ok = match head.split_once('年') {
-            Some((y, m)) => year(y) && month(m),
-            None => month(head) && !rest.is_empty(),
-        };
-        return month_ok && (rest.is_empty() || rest.strip_suffix('日').is_some_and(day));
-    }
-    for separator in ['-', '/', '.'] {
-        let parts: Vec<&str> = value.split(separator).collect();
-        match parts[..] {
-            [y, m, d] => return year(y) && month(m) && day(d),
-            [a, b] => return (year(a) && month(b)) || (month(a) && day(b)),
-            _ => {}
-        }
-    }
-    false
 }
 
 #[cfg(test)]
@@ -321,6 +237,9 @@ mod tests {
             ("thing2", "一二三四五六七八九十一二三四五六七八九十零"),
             ("thing2", ""),
             ("thing2", " "),
+            ("thing2", "\u{200b}"),
+            ("thing2", "\u{feff}\u{3164}\u{2060} "),
+            ("thing2", "😀😀😀😀😀😀😀😀😀😀😀"),
             ("thing2", "a\nb"),
             ("short_thing1", "123456"),
             ("number1", "12a"),
@@ -331,15 +250,24 @@ mod tests {
             ("character_string1", "123456789012345678901234567890123"),
             ("time4", "25:00"),
             ("time4", "tomorrow"),
+            ("time4", "2021年10月25日 09:00～09:30"),
+            ("time4", "18：30"),
+            ("time4", " 18:30"),
+            ("time4", "+8:30"),
             ("date1", "2024年13月"),
             ("date1", "18:30"),
             ("amount3", "¥¥3"),
             ("amount3", "12345678901"),
+            ("amount3", "#100"),
+            ("amount3", "1,234.50"),
             ("phone_number1", "123456789012345678"),
             ("car_number1", "粤A8中888"),
             ("car_number1", "粤A88888888"),
             ("name1", "一二三四五六七八九十一"),
-            ("name1", "123456789012345678901"),
+            ("name1", "abcdefghijklmnopqrstu"),
+            ("name1", "user25"),
+            ("name1", "用户410774"),
+            ("name1", "张三２"),
             ("phrase5", "shipped"),
             ("phrase5", "一二三四五六"),
         ];
@@ -376,7 +304,7 @@ mod tests {
         );
         assert_eq!(
             check("thing1", "").unwrap_err().to_string(),
-            "must not be empty"
+            "must not be empty: blanks and invisible characters do not count"
         );
     }
 

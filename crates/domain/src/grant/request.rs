@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Duration, Utc};
 
-use super::{IdKind, fake, usable_until};
+use super::{IdKind, bare_prepay_id, fake, usable_until};
 use crate::violation::Violation;
 
 const MAX_ID: usize = 128;
@@ -104,7 +104,10 @@ impl GrantRequest {
         ] {
             refuse_foreign(present, pointer, "kind `subscription`", found);
         }
-        let value = self.value.unwrap_or_default();
+        let mut value = self.value.unwrap_or_default();
+        if let Some(bare) = bare_prepay_id(&value) {
+            value = bare.to_owned();
+        }
         match fake(&value) {
             Some(why) => found.push(Violation::new("/value", why)),
             None => check_text(&value, "/value", "the id as the client got it", found),
@@ -223,6 +226,28 @@ mod tests {
             accepted_at: now(),
         };
         assert_eq!(subscription.check(now()), Ok(expected));
+    }
+
+    #[test]
+    fn the_prefix_of_a_prepay_id_is_cut() {
+        let of = |kind, value: &str| {
+            let request = GrantRequest {
+                value: Some(value.into()),
+                ..request(kind)
+            };
+            match request.check(now()) {
+                Ok(NewGrant::Id { value, .. }) => Ok(value),
+                Ok(other) => panic!("{other:?}"),
+                Err(found) => Err(found.len()),
+            }
+        };
+        let id = "wx20170304215222954be2703f0862";
+        for kind in [GrantKind::PrepayId, GrantKind::FormId] {
+            assert_eq!(of(kind, &format!("prepay_id={id}")).as_deref(), Ok(id));
+            assert_eq!(of(kind, id).as_deref(), Ok(id));
+            assert_eq!(of(kind, "prepay_id="), Err(1));
+            assert_eq!(of(kind, "prepay_id=undefined"), Err(1));
+        }
     }
 
     #[test]

@@ -16,6 +16,9 @@ use crate::{
     violation::{Violation, pointer_token},
 };
 
+mod convert;
+mod page;
+
 /// What one value of a template is made of.
 pub const DATA_MEMBERS: [&str; 2] = ["value", "color"];
 
@@ -79,16 +82,17 @@ impl Request {
         template: Knowledge<'_>,
     ) -> Result<Draft, Unfit> {
         self.cut_values();
+        let warnings = self.convert();
         let mut violations = self.broken_rules(now);
         let is_message = violations.is_empty();
         // Of too much data there would be as much to say.
         let data = self.data.as_ref().filter(|data| excess(data).is_none());
         template.judge(data, &mut violations);
         match (is_message, violations.is_empty()) {
-            (true, true) => Ok(self.into_draft()),
+            (true, true) => Ok(self.into_draft(warnings)),
             (true, false) => Err(Unfit {
                 violations,
-                otherwise: Some(Box::new(self.into_draft())),
+                otherwise: Some(Box::new(self.into_draft(warnings))),
             }),
             (false, _) => Err(Unfit {
                 violations,
@@ -124,6 +128,7 @@ impl Request {
         check_foreign_fields(self, &mut found);
         check_data(self.channel, self.data.as_ref(), &mut found);
         check_lengths(self, &mut found);
+        check_pages(self, &mut found);
         check_times(self, now, &mut found);
         let form_id = self.form_id.as_deref().filter(|id| !id.is_empty());
         if let Some(why) = form_id.and_then(grant::fake) {
@@ -133,7 +138,7 @@ impl Request {
     }
 
     /// The message of a request that breaks no rule.
-    fn into_draft(self) -> Draft {
+    fn into_draft(self, warnings: Vec<String>) -> Draft {
         let data = self.data.unwrap_or_default();
         let content = match self.channel {
             Channel::Subscribe => Content::Subscribe {
@@ -167,6 +172,7 @@ impl Request {
             on_uncertain: self.on_uncertain,
             grant_policy: self.grant_policy,
             dry_run: self.dry_run,
+            warnings,
         }
     }
 }
@@ -362,6 +368,18 @@ fn check_lengths(request: &Request, found: &mut Vec<Violation>) {
     }
 }
 
+fn check_pages(request: &Request, found: &mut Vec<Violation>) {
+    let linked = request.miniprogram.as_ref();
+    let pagepath = linked.and_then(|link| link.pagepath.as_deref());
+    for (page, pointer) in [
+        (request.page.as_deref(), "/page"),
+        (pagepath, "/miniprogram/pagepath"),
+    ] {
+        let fault = page.filter(|page| !page.is_empty()).and_then(page::fault);
+        found.extend(fault.map(|rule| Violation::new(pointer, rule)));
+    }
+}
+
 fn check_times(request: &Request, now: DateTime<Utc>, found: &mut Vec<Violation>) {
     if request
         .ttl
@@ -372,13 +390,12 @@ fn check_times(request: &Request, now: DateTime<Utc>, found: &mut Vec<Violation>
             format!("must be 1 to {} seconds", MAX_TTL.as_secs()),
         ));
     }
-    if request
-        .send_at
-        .is_some_and(|send_at| send_at > now + MAX_SCHEDULE)
+    if let Some(send_at) = request.send_at
+        && !(now - MAX_TTL..=now + MAX_SCHEDULE).contains(&send_at)
     {
         found.push(Violation::new(
             "/send_at",
-            "must be within the next 30 days",
+            "must be within the next 30 days, or at most 7 days ago: leave it out to send at once",
         ));
     }
 }

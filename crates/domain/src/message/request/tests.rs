@@ -218,3 +218,124 @@ fn of_too_much_data_nothing_more_is_said() {
     let names_the_keys = |one: &&Violation| one.detail.contains("its keys are");
     assert_eq!(found.iter().filter(names_the_keys).count(), 1);
 }
+
+fn data(value: Value) -> Option<Map<String, Value>> {
+    let Value::Object(data) = value else {
+        unreachable!()
+    };
+    Some(data)
+}
+
+/// What is sent, and the pointers of the warnings.
+fn converted(request: Request) -> (Value, Vec<String>) {
+    let draft = request.check(now()).unwrap();
+    let pointers = draft.warnings.iter().map(|warning| {
+        let pointer = warning.split(' ').next().unwrap_or_default();
+        pointer.to_owned()
+    });
+    (
+        serde_json::to_value(&draft.content).unwrap(),
+        pointers.collect(),
+    )
+}
+
+#[test]
+fn a_value_in_another_form_is_sent_in_wechats_with_a_warning() {
+    let (content, warnings) = converted(Request {
+        data: data(json!({
+            "thing1": {"value": "０～９"},
+            "time2": {"value": "2021年10月25日 09:00～09:30"},
+        })),
+        ..request()
+    });
+    assert_eq!(content["data"]["time2"]["value"], "2021年10月25日 09:00~09:30");
+    assert_eq!(content["data"]["thing1"]["value"], "０～９");
+    assert_eq!(warnings, ["/data/time2/value"]);
+    let (_, warnings) = converted(request());
+    assert!(warnings.is_empty());
+    // The values of the template channel have no types.
+    let (content, warnings) = converted(Request {
+        channel: Channel::Template,
+        data: data(json!({"keyword1": {"value": "18：30"}})),
+        ..request()
+    });
+    assert_eq!(content["data"]["keyword1"]["value"], "18：30");
+    assert!(warnings.is_empty());
+}
+
+#[test]
+fn a_page_is_one_of_the_mini_program() {
+    let page = |page: &str| Request {
+        page: Some(page.into()),
+        ..request()
+    };
+    let link = |pagepath: &str| Request {
+        channel: Channel::Official,
+        miniprogram: Some(MiniprogramLink {
+            appid: "wx0a1b2c3d4e5f6789".into(),
+            pagepath: Some(pagepath.into()),
+        }),
+        ..request()
+    };
+    for wrong in ["https://a.example", "(page)", "pages/index?id = 1"] {
+        assert_eq!(pointers(page(wrong)), ["/page"], "{wrong}");
+        assert_eq!(pointers(link(wrong)), ["/miniprogram/pagepath"], "{wrong}");
+    }
+    let (content, warnings) = converted(page("/pages/index?id=1"));
+    assert_eq!(content["page"], "pages/index?id=1");
+    assert_eq!(warnings, ["/page"]);
+    let (content, warnings) = converted(link("/pages/index?id=1"));
+    assert_eq!(content["miniprogram"]["pagepath"], "pages/index?id=1");
+    assert_eq!(warnings, ["/miniprogram/pagepath"]);
+}
+
+#[test]
+fn a_prepay_id_is_sent_without_its_prefix() {
+    let with = |form_id: &str| Request {
+        channel: Channel::Template,
+        form_id: Some(form_id.into()),
+        ..request()
+    };
+    let (content, warnings) = converted(with("prepay_id=wx20170304215222954be2703f0862"));
+    assert_eq!(content["form_id"], "wx20170304215222954be2703f0862");
+    assert_eq!(warnings, ["/form_id"]);
+    assert_eq!(pointers(with("prepay_id=undefined")), ["/form_id"]);
+}
+
+#[test]
+fn what_wechat_withdrew_may_be_empty_on_the_official_channel() {
+    let with = |channel, data: Value| Request {
+        channel,
+        data: self::data(data),
+        ..request()
+    };
+    let empty = json!({"first": {"value": ""}, "remark": {}, "thing1": {"value": "x"}});
+    let (content, warnings) = converted(with(Channel::Official, empty.clone()));
+    assert_eq!(content["data"], json!({"thing1": {"value": "x"}}));
+    assert_eq!(warnings, ["/data/first", "/data/remark"]);
+    assert_eq!(
+        pointers(with(Channel::Subscribe, empty)),
+        ["/data/first/value", "/data/remark"]
+    );
+    let full = json!({"remark": {"value": "x"}, "thing1": {"value": "x"}});
+    let (content, _) = converted(with(Channel::Official, full.clone()));
+    assert_eq!(content["data"], full);
+}
+
+#[test]
+fn a_send_at_is_kept_in_one_form_and_not_from_long_ago() {
+    let at = |send_at: &str| Request {
+        send_at: Some(send_at.parse().unwrap()),
+        ..request()
+    };
+    for long_ago in ["0000-01-01T00:00:00Z", "2022-11-14T22:13:20Z"] {
+        assert_eq!(pointers(at(long_ago)), ["/send_at"], "{long_ago}");
+    }
+    let leap = at("2023-11-14T23:59:60Z").check(now()).unwrap();
+    assert_eq!(leap.send_at, Some("2023-11-15T00:00:00Z".parse().unwrap()));
+    let fine = at("2023-11-14T23:59:59.123456789Z").check(now()).unwrap();
+    assert_eq!(
+        fine.send_at,
+        Some("2023-11-14T23:59:59.123Z".parse().unwrap())
+    );
+}
