@@ -12,7 +12,10 @@ use serde::{
     de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 
-use crate::listed::{self, WireTemplate};
+use crate::{
+    listed::{self, WireTemplate},
+    mend,
+};
 
 /// The longest `errmsg` kept, in bytes.
 const MAX_ERRMSG: usize = 1024;
@@ -50,13 +53,9 @@ pub(crate) fn decode(body: &[u8]) -> Option<Reply> {
         .and_then(Reply::new)
 }
 
-/// Once more, with raw control characters as blanks and broken UTF-8 as question marks.
+/// Once more, mended, with broken UTF-8 as question marks.
 fn decode_mended(body: &[u8]) -> Option<Wire> {
-    let blanked: Vec<u8> = body
-        .iter()
-        .map(|&byte| if byte < b' ' { b' ' } else { byte })
-        .collect();
-    serde_json::from_str(&String::from_utf8_lossy(&blanked)).ok()
+    serde_json::from_str(&mend::json(&String::from_utf8_lossy(body))).ok()
 }
 
 impl Reply {
@@ -99,30 +98,39 @@ pub(crate) struct Words {
     pub(crate) rid: Option<String>,
 }
 
-/// Splits the request id off `errmsg`.
+/// Splits the request id off `errmsg`. What WeChat says behind the id stays: it may name the field that is wrong.
 pub(crate) fn split_words(errmsg: &str) -> Words {
-    let (said, rid) = if let Some((said, tail)) = split_at_mark(errmsg, "rid:") {
-        (said, tail.split_whitespace().next())
-    } else if let Some((said, tail)) =
-        split_at_mark(errmsg, "hint:").or_else(|| split_at_mark(errmsg, "hints:"))
-    {
-        let inside = tail
-            .trim_start()
-            .strip_prefix('[')
-            .and_then(|rest| rest.split(']').next());
-        (said, inside.map(str::trim))
-    } else {
-        (errmsg, None)
-    };
-    let rid = rid
-        .filter(|rid| !rid.is_empty() && rid.len() <= 128)
-        .map(str::to_owned);
-    let said = said.trim();
+    let (said, rid) = split_rid(errmsg)
+        .or_else(|| split_hint(errmsg, "hint:"))
+        .or_else(|| split_hint(errmsg, "hints:"))
+        .unwrap_or_else(|| (errmsg.trim().to_owned(), ""));
     Words {
         // No control characters: PostgreSQL keeps no NUL, and a log line should stay one.
         errmsg: said[..said.floor_char_boundary(MAX_ERRMSG)].replace(char::is_control, " "),
-        rid,
+        rid: (!rid.is_empty() && rid.len() <= 128).then(|| rid.to_owned()),
     }
+}
+
+/// `… rid: ID`, and perhaps more words.
+fn split_rid(errmsg: &str) -> Option<(String, &str)> {
+    let (before, tail) = split_at_mark(errmsg, "rid:")?;
+    let tail = tail.trim_start();
+    let (rid, after) = tail.split_once(char::is_whitespace).unwrap_or((tail, ""));
+    Some((joined(before, after), rid))
+}
+
+/// `… hint: [ID]`, and perhaps more words.
+fn split_hint<'a>(errmsg: &'a str, mark: &str) -> Option<(String, &'a str)> {
+    let (before, tail) = split_at_mark(errmsg, mark)?;
+    let inside = tail.trim_start().strip_prefix('[')?;
+    let (rid, after) = inside.split_once(']').unwrap_or((inside, ""));
+    Some((joined(before, after), rid.trim()))
+}
+
+fn joined(before: &str, after: &str) -> String {
+    format!("{} {}", before.trim(), after.trim())
+        .trim()
+        .to_owned()
 }
 
 /// Splits at the last `mark` that begins a word.
@@ -374,6 +382,28 @@ mod tests {
             split("api limit hints: [ req_id: x ]"),
             ("api limit".into(), Some("req_id: x".into()))
         );
+        assert_eq!(
+            split("argument invalid! hint: [abc] data.name4.value invalid"),
+            (
+                "argument invalid! data.name4.value invalid".into(),
+                Some("abc".into())
+            )
+        );
+        assert_eq!(
+            split("argument invalid! hint: [abc] data.name4.value invalid rid: 68c1f0a2-2b9d47e1"),
+            (
+                "argument invalid! hint: [abc] data.name4.value invalid".into(),
+                Some("68c1f0a2-2b9d47e1".into())
+            )
+        );
+        assert_eq!(
+            split("too fast rid: 68c1f0a2 , retry next minute"),
+            (
+                "too fast , retry next minute".into(),
+                Some("68c1f0a2".into())
+            )
+        );
+        assert_eq!(split("no hint: here"), ("no hint: here".into(), None));
         assert_eq!(split("rid: "), (String::new(), None));
         assert_eq!(split("bad grid: 3x3"), ("bad grid: 3x3".into(), None));
         assert_eq!(split("ok"), ("ok".into(), None));

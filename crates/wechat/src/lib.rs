@@ -43,6 +43,7 @@ pub mod codes;
 mod decode;
 mod forward;
 mod listed;
+mod mend;
 mod outgoing;
 mod templates;
 #[cfg(test)]

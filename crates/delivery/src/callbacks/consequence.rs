@@ -47,7 +47,7 @@ impl Consequence {
                     entries: entries(appid, event, choices),
                 })
             }
-            EventKind::Unknown { .. } => Self::Nothing,
+            EventKind::Unknown { .. } | EventKind::Unreadable { .. } => Self::Nothing,
         }
     }
 }

@@ -209,6 +209,9 @@ impl Callbacks {
         let consequence = Consequence::of(tenant, appid, &event);
         self.charge(tenant, &consequence).await?;
         tracing::debug!(%appid, ?event, "WeChat says");
+        if let EventKind::Unreadable { why } = event.kind {
+            tracing::warn!(%appid, why, "WeChat signed a push that the gateway cannot read: it is answered and ignored");
+        }
         let outcome = self.desk.take(tenant, consequence).await?;
         self.seen.carried_out(taken);
         self.metrics.heard(name, outcome);
@@ -323,7 +326,11 @@ fn check_time(stamp: &Stamp, now: DateTime<Utc>) -> Result<(), CallbackRefusal> 
 /// else can write. An event that means nothing here may have no time.
 fn check_event_time(event: &Event, stamp: &Stamp) -> Result<(), CallbackRefusal> {
     let away = event.created_at.saturating_sub(stamp.signed_at());
-    let is_timeless = event.created_at == 0 && matches!(event.kind, EventKind::Unknown { .. });
+    let says_nothing = matches!(
+        event.kind,
+        EventKind::Unknown { .. } | EventKind::Unreadable { .. }
+    );
+    let is_timeless = event.created_at == 0 && says_nothing;
     if is_timeless || is_near(away) {
         Ok(())
     } else {

@@ -64,7 +64,11 @@ mod tests {
     #[test]
     fn a_value_whose_meaning_is_certain_takes_wechats_form() {
         for (key, value, form) in [
-            ("time1", "2021年10月25日 09:00～09:30", "2021年10月25日 09:00~09:30"),
+            (
+                "time1",
+                "2021年10月25日 09:00～09:30",
+                "2021年10月25日 09:00~09:30",
+            ),
             ("time1", "18：30", "18:30"),
             ("time1", "08:00 〜 09:00", "08:00~09:00"),
             ("time1", " 18:30\u{3000}", "18:30"),
@@ -77,7 +81,11 @@ mod tests {
             ("letter1", "ＡＢＣ", "ABC"),
             ("phone_number1", "１３８００００００００", "13800000000"),
         ] {
-            assert_eq!(converted(key, value).as_deref(), Some(form), "{key} = {value}");
+            assert_eq!(
+                converted(key, value).as_deref(),
+                Some(form),
+                "{key} = {value}"
+            );
         }
     }
 

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::{Refusal, xml};
+use crate::mend;
 
 /// A piece of a body. JSON's numbers and words are texts, as XML has nothing else.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,15 +17,37 @@ pub(super) enum Node {
 }
 
 impl Node {
-    /// Reads a body of either form.
+    /// Reads a body of either form that keeps to the rules of its format: all that a body may be whose signature is not
+    /// checked yet.
     pub(super) fn read(body: &[u8]) -> Result<Self, Refusal> {
-        let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
         let text = std::str::from_utf8(body).map_err(|_| Refusal::Unreadable("it is not UTF-8"))?;
-        match text.trim_start().bytes().next() {
+        Self::parse(text, str::to_owned, str::to_owned)
+    }
+
+    /// Reads a body that is proven to be WeChat's, also one that breaks the rules of its format in a way that leaves its
+    /// meaning clear.
+    pub(super) fn read_authentic(body: &[u8]) -> Result<Self, Refusal> {
+        let text = String::from_utf8_lossy(body);
+        Self::parse(&text, mend::json, mend::xml)
+    }
+
+    /// Reads `text`, or else what the function of its format makes of it.
+    fn parse(
+        text: &str,
+        mend_json: fn(&str) -> String,
+        mend_xml: fn(&str) -> String,
+    ) -> Result<Self, Refusal> {
+        let text = text
+            .trim_start_matches('\u{feff}')
+            .trim_matches(|c: char| c.is_whitespace() || c == '\0');
+        match text.bytes().next() {
             Some(b'{') => serde_json::from_str(text)
+                .or_else(|_| serde_json::from_str(&mend_json(text)))
                 .map(Self::of_json)
                 .map_err(|_| Refusal::Unreadable("it is no valid JSON")),
-            Some(b'<') => xml::read(text).map_err(Refusal::Unreadable),
+            Some(b'<') => xml::read(text)
+                .or_else(|fault| xml::read(&mend_xml(text)).map_err(|_| fault))
+                .map_err(Refusal::Unreadable),
             _ => Err(Refusal::Unreadable("it is neither JSON nor XML")),
         }
     }

@@ -40,6 +40,11 @@ pub enum EventKind {
         /// Its `Event`, or its `MsgType` where it is none.
         name: String,
     },
+    /// A push of WeChat's that cannot be read.
+    Unreadable {
+        /// What is wrong with it.
+        why: &'static str,
+    },
 }
 
 /// What a user says to one template.
@@ -76,7 +81,7 @@ pub struct Receipt {
 }
 
 impl EventKind {
-    /// WeChat's name of the event; `unknown` for all that are not known, so that there are few.
+    /// WeChat's name of the event; `unknown` for all that are not known, so that there are few, and `unreadable`.
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Popup(_) => POPUP.0,
@@ -84,6 +89,7 @@ impl EventKind {
             Self::Sent(_) => SENT.0,
             Self::JobFinished(_) => JOB_FINISHED,
             Self::Unknown { .. } => "unknown",
+            Self::Unreadable { .. } => "unreadable",
         }
     }
 }
@@ -95,16 +101,29 @@ const SENT: (&str, &str) = ("subscribe_msg_sent_event", "SubscribeMsgSentEvent")
 const JOB_FINISHED: &str = "TEMPLATESENDJOBFINISH";
 
 impl Event {
+    /// What the body of a push says that is proven to be WeChat's. What cannot be read is an event of its own.
+    pub(super) fn of_authentic(body: &[u8]) -> Result<Self, Refusal> {
+        match Node::read_authentic(body).and_then(|body| Self::read(&body)) {
+            Err(Refusal::Unreadable(why)) => Ok(Self {
+                openid: String::new(),
+                created_at: 0,
+                kind: EventKind::Unreadable { why },
+            }),
+            read => read,
+        }
+    }
+
     pub(super) fn read(body: &Node) -> Result<Self, Refusal> {
-        let name = body.text("Event").or_else(|| body.text("MsgType"));
+        // What a user writes may hold an `Event` of the user's making: only an event has one.
+        let kind = body.text("MsgType").filter(|kind| *kind != "event");
+        let name = kind.or_else(|| body.text("Event"));
         let name = name.ok_or(Refusal::Unreadable("it has neither `Event` nor `MsgType`"))?;
         let kind = if name == POPUP.0 {
             EventKind::Popup(choices(body, POPUP.1)?)
         } else if name == CHANGE.0 {
             EventKind::Change(choices(body, CHANGE.1)?)
         } else if name == SENT.0 {
-            let items = list(body, SENT.1)?;
-            EventKind::Sent(items.into_iter().map(sent).collect::<Result<_, _>>()?)
+            EventKind::Sent(readable(list(body, SENT.1)?, sent)?)
         } else if name == JOB_FINISHED {
             EventKind::JobFinished(vec![job_finished(body)?])
         } else {
@@ -144,7 +163,7 @@ fn list<'a>(body: &'a Node, container: &'a str) -> Result<Vec<&'a Node>, Refusal
     }
     found.retain(|item| matches!(item, Node::Fields(_)));
     if found.len() > MAX_ITEMS {
-        return Err(Refusal::Unreadable("its list is longer than WeChat's"));
+        return Err(Refusal::TooLong);
     }
     Ok(found)
 }
@@ -162,7 +181,25 @@ fn choices(body: &Node, container: &str) -> Result<Vec<TemplateChoice>, Refusal>
             choice,
         })
     };
-    list(body, container)?.into_iter().map(read).collect()
+    readable(list(body, container)?, read)
+}
+
+/// The items that can be read; where none can, why the first cannot.
+fn readable<T>(
+    items: Vec<&Node>,
+    read: impl Fn(&Node) -> Result<T, Refusal>,
+) -> Result<Vec<T>, Refusal> {
+    let (mut found, mut fault) = (Vec::new(), None);
+    for item in items {
+        match read(item) {
+            Ok(item) => found.push(item),
+            Err(refusal) => fault = fault.or(Some(refusal)),
+        }
+    }
+    match fault {
+        Some(fault) if found.is_empty() => Err(fault),
+        _ => Ok(found),
+    }
 }
 
 fn sent(item: &Node) -> Result<Receipt, Refusal> {

@@ -60,7 +60,15 @@ pub struct Query {
 impl Query {
     /// Whether the body is encrypted, as the query says.
     pub fn is_encrypted(&self) -> bool {
-        self.encrypt_type.as_deref() == Some("aes") || self.msg_signature.is_some()
+        let has_signature = self
+            .msg_signature
+            .as_deref()
+            .is_some_and(|text| !text.is_empty());
+        match self.encrypt_type.as_deref() {
+            Some("aes") => true,
+            Some("raw") => false,
+            _ => has_signature,
+        }
     }
 }
 
@@ -109,6 +117,9 @@ pub enum Refusal {
     /// The body is not one of WeChat's.
     #[error("the body cannot be read: {0}")]
     Unreadable(&'static str),
+    /// The body lists more than WeChat tells of at once: the tenant, who has the Token too, can make such a push.
+    #[error("its list is longer than WeChat's")]
+    TooLong,
 }
 
 impl Refusal {
@@ -121,7 +132,7 @@ impl Refusal {
             Self::NoKey => "no_key",
             Self::Cipher(_) => "cipher",
             Self::OtherApp => "other_app",
-            Self::Unreadable(_) => "unreadable",
+            Self::Unreadable(_) | Self::TooLong => "unreadable",
         }
     }
 }
@@ -147,24 +158,26 @@ impl Keys {
         Ok(echo)
     }
 
-    /// Checks a push to `appid` and reads what happened.
+    /// Checks a push to `appid` and reads what happened. A push that proves to be WeChat's and cannot be read is
+    /// [`EventKind::Unreadable`]: WeChat would only repeat it.
     pub fn open(&self, appid: &AppId, query: &Query, body: &[u8]) -> Result<Event, Refusal> {
         if !query.is_encrypted() {
             self.check_signature(query)?;
             return if self.aes_key.is_some() {
                 Err(Refusal::Plain)
             } else {
-                Event::read(&Node::read(body)?)
+                Event::of_authentic(body)
             };
         }
         let outer = Node::read(body)?;
-        let ciphertext = outer.text("Encrypt").ok_or(Refusal::Unreadable(
+        let ciphertext = outer.text("Encrypt").map(str::trim);
+        let ciphertext = ciphertext.ok_or(Refusal::Unreadable(
             "it says that it is encrypted and has no `Encrypt`",
         ))?;
         self.check_msg_signature(query, ciphertext)?;
         let key = self.aes_key.as_ref().ok_or(Refusal::NoKey)?;
         let plain = key.open(appid, ciphertext)?;
-        Event::read(&Node::read(&plain)?)
+        Event::of_authentic(&plain)
     }
 
     fn check_signature(&self, query: &Query) -> Result<(), Refusal> {

@@ -10,13 +10,14 @@ use domain::{
 use tokio::{io::AsyncWriteExt, net::TcpListener};
 
 use super::{
-    Server, appid, client, content, impatient, listen, ok, read_request, secret, send_to, token,
+    Server, appid, client, content, impatient, impatient_to_connect, listen, ok, read_request,
+    secret, send_to, token,
 };
 use crate::{Answer, FetchedToken, Outgoing, TokenError, WechatQuota};
 
 async fn send_without_server(base_url: String) -> Answer {
     let content = content();
-    impatient(base_url)
+    impatient_to_connect(base_url)
         .send(
             &token(),
             Outgoing {

@@ -64,6 +64,17 @@ fn impatient(base_url: String) -> Client {
     Client::new(options).unwrap()
 }
 
+/// A client that waits for a connection as short as a test can wait, and for an answer as long as a busy machine needs.
+fn impatient_to_connect(base_url: String) -> Client {
+    let options = ClientOptions {
+        base_url,
+        connect_timeout: Duration::from_millis(200),
+        timeout: Duration::from_mins(1),
+        ..ClientOptions::default()
+    };
+    Client::new(options).unwrap()
+}
+
 /// What a server does with a request that it has read, or not.
 #[derive(Clone, Copy)]
 enum Server<'a> {

@@ -248,7 +248,10 @@ fn a_value_in_another_form_is_sent_in_wechats_with_a_warning() {
         })),
         ..request()
     });
-    assert_eq!(content["data"]["time2"]["value"], "2021年10月25日 09:00~09:30");
+    assert_eq!(
+        content["data"]["time2"]["value"],
+        "2021年10月25日 09:00~09:30"
+    );
     assert_eq!(content["data"]["thing1"]["value"], "０～９");
     assert_eq!(warnings, ["/data/time2/value"]);
     let (_, warnings) = converted(request());

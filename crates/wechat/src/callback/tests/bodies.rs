@@ -203,7 +203,6 @@ fn xml_that_could_do_more_than_say_something_is_refused() {
         bomb,
         outside,
         &deep,
-        "<xml><Event>&b;</Event></xml>",
         "<xml><Event>&#0;</Event></xml>",
         "<xml><Event>e</xml>",
         "<xml><Event>e</Event>",
@@ -220,6 +219,7 @@ fn xml_that_could_do_more_than_say_something_is_refused() {
         assert!(Node::read(wrong.as_bytes()).is_err(), "{wrong}");
     }
     assert!(Node::read(b"{\"a\":\"\xff\"}").is_err());
+    assert!(Node::read(b"<xml><Event>&b;</Event></xml>").is_err());
     let fine = "\u{feff}<?xml version=\"1.0\"?>\n<xml a=\"b\"><!-- x --><Event>e&amp;<![CDATA[<f>]]></Event><Empty/></xml>\n";
     let event = Event::read(&Node::read(fine.as_bytes()).unwrap()).unwrap();
     assert_eq!(
@@ -228,4 +228,131 @@ fn xml_that_could_do_more_than_say_something_is_refused() {
             name: "e&<f>".into()
         }
     );
+}
+
+/// What a push says that is signed with the plain signature.
+fn pushed(body: &[u8]) -> EventKind {
+    let query = signed(TOKEN, None);
+    let event = keys(TOKEN, None).open(&appid(), &query, body);
+    event.unwrap().kind
+}
+
+#[test]
+fn an_authentic_push_is_read_though_it_breaks_the_rules_of_its_format() {
+    let popup = EventKind::Popup(vec![chose(TEMPLATE, Choice::Accept)]);
+    let json = |more: &str| {
+        format!(
+            "{{\"ToUserName\":\"gh_1\",\"FromUserName\":\"{OPENID}\",\"CreateTime\":1726569100,\"MsgType\":\"event\",\
+             \"Event\":\"subscribe_msg_popup_event\",{more}\"List\":{{\"TemplateId\":\"{TEMPLATE}\",\
+             \"SubscribeStatusString\":\"accept\"}}}}"
+        )
+    };
+    for more in [
+        "\"Note\":\"a\nb\u{1}\",",
+        r#""Note":"\ud83d","#,
+        r#""Note":"\ude00 and \ud83d","#,
+    ] {
+        assert_eq!(pushed(json(more).as_bytes()), popup, "{more}");
+    }
+    assert_eq!(
+        pushed(format!("\u{feff}{}\0\0\n", json("")).as_bytes()),
+        popup
+    );
+    let mut broken = json("\"Note\":\"?\",").into_bytes();
+    let at = broken.iter().position(|&byte| byte == b'?').unwrap();
+    broken[at] = 0xff;
+    assert_eq!(pushed(&broken), popup);
+
+    let xml = |more: &str| {
+        format!(
+            "<xml><FromUserName><![CDATA[{OPENID}]]></FromUserName><CreateTime>1726569100</CreateTime>\
+             <MsgType><![CDATA[event]]></MsgType><Event><![CDATA[subscribe_msg_popup_event]]></Event>{more}\
+             <SubscribeMsgPopupEvent><List><TemplateId><![CDATA[{TEMPLATE}]]></TemplateId>\
+             <SubscribeStatusString><![CDATA[accept]]></SubscribeStatusString></List></SubscribeMsgPopupEvent></xml>"
+        )
+    };
+    for more in [
+        "<Note><![CDATA[a ]]> b]]></Note>",
+        "<Note><![CDATA[a <![CDATA[b]]> c]]></Note>",
+        "<Note><![CDATA[]]]]></Note>",
+        "<Note>salt & pepper</Note>",
+        "<Note>&nbsp;</Note>",
+    ] {
+        assert_eq!(pushed(xml(more).as_bytes()), popup, "{more}");
+    }
+}
+
+#[test]
+fn an_authentic_push_that_cannot_be_read_is_no_stranger() {
+    for body in [
+        "",
+        "hello",
+        "{",
+        "{}",
+        "<xml><Event>e</xml>",
+        r#"{"MsgType":"event","Event":"subscribe_msg_sent_event","FromUserName":"o","CreateTime":1,"List":{"MsgID":"x"}}"#,
+        r#"{"MsgType":"event","Event":"subscribe_msg_sent_event","FromUserName":"o","List":[]}"#,
+    ] {
+        let kind = pushed(body.as_bytes());
+        assert!(
+            matches!(kind, EventKind::Unreadable { .. }),
+            "{body}: {kind:?}"
+        );
+        assert_eq!(kind.as_str(), "unreadable");
+    }
+}
+
+#[test]
+fn the_items_of_a_list_that_can_be_read_count() {
+    let items = json!([{"MsgID": "x"}, {"MsgID": "7", "ErrorCode": "0"}]);
+    let EventKind::Sent(receipts) =
+        event("subscribe_msg_sent_event", json!({"List": items})).unwrap()
+    else {
+        panic!()
+    };
+    assert_eq!(receipts.len(), 1);
+    assert_eq!(receipts[0].msgid, 7);
+}
+
+#[test]
+fn a_user_cannot_write_an_event() {
+    let written = format!(
+        "<xml><FromUserName>{OPENID}</FromUserName><CreateTime>1</CreateTime><MsgType><![CDATA[text]]></MsgType><Content>\
+         <![CDATA[x]]></Content><Event><![CDATA[subscribe_msg_popup_event]]></Event><List><TemplateId>{TEMPLATE}</TemplateId>\
+         <SubscribeStatusString>accept</SubscribeStatusString></List></xml>"
+    );
+    assert_eq!(
+        pushed(written.as_bytes()),
+        EventKind::Unknown {
+            name: "text".into()
+        }
+    );
+}
+
+#[test]
+fn raw_is_plain_and_blanks_around_the_ciphertext_do_not_count() {
+    let body = r#"{"MsgType":"text","FromUserName":"o","CreateTime":1}"#;
+    let raw = Query {
+        encrypt_type: Some("raw".into()),
+        msg_signature: Some(String::new()),
+        ..signed(TOKEN, None)
+    };
+    let text = EventKind::Unknown {
+        name: "text".into(),
+    };
+    let plain = keys(TOKEN, None).open(&appid(), &raw, body.as_bytes());
+    assert_eq!(plain.unwrap().kind, text);
+    let safe = keys(TOKEN, Some(AES_KEY));
+    assert_eq!(
+        safe.open(&appid(), &raw, body.as_bytes()),
+        Err(Refusal::Plain)
+    );
+    let sealed = safe
+        .aes_key
+        .as_ref()
+        .unwrap()
+        .seal(&appid(), RANDOM, body.as_bytes());
+    let outer = format!("<xml><Encrypt>\n <![CDATA[{sealed}]]> \n</Encrypt></xml>");
+    let opened = safe.open(&appid(), &signed(TOKEN, Some(&sealed)), outer.as_bytes());
+    assert_eq!(opened.unwrap().kind, text);
 }
