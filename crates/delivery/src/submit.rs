@@ -40,6 +40,16 @@ pub enum BatchItem {
     Unfit(String),
 }
 
+impl BatchItem {
+    /// Takes out what was rewritten in the message, in sentences.
+    pub fn take_warnings(&mut self) -> Vec<String> {
+        match self {
+            Self::Draft(draft) | Self::Misfit(draft, _) => std::mem::take(&mut draft.warnings),
+            Self::Unfit(_) => Vec::new(),
+        }
+    }
+}
+
 /// A batch that has been answered.
 #[derive(Clone, Debug)]
 pub struct AcceptedBatch {

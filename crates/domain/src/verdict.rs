@@ -171,6 +171,8 @@ codes! {
         SecretFrozen = "secret_frozen": "the AppSecret is frozen: unfreeze it in WeChat's console; that takes about ten minutes",
         /// 48001, 61007 …: the account lacks the permission.
         NoPermission = "no_permission": "the account may not use this interface: check its type and permissions in WeChat's console",
+        /// 40234: the account takes signed calls only.
+        SignatureRequired = "signature_required": "the account accepts signed API calls only, which the gateway does not make yet: switch the signature of API calls off in WeChat's console (development settings, API security)",
         /// 48004, 50002, 50004, 50007 …: the platform suspended or punished the account.
         Suspended = "suspended": "WeChat has suspended or punished the account: only its owner can repair that in WeChat's console",
         /// Fresh tokens are refused again and again.

@@ -222,7 +222,7 @@ const fn row(
 
 use Action::{Bug, QuotaSpent, Reject, StaleToken};
 use BlockReason::{
-    IpNotAllowed, IpUnconfirmed, NoPermission, SecretFrozen, UnknownAppid, WrongSecret,
+    IpNotAllowed, IpUnconfirmed, NoPermission, SecretFrozen, SignatureRequired, UnknownAppid, WrongSecret,
 };
 use FailureCode::{
     BlockedContent, EndpointGone, InvalidFormId, InvalidPage, InvalidRecipient, InvalidTemplate,
@@ -252,6 +252,7 @@ static TABLE: &[CodeRow] = &[
     row(40164, ANY,       misconfigured(IpNotAllowed), "the gateway's address is not on the app's IP whitelist"),
     row(40165, OFFICIAL,  Reject(InvalidPage),         "the linked mini-program has no such page"),
     row(40166, OFFICIAL,  Reject(InvalidPage),         "the linked mini-program cannot be used"),
+    row(40234, ANY,       misconfigured(SignatureRequired), "the account accepts signed calls only"),
     row(40243, TOKEN,     misconfigured(SecretFrozen), "the AppSecret is frozen"),
     row(40249, OFFICIAL,  Reject(BlockedContent),      "marketing or illegal content"),
     row(41001, BUSINESS,  Bug,                         "the access token is missing"),
@@ -299,6 +300,7 @@ static TABLE: &[CodeRow] = &[
     row(50002, ANY,       SUSPENDED,                   "the account is frozen, cancelled or migrating"),
     row(50004, ANY,       SUSPENDED,                   "the account may not use access tokens, maybe as a punishment"),
     row(50007, ANY,       SUSPENDED,                   "the account is frozen"),
+    row(61003, ANY,       misconfigured(NoPermission), "the account has not authorised the third-party platform"),
     row(61004, ANY,       misconfigured(IpNotAllowed), "the gateway's address is not registered"),
     row(61007, ANY,       misconfigured(NoPermission), "the third-party platform lacks the permission"),
     row(61024, TOKEN,     misconfigured(NoPermission), "the account is run by a third-party platform, which must fetch its tokens"),

@@ -89,18 +89,28 @@ pub(crate) struct ItemResult {
 
 impl BatchAnswer {
     /// The answer at `now`.
-    pub(crate) fn of(results: Vec<BatchResult>, catalog: &Catalog, now: DateTime<Utc>) -> Self {
-        let result = |result| match result {
-            BatchResult::Accepted(message) => ItemResult::taken(202, (*message).into()),
+    ///
+    /// `warnings` are those of each item, in order.
+    pub(crate) fn of(
+        results: Vec<BatchResult>,
+        warnings: Vec<Vec<String>>,
+        catalog: &Catalog,
+        now: DateTime<Utc>,
+    ) -> Self {
+        let result = |(result, mut warnings): (_, Vec<String>)| match result {
+            BatchResult::Accepted(message) => {
+                ItemResult::taken(202, Message::with_warnings(*message, warnings))
+            }
             BatchResult::Checked(message) => {
                 let template = catalog.look_up(message.content.channel(), &message.template_id);
-                ItemResult::taken(200, Message::dry(*message, template.warnings()))
+                warnings.extend(template.warnings());
+                ItemResult::taken(200, Message::dry(*message, warnings))
             }
             BatchResult::Refused(error) => ItemResult::refused(&words(&submit_refusal(error, now))),
             BatchResult::Unfit(words) => ItemResult::refused(&words),
         };
         Self {
-            data: results.into_iter().map(result).collect(),
+            data: results.into_iter().zip(warnings).map(result).collect(),
         }
     }
 }

@@ -46,7 +46,8 @@ pub struct Message {
     grant_policy: Option<GrantPolicy>,
     /// True: this message was checked and will not be sent.
     dry_run: bool,
-    /// Of a dry run: what could not be checked, in sentences.
+    /// In the answer to the request: what was rewritten into WeChat's form, and of a dry run what could not be checked, in
+    /// sentences.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     warnings: Vec<String>,
@@ -210,6 +211,13 @@ impl Message {
     pub(crate) fn dry(message: store::Message, warnings: Vec<String>) -> Self {
         Self {
             dry_run: true,
+            ..Self::with_warnings(message, warnings)
+        }
+    }
+
+    /// The message as it was accepted, with what was rewritten before.
+    pub fn with_warnings(message: store::Message, warnings: Vec<String>) -> Self {
+        Self {
             warnings,
             ..Self::from(message)
         }

@@ -5,6 +5,7 @@ use axum::{
     extract::{DefaultBodyLimit, State},
     response::{IntoResponse, Response},
 };
+use delivery::BatchItem;
 use http::HeaderValue;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -63,13 +64,14 @@ async fn send_batch(
         .map(|request| (request.channel, request.template_id.as_str()));
     let templates = state.delivery.templates();
     let catalog = templates.catalog(tenant, &appid, wanted).await;
-    let items = items(requests, &catalog, now);
+    let mut items = items(requests, &catalog, now);
+    let warnings = items.iter_mut().map(BatchItem::take_warnings).collect();
     let accepted = state
         .delivery
         .submit_batch(tenant, &appid, items, key)
         .await
         .map_err(|error| submit_refusal(error, now))?;
-    let mut response = Json(BatchAnswer::of(accepted.results, &catalog, now)).into_response();
+    let mut response = Json(BatchAnswer::of(accepted.results, warnings, &catalog, now)).into_response();
     if accepted.replayed {
         let headers = response.headers_mut();
         headers.insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));

@@ -80,25 +80,32 @@ async fn send_message(
     let wanted = [(request.channel, request.template_id.as_str())];
     let catalog = templates.catalog(tenant, &appid, wanted).await;
     let template = catalog.look_up(request.channel, &request.template_id);
-    let draft = templates
+    let mut draft = templates
         .admit(tenant, request.check_against(now, template), key.as_ref())
         .await
         .map_err(|error| submit_refusal(error, now))?;
     let dry_run = draft.dry_run;
+    let mut warnings = std::mem::take(&mut draft.warnings);
     let accepted = state
         .delivery
         .submit(tenant, &appid, draft, key)
         .await
         .map_err(|error| submit_refusal(error, now))?;
     if dry_run {
-        let message = Message::dry(accepted.message, template.warnings());
+        warnings.extend(template.warnings());
+        let message = Message::dry(accepted.message, warnings);
         return Ok(Json(message).into_response());
     }
-    Ok(answer(&state, accepted, wait).await)
+    Ok(answer(&state, accepted, warnings, wait).await)
 }
 
 /// 200 once a wait has seen the message's end, else 202 and where to look.
-async fn answer(state: &ApiState, accepted: Accepted, wait: Wait) -> Response {
+async fn answer(
+    state: &ApiState,
+    accepted: Accepted,
+    warnings: Vec<String>,
+    wait: Wait,
+) -> Response {
     let Accepted { message, replayed } = accepted;
     let message = match wait.duration() {
         Some(at_most) => {
@@ -115,7 +122,7 @@ async fn answer(state: &ApiState, accepted: Accepted, wait: Wait) -> Response {
     };
     let ended = wait.duration().is_some() && message.status.is_end();
     let place = location(&format!("/v1/messages/{}", message.id));
-    let body = Json(Message::from(message));
+    let body = Json(Message::with_warnings(message, warnings));
     let mut response = if ended {
         body.into_response()
     } else {
@@ -232,7 +239,7 @@ async fn retry_message(
 ) -> Result<Response, Problem> {
     let tenant = state.sender(&caller, id).await?;
     match state.delivery.retry(tenant, id, key).await {
-        Ok(accepted) => Ok(answer(&state, accepted, wait).await),
+        Ok(accepted) => Ok(answer(&state, accepted, Vec::new(), wait).await),
         Err(error) => Err(change_refusal(error, (state.now)())),
     }
 }

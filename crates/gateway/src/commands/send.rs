@@ -112,14 +112,12 @@ pub(crate) async fn run(
     let template = catalog.look_up(request.channel, &request.template_id);
     let checked = request.check_against(desk.clock.now(), template);
     let ended = async {
-        let draft = checked.map_err(|unfit| Failure::violations(&unfit.violations))?;
+        let mut draft = checked.map_err(|unfit| Failure::violations(&unfit.violations))?;
+        let warnings = std::mem::take(&mut draft.warnings);
         let accepted = sending.delivery.submit(tenant, &appid, draft, None).await?;
-        Ok::<_, Failure>(
-            sending
-                .delivery
-                .wait_ended(tenant, accepted.message.id, wait)
-                .await?,
-        )
+        let id = accepted.message.id;
+        let message = sending.delivery.wait_ended(tenant, id, wait).await?;
+        Ok::<_, Failure>((message, warnings))
     };
     let ended = tokio::select! {
         ended = ended => ended,
@@ -132,15 +130,22 @@ pub(crate) async fn run(
         .finish(sending.stop(settings.shutdown_timeout))
         .await;
     desk.close().await;
-    tell(output, ended?, wait)
+    let (message, warnings) = ended?;
+    tell(output, message, warnings, wait)
 }
 
-fn tell(output: Output, message: Message, wait: Duration) -> Result<ExitCode, Failure> {
+fn tell(
+    output: Output,
+    message: Message,
+    warnings: Vec<String>,
+    wait: Duration,
+) -> Result<ExitCode, Failure> {
     let verdict = verdict(&message, wait);
     let mut lines = vec![
         ("message", message.id.to_string()),
         ("status", message.status.as_str().to_owned()),
     ];
+    lines.extend(warnings.iter().map(|warning| ("warning", warning.clone())));
     lines.extend(message.msgid.clone().map(|msgid| ("msgid", msgid)));
     for attempt in &message.attempts {
         let errcode = attempt
@@ -158,7 +163,8 @@ fn tell(output: Output, message: Message, wait: Duration) -> Result<ExitCode, Fa
             ),
         ));
     }
-    output.result(&views::Message::from(message), || card(&lines))?;
+    let view = views::Message::with_warnings(message, warnings);
+    output.result(&view, || card(&lines))?;
     verdict.map(|()| ExitCode::SUCCESS)
 }
 

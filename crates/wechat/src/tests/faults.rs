@@ -10,7 +10,7 @@ use domain::{
 use tokio::{io::AsyncWriteExt, net::TcpListener};
 
 use super::{
-    Server, appid, client, content, impatient, impatient_to_connect, listen, ok, read_request,
+    Server, appid, client, content, impatient_to_connect, listen, ok, read_request,
     secret, send_to, token,
 };
 use crate::{Answer, FetchedToken, Outgoing, TokenError, WechatQuota};

@@ -238,7 +238,10 @@ impl Import {
                 Err(reason) => Err(reason),
             };
             match checked {
-                Ok(checked) => {
+                Ok(mut checked) => {
+                    if let Ok(draft) = &mut checked {
+                        report.warn(number, std::mem::take(&mut draft.warnings));
+                    }
                     let key = identities.key(&identity);
                     under_way.spawn(self.submit(number, key, checked));
                 }

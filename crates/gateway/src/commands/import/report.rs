@@ -22,6 +22,8 @@ pub(super) struct Report {
     sent: usize,
     /// Lines that were not taken.
     refused: Vec<Told>,
+    /// Lines of which a value was rewritten into WeChat's form.
+    rewritten: Vec<Told>,
     /// Lines that were taken and did not get to WeChat.
     failed: Vec<Told>,
     /// Lines that an earlier run had handed in and whose messages are not on record any more.
@@ -49,6 +51,11 @@ impl Report {
         self.refused.push(Told { line, reason });
     }
 
+    pub(super) fn warn(&mut self, line: u64, warnings: Vec<String>) {
+        let told = warnings.into_iter().map(|reason| Told { line, reason });
+        self.rewritten.extend(told);
+    }
+
     pub(super) fn end(&mut self, line: u64, message: &Message) {
         let status = message.status;
         if matches!(status, Status::Sent | Status::Delivered) {
@@ -74,6 +81,7 @@ impl Report {
     pub(super) fn tell(mut self, output: Output) -> Result<ExitCode, Failure> {
         // Many are under way at once: they end in any order.
         self.refused.sort_unstable();
+        self.rewritten.sort_unstable();
         self.failed.sort_unstable();
         self.forgotten.sort_unstable();
         output.result(&self, || self.text())?;
@@ -91,11 +99,13 @@ impl Report {
             ("of them before", self.repeated.to_string()),
             ("sent", self.sent.to_string()),
             ("refused", self.refused.len().to_string()),
+            ("rewritten", self.rewritten.len().to_string()),
             ("failed", self.failed.len().to_string()),
             ("forgotten", self.forgotten.len().to_string()),
         ]);
         for (what, lines) in [
             ("refused", &self.refused),
+            ("rewritten", &self.rewritten),
             ("failed", &self.failed),
             ("forgotten", &self.forgotten),
         ] {
