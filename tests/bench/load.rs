@@ -336,6 +336,7 @@ impl Load {
                 on_uncertain: OnUncertain::Hold,
                 grant_policy: wish.grant_policy,
                 dry_run: false,
+                warnings: Vec::new(),
             },
             received_at: now,
         };

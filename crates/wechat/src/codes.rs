@@ -222,7 +222,8 @@ const fn row(
 
 use Action::{Bug, QuotaSpent, Reject, StaleToken};
 use BlockReason::{
-    IpNotAllowed, IpUnconfirmed, NoPermission, SecretFrozen, SignatureRequired, UnknownAppid, WrongSecret,
+    IpNotAllowed, IpUnconfirmed, NoPermission, SecretFrozen, SignatureRequired, UnknownAppid,
+    WrongSecret,
 };
 use FailureCode::{
     BlockedContent, EndpointGone, InvalidFormId, InvalidPage, InvalidRecipient, InvalidTemplate,

@@ -71,7 +71,8 @@ async fn send_batch(
         .submit_batch(tenant, &appid, items, key)
         .await
         .map_err(|error| submit_refusal(error, now))?;
-    let mut response = Json(BatchAnswer::of(accepted.results, warnings, &catalog, now)).into_response();
+    let mut response =
+        Json(BatchAnswer::of(accepted.results, warnings, &catalog, now)).into_response();
     if accepted.replayed {
         let headers = response.headers_mut();
         headers.insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));

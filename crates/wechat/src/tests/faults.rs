@@ -10,8 +10,8 @@ use domain::{
 use tokio::{io::AsyncWriteExt, net::TcpListener};
 
 use super::{
-    Server, appid, client, content, impatient_to_connect, listen, ok, read_request,
-    secret, send_to, token,
+    Server, appid, client, content, impatient_to_connect, listen, ok, read_request, secret,
+    send_to, token,
 };
 use crate::{Answer, FetchedToken, Outgoing, TokenError, WechatQuota};
 

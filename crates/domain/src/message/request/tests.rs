@@ -219,11 +219,11 @@ fn of_too_much_data_nothing_more_is_said() {
     assert_eq!(found.iter().filter(names_the_keys).count(), 1);
 }
 
-fn data(value: Value) -> Option<Map<String, Value>> {
+fn data(value: Value) -> Map<String, Value> {
     let Value::Object(data) = value else {
         unreachable!()
     };
-    Some(data)
+    data
 }
 
 /// What is sent, and the pointers of the warnings.
@@ -242,10 +242,10 @@ fn converted(request: Request) -> (Value, Vec<String>) {
 #[test]
 fn a_value_in_another_form_is_sent_in_wechats_with_a_warning() {
     let (content, warnings) = converted(Request {
-        data: data(json!({
+        data: Some(data(json!({
             "thing1": {"value": "０～９"},
             "time2": {"value": "2021年10月25日 09:00～09:30"},
-        })),
+        }))),
         ..request()
     });
     assert_eq!(
@@ -259,7 +259,7 @@ fn a_value_in_another_form_is_sent_in_wechats_with_a_warning() {
     // The values of the template channel have no types.
     let (content, warnings) = converted(Request {
         channel: Channel::Template,
-        data: data(json!({"keyword1": {"value": "18：30"}})),
+        data: Some(data(json!({"keyword1": {"value": "18：30"}}))),
         ..request()
     });
     assert_eq!(content["data"]["keyword1"]["value"], "18：30");
@@ -309,7 +309,7 @@ fn a_prepay_id_is_sent_without_its_prefix() {
 fn what_wechat_withdrew_may_be_empty_on_the_official_channel() {
     let with = |channel, data: Value| Request {
         channel,
-        data: self::data(data),
+        data: Some(self::data(data)),
         ..request()
     };
     let empty = json!({"first": {"value": ""}, "remark": {}, "thing1": {"value": "x"}});
