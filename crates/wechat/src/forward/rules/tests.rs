@@ -4,7 +4,9 @@ use super::*;
 const DENIED: &[&str] = &[
     "/cgi-bin/token",
     "/cgi-bin/stable_token",
-    "/cgi-bin/ticket/getticket",
+    "/cgi-bin/ticket",
+    "/cgi-bin/ticket/getticket/v2",
+    "/cgi-bin/component/ticket/getticket",
     "/cgi-bin/clear_quota",
     "/cgi-bin/clear_quota/v2",
     "/cgi-bin/openapi/quota/clear",
@@ -62,6 +64,7 @@ const PASSED_ON: &[&str] = &[
     "/cgi-bin/template/api_add_template",
     "/cgi-bin/template/api_set_industry",
     "/cgi-bin/template/get_all_private_template",
+    "/cgi-bin/ticket/getticket",
     "/cgi-bin/user/get",
     "/cgi-bin/user/info",
     "/cgi-bin/wxaapp/createwxaqrcode",
