@@ -76,7 +76,12 @@ async fn a_gateway_without_its_database_says_so_and_recovers() {
     let nobody = world.anonymous();
 
     world.postgres().kill();
-    nobody.get("/readyz").await.problem(503, "overloaded");
+    // What the database has answered holds for a second.
+    eventually("it is not ready", || async {
+        let answer = nobody.get("/readyz").await;
+        (answer.status != 200).then(|| answer.problem(503, "overloaded"))
+    })
+    .await;
     nobody.get("/healthz").await.expect(200);
     let path = format!("/v1/apps/{APP}/messages");
     let refused = tenant.client.post(&path, &message("o2")).await;

@@ -114,7 +114,7 @@ async fn a_new_app_knows_its_templates(mode: Mode) {
         (
             &json!("thing1"),
             &json!("thing"),
-            &json!("at most 20 characters")
+            &json!("at most 20 characters, where an emoji counts as two or more (UTF-16 units)")
         )
     );
     assert_eq!(keys[2]["values"], json!(["排队中", "已过号"]));

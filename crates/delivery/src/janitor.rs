@@ -62,7 +62,7 @@ impl Janitor {
         };
         loop {
             clock.right().await;
-            let now = clock.now();
+            let (began, now) = (clock.elapsed(), clock.now());
             if now >= payloads.started_at + FROM_THE_START {
                 payloads = Progress {
                     cursor: Uuid::nil(),
@@ -75,7 +75,9 @@ impl Janitor {
             if let Err(error) = self.counts.renew_old().await {
                 tracing::error!(%error, "cannot count anew what was counted long ago");
             }
-            clock.sleep(ROUND).await;
+            // From when the round began: what became old meanwhile is found by the next one.
+            let rest = (began + ROUND).saturating_sub(clock.elapsed());
+            clock.sleep(rest).await;
         }
     }
 

@@ -245,13 +245,21 @@ async fn uncertain_before(
     if ids.is_empty() {
         return Ok(HashSet::new());
     }
-    let mut sql = Sql::new("SELECT id FROM message WHERE status = 'uncertain' AND id");
+    // Whatever their status: PostgreSQL locks rows as they were when the statement began, and shows them as they are
+    // when it has the lock.
+    let mut sql = Sql::new("SELECT id, status FROM message WHERE id");
     sql.one_of(&ids);
     if tx.get_database_backend() == DbBackend::Postgres {
         sql.push(" ORDER BY id FOR UPDATE");
     }
-    let rows = tx.query_all_raw(sql.on(tx)).await?;
-    rows.iter().map(|row| Ok(row.try_get("", "id")?)).collect()
+    let mut uncertain = HashSet::new();
+    for row in tx.query_all_raw(sql.on(tx)).await? {
+        let status: String = row.try_get("", "status")?;
+        if status == Status::Uncertain.as_str() {
+            uncertain.insert(row.try_get("", "id")?);
+        }
+    }
+    Ok(uncertain)
 }
 
 fn row(settlement: &Settlement, now: DateTime<Utc>) -> Result<[Cell; 12], StoreError> {

@@ -6,7 +6,7 @@
 use crate::codes;
 
 /// Words that a path has which hands out tokens, tickets or credentials, or takes them.
-const CREDENTIALS: [&str; 8] = [
+const CREDENTIALS: [&str; 7] = [
     "token",
     "secret",
     "credential",
