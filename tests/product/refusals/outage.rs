@@ -127,9 +127,11 @@ async fn whatever_the_database_says_no_answer_is_lost() {
     let world = World::plan(Mode::Production).breakable().start().await;
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;
+    // A sequence goes on whatever becomes of the transaction.
+    world.execute("CREATE SEQUENCE refusals; GRANT USAGE ON SEQUENCE refusals TO PUBLIC");
     for state in STATES {
         world.execute(&format!(
-            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'refused' USING ERRCODE = '{state}'; END $$; \
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM nextval('refusals'); RAISE EXCEPTION 'refused' USING ERRCODE = '{state}'; END $$; \
              CREATE TRIGGER refuse BEFORE UPDATE ON message FOR EACH ROW WHEN (OLD.status = 'sending') EXECUTE FUNCTION refuse()"
         ));
         let kept = tenant.send(APP, &message_with(state, json!({}))).await;
@@ -143,8 +145,25 @@ async fn whatever_the_database_says_no_answer_is_lost() {
             (ready.status == 503).then_some(())
         })
         .await;
+        // Taken from the tenant, and by no worker while an answer waits.
+        let next = tenant
+            .send(APP, &message_with(&format!("next-{state}"), json!({})))
+            .await;
+        let refusals = || {
+            world
+                .execute("SELECT last_value FROM refusals")
+                .parse::<u64>()
+        };
+        let since = refusals().unwrap();
+        eventually("the answer was refused three more times", || async {
+            (refusals().unwrap() >= since + 3).then_some(())
+        })
+        .await;
+        assert_eq!(tenant.read(&next).await["status"], "queued", "{state}");
         world.execute("DROP FUNCTION refuse CASCADE");
-        let ended = tenant.wait_ended(&kept).await;
-        assert_eq!(ended["status"], "sent", "{state}: {ended}");
+        for message in [&kept, &next] {
+            let ended = tenant.wait_ended(message).await;
+            assert_eq!(ended["status"], "sent", "{state}: {ended}");
+        }
     }
 }
