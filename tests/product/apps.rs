@@ -80,7 +80,7 @@ async fn a_wrong_secret_is_not_taken(mode: Mode) {
     let new = json!({"appid": APP, "secret": SECRET});
     let answer = tenant.client.post("/v1/apps", &new).await;
     assert!(!answer.text.contains(SECRET), "a secret is never shown");
-    let problem = answer.problem(502, "wechat_rejected");
+    let problem = answer.problem(422, "wechat_rejected");
     assert_eq!(problem["wechat"]["errcode"], 40125);
     assert!(problem["wechat"]["rid"].is_string(), "{problem}");
     tenant
@@ -169,7 +169,7 @@ async fn an_operator_may_skip_the_proof_and_a_tenant_may_not(mode: Mode) {
         .post(&format!("{path}/verify"), &json!({}))
         .await;
     assert_eq!(
-        refused.problem(502, "wechat_rejected")["wechat"]["errcode"],
+        refused.problem(422, "wechat_rejected")["wechat"]["errcode"],
         40125
     );
 }
@@ -189,7 +189,7 @@ async fn a_replaced_secret_is_proven_first(mode: Mode) {
         .put(&path, &json!({"secret": "wrong-secret"}))
         .await;
     assert_eq!(
-        wrong.problem(502, "wechat_rejected")["wechat"]["errcode"],
+        wrong.problem(422, "wechat_rejected")["wechat"]["errcode"],
         40125
     );
     world.wechat().kill_tokens(APP);

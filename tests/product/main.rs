@@ -67,6 +67,7 @@ mod network;
 mod oauth;
 mod old_tokens;
 mod once;
+mod one_form;
 mod operations;
 mod outages;
 mod owners;

@@ -218,7 +218,7 @@ async fn a_strangers_proof_does_the_owner_no_harm(mode: Mode) {
             let secret = if number % 3 == 0 { SECRET } else { "a-guess" };
             let new = json!({"appid": APP, "secret": secret, "token_mode": asked});
             let answer = stranger.client.post("/v1/apps", &new).await;
-            assert!([409, 502].contains(&answer.status.as_u16()), "{answer:?}");
+            assert!([409, 422].contains(&answer.status.as_u16()), "{answer:?}");
         }
         assert_eq!(
             report().await,
@@ -245,7 +245,7 @@ async fn an_appid_is_tried_so_many_times_a_minute(mode: Mode) {
     let guess = json!({"appid": APP, "secret": "a-guess"});
     for _ in 0..10 {
         let refused = stranger.client.post("/v1/apps", &guess).await;
-        refused.problem(502, "wechat_rejected");
+        refused.problem(422, "wechat_rejected");
     }
     let asked = || {
         let path = "/cgi-bin/stable_token";
@@ -262,5 +262,5 @@ async fn an_appid_is_tried_so_many_times_a_minute(mode: Mode) {
     stranger.app_with(FREE, json!({})).await;
     world.pass(Duration::from_secs(6));
     let again = stranger.client.post("/v1/apps", &guess).await;
-    again.problem(502, "wechat_rejected");
+    again.problem(422, "wechat_rejected");
 }

@@ -317,9 +317,9 @@ async fn a_refresh_of_a_refused_app_says_why(mode: Mode) {
     world
         .wechat()
         .change_app(APP, |app| app.secret = Some("another".into()));
-    let refused = refresh(&tenant).await.problem(502, "wechat_rejected");
+    let refused = refresh(&tenant).await.problem(422, "wechat_rejected");
     assert_eq!(refused["wechat"]["errcode"], 40125, "{refused}");
-    hand_out(&tenant).await.problem(502, "wechat_rejected");
+    hand_out(&tenant).await.problem(422, "wechat_rejected");
     let lines = token_audit(&world, &tenant).await;
     let [handed, refreshed] = lines.as_slice() else {
         panic!("two lines: {lines:?}");
@@ -347,7 +347,7 @@ async fn a_refresh_of_a_refused_app_says_why(mode: Mode) {
     let asked = || world.wechat().app_stats(APP).total("/cgi-bin/stable_token");
     let before = asked();
     for _ in 0..5 {
-        let again = refresh(&tenant).await.problem(502, "wechat_rejected");
+        let again = refresh(&tenant).await.problem(422, "wechat_rejected");
         assert_eq!(again["wechat"], refused["wechat"]);
     }
     assert_eq!(asked(), before);

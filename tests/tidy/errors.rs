@@ -16,8 +16,9 @@ made from the code: `cargo test -p wxgate-tests --test tidy` writes `target/ERRO
 ## Problems
 
 Refusals of the API are `application/problem+json` (RFC 9457). Match on `code`; `detail` says what to do next, `errors`
-names fields, `wechat` has WeChat's own words. Every 429 and 503 has `Retry-After`. Two codes have a second status: `conflict` is
-412 where `If-Match` names a state that is no more, `invalid_request` is 405 where the method does not work. `bad_signature` is met at
+names fields, `wechat` has WeChat's own words. Every 429 and 503 has `Retry-After`. Three codes have a second status: `conflict` is
+412 where `If-Match` names a state that is no more, `invalid_request` is 405 where the method does not work,
+and `wechat_rejected` is 422 where WeChat refuses what the owner of the app gave or can repair (AppSecret, IP list, account), 502 else. `bad_signature` is met at
 `/callbacks/{appid}` alone, by whoever does not prove to be WeChat: an app that is not here, a wrong signature, a time too
 far off and a body that does not decrypt all look the same, and the gateway's log says which it was. Callers of `/v1` never see it.
 

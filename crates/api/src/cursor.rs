@@ -1,4 +1,4 @@
-//! Cursors: the place of a list where the next page begins, as an opaque text.
+//! Cursors: the place of a list where the next page begins, as an opaque text that names its list.
 
 use std::{fmt::Display, str::FromStr};
 
@@ -6,20 +6,21 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 
 use crate::problem::Problem;
 
-/// The cursor that goes on after the item with key `key`.
-pub(crate) fn encode(key: &impl Display) -> String {
-    BASE64_URL_SAFE_NO_PAD.encode(key.to_string())
+/// The cursor of the list named `list` that goes on after the item with key `key`.
+pub(crate) fn encode(list: &str, key: &impl Display) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(format!("{list}:{key}"))
 }
 
-/// The key that a cursor goes on after.
-pub(crate) fn decode<K: FromStr>(cursor: &str) -> Result<K, Problem> {
+/// The key that a cursor of the list named `list` goes on after.
+pub(crate) fn decode<K: FromStr>(list: &str, cursor: &str) -> Result<K, Problem> {
     let bytes = BASE64_URL_SAFE_NO_PAD.decode(cursor).ok();
     let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
     let text = text.filter(|text| !text.contains(char::is_control));
-    let key = text.and_then(|text| text.parse().ok());
+    let key = text.and_then(|text| text.strip_prefix(list)?.strip_prefix(':')?.parse().ok());
     key.ok_or_else(|| {
         Problem::invalid_request(
-            "`cursor` is none of this list: send `next_cursor` of the page before, unchanged",
+            "`cursor` is not one of this list: send `next_cursor` of the list's page before, unchanged, or leave it out \
+             to start at the first page",
         )
     })
 }
@@ -33,11 +34,22 @@ mod tests {
     #[test]
     fn cursors_come_back_and_nonsense_does_not() {
         let key = Uuid::from_u128(7);
-        assert_eq!(decode::<Uuid>(&encode(&key)).unwrap(), key);
-        assert_eq!(decode::<String>(&encode(&"1.a")).unwrap(), "1.a");
-        assert!(decode::<String>("MS4A").is_err(), "U+0000");
-        for nonsense in ["", "!", "AAAA", &encode(&"not a uuid")] {
-            assert!(decode::<Uuid>(nonsense).is_err(), "{nonsense:?}");
+        assert_eq!(decode::<Uuid>("keys", &encode("keys", &key)).unwrap(), key);
+        let text = decode::<String>("apps", &encode("apps", &"1.a:b"));
+        assert_eq!(text.unwrap(), "1.a:b");
+        let controlled = encode("apps", &"1.\0");
+        assert!(decode::<String>("apps", &controlled).is_err(), "U+0000");
+        let bare = BASE64_URL_SAFE_NO_PAD.encode(key.to_string());
+        for nonsense in ["", "!", "AAAA", &bare, &encode("keys", &"not a uuid")] {
+            assert!(decode::<Uuid>("keys", nonsense).is_err(), "{nonsense:?}");
+        }
+    }
+
+    #[test]
+    fn a_cursor_is_of_one_list_alone() {
+        let cursor = encode("messages", &Uuid::from_u128(7));
+        for other in ["keys", "message", "messages:", ""] {
+            assert!(decode::<Uuid>(other, &cursor).is_err(), "{other}");
         }
     }
 }

@@ -9,7 +9,7 @@ use std::any::Any;
 
 use axum::{
     Router,
-    body::Body,
+    body::{Body, HttpBody},
     extract::{DefaultBodyLimit, MatchedPath, Request},
     middleware::{Next, from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
@@ -84,8 +84,20 @@ pub(crate) fn unproven_body() -> DefaultBodyLimit {
 
 /// What is answered to a request for which there is no room, before any route sees it.
 pub fn overloaded() -> Response {
+    before_routes(Problem::unavailable(NoRoom))
+}
+
+/// What is answered to a request that names no host or several, or one that is none (RFC 9112, section 3.2): two readers
+/// could take it for requests to two hosts.
+pub fn not_one_host() -> Response {
+    before_routes(Problem::invalid_request(
+        "the request must have one `Host` header with the name of this host: send it once",
+    ))
+}
+
+fn before_routes(problem: Problem) -> Response {
     let id = RequestId::fresh();
-    let mut response = finish_problem(Problem::unavailable(NoRoom).into_response(), &id);
+    let mut response = finish_problem(problem.into_response(), &id);
     if let Ok(value) = HeaderValue::from_str(&id.0) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
@@ -110,6 +122,7 @@ pub(crate) fn around(
     let routes = routes
         .fallback(nothing_here)
         .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn(refuse_encoded))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn_with_state(metrics, measure));
@@ -166,6 +179,35 @@ async fn frame(mut request: Request, next: Next) -> Response {
     }
     .instrument(span)
     .await
+}
+
+/// Refuses a body that is encoded: what is limited and checked is the body as it is sent.
+async fn refuse_encoded(request: Request, next: Next) -> Response {
+    // The token endpoint refuses in a form of its own.
+    let encoding = encoding(&request).filter(|_| request.uri().path() != UNPROVEN[0]);
+    let Some(encoding) = encoding else {
+        return next.run(request).await;
+    };
+    if drop_in::max_body(request.uri().path()).is_some() {
+        return drop_in::encoded(&encoding);
+    }
+    let words = format!(
+        "a body with `Content-Encoding: {encoding}` cannot be read: send it as it is, without this header"
+    );
+    let plain = [(header::ACCEPT_ENCODING, "identity")];
+    (plain, Problem::new(Kind::UnsupportedMediaType, words)).into_response()
+}
+
+/// How the body is encoded; none: there is none, or it is as it is.
+pub(crate) fn encoding(request: &Request) -> Option<String> {
+    let encodings = request.headers().get_all(header::CONTENT_ENCODING);
+    let words = encodings
+        .iter()
+        .map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let words: Vec<_> = words
+        .filter(|word| !word.eq_ignore_ascii_case("identity"))
+        .collect();
+    (!words.is_empty() && !request.body().is_end_stream()).then(|| words.join(", "))
 }
 
 /// Writes the body of a problem, and makes problems of what libraries refuse by themselves.

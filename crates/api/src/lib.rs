@@ -52,7 +52,7 @@ pub mod views {
 }
 
 pub use extract::SlowBody;
-pub use layers::overloaded;
+pub use layers::{not_one_host, overloaded};
 pub use metrics::HttpMetrics;
 pub use openapi::{openapi, openapi_3_0_json, openapi_json};
 

@@ -104,9 +104,12 @@ kinds! {
     /// A defect.
     Internal = "internal", INTERNAL_SERVER_ERROR, "Something broke in the gateway":
         "please report this with the request's id; sending the request again may help";
-    /// WeChat refuses what the request needs from it.
-    WechatRejected = "wechat_rejected", BAD_GATEWAY, "WeChat refuses":
+    /// WeChat refuses the app for something that its owner gave or can repair: the AppSecret, the IP list, the account.
+    AppRejected = "wechat_rejected", UNPROCESSABLE_ENTITY, "WeChat refuses the app":
         "the AppSecret is wrong or was reset: set the current one with PUT /v1/apps/{appid}/secret";
+    /// WeChat refuses what the request needs from it, and nothing in the request is wrong.
+    WechatRejected = "wechat_rejected", BAD_GATEWAY, "WeChat refuses":
+        "WeChat does not list the app's templates now: sync again later";
     /// WeChat does not answer.
     WechatUnavailable = "wechat_unavailable", SERVICE_UNAVAILABLE, "WeChat does not answer":
         "WeChat does not answer at the moment: send the request again after Retry-After";
@@ -379,8 +382,7 @@ fn code_schema() -> utoipa::openapi::schema::Object {
 mod tests {
     use super::*;
 
-    /// The table of the contract, §4.
-    const CONTRACT: [(&str, u16); 15] = [
+    const CONTRACT: [(&str, u16); 16] = [
         ("invalid_request", 400),
         ("unauthorized", 401),
         ("insufficient_scope", 403),
@@ -393,12 +395,12 @@ mod tests {
         ("rate_limited", 429),
         ("quota_exhausted", 429),
         ("internal", 500),
+        ("wechat_rejected", 422),
         ("wechat_rejected", 502),
         ("wechat_unavailable", 503),
         ("overloaded", 503),
     ];
-
-    /// What is no part of that table: other statuses of its codes, and what WeChat alone gets to see.
+    // What is no part of the contract's table: other statuses of its codes, and what WeChat alone gets to see.
     const BESIDES: [Kind; 4] = [
         Kind::MethodNotAllowed,
         Kind::TooSlow,

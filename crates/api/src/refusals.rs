@@ -103,11 +103,19 @@ impl From<AppError> for Problem {
                 errmsg,
                 rid,
                 advice,
-            } => Self::new(Kind::WechatRejected, advice).with_wechat(WechatAnswer {
-                errcode,
-                errmsg,
-                rid,
-            }),
+                by_its_owner,
+            } => {
+                let kind = if by_its_owner {
+                    Kind::AppRejected
+                } else {
+                    Kind::WechatRejected
+                };
+                Self::new(kind, advice).with_wechat(WechatAnswer {
+                    errcode,
+                    errmsg,
+                    rid,
+                })
+            }
             AppError::WechatUnavailable {
                 retry_after,
                 detail,
@@ -275,11 +283,12 @@ mod tests {
 
     #[test]
     fn what_the_onboarding_desk_refuses() {
-        let wechat = AppError::Wechat {
+        let wechat = |by_its_owner| AppError::Wechat {
             errcode: 40125,
             errmsg: "invalid appsecret".into(),
             rid: None,
             advice: "set it".into(),
+            by_its_owner,
         };
         let down = AppError::WechatUnavailable {
             retry_after: Duration::from_secs(30),
@@ -296,7 +305,8 @@ mod tests {
             answer(AppError::Invalid(Vec::new())),
             (422, "validation_failed", None)
         );
-        assert_eq!(answer(wechat), (502, "wechat_rejected", None));
+        assert_eq!(answer(wechat(true)), (422, "wechat_rejected", None));
+        assert_eq!(answer(wechat(false)), (502, "wechat_rejected", None));
         assert_eq!(answer(down), (503, "wechat_unavailable", Some(30)));
         assert_eq!(
             answer(AppError::Unavailable("gone".into())),

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
 use delivery::WebhookSettings;
-use domain::{message, template::Catalog};
+use domain::{message, template::Catalog, violation::Violation};
 use http::{HeaderMap, HeaderValue, Uri};
 use serde::de::DeserializeOwned;
 
@@ -17,7 +17,8 @@ use crate::{
         batch::{BatchRequest, items},
         keys::NewKey,
         message_request::MessageRequest,
-        messages::MessagesQuery,
+        messages::{Message, MessagesQuery},
+        page::Listed,
         tenants::NewTenant,
         webhooks::{NewWebhook, WebhookChanges},
     },
@@ -83,14 +84,19 @@ fn settings<T: DeserializeOwned + Into<WebhookSettings>>(body: &[u8]) -> Result<
     parse::<T>(body).map(|read| drop(read.into()))
 }
 
-/// The place in a list that a cursor stands for. The error is the problem, as JSON.
+/// The place in the list of messages that a cursor stands for. The error is the problem, as JSON.
 pub fn cursor<K: FromStr>(text: &str) -> Result<K, String> {
-    cursor::decode(text).map_err(|problem| told(&problem))
+    cursor::decode(Message::LIST, text).map_err(|problem| told(&problem))
 }
 
-/// The cursor of a place in a list.
+/// The cursor of a place in the list of messages.
 pub fn cursor_of(key: &impl std::fmt::Display) -> String {
-    cursor::encode(key)
+    cursor::encode(Message::LIST, key)
+}
+
+/// The fields that a JSON text has twice, at whatever depth.
+pub fn repeated_fields(text: &[u8]) -> Vec<Violation> {
+    crate::extract::repeated_fields(text)
 }
 
 /// Reads the query of the list of messages, which has the most parameters of all.

@@ -351,10 +351,11 @@ fn check(
     callback: &CallbackSettings,
 ) -> Result<(), AppError> {
     let mut found = Vec::new();
-    if name.is_some_and(|name| name.chars().count() > 100 || name.chars().any(char::is_control)) {
+    if name.is_some_and(|name| name.chars().count() > 100 || name.contains(domain::text::misleads))
+    {
         found.push(Violation::new(
             "/name",
-            "must have at most 100 characters, without line breaks",
+            "must have at most 100 characters, none of them a control character or one that turns the direction of writing",
         ));
     }
     if daily_quota.is_some_and(|quota| quota == 0 || quota > 1_000_000_000) {

@@ -325,6 +325,7 @@ fn call_refusal(error: &CallError) -> AppError {
             errcode,
             errmsg: cause.errmsg.clone(),
             rid: cause.rid.clone(),
+            by_its_owner: matches!(error, CallError::Blocked { .. }),
             advice: match error {
                 CallError::Blocked { reason, .. } => reason.advice().to_owned(),
                 CallError::StaleToken(_) => {

@@ -29,6 +29,7 @@ pub mod secret;
 pub mod template;
 pub mod template_value;
 pub mod tenant;
+pub mod text;
 pub mod verdict;
 pub mod violation;
 pub mod webhook;

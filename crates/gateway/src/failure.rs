@@ -106,6 +106,7 @@ impl From<AppError> for Failure {
                 errmsg,
                 rid,
                 advice,
+                ..
             } => {
                 let rid = rid.map(|rid| format!(" rid: {rid}")).unwrap_or_default();
                 Self::new(

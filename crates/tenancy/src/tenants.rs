@@ -148,8 +148,11 @@ fn validate(patch: &TenantPatch) -> Result<(), TenancyError> {
 /// What is wrong with a name that people give to a tenant or key.
 pub(crate) fn name_violation(name: &str) -> Option<Violation> {
     let length = name.trim().chars().count();
-    let fine = (1..=LONGEST_NAME).contains(&length) && !name.chars().any(char::is_control);
-    let detail =
-        || format!("must have 1 to {LONGEST_NAME} characters, none of them a control character");
+    let fine = (1..=LONGEST_NAME).contains(&length) && !name.contains(domain::text::misleads);
+    let detail = || {
+        format!(
+            "must have 1 to {LONGEST_NAME} characters, none of them a control character or one that turns the direction of writing"
+        )
+    };
     (!fine).then(|| Violation::new("/name", detail()))
 }

@@ -24,13 +24,17 @@ mod sends;
 mod sign_in;
 mod tokens;
 
-use axum::Router;
+use axum::{
+    Router,
+    response::{IntoResponse, Response},
+};
 use utoipa::openapi::{
     OpenApi,
     security::{ApiKey, ApiKeyValue, SecurityScheme},
 };
 use utoipa_axum::router::OpenApiRouter;
 
+use self::reply::{NOT_JSON, Reply};
 use crate::ApiState;
 
 /// The tag of these routes.
@@ -62,6 +66,14 @@ pub(crate) fn document(document: &mut OpenApi) {
         .get_or_insert_default()
         .add_security_scheme(SCHEME, SecurityScheme::ApiKey(in_query));
     pass::document(document);
+}
+
+/// The answer to a body that is encoded.
+pub(crate) fn encoded(encoding: &str) -> Response {
+    let words = format!(
+        "data format error: a body with `Content-Encoding: {encoding}` cannot be read, send it as it is"
+    );
+    Reply::refused(NOT_JSON, words).into_response()
 }
 
 /// The largest body of a request for `path`, where it differs from that of all others.

@@ -283,6 +283,7 @@ mod tests {
             errmsg: "invalid credential".into(),
             rid: None,
             advice: String::new(),
+            by_its_owner: true,
         };
         assert_eq!(Reply::from(wrong_secret).errcode, INVALID_APPSECRET);
         for error in [

@@ -123,7 +123,7 @@ impl AuditQuery {
 
     /// The filter and page of the store that are asked for.
     pub(crate) fn split(self) -> Result<(AuditFilter, store::Page), Problem> {
-        let page = page::page(self.limit, self.cursor.as_deref())?;
+        let page = page::page::<AuditEvent, _>(self.limit, self.cursor.as_deref())?;
         let filter = AuditFilter {
             action: self.action,
             target: self.target,

@@ -239,7 +239,7 @@ pub(crate) struct GrantsQuery {
 impl GrantsQuery {
     /// The page of the store that is asked for.
     pub(crate) fn page(&self) -> Result<store::Page<GrantCursor>, Problem> {
-        page::page(self.limit, self.cursor.as_deref())
+        page::page::<Grant, _>(self.limit, self.cursor.as_deref())
     }
 }
 

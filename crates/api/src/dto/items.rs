@@ -148,7 +148,7 @@ mod tests {
         let deep = format!("{{\"name\": {}", "[".repeat(200) + &"]".repeat(200) + "}");
         let long = json!({"name": "x".repeat(LONGEST)}).to_string();
         for (item, pointer) in [
-            (r#"{"name": "a", "name": "b"}"#, ""),
+            (r#"{"name": "a", "name": "b"}"#, "/name"),
             (r#"{"name": 1}"#, "/name"),
             (r#"{"name": "\ud800"}"#, ""),
             ("[]", ""),

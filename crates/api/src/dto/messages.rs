@@ -284,7 +284,7 @@ pub(crate) struct MessagesQuery {
 impl MessagesQuery {
     /// The filter and page of the store that are asked for.
     pub(crate) fn split(self) -> Result<(MessageFilter, store::Page), Problem> {
-        let page = page::page(self.limit, self.cursor.as_deref())?;
+        let page = page::page::<Message, _>(self.limit, self.cursor.as_deref())?;
         let filter = MessageFilter {
             status: self.status.map(Into::into),
             touser: self.touser,

@@ -11,10 +11,47 @@ use serde::{Deserialize, Serialize};
 use store::Listing;
 use utoipa::{IntoParams, ToSchema};
 
+use super::{
+    apps::App,
+    audit::AuditEvent,
+    grants::Grant,
+    keys::Key,
+    messages::Message,
+    templates::Template,
+    tenants::Tenant,
+    webhooks::{Webhook, WebhookDelivery},
+};
 use crate::{cursor, problem::Problem};
 
 const DEFAULT_LIMIT: u64 = 50;
 const MAX_LIMIT: u64 = 200;
+
+/// What a list has pages of.
+pub(crate) trait Listed {
+    /// The name of its list, which cursors have in them: the cursor of another list is refused.
+    const LIST: &'static str;
+}
+
+// All names in one place: no two lists may have the same.
+macro_rules! lists {
+    ($($item:ty = $name:literal,)*) => {$(
+        impl Listed for $item {
+            const LIST: &'static str = $name;
+        }
+    )*};
+}
+
+lists! {
+    App = "apps",
+    AuditEvent = "audit",
+    Grant = "grants",
+    Key = "keys",
+    Message = "messages",
+    Template = "templates",
+    Tenant = "tenants",
+    Webhook = "webhooks",
+    WebhookDelivery = "deliveries",
+}
 
 /// One page of a list, newest first.
 #[derive(Debug, Serialize, ToSchema)]
@@ -38,16 +75,19 @@ impl<T> Page<T> {
     /// The page of what the store listed.
     pub(crate) fn of<U, K: Display>(listing: Listing<U, K>) -> Self
     where
-        T: From<U>,
+        T: From<U> + Listed,
     {
         Self::map(listing, T::from)
     }
 
     /// The page of what the store listed, each item shown by `show`.
-    pub(crate) fn map<U, K: Display>(listing: Listing<U, K>, show: impl FnMut(U) -> T) -> Self {
+    pub(crate) fn map<U, K: Display>(listing: Listing<U, K>, show: impl FnMut(U) -> T) -> Self
+    where
+        T: Listed,
+    {
         Self {
             data: listing.items.into_iter().map(show).collect(),
-            next_cursor: listing.next.map(|key| cursor::encode(&key)),
+            next_cursor: listing.next.map(|key| cursor::encode(T::LIST, &key)),
         }
     }
 }
@@ -91,14 +131,14 @@ pub(crate) struct PageQuery {
 }
 
 impl PageQuery {
-    /// The page of the store that is asked for.
-    pub(crate) fn page<K: FromStr>(&self) -> Result<store::Page<K>, Problem> {
-        page(self.limit, self.cursor.as_deref())
+    /// The page of the store that is asked for, of a list of `T`s.
+    pub(crate) fn page<T: Listed, K: FromStr>(&self) -> Result<store::Page<K>, Problem> {
+        page::<T, K>(self.limit, self.cursor.as_deref())
     }
 }
 
-/// The page of the store that `limit` and `cursor` ask for.
-pub(crate) fn page<K: FromStr>(
+/// The page of the store that `limit` and `cursor` ask for, of a list of `T`s.
+pub(crate) fn page<T: Listed, K: FromStr>(
     limit: Option<u64>,
     cursor: Option<&str>,
 ) -> Result<store::Page<K>, Problem> {
@@ -110,7 +150,9 @@ pub(crate) fn page<K: FromStr>(
     }
     Ok(store::Page {
         limit,
-        after: cursor.map(cursor::decode).transpose()?,
+        after: cursor
+            .map(|cursor| cursor::decode(T::LIST, cursor))
+            .transpose()?,
     })
 }
 

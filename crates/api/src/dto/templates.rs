@@ -6,6 +6,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
+    page::Listed,
     time::Timestamp,
     words::{Channel, TemplateKind},
 };
@@ -123,7 +124,7 @@ impl TemplatesPage {
     pub(crate) fn of(listing: Listing<KnownTemplate, TemplateCursor>, sync: TemplateSync) -> Self {
         Self {
             data: listing.items.into_iter().map(Into::into).collect(),
-            next_cursor: listing.next.map(|key| cursor::encode(&key)),
+            next_cursor: listing.next.map(|key| cursor::encode(Template::LIST, &key)),
             synced_at: sync.synced_at.map(Into::into),
             sync_failure: sync.failure,
             next_sync_at: sync.due_at.into(),

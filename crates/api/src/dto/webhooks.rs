@@ -287,7 +287,7 @@ pub(crate) struct DeliveriesQuery {
 impl DeliveriesQuery {
     /// The filter and page of the store that are asked for.
     pub(crate) fn split(self) -> Result<(Option<DeliveryStatus>, store::Page), Problem> {
-        let page = page::page(self.limit, self.cursor.as_deref())?;
+        let page = page::page::<WebhookDelivery, _>(self.limit, self.cursor.as_deref())?;
         Ok((self.status.map(Into::into), page))
     }
 }

@@ -13,7 +13,10 @@ use serde::{
 use serde_json::Value;
 use serde_path_to_error::{Path, Segment};
 
-use super::body::{Unread, read_whole};
+use super::{
+    body::{Unread, read_whole},
+    twice::repeated_fields,
+};
 use crate::{
     layers::{body_limit, too_large},
     problem::{Kind, Problem},
@@ -67,8 +70,12 @@ fn is_json(headers: &HeaderMap) -> bool {
             && essence.ends_with("+json"))
 }
 
-/// Reads `body` as a `T`.
+/// Reads `body` as a `T`. A field that is there twice, at whatever depth, is refused.
 pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    let twice = repeated_fields(body);
+    if !twice.is_empty() {
+        return Err(Problem::validation_failed(twice));
+    }
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let value = typed(&mut deserializer)?;
     deserializer

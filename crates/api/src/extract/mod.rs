@@ -6,6 +6,7 @@ mod json;
 mod path;
 mod prefer;
 mod query;
+mod twice;
 
 pub use body::SlowBody;
 pub(crate) use body::{Unread, announced, announces_too_much, read_whole};
@@ -17,3 +18,4 @@ pub(crate) use path::{
 };
 pub(crate) use prefer::Wait;
 pub(crate) use query::{ApiQuery, read as read_query};
+pub(crate) use twice::repeated_fields;

@@ -60,7 +60,7 @@ sets! {
     /// Of what counts as a message of the day.
     Counted: QuotaExhausted;
     /// Of what asks WeChat.
-    Wechat: WechatRejected WechatUnavailable;
+    Wechat: AppRejected WechatRejected WechatUnavailable;
 }
 
 /// A kind among the responses of an operation.
@@ -149,11 +149,13 @@ fn example(kind: Kind) -> Example {
             "/data/thing1/value",
             "must have at most 20 characters",
         )]),
-        Kind::WechatRejected => Problem::new(kind, kind.example()).with_wechat(WechatAnswer {
-            errcode: 40125,
-            errmsg: "invalid appsecret".into(),
-            rid: Some("6a1f2e3d-0b4c5d6e-7f809102".into()),
-        }),
+        Kind::AppRejected | Kind::WechatRejected => {
+            Problem::new(kind, kind.example()).with_wechat(WechatAnswer {
+                errcode: 40125,
+                errmsg: "invalid appsecret".into(),
+                rid: Some("6a1f2e3d-0b4c5d6e-7f809102".into()),
+            })
+        }
         kind => Problem::new(kind, kind.example()),
     };
     let body = problem.body(Some("urn:request:5f0c7a2b9d3e4f61".into()));

@@ -108,7 +108,7 @@ async fn list_apps(
     let apps = state
         .delivery
         .apps()
-        .list(caller.tenant(), &query.page()?)
+        .list(caller.tenant(), &query.page::<App, _>()?)
         .await?;
     let now = (state.now)();
     Ok(Page::map(apps, |app| App::at(now, app)))

@@ -67,7 +67,10 @@ async fn list_keys(
     caller: Authorized,
     ApiQuery(query): ApiQuery<PageQuery>,
 ) -> Result<Page<Key>, Problem> {
-    let keys = state.tenancy.keys(owner(&caller), &query.page()?).await?;
+    let keys = state
+        .tenancy
+        .keys(owner(&caller), &query.page::<Key, _>()?)
+        .await?;
     Ok(Page::of(keys))
 }
 

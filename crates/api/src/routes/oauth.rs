@@ -19,7 +19,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     ApiState,
     extract::{Unread, announces_too_much},
-    layers,
+    layers::{self, encoding},
     openapi::Always,
     problem::seconds_up,
 };
@@ -65,6 +65,11 @@ impl<S: Send + Sync> FromRequest<S> for TokenForm {
     async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
         if announces_too_much(&request) {
             return Err(Refusal::too_large());
+        }
+        if encoding(&request).is_some() {
+            let words = "an encoded form cannot be read: send it without Content-Encoding";
+            let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+            return Err(Refusal::new(status, "invalid_request", words));
         }
         let form = Form::from_request(request, state).await;
         form.map(|Form(form)| Self(form))
@@ -114,6 +119,8 @@ struct TokenRefusal {
             example = json!({"error": "invalid_request", "error_description": "the form was not there in time: send the request again"})),
         (status = 413, description = "The form is over 16 KiB: `invalid_request`.", body = TokenRefusal,
             example = json!({"error": "invalid_request", "error_description": "the form is over 16 KiB: send grant_type, client_id, client_secret and scope alone"})),
+        (status = 415, description = "The form is encoded (`Content-Encoding`): `invalid_request`.", body = TokenRefusal,
+            example = json!({"error": "invalid_request", "error_description": "a form with `Content-Encoding: gzip` cannot be read: send it as it is, without this header"})),
         (status = 429, description = "Too many requests from the client's address, or too many that failed: `rate_limited`.", body = TokenRefusal,
             headers(("Retry-After" = String, description = "Seconds to wait.")),
             example = json!({"error": "rate_limited", "error_description": "too many requests: wait as long as Retry-After says"})),

@@ -8,7 +8,7 @@ use crate::{
     ApiState,
     dto::{
         page::PageQuery,
-        templates::{SyncResult, TemplatesPage},
+        templates::{SyncResult, Template, TemplatesPage},
     },
     extract::{ApiQuery, AppIdPath},
     guard::Authorized,
@@ -38,7 +38,7 @@ async fn list_templates(
     AppIdPath(appid): AppIdPath,
     ApiQuery(query): ApiQuery<PageQuery>,
 ) -> Result<Json<TemplatesPage>, Problem> {
-    let page = query.page()?;
+    let page = query.page::<Template, _>()?;
     let tenant = state.owner(&caller, &appid).await?;
     let templates = state.delivery.templates();
     let (listing, sync) = templates.list(tenant, &appid, &page).await?;

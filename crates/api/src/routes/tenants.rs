@@ -72,7 +72,7 @@ async fn list_tenants(
     State(state): State<ApiState>,
     ApiQuery(query): ApiQuery<PageQuery>,
 ) -> Result<Page<Tenant>, Problem> {
-    let tenants = state.tenancy.tenants(&query.page()?).await?;
+    let tenants = state.tenancy.tenants(&query.page::<Tenant, _>()?).await?;
     Ok(Page::of(tenants))
 }
 
@@ -162,7 +162,7 @@ async fn list_tenant_keys(
 ) -> Result<Page<Key>, Problem> {
     let keys = state
         .tenancy
-        .keys(KeyOwner::Tenant(tenant), &query.page()?)
+        .keys(KeyOwner::Tenant(tenant), &query.page::<Key, _>()?)
         .await?;
     Ok(Page::of(keys))
 }

@@ -87,7 +87,9 @@ async fn list_webhooks(
     ApiQuery(query): ApiQuery<PageQuery>,
 ) -> Result<Page<Webhook>, Problem> {
     let desk = state.delivery.webhooks();
-    let webhooks = desk.list(owner(&caller)?, &query.page()?).await?;
+    let webhooks = desk
+        .list(owner(&caller)?, &query.page::<Webhook, _>()?)
+        .await?;
     Ok(Page::of(webhooks))
 }
 

@@ -35,6 +35,8 @@ pub enum AppError {
         rid: Option<String>,
         /// What that means and what to do.
         advice: String,
+        /// Whether it refuses what the app's owner gave: the AppSecret, the IP list, the account. Only the owner can repair that.
+        by_its_owner: bool,
     },
     /// WeChat does not answer now.
     #[error("WeChat does not answer: {detail}")]
@@ -87,6 +89,7 @@ pub(crate) fn refusal(error: &BrokerError, now: DateTime<Utc>) -> AppError {
             errmsg: cause.errmsg.clone(),
             rid: cause.rid.clone(),
             advice: error.advice().unwrap_or_default(),
+            by_its_owner: true,
         },
         _ => AppError::WechatUnavailable {
             retry_after: no_token::retry_after(error, now),

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use domain::{
+    text,
     violation::Violation,
     webhook::{EventFilter, EventType},
 };
@@ -36,21 +37,21 @@ impl WebhookSettings {
     /// The patch that is asked for, or all that is wrong with it.
     pub(super) fn check(&self, allow_private: bool) -> Result<WebhookPatch, Vec<Violation>> {
         let mut found = Vec::new();
-        if let Some(url) = &self.url
-            && let Err(rule) = check_url(url, allow_private)
-        {
+        let url = self.url.as_deref().map(|url| read_url(url, allow_private));
+        let url = url.transpose().unwrap_or_else(|rule| {
             found.push(Violation::new("/url", rule));
-        }
+            None
+        });
         let events = self
             .events
             .as_deref()
             .map(|words| check_events(words, &mut found));
         if let Some(Some(description)) = &self.description
             && (description.chars().count() > LONGEST_DESCRIPTION
-                || description.contains(|c: char| c.is_control() && !matches!(c, '\n' | '\t')))
+                || description.contains(|c: char| text::misleads(c) && !matches!(c, '\n' | '\t')))
         {
             let rule = format!(
-                "must have at most {LONGEST_DESCRIPTION} characters, and of control characters line breaks and tabs alone"
+                "must have at most {LONGEST_DESCRIPTION} characters, no character that turns the direction of writing, and of control characters line breaks and tabs alone"
             );
             found.push(Violation::new("/description", rule));
         }
@@ -58,7 +59,7 @@ impl WebhookSettings {
             return Err(found);
         }
         Ok(WebhookPatch {
-            url: self.url.clone(),
+            url,
             events,
             description: self.description.clone(),
             enabled: self.enabled,
@@ -90,8 +91,8 @@ pub(super) fn changes(patch: &WebhookPatch) -> String {
     words.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
-/// What is wrong with the URL of an endpoint. Where its name leads is looked at with every post.
-fn check_url(text: &str, allow_private: bool) -> Result<(), String> {
+/// The URL of an endpoint as it is called, or what is wrong with it. Where its name leads is looked at with every post.
+fn read_url(text: &str, allow_private: bool) -> Result<String, String> {
     if text.len() > LONGEST_URL {
         return Err(format!("must have at most {LONGEST_URL} characters"));
     }
@@ -120,7 +121,13 @@ fn check_url(text: &str, allow_private: bool) -> Result<(), String> {
                 .to_owned(),
         );
     }
-    Ok(())
+    let called = String::from(url);
+    if called.len() > LONGEST_URL {
+        return Err(format!(
+            "must have at most {LONGEST_URL} characters, as it is called: {called}"
+        ));
+    }
+    Ok(called)
 }
 
 /// The events that the words name; what is wrong with them goes into `found`.
@@ -161,7 +168,7 @@ mod tests {
             "https://1.1.1.1/",
             "https://hooks.example:8443/",
         ] {
-            assert_eq!(check_url(url, false), Ok(()), "{url}");
+            assert_eq!(read_url(url, false).as_deref(), Ok(url));
         }
         for url in [
             "http://hooks.example/",
@@ -178,9 +185,9 @@ mod tests {
             "https://hooks.example/\0",
             "https://hooks.example/a\n",
         ] {
-            assert!(check_url(url, false).is_err(), "{url}");
+            assert!(read_url(url, false).is_err(), "{url}");
         }
-        assert_eq!(check_url("http://127.0.0.1:9/", true), Ok(()));
+        assert!(read_url("http://127.0.0.1:9/", true).is_ok());
     }
 
     #[test]

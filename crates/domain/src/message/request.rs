@@ -12,7 +12,7 @@ use super::{
 use crate::{
     grant::{self, GrantPolicy},
     template::Knowledge,
-    template_value,
+    template_value, text,
     violation::{Violation, pointer_token},
 };
 
@@ -341,7 +341,7 @@ fn is_longer(map: &Map<String, Value>, max: usize) -> bool {
 fn check_lengths(request: &Request, found: &mut Vec<Violation>) {
     let mut at_most = |value: Option<&str>, max: usize, pointer: &str| {
         if let Some(value) = value
-            && (value.is_empty() || value.len() > max || value.chars().any(char::is_control))
+            && (value.is_empty() || value.len() > max || value.contains(text::misleads))
         {
             found.push(Violation::new(
                 pointer,

@@ -14,7 +14,7 @@ use axum::{
     BoxError, Router,
     body::{Body, HttpBody},
     extract::Request,
-    http::{HeaderValue, StatusCode, Version, header, request::Parts},
+    http::{HeaderValue, StatusCode, Version, header, request::Parts, uri::Authority},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
@@ -74,6 +74,9 @@ impl Visits {
         if head.headers.len() > FIELDS {
             return Ok(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE.into_response());
         }
+        if !names_one_host(&head) {
+            return Ok(api::not_one_host());
+        }
         let work = self.connection.activity.work();
         let client = self
             .doorway
@@ -119,6 +122,16 @@ impl Visits {
             held.free();
             connection.prove();
         })
+    }
+}
+
+/// Whether a request says once for which host it is. HTTP/1.0 need not say it, and HTTP/2 says it elsewhere.
+fn names_one_host(head: &Parts) -> bool {
+    let mut hosts = head.headers.get_all(header::HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (None, _) => head.version != Version::HTTP_11,
+        (Some(host), None) => host.is_empty() || Authority::try_from(host.as_bytes()).is_ok(),
+        (Some(_), Some(_)) => false,
     }
 }
 

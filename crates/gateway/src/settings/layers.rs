@@ -83,12 +83,26 @@ impl Layers {
             refuse_secret(name, &value)?;
             layers.values.insert(name, (value, Source::Flag));
         }
+        for name in layers.values.keys() {
+            layers.refuse_control(name)?;
+        }
         Ok(layers)
     }
 
-    /// The value that counts.
+    /// The value that counts, without the blanks and line breaks around it that files and shells leave there.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        self.values.get(name).map(|(value, _)| value.as_str())
+        self.values.get(name).map(|(value, _)| value.trim())
+    }
+
+    /// Refuses a value with a line break or another control character within: it would name something else than it shows.
+    fn refuse_control(&self, name: &str) -> Result<(), SettingsError> {
+        match self.get(name) {
+            Some(value) if value.contains(char::is_control) => Err(SettingsError::new(format!(
+                "{} has a line break or another control character in it: write it on one line",
+                self.name(name)
+            ))),
+            _ => Ok(()),
+        }
     }
 
     /// Where the value that counts came from.
@@ -128,7 +142,7 @@ impl Environment {
             else {
                 continue;
             };
-            if value.is_empty() {
+            if value.to_str().is_some_and(|value| value.trim().is_empty()) {
                 continue;
             }
             if variable == CONFIG {

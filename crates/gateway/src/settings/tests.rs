@@ -101,6 +101,27 @@ fn the_environment_can_name_the_file() {
 }
 
 #[test]
+fn blanks_around_a_value_are_no_part_of_it() {
+    let url = "sqlite:///var/lib/wxgate/w.db";
+    for typed in [format!("{url}\n"), format!("  {url}\t\r\n")] {
+        let settings = with_environment(&[("WXGATE_DATABASE_URL", &typed)]).unwrap();
+        assert_eq!(settings.database_url, url, "{typed:?}");
+        assert_eq!(settings.mode, Mode::Embedded);
+    }
+    let public = with_environment(&[("WXGATE_PUBLIC_URL", " https://Gate.example/\n")]).unwrap();
+    assert_eq!(public.public_url.as_deref(), Some("https://gate.example"));
+    let blank = with_environment(&[("WXGATE_REDIS_URL", " \n")]).unwrap();
+    assert_eq!(blank.mode, Mode::Embedded);
+    for within in ["sqlite://a\nb.db", "sqlite://a\u{7f}.db"] {
+        let refused = refusal(&[("WXGATE_DATABASE_URL", within)]);
+        assert!(
+            refused.starts_with("WXGATE_DATABASE_URL has a line break"),
+            "{refused}"
+        );
+    }
+}
+
+#[test]
 fn unknown_keys_in_the_file_are_refused_and_unknown_variables_told() {
     for (text, words) in [
         ("lisen = \"x\"", "database_url"),

@@ -47,7 +47,7 @@ pub(crate) fn url(layers: &Layers, name: &str) -> Result<Option<String>, Setting
     {
         return Err(refused("must have no query, fragment, user or password"));
     }
-    Ok(Some(text.trim_end_matches('/').to_owned()))
+    Ok(Some(parsed.as_str().trim_end_matches('/').to_owned()))
 }
 
 /// A URL of a web site that is reached at the root of its host, without a slash at its end.

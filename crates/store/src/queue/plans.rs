@@ -2,6 +2,7 @@
 //! through the table.
 
 mod fill;
+mod lists;
 mod receipts;
 mod turns;
 

@@ -186,6 +186,10 @@ fn objects<'a>(content: &'a [u8], fill: &'a Fill) -> impl Iterator<Item = Line<'
 }
 
 fn object(text: &[u8], fill: &Fill) -> Result<Request, String> {
+    let twice = requests::repeated_fields(text);
+    if !twice.is_empty() {
+        return Err(told(&twice));
+    }
     let mut value: Value =
         serde_json::from_slice(text).map_err(|error| format!("it is not JSON: {error}"))?;
     if let Some(fields) = value.as_object_mut() {
@@ -199,16 +203,19 @@ fn object(text: &[u8], fill: &Fill) -> Result<Request, String> {
         absent("priority", json!(fill.priority));
         absent("ttl", json!(fill.ttl));
     }
-    let request = requests::message(value).map_err(|found| {
-        let told = found.iter().map(|Violation { pointer, detail }| {
-            format!("{} {detail}", pointer.trim_start_matches('/'))
-        });
-        told.collect::<Vec<_>>().join("; ").trim().to_owned()
-    })?;
+    let request = requests::message(value).map_err(|found| told(&found))?;
     if request.dry_run {
         return Err(DRY_RUN.to_owned());
     }
     Ok(request)
+}
+
+/// What is wrong with a line, field by field.
+fn told(found: &[Violation]) -> String {
+    let told = found.iter().map(|Violation { pointer, detail }| {
+        format!("{} {detail}", pointer.trim_start_matches('/'))
+    });
+    told.collect::<Vec<_>>().join("; ").trim().to_owned()
 }
 
 #[cfg(test)]
@@ -233,6 +240,25 @@ mod tests {
         let fill = fill();
         let read = read(Form::Csv, content.as_bytes(), &fill);
         read.err().map(|failure| failure.message).unwrap()
+    }
+
+    #[test]
+    fn a_field_that_a_line_has_twice_is_refused() {
+        for (line, field) in [
+            (r#"{"touser": "a", "touser": "b", "data": {}}"#, "touser "),
+            (
+                r#"{"touser": "a", "data": {"k": {"value": 1, "value": 2}}}"#,
+                "data/k/value ",
+            ),
+            (
+                r#"{"touser": "a", "data": {}, "metadata": {"m": 1, "m": 2}}"#,
+                "metadata/m ",
+            ),
+        ] {
+            let (_, request) = all(Form::Ndjson, line).remove(0);
+            let refused = request.unwrap_err();
+            assert!(refused.starts_with(field), "{refused}");
+        }
     }
 
     #[test]

@@ -1,0 +1,24 @@
+//! Texts that people give to things and read again in lists, logs and consoles.
+
+/// Whether `c` changes how the text around it is shown instead of being shown itself: control characters, line separators
+/// and the characters that turn the direction of writing (Unicode `Bidi_Control`). A name with one can look like another.
+pub fn misleads(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn letters_of_all_scripts_are_shown_and_what_turns_them_is_not() {
+        assert!(!"小店 ☕ é עברית 👩\u{200d}🍳".contains(misleads));
+        for c in [
+            '\0', '\n', '\u{85}', '\u{202e}', '\u{2066}', '\u{2069}', '\u{200f}', '\u{61c}',
+            '\u{2028}',
+        ] {
+            assert!(misleads(c), "{c:?}");
+        }
+    }
+}
