@@ -25,6 +25,7 @@ mod m20261129_receipt_owner;
 mod m20261129_receipt_turns;
 mod m20261129_webhook_turns;
 mod m20261130_message_lists;
+mod m20261130_value_rules;
 
 /// All migrations in order.
 #[derive(Debug)]
@@ -50,6 +51,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261129_receipt_turns::Migration),
             Box::new(m20261129_heartbeat::Migration),
             Box::new(m20261130_message_lists::Migration),
+            Box::new(m20261130_value_rules::Migration),
         ]
     }
 }

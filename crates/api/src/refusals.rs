@@ -1,7 +1,9 @@
 //! What the crates below refuse, as problems. Every match is exhaustive: a new refusal wants its words here.
 
 use chrono::{DateTime, Utc};
-use delivery::{AppError, ChangeError, DeliveryError, GrantError, SubmitError, WebhookError};
+use delivery::{
+    AppError, ChangeError, DeliveryError, GrantError, QuotaSpan, SubmitError, WebhookError,
+};
 use domain::{
     lifecycle::{Refusal, Status},
     violation::Violation,
@@ -115,6 +117,27 @@ impl From<AppError> for Problem {
                     errmsg,
                     rid,
                 })
+            }
+            AppError::WechatQuota {
+                errcode,
+                errmsg,
+                rid,
+                span,
+                retry_after,
+                detail,
+            } => {
+                let kind = match span {
+                    QuotaSpan::Day => Kind::QuotaExhausted,
+                    QuotaSpan::Minute => Kind::RateLimited,
+                };
+                let said = WechatAnswer {
+                    errcode,
+                    errmsg,
+                    rid,
+                };
+                Self::new(kind, detail)
+                    .with_wechat(said)
+                    .retry_after(retry_after)
             }
             AppError::WechatUnavailable {
                 retry_after,

@@ -152,6 +152,14 @@ impl BrokerError {
                 seen_ip,
                 cause,
             },
+            // WeChat counts by the minute, too (45011).
+            TokenError::Later {
+                delay: delay @ Delay::NextMinute,
+                cause,
+            } => Self::FetchesSpent {
+                retry_at: delay.next_try(now, attempt, rand::random()),
+                cause,
+            },
             TokenError::Later { delay, cause } => Self::Later {
                 retry_at: delay.next_try(now, attempt, rand::random()),
                 detail: cause.to_string(),

@@ -4,7 +4,7 @@ use broker::{Broker, Proof};
 use chrono::{DateTime, Utc};
 use coord::Coord;
 use domain::{
-    app::{AppId, AppKind, DEFAULT_DAILY_QUOTA, TokenMode},
+    app::{AppId, AppKind, DEFAULT_DAILY_QUOTA, TokenMode, ValueRules},
     grant::GrantPolicy,
     id::TenantId,
     seal::{MasterKey, SealOwner},
@@ -18,8 +18,8 @@ mod error;
 mod newcomer;
 
 pub use callback::CallbackSettings;
-pub use error::AppError;
-pub(crate) use error::refusal;
+pub use error::{AppError, QuotaSpan};
+pub(crate) use error::{quota_refusal, refusal};
 
 use self::callback::SealedCallback;
 use crate::topic;
@@ -41,6 +41,8 @@ pub struct Registration {
     pub daily_quota: Option<u64>,
     /// What the ledger of grants decides about its subscribe messages.
     pub grant_policy: GrantPolicy,
+    /// What becomes of its messages with values that break the rules of their types.
+    pub value_rules: ValueRules,
     /// Whether to fetch a token before anything is kept.
     pub verify: bool,
     /// Its message push settings.
@@ -58,6 +60,8 @@ pub struct AppUpdate {
     pub daily_quota: Option<u64>,
     /// What the ledger of grants decides about its subscribe messages.
     pub grant_policy: Option<GrantPolicy>,
+    /// What becomes of its messages with values that break the rules of their types.
+    pub value_rules: Option<ValueRules>,
     /// Its message push settings.
     pub callback: CallbackSettings,
     /// [`App::updated_at`] as the caller knows it; where it is another one by now nothing changes.
@@ -131,6 +135,7 @@ impl Apps {
             token_mode: new.token_mode,
             daily_quota: new.daily_quota.unwrap_or(DEFAULT_DAILY_QUOTA),
             grant_policy: new.grant_policy,
+            value_rules: new.value_rules,
             callback_token_sealed: token,
             callback_aes_key_sealed: aes_key,
             verified_at: new.verify.then_some(now),
@@ -192,6 +197,7 @@ impl Apps {
             token_mode: update.token_mode,
             daily_quota: update.daily_quota,
             grant_policy: update.grant_policy,
+            value_rules: update.value_rules,
             callback_token_sealed: token.map(Some),
             callback_aes_key_sealed: aes_key.map(Some),
             known_at: update.known_at,
@@ -325,6 +331,7 @@ fn changes(update: &AppUpdate) -> String {
         token_mode,
         daily_quota,
         grant_policy,
+        value_rules,
         callback,
         known_at: _,
     } = update;
@@ -336,6 +343,7 @@ fn changes(update: &AppUpdate) -> String {
         }),
         daily_quota.map(|quota| format!("{quota} messages a day")),
         grant_policy.map(|policy| format!("grant policy {}", policy.as_str())),
+        value_rules.map(|rules| format!("value rules {}", rules.as_str())),
         callback.token.as_ref().map(|_| "callback token".to_owned()),
         callback
             .aes_key

@@ -24,6 +24,7 @@ use crate::{
     recorder::Settled,
     rest::{self, Rest},
     strays::{Again, Strays},
+    templates::{LISTED_AND_REFUSED, Templates},
 };
 
 /// How many tries of a message are kept.
@@ -31,6 +32,8 @@ const HISTORY: usize = 50;
 /// How long before the end of its lease a send must have ended: longer than the database can be away without that being
 /// noticed ([`store::Store::beat`]). A lease that ends while an answer waits so ends in an outage that is known.
 pub(crate) const UNNOTICED: Duration = Duration::from_secs(4);
+/// WeChat's code for a template that is not in the account.
+const NO_SUCH_TEMPLATE: i64 = 40037;
 /// How long an app rests whose fresh tokens WeChat refuses.
 const TOKEN_REFUSED_PAUSE: Duration = Duration::from_mins(1);
 
@@ -45,6 +48,7 @@ struct Inner {
     clock: Clock,
     metrics: Metrics,
     quotas: Arc<Quotas>,
+    templates: Templates,
     send_timeout: Duration,
     tasks: TaskTracker,
     settled: mpsc::Sender<Settled>,
@@ -81,7 +85,7 @@ impl Dispatcher {
     pub(crate) fn new(
         parts: &Parts,
         options: &Options,
-        quotas: Arc<Quotas>,
+        (quotas, templates): (Arc<Quotas>, Templates),
         tasks: TaskTracker,
         settled: mpsc::Sender<Settled>,
     ) -> Self {
@@ -92,6 +96,7 @@ impl Dispatcher {
             clock: parts.coord.clock().clone(),
             metrics: parts.metrics.clone(),
             quotas,
+            templates,
             send_timeout: options.send_timeout,
             tasks,
             settled,
@@ -127,7 +132,10 @@ impl Inner {
             Event::Answered(Verdict::Accepted { msgid }) => msgid,
             _ => None,
         };
-        let failure_detail = transition.failure.map(|code| landing.words(code));
+        let failure_detail = match transition.failure {
+            Some(code) => Some(self.words(&message, &landing, code).await),
+            None => None,
+        };
         let settlement = Settlement {
             // What was never sent has used nothing.
             grant: message.grant_news(if landing.reached_wechat {
@@ -160,6 +168,22 @@ impl Inner {
                 _slot: slot,
             })
             .await;
+    }
+
+    /// [`Landing::words`], where WeChat does not contradict its own list of templates.
+    async fn words(&self, message: &Claimed, landing: &Landing, code: FailureCode) -> String {
+        let (channel, template) = (message.content.channel(), &message.template_id);
+        let errcode = landing.attempts.last().and_then(|last| last.errcode);
+        if errcode == Some(NO_SUCH_TEMPLATE)
+            && let Some(said) = &landing.detail
+            && self
+                .templates
+                .lists(&message.appid, channel, template)
+                .await
+        {
+            return format!("{LISTED_AND_REFUSED}: {said}");
+        }
+        landing.words(code)
     }
 
     /// The rest of an app whose day WeChat calls spent, after a look at WeChat's own count.

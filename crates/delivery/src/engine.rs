@@ -170,7 +170,14 @@ impl Delivery {
         let recorder = Recorder::new(parts.clone(), due.clone(), options.lease);
         let recorder = Keeper::new(recorder, settlements, clock, backlog.clone());
         let quotas = Arc::new(Quotas::new(&parts, options.shares));
-        let dispatcher = Dispatcher::new(&parts, &options, quotas.clone(), tasks.clone(), settled);
+        let templates = Templates::new(&parts);
+        let dispatcher = Dispatcher::new(
+            &parts,
+            &options,
+            (quotas.clone(), templates.clone()),
+            tasks.clone(),
+            settled,
+        );
         let worker = Worker::new(&parts, options, dispatcher, backlog.clone(), stop.clone());
         let sweeper = Sweeper::new(&parts, options.lease, due, stop.clone());
         let receipt_sweeper = ReceiptSweeper::new(&parts, stop.clone());
@@ -184,7 +191,6 @@ impl Delivery {
             tasks.clone(),
             stop.clone(),
         )?;
-        let templates = Templates::new(&parts);
         let syncer = Syncer::new(&parts, templates.clone(), stop.clone());
         let pulse = Pulse::new(tasks.clone(), stop.clone());
         pulse.spawn("intake", small_intake.run());

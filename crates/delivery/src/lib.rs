@@ -48,7 +48,7 @@ mod waiters;
 mod webhooks;
 mod worker;
 
-pub use apps::{AppError, AppUpdate, Apps, CallbackSettings, Registration};
+pub use apps::{AppError, AppUpdate, Apps, CallbackSettings, QuotaSpan, Registration};
 pub use audit::TokenAudit;
 pub use broker::{BudgetKind, ForeignRefresh, LiveToken};
 pub use callbacks::{CallbackError, CallbackRefusal, Callbacks, Consequence};

@@ -15,7 +15,7 @@ use domain::{
     app::{AppId, AppKind},
     id::TenantId,
     message::{Channel, Draft, Unfit},
-    template::{Catalog, Template},
+    template::{Catalog, Knowledge, Template},
 };
 use store::{
     DueSync, IdempotencyKey, KnownTemplate, Listing, NewAuditLine, Origin, Page, Synced,
@@ -29,9 +29,9 @@ mod syncer;
 
 pub(crate) use syncer::Syncer;
 
-use self::shelf::Shelf;
+use self::shelf::{Known, Shelf};
 use crate::{
-    apps::{AppError, refusal},
+    apps::{AppError, quota_refusal, refusal},
     engine::Parts,
     submit::SubmitError,
     topic,
@@ -47,6 +47,10 @@ const LOOK_AGAIN: Duration = Duration::from_mins(1);
 const BY_HAND: u32 = 6;
 /// How long to wait where WeChat did not answer.
 const AFTER_SILENCE: Duration = Duration::from_secs(10);
+
+/// What the tenant is told where WeChat refuses a template that it lists.
+pub(crate) const LISTED_AND_REFUSED: &str = "WeChat lists this template and refuses it all the same: see in WeChat's \
+    console whether it was blocked, sync the app's templates, and retry the message";
 
 /// What a sync by hand came to.
 #[derive(Clone, Debug)]
@@ -78,22 +82,35 @@ impl Templates {
     }
 
     /// The templates of the tenant's app, as far as they are known: from memory, at most seconds old. WeChat is asked
-    /// again where messages want one that it does not list, once a minute at most.
+    /// again where messages want one that it does not list, or where it listed none, once a minute at most.
     pub async fn catalog<'a>(
         &self,
         tenant: TenantId,
         appid: &AppId,
         wanted: impl IntoIterator<Item = (Channel, &'a str)>,
     ) -> Arc<Catalog> {
-        let catalog = self.0.shelf.catalog(tenant, appid).await;
-        let doubtful = wanted
-            .into_iter()
-            .any(|(channel, id)| catalog.look_up(channel, id).is_doubtful());
+        let Known { catalog, tried_at } = self.0.shelf.catalog(tenant, appid).await;
+        let is_time = may_look_again(tried_at, self.0.parts.coord.clock().now());
+        let doubtful = wanted.into_iter().any(|(channel, id)| {
+            let knowledge = catalog.look_up(channel, id);
+            knowledge.is_doubtful() || (is_time && knowledge.may_be_outdated())
+        });
         if !doubtful {
             return catalog;
         }
         self.look_again(tenant, appid).await;
-        self.0.shelf.catalog(tenant, appid).await
+        self.0.shelf.catalog(tenant, appid).await.catalog
+    }
+
+    /// Reads what is known of the app again before it is needed next: its settings have changed.
+    pub async fn forget(&self, appid: &AppId) {
+        self.0.shelf.forget(appid).await;
+    }
+
+    /// Whether WeChat lists the template among those of the app, as far as that is known.
+    pub(crate) async fn lists(&self, appid: &AppId, channel: Channel, id: &str) -> bool {
+        let known = self.0.shelf.of_any(appid).await;
+        matches!(known.catalog.look_up(channel, id), Knowledge::Template(_))
     }
 
     /// A message that was checked, as it is handed in. One that does not fit its template any more is let through where
@@ -184,7 +201,7 @@ impl Templates {
                 return;
             }
         };
-        if state.tried_at.is_none_or(|at| now >= at + LOOK_AGAIN) {
+        if may_look_again(state.tried_at, now) {
             match store.platform().template_sync_of(appid).await {
                 Ok(due) => self.sync_due(&due).await,
                 Err(error) => tracing::debug!(%appid, %error, "cannot sync templates"),
@@ -281,17 +298,26 @@ impl Inner {
         let token = token.map_err(|error| self.no_token(&error))?;
         match client.templates(&token.value, channel).await {
             Err(CallError::StaleToken(_)) => {}
-            answered => return answered.map_err(|error| call_refusal(&error)),
+            answered => return answered.map_err(|error| self.unlisted(&error)),
         }
         let fresh = broker.stale(appid, token.generation).await;
         let fresh = fresh.map_err(|error| self.no_token(&error))?;
         let answered = client.templates(&fresh.value, channel).await;
-        answered.map_err(|error| call_refusal(&error))
+        answered.map_err(|error| self.unlisted(&error))
+    }
+
+    fn unlisted(&self, error: &CallError) -> AppError {
+        call_refusal(error, self.parts.coord.clock().now())
     }
 
     fn no_token(&self, error: &BrokerError) -> AppError {
         refusal(error, self.parts.coord.clock().now())
     }
+}
+
+/// Whether WeChat may be asked because of a message.
+fn may_look_again(tried_at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> bool {
+    tried_at.is_none_or(|at| now >= at + LOOK_AGAIN)
 }
 
 /// Why WeChat told nothing, for the owner of the app.
@@ -318,8 +344,11 @@ fn distinct(templates: Vec<Template>) -> Vec<Template> {
     by_id.into_values().collect()
 }
 
-fn call_refusal(error: &CallError) -> AppError {
+fn call_refusal(error: &CallError, now: DateTime<Utc>) -> AppError {
     let cause = error.cause();
+    if let Some(spent) = quota_refusal(cause, "calls for its templates", now, None) {
+        return spent;
+    }
     match cause.errcode {
         Some(errcode) => AppError::Wechat {
             errcode,

@@ -77,6 +77,34 @@ pub enum TokenMode {
     Legacy,
 }
 
+/// What becomes of a message with a value that breaks the rule of its type.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ValueRules {
+    /// It is refused before it costs a grant.
+    #[default]
+    Strict,
+    /// It is sent, with a warning: for accounts of which WeChat asks less than it documents, such as test accounts.
+    Warn,
+}
+
+impl ValueRules {
+    /// The word in the API and the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Strict => "strict",
+            Self::Warn => "warn",
+        }
+    }
+
+    /// The rules named `text`.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Strict, Self::Warn]
+            .into_iter()
+            .find(|rules| rules.as_str() == text)
+    }
+}
+
 /// The daily quota of an app that names none: what WeChat grants an account for template messages.
 pub const DEFAULT_DAILY_QUOTA: u64 = 1_000_000;
 

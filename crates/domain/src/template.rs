@@ -8,6 +8,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 use serde_json::{Map, Value};
 
 use crate::{
+    app::ValueRules,
     message::Channel,
     template_value,
     violation::{Violation, pointer_token},
@@ -126,7 +127,8 @@ impl Template {
                     told = true;
                 }
                 found.push(Violation::new(pointer, rule));
-            } else if let (Some(listed), Some(value)) = (self.values.get(key), text_of(item))
+            } else if let (Some(listed), Some(value)) =
+                (self.values.get(key), item.get("value").and_then(text_of))
                 && !listed.iter().any(|one| *one == *value)
             {
                 found.push(Violation::new(
@@ -138,9 +140,9 @@ impl Template {
     }
 }
 
-/// The text that an item of `data` says.
-fn text_of(item: &Value) -> Option<Cow<'_, str>> {
-    match item.get("value")? {
+/// The text that a value is sent as: of a number its digits as they were written.
+pub(crate) fn text_of(value: &Value) -> Option<Cow<'_, str>> {
+    match value {
         Value::String(text) => Some(Cow::Borrowed(text)),
         Value::Number(number) => Some(Cow::Owned(number.to_string())),
         _ => None,
@@ -150,8 +152,10 @@ fn text_of(item: &Value) -> Option<Cow<'_, str>> {
 /// What is known of the template that a message names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Knowledge<'a> {
-    /// Nothing: WeChat has not been asked for the app's templates, or lists none. Whatever is sent may be right.
+    /// Nothing: WeChat has not told the app's templates. Whatever is sent may be right.
     Nothing,
+    /// WeChat told the app's templates when it had none of this channel. Whatever is sent may be right.
+    NoneListed,
     /// The template.
     Template(&'a Template),
     /// WeChat listed it once and does so no more.
@@ -166,10 +170,15 @@ impl Knowledge<'_> {
         matches!(self, Self::Gone | Self::Unlisted)
     }
 
+    /// Whether WeChat should be asked again, if that was not done lately, before a message is sent unchecked.
+    pub fn may_be_outdated(self) -> bool {
+        matches!(self, Self::NoneListed)
+    }
+
     /// What of a message with `data` it refuses.
     pub(crate) fn judge(self, data: Option<&Map<String, Value>>, found: &mut Vec<Violation>) {
         match self {
-            Self::Nothing => {}
+            Self::Nothing | Self::NoneListed => {}
             Self::Template(template) => {
                 if let Some(data) = data {
                     template.judge(data, found);
@@ -191,7 +200,7 @@ impl Knowledge<'_> {
     /// What could not be checked, in sentences.
     pub fn warnings(self) -> Vec<String> {
         match self {
-            Self::Nothing => vec![
+            Self::Nothing | Self::NoneListed => vec![
                 "the app's templates are not known: whether the template exists and has these keys was not checked"
                     .to_owned(),
             ],
@@ -211,6 +220,7 @@ impl Knowledge<'_> {
 pub struct Catalog {
     entries: BTreeMap<String, Entry>,
     complete: bool,
+    value_rules: ValueRules,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -228,24 +238,39 @@ impl Catalog {
         Self {
             entries: entries.collect(),
             complete,
+            value_rules: ValueRules::default(),
         }
+    }
+
+    /// The same of an app with these rules.
+    #[must_use]
+    pub fn with_rules(self, value_rules: ValueRules) -> Self {
+        Self {
+            value_rules,
+            ..self
+        }
+    }
+
+    /// What becomes of messages of the app with values that break the rules of their types.
+    pub fn value_rules(&self) -> ValueRules {
+        self.value_rules
     }
 
     /// What is known of a template for messages of `channel`.
     pub fn look_up(&self, channel: Channel, template_id: &str) -> Knowledge<'_> {
         let of_channel = |entry: &&Entry| entry.template.kind.channel() == channel;
+        let lists_any = || {
+            let mut entries = self.entries.values();
+            entries.any(|entry| of_channel(&entry) && !entry.gone)
+        };
         match self.entries.get(template_id).filter(of_channel) {
             Some(entry) if entry.gone => Knowledge::Gone,
             Some(entry) => Knowledge::Template(&entry.template),
-            None if self.complete
-                && self
-                    .entries
-                    .values()
-                    .any(|entry| of_channel(&entry) && !entry.gone) =>
-            {
-                Knowledge::Unlisted
-            }
-            None => Knowledge::Nothing,
+            None if !self.complete => Knowledge::Nothing,
+            None if lists_any() => Knowledge::Unlisted,
+            // WeChat withdrew the list of this channel: that there is none in it means nothing.
+            None if channel == Channel::Template => Knowledge::Nothing,
+            None => Knowledge::NoneListed,
         }
     }
 
@@ -359,6 +384,7 @@ mod tests {
         let catalog = of(true);
         let look = |catalog: &Catalog, channel, id| match catalog.look_up(channel, id) {
             Knowledge::Nothing => "nothing",
+            Knowledge::NoneListed => "none listed",
             Knowledge::Template(_) => "template",
             Knowledge::Gone => "gone",
             Knowledge::Unlisted => "unlisted",
@@ -367,7 +393,11 @@ mod tests {
         assert_eq!(look(&catalog, Channel::Subscribe, "b"), "gone");
         assert_eq!(look(&catalog, Channel::Subscribe, "c"), "unlisted");
         assert_eq!(look(&catalog, Channel::Template, "a"), "nothing");
+        assert_eq!(look(&catalog, Channel::Official, "a"), "none listed");
         assert_eq!(look(&of(false), Channel::Subscribe, "c"), "nothing");
+        let empty = Catalog::new([], true);
+        assert_eq!(look(&empty, Channel::Subscribe, "a"), "none listed");
+        assert!(empty.look_up(Channel::Subscribe, "a").may_be_outdated());
         assert_eq!(
             look(&Catalog::default(), Channel::Subscribe, "a"),
             "nothing"

@@ -28,6 +28,14 @@ pub struct Rule {
     broken: Broken,
 }
 
+impl Rule {
+    /// Whether it is a rule of the value's type: an account that WeChat asks less of may break it. No account may leave
+    /// a value empty.
+    pub fn is_of_type(self) -> bool {
+        self.broken != Broken::Empty
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Broken {
     Empty,
@@ -176,10 +184,15 @@ pub fn truncated(key: &str, value: &str) -> Option<String> {
     Some(cut)
 }
 
+/// Whether a reader sees nothing of `value`: WeChat takes it for empty.
+pub fn is_blank(value: &str) -> bool {
+    value.chars().all(is_invisible)
+}
+
 /// Checks the value of the template key `key`.
 pub fn check(key: &str, value: &str) -> Result<(), Rule> {
     let kind = Kind::of(key);
-    let broken = if value.chars().all(is_invisible) {
+    let broken = if is_blank(value) {
         Broken::Empty
     } else if value.chars().any(char::is_control) {
         Broken::Control

@@ -173,6 +173,8 @@ codes! {
         NoPermission = "no_permission": "the account may not use this interface: check its type and permissions in WeChat's console",
         /// 40234: the account takes signed calls only.
         SignatureRequired = "signature_required": "the account accepts signed API calls only, which the gateway does not make yet: switch the signature of API calls off in WeChat's console (development settings, API security)",
+        /// 40066, 41001, 43002, 43003, 44002: whatever is sent arrives otherwise than the gateway sends it.
+        NotUnderstood = "not_understood": "WeChat does not get the gateway's calls as they are made: check that WXGATE_WECHAT_BASE_URL is https://api.weixin.qq.com and that no proxy changes requests; if so, report it with the attempt's rid",
         /// 48004, 50002, 50004, 50007 …: the platform suspended or punished the account.
         Suspended = "suspended": "WeChat has suspended or punished the account: only its owner can repair that in WeChat's console",
         /// Fresh tokens are refused again and again.

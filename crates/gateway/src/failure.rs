@@ -114,6 +114,7 @@ impl From<AppError> for Failure {
                     format!("{advice} (WeChat answered {errcode} {errmsg}{rid})"),
                 )
             }
+            AppError::WechatQuota { .. } => Self::new("quota_exhausted", error.to_string()),
             AppError::WechatUnavailable { .. } => Self::new(
                 "wechat_unavailable",
                 format!("{error}: check WXGATE_WECHAT_BASE_URL and try again"),

@@ -60,6 +60,7 @@ impl Site {
             token_mode: TokenMode::Stable,
             daily_quota: None,
             grant_policy: domain::grant::GrantPolicy::default(),
+            value_rules: domain::app::ValueRules::default(),
             verify: false,
             callback: CallbackSettings::default(),
         };

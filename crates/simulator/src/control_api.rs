@@ -233,7 +233,9 @@ fn no_such_call(method: &Method, path: &str) -> ControlError {
 }
 
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ControlError> {
-    Ok(serde_json::from_slice(body)?)
+    // Read whole first: only so are numbers in a tagged type numbers, since serde_json keeps the text of each.
+    let value: Value = serde_json::from_slice(body)?;
+    Ok(serde_json::from_value(value)?)
 }
 
 fn fault(body: &[u8]) -> Result<Fault, ControlError> {

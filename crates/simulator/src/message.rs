@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
 
 use crate::refusal::Refusal;
 
@@ -75,8 +76,26 @@ impl std::ops::Deref for Text<'_> {
 
 impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(TextVisitor)
+        let json = raw(deserializer)?;
+        match json.as_bytes().first() {
+            Some(b'"') => inside(json)
+                .deserialize_str(TextVisitor)
+                .map_err(D::Error::custom),
+            Some(b'n') => Ok(Self::default()),
+            Some(b'-' | b'0'..=b'9') => Ok(Self(Cow::Borrowed(json))),
+            _ => Err(D::Error::custom("not a string")),
+        }
     }
+}
+
+/// A value as it is written: the digits of a number stay as they are.
+fn raw<'de, D: Deserializer<'de>>(deserializer: D) -> Result<&'de str, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(RawValue::get)
+}
+
+/// The reader of a value that [`raw`] took out.
+fn inside(json: &str) -> serde_json::Deserializer<serde_json::de::StrRead<'_>> {
+    serde_json::Deserializer::from_str(json)
 }
 
 struct TextVisitor;
@@ -94,18 +113,6 @@ impl<'de> Visitor<'de> for TextVisitor {
 
     fn visit_str<E>(self, text: &str) -> Result<Text<'de>, E> {
         Ok(Text(Cow::Owned(text.to_owned())))
-    }
-
-    fn visit_unit<E>(self) -> Result<Text<'de>, E> {
-        Ok(Text::default())
-    }
-
-    fn visit_u64<E>(self, number: u64) -> Result<Text<'de>, E> {
-        Ok(Text(Cow::Owned(number.to_string())))
-    }
-
-    fn visit_i64<E>(self, number: i64) -> Result<Text<'de>, E> {
-        Ok(Text(Cow::Owned(number.to_string())))
     }
 }
 
@@ -130,7 +137,14 @@ pub(crate) enum Slot<'a> {
 
 impl<'de: 'a, 'a> Deserialize<'de> for Data<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(DataVisitor)
+        let json = raw(deserializer)?;
+        match json.as_bytes().first() {
+            Some(b'{') => inside(json)
+                .deserialize_map(DataVisitor)
+                .map_err(D::Error::custom),
+            Some(b'n') => Ok(Self::Missing),
+            _ => Ok(Self::NotAnObject),
+        }
     }
 }
 
@@ -150,32 +164,18 @@ impl<'de> Visitor<'de> for DataVisitor {
         }
         Ok(Data::Keys(keys))
     }
-
-    fn visit_unit<E>(self) -> Result<Data<'de>, E> {
-        Ok(Data::Missing)
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<Data<'de>, E> {
-        Ok(Data::NotAnObject)
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<Data<'de>, E> {
-        Ok(Data::NotAnObject)
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Data<'de>, E> {
-        Ok(Data::NotAnObject)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Data<'de>, A::Error> {
-        while items.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Data::NotAnObject)
-    }
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for Slot<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(SlotVisitor)
+        let json = raw(deserializer)?;
+        if json.starts_with('{') {
+            inside(json)
+                .deserialize_map(SlotVisitor)
+                .map_err(D::Error::custom)
+        } else {
+            Ok(Self::Wrong)
+        }
     }
 }
 
@@ -198,27 +198,6 @@ impl<'de> Visitor<'de> for SlotVisitor {
             }
         }
         Ok(slot)
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<Slot<'de>, E> {
-        Ok(Slot::Wrong)
-    }
-
-    fn visit_unit<E>(self) -> Result<Slot<'de>, E> {
-        Ok(Slot::Wrong)
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<Slot<'de>, E> {
-        Ok(Slot::Wrong)
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Slot<'de>, E> {
-        Ok(Slot::Wrong)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Slot<'de>, A::Error> {
-        while items.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Slot::Wrong)
     }
 }
 
@@ -247,6 +226,15 @@ mod tests {
     }
 
     #[test]
+    fn a_number_keeps_its_digits() {
+        for number in ["98765432109876543210", "1.00", "-0", "1E5", "656887888.00"] {
+            let body = format!(r#"{{"data":{{"number1":{{"value":{number}}}}}}}"#);
+            let message = Message::parse(body.as_bytes()).unwrap();
+            assert_eq!(message.marker(Some("number1")), Some(number));
+        }
+    }
+
+    #[test]
     fn wrong_shapes_are_told_apart() {
         let parse = |data: &str| {
             let body = format!("{{\"data\":{data}}}");
@@ -261,7 +249,10 @@ mod tests {
         };
         assert_eq!(parse("null"), "missing");
         assert_eq!(parse(r#""{\"a\":1}""#), "not an object");
+        assert_eq!(parse("5"), "not an object");
+        assert_eq!(parse("[1.5]"), "not an object");
         assert_eq!(parse(r#"{"thing1":"bare"}"#), "wrong slot");
+        assert_eq!(parse(r#"{"thing1":12.5}"#), "wrong slot");
         assert_eq!(parse(r#"{"thing1":{"value":""}}"#), "keys");
         assert_eq!(Message::parse(b"").unwrap_err().code, 44002);
         assert_eq!(Message::parse(b"{").unwrap_err().code, 47001);

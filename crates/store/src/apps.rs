@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use domain::{
-    app::{AppId, AppKind, TokenMode},
+    app::{AppId, AppKind, TokenMode, ValueRules},
     grant::GrantPolicy,
     id::TenantId,
 };
@@ -19,7 +19,7 @@ mod words;
 pub use cursor::{AppCursor, AppCursorFormat};
 use rest::pause;
 pub use sealed::{PreviousCallback, SealedApp};
-pub(crate) use words::{kind_text, parse_kind};
+pub(crate) use words::{kind_text, parse_kind, value_rules};
 use words::{parse_token_mode, token_mode_text};
 
 use crate::{
@@ -53,6 +53,8 @@ pub struct App {
     pub daily_quota: u64,
     /// What the ledger of grants decides about its subscribe messages.
     pub grant_policy: GrantPolicy,
+    /// What becomes of its messages with values that break the rules of their types.
+    pub value_rules: ValueRules,
     /// Whether the Token of its message push settings is known: without it nothing of WeChat's is heard.
     pub has_callback_token: bool,
     /// Whether the `EncodingAESKey` of its message push settings is known.
@@ -95,6 +97,8 @@ pub struct NewApp {
     pub daily_quota: u64,
     /// What the ledger of grants decides about its subscribe messages.
     pub grant_policy: GrantPolicy,
+    /// What becomes of its messages with values that break the rules of their types.
+    pub value_rules: ValueRules,
     /// The AppSecret, sealed.
     pub secret_sealed: Vec<u8>,
     /// The Token of its message push settings, sealed.
@@ -119,6 +123,7 @@ impl NewApp {
             has_callback_token: self.callback_token_sealed.is_some(),
             has_callback_aes_key: self.callback_aes_key_sealed.is_some(),
             grant_policy: self.grant_policy,
+            value_rules: self.value_rules,
             verified_at: self.verified_at.map(|at| time(millis(at))),
             created_at: now,
             updated_at: now,
@@ -140,6 +145,8 @@ pub struct AppPatch {
     pub daily_quota: Option<u64>,
     /// What the ledger of grants decides about its subscribe messages.
     pub grant_policy: Option<GrantPolicy>,
+    /// What becomes of its messages with values that break the rules of their types.
+    pub value_rules: Option<ValueRules>,
     /// The Token of its message push settings, sealed; `Some(None)` forgets it.
     pub callback_token_sealed: Option<Option<Vec<u8>>>,
     /// The `EncodingAESKey` of its message push settings, sealed; `Some(None)` forgets it.
@@ -205,6 +212,7 @@ impl TenantStore {
             ),
             daily_quota: maybe(patch.daily_quota.map(count)),
             grant_policy: maybe(patch.grant_policy.map(|policy| policy.as_str().to_owned())),
+            value_rules: maybe(patch.value_rules.map(|rules| rules.as_str().to_owned())),
             callback_token_sealed: maybe(patch.callback_token_sealed),
             callback_aes_key_sealed: maybe(patch.callback_aes_key_sealed),
             ..ActiveModel::default()
@@ -308,6 +316,7 @@ impl TenantStore {
                 None => StoreError::NotFound("app"),
             });
         }
+        templates::revise(&transaction, appid).await?;
         self.note(&transaction, now).await?;
         Ok(transaction.commit().await?)
     }
@@ -391,6 +400,7 @@ fn new_row(tenant: TenantId, new: NewApp, now: DateTime<Utc>) -> Model {
         token_mode: token_mode_text(new.token_mode).to_owned(),
         daily_quota: count(new.daily_quota),
         grant_policy: new.grant_policy.as_str().to_owned(),
+        value_rules: new.value_rules.as_str().to_owned(),
         counts_grants: 0,
         secret_sealed: new.secret_sealed,
         callback_token_sealed: new.callback_token_sealed,
@@ -412,6 +422,7 @@ fn app(row: Model, lane: Option<lane::Model>) -> Result<App, StoreError> {
         daily_quota: u64::try_from(row.daily_quota).unwrap_or(0),
         grant_policy: GrantPolicy::parse(&row.grant_policy)
             .ok_or_else(|| unknown("app.grant_policy", &row.grant_policy))?,
+        value_rules: value_rules(&row.value_rules)?,
         has_callback_token: row.callback_token_sealed.is_some(),
         has_callback_aes_key: row.callback_aes_key_sealed.is_some(),
         verified_at: row.verified_at.map(time),

@@ -20,11 +20,13 @@ mod sync;
 
 pub use drift::{Change, Drift};
 pub use sync::{DueSync, Synced, TemplateList};
-pub(crate) use sync::{begin, forget, hasten};
+pub(crate) use sync::{begin, forget, hasten, revise};
 
 use crate::{
     Listing, Page, PlatformStore, StoreError, TenantStore,
+    apps::value_rules,
     entity::{
+        app,
         template::{Column, Entity, Model},
         template_sync,
     },
@@ -66,6 +68,8 @@ pub struct AppCatalog {
     pub tenant: TenantId,
     /// Another number is another catalog.
     pub revision: i64,
+    /// When WeChat was last asked for them.
+    pub tried_at: Option<DateTime<Utc>>,
     /// The templates.
     pub catalog: Catalog,
 }
@@ -164,6 +168,13 @@ impl PlatformStore {
         let Some(sync) = sync else {
             return Ok(None);
         };
+        let rules: Option<String> = app::Entity::find_by_id(appid.as_str())
+            .select_only()
+            .column(app::Column::ValueRules)
+            .into_tuple()
+            .one(&self.store.read)
+            .await?;
+        let rules = rules.map(|word| value_rules(&word)).transpose()?;
         let known = all(&self.store.read, appid.as_str()).await?;
         let entries = known
             .into_iter()
@@ -171,7 +182,9 @@ impl PlatformStore {
         Ok(Some(AppCatalog {
             tenant: sync.tenant_id.into(),
             revision: sync.revision,
-            catalog: Catalog::new(entries, sync.synced_at.is_some() && sync.failure.is_none()),
+            tried_at: sync.tried_at.map(time),
+            catalog: Catalog::new(entries, sync.synced_at.is_some() && sync.failure.is_none())
+                .with_rules(rules.unwrap_or_default()),
         }))
     }
 }

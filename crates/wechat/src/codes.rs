@@ -174,6 +174,8 @@ const BUSINESS: &[Endpoint] = &[
     Endpoint::Quota,
     Endpoint::Templates,
 ];
+const LISTS: &[Endpoint] = &[Endpoint::Quota, Endpoint::Templates];
+const OTHERS: &[Endpoint] = &[Endpoint::Token, Endpoint::Quota, Endpoint::Templates];
 const SENDS: &[Endpoint] = &[Endpoint::Subscribe, Endpoint::Template, Endpoint::Official];
 const SUBSCRIBE: &[Endpoint] = &[Endpoint::Subscribe];
 const TEMPLATE: &[Endpoint] = &[Endpoint::Template];
@@ -222,8 +224,8 @@ const fn row(
 
 use Action::{Bug, QuotaSpent, Reject, StaleToken};
 use BlockReason::{
-    IpNotAllowed, IpUnconfirmed, NoPermission, SecretFrozen, SignatureRequired, UnknownAppid,
-    WrongSecret,
+    IpNotAllowed, IpUnconfirmed, NoPermission, NotUnderstood, SecretFrozen, SignatureRequired,
+    UnknownAppid, WrongSecret,
 };
 use FailureCode::{
     BlockedContent, EndpointGone, InvalidFormId, InvalidPage, InvalidRecipient, InvalidTemplate,
@@ -247,7 +249,8 @@ static TABLE: &[CodeRow] = &[
     row(40036, SENDS,     Reject(InvalidTemplate),     "the template id has the wrong length"),
     row(40037, SENDS,     Reject(InvalidTemplate),     "the template is not in this account"),
     row(40039, OFFICIAL,  Reject(InvalidPage),         "the url is too long"),
-    row(40066, ANY,       Bug,                         "unknown path"),
+    row(40066, OTHERS, Bug,                       "unknown path"),
+    row(40066, SENDS,     misconfigured(NotUnderstood), "unknown path: so would the next message be refused"),
     row(40125, TOKEN,     misconfigured(WrongSecret),  "the AppSecret is wrong or was reset"),
     // Official accounts guard every API with the whitelist, mini-programs only those that take the AppSecret.
     row(40164, ANY,       misconfigured(IpNotAllowed), "the gateway's address is not on the app's IP whitelist"),
@@ -256,7 +259,8 @@ static TABLE: &[CodeRow] = &[
     row(40234, ANY,       misconfigured(SignatureRequired), "the account accepts signed calls only"),
     row(40243, TOKEN,     misconfigured(SecretFrozen), "the AppSecret is frozen"),
     row(40249, OFFICIAL,  Reject(BlockedContent),      "marketing or illegal content"),
-    row(41001, BUSINESS,  Bug,                         "the access token is missing"),
+    row(41001, LISTS,     Bug,                         "the access token is missing"),
+    row(41001, SENDS,     misconfigured(NotUnderstood), "the access token is missing: so would the next message be refused"),
     row(41002, TOKEN,     Bug,                         "the appid is missing"),
     row(41004, TOKEN,     Bug,                         "the AppSecret is missing"),
     row(41028, TEMPLATE,  Reject(InvalidFormId),       "the form id is wrong, expired, another user's, or of an unpaid order; one of the pool is dropped and the next one taken"),
@@ -267,8 +271,10 @@ static TABLE: &[CodeRow] = &[
     row(41034, TEMPLATE,  SUSPENDED,                   "the account may not send with form ids, as a punishment"),
     row(41035, TEMPLATE,  SUSPENDED,                   "the account may not send with prepay ids, as a punishment"),
     row(42001, BUSINESS,  StaleToken,                  "the access token has expired"),
-    row(43002, ANY,       Bug,                         "POST required"),
-    row(43003, ANY,       Bug,                         "HTTPS required"),
+    row(43002, OTHERS, Bug,                       "POST required"),
+    row(43002, SENDS,     misconfigured(NotUnderstood), "POST required: so would the next message be refused"),
+    row(43003, OTHERS, Bug,                       "HTTPS required"),
+    row(43003, SENDS,     misconfigured(NotUnderstood), "HTTPS required: so would the next message be refused"),
     row(43004, SENDS,     Reject(RecipientRefuses),    "the user does not follow the account"),
     row(43019, SENDS,     Reject(RecipientRefuses),    "the user is on the account's blacklist"),
     row(43101, SENDS,     Reject(NoGrant),             "never subscribed, used up, refused or cancelled: not told apart"),
@@ -279,7 +285,8 @@ static TABLE: &[CodeRow] = &[
     row(43107, SUBSCRIBE, Reject(InvalidTemplate),     "the template, or the account's subscribe messages, are banned"),
     row(43108, SENDS,     Action::Later(Delay::Moment), "another send to the same openid is under way"),
     row(43116, SENDS,     Reject(InvalidTemplate),     "the template is restricted"),
-    row(44002, ANY,       Bug,                         "empty body"),
+    row(44002, OTHERS, Bug,                       "empty body"),
+    row(44002, SENDS,     misconfigured(NotUnderstood), "empty body: so would the next message be refused"),
     row(45009, ANY,       QuotaSpent,                  "the day's quota is spent"),
     row(45011, ANY,       Action::Later(Delay::NextMinute), "the minute's quota is spent"),
     row(45051, OFFICIAL,  misconfigured(NoPermission), "the account may not use this ability"),
@@ -353,6 +360,40 @@ mod tests {
             }
             if row.action == StaleToken {
                 assert!(!row.endpoints.contains(&Endpoint::Token), "{}", row.code);
+            }
+        }
+    }
+
+    /// What is about the message, its user, its template or its endpoint alone; everything else would refuse the next
+    /// message of the app, too.
+    const OF_ONE_MESSAGE: &[i64] = &[
+        // The user.
+        40003, 43004, 43019, 43101, 48002,
+        // The template: the app's others are sent. 43107 says either this or the whole account.
+        40036, 40037, 43107, 43116, // The content: wording, values, page, link.
+        40008, 40033, 40039, 40165, 40166, 40249, 41030, 45168, 47001, 47002, 47003,
+        // The form id.
+        41028, 41029, 41031, // The endpoint: the app's other channels are sent.
+        45103, 45109, 46101, // Nobody knows.
+        45104, // A constant of the gateway that no send has.
+        40002,
+    ];
+
+    #[test]
+    fn a_refusal_that_the_next_message_would_meet_is_a_pause() {
+        for row in table() {
+            let at_a_send = row
+                .endpoints
+                .iter()
+                .any(|endpoint| SENDS.contains(endpoint));
+            if at_a_send {
+                let ends_the_message = matches!(row.action, Reject(_) | Bug);
+                assert_eq!(
+                    ends_the_message,
+                    OF_ONE_MESSAGE.contains(&row.code),
+                    "{}",
+                    row.code
+                );
             }
         }
     }

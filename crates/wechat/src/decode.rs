@@ -4,13 +4,9 @@
 //! missing, a number or a string; strings may hold raw control characters; the content type says anything. A strict
 //! parse comes first and is all that a usual answer needs.
 
-use std::fmt;
-
 use domain::secret::AccessToken;
-use serde::{
-    Deserialize, Deserializer,
-    de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
-};
+use serde::{Deserialize, Deserializer, de::IgnoredAny};
+use serde_json::Value;
 
 use crate::{
     listed::{self, WireTemplate},
@@ -222,55 +218,16 @@ impl Scalar {
 
 impl<'de> Deserialize<'de> for Scalar {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ScalarVisitor)
-    }
-}
-
-struct ScalarVisitor;
-
-impl<'de> Visitor<'de> for ScalarVisitor {
-    type Value = Scalar;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("anything")
-    }
-
-    fn visit_i64<E>(self, number: i64) -> Result<Scalar, E> {
-        Ok(Scalar::Signed(number))
-    }
-
-    fn visit_u64<E>(self, number: u64) -> Result<Scalar, E> {
-        Ok(Scalar::Unsigned(number))
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Scalar, E> {
-        Ok(Scalar::Other)
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Scalar, E> {
-        Ok(Scalar::Other)
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Scalar, E> {
-        Ok(Scalar::Text(text.to_owned()))
-    }
-
-    fn visit_string<E>(self, text: String) -> Result<Scalar, E> {
-        Ok(Scalar::Text(text))
-    }
-
-    fn visit_unit<E>(self) -> Result<Scalar, E> {
-        Ok(Scalar::Missing)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Scalar, A::Error> {
-        while items.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Scalar::Other)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Scalar, A::Error> {
-        while entries.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Scalar::Other)
+        Ok(match Value::deserialize(deserializer)? {
+            Value::Null => Self::Missing,
+            Value::String(text) => Self::Text(text),
+            Value::Number(number) => number
+                .as_u64()
+                .map(Self::Unsigned)
+                .or_else(|| number.as_i64().map(Self::Signed))
+                .unwrap_or(Self::Other),
+            Value::Bool(_) | Value::Array(_) | Value::Object(_) => Self::Other,
+        })
     }
 }
 
@@ -305,6 +262,13 @@ mod tests {
             codes(r#"{"errcode":0,"msgid":-5,"errmsg":7}"#),
             Some((Some(0), None))
         );
+        for no_id in ["1.0", "1e3", "98765432109876543210", "1e400"] {
+            assert_eq!(
+                codes(&format!(r#"{{"errcode":0,"msgid":{no_id}}}"#)),
+                Some((Some(0), None)),
+                "{no_id}"
+            );
+        }
         assert_eq!(
             codes(r#"{"errcode":null,"msgid":{"a":[1]}}"#),
             Some((None, None))

@@ -312,8 +312,13 @@ async fn what_is_not_known_is_answered_and_counted(mode: Mode) {
     // Of a message that another system has sent.
     let foreign = PushEvent::delivered("o1", TEMPLATE, 7);
     assert_success(&post(&world, &letter(&world, &foreign)).await);
+    // The signature is WeChat's, so WeChat would only repeat it.
+    let mut broken = letter(&world, &event);
+    broken.body = "<xml><Event>".into();
+    assert_success(&post(&world, &broken).await);
     for (event, outcome) in [
         ("unknown", "ignored"),
+        ("unreadable", "ignored"),
         ("subscribe_msg_change_event", "taken"),
         ("subscribe_msg_sent_event", "taken"),
     ] {

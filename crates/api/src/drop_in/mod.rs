@@ -17,6 +17,7 @@
 //! To add a call: a handler with its documentation here, and in `tests/product/drop_in.rs` what it refuses.
 
 mod gate;
+mod json;
 mod outcome;
 mod pass;
 mod reply;

@@ -27,8 +27,8 @@ use utoipa::openapi::{
 
 use super::{
     gate::{Parameters, enter},
+    json::unread,
     reply::{INVALID_APPSECRET, INVALID_URL, Reply, UNAUTHORIZED},
-    sends::unread,
 };
 use crate::{
     ApiState,

@@ -178,6 +178,12 @@ impl From<AppError> for Reply {
                 rid,
                 ..
             } => Self::from_wechat(errcode, &errmsg, rid.as_deref()),
+            AppError::WechatQuota {
+                errcode,
+                errmsg,
+                rid,
+                ..
+            } => Self::from_wechat(errcode, &errmsg, rid.as_deref()),
             AppError::WechatUnavailable { detail, .. } | AppError::TooOften { detail, .. } => {
                 tracing::info!(detail, "no access token for a call of the drop-in surface");
                 Self::busy("there is no access token of the app just now")

@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use axum::{
-    body::Bytes,
-    extract::{Request, State},
-};
+use axum::extract::{Request, State};
 use chrono::{DateTime, SecondsFormat, Utc};
 use delivery::{Pause, SubmitError};
 use domain::{
@@ -24,15 +21,12 @@ use utoipa_axum::{
 
 use super::{
     gate::{Parameters, enter},
+    json::{self, body_of, invalid, text},
     outcome,
-    reply::{BODY_TOO_LARGE, EMPTY_BODY, INVALID_ARGUMENT, NOT_JSON, Reply},
+    reply::Reply,
     tokens::wants_post,
 };
-use crate::{
-    ApiState,
-    extract::{Unread, read_whole},
-    openapi::Always,
-};
+use crate::{ApiState, openapi::Always};
 
 /// How long a message is worth sending: after that it can be sent no more, so the caller may be told to try again.
 const TTL_SECONDS: u64 = 20;
@@ -64,32 +58,38 @@ fn post_only(
 }))]
 struct Sent {
     /// The receiver's openid under the app.
-    #[schema(example = "oQ8fX4uT2kLmNpR7sVwYzA1bC3dE")]
-    touser: String,
+    #[schema(value_type = String, example = "oQ8fX4uT2kLmNpR7sVwYzA1bC3dE")]
+    touser: Value,
     /// The template's id in the account.
-    #[schema(example = "8-VxnRzHxkMVwBSkPGXFUNkRDfMlAqV0P1nVTW4Zx9k")]
-    template_id: String,
+    #[schema(value_type = String, example = "8-VxnRzHxkMVwBSkPGXFUNkRDfMlAqV0P1nVTW4Zx9k")]
+    template_id: Value,
     /// The template's values.
     #[schema(value_type = Option<Object>)]
-    data: Option<Map<String, Value>>,
+    data: Value,
     /// Not at `template/send`: the page that the card opens.
-    #[schema(example = "pages/order?id=1")]
-    page: Option<String>,
+    #[schema(value_type = Option<String>, example = "pages/order?id=1")]
+    page: Value,
     /// `subscribe/send`: `developer`, `trial` or `formal`.
-    miniprogram_state: Option<String>,
+    #[schema(value_type = Option<String>)]
+    miniprogram_state: Value,
     /// `subscribe/send`: `zh_CN`, `en_US`, `zh_HK` or `zh_TW`.
-    lang: Option<String>,
+    #[schema(value_type = Option<String>)]
+    lang: Value,
     /// `wxopen/template/send`: the form id or prepay id that permits the send.
-    form_id: Option<String>,
+    #[schema(value_type = Option<String>)]
+    form_id: Value,
     /// `wxopen/template/send`: the keyword to show large.
-    emphasis_keyword: Option<String>,
+    #[schema(value_type = Option<String>)]
+    emphasis_keyword: Value,
     /// `template/send`: the web page that the card opens.
-    url: Option<String>,
+    #[schema(value_type = Option<String>)]
+    url: Value,
     /// `template/send`: the mini-program that the card opens, `appid` and `pagepath`.
     #[schema(value_type = Option<Object>)]
-    miniprogram: Option<Value>,
+    miniprogram: Value,
     /// `template/send`: WeChat sends the same openid the same id once within ten minutes.
-    client_msg_id: Option<String>,
+    #[schema(value_type = Option<String>)]
+    client_msg_id: Value,
 }
 
 /// Send a subscribe message, as WeChat's `subscribe/send`
@@ -140,8 +140,7 @@ async fn send(state: &ApiState, channel: Channel, request: Request) -> Result<Re
     let query = Parameters::of(request.uri());
     let entrant = enter(state, request.extensions(), &query, Scope::MessagesSend).await?;
     let body = body_of(request).await?;
-    let sent: Sent = serde_json::from_slice(&body)
-        .map_err(|error| Reply::refused(NOT_JSON, format!("data format error: {error}")))?;
+    let sent: Sent = json::read(&body)?;
     let mut request = sent.on(channel)?;
     let templates = state.delivery.templates();
     let wanted = [(channel, request.template_id.as_str())];
@@ -151,7 +150,7 @@ async fn send(state: &ApiState, channel: Channel, request: Request) -> Result<Re
     let template = catalog.look_up(channel, &request.template_id);
     ignore_strangers(&mut request, template);
     let draft = request
-        .check_against((state.now)(), template)
+        .check_against((state.now)(), template, catalog.value_rules())
         .map_err(|unfit| Reply::from(unfit.violations))?;
     let app = state
         .delivery
@@ -207,101 +206,105 @@ fn ignore_strangers(request: &mut message::Request, template: Knowledge<'_>) {
     }
 }
 
-/// The body, which must be there.
-pub(super) async fn body_of(request: Request) -> Result<Bytes, Reply> {
-    let body = read_whole(request, &()).await.map_err(unread)?;
-    if body.is_empty() {
-        return Err(Reply::refused(EMPTY_BODY, "empty post data"));
-    }
-    Ok(body)
-}
-
-/// Why a body was not read.
-pub(super) fn unread(unread: Unread) -> Reply {
-    match unread {
-        Unread::TooLarge => Reply::refused(
-            BODY_TOO_LARGE,
-            "content size out of limit: the body is too large for this call",
-        ),
-        Unread::TooSlow => Reply::busy("the body was not there in time"),
-        Unread::NoRoom => Reply::busy("the gateway cannot take more at the moment"),
-        Unread::BrokenOff => Reply::busy("the body broke off"),
-    }
-}
-
 impl Sent {
     /// The message that it asks for. Fields of other sends are left out, as WeChat ignores them.
     fn on(self, channel: Channel) -> Result<message::Request, Reply> {
         let bare = message::Request {
             channel,
-            touser: self.touser,
-            template_id: self.template_id,
-            data: self.data.map(known),
+            touser: text("touser", self.touser)?.unwrap_or_default(),
+            template_id: text("template_id", self.template_id)?.unwrap_or_default(),
+            data: values(self.data)?,
             ttl: Some(TTL_SECONDS),
             ..message::Request::default()
         };
         Ok(match channel {
             Channel::Subscribe => message::Request {
-                page: filled(self.page),
+                page: text("page", self.page)?,
                 miniprogram_state: word("miniprogram_state", self.miniprogram_state)?,
                 lang: word("lang", self.lang)?,
                 ..bare
             },
             Channel::Template => message::Request {
-                page: filled(self.page),
-                form_id: filled(self.form_id),
-                emphasis_keyword: filled(self.emphasis_keyword),
+                page: text("page", self.page)?,
+                form_id: text("form_id", self.form_id)?,
+                emphasis_keyword: text("emphasis_keyword", self.emphasis_keyword)?,
                 ..bare
             },
             Channel::Official => message::Request {
-                url: filled(self.url),
-                miniprogram: link(self.miniprogram.as_ref()),
-                client_msg_id: filled(self.client_msg_id),
+                url: text("url", self.url)?,
+                miniprogram: link(self.miniprogram)?,
+                client_msg_id: text("client_msg_id", self.client_msg_id)?,
                 ..bare
             },
         })
     }
 }
 
-/// The values without what WeChat ignores.
-fn known(mut data: Map<String, Value>) -> Map<String, Value> {
+/// The values without what WeChat ignores: members of other names, and colours that are none.
+fn values(data: Value) -> Result<Option<Map<String, Value>>, Reply> {
+    let mut data = match data {
+        Value::Null => return Ok(None),
+        Value::Object(data) => data,
+        // What PHP makes of an empty object.
+        Value::Array(items) if items.is_empty() => Map::new(),
+        Value::String(_) => {
+            return Err(invalid(
+                "data must be an object and not a text with an object in it",
+            ));
+        }
+        Value::Array(_) | Value::Bool(_) | Value::Number(_) => {
+            return Err(invalid(
+                "data must be an object such as {\"thing1\": {\"value\": \"…\"}}",
+            ));
+        }
+    };
     for item in data.values_mut().filter_map(Value::as_object_mut) {
-        item.retain(|member, _| message::DATA_MEMBERS.contains(&member.as_str()));
+        item.retain(|member, value| match member.as_str() {
+            "color" => value.is_string(),
+            member => message::DATA_MEMBERS.contains(&member),
+        });
     }
-    data
-}
-
-fn filled(text: Option<String>) -> Option<String> {
-    text.filter(|text| !text.is_empty())
+    Ok(Some(data))
 }
 
 /// One of the words that a field may have.
-fn word<T: DeserializeOwned>(field: &str, text: Option<String>) -> Result<Option<T>, Reply> {
-    let Some(text) = filled(text) else {
+fn word<T: DeserializeOwned>(field: &str, value: Value) -> Result<Option<T>, Reply> {
+    let Some(text) = text(field, value)? else {
         return Ok(None);
     };
     let word = serde_json::from_value(Value::String(text));
-    word.map(Some).map_err(|error| {
-        Reply::refused(
-            INVALID_ARGUMENT,
-            format!("argument invalid! {field}: {error}"),
-        )
-    })
+    word.map(Some)
+        .map_err(|error| invalid(&format!("{field}: {error}")))
 }
 
-fn link(value: Option<&Value>) -> Option<MiniprogramLink> {
-    let text = |name: &str| value?.get(name)?.as_str().map(str::to_owned);
-    Some(MiniprogramLink {
-        appid: filled(text("appid"))?,
-        pagepath: filled(text("pagepath")).or_else(|| filled(text("path"))),
-    })
+fn link(value: Value) -> Result<Option<MiniprogramLink>, Reply> {
+    let mut link = match value {
+        Value::Object(link) => link,
+        Value::Array(items) if items.is_empty() => return Ok(None),
+        Value::Null => return Ok(None),
+        Value::String(text) if text.is_empty() => return Ok(None),
+        _ => {
+            return Err(invalid(
+                "miniprogram must be an object with appid and pagepath",
+            ));
+        }
+    };
+    let mut member = |name: &str| {
+        let value = link.remove(name).unwrap_or_default();
+        text(&format!("miniprogram.{name}"), value)
+    };
+    let (appid, pagepath, path) = (member("appid")?, member("pagepath")?, member("path")?);
+    Ok(appid.map(|appid| MiniprogramLink {
+        appid,
+        pagepath: pagepath.or(path),
+    }))
 }
 
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
-    use super::*;
+    use super::{super::reply::INVALID_ARGUMENT, *};
 
     fn on(channel: Channel, body: Value) -> Result<message::Request, i64> {
         let sent: Sent = serde_json::from_value(body).unwrap();
@@ -322,6 +325,58 @@ mod tests {
         assert_eq!(template.form_id.as_deref(), Some("f"));
         let official = on(Channel::Official, body).unwrap();
         assert_eq!((official.url, official.miniprogram), (None, None));
+    }
+
+    #[test]
+    fn what_wechat_takes_in_another_json_type_is_taken() {
+        let body = json!({
+            "touser": 42, "template_id": "t", "form_id": 1_700_000_000_123_i64, "client_msg_id": 7, "url": null,
+            "data": {"thing1": {"value": "x", "color": null}, "thing2": {"value": "y", "color": 3}}, "miniprogram": [],
+        });
+        let template = on(Channel::Template, body.clone()).unwrap();
+        assert_eq!(template.form_id.as_deref(), Some("1700000000123"));
+        assert_eq!(template.touser, "42");
+        let official = on(Channel::Official, body).unwrap();
+        assert_eq!(official.client_msg_id.as_deref(), Some("7"));
+        let values = json!({"thing1": {"value": "x"}, "thing2": {"value": "y"}});
+        assert_eq!(official.data.map(Value::Object), Some(values));
+        let empty = on(Channel::Template, json!({"data": []})).unwrap();
+        assert_eq!(empty.data, Some(Map::new()));
+        let nothing = on(Channel::Subscribe, json!({"touser": null, "data": null})).unwrap();
+        assert_eq!((&*nothing.touser, nothing.data), ("", None));
+    }
+
+    #[test]
+    fn another_json_type_is_refused_with_the_name_of_its_field() {
+        for (channel, field, value) in [
+            (Channel::Subscribe, "touser", json!(["o"])),
+            (Channel::Subscribe, "template_id", json!({})),
+            (
+                Channel::Subscribe,
+                "data",
+                json!("{\"thing1\":{\"value\":\"x\"}}"),
+            ),
+            (Channel::Subscribe, "data", json!([{"value": "x"}])),
+            (Channel::Subscribe, "data", json!(5)),
+            (Channel::Subscribe, "page", json!(true)),
+            (Channel::Subscribe, "lang", json!(1)),
+            (Channel::Subscribe, "miniprogram_state", json!({})),
+            (Channel::Template, "form_id", json!(["f"])),
+            (Channel::Template, "emphasis_keyword", json!(false)),
+            (Channel::Official, "client_msg_id", json!({})),
+            (Channel::Official, "url", json!([])),
+            (Channel::Official, "miniprogram", json!("wx")),
+            (Channel::Official, "miniprogram", json!({"appid": true})),
+        ] {
+            let sent: Sent = serde_json::from_value(json!({ field: value })).unwrap();
+            let reply = sent.on(channel).unwrap_err();
+            assert_eq!(reply.errcode(), INVALID_ARGUMENT, "{field}");
+            let words = serde_json::to_string(&reply).unwrap();
+            assert!(
+                words.contains(&format!("argument invalid! {field}")),
+                "{words}"
+            );
+        }
     }
 
     #[test]

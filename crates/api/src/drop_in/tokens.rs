@@ -2,19 +2,19 @@
 
 use axum::{
     Json,
-    body::Bytes,
     extract::{Request, State},
     response::{IntoResponse, Response},
 };
 use http::{Extensions, Uri};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     gate::{Credentials, Parameters, prove},
-    reply::{NOT_JSON, Reply, WANTS_GET, WANTS_POST},
-    sends::body_of,
+    json::{self, body_of, text},
+    reply::{Reply, WANTS_GET, WANTS_POST},
 };
 use crate::{ApiState, layers, openapi::Always};
 
@@ -58,16 +58,17 @@ enum WechatTokenAnswer {
 #[serde(default)]
 struct StableTokenRequest {
     /// `client_credential`
-    #[schema(example = "client_credential")]
-    grant_type: String,
+    #[schema(value_type = String, example = "client_credential")]
+    grant_type: Value,
     /// The app.
-    #[schema(example = "wx0a1b2c3d4e5f6789")]
-    appid: String,
+    #[schema(value_type = String, example = "wx0a1b2c3d4e5f6789")]
+    appid: Value,
     /// A client secret of the gateway.
-    #[schema(example = "wxg_…")]
-    secret: String,
+    #[schema(value_type = String, example = "wxg_…")]
+    secret: Value,
     /// Has no effect: each answer has a token of its own, and none ends another.
-    force_refresh: Option<bool>,
+    #[schema(value_type = Option<bool>)]
+    force_refresh: Value,
 }
 
 /// Get an access token, as WeChat's `/cgi-bin/token`
@@ -87,11 +88,10 @@ struct StableTokenRequest {
 )]
 async fn get_token(State(state): State<ApiState>, extensions: Extensions, uri: Uri) -> Response {
     let query = Parameters::of(&uri);
-    let asked = StableTokenRequest {
+    let asked = Credentials {
         grant_type: query.get("grant_type").to_owned(),
         appid: query.get("appid").to_owned(),
         secret: query.get("secret").to_owned(),
-        ..StableTokenRequest::default()
     };
     issue(&state, &extensions, asked).await.into_response()
 }
@@ -112,22 +112,21 @@ async fn get_stable_token(State(state): State<ApiState>, request: Request) -> Re
     }
 }
 
-async fn read(request: Request) -> Result<StableTokenRequest, Reply> {
-    let body: Bytes = body_of(request).await?;
-    serde_json::from_slice(&body)
-        .map_err(|error| Reply::refused(NOT_JSON, format!("data format error: {error}")))
+async fn read(request: Request) -> Result<Credentials, Reply> {
+    let asked: StableTokenRequest = json::read(&body_of(request).await?)?;
+    let text = |field, value| text(field, value).map(Option::unwrap_or_default);
+    Ok(Credentials {
+        grant_type: text("grant_type", asked.grant_type)?,
+        appid: text("appid", asked.appid)?,
+        secret: text("secret", asked.secret)?,
+    })
 }
 
 async fn issue(
     state: &ApiState,
     extensions: &Extensions,
-    asked: StableTokenRequest,
+    given: Credentials,
 ) -> Result<Json<WechatToken>, Reply> {
-    let given = Credentials {
-        grant_type: asked.grant_type,
-        appid: asked.appid,
-        secret: asked.secret,
-    };
     let origin = layers::origin(extensions);
     let (caller, tenant, appid) = prove(state, origin, GRANT_TYPE, given).await?;
     layers::proof(extensions).give();

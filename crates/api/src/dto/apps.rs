@@ -15,7 +15,7 @@ use super::{
     not_null,
     time::Timestamp,
     tokens::ForeignRefresh,
-    words::{AppKind, GrantPolicy, TokenMode},
+    words::{AppKind, GrantPolicy, TokenMode, ValueRules},
 };
 use crate::problem::Problem;
 
@@ -44,6 +44,8 @@ pub(crate) struct NewApp {
     daily_quota: Option<u64>,
     /// Default: `observe`. A message may say otherwise for itself.
     grant_policy: Option<GrantPolicy>,
+    /// Default: `strict`.
+    value_rules: Option<ValueRules>,
     /// Fetch a token before saving, to prove the AppSecret. Default: true; only an operator may say false.
     verify: Option<bool>,
     /// The Token of its message push settings.
@@ -88,6 +90,7 @@ impl NewApp {
             token_mode: self.token_mode.map(Into::into).unwrap_or_default(),
             daily_quota: self.daily_quota,
             grant_policy: self.grant_policy.map(Into::into).unwrap_or_default(),
+            value_rules: self.value_rules.map(Into::into).unwrap_or_default(),
             verify: self.verify.unwrap_or(true),
             callback: CallbackSettings {
                 token: self.callback_token,
@@ -109,6 +112,7 @@ pub(crate) struct AppChanges {
     #[schema(minimum = 1, maximum = 1_000_000_000)]
     daily_quota: Option<u64>,
     grant_policy: Option<GrantPolicy>,
+    value_rules: Option<ValueRules>,
     /// The Token of its message push settings.
     #[serde(default, deserialize_with = "not_null")]
     #[schema(value_type = String, required = false, write_only)]
@@ -137,6 +141,7 @@ impl AppChanges {
             token_mode: self.token_mode.map(Into::into),
             daily_quota: self.daily_quota,
             grant_policy: self.grant_policy.map(Into::into),
+            value_rules: self.value_rules.map(Into::into),
             callback: CallbackSettings {
                 token: self.callback_token,
                 aes_key: self.callback_aes_key,
@@ -187,6 +192,7 @@ pub struct App {
     #[schema(example = 1_000_000)]
     daily_quota: u64,
     grant_policy: GrantPolicy,
+    value_rules: ValueRules,
     /// Whether the Token of its message push settings is known: without it no event of WeChat's is taken.
     has_callback: bool,
     /// When WeChat last accepted its AppSecret; null: never tried.
@@ -252,6 +258,7 @@ impl App {
             token_mode: app.token_mode.into(),
             daily_quota: app.daily_quota,
             grant_policy: app.grant_policy.into(),
+            value_rules: app.value_rules.into(),
             has_callback: app.has_callback_token,
             verified_at: app.verified_at.map(Into::into),
             pause: pause.map(|pause| Pause {

@@ -54,7 +54,7 @@ pub(crate) fn items(requests: Vec<Asked>, catalog: &Catalog, now: DateTime<Utc>)
             Err(errors) => return BatchItem::Unfit(room.words(errors)),
         };
         let template = catalog.look_up(request.channel, &request.template_id);
-        match request.check_against(now, template) {
+        match request.check_against(now, template, catalog.value_rules()) {
             Ok(draft) => BatchItem::Draft(Box::new(draft)),
             Err(Unfit {
                 violations,
@@ -142,7 +142,7 @@ mod tests {
     use crate::extract::parse_part;
 
     fn items(messages: &Value) -> Result<Vec<BatchItem>, Problem> {
-        let request: BatchRequest = parse_part(json!({ "messages": messages }))?;
+        let request: BatchRequest = parse_part(&json!({ "messages": messages }))?;
         let (nothing, now) = (Catalog::default(), DateTime::UNIX_EPOCH);
         Ok(super::items(request.requests()?, &nothing, now))
     }

@@ -321,7 +321,7 @@ mod tests {
     }
 
     fn items(grants: &Value) -> Result<Vec<GrantEntry>, Problem> {
-        let request: GrantsRequest = parse_part(json!({ "grants": grants }))?;
+        let request: GrantsRequest = parse_part(&json!({ "grants": grants }))?;
         request.items(DateTime::UNIX_EPOCH)
     }
 

@@ -152,7 +152,7 @@ impl From<MessageRequest> for message::Request {
 
 /// Reads a message to send. What it lacks or has too much is told with its place.
 pub fn message(value: Value) -> Result<message::Request, Vec<Violation>> {
-    match parse_part::<MessageRequest>(value) {
+    match parse_part::<MessageRequest>(&value) {
         Ok(request) => Ok(request.into()),
         Err(problem) => Err(problem.into_errors()),
     }

@@ -183,7 +183,7 @@ mod tests {
     #[test]
     fn the_examples_are_messages_of_their_channel() {
         for form in FORMS {
-            let request: MessageRequest = parse_part((form.example)()).unwrap();
+            let request: MessageRequest = parse_part(&(form.example)()).unwrap();
             let draft = message::Request::from(request)
                 .check(chrono::DateTime::UNIX_EPOCH)
                 .unwrap();

@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn users_are_counted_once() {
-        let request = |body: Value| parse_part::<ReachRequest>(body).unwrap();
+        let request = |body: Value| parse_part::<ReachRequest>(&body).unwrap();
         let twice = request(json!({"template_id": "t", "openids": ["o2", "o1", "o2"]}));
         assert_eq!(twice.check().unwrap(), message::Channel::Subscribe);
         assert_eq!(twice.openids(), ["o1", "o2"]);

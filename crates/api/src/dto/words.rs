@@ -156,6 +156,13 @@ words! {
         Strict = "strict",
     }
 
+    /// What becomes of a message with a value that breaks the rule of its type: `strict` refuses it before it costs a grant,
+    /// `warn` sends it and says so in its `warnings`. An empty value is refused in either case.
+    ValueRules = app::ValueRules {
+        Strict = "strict",
+        Warn = "warn",
+    }
+
     /// `form_id`: one template message within seven days. `prepay_id`: three. `subscription`: a template that the user
     /// accepted.
     GrantKind = grant::GrantKind {

@@ -60,7 +60,7 @@ sets! {
     /// Of what counts as a message of the day.
     Counted: QuotaExhausted;
     /// Of what asks WeChat.
-    Wechat: AppRejected WechatRejected WechatUnavailable;
+    Wechat: AppRejected WechatRejected WechatUnavailable QuotaExhausted;
 }
 
 /// A kind among the responses of an operation.
@@ -199,6 +199,7 @@ mod tests {
             (messages, "post", 503, &["overloaded"]),
             (messages, "get", 429, &["rate_limited"]),
             (apps, "post", 503, &["overloaded", "wechat_unavailable"]),
+            (apps, "post", 429, &["quota_exhausted", "rate_limited"]),
             (apps, "post", 403, &["insufficient_scope"]),
             (callbacks, "post", 403, &["bad_signature"]),
             ("/v1/apps/{appid}", "patch", 422, &["validation_failed"]),

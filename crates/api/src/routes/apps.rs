@@ -177,6 +177,7 @@ async fn update_app(
         .by(origin)
         .update(tenant, &appid, update)
         .await?;
+    state.delivery.templates().forget(&appid).await;
     Ok(now_is(app.updated_at, &detail(&state, app).await))
 }
 

@@ -80,8 +80,9 @@ async fn send_message(
     let wanted = [(request.channel, request.template_id.as_str())];
     let catalog = templates.catalog(tenant, &appid, wanted).await;
     let template = catalog.look_up(request.channel, &request.template_id);
+    let checked = request.check_against(now, template, catalog.value_rules());
     let mut draft = templates
-        .admit(tenant, request.check_against(now, template), key.as_ref())
+        .admit(tenant, checked, key.as_ref())
         .await
         .map_err(|error| submit_refusal(error, now))?;
     let dry_run = draft.dry_run;

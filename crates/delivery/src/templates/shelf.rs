@@ -22,7 +22,6 @@ pub(super) struct Shelf {
     store: Store,
     clock: Clock,
     kept: Cache<AppId, Kept>,
-    nothing: Arc<Catalog>,
 }
 
 /// What one look at the database said.
@@ -38,7 +37,15 @@ struct Kept {
 struct Found {
     tenant: TenantId,
     revision: i64,
-    catalog: Arc<Catalog>,
+    known: Known,
+}
+
+/// The templates of an app, as this replica knows them.
+#[derive(Clone, Default)]
+pub(super) struct Known {
+    pub(super) catalog: Arc<Catalog>,
+    /// When WeChat was last asked for them; it may have been asked again since.
+    pub(super) tried_at: Option<DateTime<Utc>>,
 }
 
 impl Shelf {
@@ -47,19 +54,31 @@ impl Shelf {
             let weight = kept
                 .found
                 .as_ref()
-                .map_or(64, |found| found.catalog.weight());
+                .map_or(64, |found| found.known.catalog.weight());
             u32::try_from(weight).unwrap_or(u32::MAX)
         };
         Self {
             store: parts.store.clone(),
             clock: parts.coord.clock().clone(),
             kept: Cache::builder().max_capacity(ROOM).weigher(weigh).build(),
-            nothing: Arc::default(),
         }
     }
 
     /// What is known of the tenant's app; nothing where it has no such app.
-    pub(super) async fn catalog(&self, tenant: TenantId, appid: &AppId) -> Arc<Catalog> {
+    pub(super) async fn catalog(&self, tenant: TenantId, appid: &AppId) -> Known {
+        match self.found(appid).await {
+            Some(found) if found.tenant == tenant => found.known,
+            _ => Known::default(),
+        }
+    }
+
+    /// What is known of the app, whichever tenant has it.
+    pub(super) async fn of_any(&self, appid: &AppId) -> Known {
+        let found = self.found(appid).await;
+        found.map(|found| found.known).unwrap_or_default()
+    }
+
+    async fn found(&self, appid: &AppId) -> Option<Found> {
         let now = self.clock.now();
         let last = self.kept.get(appid).await;
         let kept = match last {
@@ -74,10 +93,7 @@ impl Shelf {
                     .into_value()
             }
         };
-        match kept.found {
-            Some(found) if found.tenant == tenant => found.catalog,
-            _ => self.nothing.clone(),
-        }
+        kept.found
     }
 
     /// Looks at the database before it answers again.
@@ -118,12 +134,16 @@ impl Shelf {
             let AppCatalog {
                 tenant,
                 revision,
+                tried_at,
                 catalog,
             } = read;
             Found {
                 tenant,
                 revision,
-                catalog: Arc::new(catalog),
+                known: Known {
+                    catalog: Arc::new(catalog),
+                    tried_at,
+                },
             }
         }))
     }

@@ -10,8 +10,9 @@ use super::{
     MiniprogramState, OnTooLong, OnUncertain, Priority,
 };
 use crate::{
+    app::ValueRules,
     grant::{self, GrantPolicy},
-    template::Knowledge,
+    template::{self, Knowledge},
     template_value, text,
     violation::{Violation, pointer_token},
 };
@@ -71,19 +72,23 @@ pub struct Unfit {
 impl Request {
     /// As [`Request::check_against`], where nothing is known of the template.
     pub fn check(self, now: DateTime<Utc>) -> Result<Draft, Vec<Violation>> {
-        self.check_against(now, Knowledge::Nothing)
+        self.check_against(now, Knowledge::Nothing, ValueRules::Strict)
             .map_err(|unfit| unfit.violations)
     }
 
-    /// Checks every field, and the values against what is known of the template. Says everything that is wrong at once.
+    /// Checks every field, and the values against what is known of the template and by the app's rules. Says everything
+    /// that is wrong at once.
     pub fn check_against(
         mut self,
         now: DateTime<Utc>,
         template: Knowledge<'_>,
+        rules: ValueRules,
     ) -> Result<Draft, Unfit> {
         self.cut_values();
-        let warnings = self.convert();
-        let mut violations = self.broken_rules(now);
+        let mut warnings = self.convert();
+        let mut broken_types = Vec::new();
+        let mut violations = self.broken_rules(now, rules, &mut broken_types);
+        warnings.extend(broken_types);
         let is_message = violations.is_empty();
         // Of too much data there would be as much to say.
         let data = self.data.as_ref().filter(|data| excess(data).is_none());
@@ -107,16 +112,24 @@ impl Request {
             return;
         }
         for (key, item) in self.data.iter_mut().flatten() {
-            if let Some(Value::String(text)) = item.get_mut("value")
-                && let Some(cut) = template_value::truncated(key, text)
-            {
-                *text = cut;
+            let Some(value) = item.get_mut("value") else {
+                continue;
+            };
+            let cut =
+                template::text_of(value).and_then(|text| template_value::truncated(key, &text));
+            if let Some(cut) = cut {
+                *value = Value::String(cut);
             }
         }
     }
 
     /// The rules that are broken whatever the template is.
-    fn broken_rules(&self, now: DateTime<Utc>) -> Vec<Violation> {
+    fn broken_rules(
+        &self,
+        now: DateTime<Utc>,
+        rules: ValueRules,
+        warnings: &mut Vec<String>,
+    ) -> Vec<Violation> {
         let mut found = Vec::new();
         required_id(&self.touser, "/touser", "the receiver's openid", &mut found);
         required_id(
@@ -126,7 +139,9 @@ impl Request {
             &mut found,
         );
         check_foreign_fields(self, &mut found);
-        check_data(self.channel, self.data.as_ref(), &mut found);
+        let (channel, data) = (self.channel, self.data.as_ref());
+        check_data(channel, data, &mut found);
+        check_types(channel, data, (rules, warnings), &mut found);
         check_lengths(self, &mut found);
         check_pages(self, &mut found);
         check_times(self, now, &mut found);
@@ -302,23 +317,44 @@ fn check_data(channel: Channel, data: Option<&Map<String, Value>>, found: &mut V
                 "must be a string, such as #173177, or be left out",
             ));
         }
-        let value = match value {
-            Value::String(text) => text.clone(),
-            Value::Number(number) => number.to_string(),
-            _ => {
-                found.push(Violation::new(
-                    format!("{pointer}/value"),
-                    "must be a string or a number",
-                ));
-                continue;
-            }
+        let Some(text) = template::text_of(value) else {
+            found.push(Violation::new(
+                format!("{pointer}/value"),
+                "must be a string or a number",
+            ));
+            continue;
         };
-        // The values of the origin's templates have no types: their keys are keyword1, keyword2 …
-        if channel == Channel::Template {
+        // Its text is not certain: `1e5` and `1E+5` are read alike.
+        if value.is_number() && text.contains('e') {
+            found.push(Violation::new(
+                format!("{pointer}/value"),
+                "must be a string, or a number that is written without an exponent",
+            ));
             continue;
         }
-        if let Err(rule) = template_value::check(key, &value) {
-            found.push(Violation::new(format!("{pointer}/value"), rule.to_string()));
+    }
+}
+
+/// The values by the rules of their types. Where `rules` say so a broken one is among `warnings` instead of `found`.
+fn check_types(
+    channel: Channel,
+    data: Option<&Map<String, Value>>,
+    (rules, warnings): (ValueRules, &mut Vec<String>),
+    found: &mut Vec<Violation>,
+) {
+    // The values of the origin's templates have no types: their keys are keyword1, keyword2 …
+    let typed = data.filter(|data| channel != Channel::Template && excess(data).is_none());
+    for (key, item) in typed.into_iter().flatten() {
+        let Some(text) = item.get("value").and_then(template::text_of) else {
+            continue;
+        };
+        let pointer = format!("/data/{}/value", pointer_token(key));
+        match template_value::check(key, &text) {
+            Err(rule) if rules == ValueRules::Warn && rule.is_of_type() => warnings.push(format!(
+                "{pointer} is sent as it is, but {rule}: WeChat refuses it unless it asks less of this account"
+            )),
+            Err(rule) => found.push(Violation::new(pointer, rule.to_string())),
+            Ok(()) => {}
         }
     }
 }

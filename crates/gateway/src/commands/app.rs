@@ -8,7 +8,7 @@ use clap::{
 };
 use delivery::{AppError, CallbackSettings, Registration};
 use domain::{
-    app::{AppId, AppKind, TokenMode},
+    app::{AppId, AppKind, TokenMode, ValueRules},
     id::TenantId,
     secret::{AppSecret, CallbackAesKey, CallbackToken},
 };
@@ -86,6 +86,9 @@ pub(crate) struct Add {
     /// How its access token is fetched
     #[arg(long, default_value = "stable", value_parser = token_mode())]
     token_mode: TokenMode,
+    /// What becomes of messages with values that break the rules of their types: `warn` sends them
+    #[arg(long, default_value = "strict", value_parser = value_rules())]
+    value_rules: ValueRules,
     /// Keep the AppSecret without trying it
     #[arg(long)]
     no_verify: bool,
@@ -105,6 +108,11 @@ fn token_mode() -> impl TypedValueParser<Value = TokenMode> {
         "legacy" => TokenMode::Legacy,
         _ => TokenMode::Stable,
     })
+}
+
+fn value_rules() -> impl TypedValueParser<Value = ValueRules> {
+    PossibleValuesParser::new(["strict", "warn"])
+        .map(|word| ValueRules::parse(&word).unwrap_or_default())
 }
 
 impl Add {
@@ -128,6 +136,7 @@ impl Add {
             token_mode: self.token_mode,
             daily_quota: None,
             grant_policy: domain::grant::GrantPolicy::default(),
+            value_rules: self.value_rules,
             verify: !self.no_verify,
             callback,
         };

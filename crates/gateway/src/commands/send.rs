@@ -110,7 +110,7 @@ pub(crate) async fn run(
         .catalog(tenant, &appid, wanted)
         .await;
     let template = catalog.look_up(request.channel, &request.template_id);
-    let checked = request.check_against(desk.clock.now(), template);
+    let checked = request.check_against(desk.clock.now(), template, catalog.value_rules());
     let ended = async {
         let mut draft = checked.map_err(|unfit| Failure::violations(&unfit.violations))?;
         let warnings = std::mem::take(&mut draft.warnings);

@@ -113,6 +113,7 @@ async fn onboard(gateway: &Gateway, appid: &AppId) -> Result<TenantId, Failure> 
         token_mode: TokenMode::Stable,
         daily_quota: None,
         grant_policy: domain::grant::GrantPolicy::default(),
+        value_rules: domain::app::ValueRules::default(),
         verify: true,
         callback: CallbackSettings::default(),
     };

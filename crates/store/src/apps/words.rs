@@ -1,6 +1,6 @@
 //! The words of an app in the database.
 
-use domain::app::{AppKind, TokenMode};
+use domain::app::{AppKind, TokenMode, ValueRules};
 
 use crate::{StoreError, error::unknown};
 
@@ -17,6 +17,10 @@ pub(crate) fn parse_kind(text: &str) -> Result<AppKind, StoreError> {
         "official_account" => Ok(AppKind::OfficialAccount),
         other => Err(unknown("app.kind", other)),
     }
+}
+
+pub(crate) fn value_rules(text: &str) -> Result<ValueRules, StoreError> {
+    ValueRules::parse(text).ok_or_else(|| unknown("app.value_rules", text))
 }
 
 pub(super) fn token_mode_text(mode: TokenMode) -> &'static str {

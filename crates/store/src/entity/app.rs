@@ -21,6 +21,7 @@ pub(crate) struct Model {
     pub(crate) verified_at: Option<i64>,
     pub(crate) created_at: i64,
     pub(crate) updated_at: i64,
+    pub(crate) value_rules: String,
 }
 
 #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]

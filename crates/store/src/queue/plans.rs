@@ -59,6 +59,7 @@ async fn app(store: &Store) -> AppId {
         token_mode: TokenMode::Stable,
         daily_quota: 1_000_000,
         grant_policy: GrantPolicy::Observe,
+        value_rules: domain::app::ValueRules::Strict,
         secret_sealed: vec![1; 48],
         callback_token_sealed: None,
         callback_aes_key_sealed: None,

@@ -12,9 +12,9 @@ use domain::{
 use sea_orm::{
     ActiveModelTrait,
     ActiveValue::Set,
-    ColumnTrait, Condition, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder,
+    ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder,
     QuerySelect,
-    sea_query::{Expr, LockBehavior, LockType, OnConflict},
+    sea_query::{Expr, ExprTrait, LockBehavior, LockType, OnConflict},
 };
 
 use super::{Drift, all, drift::Difference};
@@ -220,7 +220,7 @@ pub(crate) async fn begin(
     Ok(())
 }
 
-/// Has WeChat asked soon for the templates of an app that could not tell them so far: its AppSecret works now.
+/// Has WeChat asked at once for the templates of an app whose AppSecret was proven again.
 pub(crate) async fn hasten(
     place: &impl ConnectionTrait,
     appid: &AppId,
@@ -230,12 +230,17 @@ pub(crate) async fn hasten(
         .col_expr(Column::DueAt, Expr::value(millis(now)))
         .filter(Column::Appid.eq(appid.as_str()))
         .filter(Column::DueAt.gt(millis(now)))
-        .filter(
-            Condition::any()
-                .add(Column::SyncedAt.is_null())
-                .add(Column::Failure.is_not_null()),
-        )
         .exec(place)
+        .await?;
+    Ok(())
+}
+
+/// Has every replica read the app's catalog again: its settings have changed.
+pub(crate) async fn revise(tx: &impl ConnectionTrait, appid: &AppId) -> Result<(), StoreError> {
+    Entity::update_many()
+        .col_expr(Column::Revision, Expr::col(Column::Revision).add(1))
+        .filter(Column::Appid.eq(appid.as_str()))
+        .exec(tx)
         .await?;
     Ok(())
 }

@@ -108,6 +108,7 @@ pub(crate) fn new_app(number: u16) -> NewApp {
         token_mode: TokenMode::Stable,
         daily_quota: 1000,
         grant_policy: GrantPolicy::Observe,
+        value_rules: domain::app::ValueRules::Strict,
         secret_sealed: vec![1; 48],
         callback_token_sealed: None,
         callback_aes_key_sealed: None,

@@ -81,7 +81,15 @@ fn agrees(word: &str, action: Action) -> bool {
         // Deliberately by message: there is no switch that stops a template. 40249 is about the wording.
         "template_disabled" => matches!(action, Action::Reject(InvalidTemplate | BlockedContent)),
         "endpoint_gone" => action == Action::Reject(EndpointGone),
-        "bug" => action == Action::Bug,
+        // At the sends a pause, where the next message would meet the same.
+        "bug" => matches!(
+            action,
+            Action::Bug
+                | Action::Block {
+                    reason: BlockReason::NotUnderstood,
+                    ..
+                }
+        ),
         _ => panic!("unknown word {word}"),
     }
 }

@@ -56,8 +56,8 @@ fn drop_withdrawn(channel: Channel, data: &mut Map<String, Value>, warnings: &mu
     }
     for key in ["first", "remark"] {
         let has_no_text = data.get(key).is_some_and(|item| match item.get("value") {
-            None => item.as_object().is_some_and(Map::is_empty),
-            Some(value) => value.as_str() == Some("") || value.is_null(),
+            None => item.is_object() || item.is_null(),
+            Some(value) => value.is_null() || value.as_str().is_some_and(template_value::is_blank),
         });
         if has_no_text {
             data.remove(key);

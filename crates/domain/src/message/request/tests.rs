@@ -112,7 +112,9 @@ fn the_template_is_judged_together_with_everything_else() {
         values: BTreeMap::new(),
     };
     let known = Knowledge::Template(&template);
-    let lacking = request().check_against(now(), known).unwrap_err();
+    let lacking = request()
+        .check_against(now(), known, ValueRules::Strict)
+        .unwrap_err();
     assert_eq!(lacking.violations[0].pointer, "/data/time2");
     let alone = request().check(now()).unwrap();
     assert_eq!(lacking.otherwise.as_deref(), Some(&alone));
@@ -120,7 +122,9 @@ fn the_template_is_judged_together_with_everything_else() {
         ttl: Some(0),
         ..request()
     };
-    let wrong = wrong.check_against(now(), known).unwrap_err();
+    let wrong = wrong
+        .check_against(now(), known, ValueRules::Strict)
+        .unwrap_err();
     let pointers: Vec<&str> = wrong
         .violations
         .iter()
@@ -208,12 +212,14 @@ fn of_too_much_data_nothing_more_is_said() {
     };
     let long = Map::from_iter([("k".repeat(9_000), json!(0))]);
     for data in [keys(51), keys(100_000), long] {
-        let unfit = with(data).check_against(now(), Knowledge::Template(&template));
+        let unfit =
+            with(data).check_against(now(), Knowledge::Template(&template), ValueRules::Strict);
         let found = unfit.unwrap_err().violations;
         let pointers: Vec<_> = found.iter().map(|one| one.pointer.as_str()).collect();
         assert_eq!(pointers, ["/data"]);
     }
-    let unfit = with(keys(50)).check_against(now(), Knowledge::Template(&template));
+    let unfit =
+        with(keys(50)).check_against(now(), Knowledge::Template(&template), ValueRules::Strict);
     let found = unfit.unwrap_err().violations;
     let names_the_keys = |one: &&Violation| one.detail.contains("its keys are");
     assert_eq!(found.iter().filter(names_the_keys).count(), 1);
@@ -341,4 +347,27 @@ fn a_send_at_is_kept_in_one_form_and_not_from_long_ago() {
         fine.send_at,
         Some("2023-11-14T23:59:59.123Z".parse().unwrap())
     );
+}
+
+#[test]
+fn an_app_with_lenient_rules_is_warned_of_what_breaks_a_type() {
+    let with = |data: Value| Request {
+        data: Some(self::data(data)),
+        ..request()
+    };
+    let broken = json!({"phrase1": {"value": "shipped"}, "number2": {"value": "12a"}, "thing3": {"value": "x"}});
+    let check =
+        |data: &Value, rules| with(data.clone()).check_against(now(), Knowledge::Nothing, rules);
+    let strict = check(&broken, ValueRules::Strict).unwrap_err().violations;
+    let pointers: Vec<_> = strict.iter().map(|one| &*one.pointer).collect();
+    assert_eq!(pointers, ["/data/number2/value", "/data/phrase1/value"]);
+    let draft = check(&broken, ValueRules::Warn).unwrap();
+    assert_eq!(draft.warnings.len(), 2);
+    assert!(
+        draft.warnings[0]
+            .starts_with("/data/number2/value is sent as it is, but must be at most 32 digits")
+    );
+    let empty = json!({"thing3": {"value": "\u{200b}"}});
+    let refused = check(&empty, ValueRules::Warn).unwrap_err().violations;
+    assert_eq!(refused[0].pointer, "/data/thing3/value");
 }

@@ -262,7 +262,8 @@ impl Import {
         let templates = self.delivery.templates();
         let wanted = [(channel, id.as_str())];
         let catalog = templates.catalog(self.tenant, &self.appid, wanted).await;
-        request.check_against(self.clock.now(), catalog.look_up(channel, &id))
+        let template = catalog.look_up(channel, &id);
+        request.check_against(self.clock.now(), template, catalog.value_rules())
     }
 
     /// Hands a line in; again, for as long as the database cannot take more.

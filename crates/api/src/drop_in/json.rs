@@ -1,0 +1,91 @@
+//! JSON bodies as SDKs write them.
+
+use axum::{body::Bytes, extract::Request};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::reply::{BODY_TOO_LARGE, EMPTY_BODY, INVALID_ARGUMENT, NOT_JSON, Reply};
+use crate::extract::{Unread, read_whole};
+
+/// The body, which must be there.
+pub(super) async fn body_of(request: Request) -> Result<Bytes, Reply> {
+    let body = read_whole(request, &()).await.map_err(unread)?;
+    if body.is_empty() {
+        return Err(Reply::refused(EMPTY_BODY, "empty post data"));
+    }
+    Ok(body)
+}
+
+/// Why a body was not read.
+pub(super) fn unread(unread: Unread) -> Reply {
+    match unread {
+        Unread::TooLarge => Reply::refused(
+            BODY_TOO_LARGE,
+            "content size out of limit: the body is too large for this call",
+        ),
+        Unread::TooSlow => Reply::busy("the body was not there in time"),
+        Unread::NoRoom => Reply::busy("the gateway cannot take more at the moment"),
+        Unread::BrokenOff => Reply::busy("the body broke off"),
+    }
+}
+
+/// Reads an object, also one behind a byte order mark. Raw control characters count as blanks, as in WeChat's answers.
+pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Reply> {
+    let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
+    // A JSON array would do for a struct, too.
+    if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
+        return Err(not_json("the body is no JSON object"));
+    }
+    match serde_json::from_slice(body) {
+        Err(error) if !error.is_data() => {
+            let blanked: Vec<u8> = body.iter().map(|byte| (*byte).max(b' ')).collect();
+            serde_json::from_slice(&blanked)
+        }
+        read => read,
+    }
+    .map_err(|error| {
+        if error.is_data() {
+            invalid(&error.to_string())
+        } else {
+            not_json(&error.to_string())
+        }
+    })
+}
+
+fn not_json(why: &str) -> Reply {
+    Reply::refused(NOT_JSON, format!("data format error: {why}"))
+}
+
+/// A field is wrong.
+pub(super) fn invalid(why: &str) -> Reply {
+    Reply::refused(INVALID_ARGUMENT, format!("argument invalid! {why}"))
+}
+
+/// The text of a field; none where it is empty or null. WeChat takes a number for its digits.
+pub(super) fn text(field: &str, value: Value) -> Result<Option<String>, Reply> {
+    match value {
+        Value::Null => Ok(None),
+        Value::String(text) => Ok(Some(text).filter(|text| !text.is_empty())),
+        Value::Number(number) => Ok(Some(number.to_string())),
+        Value::Bool(_) | Value::Array(_) | Value::Object(_) => {
+            Err(invalid(&format!("{field} must be a string")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Map;
+
+    use super::*;
+
+    #[test]
+    fn a_byte_order_mark_and_raw_control_characters_do_not_matter() {
+        let read = |body: &str| read::<Map<String, Value>>(body.as_bytes());
+        let body = "\u{feff}\r\n{\"a\": \"x\ty\u{1}\"}\n\0";
+        assert_eq!(read(body).unwrap()["a"], "x y ");
+        for wrong in ["[]", "\"a\"", "{", "{\"a\": }", "\0"] {
+            assert_eq!(read(wrong).unwrap_err().errcode(), NOT_JSON, "{wrong}");
+        }
+    }
+}
