@@ -1,6 +1,6 @@
 //! What every session on PostgreSQL is set to, and which ways to the server keep it.
 //!
-//! The settings are made by `SET` once a connection stands, and not by options of its start: PgBouncer refuses such options,
+//! The settings are made by `SET` once a connection stands, and not by options of its start: `PgBouncer` refuses such options,
 //! or drops them without a word.
 
 use sqlx::{Connection, Executor, Row, postgres::PgConnectOptions, postgres::PgConnection};
