@@ -41,6 +41,7 @@ mod cancel;
 mod cli;
 mod clients;
 mod clocks;
+mod connections;
 mod crash;
 mod days;
 mod descendants;

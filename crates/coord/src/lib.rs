@@ -90,8 +90,13 @@ impl Coord {
     /// Does not wait for Redis: it connects at the first use, and again by itself whenever it must. Has to be
     /// called inside a Tokio runtime; the tasks that carry wake-ups end with the last clone.
     pub fn redis(url: &str, clock: Clock) -> Result<Self, CoordError> {
+        Self::redis_trusting(url, None, clock)
+    }
+
+    /// As [`Coord::redis`] at a `rediss://` URL whose server shows a certificate that one of `ca` (PEM) has signed.
+    pub fn redis_trusting(url: &str, ca: Option<&[u8]>, clock: Clock) -> Result<Self, CoordError> {
         let hub = Hub::default();
-        let remote = Remote::open(url, clock.clone(), hub.clone())?;
+        let remote = Remote::open(url, ca, clock.clone(), hub.clone())?;
         Ok(Self(Arc::new(Inner {
             cells: Box::new(remote.cells()),
             leases: Box::new(remote.leases()),
@@ -131,6 +136,15 @@ impl Coord {
     pub async fn health(&self) -> Result<(), CoordError> {
         match &self.0.remote {
             Some(remote) => remote.ping().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Asks Redis for all that replicas need of it, such as scripts and every key, and leaves nothing in it; in process there is
+    /// nothing to ask.
+    pub async fn examine(&self) -> Result<(), CoordError> {
+        match &self.0.remote {
+            Some(remote) => remote.examine().await,
             None => Ok(()),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use clap::{Args, CommandFactory, Parser, Subcommand, error::ErrorKind};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
 
 use crate::{
     commands::{
@@ -16,9 +16,12 @@ use crate::{
     settings::{Flags, Settings},
 };
 
+/// Where settings are explained: once, and not in the help of every command.
+const SETTINGS: &str = "Every command takes settings too: `wxgate help config` lists them.";
+
 /// Notification gateway for WeChat mini-programs.
 #[derive(Debug, Parser)]
-#[command(name = "wxgate", version, max_term_width = 110)]
+#[command(name = "wxgate", version, max_term_width = 110, after_help = SETTINGS)]
 pub struct Cli {
     #[command(flatten)]
     globals: Globals,
@@ -32,7 +35,7 @@ struct Globals {
     /// Print results, and errors, as JSON
     #[arg(long, global = true)]
     json: bool,
-    /// A TOML file with settings; the environment's way to name one is `WXGATE_CONFIG`
+    /// A TOML file with settings; `wxgate help config` lists them all
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(flatten)]
@@ -93,7 +96,10 @@ impl Command {
 
 /// Runs the command line of this process to its end.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let parsed = grammar()
+        .try_get_matches()
+        .and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => return wrong_usage(&error),
     };
@@ -205,7 +211,9 @@ pub(crate) fn maybe_secret_from_stdin(what: &str) -> Result<Option<String>, Fail
 
 /// The grammar, for tests and for shells.
 pub fn grammar() -> clap::Command {
-    Cli::command()
+    let grammar = Cli::command();
+    let settings = Flags::help(&grammar);
+    grammar.mut_subcommand("config", |config| config.after_help(settings))
 }
 
 #[cfg(test)]
@@ -225,6 +233,30 @@ mod tests {
     }
 
     #[test]
+    fn the_help_of_a_command_has_its_own_options_and_one_place_has_the_settings() {
+        let mut grammar = grammar();
+        grammar.build();
+        let help = |name: &str| {
+            let command = grammar.find_subcommand(name);
+            command.unwrap().clone().render_long_help().to_string()
+        };
+        for name in ["send", "import", "serve", "dev", "doctor"] {
+            let shown = help(name);
+            assert!(!shown.contains("--sending-slots"), "{shown}");
+            assert!(shown.contains("wxgate help config"), "{shown}");
+        }
+        let settings = help("config");
+        for name in [
+            "--sending-slots",
+            "WXGATE_SENDING_SLOTS",
+            "WXGATE_REDIS_CA_FILE",
+            "WXGATE_MASTER_KEY ",
+        ] {
+            assert!(settings.contains(name), "{name}: {settings}");
+        }
+    }
+
+    #[test]
     fn the_commands_of_the_contract_are_understood() {
         for line in [
             "wxgate dev",
@@ -232,6 +264,7 @@ mod tests {
             "wxgate serve --no-migrate --config wxgate.toml",
             "wxgate migrate up",
             "wxgate migrate down",
+            "wxgate migrate down --yes",
             "wxgate migrate status --json",
             "wxgate tenant create Acme --json",
             "wxgate tenant list",
@@ -257,6 +290,13 @@ mod tests {
             &format!("wxgate app verify {APP}"),
             &format!("wxgate app set-secret --appid {APP} --secret-stdin"),
             &format!("wxgate app remove {APP}"),
+            &format!("wxgate app remove {APP} --yes"),
+            "wxgate tenant show Acme",
+            "wxgate key list --tenant Acme",
+            &format!("wxgate import - --format csv --appid {APP} --template t --check"),
+            &format!(
+                "wxgate import users.txt --format csv --appid {APP} --template t --rejects rest.csv"
+            ),
             &format!(
                 "wxgate send --appid {APP} --to oABC --template t --data thing1=a=b date2=x --data thing3=y --ttl 60 --wait 5"
             ),
@@ -282,7 +322,7 @@ mod tests {
         for line in [
             "wxgate",
             "wxgate fly",
-            "wxgate tenant show 7",
+            "wxgate tenant show ten_7",
             "wxgate key create --scope messages:send",
             &format!("wxgate key create --tenant {TENANT}"),
             &format!("wxgate key create --tenant {TENANT} --scope messages:fly"),
@@ -291,7 +331,6 @@ mod tests {
             &format!("wxgate app set-secret --appid {APP}"),
             &format!("wxgate app add --tenant {TENANT} --appid wx1 --secret-stdin"),
             &format!("wxgate send --appid {APP} --to oABC --template t --data thing1"),
-            &format!("wxgate import users.xlsx --appid {APP} --template t"),
             &format!("wxgate import users.csv --appid {APP}"),
             "wxgate serve --master-key c2VjcmV0",
             "wxgate openapi --openapi-version 2.0",

@@ -114,6 +114,8 @@ pub struct Config {
     pub database_url: String,
     /// What follows from the two URLs: see [`Mode::of`].
     pub mode: Mode,
+    /// The certificates that the one of Redis is to be signed by, in PEM; none: those that the system trusts.
+    pub redis_ca: Option<Vec<u8>>,
     /// Seals secrets at rest.
     pub master_key: MasterKey,
     /// Where WeChat is.
@@ -158,6 +160,7 @@ impl Config {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             database_url: database_url.to_owned(),
             mode: Mode::of(database_url, redis_url)?,
+            redis_ca: None,
             master_key,
             wechat_base_url: WECHAT.to_owned(),
             wechat_timeout: Duration::from_secs(5),

@@ -37,7 +37,10 @@ pub(crate) fn start(
     // PostgreSQL's notices are for those who write SQL; whoever wants them names `sqlx` in the setting. The pool has a line
     // for every try to connect; `store` says why it refuses a server.
     let directives = match voice {
-        Voice::Quiet if !settings.log_is_set => "warn".to_owned(),
+        // What WeChat refuses is the failure of the command, which says it once.
+        Voice::Quiet if !settings.log_is_set => {
+            "warn,wxgate_broker=error,wxgate_delivery=error,wxgate_wechat=error".to_owned()
+        }
         Voice::Mute if !settings.log_is_set => "off".to_owned(),
         _ => format!("sqlx=warn,sqlx_core::pool::inner=off,{}", settings.log),
     };
@@ -45,6 +48,8 @@ pub(crate) fn start(
         .map_err(|error| Failure::new("settings", format!("WXGATE_LOG: {error}")))?;
     let lines = fmt::layer()
         .with_writer(std::io::stderr)
+        // Where nothing can be written, as to a terminal that was closed, there is nobody to say that to.
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal());
     let lines = match settings.log_format {
         LogFormat::Json => lines.json().with_filter(filter).boxed(),

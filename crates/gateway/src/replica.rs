@@ -46,7 +46,10 @@ pub(crate) async fn open_store(config: &Config) -> Result<Store, StartError> {
 pub(crate) fn open_coord(config: &Config, clock: Clock) -> Result<Coord, StartError> {
     match &config.mode {
         Mode::Embedded => Ok(Coord::in_process(clock)),
-        Mode::Production { redis_url } => Ok(Coord::redis(redis_url, clock)?),
+        Mode::Production { redis_url } => {
+            let ca = config.redis_ca.as_deref();
+            Ok(Coord::redis_trusting(redis_url, ca, clock)?)
+        }
     }
 }
 
@@ -195,7 +198,7 @@ async fn connect(config: &Config) -> Result<Store, StoreError> {
             Err(StoreError::Unavailable(cause))
                 if waits && tokio::time::Instant::now() < deadline =>
             {
-                tracing::warn!(cause, "the database does not answer yet");
+                tracing::warn!(%cause, "the database does not answer yet");
                 tokio::time::sleep(LOOK_AGAIN).await;
             }
             connected => return connected,
@@ -208,7 +211,7 @@ pub(crate) async fn open(database_url: &str) -> Result<Store, StoreError> {
     let probed = tokio::time::timeout(PROBE, Store::probe(database_url)).await;
     probed.unwrap_or_else(|_| {
         let words = format!("no answer within {} s", PROBE.as_secs());
-        Err(StoreError::Unavailable(words))
+        Err(StoreError::Unavailable(words.as_str().into()))
     })?;
     Store::connect(database_url).await
 }

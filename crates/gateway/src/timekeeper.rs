@@ -61,8 +61,7 @@ async fn first(store: &Store, leader: &Leader) -> Result<(), StoreError> {
         }
     }
     Err(StoreError::Unavailable(
-        "the database takes over a second to tell its time, by which due times and leases go"
-            .to_owned(),
+        "it takes over a second to tell its time, by which due times and leases go".into(),
     ))
 }
 

@@ -11,7 +11,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 
-use crate::{Store, doubt::Doubt, error::StoreError, private, time};
+use crate::{Store, doubt::Doubt, error::StoreError, private, session, time};
 
 /// The advisory lock that migrations hold on PostgreSQL: "wxgate" in ASCII.
 const MIGRATION_LOCK: i64 = 0x7778_6761_7465;
@@ -190,27 +190,7 @@ fn postgres(url: &str, doubt: &Doubt) -> ConnectOptions {
         .idle_timeout(Duration::from_mins(10))
         .map_sqlx_postgres_pool_opts(move |pool| doubt.guard(pool))
         .map_sqlx_postgres_opts(|postgres| {
-            // A replica that is cut off in the middle of a transaction must not hold its locks for ever.
-            let safety = [
-                ("idle_in_transaction_session_timeout", "10s"),
-                ("statement_timeout", "30s"),
-            ];
-            // Every statement has its index. Plans that read all of a table or an index are only ever chosen by
-            // statistics from before the queue filled, and a prepared statement keeps them. Where there is no other,
-            // they count as so expensive that PostgreSQL would take half a second to compile them.
-            let plans = [
-                ("enable_seqscan", "off"),
-                ("enable_bitmapscan", "off"),
-                ("enable_hashjoin", "off"),
-                ("enable_mergejoin", "off"),
-                ("jit", "off"),
-                // One plan does for every size of batch: it need not be made anew for each.
-                ("plan_cache_mode", "force_generic_plan"),
-            ];
-            postgres
-                .options(safety)
-                .options(plans)
-                .statement_cache_capacity(STATEMENTS)
+            session::options(postgres).statement_cache_capacity(STATEMENTS)
         });
     options
 }

@@ -16,6 +16,8 @@ use sqlx::{
     postgres::PgConnection,
 };
 
+use crate::session;
+
 /// How long after the last failed statement every connection is looked at, those that were in use then among them.
 const WINDOW: Duration = Duration::from_secs(5);
 /// A read-only session that is younger than this is kept: its database is read-only as a whole, and reading goes on.
@@ -52,14 +54,15 @@ impl Doubt {
         self.times().raised_at
     }
 
-    /// Has the pool take no connection to a standby, and none that was one before a doubt.
+    /// Has the pool set its connections up, and take none to a standby and none that was one before a doubt.
     pub(crate) fn guard(&self, pool: PoolOptions<Postgres>) -> PoolOptions<Postgres> {
         let (doubt, found) = (self.clone(), self.clone());
         pool.after_connect(move |connection, _| {
             let found = found.clone();
             Box::pin(async move {
                 let refused = refuse_standby(connection).await;
-                refused.inspect_err(|error| found.say(error))
+                refused.inspect_err(|error| found.say(error))?;
+                session::prepare(connection).await
             })
         })
         .before_acquire(move |connection, metadata| {

@@ -2,17 +2,17 @@
 
 use sea_orm::{DbErr, RuntimeErr, SqlErr};
 
+use crate::Outage;
+
 /// Why the store could not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The database cannot be reached, or does not do at the moment what it is asked: it is full, read-only, locked, a
     /// standby, and whatever else is not [`Broken`](Self::Broken). Trying again may help.
-    #[error(
-        "the database does not do what it is asked ({0}): check WXGATE_DATABASE_URL, that the server is up and takes writes, that its disk has room, and the rights of its user"
-    )]
-    Unavailable(String),
+    #[error("the database does not do what it is asked {0}")]
+    Unavailable(Outage),
     /// Something with the same key exists already.
-    #[error("{0} exists already")]
+    #[error("{0} exists already: read it, and choose another one")]
     Taken(&'static str),
     /// The idempotency key of the request was claimed by a twin of it meanwhile: nothing was done.
     #[error("the request is answered already: send it again for that answer")]
@@ -25,7 +25,9 @@ pub enum StoreError {
     NotFound(&'static str),
     /// The database and the program disagree: a defect, or a schema of another version. The same statement with the same
     /// data is refused again, however often it is tried.
-    #[error("the database answered unexpectedly ({0}): check `wxgate migrate status`")]
+    #[error(
+        "the database answered unexpectedly ({0}): `wxgate doctor` and `wxgate migrate status` say whether its schema is this program's; if it is, report this as a defect"
+    )]
     Broken(String),
     /// The settings cannot work.
     #[error("{0}")]
@@ -39,7 +41,7 @@ impl From<DbErr> for StoreError {
             DbErr::Conn(RuntimeErr::Internal(_)) => Self::Settings(
                 "the database cannot be opened by WXGATE_DATABASE_URL: write it as sqlite://folder/wxgate.db or postgres://user:password@host:5432/database".into(),
             ),
-            _ if !is_lasting(&error) => Self::Unavailable(error.to_string()),
+            _ if !is_lasting(&error) => Self::Unavailable((&error).into()),
             _ => match error.sql_err() {
                 Some(SqlErr::UniqueConstraintViolation(_)) => Self::Taken("a row with this key"),
                 _ => Self::Broken(error.to_string()),

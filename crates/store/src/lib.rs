@@ -35,13 +35,16 @@ mod error;
 mod heartbeat;
 mod keys;
 mod messages;
+mod outage;
 mod page;
 mod private;
 mod probe;
 mod queue;
 mod reseal;
+mod rights;
 mod schema;
 mod sealed_keys;
+mod session;
 mod signing_keys;
 mod templates;
 mod tenants;
@@ -58,6 +61,7 @@ pub use error::StoreError;
 pub use heartbeat::Heartbeat;
 pub use keys::{Credential, Descendants, Key, MOST_KEYS, NewKey, NewKeyError};
 pub use messages::{Failure, Message, MessageFilter};
+pub use outage::Outage;
 pub use page::{Listing, Page};
 pub use queue::{
     AppEvent, Canceled, Circumstances, ClaimBatch, ClaimRequest, Claimed, Collected, Collection,
@@ -70,6 +74,7 @@ pub use queue::{
     THROTTLED, Taken, TemplateCount, Word,
 };
 pub use reseal::{Place, SealedValue};
+pub use rights::Rights;
 pub use schema::MigrationState;
 pub use signing_keys::SigningKey;
 pub use templates::{

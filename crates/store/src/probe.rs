@@ -7,7 +7,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgConnection},
 };
 
-use crate::{Engine, Store, StoreError, doubt::refuse_standby};
+use crate::{Engine, Store, StoreError, doubt::refuse_standby, session};
 
 impl Store {
     /// Connects to the server at `url` once, and says why that cannot be; where nothing answers it waits for as long as
@@ -17,21 +17,26 @@ impl Store {
             return Ok(());
         }
         let options = PgConnectOptions::from_str(url).map_err(|error| refusal(&error))?;
+        let options = session::options(options);
         let connected = PgConnection::connect_with(&options).await;
         let mut connection = connected.map_err(|error| refusal(&error))?;
         let looked = refuse_standby(&mut connection).await;
         looked.map_err(|error| refusal(&error))?;
+        session::refuse_transaction_pooling(&mut connection, &options).await?;
         // It answered; how it takes a farewell is its own affair.
         let _ = connection.close().await;
         Ok(())
     }
 }
 
-/// Who is let in and to which database, the URL says; everything else may be better in a moment.
-fn refusal(error: &sqlx::Error) -> StoreError {
+/// Who is let in, to which database and by which certificate, the URL says; everything else may be better in a moment.
+pub(crate) fn refusal(error: &sqlx::Error) -> StoreError {
     match error {
         sqlx::Error::Configuration(cause) => StoreError::Settings(format!(
             "WXGATE_DATABASE_URL cannot be used ({cause}): write it as postgres://USER:PASSWORD@HOST[:PORT]/DATABASE"
+        )),
+        sqlx::Error::Tls(cause) => StoreError::Settings(format!(
+            "no TLS with the database ({cause}): for a server whose certificate is of a private CA end WXGATE_DATABASE_URL with ?sslmode=verify-full&sslrootcert=/FOLDER/ca.pem and name the host in it as the certificate does; for a server without TLS write ?sslmode=disable"
         )),
         sqlx::Error::Database(cause) if is_about_the_url(cause.code().as_deref()) => {
             StoreError::Settings(format!(
@@ -39,8 +44,7 @@ fn refusal(error: &sqlx::Error) -> StoreError {
                 cause.message()
             ))
         }
-        sqlx::Error::Io(cause) => StoreError::Unavailable(cause.to_string()),
-        other => StoreError::Unavailable(other.to_string()),
+        other => StoreError::Unavailable(other.into()),
     }
 }
 

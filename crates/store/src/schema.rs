@@ -1,6 +1,7 @@
 //! Which schema a database has, beside the one that this program knows.
 
 use migrations::{Migrator, MigratorTrait};
+use sea_orm_migration::SchemaManager;
 
 use crate::{Store, StoreError};
 
@@ -33,7 +34,14 @@ impl MigrationState {
 impl Store {
     /// All migrations of this program and whether this database has them, and those that it has from a newer one.
     pub async fn migrations(&self) -> Result<Vec<MigrationState>, StoreError> {
-        let applied = Migrator::get_migration_models(&self.write).await?;
+        // The list of those that are applied is made by the first one: a look makes nothing.
+        let table = Migrator::migration_table_name().to_string();
+        let is_new = !SchemaManager::new(&self.write).has_table(table).await?;
+        let applied = if is_new {
+            Vec::new()
+        } else {
+            Migrator::get_migration_models(&self.write).await?
+        };
         let applied: Vec<String> = applied.into_iter().map(|model| model.version).collect();
         let mut states: Vec<MigrationState> = Migrator::migrations()
             .iter()

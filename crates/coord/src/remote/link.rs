@@ -7,7 +7,7 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use redis::{
-    Client, ConnectionInfo, IntoConnectionInfo, RedisError, RedisResult, Script,
+    Client, ConnectionInfo, IntoConnectionInfo, RedisError, RedisResult, Script, TlsCertificates,
     aio::{ConnectionManager, ConnectionManagerConfig},
     io::tcp::TcpSettings,
 };
@@ -34,13 +34,24 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Prepares a connection that is made at the first use.
-    pub(super) fn open(url: &str) -> Result<Self, CoordError> {
+    /// Prepares a connection that is made at the first use. `ca`: the certificates that the server's is to be signed by, in
+    /// PEM; none: those that the system trusts.
+    pub(super) fn open(url: &str, ca: Option<&[u8]>) -> Result<Self, CoordError> {
         let tcp = TcpSettings::default()
             .set_nodelay(true)
             .set_user_timeout(USER_TIMEOUT);
         let info = connection(url)?.set_tcp_settings(tcp);
-        let client = Client::open(info).map_err(|error| bad_url(&error))?;
+        let client = match ca {
+            None => Client::open(info),
+            Some(pem) => Client::build_with_tls(
+                info,
+                TlsCertificates {
+                    client_tls: None,
+                    root_cert: Some(pem.to_vec()),
+                },
+            ),
+        };
+        let client = client.map_err(|error| bad_url(&error))?;
         let config = ConnectionManagerConfig::new()
             .set_connection_timeout(Some(PATIENCE))
             .set_response_timeout(Some(PATIENCE))
@@ -130,6 +141,33 @@ impl Link {
     /// Asks for a sign of life.
     pub(super) async fn ping(&self) -> Result<(), CoordError> {
         self.ask(ping(self.manager())).await
+    }
+
+    /// Asks for all that replicas need of Redis, and leaves nothing in it.
+    pub(super) async fn examine(&self) -> Result<(), CoordError> {
+        let mut manager = self.manager();
+        let cluster = redis::cmd("CLUSTER").arg("INFO").to_owned();
+        let asked = async { cluster.query_async::<String>(&mut manager).await };
+        // A server that is no cluster refuses the question.
+        if let Ok(Ok(told)) = tokio::time::timeout(PATIENCE, asked).await
+            && let Some(detail) = incomplete(&told)
+        {
+            return Err(CoordError::Cluster { detail });
+        }
+        let mut manager = self.manager();
+        let script = Script::new(EXAMINE);
+        let call = script.key("wxgate:examined");
+        let asked = async { call.invoke_async::<()>(&mut manager).await };
+        match tokio::time::timeout(PATIENCE, asked).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) if is_lost(&error) => Err(unavailable(&error)),
+            Ok(Err(error)) => Err(CoordError::Refused {
+                detail: error.to_string(),
+            }),
+            Err(_elapsed) => Err(CoordError::Unavailable {
+                detail: format!("no answer within {PATIENCE:?}"),
+            }),
+        }
     }
 
     /// The name that Redis keeps as long as it keeps anything: another one means that it was emptied. `new` is what it is
@@ -223,6 +261,31 @@ impl TimedScript {
     }
 }
 
+/// What the scripts of this crate do, on a key that is gone afterwards.
+const EXAMINE: &str = "
+redis.call('TIME')
+redis.call('HSET', KEYS[1], 'a', 1)
+redis.call('PEXPIRE', KEYS[1], 1000)
+redis.call('HGET', KEYS[1], 'a')
+redis.call('DEL', KEYS[1])
+redis.call('SET', KEYS[1], 1, 'PX', 1000)
+redis.call('GET', KEYS[1])
+redis.call('DEL', KEYS[1])
+redis.call('PUBLISH', 'wxgate:examined', '')
+";
+
+/// What keeps a server that has told this of its cluster from having every key.
+fn incomplete(told: &str) -> Option<String> {
+    const ALL: &str = "16384";
+    let of = |name: &str| {
+        let line = told.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|rest| rest.strip_prefix(':')).map(str::trim)
+    };
+    let (slots, masters) = (of("cluster_slots_ok")?, of("cluster_size")?);
+    let is_whole = slots == ALL && masters == "1" && of("cluster_state") == Some("ok");
+    (!is_whole).then(|| format!("{masters} masters serve {slots} of {ALL} slots"))
+}
+
 /// Ends by itself, a day after the last replica has asked.
 const NAME: &str = "
 redis.call('SET', KEYS[1], ARGV[1], 'NX')
@@ -245,9 +308,12 @@ end
 const MANUAL_GRACE_MS: i64 = 86_400_000;
 
 fn unavailable(error: &RedisError) -> CoordError {
-    CoordError::Unavailable {
-        detail: error.to_string(),
+    let detail = error.to_string();
+    // What rustls says of one that it does not trust, or that is for another host.
+    if detail.contains("certificate") {
+        return CoordError::Certificate { detail };
     }
+    CoordError::Unavailable { detail }
 }
 
 /// What a URL says. A bare `/`, `?` or `#` in its password ends the part that names the server: what is left of the password
@@ -266,5 +332,28 @@ pub(super) fn connection(url: &str) -> Result<ConnectionInfo, CoordError> {
 fn bad_url(error: &RedisError) -> CoordError {
     CoordError::BadUrl {
         detail: error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cluster_must_be_one_server_with_all_slots() {
+        let told = |state: &str, slots: &str, masters: &str| {
+            format!(
+                "cluster_state:{state}\r\ncluster_slots_assigned:{slots}\r\ncluster_slots_ok:{slots}\r\ncluster_size:{masters}\r\n"
+            )
+        };
+        assert_eq!(incomplete(&told("ok", "16384", "1")), None);
+        for told in [
+            told("fail", "8192", "1"),
+            told("ok", "8192", "1"),
+            told("ok", "16384", "3"),
+        ] {
+            assert!(incomplete(&told).is_some(), "{told}");
+        }
+        assert_eq!(incomplete("ERR something else"), None);
     }
 }

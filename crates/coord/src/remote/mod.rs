@@ -43,8 +43,13 @@ pub(crate) fn check_url(url: &str) -> Result<(), CoordError> {
 
 impl Remote {
     /// Starts the tasks; connects to nothing yet.
-    pub(crate) fn open(url: &str, clock: Clock, hub: Hub) -> Result<Self, CoordError> {
-        let link = Link::open(url)?;
+    pub(crate) fn open(
+        url: &str,
+        ca: Option<&[u8]>,
+        clock: Clock,
+        hub: Hub,
+    ) -> Result<Self, CoordError> {
+        let link = Link::open(url, ca)?;
         let stop = CancellationToken::new();
         let outbox = wakeups::start(&link, hub, &stop);
         let probe = link.clone().probe();
@@ -76,6 +81,11 @@ impl Remote {
     /// Whether Redis took the last thing that it was asked.
     pub(crate) fn is_up(&self) -> bool {
         self.link.is_up()
+    }
+
+    /// Asks for all that replicas need of Redis.
+    pub(crate) async fn examine(&self) -> Result<(), CoordError> {
+        self.link.examine().await
     }
 
     /// Asks for a sign of life.

@@ -9,13 +9,12 @@ use clap::{
 use delivery::{AppError, CallbackSettings, Registration};
 use domain::{
     app::{AppId, AppKind, TokenMode, ValueRules},
-    id::TenantId,
     secret::{AppSecret, CallbackAesKey, CallbackToken},
 };
 use serde_json::json;
 use store::{App, Origin};
 
-use super::{Desk, all, tenant_id};
+use super::{Desk, TenantWord, all, consent::Consent, tenant_word};
 use crate::{
     cli::{maybe_secret_from_stdin, secret_from_stdin},
     failure::Failure,
@@ -30,9 +29,9 @@ pub(crate) enum Command {
     Add(Add),
     /// List all, or a tenant's
     List {
-        /// Only those of this tenant
-        #[arg(long, value_name = "ID", value_parser = tenant_id)]
-        tenant: Option<TenantId>,
+        /// Only those of this tenant: its id or its name
+        #[arg(long, value_name = "TENANT", value_parser = tenant_word)]
+        tenant: Option<TenantWord>,
     },
     /// Show one
     Show {
@@ -58,15 +57,17 @@ pub(crate) enum Command {
     Remove {
         /// WeChat's id of it: wx…
         appid: AppId,
+        #[command(flatten)]
+        consent: Consent,
     },
 }
 
 /// What the new app is.
 #[derive(Args, Debug)]
 pub(crate) struct Add {
-    /// Whose it is: ten_…
-    #[arg(long, value_name = "ID", value_parser = tenant_id)]
-    tenant: TenantId,
+    /// Whose it is: the id (ten_…) or the name of a tenant
+    #[arg(long, value_name = "TENANT", value_parser = tenant_word)]
+    tenant: TenantWord,
     /// WeChat's id of it: wx…
     #[arg(long)]
     appid: AppId,
@@ -116,7 +117,7 @@ fn value_rules() -> impl TypedValueParser<Value = ValueRules> {
 }
 
 impl Add {
-    fn registration(self) -> Result<(TenantId, Registration), Failure> {
+    fn registration(self) -> Result<(TenantWord, Registration), Failure> {
         let secret = AppSecret::new(secret_from_stdin("the AppSecret")?);
         let callback = if self.callback_stdin {
             let token = secret_from_stdin("the Token of the message push settings")?;
@@ -154,7 +155,7 @@ pub(crate) async fn run(
         Command::Add(add) => {
             let (tenant, registration) = add.registration()?;
             let desk = Desk::open(settings).await?;
-            desk.tenancy.tenant(tenant).await?;
+            let tenant = desk.tenant(&tenant).await?;
             change(desk, output, async |apps| {
                 apps.register(tenant, registration).await
             })
@@ -179,7 +180,7 @@ pub(crate) async fn run(
             let now = desk.clock.now();
             let apps = match tenant {
                 Some(tenant) => {
-                    desk.tenancy.tenant(tenant).await?;
+                    let tenant = desk.tenant(&tenant).await?;
                     all(async |page| desk.store.tenant(tenant).apps(&page).await).await?
                 }
                 None => all(async |page| desk.store.platform().apps(&page).await).await?,
@@ -193,9 +194,13 @@ pub(crate) async fn run(
             desk.close().await;
             show(output, now, app)
         }
-        Command::Remove { appid } => {
+        Command::Remove { appid, consent } => {
             let desk = Desk::open(settings).await?;
             let app = desk.store.platform().app(&appid).await?;
+            consent.to(&format!(
+                "`wxgate app remove` cancels what {appid} (`{}`, of {}) has not sent, and its AppSecret is lost",
+                app.name, app.tenant
+            ))?;
             let onboarding = desk.onboarding()?;
             let removed = onboarding
                 .apps

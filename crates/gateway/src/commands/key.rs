@@ -3,14 +3,14 @@
 use api::views::{self, Page, Timestamp};
 use clap::{ArgGroup, Args, Subcommand};
 use domain::{
-    id::{KeyId, TenantId},
+    id::KeyId,
     scope::{Scope, ScopeSet},
 };
 use serde_json::json;
 use store::Key;
 use tenancy::{CreatedKey, Descendants, KeyOwner, NewKey};
 
-use super::{Desk, all, key_id, tenant_id};
+use super::{Desk, TenantWord, all, key_id, tenant_word};
 use crate::{
     failure::Failure,
     output::{Output, card, table},
@@ -39,9 +39,9 @@ pub(crate) enum Command {
 #[derive(Args, Debug)]
 #[command(group(ArgGroup::new("owner").required(true).args(["tenant", "operator"])))]
 pub(crate) struct Owner {
-    /// A tenant's, by its id: ten_…
-    #[arg(long, value_name = "ID", value_parser = tenant_id)]
-    tenant: Option<TenantId>,
+    /// A tenant's, by its id (ten_…) or its name
+    #[arg(long, value_name = "TENANT", value_parser = tenant_word)]
+    tenant: Option<TenantWord>,
     /// The operators'
     #[arg(long)]
     operator: bool,
@@ -67,18 +67,21 @@ pub(crate) struct Create {
 }
 
 impl Owner {
-    fn key_owner(&self) -> KeyOwner {
-        self.tenant.map_or(KeyOwner::Operator, KeyOwner::Tenant)
+    async fn key_owner(&self, desk: &Desk) -> Result<KeyOwner, Failure> {
+        Ok(match &self.tenant {
+            Some(tenant) => KeyOwner::Tenant(desk.tenant(tenant).await?),
+            None => KeyOwner::Operator,
+        })
     }
 }
 
 impl Create {
     fn scopes(&self) -> ScopeSet {
         let asked = self.scopes.iter().copied();
-        match self.owner.key_owner() {
-            KeyOwner::Operator if self.scopes.is_empty() => ScopeSet::all(),
-            KeyOwner::Operator => asked.chain([Scope::Operator]).collect(),
-            KeyOwner::Tenant(_) => asked.collect(),
+        match &self.owner.tenant {
+            None if self.scopes.is_empty() => ScopeSet::all(),
+            None => asked.chain([Scope::Operator]).collect(),
+            Some(_) => asked.collect(),
         }
     }
 }
@@ -94,18 +97,17 @@ pub(crate) async fn run(
         Command::Create(create) => {
             let new = NewKey {
                 scopes: create.scopes(),
-                name: create.name,
+                name: create.name.clone(),
                 expires_at: None,
             };
-            let created = desk
-                .tenancy
-                .create_key(create.owner.key_owner(), new, None)
-                .await?;
+            let owner = create.owner.key_owner(&desk).await?;
+            let created = desk.tenancy.create_key(owner, new, None).await?;
             desk.close().await;
             tell_created(output, &created)
         }
         Command::List(owner) => {
-            let keys = all(async |page| desk.tenancy.keys(owner.key_owner(), &page).await).await?;
+            let owner = owner.key_owner(&desk).await?;
+            let keys = all(async |page| desk.tenancy.keys(owner, &page).await).await?;
             desk.close().await;
             list(output, keys)
         }

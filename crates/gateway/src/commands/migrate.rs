@@ -5,6 +5,7 @@ use domain::seal::MasterKey;
 use serde_json::json;
 use store::MigrationState;
 
+use super::consent::Consent;
 use crate::{
     config::{Config, Mode, Patience},
     embedded,
@@ -21,7 +22,7 @@ pub(crate) enum Command {
     /// Apply all pending migrations
     Up,
     /// Take the last one back: its data is lost
-    Down,
+    Down(Consent),
     /// List them
     Status,
 }
@@ -37,13 +38,19 @@ pub(crate) async fn run(
             master_key::make_folder(&settings.database_url)?;
         }
         Command::Up => {}
-        Command::Down | Command::Status => embedded::must_exist(settings)?,
+        Command::Down(_) | Command::Status => embedded::must_exist(settings)?,
     }
     let store = match command {
         Command::Up => replica::open_store(&schema_only(settings)).await?,
-        Command::Down | Command::Status => replica::open(&settings.database_url).await?,
+        Command::Down(_) | Command::Status => replica::open(&settings.database_url).await?,
     };
-    if let Command::Down = command {
+    if let Command::Down(consent) = command {
+        let states = store.migrations().await?;
+        let last = states.iter().rfind(|state| state.applied);
+        let name = last.map_or("no migration", |state| state.name.as_str());
+        consent.to(&format!(
+            "`wxgate migrate down` takes back {name}, and what its tables and columns hold is lost"
+        ))?;
         store.migrate_down().await?;
     }
     let states = store.migrations().await?;
@@ -57,6 +64,7 @@ fn schema_only(settings: &Settings) -> Config {
         listen: settings.listen,
         database_url: settings.database_url.clone(),
         mode: settings.mode.clone(),
+        redis_ca: settings.redis_ca.clone(),
         master_key: MasterKey::from_bytes([0; 32]),
         wechat_base_url: settings.wechat_base_url.clone(),
         wechat_timeout: settings.wechat_timeout,

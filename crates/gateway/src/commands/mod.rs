@@ -2,6 +2,7 @@
 
 pub(crate) mod app;
 pub(crate) mod config;
+mod consent;
 pub(crate) mod dev;
 pub(crate) mod doctor;
 pub(crate) mod import;
@@ -44,6 +45,7 @@ async fn configure(settings: &Settings, migrate: bool) -> Result<Config, Failure
         listen: settings.listen,
         database_url: settings.database_url.clone(),
         mode: settings.mode.clone(),
+        redis_ca: settings.redis_ca.clone(),
         master_key: obtain(settings).await?,
         wechat_base_url: settings.wechat_base_url.clone(),
         wechat_timeout: settings.wechat_timeout,
@@ -132,10 +134,53 @@ impl Desk {
     }
 }
 
-/// A tenant's id on the command line.
-fn tenant_id(text: &str) -> Result<TenantId, &'static str> {
-    text.parse()
-        .map_err(|_| "a tenant's id begins with ten_; `wxgate tenant list` shows them all")
+/// A tenant on the command line: by its id, or by its name where no other tenant has it.
+#[derive(Clone, Debug)]
+pub(crate) enum TenantWord {
+    Id(TenantId),
+    Name(String),
+}
+
+/// Reads one.
+fn tenant_word(text: &str) -> Result<TenantWord, &'static str> {
+    const WRONG: &str = "give a tenant's id, which begins with ten_, or its name; `wxgate tenant list` shows them all";
+    let text = text.trim();
+    if text.starts_with("ten_") {
+        text.parse().map(TenantWord::Id).map_err(|_| WRONG)
+    } else if text.is_empty() {
+        Err(WRONG)
+    } else {
+        Ok(TenantWord::Name(text.to_owned()))
+    }
+}
+
+impl Desk {
+    /// The tenant that is meant.
+    async fn tenant(&self, word: &TenantWord) -> Result<TenantId, Failure> {
+        let name = match word {
+            TenantWord::Id(id) => return Ok(self.tenancy.tenant(*id).await?.id),
+            TenantWord::Name(name) => name,
+        };
+        let tenants = all(async |page| self.tenancy.tenants(&page).await).await?;
+        let named: Vec<_> = tenants.iter().filter(|one| one.name == *name).collect();
+        match named.as_slice() {
+            [one] => Ok(one.id),
+            [] => Err(Failure::new(
+                "not_found",
+                format!("no tenant is called `{name}`: `wxgate tenant list` shows all"),
+            )),
+            several => {
+                let ids: Vec<_> = several.iter().map(|one| one.id.to_string()).collect();
+                let ids = ids.join(", ");
+                Err(Failure::new(
+                    "conflict",
+                    format!(
+                        "several tenants are called `{name}`: give the id of the one that you mean ({ids})"
+                    ),
+                ))
+            }
+        }
+    }
 }
 
 /// A key's id on the command line.
@@ -164,31 +209,62 @@ async fn all<T, K, E>(
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    /// The terminal was closed; none: the process was started to outlive it (`nohup`).
+    hangup: Option<Signal>,
 }
 
 impl Signals {
     fn listen() -> Result<Self, Failure> {
-        let refused =
-            |error| Failure::new("internal", format!("cannot listen for signals: {error}"));
+        let listen = |kind| {
+            signal(kind).map_err(|error| {
+                let words = format!("cannot listen for signals ({error}): report this as a defect");
+                Failure::new("internal", words)
+            })
+        };
+        // Before a handler takes the place of what the parent asked for.
+        let outlives = ignores_hangup();
         Ok(Self {
-            terminate: signal(SignalKind::terminate()).map_err(refused)?,
-            interrupt: signal(SignalKind::interrupt()).map_err(refused)?,
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hangup: if outlives {
+                None
+            } else {
+                Some(listen(SignalKind::hangup())?)
+            },
         })
     }
 
     /// Returns when the process is asked to stop.
     async fn stop(&mut self) {
+        let hangup = async {
+            match &mut self.hangup {
+                Some(hangup) => drop(hangup.recv().await),
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
+            () = hangup => {}
         }
     }
 
-    /// Runs `stopping` to its end, unless a second signal ends the process at once.
+    /// Runs `stopping` to its end, unless a second signal ends the process at once. A closed terminal may say so twice, by the
+    /// shell and by the system, so that is no second signal.
     async fn finish<T>(mut self, stopping: impl Future<Output = T>) -> T {
         tokio::select! {
             done = stopping => done,
-            () = self.stop() => std::process::exit(INTERRUPTED),
+            _ = self.terminate.recv() => std::process::exit(INTERRUPTED),
+            _ = self.interrupt.recv() => std::process::exit(INTERRUPTED),
         }
     }
+}
+
+/// Whether the process was started with `SIGHUP` ignored. The system shows it as the lowest bit of a hexadecimal number.
+fn ignores_hangup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    ignored
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_some_and(|mask| mask & 1 == 1)
 }

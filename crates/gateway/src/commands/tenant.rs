@@ -2,13 +2,10 @@
 
 use api::views::{self, Page, Timestamp};
 use clap::Subcommand;
-use domain::{
-    id::TenantId,
-    tenant::{TenantLimits, TenantStatus},
-};
+use domain::tenant::{TenantLimits, TenantStatus};
 use store::{Tenant, TenantPatch};
 
-use super::{Desk, all, tenant_id};
+use super::{Desk, TenantWord, all, tenant_word};
 use crate::{
     failure::Failure,
     output::{Output, card, table},
@@ -27,21 +24,21 @@ pub(crate) enum Command {
     List,
     /// Show one
     Show {
-        /// Its id: ten_…
-        #[arg(value_parser = tenant_id)]
-        id: TenantId,
+        /// Its id (ten_…), or its name
+        #[arg(value_name = "TENANT", value_parser = tenant_word)]
+        tenant: TenantWord,
     },
     /// Refuse its credentials and let its queue rest
     Suspend {
-        /// Its id: ten_…
-        #[arg(value_parser = tenant_id)]
-        id: TenantId,
+        /// Its id (ten_…), or its name
+        #[arg(value_name = "TENANT", value_parser = tenant_word)]
+        tenant: TenantWord,
     },
     /// Let it use the gateway again
     Resume {
-        /// Its id: ten_…
-        #[arg(value_parser = tenant_id)]
-        id: TenantId,
+        /// Its id (ten_…), or its name
+        #[arg(value_name = "TENANT", value_parser = tenant_word)]
+        tenant: TenantWord,
     },
 }
 
@@ -59,13 +56,15 @@ pub(crate) async fn run(
                 .create_tenant(&name, TenantLimits::default())
                 .await?
         }
-        Command::Show { id } => tenancy.tenant(id).await?,
-        Command::Suspend { id } => {
+        Command::Show { tenant } => tenancy.tenant(desk.tenant(&tenant).await?).await?,
+        Command::Suspend { tenant } => {
+            let id = desk.tenant(&tenant).await?;
             tenancy
                 .update_tenant(id, status(TenantStatus::Suspended))
                 .await?
         }
-        Command::Resume { id } => {
+        Command::Resume { tenant } => {
+            let id = desk.tenant(&tenant).await?;
             tenancy
                 .update_tenant(id, status(TenantStatus::Active))
                 .await?

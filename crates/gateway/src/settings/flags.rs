@@ -1,20 +1,25 @@
 //! Settings as flags.
 
+use std::fmt::Write;
+
 use clap::Args;
+
+use super::keys::variable;
 
 macro_rules! flags {
     ($($(#[$doc:meta])* $name:ident: $value:literal;)*) => {
         /// Settings given on the command line. The master key is not among them, and URLs with a password are refused:
         /// every user of the machine can read the arguments of a process.
         #[derive(Args, Clone, Debug, Default)]
-        #[command(next_help_heading = "Settings (each also WXGATE_… in the environment, or a key of the settings file)")]
         pub struct Flags {$(
             $(#[$doc])*
-            #[arg(long, global = true, hide_short_help = true, value_name = $value)]
+            #[arg(long, global = true, hide = true, value_name = $value)]
             pub $name: Option<String>,
         )*}
 
         impl Flags {
+            const NAMES: &[&str] = &[$(stringify!($name)),*];
+
             /// Those that were given, by the name of their setting.
             pub(crate) fn values(&self) -> Vec<(&'static str, String)> {
                 let all = [$((stringify!($name), &self.$name)),*];
@@ -24,6 +29,33 @@ macro_rules! flags {
     };
 }
 
+impl Flags {
+    /// All settings, as `wxgate help config` explains them.
+    pub(crate) fn help(grammar: &clap::Command) -> String {
+        let mut text = String::from(
+            "Settings, as flags of every command, in the environment, or in the file of --config (the name in lower case without \
+             WXGATE_). Flags beat the environment, which beats the file:\n",
+        );
+        for name in Self::NAMES {
+            let argument = grammar.get_arguments().find(|one| one.get_id() == *name);
+            let about = argument.and_then(|one| one.get_help().map(ToString::to_string));
+            let value = argument.and_then(|one| one.get_value_names()?.first().cloned());
+            let flag = name.replace('_', "-");
+            let _ = write!(
+                text,
+                "\n  --{flag} <{}>, {}\n          {}",
+                value.unwrap_or_default(),
+                variable(name),
+                about.unwrap_or_default()
+            );
+        }
+        text.push_str(
+            "\n\n  WXGATE_MASTER_KEY and WXGATE_MASTER_KEY_PREVIOUS hold a key itself, 32 bytes in base64; WXGATE_CONFIG names the file.",
+        );
+        text
+    }
+}
+
 flags! {
     /// Where to listen (default: 127.0.0.1:8080)
     listen: "ADDRESS:PORT";
@@ -31,6 +63,8 @@ flags! {
     database_url: "URL";
     /// Redis, for replicas on PostgreSQL
     redis_url: "URL";
+    /// The certificates that sign that of Redis, where it is of a private CA: PEM, with a `rediss://` URL
+    redis_ca_file: "FILE";
     /// The file with the master key: base64 of 32 bytes
     master_key_file: "FILE";
     /// The file with the master key that is exchanged for another

@@ -39,6 +39,7 @@ pub(crate) const KEYS: &[Key] = &[
         Shown::Url,
     ),
     key("redis_url", None, Shown::Url),
+    key("redis_ca_file", None, Shown::Plain),
     key("master_key", None, Shown::Never),
     key("master_key_file", None, Shown::Plain),
     key("master_key_previous", None, Shown::Never),

@@ -54,6 +54,8 @@ pub struct Settings {
     pub database_url: String,
     /// What follows from the two URLs.
     pub mode: Mode,
+    /// The certificates that the one of Redis is to be signed by, in PEM; none: those that the system trusts.
+    pub(crate) redis_ca: Option<Vec<u8>>,
     /// The master key itself, base64.
     pub(crate) master_key: Option<String>,
     /// The file with the master key.
@@ -138,6 +140,7 @@ impl Settings {
             listen: values::address(&layers, "listen")?,
             shutdown_grace: values::grace(&layers, "shutdown_grace", &mode, shutdown_timeout)?,
             mode,
+            redis_ca: values::redis_ca(&layers, "redis_ca_file")?,
             master_key,
             master_key_file,
             master_key_previous,

@@ -220,6 +220,36 @@ pub(crate) fn origins(layers: &Layers, name: &str) -> Result<Vec<HeaderValue>, S
     origins.map(check).collect()
 }
 
+/// The certificates that the one of Redis is to be signed by, in PEM.
+pub(crate) fn redis_ca(layers: &Layers, name: &str) -> Result<Option<Vec<u8>>, SettingsError> {
+    let Some(file) = layers.get(name) else {
+        return Ok(None);
+    };
+    let refused = |why: &str| {
+        let setting = layers.name(name);
+        Err(SettingsError::new(format!("{setting} is `{file}`, {why}")))
+    };
+    let is_tls = layers
+        .get("redis_url")
+        .is_some_and(|url| url.starts_with("rediss://"));
+    if !is_tls {
+        return refused(
+            "but nothing is encrypted: begin WXGATE_REDIS_URL with rediss://, or leave the file out",
+        );
+    }
+    match std::fs::read(file) {
+        Ok(pem) if String::from_utf8_lossy(&pem).contains("-----BEGIN CERTIFICATE-----") => {
+            Ok(Some(pem))
+        }
+        Ok(_) => {
+            refused("which holds no certificate: name a PEM file, with BEGIN CERTIFICATE in it")
+        }
+        Err(error) => refused(&format!(
+            "which cannot be read ({error}): check the path and its rights"
+        )),
+    }
+}
+
 /// A master key or the file that holds it: `name`, or `file` whose value is a path. Both from one layer contradict
 /// each other.
 pub(crate) fn master_key(

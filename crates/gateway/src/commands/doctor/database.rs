@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use coord::{Clock, Coord, FARTHEST, Off, Sample};
 use delivery::{App, TokenStatus};
 use domain::seal::MasterKey;
-use store::{Engine, MigrationState, Place, Store};
+use store::{Engine, MigrationState, Place, Rights, Store, StoreError};
 use tokio::time::{Instant, timeout};
 
 use super::Finding;
@@ -48,9 +48,7 @@ pub(super) async fn look(settings: &Settings) -> Vec<Finding> {
         Some(store) => {
             let (finding, is_current) = schema(store).await;
             findings.push(finding);
-            if is_current {
-                findings.push(writes(store).await);
-            }
+            findings.push(writes(store, is_current).await);
             findings.push(compare(store, &clock).await);
             is_current
         }
@@ -134,15 +132,59 @@ async fn schema(store: &Store) -> (Finding, bool) {
     }
 }
 
-/// Whether a gateway could accept and record messages: reading alone says nothing of that.
-async fn writes(store: &Store) -> Finding {
+/// Whether a gateway could accept and record messages: reading alone says nothing of that. Before the schema is this program's,
+/// whether migrations could make it so.
+async fn writes(store: &Store, is_current: bool) -> Finding {
     let name = "database writes";
-    match timeout(PATIENCE, store.beat()).await {
-        Ok(Ok(_)) => Finding::ok(name, "are taken"),
+    let look = async {
+        let rights = store.rights().await?;
+        if is_current {
+            store.beat().await?;
+        }
+        Ok::<_, StoreError>(rights)
+    };
+    match timeout(PATIENCE, look).await {
+        Ok(Ok(None)) if !is_current => Finding::skipped(name, "the schema comes first"),
+        Ok(Ok(None)) => Finding::ok(name, "are taken"),
+        Ok(Ok(Some(rights))) => judge(&rights, is_current),
         Ok(Err(error)) => Finding::failed(name, error.to_string()),
         Err(_) => Finding::failed(name, format!("no answer within {} s", PATIENCE.as_secs()))
             .next("find out what holds the table `message`, or whether the server stands still"),
     }
+}
+
+/// What the rights of the database's user are enough for.
+fn judge(rights: &Rights, is_current: bool) -> Finding {
+    let name = "database writes";
+    if rights.is_read_only {
+        return Finding::failed(name, "the session is read-only").next(
+            "let WXGATE_DATABASE_URL name the primary, and set default_transaction_read_only = off",
+        );
+    }
+    if !rights.closed.is_empty() {
+        let closed = rights.closed.join(", ");
+        return Finding::failed(name, format!("the user may not read and write {closed}")).next(
+            "run `GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO …` as the owner of the tables, or connect as their owner",
+        );
+    }
+    if !rights.may_create {
+        let finding = if is_current {
+            Finding::warning
+        } else {
+            Finding::failed
+        };
+        return finding(name, "the user may not make tables, as migrations do".to_owned()).next(
+            "run `GRANT USAGE, CREATE ON SCHEMA public TO …` as the owner of the database, or connect as the owner",
+        );
+    }
+    Finding::ok(
+        name,
+        if is_current {
+            "are taken"
+        } else {
+            "tables may be made"
+        },
+    )
 }
 
 /// How far this machine's clock is from the database's, by which all replicas go, and which `clock` follows from then on.
@@ -179,7 +221,7 @@ async fn redis(settings: &Settings, clock: Clock, findings: &mut Vec<Finding>) -
         findings.push(Finding::skipped("redis", "not used in embedded mode"));
         return Some(Coord::in_process(clock));
     };
-    let coord = match Coord::redis(redis_url, clock) {
+    let coord = match Coord::redis_trusting(redis_url, settings.redis_ca.as_deref(), clock) {
         Ok(coord) => coord,
         Err(error) => {
             findings.push(Finding::failed("redis", error.to_string()));
@@ -202,7 +244,12 @@ async fn redis(settings: &Settings, clock: Clock, findings: &mut Vec<Finding>) -
     });
     if answered.await.is_ok() {
         let took = began.elapsed().as_millis();
-        findings.push(Finding::ok("redis", format!("answers ({took} ms)")));
+        if let Err(error) = coord.examine().await {
+            findings.push(Finding::failed("redis", error.to_string()));
+            return None;
+        }
+        let words = format!("answers, runs scripts and takes writes ({took} ms)");
+        findings.push(Finding::ok("redis", words));
         return Some(coord);
     }
     let why = why.map(|error| error.to_string());
@@ -231,10 +278,13 @@ async fn sealed(settings: &Settings, store: Option<&Store>) -> (Finding, Option<
         Err(failure) => return (Finding::failed(name, failure.message), None),
     };
     let Some(store) = store else {
-        return (Finding::ok(name, "is well formed"), Some(key));
+        return (judged(settings, "is well formed".to_owned()), Some(key));
     };
     match still_sealed_otherwise(store, &key).await {
-        Ok(0) => (opens(settings, &key), Some(key)),
+        Ok(0) => {
+            let words = format!("{} opens what the database seals", key.id());
+            (judged(settings, words), Some(key))
+        }
         Ok(_) => {
             let finding =
                 Finding::warning(name, "some secrets are still sealed under the previous one");
@@ -249,24 +299,29 @@ async fn sealed(settings: &Settings, store: Option<&Store>) -> (Finding, Option<
     }
 }
 
-/// A key that opens everything, and who may read it.
-fn opens(settings: &Settings, key: &MasterKey) -> Finding {
+/// A key that is right, and who may read its files.
+fn judged(settings: &Settings, words: String) -> Finding {
     let name = "master key";
-    let words = format!("{} opens what the database seals", key.id());
-    match settings.master_key_file.as_deref() {
-        Some(file) if !master_key::is_private(file) => {
-            let shown = embedded::absolute(file);
-            let shown = shown.display();
-            Finding::warning(
-                name,
-                format!("{words}, and others than its owner may read {shown}"),
-            )
-            .next(format!(
-                "`chmod 600 {shown}`, or see to it that nobody else is on the machine"
-            ))
-        }
-        _ => Finding::ok(name, words),
-    }
+    let files = [
+        &settings.master_key_file,
+        &settings.master_key_previous_file,
+    ];
+    let open = files
+        .into_iter()
+        .flatten()
+        .find(|file| !master_key::is_private(file));
+    let Some(file) = open else {
+        return Finding::ok(name, words);
+    };
+    let shown = embedded::absolute(file);
+    let shown = shown.display();
+    Finding::warning(
+        name,
+        format!("{words}, and others than its owner may read {shown}"),
+    )
+    .next(format!(
+        "`chmod 600 {shown}`, or see to it that nobody else is on the machine"
+    ))
 }
 
 /// How many kinds of secrets have one under another key that opens too.

@@ -122,18 +122,32 @@ pub(super) async fn public_url(settings: &Settings) -> Finding {
         Err(failure) => Err(failure.message),
     };
     match answer {
-        Ok(response) if response.status().is_success() && is_https => {
-            Finding::ok(name, format!("a gateway answers at {url}"))
-        }
-        Ok(response) if response.status().is_success() => {
-            Finding::warning(name, format!("a gateway answers at {url}, unencrypted"))
-                .next("put TLS in front: secrets and tokens cross the network")
-        }
+        Ok(response) if response.status().is_success() => match issuer(url).await {
+            Some(issuer) if issuer == *url && is_https => {
+                Finding::ok(name, format!("a gateway answers at {url}"))
+            }
+            Some(issuer) if issuer == *url => {
+                Finding::warning(name, format!("a gateway answers at {url}, unencrypted"))
+                    .next("put TLS in front: secrets and tokens cross the network")
+            }
+            Some(issuer) => Finding::failed(name, format!("the gateway at {url} calls itself {issuer}"))
+                .next("set the same WXGATE_PUBLIC_URL on all replicas: they refuse each other's access tokens else"),
+            None => Finding::failed(name, format!("what answers at {url} is no wxgate gateway"))
+                .next("check WXGATE_PUBLIC_URL, and that the proxy there passes all paths on to the gateway"),
+        },
         Ok(response) => Finding::warning(name, format!("{url}/healthz answers {}", response.status()))
             .next("check that the proxy passes all paths on to the gateway"),
         Err(why) => Finding::warning(name, format!("{url} does not answer from here: {why}"))
             .next("no fault while no gateway runs, or where this machine cannot reach its own public address"),
     }
+}
+
+/// Whose access tokens the server at this URL issues: what a gateway says of itself (RFC 8414).
+async fn issuer(url: &str) -> Option<String> {
+    let place = format!("{url}/.well-known/oauth-authorization-server");
+    let answer = ask(&client().ok()?, &place).await.ok()?;
+    let metadata: serde_json::Value = answer.json().await.ok()?;
+    metadata["issuer"].as_str().map(str::to_owned)
 }
 
 /// Whether clients are told apart behind a proxy.

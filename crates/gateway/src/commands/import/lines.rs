@@ -9,6 +9,7 @@ use domain::{
 };
 use serde_json::{Map, Value, json};
 
+use super::table;
 use crate::failure::Failure;
 
 /// How a file holds messages.
@@ -47,6 +48,8 @@ const DRY_RUN: &str = "dry_run must not be true: an import sends what is in its 
 pub(super) struct Line<'a> {
     /// The number of the line it begins on, from 1: what people are told. A line ends with CR, LF or both.
     pub(super) number: u64,
+    /// The line as it stands in the file, without its end.
+    pub(super) text: &'a str,
     /// What the message is known by: its text, or a row's values by the names of their columns.
     pub(super) identity: Cow<'a, [u8]>,
     /// The message, or why there is none.
@@ -57,23 +60,36 @@ pub(super) struct Line<'a> {
 pub(super) type Lines<'a> = Box<dyn Iterator<Item = Line<'a>> + Send + 'a>;
 
 /// Reads the content of a file.
-pub(super) fn read<'a>(
-    form: Form,
-    content: &'a [u8],
-    fill: &'a Fill,
-) -> Result<Lines<'a>, Failure> {
-    // Spreadsheets begin their UTF-8 with a mark.
-    let content = content
-        .strip_prefix("\u{feff}".as_bytes())
-        .unwrap_or(content);
+pub(super) fn read<'a>(form: Form, content: &'a str, fill: &'a Fill) -> Result<Lines<'a>, Failure> {
     match form {
-        Form::Csv => table(content, fill),
+        Form::Csv => rows(content, fill),
         Form::Ndjson => Ok(Box::new(objects(content, fill))),
     }
 }
 
-fn table<'a>(content: &'a [u8], fill: &'a Fill) -> Result<Lines<'a>, Failure> {
-    let mut reader = csv::Reader::from_reader(content);
+/// What a file with the refused lines of this one begins with.
+pub(super) fn head(form: Form, content: &str) -> &str {
+    match form {
+        Form::Csv => content.split(['\n', '\r']).next().unwrap_or_default(),
+        Form::Ndjson => "",
+    }
+}
+
+fn rows<'a>(content: &'a str, fill: &'a Fill) -> Result<Lines<'a>, Failure> {
+    let separator = table::separator(content);
+    if let Some(line) = table::unclosed_quote(content, separator) {
+        return Err(Failure::new(
+            "usage",
+            format!(
+                "line {line}: a quote (\") is opened and not closed; close it, or write it twice where the value has one; nothing was sent"
+            ),
+        ));
+    }
+    let text = content;
+    let content = content.as_bytes();
+    let mut reader = csv::ReaderBuilder::new()
+        .delimiter(separator)
+        .from_reader(content);
     let wrong = |words: String| Failure::new("usage", format!("line 1: {words}"));
     let head = reader.headers().map_err(|error| wrong(error.to_string()))?;
     let head: Vec<String> = head.iter().map(|name| name.trim().to_owned()).collect();
@@ -88,7 +104,7 @@ fn table<'a>(content: &'a [u8], fill: &'a Fill) -> Result<Lines<'a>, Failure> {
         return Err(wrong(words));
     }
     if !head.iter().any(|name| name == "touser") {
-        let words = "there is no column `touser`: name the columns there, `touser` and the keys of the template";
+        let words = "there is no column `touser`: name the columns there, `touser` and the keys of the template, with `,`, `;` or tabs between them";
         return Err(wrong(words.into()));
     }
     let mut row = csv::StringRecord::new();
@@ -107,7 +123,6 @@ fn table<'a>(content: &'a [u8], fill: &'a Fill) -> Result<Lines<'a>, Failure> {
                 csv::ErrorKind::UnequalLengths {
                     expected_len, len, ..
                 } => format!("it has {len} columns, not {expected_len}"),
-                csv::ErrorKind::Utf8 { .. } => "it is not UTF-8".to_owned(),
                 _ => error.to_string(),
             }),
         };
@@ -121,8 +136,10 @@ fn table<'a>(content: &'a [u8], fill: &'a Fill) -> Result<Lines<'a>, Failure> {
             identity.extend(text.len().to_be_bytes());
             identity.extend(text.as_bytes());
         }
+        let whole = text.get(start..offset(&reader)).unwrap_or_default();
         Some(Line {
             number,
+            text: whole.trim_matches(['\n', '\r']),
             identity: identity.into(),
             request,
         })
@@ -166,6 +183,8 @@ fn message(head: &[String], row: &csv::StringRecord, fill: &Fill) -> Request {
     for (name, value) in head.iter().zip(row) {
         if name == "touser" {
             value.clone_into(&mut request.touser);
+        } else if name == "page" {
+            request.page = (!value.is_empty()).then(|| value.to_owned());
         } else {
             data.insert(name.clone(), json!({"value": value}));
         }
@@ -174,14 +193,16 @@ fn message(head: &[String], row: &csv::StringRecord, fill: &Fill) -> Request {
     request
 }
 
-fn objects<'a>(content: &'a [u8], fill: &'a Fill) -> impl Iterator<Item = Line<'a>> + Send + 'a {
-    let lines = (1..).zip(content.split(|byte| *byte == b'\n'));
+fn objects<'a>(content: &'a str, fill: &'a Fill) -> impl Iterator<Item = Line<'a>> + Send + 'a {
+    let lines = (1..).zip(content.split('\n'));
     lines
-        .filter(|(_, text)| !text.trim_ascii().is_empty())
+        .map(|(number, text)| (number, text.trim_ascii()))
+        .filter(|(_, text)| !text.is_empty())
         .map(|(number, text)| Line {
             number,
-            identity: text.trim_ascii().into(),
-            request: object(text, fill),
+            text,
+            identity: text.as_bytes().into(),
+            request: object(text.as_bytes(), fill),
         })
 }
 
@@ -232,13 +253,13 @@ mod tests {
 
     fn all(form: Form, content: &str) -> Vec<(u64, Result<Request, String>)> {
         let fill = fill();
-        let lines = read(form, content.as_bytes(), &fill).unwrap();
+        let lines = read(form, content, &fill).unwrap();
         lines.map(|line| (line.number, line.request)).collect()
     }
 
     fn refused(content: &str) -> String {
         let fill = fill();
-        let read = read(Form::Csv, content.as_bytes(), &fill);
+        let read = read(Form::Csv, content, &fill);
         read.err().map(|failure| failure.message).unwrap()
     }
 
@@ -296,7 +317,7 @@ mod tests {
             ("touser,thing1\ro1,\"a\rb\r\nc\nd\"\ro2,x\r", vec![2, 6]),
         ] {
             let fill = fill();
-            let lines: Vec<_> = read(Form::Csv, table.as_bytes(), &fill).unwrap().collect();
+            let lines: Vec<_> = read(Form::Csv, table, &fill).unwrap().collect();
             let numbers: Vec<u64> = lines.iter().map(|line| line.number).collect();
             assert_eq!(numbers, expected, "{table:?}");
         }
@@ -306,7 +327,7 @@ mod tests {
     fn a_row_is_known_by_its_values_under_their_names() {
         let identities = |table: &str| -> Vec<Vec<u8>> {
             let fill = fill();
-            let lines = read(Form::Csv, table.as_bytes(), &fill).unwrap();
+            let lines = read(Form::Csv, table, &fill).unwrap();
             lines.map(|line| line.identity.into_owned()).collect()
         };
         let rows = identities("touser,thing1\no1,a\no1,\"a\"\r\no1a,\no2,a\n");

@@ -4,37 +4,35 @@
 //! finds what the first one handed in, waits for that, and hands in what is missing. The key's fingerprint holds the
 //! message's own bytes: were two messages ever to have one key, the second would be refused and not taken for the first.
 
+mod arguments;
 mod lines;
 mod progress;
+mod rejects;
 mod report;
+mod table;
+mod text;
 
 use std::{
     collections::{HashMap, VecDeque},
-    path::PathBuf,
     process::ExitCode,
     time::Duration,
 };
 
-use clap::{
-    Args,
-    builder::{PossibleValuesParser, TypedValueParser},
-};
+use chrono::{DateTime, Utc};
 use coord::Clock;
 use delivery::{Accepted, Delivery, DeliveryError, IdempotencyKey, Message, SubmitError};
 use domain::{
     app::AppId,
     id::{MessageId, TenantId},
     lifecycle::Status,
-    message::{Draft, Priority, Request, Unfit},
+    message::{Draft, Request, Unfit},
 };
 use sha2::{Digest, Sha256};
+use store::App;
 use tokio::task::JoinSet;
 
-use self::{
-    lines::{Fill, Form},
-    progress::Progress,
-    report::Report,
-};
+pub(crate) use self::arguments::Arguments;
+use self::{lines::Fill, progress::Progress, rejects::Rejects, report::Report};
 use super::{Desk, Signals};
 use crate::{failure::Failure, output::Output, settings::Settings};
 
@@ -45,59 +43,6 @@ const KEPT_FOR: Duration = Duration::from_hours(30 * 24);
 /// How long one look for the end of a message waits.
 const LOOK: Duration = Duration::from_secs(30);
 
-const FORMS: &str = "\
-Columns of FILE.csv: `touser` (the openid), and one for each key of the template, such as `thing1`; the first line
-names them. FILE.ndjson has one message object a line, with the fields of POST /v1/apps/{appid}/messages; what it
-leaves out of `template_id`, `priority` and `ttl` is filled in from the options.
-
-Stopped or failed, run it again: what was handed in before is not sent twice, for 30 days. A message is known by its
-line, wherever that stands: correct what was refused in its place, or add lines, and run it again. A line that stands
-in the file twice is sent twice.";
-
-/// What to send.
-#[derive(Args, Debug)]
-#[command(after_help = FORMS)]
-pub(crate) struct Arguments {
-    /// The messages: FILE.csv or FILE.ndjson
-    #[arg(value_parser = file)]
-    file: (Form, PathBuf),
-    /// The app that sends them: wx…
-    #[arg(long)]
-    appid: AppId,
-    /// The template's id
-    #[arg(long, value_name = "ID")]
-    template: String,
-    /// Who goes first: bulk leaves a part of the day's quota to others
-    #[arg(long, default_value = "low", value_parser = priority())]
-    priority: Priority,
-    /// Seconds that each is worth sending
-    #[arg(long, value_name = "SECONDS")]
-    ttl: Option<u64>,
-    /// Tells this import from an earlier one, to send the same lines once more
-    #[arg(long, value_name = "NAME", default_value = "")]
-    name: String,
-    /// Return as soon as all are in the queue: a running gateway sends them
-    #[arg(long)]
-    no_wait: bool,
-}
-
-fn file(text: &str) -> Result<(Form, PathBuf), &'static str> {
-    let path = PathBuf::from(text);
-    let form = path.extension().and_then(|ending| ending.to_str());
-    match form.and_then(Form::of) {
-        Some(form) => Ok((form, path)),
-        None => Err("the file's name must end in .csv or .ndjson"),
-    }
-}
-
-fn priority() -> impl TypedValueParser<Value = Priority> {
-    PossibleValuesParser::new(["high", "normal", "low"]).map(|word| match word.as_str() {
-        "high" => Priority::High,
-        "normal" => Priority::Normal,
-        _ => Priority::Low,
-    })
-}
-
 /// Sends the file, as a replica for as long as it takes.
 pub(crate) async fn run(
     settings: &Settings,
@@ -105,31 +50,43 @@ pub(crate) async fn run(
     arguments: Arguments,
 ) -> Result<ExitCode, Failure> {
     let mut signals = Signals::listen()?;
-    let (form, path) = &arguments.file;
-    let content = std::fs::read(path).map_err(|error| {
-        let words = format!("cannot read {}: {error}", path.display());
-        Failure::new("usage", words)
-    })?;
+    let (form, content) = (arguments.form()?, arguments.content()?);
     let fill = Fill {
         template_id: arguments.template.clone(),
         priority: arguments.priority,
         ttl: arguments.ttl,
     };
-    let total = lines::read(*form, &content, &fill)?.count();
+    // The whole file, before anything of it is sent.
+    let total = lines::read(form, &content.text, &fill)?.count();
+    let rejects = arguments.rejects.clone().map(Rejects::create).transpose()?;
     let desk = Desk::open(settings).await?;
-    let tenant = desk.store.platform().app(&arguments.appid).await?.tenant;
+    let app = desk.store.platform().app(&arguments.appid).await?;
+    let pause = pause(&app, desk.clock.now());
+    if let Some(pause) = &pause {
+        output.note(pause)?;
+    }
+    let mut report = Report::of(content.encoding, pause);
     let sending = desk.sending()?;
     let import = Import {
         delivery: sending.delivery.clone(),
         clock: desk.clock.clone(),
-        tenant,
+        tenant: app.tenant,
         digest: digest(&arguments),
         appid: arguments.appid,
     };
-    let lines = lines::read(*form, &content, &fill)?;
-    let work = import.work(lines, Progress::new(output, total), !arguments.no_wait);
-    let report = tokio::select! {
-        report = work => report,
+    let lines = lines::read(form, &content.text, &fill)?;
+    let progress = Progress::new(output, total);
+    let work = async {
+        if arguments.check {
+            import.look(lines, &mut report, progress).await;
+            return Ok(());
+        }
+        import
+            .work(lines, &mut report, progress, !arguments.no_wait)
+            .await
+    };
+    let worked = tokio::select! {
+        worked = work => worked,
         () = signals.stop() => Err(Failure::new(
             "interrupted",
             "interrupted: what is in the queue stays there, and a running gateway sends it; run the same command again to go on",
@@ -137,7 +94,27 @@ pub(crate) async fn run(
     };
     sending.stop(settings.shutdown_timeout).await;
     desk.close().await;
-    report?.tell(output)
+    worked?;
+    if let Some(rejects) = rejects {
+        let lines = lines::read(form, &content.text, &fill)?;
+        rejects.write(
+            lines::head(form, &content.text),
+            lines,
+            &report.refused_lines(),
+        )?;
+    }
+    report.tell(output)
+}
+
+/// What is to be said of an app that does not send at the moment.
+fn pause(app: &App, now: DateTime<Utc>) -> Option<String> {
+    let pause = app.pause.as_ref().filter(|pause| pause.until > now)?;
+    let appid = &app.appid;
+    let detail = pause.detail.as_deref().unwrap_or_default();
+    Some(format!(
+        "{appid} is paused ({} {detail}): its messages wait in the queue, within their ttl; `wxgate app verify {appid}` after the repair lets it send at once",
+        pause.reason
+    ))
 }
 
 /// What makes other messages of the same lines.
@@ -199,16 +176,38 @@ impl Import {
     async fn work(
         &self,
         lines: lines::Lines<'_>,
+        report: &mut Report,
         mut progress: Progress,
         wait: bool,
-    ) -> Result<Report, Failure> {
-        let mut report = Report::default();
-        let taken = self.hand_in(lines, &mut report, &mut progress).await?;
+    ) -> Result<(), Failure> {
+        let taken = self.hand_in(lines, report, &mut progress).await?;
         if wait {
-            self.wait(taken, &mut report, &mut progress).await?;
+            self.wait(taken, report, &mut progress).await?;
         }
         progress.end();
-        Ok(report)
+        Ok(())
+    }
+
+    /// Looks at every line as a send would, and sends nothing.
+    async fn look(&self, lines: lines::Lines<'_>, report: &mut Report, mut progress: Progress) {
+        for lines::Line {
+            number, request, ..
+        } in lines
+        {
+            report.check();
+            match request {
+                Err(reason) => report.refuse(number, reason),
+                Ok(request) => match self.check(request).await {
+                    Ok(mut draft) => report.warn(number, std::mem::take(&mut draft.warnings)),
+                    Err(unfit) => {
+                        let words = Failure::violations(&unfit.violations).message;
+                        report.refuse(number, words);
+                    }
+                },
+            }
+            progress.step("looked at");
+        }
+        progress.end();
     }
 
     /// Puts every line into the queue that is not there.
@@ -229,7 +228,9 @@ impl Import {
                 number,
                 identity,
                 request,
+                ..
             } = line;
+            report.check();
             while under_way.len() >= AT_ONCE {
                 settle(&mut under_way, &mut taken, report, progress).await?;
             }

@@ -1,6 +1,6 @@
 //! What an import came to.
 
-use std::{fmt::Write, process::ExitCode};
+use std::{collections::HashSet, fmt::Write, process::ExitCode};
 
 use delivery::Message;
 use domain::lifecycle::Status;
@@ -14,6 +14,12 @@ use crate::{
 /// What became of the lines.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Report {
+    /// Lines that were looked at.
+    checked: usize,
+    /// What the file was written in.
+    encoding: &'static str,
+    /// Why the app does not send at the moment.
+    pause: Option<String>,
     /// Lines that are in the queue or through it.
     accepted: usize,
     /// Those of them that an earlier run had handed in.
@@ -42,6 +48,25 @@ struct Told {
 }
 
 impl Report {
+    /// Nothing has happened yet to a file that was written in `encoding`.
+    pub(super) fn of(encoding: &'static str, pause: Option<String>) -> Self {
+        Self {
+            encoding,
+            pause,
+            ..Self::default()
+        }
+    }
+
+    /// One more line was looked at.
+    pub(super) fn check(&mut self) {
+        self.checked += 1;
+    }
+
+    /// The lines that were not taken.
+    pub(super) fn refused_lines(&self) -> HashSet<u64> {
+        self.refused.iter().map(|told| told.line).collect()
+    }
+
     pub(super) fn accept(&mut self, replayed: bool) {
         self.accepted += 1;
         self.repeated += usize::from(replayed);
@@ -95,6 +120,8 @@ impl Report {
 
     fn text(&self) -> String {
         let mut text = card(&[
+            ("encoding", self.encoding.to_owned()),
+            ("checked", self.checked.to_string()),
             ("accepted", self.accepted.to_string()),
             ("of them before", self.repeated.to_string()),
             ("sent", self.sent.to_string()),

@@ -1,0 +1,103 @@
+//! What `wxgate import` is told, and the file that it is given.
+
+use std::{io::Read, path::PathBuf};
+
+use clap::{
+    Args,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
+use domain::{app::AppId, message::Priority};
+
+use super::{
+    lines::Form,
+    text::{self, Text},
+};
+use crate::failure::Failure;
+
+const FORMS: &str = "\
+Columns of FILE.csv: `touser` (the openid), one for each key of the template, such as `thing1`, and `page` where the card
+opens a page; the first line names them, with `,`, `;` or tabs between them. UTF-8, UTF-16 and GB18030 (GBK) are read. FILE.ndjson has one message object a line, with the fields of POST /v1/apps/{appid}/messages; what it
+leaves out of `template_id`, `priority` and `ttl` is filled in from the options.
+
+Stopped or failed, run it again: what was handed in before is not sent twice, for 30 days. A message is known by its
+line, wherever that stands: correct what was refused in its place, or add lines, and run it again. A line that stands
+in the file twice is sent twice.";
+
+/// What to send.
+#[derive(Args, Debug)]
+#[command(after_help = FORMS)]
+pub(crate) struct Arguments {
+    /// The messages: FILE.csv or FILE.ndjson, or `-` for standard input, which wants --format
+    pub(super) file: PathBuf,
+    /// What the file is, where its name does not say it
+    #[arg(long, value_parser = form())]
+    pub(super) format: Option<Form>,
+    /// The app that sends them: wx…
+    #[arg(long)]
+    pub(super) appid: AppId,
+    /// The template's id
+    #[arg(long, value_name = "ID")]
+    pub(super) template: String,
+    /// Who goes first: bulk leaves a part of the day's quota to others
+    #[arg(long, default_value = "low", value_parser = priority())]
+    pub(super) priority: Priority,
+    /// Seconds that each is worth sending
+    #[arg(long, value_name = "SECONDS")]
+    pub(super) ttl: Option<u64>,
+    /// Tells this import from an earlier one, to send the same lines once more
+    #[arg(long, value_name = "NAME", default_value = "")]
+    pub(super) name: String,
+    /// Look at every line, by the templates that WeChat lists too, and send nothing
+    #[arg(long)]
+    pub(super) check: bool,
+    /// Put the lines that are refused into this file, to correct and import them
+    #[arg(long, value_name = "FILE")]
+    pub(super) rejects: Option<PathBuf>,
+    /// Return as soon as all are in the queue: a running gateway sends them
+    #[arg(long)]
+    pub(super) no_wait: bool,
+}
+
+fn form() -> impl TypedValueParser<Value = Form> {
+    PossibleValuesParser::new(["csv", "ndjson"]).map(|word| match word.as_str() {
+        "ndjson" => Form::Ndjson,
+        _ => Form::Csv,
+    })
+}
+
+impl Arguments {
+    /// What the file is, by the option or by its name.
+    pub(super) fn form(&self) -> Result<Form, Failure> {
+        let ending = self.file.extension().and_then(|ending| ending.to_str());
+        self.format.or_else(|| ending.and_then(Form::of)).ok_or_else(|| {
+            let words = "the file's name does not say what it is: let it end in .csv or .ndjson, or add --format csv or --format ndjson";
+            Failure::new("usage", words)
+        })
+    }
+
+    /// What is in it.
+    pub(super) fn content(&self) -> Result<Text, Failure> {
+        let mut bytes = Vec::new();
+        let read = if self.file.as_os_str() == "-" {
+            std::io::stdin().lock().read_to_end(&mut bytes).map(drop)
+        } else {
+            std::fs::read(&self.file).map(|content| bytes = content)
+        };
+        read.map_err(|error| {
+            let words = format!(
+                "cannot read {} ({error}): check the path and its rights",
+                self.file.display()
+            );
+            Failure::new("usage", words)
+        })?;
+        text::decode(bytes)
+    }
+}
+
+fn priority() -> impl TypedValueParser<Value = Priority> {
+    PossibleValuesParser::new(["high", "normal", "low"]).map(|word| match word.as_str() {
+        "high" => Priority::High,
+        "normal" => Priority::Normal,
+        _ => Priority::Low,
+    })
+}

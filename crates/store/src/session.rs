@@ -1,0 +1,70 @@
+//! What every session on PostgreSQL is set to, and which ways to the server keep it.
+//!
+//! The settings are made by `SET` once a connection stands, and not by options of its start: `PgBouncer` refuses such options,
+//! or drops them without a word.
+
+use sqlx::{Connection, Executor, Row, postgres::PgConnectOptions, postgres::PgConnection};
+
+use crate::StoreError;
+
+const SETTINGS: &str = "
+-- A replica that is cut off in the middle of a transaction must not hold its locks for ever.
+SET idle_in_transaction_session_timeout = '10s';
+SET statement_timeout = '30s';
+-- Every statement has its index. Plans that read all of a table or an index are only ever chosen by statistics from before the
+-- queue filled, and a prepared statement keeps them. Where there is no other, they count as so expensive that PostgreSQL
+-- would take half a second to compile them.
+SET enable_seqscan = off;
+SET enable_bitmapscan = off;
+SET enable_hashjoin = off;
+SET enable_mergejoin = off;
+SET jit = off;
+-- One plan does for every size of batch: it need not be made anew for each.
+SET plan_cache_mode = force_generic_plan;
+";
+
+/// What to do about a pooler that does not keep sessions.
+const POOLER: &str = "WXGATE_DATABASE_URL leads to a pooler that gives each transaction another session of the server, such as PgBouncer with pool_mode = transaction: the gateway keeps prepared statements and settings in its sessions, so let the URL lead to the server itself, or set pool_mode = session for this database";
+
+/// What the driver is to ask for when it connects.
+pub(crate) fn options(options: PgConnectOptions) -> PgConnectOptions {
+    // PgBouncer refuses it as an option of the start. Since PostgreSQL 12 numbers are exact without it.
+    options.extra_float_digits(None)
+}
+
+/// Sets a session up.
+pub(crate) async fn prepare(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    connection.execute(SETTINGS).await.map(drop)
+}
+
+/// Refuses a way to the server on which what one session sets is seen by another, or is gone. `first` is a connection that
+/// was made with `options`.
+pub(crate) async fn refuse_transaction_pooling(
+    first: &mut PgConnection,
+    options: &PgConnectOptions,
+) -> Result<(), StoreError> {
+    match is_shared(first, options).await {
+        Ok(false) => Ok(()),
+        Ok(true) => Err(StoreError::Settings(POOLER.to_owned())),
+        Err(error) => Err(super::probe::refusal(&error)),
+    }
+}
+
+/// A pooler hands out the session of the server that was used last: the mark that the first connection leaves is seen by the
+/// second, or the second holds that session and the first finds itself in another one.
+async fn is_shared(
+    first: &mut PgConnection,
+    options: &PgConnectOptions,
+) -> Result<bool, sqlx::Error> {
+    const LOOK: &str = "SELECT COALESCE(current_setting('wxgate.session', true), '')";
+    let mark = "SELECT set_config('wxgate.session', gen_random_uuid()::TEXT, false)";
+    let mark: String = first.fetch_one(mark).await?.try_get(0)?;
+    let mut second = PgConnection::connect_with(options).await?;
+    second.execute("BEGIN").await?;
+    let theirs: String = second.fetch_one(LOOK).await?.try_get(0)?;
+    let own: String = first.fetch_one(LOOK).await?.try_get(0)?;
+    second.execute("ROLLBACK").await?;
+    // It answered; how it takes a farewell is its own affair.
+    let _ = second.close().await;
+    Ok(theirs == mark || own != mark)
+}
