@@ -324,7 +324,7 @@ fn what_wechat_withdrew_may_be_empty_on_the_official_channel() {
     assert_eq!(warnings, ["/data/first", "/data/remark"]);
     assert_eq!(
         pointers(with(Channel::Subscribe, empty)),
-        ["/data/first/value", "/data/remark"]
+        ["/data/remark", "/data/first/value"]
     );
     let full = json!({"remark": {"value": "x"}, "thing1": {"value": "x"}});
     let (content, _) = converted(with(Channel::Official, full.clone()));

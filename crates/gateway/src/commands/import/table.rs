@@ -10,7 +10,8 @@ pub(super) fn separator(text: &str) -> u8 {
         head.split(char::from(*separator))
             .any(|name| name.trim().trim_matches('"').trim() == "touser")
     };
-    let found = SEPARATORS.into_iter().filter(names_user);
+    // Of as many the last one is taken: the comma.
+    let found = SEPARATORS.into_iter().rev().filter(names_user);
     // A name may hold a separator that is none here.
     let most = found.max_by_key(|separator| head.matches(char::from(*separator)).count());
     most.unwrap_or(b',')
