@@ -1,6 +1,6 @@
 //! Why a database cannot be opened. A pool tries until its time is over and says that it was; one connection knows.
 
-use std::str::FromStr;
+use std::{fmt::Display, io, str::FromStr};
 
 use sqlx::{
     Connection,
@@ -19,7 +19,15 @@ impl Store {
         let options = PgConnectOptions::from_str(url).map_err(|error| refusal(&error))?;
         let options = session::options(options);
         let connected = PgConnection::connect_with(&options).await;
-        let mut connection = connected.map_err(|error| refusal(&error))?;
+        let mut connection = connected.map_err(|error| match error {
+            // A socket comes into being when its server starts; a certificate does not.
+            sqlx::Error::Io(cause) if is_about_a_file(&cause) && options.get_socket().is_none() => {
+                StoreError::Settings(format!(
+                    "WXGATE_DATABASE_URL names a file that cannot be read ({cause}): check its sslrootcert=, sslcert= and sslkey="
+                ))
+            }
+            error => refusal(&error),
+        })?;
         let looked = refuse_standby(&mut connection).await;
         looked.map_err(|error| refusal(&error))?;
         session::refuse_transaction_pooling(&mut connection, &options).await?;
@@ -35,9 +43,9 @@ pub(crate) fn refusal(error: &sqlx::Error) -> StoreError {
         sqlx::Error::Configuration(cause) => StoreError::Settings(format!(
             "WXGATE_DATABASE_URL cannot be used ({cause}): write it as postgres://USER:PASSWORD@HOST[:PORT]/DATABASE"
         )),
-        sqlx::Error::Tls(cause) => StoreError::Settings(format!(
-            "no TLS with the database ({cause}): for a server whose certificate is of a private CA end WXGATE_DATABASE_URL with ?sslmode=verify-full&sslrootcert=/FOLDER/ca.pem and name the host in it as the certificate does; for a server without TLS write ?sslmode=disable"
-        )),
+        sqlx::Error::Tls(cause) => no_tls(cause),
+        // What rustls says of a certificate that it does not trust.
+        sqlx::Error::Io(cause) if cause.kind() == io::ErrorKind::InvalidData => no_tls(cause),
         sqlx::Error::Database(cause) if is_about_the_url(cause.code().as_deref()) => {
             StoreError::Settings(format!(
                 "the database refuses the connection ({}): check the user, password and database in WXGATE_DATABASE_URL",
@@ -46,6 +54,19 @@ pub(crate) fn refusal(error: &sqlx::Error) -> StoreError {
         }
         other => StoreError::Unavailable(other.into()),
     }
+}
+
+fn no_tls(cause: &impl Display) -> StoreError {
+    StoreError::Settings(format!(
+        "no TLS with the database ({cause}): for a server whose certificate is of a private CA end WXGATE_DATABASE_URL with ?sslmode=verify-full&sslrootcert=/FOLDER/ca.pem and name the host in it as the certificate does; for a server without TLS write ?sslmode=disable"
+    ))
+}
+
+fn is_about_a_file(cause: &io::Error) -> bool {
+    matches!(
+        cause.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied
+    )
 }
 
 /// PostgreSQL: invalid authorization, no such database.

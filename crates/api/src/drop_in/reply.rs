@@ -177,8 +177,8 @@ impl From<AppError> for Reply {
                 errmsg,
                 rid,
                 ..
-            } => Self::from_wechat(errcode, &errmsg, rid.as_deref()),
-            AppError::WechatQuota {
+            }
+            | AppError::WechatQuota {
                 errcode,
                 errmsg,
                 rid,

@@ -151,8 +151,8 @@ impl From<MessageRequest> for message::Request {
 }
 
 /// Reads a message to send. What it lacks or has too much is told with its place.
-pub fn message(value: Value) -> Result<message::Request, Vec<Violation>> {
-    match parse_part::<MessageRequest>(&value) {
+pub fn message(value: &Value) -> Result<message::Request, Vec<Violation>> {
+    match parse_part::<MessageRequest>(value) {
         Ok(request) => Ok(request.into()),
         Err(problem) => Err(problem.into_errors()),
     }

@@ -104,8 +104,7 @@ impl Link {
         tokio::select! {
             biased;
             Some(why) = opened => {
-                let detail = format!("{why}, a moment ago");
-                Err(CoordError::Unavailable { detail })
+                Err(lost(format!("{why}, a moment ago")))
             }
             answer = self.exchange_alone(exchange, to_watch) => answer,
         }
@@ -308,7 +307,11 @@ end
 const MANUAL_GRACE_MS: i64 = 86_400_000;
 
 fn unavailable(error: &RedisError) -> CoordError {
-    let detail = error.to_string();
+    lost(error.to_string())
+}
+
+/// Why there is no connection, by what was said of it.
+fn lost(detail: String) -> CoordError {
     // What rustls says of one that it does not trust, or that is for another host.
     if detail.contains("certificate") {
         return CoordError::Certificate { detail };

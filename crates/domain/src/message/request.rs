@@ -330,7 +330,6 @@ fn check_data(channel: Channel, data: Option<&Map<String, Value>>, found: &mut V
                 format!("{pointer}/value"),
                 "must be a string, or a number that is written without an exponent",
             ));
-            continue;
         }
     }
 }

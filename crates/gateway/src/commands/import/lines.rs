@@ -224,7 +224,7 @@ fn object(text: &[u8], fill: &Fill) -> Result<Request, String> {
         absent("priority", json!(fill.priority));
         absent("ttl", json!(fill.ttl));
     }
-    let request = requests::message(value).map_err(|found| told(&found))?;
+    let request = requests::message(&value).map_err(|found| told(&found))?;
     if request.dry_run {
         return Err(DRY_RUN.to_owned());
     }
