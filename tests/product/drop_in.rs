@@ -222,7 +222,7 @@ async fn what_is_wrong_with_a_message_is_told_before_wechat_is_asked(mode: Mode)
         (json!({"data": {"number1": {"value": "two"}}}), 47003),
         (json!({"data": null}), 47003),
         (json!({"lang": "tlh"}), 47003),
-        (json!({"data": "text"}), 47001),
+        (json!({"data": "text"}), 47003),
     ] {
         let refused = post(client, SUBSCRIBE, &token, &message_with("o1", more.clone())).await;
         assert_eq!(refused["errcode"], code, "{more}: {refused}");

@@ -18,7 +18,7 @@ on_both! {
     messages_that_ended_long_ago_are_forgotten
     payloads_go_before_their_messages
     old_lines_of_the_audit_log_are_forgotten_in_bounded_steps
-    a_filter_without_an_index_looks_at_so_many_messages
+    a_page_is_empty_only_where_there_is_nothing_more
 }
 
 async fn messages_that_ended_long_ago_are_forgotten(store: Store) {
@@ -126,36 +126,29 @@ async fn payloads_go_before_their_messages(store: Store) {
     assert!(!data.is_empty() && whole.payload_dropped_at.is_none());
 }
 
-async fn a_filter_without_an_index_looks_at_so_many_messages(store: Store) {
+async fn a_page_is_empty_only_where_there_is_nothing_more(store: Store) {
     let mut sender = Sender::new(&store, 1).await;
     let rare = Draft {
         template_id: "rare".into(),
         ..draft("o")
     };
     let oldest = sender.send(1, rare, at(0)).await;
-    let mut at = at(1);
-    for _ in 0..22 {
+    for second in 1..4 {
         let batch: Vec<_> = (0..500)
-            .map(|_| sender.new_message(1, draft("o"), at))
+            .map(|_| sender.new_message(1, draft("o"), at(second)))
             .collect();
-        intake(&store, &batch, at).await;
-        at += Duration::from_secs(1);
+        intake(&store, &batch, at(second)).await;
     }
     let door = store.tenant(sender.tenant);
     let filter = MessageFilter {
         template_id: Some("rare".into()),
         ..MessageFilter::default()
     };
-    let page = |after| Page { limit: 50, after };
-    let first = door
-        .messages(&appid(1), &filter, &page(None))
-        .await
-        .unwrap();
-    assert!(first.items.is_empty() && first.next.is_some());
-    let second = door
-        .messages(&appid(1), &filter, &page(first.next))
-        .await
-        .unwrap();
-    assert_eq!(second.items.len(), 1);
-    assert_eq!((second.items[0].id, second.next), (oldest, None));
+    let page = Page {
+        limit: 50,
+        after: None,
+    };
+    let listed = door.messages(&appid(1), &filter, &page).await.unwrap();
+    let found: Vec<_> = listed.items.iter().map(|message| message.id).collect();
+    assert_eq!((found, listed.next), (vec![oldest], None));
 }
