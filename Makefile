@@ -40,6 +40,7 @@ check: ## Formatting, lints, documentation, licences and banned crates, and that
 	RUSTDOCFLAGS='--deny warnings' $(CARGO) doc --no-deps --workspace
 	@diff --unified openapi/openapi.json <($(BUILT)/wxgate openapi) \
 		&& diff --unified openapi/openapi-3.0.json <($(BUILT)/wxgate openapi --openapi-version 3.0) \
+		&& diff --unified openapi/drop-in.json <($(BUILT)/wxgate openapi --part drop-in) \
 		|| { echo 'openapi/*.json is not what the code says: run `make openapi`' >&2; exit 1; }
 	@$(MAKE) --no-print-directory lint-openapi
 	$(CARGO) test --package wxgate-tests --test tidy released
@@ -47,16 +48,15 @@ check: ## Formatting, lints, documentation, licences and banned crates, and that
 lint-openapi: ## Read the OpenAPI documents with Spectral
 	@scripts/tools --check
 	PATH=$(TOOLS)/python/bin:$$PATH $(TOOLS)/node/node_modules/.bin/spectral lint --fail-severity hint \
-		--ruleset tests/clients/spectral.json openapi/openapi.json openapi/openapi-3.0.json
+		--ruleset tests/clients/spectral.json openapi/openapi.json openapi/openapi-3.0.json openapi/drop-in.json
 
 fmt: ## Format the code
 	$(CARGO) fmt --all
 
-openapi: build ## Write openapi/openapi.json and its 3.0 form from the code
-	$(BUILT)/wxgate openapi >openapi/openapi.json.new
-	$(BUILT)/wxgate openapi --openapi-version 3.0 >openapi/openapi-3.0.json.new
-	mv openapi/openapi.json.new openapi/openapi.json
-	mv openapi/openapi-3.0.json.new openapi/openapi-3.0.json
+openapi: build ## Write openapi/*.json from the code: the API, its 3.0 form, and what is in WeChat's form
+	$(BUILT)/wxgate openapi >openapi/openapi.json
+	$(BUILT)/wxgate openapi --openapi-version 3.0 >openapi/openapi-3.0.json
+	$(BUILT)/wxgate openapi --part drop-in >openapi/drop-in.json
 
 release-openapi: ## Say that the present document is that of a release: from now on nothing in it may break
 	cp openapi/openapi.json openapi/released.json

@@ -59,20 +59,35 @@ def openapi_generator_python(folder, given):
     return python(folder, "openapi_generator.py", given)
 
 
-def openapi_typescript(folder, given):
-    # Beside the packages: that is where Node.js and TypeScript look for them.
+def typescript(folder, scenario, generate, given):
+    """`generate` makes the client in the scenario's folder, which is put beside the packages: that is where Node.js and
+    TypeScript look for them."""
     place = NODE / folder.name
-    shutil.copytree(HERE / "typescript", place, dirs_exist_ok=True)
-    environment = os.environ | {"PATH": f"{BIN}:{NODE / 'node_modules' / '.bin'}:{os.environ['PATH']}"}
-    types = place / "generated" / "wxgate.ts"
-    run("openapi-typescript", DOCUMENTS / "openapi.json", "--output", types, env=environment)
+    shutil.copytree(HERE / scenario, place, dirs_exist_ok=True)
+    programs = {"PATH": f"{BIN}:{NODE / 'node_modules' / '.bin'}:{os.environ['PATH']}"}
+    environment = os.environ | programs | {"WXGATE_DOCUMENT": str(DOCUMENTS / "openapi.json")}
+    run(*generate, cwd=place, env=environment)
     run("tsc", "--project", place, env=environment)
     return run("node", place / "scenario.ts", *given, env=environment)
 
 
+def openapi_typescript(folder, given):
+    generate = ["openapi-typescript", DOCUMENTS / "openapi.json", "--output", "generated/wxgate.ts"]
+    return typescript(folder, "typescript", generate, given)
+
+
+def hey_api(folder, given):
+    return typescript(folder, "hey-api", ["openapi-ts", "--silent"], given)
+
+
+def need(program, package):
+    """A compiler that tests do not need is not installed by `make setup`."""
+    if shutil.which(program) is None:
+        sys.exit(f"there is no {program}: install {package}")
+
+
 def openapi_generator_java(folder, given):
-    if shutil.which("javac") is None:
-        sys.exit("there is no javac: install a JDK, such as default-jdk-headless")
+    need("javac", "a JDK, such as default-jdk-headless")
     package = {"invokerPackage": "wxgate", "apiPackage": "wxgate.api", "modelPackage": "wxgate.model"}
     options = {"library": "native", "documentationProvider": "none", "openApiNullable": "false", "hideGenerationTimestamp": "true"}
     openapi_generator(folder, "java", **package, **options)
@@ -82,6 +97,42 @@ def openapi_generator_java(folder, given):
     classes = folder / "classes"
     run("javac", "-nowarn", "-encoding", "UTF-8", "-classpath", jackson, "-d", classes, *sources)
     return run("java", "-classpath", f"{classes}:{jackson}", "Scenario", *given)
+
+
+def openapi_generator_go(folder, given):
+    """Go finds the packages of Debian where it looks for the client: in a workspace of the form before modules."""
+    need("go", "golang-go and golang-golang-x-oauth2-dev")
+    home = folder / "src" / "wxgate"
+    # Without the prefix two enumerations that have a word in common make two constants of one name.
+    openapi_generator(home, "go", packageName="wxgate", enumClassPrefix="true")
+    shutil.rmtree(home / "test", ignore_errors=True)
+    shutil.copytree(HERE / "go" / "scenario", folder / "src" / "scenario")
+    shutil.copytree(HERE / "go" / "validator", folder / "src" / "gopkg.in" / "validator.v2")
+    environment = os.environ | {"GO111MODULE": "off", "GOPATH": f"{folder}:/usr/share/gocode", "GOFLAGS": ""}
+    run("go", "vet", "wxgate", "scenario", env=environment)
+    return run("go", "run", "scenario", *given, env=environment)
+
+
+def openapi_generator_php(folder, given):
+    need("php", "php-cli, php-curl, php-mbstring and php-guzzlehttp-guzzle")
+    openapi_generator(folder / "client", "php", invokerPackage="Wxgate")
+    shutil.copytree(HERE / "php", folder, dirs_exist_ok=True)
+    return run("php", folder / "scenario.php", *given)
+
+
+def openapi_generator_csharp(folder, given):
+    """Compiled and run by Mono, which is the C# that Debian has."""
+    need("mcs", "mono-mcs, mono-runtime, libmono-system-{net-http,runtime-serialization,componentmodel-dataannotations,web}4.0-cil")
+    options = {"library": "httpclient", "targetFramework": "net48", "packageName": "Wxgate"}
+    openapi_generator(folder, "csharp", **options)
+    json_net = NODE / "node_modules/jillejr.newtonsoft.json-for-unity/Plugins/Newtonsoft.Json Editor/Newtonsoft.Json.dll"
+    shutil.copy(json_net, folder)
+    parts = ["Net.Http", "Web", "Runtime.Serialization", "ComponentModel.DataAnnotations"]
+    references = [f"-r:System.{part}" for part in parts] + [f"-r:{json_net}"]
+    sources = [*folder.glob("src/Wxgate/**/*.cs"), *HERE.glob("csharp/*.cs")]
+    program = folder / "Scenario.exe"
+    run("mcs", "-langversion:7.2", "-nowarn:0109,0472,1591", f"-out:{program}", *references, *sources)
+    return run("mono", program, *given)
 
 
 def openapi_generator_rust(folder, given):
@@ -98,7 +149,11 @@ CLIENTS = {
     "openapi-python-client": openapi_python_client,
     "openapi-generator-python": openapi_generator_python,
     "openapi-typescript": openapi_typescript,
+    "hey-api": hey_api,
     "openapi-generator-java": openapi_generator_java,
+    "openapi-generator-go": openapi_generator_go,
+    "openapi-generator-php": openapi_generator_php,
+    "openapi-generator-csharp": openapi_generator_csharp,
     "openapi-generator-rust": openapi_generator_rust,
 }
 

@@ -391,13 +391,19 @@ fn wrong_usage_is_told_apart_from_failure() {
 }
 
 #[test]
-fn the_document_is_the_one_in_the_repository() {
-    let (_folder, command) = program(&["openapi"]);
-    let printed = run(command).expect(0).stdout();
-    let kept = concat!(env!("CARGO_MANIFEST_DIR"), "/../openapi/openapi.json");
-    let kept = std::fs::read_to_string(kept).expect("openapi/openapi.json: run `make openapi`");
-    assert!(
-        printed == kept,
-        "openapi/openapi.json is not what the code says: run `make openapi`"
-    );
+fn the_documents_are_those_in_the_repository() {
+    for (arguments, name) in [
+        (&["openapi"][..], "openapi.json"),
+        (&["openapi", "--openapi-version", "3.0"], "openapi-3.0.json"),
+        (&["openapi", "--part", "drop-in"], "drop-in.json"),
+    ] {
+        let (_folder, command) = program(arguments);
+        let printed = run(command).expect(0).stdout();
+        let kept = format!("{}/../openapi/{name}", env!("CARGO_MANIFEST_DIR"));
+        let kept = std::fs::read_to_string(kept).unwrap_or_default();
+        assert!(
+            printed == kept,
+            "openapi/{name} is not what the code says: run `make openapi`"
+        );
+    }
 }

@@ -47,6 +47,11 @@ async fn clients_by_openapi_typescript_work() {
     generated("openapi-typescript").await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_by_hey_api_work() {
+    generated("hey-api").await;
+}
+
 /// What a program needs to know: where everything is, and the keys.
 struct Stage {
     world: World,

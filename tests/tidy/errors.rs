@@ -3,7 +3,6 @@
 use std::{collections::BTreeMap, fmt::Write as _};
 
 use domain::verdict::{BlockReason, FailureCode};
-use serde_json::Value;
 use wechat::codes;
 
 use crate::workspace::root;
@@ -105,7 +104,7 @@ fn page() -> String {
 
 /// The problems in the OpenAPI document: status and code → title and an example's detail.
 fn problems() -> BTreeMap<(u64, String), (String, String)> {
-    let document: Value = serde_json::from_str(&api::openapi_json()).unwrap();
+    let document = serde_json::to_value(api::openapi()).unwrap();
     let responses = document["components"]["responses"].as_object().unwrap();
     let examples = responses.values().flat_map(|response| {
         response["content"]["application/problem+json"]["examples"]

@@ -54,7 +54,7 @@ pub mod views {
 pub use extract::SlowBody;
 pub use layers::{not_one_host, overloaded};
 pub use metrics::HttpMetrics;
-pub use openapi::{openapi, openapi_3_0_json, openapi_json};
+pub use openapi::{Part, openapi};
 
 /// Tells the time; the gateway passes its clock.
 pub type Now = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;

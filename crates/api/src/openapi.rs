@@ -1,6 +1,7 @@
 //! The OpenAPI document: what the routes say of themselves, and what holds for all of them.
 
 mod conditions;
+mod events;
 mod examples;
 mod flat;
 mod links;
@@ -11,7 +12,7 @@ mod three_zero;
 use domain::scope::Scope;
 use serde::Serialize;
 use utoipa::openapi::{
-    Components, Header, OpenApi, RefOr,
+    Components, Header, OpenApi, PathItem, RefOr,
     path::Operation,
     schema::{ObjectBuilder, Type},
     security::{ClientCredentials, Flow, OAuth2, Scopes, SecurityScheme},
@@ -46,13 +47,77 @@ pub(crate) const SCHEME: &str = "oauth2";
         (name = "webhooks", description = "Telling a tenant what became of each message."),
         (name = "keys", description = "A tenant's own API keys."),
         (name = "tenants", description = "Tenants and their keys: for operators."),
-        (name = "drop-in", description = "WeChat's own calls, for code that talks to WeChat through an SDK: the gateway's URL as its base URL, a client secret as its AppSecret. Answers have HTTP 200 and WeChat's `errcode`."),
-        (name = "callbacks", description = "What WeChat calls. Its signature is the credential; nobody else need call these."),
+        (name = DROP_IN, description = "WeChat's own calls, for code that talks to WeChat through an SDK: the gateway's URL as its base URL, a client secret as its AppSecret. Answers have HTTP 200 and WeChat's `errcode`."),
+        (name = CALLBACKS, description = "What WeChat calls. Its signature is the credential; nobody else need call these."),
         (name = "audit", description = "What was done, by whom and from where."),
         (name = "operations", description = "Health, metrics, this document."),
     ),
 )]
 struct Base;
+
+/// The tag of WeChat's own calls.
+pub(crate) const DROP_IN: &str = "drop-in";
+/// The tag of what WeChat calls.
+pub(crate) const CALLBACKS: &str = "callbacks";
+
+/// Which of the routes a document is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The gateway's own API: what clients are generated from. It is served as `/openapi.json`.
+    Api,
+    /// What is in WeChat's form: its own calls for SDKs, and its callbacks. It is served as `/openapi/drop-in.json`.
+    DropIn,
+}
+
+impl Part {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Api, Self::DropIn];
+
+    fn has(self, item: &mut PathItem) -> bool {
+        let mut tags = links::operations(item).flat_map(|one| one.tags.iter().flatten());
+        let is_wechats = tags.any(|tag| [DROP_IN, CALLBACKS].contains(&tag.as_str()));
+        is_wechats == (self == Self::DropIn)
+    }
+
+    /// Its document, of OpenAPI 3.1.
+    pub fn document(self) -> OpenApi {
+        let mut document = openapi();
+        document.paths.paths.retain(|_, item| self.has(item));
+        if self == Self::DropIn {
+            document.webhooks = None;
+            "wxgate in WeChat's form".clone_into(&mut document.info.title);
+            flat::prune_responses(&mut document);
+            document.info.description = Some(
+                "WeChat's own calls, for code that talks to WeChat through an SDK, and what WeChat calls. The gateway's \
+                 own API is in another document, `/openapi.json`."
+                    .to_owned(),
+            );
+        }
+        let mut used = Vec::new();
+        for item in document.paths.paths.values_mut() {
+            used.extend(
+                links::operations(item).flat_map(|one| one.tags.clone().unwrap_or_default()),
+            );
+        }
+        if let Some(tags) = &mut document.tags {
+            tags.retain(|tag| used.contains(&tag.name));
+        }
+        flat::prune(&mut document);
+        document
+    }
+
+    /// Its document as it is served and kept in `openapi/`.
+    pub fn json(self) -> String {
+        text(&self.document())
+    }
+
+    /// The same in OpenAPI 3.0.
+    pub fn json_3_0(self) -> String {
+        let mut document = serde_json::to_value(self.document()).unwrap_or_default();
+        three_zero::convert(&mut document);
+        text(&document)
+    }
+}
 
 /// The OpenAPI document of all routes.
 pub fn openapi() -> OpenApi {
@@ -60,6 +125,7 @@ pub fn openapi() -> OpenApi {
     document.merge(routes::guarded().into_openapi());
     document.merge(routes::open().into_openapi());
     drop_in::document(&mut document);
+    events::describe(&mut document);
     let components = document.components.get_or_insert_default();
     describe_guard(components);
     problems::describe(components);
@@ -77,18 +143,6 @@ pub fn openapi() -> OpenApi {
     flat::prune(&mut document);
     examples::describe(&mut document);
     document
-}
-
-/// The OpenAPI document as it is served and kept in `openapi/openapi.json`.
-pub fn openapi_json() -> String {
-    text(&openapi())
-}
-
-/// The same in OpenAPI 3.0, as it is kept in `openapi/openapi-3.0.json`.
-pub fn openapi_3_0_json() -> String {
-    let mut document = serde_json::to_value(openapi()).unwrap_or_default();
-    three_zero::convert(&mut document);
-    text(&document)
 }
 
 fn text(document: &impl Serialize) -> String {
@@ -202,8 +256,9 @@ mod tests {
     fn the_kept_documents_are_the_generated_ones() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../openapi");
         for (name, generated) in [
-            ("openapi.json", openapi_json()),
-            ("openapi-3.0.json", openapi_3_0_json()),
+            ("openapi.json", Part::Api.json()),
+            ("openapi-3.0.json", Part::Api.json_3_0()),
+            ("drop-in.json", Part::DropIn.json()),
         ] {
             let kept = std::fs::read_to_string(format!("{folder}/{name}")).unwrap_or_default();
             assert!(
@@ -301,12 +356,36 @@ mod tests {
 
     #[test]
     fn every_reference_leads_somewhere() {
-        let document = serde_json::to_value(openapi()).unwrap();
-        let text = document.to_string();
-        for part in text.split("\"$ref\":\"#").skip(1) {
-            let pointer = part.split('"').next().unwrap();
-            assert!(document.pointer(pointer).is_some(), "{pointer} is missing");
+        for part in Part::ALL {
+            let document = serde_json::to_value(part.document()).unwrap();
+            let text = document.to_string();
+            for reference in text.split("\"$ref\":\"#").skip(1) {
+                let pointer = reference.split('"').next().unwrap();
+                assert!(document.pointer(pointer).is_some(), "{pointer} is missing");
+            }
+            assert_eq!(document["openapi"], "3.1.0");
         }
-        assert_eq!(document["openapi"], "3.1.0");
+    }
+
+    #[test]
+    fn each_operation_is_in_one_of_the_documents() {
+        let paths = |document: OpenApi| document.paths.paths.into_keys().collect::<Vec<_>>();
+        let [api, drop_in] = Part::ALL.map(|part| paths(part.document()));
+        assert!(
+            drop_in.contains(&"/callbacks/{appid}".to_owned()),
+            "{drop_in:?}"
+        );
+        assert!(
+            drop_in.contains(&"/cgi-bin/token".to_owned()),
+            "{drop_in:?}"
+        );
+        assert!(!api.iter().any(|path| drop_in.contains(path)));
+        assert_eq!(api.len() + drop_in.len(), paths(openapi()).len());
+        let drop_in = serde_json::to_value(Part::DropIn.document()).unwrap();
+        let schemes = drop_in["components"]["securitySchemes"]
+            .as_object()
+            .unwrap();
+        assert_eq!(schemes.keys().collect::<Vec<_>>(), [drop_in::SCHEME]);
+        assert!(drop_in["components"]["schemas"]["Message"].is_null());
     }
 }

@@ -13,6 +13,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::dto::open_lists::ProblemCodes;
+
 /// The media type of every problem.
 pub(crate) const MEDIA_TYPE: &str = "application/problem+json";
 
@@ -332,8 +334,7 @@ pub(crate) struct ProblemBody {
     #[schema(example = "urn:request:5f0c7a2b9d3e4f61")]
     #[serde(skip_serializing_if = "Option::is_none")]
     instance: Option<String>,
-    /// The kind of problem, for programs.
-    #[schema(schema_with = code_schema)]
+    #[schema(value_type = ProblemCodes)]
     code: &'static str,
     /// The fields that break their rules.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -362,20 +363,6 @@ impl From<&Violation> for FieldError {
             detail: violation.detail.clone(),
         }
     }
-}
-
-fn code_schema() -> utoipa::openapi::schema::Object {
-    let mut codes: Vec<&str> = Vec::new();
-    for kind in Kind::ALL {
-        if !codes.contains(&kind.code()) {
-            codes.push(kind.code());
-        }
-    }
-    utoipa::openapi::ObjectBuilder::new()
-        .schema_type(utoipa::openapi::schema::Type::String)
-        .enum_values(Some(codes))
-        .description(Some("The kind of problem, for programs."))
-        .build()
 }
 
 #[cfg(test)]

@@ -11,12 +11,12 @@ import wxgate.ApiException;
 import wxgate.api.AppsApi;
 import wxgate.api.MessagesApi;
 import wxgate.api.OauthApi;
+import wxgate.model.AppRegistration;
 import wxgate.model.DataItem;
 import wxgate.model.DataItemValue;
 import wxgate.model.Message;
 import wxgate.model.MessagePage;
 import wxgate.model.MessageRequest;
-import wxgate.model.NewApp;
 import wxgate.model.Problem;
 import wxgate.model.Status;
 import wxgate.model.SubscribeMessage;
@@ -57,7 +57,7 @@ public final class Scenario {
         gateway.setRequestInterceptor(request -> request.header("Authorization", "Bearer " + token));
 
         String appid = "wx" + UUID.randomUUID().toString().replace("-", "").substring(0, 16);
-        NewApp app = new NewApp().appid(appid).secret("0f1e2d3c4b5a69788796a5b4c3d2e1f0");
+        AppRegistration app = new AppRegistration().appid(appid).secret("0f1e2d3c4b5a69788796a5b4c3d2e1f0");
         check("registered", new AppsApi(gateway).registerApp(app, null).getAppid(), appid);
 
         MessagesApi messages = new MessagesApi(gateway);
@@ -85,7 +85,7 @@ public final class Scenario {
             throw new AssertionError("a value that is too long was taken");
         } catch (ApiException refusal) {
             Problem problem = gateway.getObjectMapper().readValue(refusal.getResponseBody(), Problem.class);
-            check("refused", problem.getCode(), Problem.CodeEnum.VALIDATION_FAILED);
+            check("refused", problem.getCode(), "validation_failed");
             check("where", problem.getErrors().get(0).getPointer(), "/data/thing1/value");
         }
     }

@@ -4,11 +4,11 @@ import json
 
 import scenario
 import wxgate_og
-from wxgate_og import MessageRequest, NewApp, SubscribeMessage
+from wxgate_og import AppRegistration, MessageRequest, SubscribeMessage
 
 
 def message(user, value="保温杯"):
-    given = {"touser": user, "template_id": scenario.TEMPLATE, "data": {"thing1": {"value": value}}}
+    given = {"channel": "subscribe", "touser": user, "template_id": scenario.TEMPLATE, "data": {"thing1": {"value": value}}}
     return MessageRequest(SubscribeMessage.from_dict(given))
 
 
@@ -25,7 +25,7 @@ def main():
     settings.access_token = token.access_token
 
     appid = scenario.new_appid()
-    app = wxgate_og.AppsApi(gateway).register_app(NewApp(appid=appid, secret=scenario.APP_SECRET))
+    app = wxgate_og.AppsApi(gateway).register_app(AppRegistration(appid=appid, secret=scenario.APP_SECRET))
     scenario.check("registered", app.appid, appid)
 
     messages = wxgate_og.MessagesApi(gateway)

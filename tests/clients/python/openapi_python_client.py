@@ -8,13 +8,13 @@ from wxgate_opc.api.apps import register_app
 from wxgate_opc.api.messages import get_message, list_messages, send_message
 from wxgate_opc.api.oauth import issue_token
 from wxgate_opc.models import (
+    AppRegistration,
     DataItem,
     Message,
-    NewApp,
     Problem,
-    ProblemCode,
     Status,
     SubscribeMessage,
+    SubscribeMessageChannel,
     SubscribeMessageData,
     TokenRequest,
 )
@@ -24,7 +24,7 @@ from wxgate_opc.types import UNSET
 def message(user, value="保温杯"):
     data = SubscribeMessageData()
     data["thing1"] = DataItem(value=value)
-    return SubscribeMessage(touser=user, template_id=scenario.TEMPLATE, data=data, reference=user)
+    return SubscribeMessage(SubscribeMessageChannel.SUBSCRIBE, touser=user, template_id=scenario.TEMPLATE, data=data, reference=user)
 
 
 def main():
@@ -37,7 +37,7 @@ def main():
     gateway = AuthenticatedClient(given.gateway, token.access_token, raise_on_unexpected_status=True)
 
     appid = scenario.new_appid()
-    app = register_app.sync(client=gateway, body=NewApp(appid, scenario.APP_SECRET))
+    app = register_app.sync(client=gateway, body=AppRegistration(appid, scenario.APP_SECRET))
     scenario.check("registered", app.appid, appid)
 
     sent = [
@@ -58,7 +58,7 @@ def main():
 
     refused = send_message.sync(appid, client=gateway, body=message("o0", "more than twenty characters"))
     assert isinstance(refused, Problem), refused
-    scenario.check("refused", (refused.status, refused.code), (422, ProblemCode.VALIDATION_FAILED))
+    scenario.check("refused", (refused.status, refused.code), (422, "validation_failed"))
     scenario.check("where", [one.pointer for one in refused.errors], ["/data/thing1/value"])
 
 

@@ -30,7 +30,7 @@ both_modes!(
 use self::zeros::no_text_with_a_zero_breaks_anything;
 
 /// What everybody may call.
-const OPEN: [&str; 12] = [
+const OPEN: [&str; 13] = [
     "GET /.well-known/jwks.json",
     "GET /.well-known/oauth-authorization-server",
     "GET /callbacks/{appid}",
@@ -38,6 +38,7 @@ const OPEN: [&str; 12] = [
     "GET /healthz",
     "GET /metrics",
     "GET /openapi.json",
+    "GET /openapi/drop-in.json",
     "GET /readyz",
     "GET /sns/jscode2session",
     "POST /callbacks/{appid}",

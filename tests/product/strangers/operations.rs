@@ -138,9 +138,22 @@ fn says_only(answer: &Answer, members: &[&str]) {
     assert!(more.is_none(), "{answer:?}");
 }
 
-/// All that the document has.
+/// Both documents in one, as they are served.
+pub(super) async fn document(world: &World) -> Value {
+    let mut whole = world.anonymous().get("/openapi.json").await.expect(200);
+    let more = world.anonymous().get("/openapi/drop-in.json").await;
+    let more = more.expect(200);
+    for part in ["/paths", "/components/schemas", "/components/responses"] {
+        let more = more.pointer(part).and_then(Value::as_object);
+        let all = whole.pointer_mut(part).and_then(Value::as_object_mut);
+        all.expect(part).extend(more.expect(part).clone());
+    }
+    whole
+}
+
+/// All that the documents have.
 pub(super) async fn operations(world: &World) -> Vec<Operation> {
-    let document = world.anonymous().get("/openapi.json").await.expect(200);
+    let document = document(world).await;
     let mut operations = Vec::new();
     for (path, item) in document["paths"].as_object().expect("paths") {
         for (method, operation) in item.as_object().expect("operations") {

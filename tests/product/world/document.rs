@@ -16,7 +16,7 @@ struct Operation {
 }
 
 static OPERATIONS: LazyLock<Vec<Operation>> = LazyLock::new(|| {
-    let document: Value = serde_json::from_str(&api::openapi_json()).expect("JSON");
+    let document = serde_json::to_value(api::openapi()).expect("JSON");
     let items = document["paths"].as_object().expect("paths").iter();
     let operations = items.flat_map(|(path, item)| {
         let methods = item.as_object().expect("operations").iter();

@@ -36,10 +36,8 @@ use utoipa::openapi::{
 use utoipa_axum::router::OpenApiRouter;
 
 use self::reply::{NOT_JSON, Reply};
-use crate::ApiState;
+use crate::{ApiState, openapi::DROP_IN as TAG};
 
-/// The tag of these routes.
-const TAG: &str = "drop-in";
 /// The name of their security scheme.
 pub(crate) const SCHEME: &str = "wechat";
 

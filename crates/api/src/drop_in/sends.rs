@@ -58,10 +58,10 @@ fn post_only(
 }))]
 struct Sent {
     /// The receiver's openid under the app.
-    #[schema(value_type = String, example = "oQ8fX4uT2kLmNpR7sVwYzA1bC3dE")]
+    #[schema(value_type = String, default = "", example = "oQ8fX4uT2kLmNpR7sVwYzA1bC3dE")]
     touser: Value,
     /// The template's id in the account.
-    #[schema(value_type = String, example = "8-VxnRzHxkMVwBSkPGXFUNkRDfMlAqV0P1nVTW4Zx9k")]
+    #[schema(value_type = String, default = "", example = "8-VxnRzHxkMVwBSkPGXFUNkRDfMlAqV0P1nVTW4Zx9k")]
     template_id: Value,
     /// The template's values.
     #[schema(value_type = Option<Object>)]

@@ -58,13 +58,13 @@ enum WechatTokenAnswer {
 #[serde(default)]
 struct StableTokenRequest {
     /// `client_credential`
-    #[schema(value_type = String, example = "client_credential")]
+    #[schema(value_type = String, default = "", example = "client_credential")]
     grant_type: Value,
     /// The app.
-    #[schema(value_type = String, example = "wx0a1b2c3d4e5f6789")]
+    #[schema(value_type = String, default = "", example = "wx0a1b2c3d4e5f6789")]
     appid: Value,
     /// A client secret of the gateway.
-    #[schema(value_type = String, example = "wxg_…")]
+    #[schema(value_type = String, default = "", example = "wxg_…")]
     secret: Value,
     /// Has no effect: each answer has a token of its own, and none ends another.
     #[schema(value_type = Option<bool>)]

@@ -22,6 +22,7 @@ use crate::problem::Problem;
 /// A mini-program or official account to register.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = AppRegistration)]
 pub(crate) struct NewApp {
     /// WeChat's id of it.
     #[schema(example = "wx0a1b2c3d4e5f6789", pattern = "^wx[0-9a-z]{16}$")]
@@ -154,6 +155,7 @@ impl AppChanges {
 /// A new AppSecret.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = SecretRequest)]
 pub(crate) struct NewSecret {
     /// The AppSecret. It is tried at WeChat, stored encrypted and never shown.
     #[schema(value_type = String, write_only, format = Password, min_length = 1, max_length = 128, pattern = "^[!-~]+$", example = "0f1e2d3c4b5a69788796a5b4c3d2e1f0")]

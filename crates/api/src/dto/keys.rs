@@ -9,15 +9,9 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use store::Actor;
 use tenancy::Descendants;
-use utoipa::{
-    IntoParams, ToSchema,
-    openapi::{
-        ObjectBuilder,
-        schema::{ArrayBuilder, Type},
-    },
-};
+use utoipa::{IntoParams, ToSchema};
 
-use super::time::Timestamp;
+use super::{open_lists::Scopes, time::Timestamp};
 use crate::{once::Worded, problem::Problem};
 
 /// How many scopes may be named: more than there are.
@@ -26,12 +20,13 @@ const MOST_SCOPES: usize = 100;
 /// A key to make.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = KeyRequest)]
 pub(crate) struct NewKey {
     /// What its owner calls it.
     #[schema(min_length = 1, max_length = 100, example = "shop backend")]
     name: String,
     /// What it may do: never more than the key that makes it.
-    #[schema(schema_with = wanted_scopes_schema)]
+    #[schema(value_type = Vec<Scopes>, min_items = 1)]
     scopes: Vec<String>,
     /// From when on it is refused: no later than the key that makes it. Default: when that one expires, or never.
     expires_at: Option<DateTime<Utc>>,
@@ -67,22 +62,6 @@ impl NewKey {
     }
 }
 
-fn wanted_scopes_schema() -> utoipa::openapi::schema::Array {
-    let mut scopes = scopes_schema();
-    scopes.min_items = Some(1);
-    scopes
-}
-
-fn scopes_schema() -> utoipa::openapi::schema::Array {
-    let scope = ObjectBuilder::new()
-        .schema_type(Type::String)
-        .enum_values(Some(Scope::ALL.iter().map(|scope| scope.as_str())));
-    ArrayBuilder::new()
-        .items(scope)
-        .description(Some("What the key may do."))
-        .build()
-}
-
 /// An API key. Its secret is shown once, when it is made.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Key {
@@ -94,7 +73,7 @@ pub struct Key {
     tenant_id: Option<String>,
     #[schema(example = "shop backend")]
     name: String,
-    #[schema(schema_with = scopes_schema)]
+    #[schema(value_type = Vec<Scopes>)]
     scopes: Vec<&'static str>,
     created_at: Timestamp,
     /// From when on it is refused; null: never.

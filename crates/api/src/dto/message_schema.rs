@@ -33,8 +33,8 @@ struct Form {
 const SUBSCRIBE: Form = Form {
     name: "SubscribeMessage",
     channel: "subscribe",
-    description: "A mini-program subscribe message. `channel` may be left out.",
-    required: &["touser", "template_id", "data"],
+    description: "A mini-program subscribe message. The gateway takes one without `channel` too; clients need it to tell messages apart.",
+    required: &["channel", "touser", "template_id", "data"],
     own: &["page", "miniprogram_state", "lang"],
     example: || {
         json!({

@@ -9,6 +9,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     message_request::{DataItem, MiniprogramLink},
+    open_lists::FailureCodes,
     page,
     time::Timestamp,
     words::{Channel, GrantPolicy, Lang, MiniprogramState, OnUncertain, Outcome, Priority, Status},
@@ -186,24 +187,13 @@ impl From<verdict::Attempt> for Attempt {
 /// Why a message did not arrive.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Failure {
-    /// The kind of failure, for programs.
-    #[schema(schema_with = failure_code_schema)]
+    #[schema(value_type = FailureCodes)]
     code: &'static str,
     /// What happened and what to do.
     #[schema(
         example = "the user has not accepted this template, or has used it up: ask for it again in the mini-program"
     )]
     detail: String,
-}
-
-fn failure_code_schema() -> utoipa::openapi::schema::Object {
-    utoipa::openapi::ObjectBuilder::new()
-        .schema_type(utoipa::openapi::schema::Type::String)
-        .enum_values(Some(
-            verdict::FailureCode::ALL.iter().map(|code| code.as_str()),
-        ))
-        .description(Some("The kind of failure, for programs."))
-        .build()
 }
 
 impl Message {

@@ -10,6 +10,7 @@ pub(crate) mod keys;
 pub(crate) mod message_request;
 pub(crate) mod message_schema;
 pub(crate) mod messages;
+pub(crate) mod open_lists;
 pub(crate) mod page;
 pub(crate) mod reach;
 pub(crate) mod templates;

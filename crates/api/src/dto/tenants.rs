@@ -56,6 +56,7 @@ impl From<store::Tenant> for Tenant {
 /// A tenant to make.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = TenantRequest)]
 pub(crate) struct NewTenant {
     /// What operators call it.
     #[schema(min_length = 1, max_length = 100, example = "Acme")]

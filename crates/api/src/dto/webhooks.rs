@@ -13,12 +13,13 @@ use utoipa::{
     },
 };
 
-use super::{not_null, nullable, page, time::Timestamp, word};
+use super::{not_null, nullable, open_lists::EventTypes, page, time::Timestamp, word};
 use crate::problem::Problem;
 
 /// An endpoint to make.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = WebhookRequest)]
 pub(crate) struct NewWebhook {
     /// Where events are posted to. https, on the public internet; redirects are not followed.
     #[schema(
@@ -107,14 +108,6 @@ fn events_schema() -> utoipa::openapi::schema::Array {
         .build()
 }
 
-fn kind_schema() -> utoipa::openapi::schema::Object {
-    ObjectBuilder::new()
-        .schema_type(Type::String)
-        .enum_values(Some(EventType::ALL.map(EventType::as_str)))
-        .description(Some("What happened."))
-        .build()
-}
-
 /// A webhook endpoint.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Webhook {
@@ -192,7 +185,7 @@ pub(crate) struct WebhookDelivery {
     #[schema(example = "whk_01jq2xv1cde8sbw7mv9v6a5kzq")]
     webhook_id: String,
     #[serde(rename = "type")]
-    #[schema(schema_with = kind_schema)]
+    #[schema(value_type = EventTypes)]
     kind: &'static str,
     /// The message that it is about; null: it is about no message.
     #[schema(required = true)]

@@ -67,13 +67,33 @@ pub(super) fn name_pages(document: &mut OpenApi) {
     }
 }
 
-/// Drops the schemas that nothing refers to: what they were is part of others now.
+/// Drops the schemas and security schemes that nothing refers to, and what they alone referred to.
 pub(super) fn prune(document: &mut OpenApi) {
-    let text = serde_json::to_string(document).unwrap_or_default();
-    if let Some(components) = &mut document.components {
+    loop {
+        let text = serde_json::to_string(document).unwrap_or_default();
+        let Some(components) = &mut document.components else {
+            return;
+        };
+        let before = components.schemas.len();
         components
             .schemas
             .retain(|name, _| text.contains(&format!("\"{HOME}{name}\"")));
+        components
+            .security_schemes
+            .retain(|name, _| text.contains(&format!("{{\"{name}\":[")));
+        if components.schemas.len() == before {
+            return;
+        }
+    }
+}
+
+/// Drops the answers that no operation refers to.
+pub(super) fn prune_responses(document: &mut OpenApi) {
+    let text = serde_json::to_string(&document.paths).unwrap_or_default();
+    if let Some(components) = &mut document.components {
+        components
+            .responses
+            .retain(|name, _| text.contains(&format!("\"#/components/responses/{name}\"")));
     }
 }
 

@@ -21,7 +21,7 @@ use crate::{
     ApiState,
     extract::{Unread, read_whole},
     layers,
-    openapi::{Always, Often, Pushed, Signed, Unready},
+    openapi::{Always, CALLBACKS, Often, Pushed, Signed, Unready},
     problem::{Kind, Problem},
 };
 
@@ -46,7 +46,7 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
 /// Called by WeChat when this URL is saved in its console. WeChat's signature is the credential: it is made with the
 /// Token, which the app must have as `callback_token`.
 #[utoipa::path(
-    get, path = "/callbacks/{appid}", tag = "callbacks",
+    get, path = "/callbacks/{appid}", tag = CALLBACKS,
     params(
         ("appid" = String, Path, description = "The app."),
         ("signature" = String, Query, description = "SHA-1 in hex over the sorted Token, timestamp and nonce.",
@@ -83,7 +83,7 @@ async fn check_callback_url(
 /// lies within 5 minutes of the gateway's time, and `CreateTime` within 5 minutes of the timestamp. More than 2000 a second
 /// for one app from one address have to come again, and so has what names one unknown app after the other.
 #[utoipa::path(
-    post, path = "/callbacks/{appid}", tag = "callbacks",
+    post, path = "/callbacks/{appid}", tag = CALLBACKS,
     params(
         ("appid" = String, Path, description = "The app."),
         ("signature" = Option<String>, Query, description = "SHA-1 in hex over the sorted Token, timestamp and nonce.",

@@ -15,7 +15,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'u
 
 /// The pages.
 pub(crate) fn pages<S: Clone + Send + Sync + 'static>() -> Router<S> {
-    let config = Config::from("/openapi.json")
+    let config = Config::new(["/openapi.json", "/openapi/drop-in.json"])
         .try_it_out_enabled(true)
         .persist_authorization(false);
     Router::from(SwaggerUi::new("/docs").config(config)).layer(from_fn(secure))

@@ -15,12 +15,13 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     ApiState, NotReady,
-    openapi::{Always, Unready, openapi_json},
+    openapi::{Always, Part, Unready},
     problem::{Kind, Problem},
 };
 
 /// It says what the program is, so it is made once.
-static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| openapi_json().into());
+static API: LazyLock<Bytes> = LazyLock::new(|| Part::Api.json().into());
+static DROP_IN: LazyLock<Bytes> = LazyLock::new(|| Part::DropIn.json().into());
 
 pub(super) fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::default()
@@ -28,6 +29,7 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(get_readiness))
         .routes(routes!(get_metrics))
         .routes(routes!(get_openapi))
+        .routes(routes!(get_drop_in_openapi))
 }
 
 /// How the gateway is.
@@ -101,9 +103,21 @@ async fn get_metrics(State(state): State<ApiState>) -> Result<Response, Problem>
         example = json!({"openapi": "3.1.0"})), Always),
 )]
 async fn get_openapi() -> Response {
-    (
-        [(header::CONTENT_TYPE, "application/json")],
-        DOCUMENT.clone(),
-    )
-        .into_response()
+    json_text(&API)
+}
+
+/// Read the document of what is in WeChat's form
+///
+/// `OpenAPI` 3.1: WeChat's own calls for SDKs, and its callbacks.
+#[utoipa::path(
+    get, path = "/openapi/drop-in.json", tag = "operations",
+    responses((status = 200, description = "The document.", body = Object, content_type = "application/json",
+        example = json!({"openapi": "3.1.0"})), Always),
+)]
+async fn get_drop_in_openapi() -> Response {
+    json_text(&DROP_IN)
+}
+
+fn json_text(text: &Bytes) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], text.clone()).into_response()
 }

@@ -4,12 +4,21 @@ use clap::{Args, ValueEnum};
 
 use crate::{failure::Failure, output::Output};
 
-/// Which form of the document.
+/// Which document, and in which form.
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
+    /// What it is about: the gateway's own API, or what is in WeChat's form (calls for SDKs, and callbacks)
+    #[arg(long, value_enum, default_value_t = Document::Api, value_name = "PART")]
+    part: Document,
     /// The version of OpenAPI that it is written in: 3.0 is for generators that read no 3.1
     #[arg(long, value_enum, default_value_t = Version::V3_1, value_name = "VERSION")]
     openapi_version: Version,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Document {
+    Api,
+    DropIn,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -22,8 +31,12 @@ enum Version {
 
 /// Prints the document, which is JSON whoever reads it.
 pub(crate) fn run(output: Output, arguments: &Arguments) -> Result<(), Failure> {
+    let part = match arguments.part {
+        Document::Api => api::Part::Api,
+        Document::DropIn => api::Part::DropIn,
+    };
     output.text(&match arguments.openapi_version {
-        Version::V3_1 => api::openapi_json(),
-        Version::V3_0 => api::openapi_3_0_json(),
+        Version::V3_1 => part.json(),
+        Version::V3_0 => part.json_3_0(),
     })
 }

@@ -1,7 +1,5 @@
 //! Retention: what is old is forgotten; and lists stay cheap while it is not.
 
-use std::time::Duration;
-
 use domain::{
     lifecycle::Status,
     message::{Content, Draft},

@@ -6,7 +6,9 @@ use wxgate_client::{
     apis::{
         self, apps_api::register_app, configuration::Configuration, messages_api::*, oauth_api::issue_token,
     },
-    models::{DataItem, DataItemValue, MessageRequest, NewApp, Status, SubscribeMessage, problem},
+    models::{
+        AppRegistration, DataItem, DataItemValue, MessageRequest, Status, SubscribeMessage, subscribe_message::Channel,
+    },
 };
 
 const MESSAGES: usize = 5;
@@ -16,8 +18,8 @@ const TEMPLATE: &str = "8-VxnRzHxkMVwBSkPGXFUNkRDfMlAqV0P1nVTW4Zx9k";
 fn message(user: &str, value: &str) -> MessageRequest {
     let value = DataItem::new(DataItemValue::String(value.to_owned()));
     let data = HashMap::from([("thing1".to_owned(), value)]);
-    let message = SubscribeMessage::new(data, TEMPLATE.to_owned(), user.to_owned());
-    MessageRequest::Subscribe(Box::new(message))
+    let message = SubscribeMessage::new(Channel::Subscribe, data, TEMPLATE.to_owned(), user.to_owned());
+    MessageRequest::SubscribeMessage(Box::new(message))
 }
 
 /// Arguments: --gateway URL --keys FILE.
@@ -35,7 +37,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     gateway.oauth_access_token = Some(token.access_token);
 
     let appid = format!("wx{:016x}", std::process::id());
-    let app = NewApp::new(appid.clone(), "0f1e2d3c4b5a69788796a5b4c3d2e1f0".to_owned());
+    let app = AppRegistration::new(appid.clone(), "0f1e2d3c4b5a69788796a5b4c3d2e1f0".to_owned());
     assert_eq!(register_app(&gateway, app, None).await?.appid, appid);
     println!("registered: {appid}");
 
@@ -71,7 +73,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             assert_eq!(refusal.status.as_u16(), 422);
             // Which status it is does not tell the variants apart: they all hold a problem.
             let problem: wxgate_client::models::Problem = serde_json::from_str(&refusal.content)?;
-            assert_eq!(problem.code, problem::Code::ValidationFailed);
+            assert_eq!(problem.code, "validation_failed");
             let errors = problem.errors.unwrap_or_default();
             assert_eq!(errors[0].pointer, "/data/thing1/value");
             println!("refused: validation_failed {}", errors[0].detail);
