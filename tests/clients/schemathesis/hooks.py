@@ -4,6 +4,7 @@ mean, and whether enough was reached.
 Read by Schemathesis (SCHEMATHESIS_HOOKS); run.py sets the environment.
 """
 
+import collections
 import datetime
 import itertools
 import os
@@ -40,7 +41,8 @@ SIGNED = {"GET /callbacks/{appid}", "POST /callbacks/{appid}"}
 PASSED_ON = {f"{method} /{home}/{{path}}" for method in ("GET", "POST") for home in ("cgi-bin", "wxa", "wxaapi")}
 # What a bad access_token is told.
 BAD_TOKEN = {40001, 40014, 41001, 42001}
-TURNS = itertools.count()
+# How often something was decided, for each operation: its first right request is sure to be told what nobody can guess.
+TURNS = collections.defaultdict(itertools.count)
 
 # What nobody can guess, so that every second right request is told it: ids of things that are there, secrets, and messages that
 # WeChat takes.
@@ -131,7 +133,7 @@ def before_call(context, case, kwargs):
     nobody but the gateway is to be tested."""
     name = case.operation.definition.raw.get("operationId")
     is_right = case.meta is not None and not case.meta.generation.mode.is_negative
-    if is_right and next(TURNS) % 2 == 0:
+    if is_right and next(TURNS[name]) % 2 == 0:
         case.path_parameters = (case.path_parameters or {}) | THERE.get(name, {})
         case.query = (case.query or {}) | QUERIES.get(name, {})
         case.body = BODIES.get(name, case.body)
@@ -143,8 +145,8 @@ def before_call(context, case, kwargs):
     headers = case.headers or {}
     if str(headers.get("Prefer", "")).startswith("wait="):
         headers["Prefer"] = "wait=1"
-    if "Idempotency-Key" in headers and headers["Idempotency-Key"].isascii() and headers["Idempotency-Key"].isalnum():
-        # One key stands for one request: two of one name would meet the refusal of the second again and again.
+    if re.fullmatch("[!-~]{1,255}", headers.get("Idempotency-Key", "")):
+        # One key stands for one request: the second of one name would be refused, or told of a thing that is gone.
         headers["Idempotency-Key"] = secrets.token_hex(8)
     if name in ("send_message", "send_batch") and isinstance(case.body, dict) and not is_right:
         # The gateway takes a subscribe message without its channel, which the document wants of clients.
@@ -154,7 +156,7 @@ def before_call(context, case, kwargs):
                 message.setdefault("channel", "none")
     if name == "send_message" and isinstance(case.body, dict):
         # Half of the messages are for later, so that some can be called back.
-        if "send_at" not in case.body and next(TURNS) % 2:
+        if "send_at" not in case.body and next(TURNS["later"]) % 2:
             later = datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=1)
             case.body["send_at"] = later.isoformat()
     if isinstance(case.body, dict) and isinstance(case.body.get("url"), str):
