@@ -173,3 +173,56 @@ fn a_folder_that_cannot_be_written_is_told() {
         "{refused}"
     );
 }
+
+/// Each scenario is a WeChat that answers a token call and a send as its name says.
+#[tokio::test]
+async fn a_simulator_misbehaves_as_it_is_told() {
+    const TOKEN: &str =
+        "/cgi-bin/token?grant_type=client_credential&appid=wx0a1b2c3d4e5f6789&secret=any";
+    const SEND: &str = "/cgi-bin/message/subscribe/send?access_token=";
+    for (scenario, path, told) in [
+        ("address-refused", TOKEN, "40164"),
+        ("down", TOKEN, "502"),
+        ("quota-spent", SEND, "45009"),
+        ("lost-answers", SEND, "reset"),
+        ("stray-refusals", SEND, "40001"),
+        ("busy", SEND, "-1"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let port = free_port();
+        let mut command = wxgate(folder.path());
+        let port = port.to_string();
+        command.args(["simulate", "--port", &port, "--scenario", scenario]);
+        let running = Running::start(command, folder.path().join("simulate.log"));
+        eventually("the simulator is there", || async {
+            running.said().contains("/_sim/").then_some(())
+        })
+        .await;
+        let url = format!("http://127.0.0.1:{port}");
+        let patience = Duration::from_secs(10);
+        let http = reqwest::Client::builder().timeout(patience);
+        let http = http.connect_timeout(patience).build().unwrap();
+        let page = http.get(format!("{url}/_sim/")).send().await.unwrap();
+        let page = page.text().await.unwrap();
+        assert!(page.contains("POST /_sim/faults"), "{page}");
+        let token = http.get(format!("{url}{TOKEN}")).send().await.unwrap();
+        let token: Value = token.json().await.unwrap_or_default();
+        let token = token["access_token"].as_str().unwrap_or_default();
+        let tried = eventually(scenario, || async {
+            let request = if path == SEND {
+                http.post(format!("{url}{path}{token}")).body("{}")
+            } else {
+                http.get(format!("{url}{path}"))
+            };
+            let answer = match request.send().await {
+                Ok(answer) => {
+                    let status = answer.status();
+                    format!("{status} {}", answer.text().await.unwrap_or_default())
+                }
+                Err(_) => "reset".to_owned(),
+            };
+            answer.contains(told).then_some(answer)
+        });
+        tried.await;
+    }
+}

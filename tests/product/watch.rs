@@ -1,5 +1,7 @@
 //! What operators are told of the servers beneath a gateway.
 
+use coord::{Cell, Clock, Coord};
+
 use crate::world::{Mode, World, eventually};
 
 mod servers_that_go_and_come_back_are_told {
@@ -13,6 +15,13 @@ mod a_redis_that_is_not_there_at_the_start_is_told {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn production() {
         super::a_redis_that_is_not_there_at_the_start_is_told().await;
+    }
+}
+
+mod a_replica_with_another_public_url_says_so {
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn production() {
+        super::a_replica_with_another_public_url_says_so().await;
     }
 }
 
@@ -68,4 +77,21 @@ async fn a_redis_that_is_not_there_at_the_start_is_told() {
     })
     .await;
     world.redis().restart();
+}
+
+async fn a_replica_with_another_public_url_says_so() {
+    let mut world = World::plan(Mode::Production).log("warn").start().await;
+    let other = Cell {
+        value: b"https://elsewhere.example".to_vec(),
+        generation: u64::try_from(i64::MAX).expect("it fits"),
+    };
+    let coord = Coord::redis(&world.redis().url(), Clock::system()).expect("a URL");
+    let shown_until = coord.clock().now() + chrono::TimeDelta::hours(1);
+    let shown = coord.cells().put("public-url", other, shown_until).await;
+    assert_eq!(shown, Ok(true));
+    world.add_replica(true).await;
+    let log = logged(&world);
+    for words in ["another WXGATE_PUBLIC_URL", "https://elsewhere.example"] {
+        assert!(log.contains(words), "{log}");
+    }
 }

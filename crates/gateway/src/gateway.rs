@@ -100,6 +100,9 @@ impl Gateway {
         let base_url = base_url(&config, address);
         let tenancy =
             replica::open_tenancy(&config, store.clone(), coord.clone(), &base_url).await?;
+        if matches!(config.mode, Mode::Production { .. }) && config.public_url.is_some() {
+            replica::compare_urls(&coord, &base_url).await;
+        }
         let mut registry = Registry::default();
         let http = HttpMetrics::register(&mut registry);
         let sending = Sending::start(&config, store.clone(), coord.clone(), &mut registry)?;

@@ -4,7 +4,8 @@
 use std::{sync::Arc, time::Duration};
 
 use broker::Broker;
-use coord::{Clock, Coord};
+use chrono::TimeDelta;
+use coord::{Cell, Clock, Coord};
 use delivery::{Apps, Delivery, Parts, StoredCredentials, TokenAudit};
 use prometheus_client::registry::Registry;
 use store::{MigrationState, Store, StoreError};
@@ -67,6 +68,32 @@ pub(crate) async fn open_tenancy(
         TenancyOptions::at(base_url),
     )
     .await?)
+}
+
+/// Where replicas show each other the URL by and for which they issue access tokens.
+const SHOWN_URL: &str = "public-url";
+/// How long it is shown.
+const SHOWN_FOR: TimeDelta = TimeDelta::days(400);
+
+/// Says so where the replica that started last has another public URL. Without Redis nothing is known of it.
+pub(crate) async fn compare_urls(coord: &Coord, base_url: &str) {
+    let cells = coord.cells();
+    let now = coord.clock().now();
+    if let Ok(Some(shown)) = cells.get(SHOWN_URL).await
+        && shown.value != base_url.as_bytes()
+    {
+        tracing::warn!(
+            base_url,
+            other = %String::from_utf8_lossy(&shown.value),
+            "another replica was started with another WXGATE_PUBLIC_URL: each refuses access tokens of the other, so set the same for all"
+        );
+    }
+    let own = Cell {
+        value: base_url.into(),
+        generation: now.timestamp_millis().unsigned_abs(),
+    };
+    // It is for the next one that starts, and a hint to that one.
+    let _ = cells.put(SHOWN_URL, own, now + SHOWN_FOR).await;
 }
 
 /// WeChat's API.

@@ -14,6 +14,8 @@ use crate::form_ids::FormId;
 
 /// Where the control API begins.
 pub(crate) const PREFIX: &str = "/_sim/";
+/// What it has: a page for people.
+pub(crate) const PAGE: &str = include_str!("../controls.md");
 
 /// Every field of a fault and of its effects. A misspelled `count` would otherwise make a fault that never ends.
 const FAULT_FIELDS: [&str; 13] = [
@@ -35,9 +37,7 @@ const FAULT_FIELDS: [&str; 13] = [
 /// Why a control call did nothing; the text says what to do.
 #[derive(Debug, thiserror::Error)]
 enum ControlError {
-    #[error(
-        "there is no {method} {PREFIX}{path}; the calls are listed on the front page of the crate's documentation"
-    )]
+    #[error("there is no {method} {PREFIX}{path}; GET {PREFIX} lists the calls")]
     NoSuchCall { method: Method, path: String },
     #[error(
         "account {appid} is unknown; register it with PUT {PREFIX}apps/{appid} or let it fetch a token"

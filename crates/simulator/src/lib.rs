@@ -36,31 +36,7 @@
 //! `GET /wxaapi/newtmpl/gettemplate`, `POST /cgi-bin/openapi/quota/get`, `POST /cgi-bin/clear_quota` and its `/v2`.
 //! Every other path answers 40066.
 //!
-//! # The control API
-//!
-//! [`Control`] over HTTP. Bodies and answers are JSON; what has nothing to say answers `{}`; errors are
-//! `{"error": "…"}` with 400 or 404.
-//!
-//! | call | body, or what is answered |
-//! |---|---|
-//! | `POST /_sim/reset` | |
-//! | `GET /_sim/clock` | `{"now": 1767283200000, "pinned": false}` |
-//! | `POST /_sim/clock` | `{"advance_seconds": 300}`, `{"now": 1767283200000}` (pins), `{"release": true}`; answers as GET |
-//! | `PUT /_sim/latency` | `{"ms": 20}` |
-//! | `GET /_sim/stats` | [`Stats`] of all |
-//! | `POST /_sim/faults` | a [`Fault`]: `{"kind": "errcode", "errcode": -1, "path": "/cgi-bin/token", "count": 2}`; answers `{"id": 1}` |
-//! | `GET /_sim/faults`, `DELETE /_sim/faults`, `DELETE /_sim/faults/{id}` | `{"faults": [`[`FaultReport`]`]}` |
-//! | `GET /_sim/apps` | `{"apps": ["wx…"]}` |
-//! | `GET`, `PUT`, `PATCH /_sim/apps/{appid}` | [`AppSettings`]; PUT replaces all, PATCH the given keys |
-//! | `GET /_sim/apps/{appid}/stats` | [`Stats`] of one |
-//! | `GET /_sim/apps/{appid}/sent?limit=n`, `DELETE …/sent` | `{"sent": [`[`Sent`]`]}` |
-//! | `GET /_sim/apps/{appid}/duplicates` | [`Duplicates`] |
-//! | `POST /_sim/apps/{appid}/grants` | `{"grants": [{"openid": "o", "template_id": "t", "count": 1}]}`; 0 revokes |
-//! | `POST /_sim/apps/{appid}/form_ids` | `{"form_ids": [`[`FormId`]`]}` |
-//! | `POST /_sim/apps/{appid}/users` | `{"openids": ["o"]}` |
-//! | `POST /_sim/apps/{appid}/foreign_fetch` | answers `{"access_token": "…"}` |
-//! | `POST /_sim/apps/{appid}/kill_tokens` | |
-//! | `POST /_sim/apps/{appid}/push` | a [`PushEvent`]: `{"event": "popup", "openid": "o", "choices": [["t", "accept"]]}` |
+#![doc = include_str!("../controls.md")]
 //!
 //! # How to add to it
 //!

@@ -70,6 +70,10 @@ async fn answer(
         .unwrap_or_else(|_| "?".into());
     let path = parts.uri.path();
     let query = parts.uri.query().unwrap_or("");
+    if path == control_api::PREFIX {
+        let page = control_api::PAGE.to_owned();
+        return respond(StatusCode::OK, "text/plain; charset=utf-8", page);
+    }
     if path.starts_with(control_api::PREFIX) {
         let (status, json) = control_api::answer(&site.control, &parts.method, path, query, &body);
         return respond(status, "application/json", json);

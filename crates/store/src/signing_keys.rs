@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter,
+    ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, DbBackend, EntityTrait, QueryFilter,
     QueryOrder, sea_query::Expr,
 };
 
@@ -56,13 +56,27 @@ impl PlatformStore {
             .ok_or(StoreError::NotFound("signing key"))
     }
 
-    /// Adds a key. All replicas verify with it from their next look on.
-    pub async fn create_signing_key(&self, key: &SigningKey) -> Result<(), StoreError> {
-        insert(&self.store.write, key).await
+    /// Adds the first key. False: there is one without a successor, and nothing is changed. Of the replicas that start at
+    /// the same moment one adds its key.
+    pub async fn create_signing_key(&self, key: &SigningKey) -> Result<bool, StoreError> {
+        let transaction = self.store.begin().await?;
+        if transaction.get_database_backend() == DbBackend::Postgres {
+            // There is no row yet that the second one could wait for.
+            transaction
+                .execute_unprepared("LOCK TABLE signing_key IN SHARE ROW EXCLUSIVE MODE")
+                .await?;
+        }
+        let newest = Entity::find().filter(Column::RetiredAt.is_null());
+        if newest.one(&transaction).await?.is_some() {
+            return Ok(false);
+        }
+        insert(&transaction, key).await?;
+        transaction.commit().await?;
+        Ok(true)
     }
 
-    /// Adds `next` after the key named `before`, and lets the tokens of all keys up to there end at `retire_at`. False:
-    /// `before` has a successor already, and nothing is changed.
+    /// Adds `next` after the key named `before`, whose tokens end at `retire_at`. False: `before` has a successor already,
+    /// and nothing is changed.
     pub async fn succeed_signing_key(
         &self,
         before: &str,
@@ -70,19 +84,19 @@ impl PlatformStore {
         retire_at: DateTime<Utc>,
     ) -> Result<bool, StoreError> {
         let transaction = self.store.begin().await?;
-        let retire = Entity::update_many()
+        // Whoever comes second waits for this row, and then it is not the same any more.
+        let retired = Entity::update_many()
             .set(ActiveModel {
                 retired_at: Set(Some(millis(retire_at))),
                 ..ActiveModel::default()
             })
-            .filter(Column::RetiredAt.is_null());
-        // Whoever comes second waits for this row, and then it is not the same any more.
-        let heirless = retire.clone().filter(Column::Kid.eq(before));
-        if heirless.exec(&transaction).await?.rows_affected == 0 {
+            .filter(Column::RetiredAt.is_null())
+            .filter(Column::Kid.eq(before))
+            .exec(&transaction)
+            .await?;
+        if retired.rows_affected == 0 {
             return Ok(false);
         }
-        // Twins, of replicas that found an empty database at the same moment.
-        retire.exec(&transaction).await?;
         insert(&transaction, next).await?;
         let record = self.record.clone();
         audit::note(&self.store, &transaction, None, record, next.created_at).await?;

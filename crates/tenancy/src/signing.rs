@@ -90,8 +90,7 @@ pub(crate) struct Signing {
 }
 
 impl KeyRing {
-    /// Loads the keys; makes one where there is none. Two replicas that start at the same moment may make one
-    /// each: then both sign with the newer, and verify with either.
+    /// Loads the keys; makes one where there is none.
     pub(crate) async fn open(
         store: &Store,
         master_key: &MasterKey,

@@ -25,6 +25,9 @@ pub(crate) struct Arguments {
     /// Where the WeChat simulator listens on this machine; 0 takes a free port
     #[arg(long, default_value_t = 8090, value_name = "PORT")]
     simulator_port: u16,
+    /// How WeChat misbehaves once everything was shown; may be given several times
+    #[arg(long, value_enum, value_name = "NAME")]
+    scenario: Vec<simulate::Scenario>,
 }
 
 /// Shows everything once, and stays up until it is stopped.
@@ -68,6 +71,7 @@ pub(crate) async fn run(
         () = signals.stop() => Ok(()),
     };
     if shown.is_ok() {
+        simulate::misbehave(&simulator, &arguments.scenario);
         signals.stop().await;
     }
     signals.finish(stop(gateway, simulator)).await;
@@ -87,7 +91,7 @@ async fn show(
 ) -> Result<(), Failure> {
     let (url, wechat) = (gateway.local_url(), simulator.base_url());
     output.note(&format!(
-        "wxgate listens on {url}, the WeChat simulator on {wechat}\n"
+        "wxgate listens on {url}, the WeChat simulator on {wechat} ({wechat}/_sim/ says how it is controlled)\n"
     ))?;
     let demo = Demo::prepare(gateway, &master_key::folder(&settings.database_url)).await?;
     let messages = Client::sign_in(&url, &demo.keys.tenant)

@@ -2,9 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde_json::json;
-use simulator::{Options, Simulator};
+use simulator::{Effect, Fault, Options, Simulator};
 
 use super::Signals;
 use crate::{failure::Failure, output::Output};
@@ -21,6 +21,77 @@ pub(crate) struct Arguments {
     /// For benchmarks: keep no messages and count no users
     #[arg(long)]
     lean: bool,
+    /// How WeChat misbehaves from the start; may be given several times
+    #[arg(long, value_enum, value_name = "NAME")]
+    scenario: Vec<Scenario>,
+}
+
+/// A WeChat that misbehaves.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Scenario {
+    /// Every answer takes two seconds
+    Slow,
+    /// A fifth of the sends is answered -1 (WeChat is busy)
+    Busy,
+    /// A tenth of the sends is taken, and the connection breaks before the answer
+    LostAnswers,
+    /// A tenth of the sends is answered 40001, though the token is good
+    StrayRefusals,
+    /// Sends are answered 45009: the day's quota is spent
+    QuotaSpent,
+    /// Tokens are refused with 40164: the gateway's address is not on the list
+    AddressRefused,
+    /// Every call is answered by a proxy with 502
+    Down,
+}
+
+/// The calls that send.
+const SENDS: [&str; 3] = [
+    "/cgi-bin/message/subscribe/send",
+    "/cgi-bin/message/wxopen/template/send",
+    "/cgi-bin/message/template/send",
+];
+/// The calls that fetch a token.
+const TOKENS: [&str; 2] = ["/cgi-bin/token", "/cgi-bin/stable_token"];
+
+impl Scenario {
+    fn faults(self) -> Vec<Fault> {
+        let code = |errcode, errmsg: Option<&str>| Effect::Errcode {
+            errcode,
+            errmsg: errmsg.map(str::to_owned),
+        };
+        let unlisted = "invalid ip 203.0.113.7, not in whitelist";
+        let (fault, paths) = match self {
+            Self::Slow => (Fault::always(Effect::Latency { ms: 2000 }), &[][..]),
+            Self::Down => (
+                Fault::always(Effect::Status {
+                    status: 502,
+                    body: None,
+                }),
+                &[][..],
+            ),
+            Self::Busy => (Fault::sometimes(0.2, code(-1, None)), &SENDS[..]),
+            Self::LostAnswers => (Fault::sometimes(0.1, Effect::BreakAfter), &SENDS[..]),
+            Self::StrayRefusals => (Fault::sometimes(0.1, code(40001, None)), &SENDS[..]),
+            Self::QuotaSpent => (Fault::always(code(45009, None)), &SENDS[..]),
+            Self::AddressRefused => (Fault::always(code(40164, Some(unlisted))), &TOKENS[..]),
+        };
+        if paths.is_empty() {
+            return vec![fault];
+        }
+        paths
+            .iter()
+            .map(|path| fault.clone().for_path(*path))
+            .collect()
+    }
+}
+
+/// Makes WeChat misbehave.
+pub(crate) fn misbehave(simulator: &Simulator, scenarios: &[Scenario]) {
+    let control = simulator.control();
+    for fault in scenarios.iter().flat_map(|scenario| scenario.faults()) {
+        control.add_fault(fault);
+    }
 }
 
 /// Runs the simulator until it is stopped.
@@ -33,9 +104,10 @@ pub(crate) async fn run(output: Output, arguments: &Arguments) -> Result<(), Fai
         options
     };
     let simulator = start(options, "--port").await?;
+    misbehave(&simulator, &arguments.scenario);
     let url = simulator.base_url();
     output.result(&json!({"address": simulator.address(), "base_url": url}), || {
-        format!("WeChat simulator on {url}\nUse it with WXGATE_WECHAT_BASE_URL={url}; any appid of WeChat's shape and any secret will do.\nCtrl-C stops it.")
+        format!("WeChat simulator on {url}\nUse it with WXGATE_WECHAT_BASE_URL={url}; any appid of WeChat's shape and any secret will do.\n{url}/_sim/ says how it is made to misbehave.\nCtrl-C stops it.")
     })?;
     signals.stop().await;
     signals.finish(simulator.stop()).await;

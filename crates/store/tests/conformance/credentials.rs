@@ -225,10 +225,10 @@ async fn signing_keys_come_newest_first_until_retired(store: Store) {
     };
     for key in [
         key("old", 1, Some(50)),
-        key("new", 2, None),
         key("next", 3, Some(60)),
+        key("new", 2, None),
     ] {
-        store.platform().create_signing_key(&key).await.unwrap();
+        assert!(store.platform().create_signing_key(&key).await.unwrap());
     }
     let kids = async |seconds| {
         let keys = store.platform().signing_keys(at(seconds)).await.unwrap();
@@ -254,7 +254,7 @@ async fn a_signing_key_takes_the_place_of_all_others(store: Store) {
     };
     let platform = store.platform();
     for key in [key("old", 1, Some(50)), key("new", 2, None)] {
-        platform.create_signing_key(&key).await.unwrap();
+        assert!(platform.create_signing_key(&key).await.unwrap());
     }
     let next = key("next", 10, None);
     platform.replace_signing_keys(&next).await.unwrap();

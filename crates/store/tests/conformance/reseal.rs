@@ -16,6 +16,7 @@ on_both! {
     everything_sealed_is_found_until_it_is_sealed_anew
     a_value_that_was_changed_meanwhile_stays
     starters_agree_on_one_key
+    one_first_key_of_many_is_kept
     one_successor_of_many_is_kept
 }
 
@@ -168,6 +169,15 @@ fn signing_key(kid: &str, private_sealed: Vec<u8>) -> SigningKey {
         signs_from: at(10),
         retired_at: None,
     }
+}
+
+async fn one_first_key_of_many_is_kept(store: Store) {
+    let platform = store.platform();
+    let keys = ["a", "b", "c", "d"].map(|kid| signing_key(kid, vec![1; 60]));
+    let tried = join_all(keys.iter().map(|key| platform.create_signing_key(key))).await;
+    let won = tried.into_iter().filter(|won| *won.as_ref().unwrap());
+    assert_eq!(won.count(), 1);
+    assert_eq!(platform.signing_keys(at(2)).await.unwrap().len(), 1);
 }
 
 async fn one_successor_of_many_is_kept(store: Store) {

@@ -142,8 +142,7 @@ async fn replicas_share_their_signing_keys() {
     let made = gate.key("apps:read").await;
     let of_first = gate.token(&made.secret).await;
 
-    // Two replicas found an empty database at the same moment: the second key comes later, and the first replica
-    // does not know it.
+    // Another replica has made the next key, which the first one does not know.
     let elsewhere = Gate::open().await;
     let second = elsewhere
         .store
@@ -155,11 +154,11 @@ async fn replicas_share_their_signing_keys() {
         created_at: start() + chrono::TimeDelta::seconds(1),
         ..second
     };
-    gate.store
-        .platform()
-        .create_signing_key(&second)
-        .await
-        .unwrap();
+    let platform = gate.store.platform();
+    let first = platform.newest_signing_key().await.unwrap();
+    let retire_at = start() + chrono::TimeDelta::hours(1);
+    let succeeded = platform.succeed_signing_key(&first.kid, &second, retire_at);
+    assert!(succeeded.await.unwrap());
     let replica = gate.replica().await;
     let issued = replica.issue_token(None, &made.secret, None).await.unwrap();
     let of_second = issued.access_token.expose();
