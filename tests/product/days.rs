@@ -9,7 +9,7 @@ use crate::world::{Load, Mode, World, message, reckon};
 
 const APP: &str = "wx00000000000000a1";
 const OTHER: &str = "wx00000000000000b2";
-const QUOTA: usize = 10_000;
+const QUOTA: usize = 3_000;
 /// Worlds by hand begin at 10:00 in Shanghai; this is an hour before midnight.
 const LATE: Duration = Duration::from_hours(13);
 const OVER_MIDNIGHT: Duration = Duration::from_hours(2);
@@ -22,7 +22,7 @@ mod three_replicas_send_exactly_the_quota_a_day {
     }
 }
 
-/// Ten thousand a day, thirty thousand messages, three days.
+/// Three thousand a day, nine thousand messages, three days.
 async fn three_replicas_send_exactly_the_quota_a_day() {
     let world = World::plan(Mode::Production)
         .by_hand()

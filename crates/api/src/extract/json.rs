@@ -1,6 +1,6 @@
 //! JSON bodies.
 
-use std::{fmt, marker::PhantomData};
+use std::{collections::HashMap, fmt, marker::PhantomData};
 
 use axum::extract::{FromRequest, Request};
 use bytes::Bytes;
@@ -10,12 +10,13 @@ use serde::{
     Deserialize, Deserializer,
     de::{DeserializeOwned, MapAccess, Visitor, value::MapAccessDeserializer},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use serde_path_to_error::{Path, Segment};
 
 use super::{
     body::{Unread, read_whole},
     twice::repeated_fields,
+    words::plain,
 };
 use crate::{
     layers::{body_limit, too_large},
@@ -77,11 +78,80 @@ pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
         return Err(Problem::validation_failed(twice));
     }
     let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let value = typed(&mut deserializer)?;
-    deserializer
-        .end()
-        .map_err(|error| refusal(&error, String::new()))?;
+    let value = typed(&mut deserializer).map_err(|wrong| match wrong {
+        Wrong::Field(first) => Problem::validation_failed(all_wrong::<T>(body, first)),
+        Wrong::Text(problem) => problem,
+    })?;
+    deserializer.end().map_err(|error| not_json(&error))?;
     Ok(value)
+}
+
+/// In how many steps more wrong fields are looked for, and in a body of how many bytes.
+const MOST_STEPS: usize = 32;
+const LONGEST_TRIED: usize = 16 * 1024;
+
+/// `first`, and what else is wrong with the fields of `body`. serde stops at the first: what it names is put right by a
+/// value that fits, and the rest is read again.
+fn all_wrong<T: DeserializeOwned>(body: &[u8], first: Violation) -> Vec<Violation> {
+    let mut found = vec![first.clone()];
+    let read = serde_json::from_slice::<Value>(body);
+    let Some(mut value) = read.ok().filter(|_| body.len() <= LONGEST_TRIED) else {
+        return found;
+    };
+    let mut tried: HashMap<String, usize> = HashMap::new();
+    let mut wrong = first;
+    for _ in 0..MOST_STEPS {
+        let turn = tried.entry(wrong.pointer.clone()).or_default();
+        if !put_right(&mut value, &wrong.pointer, *turn) {
+            break;
+        }
+        *turn += 1;
+        let text = value.to_string();
+        match typed::<T>(&mut serde_json::Deserializer::from_str(&text)) {
+            Err(Wrong::Field(next)) => {
+                if !tried.contains_key(&next.pointer) {
+                    found.push(next.clone());
+                }
+                wrong = next;
+            }
+            Err(Wrong::Text(_)) | Ok(_) => break,
+        }
+    }
+    found
+}
+
+/// Puts another value in the place that `pointer` names, or none at the first turn. False: there is no other to try.
+fn put_right(value: &mut Value, pointer: &str, turn: usize) -> bool {
+    let Some((parent, step)) = pointer.rsplit_once('/') else {
+        return false;
+    };
+    let step = step.replace("~1", "/").replace("~0", "~");
+    let other = match turn {
+        0 => None,
+        1 => Some(json!("a")),
+        2 => Some(json!(1)),
+        3 => Some(json!({})),
+        4 => Some(json!([])),
+        5 => Some(json!(true)),
+        6 => Some(json!("2026-03-01T08:30:00Z")),
+        _ => return false,
+    };
+    match (value.pointer_mut(parent), other) {
+        (Some(Value::Object(fields)), None) => {
+            fields.remove(&step);
+        }
+        (Some(Value::Object(fields)), Some(other)) => {
+            fields.insert(step, other);
+        }
+        // The places of the others would change.
+        (Some(Value::Array(_)), None) => {}
+        (Some(Value::Array(items)), Some(other)) => {
+            let item = step.parse().ok().and_then(|at: usize| items.get_mut(at));
+            item.map(|item| *item = other);
+        }
+        _ => return false,
+    }
+    true
 }
 
 /// Reads a part of a body as a `T`; pointers count from the part.
@@ -90,13 +160,24 @@ pub(crate) fn parse_part<T: DeserializeOwned>(part: &Value) -> Result<T, Problem
     parse(part.to_string().as_bytes())
 }
 
+/// What is wrong with a body.
+enum Wrong {
+    /// It is no JSON.
+    Text(Problem),
+    /// One of its fields is not what it must be.
+    Field(Violation),
+}
+
 fn typed<'de, T: Deserialize<'de>>(
     source: impl Deserializer<'de, Error = serde_json::Error>,
-) -> Result<T, Problem> {
+) -> Result<T, Wrong> {
     let read = serde_path_to_error::deserialize::<_, Object<T>>(source);
     read.map(|object| object.0).map_err(|error| {
-        let pointer = pointer(error.path());
-        refusal(error.inner(), pointer)
+        if error.inner().is_data() {
+            Wrong::Field(violation(error.inner(), pointer(error.path())))
+        } else {
+            Wrong::Text(not_json(error.inner()))
+        }
     })
 }
 
@@ -138,10 +219,11 @@ pub(crate) fn optional_object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     Ok(read.map(|object| object.0))
 }
 
-fn refusal(error: &serde_json::Error, parent: String) -> Problem {
-    if !error.is_data() {
-        return Problem::invalid_request(format!("the body is not JSON: {error}"));
-    }
+fn not_json(error: &serde_json::Error) -> Problem {
+    Problem::invalid_request(format!("the body is not JSON: {error}"))
+}
+
+fn violation(error: &serde_json::Error, parent: String) -> Violation {
     let place = format!(" at line {} column {}", error.line(), error.column());
     let detail = error.to_string();
     let detail = detail.strip_suffix(&place).unwrap_or(&detail);
@@ -153,7 +235,7 @@ fn refusal(error: &serde_json::Error, parent: String) -> Problem {
         Some(field) => format!("{parent}/{}", pointer_token(field)),
         None => parent,
     };
-    Problem::validation_failed(vec![Violation::new(pointer, detail)])
+    Violation::new(pointer, plain(detail))
 }
 
 fn pointer(path: &Path) -> String {
@@ -219,6 +301,44 @@ mod tests {
         assert_eq!(refused("{}"), (422, "/inner".into()));
         assert_eq!(refused(r#"[{"count": 1}]"#), (422, String::new()));
         assert_eq!(refused(r#"{"inner": [1]}"#), (422, "/inner".into()));
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "only parsed")]
+    struct Many {
+        name: String,
+        count: u32,
+        at: chrono::DateTime<chrono::Utc>,
+        #[serde(default)]
+        list: Vec<u8>,
+        flag: Option<bool>,
+    }
+
+    #[test]
+    fn all_wrong_fields_are_told_at_once() {
+        let told = |body: &str| {
+            let problem = parse::<Many>(body.as_bytes()).unwrap_err();
+            let found = problem.into_errors().into_iter();
+            let mut pointers: Vec<_> = found.map(|one| one.pointer).collect();
+            pointers.sort();
+            pointers
+        };
+        for (body, expected) in [
+            ("{}", &["/at", "/count", "/name"][..]),
+            (
+                r#"{"name": 1, "count": "x", "at": "noon", "list": [1, "a", {}], "flag": 2, "more": 3}"#,
+                &[
+                    "/at", "/count", "/flag", "/list/1", "/list/2", "/more", "/name",
+                ],
+            ),
+            (
+                r#"{"name": "a", "count": 1, "at": "2026-03-01T08:30:00Z", "a/b": 1}"#,
+                &["/a~1b"],
+            ),
+        ] {
+            assert_eq!(told(body), expected, "{body}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod path;
 mod prefer;
 mod query;
 mod twice;
+mod words;
 
 pub use body::SlowBody;
 pub(crate) use body::{Unread, announced, announces_too_much, read_whole};

@@ -4,6 +4,7 @@ use axum::extract::{FromRequestParts, Query};
 use http::{Uri, request::Parts};
 use serde::de::DeserializeOwned;
 
+use super::words::plain;
 use crate::problem::Problem;
 
 /// The query as a `T`. Whatever is wrong with it, an unknown parameter or a control character included, is 400.
@@ -34,10 +35,23 @@ pub(crate) fn read<T: DeserializeOwned>(uri: &Uri) -> Result<T, Problem> {
             let words = words
                 .strip_prefix("Failed to deserialize query string: ")
                 .unwrap_or(&words);
+            // The name of the parameter stands before what is said of its value.
+            let words = match words.split_once(": ") {
+                Some((name, said)) => format!("`{name}` {}", plain(said)),
+                None => unnamed(words),
+            };
             Err(Problem::invalid_request(format!(
                 "the query cannot be read: {words}; see /docs for its parameters"
             )))
         }
+    }
+}
+
+/// What is said of a query as a whole names the parameter itself.
+fn unnamed(said: &str) -> String {
+    match said.split('`').nth(1) {
+        Some(name) => format!("`{name}` {}", plain(said)),
+        None => plain(said),
     }
 }
 

@@ -366,7 +366,7 @@ mod tests {
         );
         let reason = |at: usize| lines[at].1.clone().unwrap_err();
         assert!(
-            reason(2).starts_with("colour unknown field"),
+            reason(2).starts_with("colour is not known"),
             "{}",
             reason(2)
         );
