@@ -146,8 +146,10 @@ fn put_right(value: &mut Value, pointer: &str, turn: usize) -> bool {
         // The places of the others would change.
         (Some(Value::Array(_)), None) => {}
         (Some(Value::Array(items)), Some(other)) => {
-            let item = step.parse().ok().and_then(|at: usize| items.get_mut(at));
-            item.map(|item| *item = other);
+            let at = step.parse().ok();
+            if let Some(item) = at.and_then(|at: usize| items.get_mut(at)) {
+                *item = other;
+            }
         }
         _ => return false,
     }
