@@ -19,7 +19,7 @@ pub fn converted(key: &str, value: &str) -> Option<String> {
         Kind::Number | Kind::Amount => without_separators(&narrow)?,
         _ => return None,
     };
-    kind.accepts(&form).then_some(form)
+    (!form.is_empty() && kind.accepts(&form)).then_some(form)
 }
 
 /// The ASCII form of a full-width character.
@@ -100,6 +100,8 @@ mod tests {
             ("name1", "user２５"),
             ("thing1", "０～９"),
             ("phrase1", "ＡＢ"),
+            ("letter1", " "),
+            ("phone_number1", "\u{3000}"),
         ] {
             assert_eq!(converted(key, value), None, "{key} = {value}");
         }
