@@ -181,12 +181,12 @@ async fn a_simulator_misbehaves_as_it_is_told() {
         "/cgi-bin/token?grant_type=client_credential&appid=wx0a1b2c3d4e5f6789&secret=any";
     const SEND: &str = "/cgi-bin/message/subscribe/send?access_token=";
     for (scenario, path, told) in [
-        ("address-refused", TOKEN, "40164"),
+        ("address-refused", TOKEN, "\"errcode\":40164"),
         ("down", TOKEN, "502"),
-        ("quota-spent", SEND, "45009"),
+        ("quota-spent", SEND, "\"errcode\":45009"),
         ("lost-answers", SEND, "reset"),
-        ("stray-refusals", SEND, "40001"),
-        ("busy", SEND, "-1"),
+        ("stray-refusals", SEND, "\"errcode\":40001"),
+        ("busy", SEND, "\"errcode\":-1"),
     ] {
         let folder = tempfile::tempdir().unwrap();
         let port = free_port();

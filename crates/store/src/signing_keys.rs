@@ -61,7 +61,7 @@ impl PlatformStore {
     pub async fn create_signing_key(&self, key: &SigningKey) -> Result<bool, StoreError> {
         let transaction = self.store.begin().await?;
         if transaction.get_database_backend() == DbBackend::Postgres {
-            // There is no row yet that the second one could wait for.
+            // Without a row there is no row lock to wait for: the table lock orders concurrent transactions.
             transaction
                 .execute_unprepared("LOCK TABLE signing_key IN SHARE ROW EXCLUSIVE MODE")
                 .await?;
@@ -84,7 +84,7 @@ impl PlatformStore {
         retire_at: DateTime<Utc>,
     ) -> Result<bool, StoreError> {
         let transaction = self.store.begin().await?;
-        // Whoever comes second waits for this row, and then it is not the same any more.
+        // A concurrent transaction waits for this row lock, and then matches no row.
         let retired = Entity::update_many()
             .set(ActiveModel {
                 retired_at: Set(Some(millis(retire_at))),

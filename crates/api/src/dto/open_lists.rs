@@ -1,5 +1,5 @@
-//! Lists of words that grow. In the document they are texts with the words of today beside them: a client that was generated
-//! from it takes a new word as it comes.
+//! Enumerations that may gain values. The document declares them as strings and lists the present values in
+//! `x-extensible-enum`, so that a generated client accepts a value that was added later.
 
 use std::borrow::Cow;
 

@@ -4,7 +4,7 @@ use axum::extract::{FromRequestParts, Query};
 use http::{Uri, request::Parts};
 use serde::de::DeserializeOwned;
 
-use super::words::plain;
+use super::words::{TIME, plain};
 use crate::problem::Problem;
 
 /// The query as a `T`. Whatever is wrong with it, an unknown parameter or a control character included, is 400.
@@ -35,11 +35,7 @@ pub(crate) fn read<T: DeserializeOwned>(uri: &Uri) -> Result<T, Problem> {
             let words = words
                 .strip_prefix("Failed to deserialize query string: ")
                 .unwrap_or(&words);
-            // The name of the parameter stands before what is said of its value.
-            let words = match words.split_once(": ") {
-                Some((name, said)) => format!("`{name}` {}", plain(said)),
-                None => unnamed(words),
-            };
+            let words = explain(words);
             Err(Problem::invalid_request(format!(
                 "the query cannot be read: {words}; see /docs for its parameters"
             )))
@@ -47,12 +43,23 @@ pub(crate) fn read<T: DeserializeOwned>(uri: &Uri) -> Result<T, Problem> {
     }
 }
 
-/// What is said of a query as a whole names the parameter itself.
-fn unnamed(said: &str) -> String {
-    match said.split('`').nth(1) {
-        Some(name) => format!("`{name}` {}", plain(said)),
-        None => plain(said),
+/// Names the parameter and what it must be. serde quotes the name of a missing or an unknown parameter, and puts the name
+/// of one with a wrong value in front of its words.
+fn explain(said: &str) -> String {
+    let is_quoted = ["missing field `", "unknown field `", "duplicate field `"]
+        .iter()
+        .any(|kind| said.starts_with(kind));
+    let (name, said) = if is_quoted {
+        (said.split('`').nth(1), said)
+    } else {
+        said.split_once(": ")
+            .map_or((None, said), |(name, said)| (Some(name), said))
+    };
+    let mut rule = plain(said);
+    if rule.ends_with(TIME) {
+        rule.push_str(", with + written as %2B");
     }
+    name.map_or(rule.clone(), |name| format!("`{name}` {rule}"))
 }
 
 /// The name of a parameter with a control character in it.
@@ -69,6 +76,27 @@ fn controlled(uri: &Uri) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_wrong_parameter_is_named_with_its_rule() {
+        for (said, told) in [
+            (
+                "limit: invalid digit found in string",
+                "`limit` must be a whole number",
+            ),
+            ("missing field `touser`", "`touser` is missing"),
+            (
+                "unknown field `a: b`, expected `limit`",
+                "`a: b` is not known: there is limit",
+            ),
+            (
+                "created_after: input contains invalid characters",
+                "`created_after` must be a time such as 2026-03-01T08:30:00Z, with + written as %2B",
+            ),
+        ] {
+            assert_eq!(explain(said), told);
+        }
+    }
 
     #[test]
     fn control_characters_are_refused_wherever_they_are() {

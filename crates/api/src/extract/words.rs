@@ -1,7 +1,7 @@
 //! What a field must be, in place of what the libraries that read it say.
 
 /// A time as people write one.
-const TIME: &str = "a time such as 2026-03-01T08:30:00Z";
+pub(super) const TIME: &str = "a time such as 2026-03-01T08:30:00Z";
 
 /// A sentence about a field for what serde, chrono or the standard library say of it. Others are passed on: they are the
 /// gateway's own.
@@ -39,7 +39,7 @@ pub(super) fn plain(said: &str) -> String {
         | "trailing input"
         | "input is out of range"
         | "input is not enough for unique date and time" => {
-            format!("must be {TIME}; in a URL + is written %2B")
+            format!("must be {TIME}")
         }
         "invalid digit found in string" | "cannot parse integer from empty string" => {
             "must be a whole number".to_owned()

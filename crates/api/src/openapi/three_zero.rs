@@ -23,8 +23,8 @@ pub(super) fn convert(document: &mut Value) {
     complete(document, &schemas);
 }
 
-/// Gives what may be null the type of the schema that it refers to: without a type, `nullable` has no effect. A text or a
-/// number without words of its own stands there itself: generators of C# take a name for a value that is always there.
+/// Gives what may be null the type of the schema that it refers to: without a type, `nullable` has no effect. A scalar
+/// schema without an enumeration is inlined: OpenAPI Generator for C# makes a reference to it a type that cannot be null.
 fn complete(value: &mut Value, schemas: &Value) {
     match value {
         Value::Array(items) => items.iter_mut().for_each(|item| complete(item, schemas)),
@@ -99,8 +99,8 @@ fn schema(value: &mut Value) {
     words(object);
     bounds(object);
     object.remove("propertyNames");
-    // The forms of a message are told apart by their `channel`, of which each has one word. Rust's generator writes a field
-    // that a discriminator names twice.
+    // The `channel` of each message schema is required and has one value, so the alternatives stay distinct. OpenAPI Generator
+    // for Rust serializes the discriminator property twice, and the gateway refuses duplicate fields.
     object.remove("discriminator");
     if object.len() > 1
         && let Some(reference) = object.remove("$ref")
