@@ -6,37 +6,18 @@ use serde_json::{Value, json};
 use utoipa::{
     PartialSchema, ToSchema,
     openapi::{
-        Content, HttpMethod, OpenApi, PathItem, Paths, Ref, Required, ResponseBuilder,
+        Content, HttpMethod, OpenApi, PathItem, Paths, Ref, RefOr, Required, ResponseBuilder,
         path::{OperationBuilder, ParameterBuilder, ParameterIn},
         request_body::RequestBodyBuilder,
-        schema::{ObjectBuilder, Type},
+        schema::{ObjectBuilder, Schema, Type},
     },
 };
 
 use crate::dto::{messages::Message, open_lists::EventTypes, time::Timestamp};
 
-/// An event about a message.
+/// What the gateway posts. `data` depends on the event: [`describe`] makes a schema for each kind of it.
 #[derive(Serialize, ToSchema)]
-struct MessageEvent {
-    /// The event's id, the same in every post of it: the header `webhook-id` has it too.
-    #[schema(example = "evt_01jq2xv1cde8sbw7mv9v6a5kzq")]
-    id: String,
-    #[serde(rename = "type")]
-    #[schema(value_type = EventTypes)]
-    kind: &'static str,
-    /// The version of this shape.
-    #[schema(example = 1)]
-    version: u8,
-    /// When it happened.
-    timestamp: Timestamp,
-    /// The message as `GET /v1/messages/{id}` shows it at the time of the event.
-    #[schema(value_type = Message)]
-    data: Value,
-}
-
-/// An event about an app, a template or an endpoint.
-#[derive(Serialize, ToSchema)]
-struct OtherEvent {
+struct Event {
     /// The event's id, the same in every post of it: the header `webhook-id` has it too.
     #[schema(example = "evt_01jq2xv1cde8sbw7mv9v6a5kzq")]
     id: String,
@@ -51,6 +32,26 @@ struct OtherEvent {
     /// What it is about: `appid`, and what there is to say of such an event.
     #[schema(value_type = Object)]
     data: Value,
+}
+
+/// The schema of an event about a message: its `data` is the message as `GET /v1/messages/{id}` shows it at that time.
+fn message_event() -> RefOr<Schema> {
+    let mut event = Event::schema();
+    if let RefOr::T(Schema::Object(event)) = &mut event {
+        event.description = Some("An event about a message.".to_owned());
+        let message = Ref::from_schema_name(Message::name());
+        event.properties.insert("data".to_owned(), message.into());
+    }
+    event
+}
+
+/// The schema of an event about an app, a template or an endpoint.
+fn other_event() -> RefOr<Schema> {
+    let mut event = Event::schema();
+    if let RefOr::T(Schema::Object(event)) = &mut event {
+        event.description = Some("An event about an app, a template or an endpoint.".to_owned());
+    }
+    event
 }
 
 /// What an event means.
@@ -82,9 +83,9 @@ pub(super) fn describe(document: &mut OpenApi) {
     document.webhooks = Some(webhooks);
     let components = document.components.get_or_insert_default();
     let mut schemas = Vec::new();
-    MessageEvent::schemas(&mut schemas);
-    schemas.push(("MessageEvent".to_owned(), MessageEvent::schema()));
-    schemas.push(("OtherEvent".to_owned(), OtherEvent::schema()));
+    Event::schemas(&mut schemas);
+    schemas.push(("MessageEvent".to_owned(), message_event()));
+    schemas.push(("OtherEvent".to_owned(), other_event()));
     schemas.push(("EventType".to_owned(), EventTypes::schema()));
     for (name, schema) in schemas {
         components.schemas.entry(name).or_insert(schema);

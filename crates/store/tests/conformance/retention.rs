@@ -5,10 +5,10 @@ use domain::{
     message::{Content, Draft},
 };
 use uuid::Uuid;
-use wxgate_store::{AuditFilter, MessageFilter, Origin, Page, Store};
+use wxgate_store::{AuditFilter, Origin, Page, Store};
 
 use crate::{
-    common::{appid, at, draft, intake, on_both, onboard},
+    common::{at, draft, on_both, onboard},
     queue::{Sender, accepted, claim, record},
 };
 
@@ -16,7 +16,6 @@ on_both! {
     messages_that_ended_long_ago_are_forgotten
     payloads_go_before_their_messages
     old_lines_of_the_audit_log_are_forgotten_in_bounded_steps
-    a_page_is_empty_only_where_there_is_nothing_more
 }
 
 async fn messages_that_ended_long_ago_are_forgotten(store: Store) {
@@ -122,31 +121,4 @@ async fn payloads_go_before_their_messages(store: Store) {
         unreachable!()
     };
     assert!(!data.is_empty() && whole.payload_dropped_at.is_none());
-}
-
-async fn a_page_is_empty_only_where_there_is_nothing_more(store: Store) {
-    let mut sender = Sender::new(&store, 1).await;
-    let rare = Draft {
-        template_id: "rare".into(),
-        ..draft("o")
-    };
-    let oldest = sender.send(1, rare, at(0)).await;
-    for second in 1..4 {
-        let batch: Vec<_> = (0..500)
-            .map(|_| sender.new_message(1, draft("o"), at(second)))
-            .collect();
-        intake(&store, &batch, at(second)).await;
-    }
-    let door = store.tenant(sender.tenant);
-    let filter = MessageFilter {
-        template_id: Some("rare".into()),
-        ..MessageFilter::default()
-    };
-    let page = Page {
-        limit: 50,
-        after: None,
-    };
-    let listed = door.messages(&appid(1), &filter, &page).await.unwrap();
-    let found: Vec<_> = listed.items.iter().map(|message| message.id).collect();
-    assert_eq!((found, listed.next), (vec![oldest], None));
 }
