@@ -91,7 +91,7 @@ async fn show(
 ) -> Result<(), Failure> {
     let (url, wechat) = (gateway.local_url(), simulator.base_url());
     output.note(&format!(
-        "wxgate listens on {url}, the WeChat simulator on {wechat} ({wechat}/_sim/ says how it is controlled)\n"
+        "wxgate listens on {url}, the WeChat simulator on {wechat}\n"
     ))?;
     let demo = Demo::prepare(gateway, &master_key::folder(&settings.database_url)).await?;
     let messages = Client::sign_in(&url, &demo.keys.tenant)

@@ -25,7 +25,7 @@ impl Guide<'_> {
         } = self;
         let (keys, file) = (&demo.keys, demo.file.display());
         format!(
-            "\n  API         {url}/v1\n  Docs        {url}/docs\n  Console     {url}/console\n  Simulator   {simulator}/_sim/stats\n\n\
+            "\n  API         {url}/v1\n  Docs        {url}/docs\n  Console     {url}/console\n  Simulator   {simulator}/_sim/\n\n\
              \x20 Demo app    {appid} of tenant {tenant}\n  Tenant key  {tenant_secret}\n  Operator    {operator_secret}\n\
              \x20 (Sign in to the console with either; both are kept in {file}.)\n\n\
              Paste this into a shell: it gets a token, sends a message, reads it back.\n\n{curl}\n\nCtrl-C stops everything.\n",
