@@ -6,11 +6,12 @@ mod connection;
 #[cfg(test)]
 mod floods;
 mod shares;
+mod staged;
 mod visit;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::Router;
+use axum::{Router, http::Version};
 use futures::FutureExt;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
@@ -32,6 +33,7 @@ use tokio_util::{
 use self::{
     connection::{Connection, builder},
     shares::{Share, Shares},
+    staged::Staged,
     visit::Visits,
 };
 use crate::{config::Patience, proxies::TrustedProxies};
@@ -232,6 +234,7 @@ impl Doors {
         let goodbye = self.goodbye.clone();
         let connection = Arc::new(Connection::new(peer, is_proxy));
         let activity = connection.activity.clone();
+        let staged = connection.clone();
         let visits = Visits {
             router: self.router.clone(),
             doorway: self.doorway.clone(),
@@ -244,6 +247,7 @@ impl Doors {
             silence,
             answer,
             idle,
+            body,
             ..
         } = self.doorway.patience;
         async move {
@@ -251,21 +255,31 @@ impl Doors {
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!(%error, "a connection keeps Nagle's delay");
             }
-            let spoken = tokio::time::timeout(silence, first_bytes(&stream));
+            let spoken = tokio::time::timeout(silence, protocol(&stream));
             // At a stop those are not silent whose request is on its way.
             let silent = async {
                 goodbye.cancelled().await;
                 tokio::time::sleep(BREATH).await;
             };
-            tokio::select! {
+            let version = tokio::select! {
                 biased;
-                spoken = spoken => if !matches!(spoken, Ok(true)) { return },
+                spoken = spoken => match spoken {
+                    Ok(Some(version)) => version,
+                    _ => return,
+                },
                 () = silent => return,
-            }
+            };
             // Counts from the moment at which the system takes no more bytes until it takes one.
             let mut stream = TimeoutStream::new(stream);
             stream.set_write_timeout(Some(answer));
-            let connection = builder.serve_connection(TokioIo::new(Box::pin(stream)), service);
+            // HTTP/2 refuses a request without its connection.
+            let rest = if version == Version::HTTP_2 {
+                Duration::ZERO
+            } else {
+                body
+            };
+            let stream = Staged::new(Box::pin(stream), staged, rest);
+            let connection = builder.serve_connection(TokioIo::new(stream), service);
             let mut connection = std::pin::pin!(connection);
             let ended = tokio::select! {
                 // Reads a request that is there before it is told to close.
@@ -289,13 +303,14 @@ impl Doors {
     }
 }
 
-/// Waits until the protocol is known, which the server below would do without a limit. False: the peer hung up.
-async fn first_bytes(stream: &TcpStream) -> bool {
+/// Waits until the protocol is known, which the server below would do without a limit. None: the peer hung up.
+async fn protocol(stream: &TcpStream) -> Option<Version> {
     let mut start = [0; HTTP2.len()];
     loop {
         match stream.peek(&mut start).await {
-            Ok(0) | Err(_) => return false,
-            Ok(read) if read == HTTP2.len() || !HTTP2.starts_with(&start[..read]) => return true,
+            Ok(0) | Err(_) => return None,
+            Ok(read) if !HTTP2.starts_with(&start[..read]) => return Some(Version::HTTP_11),
+            Ok(read) if read == HTTP2.len() => return Some(Version::HTTP_2),
             // What is there stays readable: look again a little later.
             Ok(_) => tokio::time::sleep(Duration::from_millis(5)).await,
         }

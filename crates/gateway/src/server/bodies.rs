@@ -58,26 +58,28 @@ impl<B: HttpBody<Data = Bytes> + Unpin> Shared<B> {
         Pin::new(&mut *self.lock()).poll_frame(context)
     }
 
-    /// Reads what a route has left, as far as it is little. Where this takes too long the connection is closed, as it would
-    /// have been.
-    pub(super) async fn read_rest(&self) {
-        let much = |size: u64| usize::try_from(size).is_ok_and(|size| size > REST);
-        if self.lock().is_end_stream() || much(self.lock().size_hint().lower()) {
-            return;
+    /// Reads what a route has left, as far as it is little and comes soon. Returns whether that was all.
+    pub(super) async fn read_rest(&self) -> bool {
+        if self.lock().is_end_stream() {
+            return true;
+        }
+        if self.lock().size_hint().lower() > REST as u64 {
+            return false;
         }
         let mut read = 0;
         let reading = poll_fn(|context| {
             loop {
                 match ready!(self.poll_frame(context)) {
                     Some(Ok(frame)) => read += frame.data_ref().map_or(0, Bytes::len),
-                    Some(Err(_)) | None => return Poll::Ready(()),
+                    Some(Err(_)) => return Poll::Ready(false),
+                    None => return Poll::Ready(true),
                 }
                 if read > REST {
-                    return Poll::Ready(());
+                    return Poll::Ready(false);
                 }
             }
         });
-        let _ = timeout(REST_PATIENCE, reading).await;
+        timeout(REST_PATIENCE, reading).await.unwrap_or(false)
     }
 }
 

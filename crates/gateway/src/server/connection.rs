@@ -1,6 +1,13 @@
 //! One connection: what it may do until it has proven something, and how long it may do nothing.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
@@ -55,6 +62,8 @@ pub(super) struct Connection {
     /// Where it comes from: a client, or a proxy that speaks for one.
     pub(super) peer: SocketAddr,
     pub(super) activity: Arc<Activity>,
+    /// Whether something has come since the last request that was read to its end.
+    unread: AtomicBool,
     /// Places of requests while nothing is proven; closed from then on.
     places: Arc<Semaphore>,
 }
@@ -65,6 +74,7 @@ impl Connection {
         let connection = Self {
             peer,
             activity: Activity::new(),
+            unread: AtomicBool::new(false),
             places: Arc::new(Semaphore::new(UNPROVEN)),
         };
         if is_proxy {
@@ -76,6 +86,21 @@ impl Connection {
     /// A request on it has proven who sends it: all are looked at from now on, those that wait among them.
     pub(super) fn prove(&self) {
         self.places.close();
+    }
+
+    /// Bytes have come.
+    pub(super) fn hear(&self) {
+        self.unread.store(true, Ordering::Relaxed);
+    }
+
+    /// A request is answered and was read to its end.
+    pub(super) fn finish(&self) {
+        self.unread.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether the client may still be sending the rest of a request that is answered.
+    pub(super) fn is_unread(&self) -> bool {
+        self.unread.load(Ordering::Relaxed)
     }
 
     /// A place for one more request, as soon as there is one; none: it needs none.

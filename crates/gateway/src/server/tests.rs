@@ -165,3 +165,80 @@ async fn who_waits_for_an_answer_and_then_takes_it_is_not_hurried() {
     let whole = answer(send(server.address(), &format!("{CLOSE}\r\n")).await).await;
     assert!(whole.len() > LARGE, "{}", whole.len());
 }
+
+/// Sends `pieces` of a mebibyte's eighth with a pause before each, as a slow client does. Returns what it was answered, or how far it came.
+async fn send_slowly(
+    address: SocketAddr,
+    head: &str,
+    pieces: usize,
+) -> Result<String, (usize, std::io::Error)> {
+    let mut stream = send(address, head).await;
+    let piece = vec![b'x'; 128 * 1024];
+    for sent in 0..pieces {
+        tokio::time::sleep(Duration::from_millis(4)).await;
+        let written = stream.write_all(&piece).await;
+        written.map_err(|error| (sent, error))?;
+    }
+    let mut answer = Vec::new();
+    let read = stream.read_to_end(&mut answer).await;
+    read.map_err(|error| (pieces, error))?;
+    Ok(String::from_utf8(answer).unwrap())
+}
+
+#[tokio::test]
+async fn who_still_sends_reads_the_answer_that_came_early() {
+    let refuse = axum::routing::post(async || (axum::http::StatusCode::UNAUTHORIZED, "no"));
+    let take = axum::routing::post(async |body: bytes::Bytes| format!("{} bytes", body.len()));
+    let routes = Router::new().route("/", refuse).route("/take", take);
+    let server = start(routes).await;
+    let length = "Content-Length: 4194304\r\n";
+    let chunked = "Transfer-Encoding: chunked\r\n";
+    let many = "X-Field: x\r\n".repeat(101);
+    for (status, path, fields) in [
+        ("401", "/", length.to_owned()),
+        ("401", "/", format!("Expect: 100-continue\r\n{length}")),
+        ("401", "/", format!("Connection: close\r\n{length}")),
+        ("413", "/take", length.to_owned()),
+        ("404", "/nowhere", length.to_owned()),
+        ("405", "/take", length.to_owned()),
+        ("400", "/", format!("Host: y\r\n{length}")),
+        ("431", "/", format!("{many}{length}")),
+        (
+            "431",
+            "/",
+            format!("X-Long: {}\r\n{length}", "x".repeat(40_000)),
+        ),
+        // A chunk that is no chunk.
+        ("401", "/", chunked.to_owned()),
+    ] {
+        let method = if status == "405" { "PUT" } else { "POST" };
+        let head = format!("{method} {path} HTTP/1.1\r\nHost: x\r\n{fields}\r\n");
+        let told = send_slowly(server.address(), &head, 32).await;
+        let told = told.unwrap_or_else(|error| panic!("{status} {path} {fields:.60}: {error:?}"));
+        assert!(told.starts_with(&format!("HTTP/1.1 {status}")), "{told}");
+        assert!(
+            told.to_lowercase().contains("\r\nconnection: close\r\n"),
+            "{told}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn who_goes_on_sending_after_the_answer_is_cut_off() {
+    let server = start(Router::new()).await;
+    let head = format!(
+        "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n",
+        u64::MAX >> 2
+    );
+    let sending = send_slowly(server.address(), &head, usize::MAX);
+    let ended = tokio::time::timeout(Duration::from_secs(20), sending).await;
+    assert!(ended.expect("an end").is_err());
+    // Who sends nothing more holds the place no longer.
+    let mut quiet = Vec::new();
+    for _ in 0..4 {
+        quiet.push(send(server.address(), &head).await);
+    }
+    let fifth = send(server.address(), &format!("{CLOSE}\r\n")).await;
+    let fifth = tokio::time::timeout(Duration::from_secs(20), answer(fifth)).await;
+    assert!(fifth.expect("a place").starts_with("HTTP/1.1 404"));
+}

@@ -1,8 +1,8 @@
 //! Requests as the routes see them: with the client's address, with few others beside them until something is proven, and
 //! with a body that comes in time or not at all.
 //!
-//! What a route leaves unread of a body is read before its answer goes out, as far as it is little: HTTP/1.1 has to close
-//! the connection otherwise, and a client that sends its next request on it, because it was told to keep it, finds it gone.
+//! What a route leaves unread of a body is read before its answer goes out, as far as it is little. HTTP/1.1 has to close
+//! the connection otherwise: the answer says so, and the connection is [closed in stages](super::staged).
 
 use std::{
     convert::Infallible,
@@ -20,6 +20,7 @@ use axum::{
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use tenancy::{ClientAddress, Network, NoRoom, Proof};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
@@ -70,14 +71,45 @@ impl Visits {
         B::Error: Into<BoxError>,
     {
         let (head, body) = request.into_parts();
+        let version = head.version;
+        let work = self.connection.activity.work();
+        let body = (!body.is_end_stream()).then(|| Shared::new(body));
+        let (mut response, place) = self.respond(head, body.clone()).await;
+        let is_left = match body {
+            Some(body) => !body.read_rest().await,
+            None => false,
+        };
+        if !is_left {
+            self.connection.finish();
+        }
+        // HTTP/2 gives up one stream, and says by GOAWAY when the listener closes.
+        if version <= Version::HTTP_11 && (is_left || self.farewell.is_cancelled()) {
+            let headers = response.headers_mut();
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        drop(work);
+        let answer = self.connection.activity.answer();
+        Ok(response.map(|body| Body::new(Leaving::new(body, answer, place))))
+    }
+
+    /// What a request is answered, and the place that it has until its answer is taken.
+    async fn respond<B>(
+        &mut self,
+        head: Parts,
+        body: Option<Shared<B>>,
+    ) -> (Response, Option<OwnedSemaphorePermit>)
+    where
+        B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<BoxError>,
+    {
         // As HTTP/1 does, whose heads are read in a fixed room.
         if head.headers.len() > FIELDS {
-            return Ok(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE.into_response());
+            let refused = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+            return (refused.into_response(), None);
         }
         if !names_one_host(&head) {
-            return Ok(api::not_one_host());
+            return (api::not_one_host(), None);
         }
-        let work = self.connection.activity.work();
         let client = self
             .doorway
             .proxies
@@ -90,29 +122,16 @@ impl Visits {
         };
         let place = match room.await {
             Ok(place) => place,
-            Err(NoRoom) => return Ok(api::overloaded()),
+            Err(NoRoom) => return (api::overloaded(), None),
         };
-        let body = (!body.is_end_stream()).then(|| Shared::new(body));
-        let seen = match &body {
-            None => Body::empty(),
-            Some(body) => Body::new(Arriving::new(body.clone(), patience.body, held.clone())),
-        };
-        let mut request = Request::from_parts(head, seen);
-        let version = request.version();
+        let body = body.map_or_else(Body::empty, |body| {
+            Body::new(Arriving::new(body, patience.body, held.clone()))
+        });
+        let mut request = Request::from_parts(head, body);
         request.extensions_mut().insert(ClientAddress(client));
         request.extensions_mut().insert(self.proof(held));
-        let Ok(mut response) = self.router.call(request).await;
-        // HTTP/2 says it by GOAWAY, when the listener closes.
-        if self.farewell.is_cancelled() && version <= Version::HTTP_11 {
-            let headers = response.headers_mut();
-            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
-        if let Some(body) = body {
-            body.read_rest().await;
-        }
-        drop(work);
-        let answer = self.connection.activity.answer();
-        Ok(response.map(|body| Body::new(Leaving::new(body, answer, place))))
+        let Ok(response) = self.router.call(request).await;
+        (response, place)
     }
 
     /// What follows when a request proves who sends it.
