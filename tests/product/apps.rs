@@ -13,6 +13,7 @@ both_modes!(
     an_appid_belongs_to_one_tenant,
     an_operator_may_skip_the_proof_and_a_tenant_may_not,
     a_replaced_secret_is_proven_first,
+    a_secret_that_is_refused_when_it_is_verified_counts_as_not_proven,
     a_wechat_that_does_not_answer_is_told_apart_from_one_that_refuses,
     tenants_are_made_changed_and_listed,
 );
@@ -172,6 +173,38 @@ async fn an_operator_may_skip_the_proof_and_a_tenant_may_not(mode: Mode) {
         refused.problem(422, "wechat_rejected")["wechat"]["errcode"],
         40125
     );
+}
+
+async fn a_secret_that_is_refused_when_it_is_verified_counts_as_not_proven(mode: Mode) {
+    let world = World::start(mode).await;
+    let tenant = world.tenant("a").await;
+    tenant.app(APP).await;
+    let path = format!("/v1/apps/{APP}");
+    let verify = format!("{path}/verify");
+    let set = |secret: &str| {
+        let secret = Some(secret.to_owned());
+        world.wechat().change_app(APP, |app| app.secret = secret);
+    };
+    let is_proven = async || {
+        let app = tenant.client.get(&path).await.expect(200);
+        let listed = tenant.client.get("/v1/apps").await.expect(200);
+        assert_eq!(listed["data"][0]["verified_at"], app["verified_at"]);
+        let told = crate::world::run(world.wxgate(&["app", "list"]));
+        let told = told.expect(0).stdout();
+        let tells = told.contains(&format!("AppSecret not proven: `wxgate app verify {APP}`"));
+        assert_eq!(tells, app["verified_at"].is_null(), "{told}");
+        app["verified_at"].is_string()
+    };
+    assert!(is_proven().await);
+    set("another");
+    let refused = tenant.client.post(&verify, &json!({})).await;
+    refused.problem(422, "wechat_rejected");
+    assert!(!is_proven().await);
+    // The token that it has is alive.
+    tenant.send_and_wait(APP, &message("o1")).await;
+    set(SECRET);
+    tenant.client.post(&verify, &json!({})).await.expect(200);
+    assert!(is_proven().await);
 }
 
 async fn a_replaced_secret_is_proven_first(mode: Mode) {

@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::world::{Ended, free_port, run, wxgate};
+use crate::world::{Ended, Running, eventually, free_port, run, wxgate};
 
 const MASTER_KEY: &str = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
 
@@ -177,6 +177,56 @@ fn redis_with_a_private_ca_is_reached_by_its_setting_and_else_the_setting_is_nam
     assert!(told.contains("rediss://"), "{told}");
 }
 
+#[tokio::test]
+async fn a_pooler_that_shares_sessions_is_refused_and_one_that_keeps_them_is_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = testkit::Postgres::start();
+    let direct = server.create_database("behind");
+    let redis = testkit::Redis::start();
+    for mode in ["transaction", "statement"] {
+        let pooler = testkit::Pooler::start(&server, mode);
+        for arguments in [
+            &["migrate", "up"][..],
+            &["serve", "--listen", "127.0.0.1:0"],
+        ] {
+            let told = ask(
+                folder.path(),
+                arguments,
+                &pooler.url("behind"),
+                &redis.url(),
+            );
+            let told = told.expect(1).stderr();
+            assert!(told.contains("pool_mode = session"), "{mode}: {told}");
+        }
+        let report = ask(
+            folder.path(),
+            &["doctor", "--json"],
+            &pooler.url("behind"),
+            &redis.url(),
+        );
+        let found = report.expect(1).json().to_string();
+        assert!(found.contains("pool_mode = session"), "{mode}: {found}");
+    }
+    let tables = "SELECT COUNT(*) FROM pg_tables WHERE schemaname = 'public'";
+    assert_eq!(server.sql(&direct, tables), "0");
+
+    let pooler = testkit::Pooler::start(&server, "session");
+    let url = pooler.url("behind");
+    ask(folder.path(), &["migrate", "up"], &url, &redis.url()).expect(0);
+    let report = ask(folder.path(), &["doctor", "--json"], &url, &redis.url()).json();
+    for check in ["database", "database writes"] {
+        assert_eq!(finding(&report, check)["status"], "ok", "{report}");
+    }
+    let listen = format!("127.0.0.1:{}", free_port());
+    let urls = [
+        ("WXGATE_DATABASE_URL", url.as_str()),
+        ("WXGATE_REDIS_URL", &redis.url()),
+    ];
+    let serve = command(folder.path(), &["serve", "--listen", &listen], &urls);
+    let mut gateway = Running::start(serve, folder.path().join("log"));
+    gateway.wait_ready(&format!("http://{listen}")).await;
+}
+
 #[test]
 fn a_redis_without_scripts_is_found() {
     let folder = tempfile::tempdir().unwrap();
@@ -202,6 +252,34 @@ fn a_redis_without_scripts_is_found() {
             .is_some_and(|words| words.contains("scripts")),
         "{found}"
     );
+}
+
+#[tokio::test]
+async fn a_redis_cluster_is_found_unless_one_server_has_all_slots() {
+    let folder = tempfile::tempdir().unwrap();
+    let postgres = testkit::Postgres::start();
+    let database = postgres.create_database("beside");
+    let redis = testkit::Redis::start_cluster();
+    let found = || {
+        let asked = ask(
+            folder.path(),
+            &["doctor", "--json"],
+            &database,
+            &redis.url(),
+        );
+        finding(&asked.json(), "redis")
+    };
+    for slots in ["0 8191", "8192 16382"] {
+        let half = found();
+        assert_eq!(half["status"], "failed", "{half}");
+        let words = half.to_string();
+        assert!(words.contains("16384 slots"), "{words}");
+        tell(redis.port(), &format!("CLUSTER ADDSLOTSRANGE {slots}"));
+    }
+    tell(redis.port(), "CLUSTER ADDSLOTS 16383");
+    // The cluster is whole a moment after the server has all slots.
+    let whole = async || (found()["status"] == "ok").then_some(());
+    eventually("Redis is taken", whole).await;
 }
 
 /// Has a Redis do this.

@@ -7,7 +7,7 @@ use simulator::{Effect, Fault};
 
 use crate::world::{Ended, Mode, TEMPLATE, World, run};
 
-const APP: &str = "wx00000000000000a1";
+pub(crate) const APP: &str = "wx00000000000000a1";
 const SUBSCRIBE: &str = "/cgi-bin/message/subscribe/send";
 
 both_modes!(
@@ -21,7 +21,7 @@ both_modes!(
 );
 
 /// Imports a file with this content.
-fn import(world: &World, file: &str, content: &str, more: &[&str]) -> Ended {
+pub(crate) fn import(world: &World, file: &str, content: impl AsRef<[u8]>, more: &[&str]) -> Ended {
     let arguments = [
         "import",
         file,
@@ -38,7 +38,7 @@ fn import(world: &World, file: &str, content: &str, more: &[&str]) -> Ended {
 }
 
 /// How many lines are in the queue, were there before, and were sent.
-fn counts(report: &Value) -> [u64; 3] {
+pub(crate) fn counts(report: &Value) -> [u64; 3] {
     ["accepted", "repeated", "sent"].map(|name| report[name].as_u64().expect("a count"))
 }
 
@@ -226,7 +226,7 @@ async fn what_wechat_refuses_is_told(mode: Mode) {
     world
         .wechat()
         .add_fault(Fault::next(1, refused).for_path(SUBSCRIBE));
-    let report = import(&world, "users.csv", &table(1), &[]).expect(1).json();
+    let report = import(&world, "users.csv", table(1), &[]).expect(1).json();
     assert_eq!(counts(&report), [1, 0, 0]);
     let failed = &report["failed"][0];
     let reason = failed["reason"].as_str().unwrap_or_default();

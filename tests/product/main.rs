@@ -88,6 +88,7 @@ mod retry;
 mod rotation;
 mod safeguards;
 mod sending;
+mod spreadsheets;
 mod stops;
 mod storm;
 mod strangers;

@@ -217,6 +217,37 @@ fn a_settings_file_with_secrets_that_others_can_read_is_told() {
     }
 }
 
+#[test]
+fn a_master_key_that_others_can_read_is_found() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("master.key");
+    std::fs::write(&file, "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=\n").expect("a key");
+    let ask = |arguments: &[&str]| {
+        let mut command = wxgate(folder.path());
+        command.args(arguments).env("WXGATE_MASTER_KEY_FILE", &file);
+        run(command)
+    };
+    let mode = |mode: u32| {
+        std::fs::set_permissions(&file, Permissions::from_mode(mode)).expect("its rights");
+    };
+    mode(0o600);
+    ask(&["migrate", "up"]).expect(0);
+    for (rights, status) in [(0o644, "warning"), (0o640, "warning"), (0o600, "ok")] {
+        mode(rights);
+        let report = ask(&["doctor", "--json"]).json();
+        let checks = report["checks"].as_array().expect("checks");
+        let found = checks.iter().find(|one| one["check"] == "master key");
+        let found = found.unwrap_or_else(|| panic!("no master key: {report}"));
+        assert_eq!(found["status"], status, "{rights:o}: {found}");
+        let chmod = format!("`chmod 600 {}`", file.display());
+        assert_eq!(
+            found["next"].to_string().contains(&chmod),
+            rights != 0o600,
+            "{found}"
+        );
+    }
+}
+
 /// A server that answers everything with this, and counts what it was asked.
 async fn server(
     serving: &mut JoinSet<()>,

@@ -99,6 +99,11 @@ pub fn repeated_fields(text: &[u8]) -> Vec<Violation> {
     crate::extract::repeated_fields(text)
 }
 
+/// Why a text is no JSON, and where.
+pub fn no_json(error: &serde_json::Error) -> String {
+    crate::extract::no_json(error)
+}
+
 /// Reads the query of the list of messages, which has the most parameters of all.
 pub fn messages_query(uri: &Uri) -> Result<(), String> {
     let split = read_query::<MessagesQuery>(uri).and_then(MessagesQuery::split);

@@ -257,19 +257,23 @@ impl TenantStore {
         templates::hasten(&self.store.write, appid, now).await
     }
 
-    /// Notes that WeChat accepted the AppSecret.
+    /// Notes when WeChat accepted the AppSecret that is kept; `None`: WeChat refuses the AppSecret.
     pub async fn mark_app_verified(
         &self,
         appid: &AppId,
+        verified_at: Option<DateTime<Utc>>,
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
         let change = ActiveModel {
-            verified_at: Set(Some(millis(now))),
+            verified_at: Set(verified_at.map(millis)),
             ..ActiveModel::default()
         };
         let update = Entity::update_many().set(change);
         self.run(appid, update, None, now).await?;
-        templates::hasten(&self.store.write, appid, now).await
+        match verified_at {
+            Some(_) => templates::hasten(&self.store.write, appid, now).await,
+            None => Ok(()),
+        }
     }
 
     /// Removes an app, then cancels what it has not sent yet, a batch at a time so that nobody else

@@ -107,13 +107,15 @@ fn is_refused_for_good(cause: &sqlx::Error) -> bool {
 /// The length of an SQLSTATE. SQLite's codes have four digits at most.
 const POSTGRES_CODE: usize = 5;
 
-/// Data exceptions (22), violated constraints (23), and statements that the schema does not allow (42): but for missing
-/// rights (42501), which come and go. <https://www.postgresql.org/docs/current/errcodes-appendix.html>
+/// Data exceptions (22), violated constraints (23), and statements that the schema does not allow (42): but for what belongs
+/// to the server or the session that was met, and comes and goes: missing rights (42501), a database without the tables
+/// (42P01), cursors and prepared statements that the session has already (42P03, 42P05).
+/// <https://www.postgresql.org/docs/current/errcodes-appendix.html>
 fn is_postgres_refusal(state: &str) -> bool {
     ["22", "23", "42"]
         .iter()
         .any(|class| state.starts_with(class))
-        && state != "42501"
+        && !["42501", "42P01", "42P03", "42P05"].contains(&state)
 }
 
 /// `SQLITE_ERROR`, `TOOBIG`, `CONSTRAINT`, `MISMATCH`, `MISUSE` and `RANGE`; the low byte of an extended code is its
@@ -155,15 +157,16 @@ mod tests {
         let store = crate::Store::connect(&url).await.unwrap();
         for state in [
             "08000", "08006", "0A000", "0LP01", "25006", "25P02", "25P03", "26000", "28000",
-            "28P01", "34000", "3D000", "40001", "40P01", "42501", "53000", "53100", "53300",
-            "54000", "55000", "55006", "55P03", "57014", "57P01", "57P03", "58000", "58030",
-            "72000", "F0000", "HV000", "P0001", "XX000", "XX001", "XX002", "ZZZZZ", "12345",
+            "28P01", "34000", "3D000", "40001", "40P01", "42501", "42P01", "42P03", "42P05",
+            "53000", "53100", "53300", "54000", "55000", "55006", "55P03", "57014", "57P01",
+            "57P03", "58000", "58030", "72000", "F0000", "HV000", "P0001", "XX000", "XX001",
+            "XX002", "ZZZZZ", "12345",
         ] {
             let error = raised(&store, state).await;
             assert!(error.is_outage(), "{state}: {error:?}");
         }
         for state in [
-            "22001", "22021", "22P05", "23502", "23503", "23514", "42601", "42703", "42P01",
+            "22001", "22021", "22P05", "23502", "23503", "23514", "42601", "42703",
         ] {
             let error = raised(&store, state).await;
             assert!(matches!(error, StoreError::Broken(_)), "{state}: {error:?}");

@@ -19,6 +19,7 @@ const CONNECTIONS: &str = "a replica keeps up to 16 connections: raise max_conne
 const ROOM: &str = "make room on the disk of the database";
 const LOCK: &str = "find out what holds the tables (pg_stat_activity, pg_locks) and end it";
 const POOLER: &str = "a pooler gives each transaction another session of the server: let WXGATE_DATABASE_URL lead to the server itself, or set pool_mode = session in PgBouncer";
+const TABLES: &str = "this is a database without wxgate's tables: check that WXGATE_DATABASE_URL names the right one, and run `wxgate migrate up`";
 const FILE: &str = "check the file that WXGATE_DATABASE_URL names: that no other program holds it, that its disk is well and has room, and the rights of the user that wxgate runs as";
 
 impl Outage {
@@ -85,7 +86,8 @@ fn advice(code: &str) -> &'static str {
         "53300" => CONNECTIONS,
         "53100" => ROOM,
         "55P03" | "57014" => LOCK,
-        "26000" | "34000" => POOLER,
+        "42P01" => TABLES,
+        "26000" | "34000" | "42P03" | "42P05" => POOLER,
         _ if code.len() < 5 => FILE,
         _ => CHECK,
     }
@@ -103,7 +105,9 @@ mod tests {
             (Some("53300"), "default_pool_size"),
             (Some("53100"), "make room"),
             (Some("55P03"), "pg_locks"),
+            (Some("42P01"), "wxgate migrate up"),
             (Some("26000"), "pool_mode = session"),
+            (Some("42P05"), "pool_mode = session"),
             (Some("5"), "the file that WXGATE_DATABASE_URL names"),
             (Some("XX000"), "WXGATE_DATABASE_URL"),
             (None, "WXGATE_DATABASE_URL"),

@@ -1,4 +1,4 @@
-//! Private servers for tests: a PostgreSQL and a Redis of one's own, on free ports, with their data in a folder
+//! Private servers for tests: a PostgreSQL, a pooler and a Redis of one's own, on free ports, with their data in a folder
 //! that goes with them. Tests can stop, kill and restart them, and none can disturb another's.
 //!
 //! The servers end with their guard, and with the test process however it ends, so a guard may well live in a
@@ -18,5 +18,5 @@ mod postgres;
 mod process;
 mod redis;
 
-pub use postgres::{Postgres, TableLock};
+pub use postgres::{Pooler, Postgres, TableLock};
 pub use redis::Redis;

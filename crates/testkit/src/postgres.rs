@@ -6,9 +6,10 @@ use std::{
     process::Stdio,
 };
 
+mod pooler;
 mod refusals;
 
-pub use refusals::TableLock;
+pub use {pooler::Pooler, refusals::TableLock};
 
 use nix::unistd::{Uid, User};
 

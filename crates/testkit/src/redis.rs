@@ -18,6 +18,8 @@ pub struct Redis {
     process: Process,
     port: u16,
     folder: Folder,
+    /// Its settings beside those that every one has.
+    settings: &'static [&'static str],
 }
 
 impl Redis {
@@ -27,11 +29,21 @@ impl Redis {
     ///
     /// If Redis is not installed, or does not start.
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// As [`start`](Self::start), as a cluster of one server that has no slots yet.
+    pub fn start_cluster() -> Self {
+        Self::start_with(&["--cluster-enabled", "yes"])
+    }
+
+    fn start_with(settings: &'static [&'static str]) -> Self {
         let folder = Folder::new("wxgate-redis-");
         let server = Self {
             process: Process::default(),
             port: free_port(),
             folder,
+            settings,
         };
         server.restart();
         server
@@ -63,7 +75,8 @@ impl Redis {
         redis.args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"]);
         redis
             .args(["--save", "", "--appendonly", "no", "--dir"])
-            .arg(self.folder.path());
+            .arg(self.folder.path())
+            .args(self.settings);
         if let Err(log) = self
             .process
             .start(redis, &self.folder.path().join("log"), || self.answers())

@@ -197,7 +197,7 @@ pub struct App {
     value_rules: ValueRules,
     /// Whether the Token of its message push settings is known: without it no event of WeChat's is taken.
     has_callback: bool,
-    /// When WeChat last accepted its AppSecret; null: never tried.
+    /// When WeChat last accepted its AppSecret; null: never tried, or refused when it was last verified.
     #[schema(required = true)]
     verified_at: Option<Timestamp>,
     /// Why it does not send at the moment; null: it sends.

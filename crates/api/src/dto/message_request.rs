@@ -66,7 +66,7 @@ pub(crate) struct MessageRequest {
     /// Seconds that the message is worth sending, from `send_at`, passed or not, or else from now: at most 604800. Default:
     /// 86400.
     #[schema(minimum = 1, maximum = 604_800)]
-    ttl: Option<u64>,
+    ttl: Option<i64>,
     /// Your own id for it.
     #[schema(min_length = 1, max_length = 255)]
     reference: Option<String>,
@@ -139,7 +139,8 @@ impl From<MessageRequest> for message::Request {
             client_msg_id: request.client_msg_id,
             priority: request.priority.map(Into::into).unwrap_or_default(),
             send_at: request.send_at,
-            ttl: request.ttl,
+            // What is below 0 is as wrong as 0, and told with the same bounds.
+            ttl: request.ttl.map(|ttl| ttl.try_into().unwrap_or(0)),
             reference: request.reference,
             metadata: request.metadata,
             on_uncertain: request.on_uncertain.map(Into::into).unwrap_or_default(),

@@ -16,7 +16,7 @@ use serde_path_to_error::{Path, Segment};
 use super::{
     body::{Unread, read_whole},
     twice::repeated_fields,
-    words::plain,
+    words::{no_json, plain},
 };
 use crate::{
     layers::{body_limit, too_large},
@@ -222,7 +222,7 @@ pub(crate) fn optional_object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
 }
 
 fn not_json(error: &serde_json::Error) -> Problem {
-    Problem::invalid_request(format!("the body is not JSON: {error}"))
+    Problem::invalid_request(format!("the body is not JSON: {}", no_json(error)))
 }
 
 fn violation(error: &serde_json::Error, parent: String) -> Violation {

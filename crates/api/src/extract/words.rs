@@ -83,6 +83,36 @@ fn thing(expected: &str) -> String {
     thing.to_owned()
 }
 
+/// Why a text is no JSON, and where.
+pub(crate) fn no_json(error: &serde_json::Error) -> String {
+    let (line, column) = (error.line(), error.column());
+    if error.is_eof() {
+        return if (line, column) == (1, 0) {
+            "it is empty".to_owned()
+        } else {
+            format!("it ends at line {line} column {column} within a value: the end is missing")
+        };
+    }
+    let said = error.to_string();
+    let place = format!(" at line {line} column {column}");
+    let why = match said.strip_suffix(&place).unwrap_or(&said) {
+        "trailing comma" => "a comma with nothing behind it",
+        "trailing characters" => "there is more behind the end of the value",
+        "key must be a string" => "a name without double quotes",
+        "recursion limit exceeded" => "nested too deeply",
+        "invalid escape" => "a \\ in a string with a letter behind it that means nothing",
+        "invalid unicode code point" => "bytes that are not UTF-8",
+        "lone leading surrogate in hex escape" | "unexpected end of hex escape" => {
+            "a \\u in a string that is half of a character"
+        }
+        control if control.starts_with("control character ") => {
+            "a line break or another control character in a string: write it as \\n or \\u000a"
+        }
+        own => own,
+    };
+    format!("{why}{place}")
+}
+
 #[cfg(test)]
 mod tests {
     use chrono::{DateTime, Utc};
@@ -150,5 +180,51 @@ mod tests {
                 "{text}: {told}"
             );
         }
+    }
+
+    #[test]
+    fn a_text_that_is_no_json_says_why_and_where() {
+        for (text, told) in [
+            ("", "it is empty"),
+            (
+                "{\"a\": [1",
+                "it ends at line 1 column 8 within a value: the end is missing",
+            ),
+            (
+                "{\"a\": \"b",
+                "it ends at line 1 column 8 within a value: the end is missing",
+            ),
+            ("{a: 1}", "a name without double quotes at line 1 column 2"),
+            ("[1,]", "a comma with nothing behind it at line 1 column 4"),
+            (
+                "{} {}",
+                "there is more behind the end of the value at line 1 column 4",
+            ),
+            ("{\"a\" 1}", "expected `:` at line 1 column 6"),
+            (
+                "nul",
+                "it ends at line 1 column 3 within a value: the end is missing",
+            ),
+            ("<xml>", "expected value at line 1 column 1"),
+            (
+                r#"["\q"]"#,
+                "a \\ in a string with a letter behind it that means nothing at line 1 column 4",
+            ),
+            (
+                r#"["\ud800"]"#,
+                "a \\u in a string that is half of a character at line 1 column 9",
+            ),
+            (
+                "[\"a\nb\"]",
+                "a line break or another control character in a string: write it as \\n or \\u000a at line 2 column 0",
+            ),
+        ] {
+            let error = serde_json::from_str::<serde_json::Value>(text).unwrap_err();
+            assert_eq!(no_json(&error), told, "{text}");
+        }
+        let error = serde_json::from_slice::<serde_json::Value>(b"[\"\xC4\xE3\"]").unwrap_err();
+        assert!(no_json(&error).starts_with("bytes that are not UTF-8 at line 1"));
+        let deep = serde_json::from_str::<serde_json::Value>(&"[".repeat(1000)).unwrap_err();
+        assert!(no_json(&deep).starts_with("nested too deeply at line 1"));
     }
 }

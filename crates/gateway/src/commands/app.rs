@@ -234,6 +234,12 @@ async fn change(
 fn state(now: DateTime<Utc>, app: &App) -> String {
     match app.pause.as_ref().filter(|pause| pause.until > now) {
         Some(pause) => format!("paused: {}", pause.reason),
+        None if app.verified_at.is_none() => {
+            format!(
+                "sends, AppSecret not proven: `wxgate app verify {}`",
+                app.appid
+            )
+        }
         None => "sends".to_owned(),
     }
 }
@@ -250,7 +256,9 @@ fn callbacks(app: &App) -> &'static str {
 fn show(output: Output, now: DateTime<Utc>, app: App) -> Result<(), Failure> {
     let verified = app
         .verified_at
-        .map_or("never".to_owned(), |at| Timestamp(at).to_string());
+        .map_or("no: never tried, or refused".to_owned(), |at| {
+            Timestamp(at).to_string()
+        });
     let detail = app
         .pause
         .as_ref()

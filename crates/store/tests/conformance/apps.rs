@@ -188,7 +188,11 @@ async fn another_tenants_app_is_not_there(store: Store) {
                 .await,
             "app",
         );
-        missing(stranger.mark_app_verified(&app, at(2)).await, "app");
+        missing(
+            stranger.mark_app_verified(&app, Some(at(2)), at(2)).await,
+            "app",
+        );
+        missing(stranger.mark_app_verified(&app, None, at(2)).await, "app");
         missing(stranger.delete_app(&app, at(2)).await, "app");
     }
     assert!(
@@ -236,8 +240,17 @@ async fn secrets_are_replaced_as_a_whole(store: Store) {
     let owner = tenant(&store, 1).await.id;
     let door = store.tenant(owner);
     door.create_app(new_app(1), at(0)).await.unwrap();
-    door.mark_app_verified(&appid(1), at(1)).await.unwrap();
+    door.mark_app_verified(&appid(1), Some(at(1)), at(1))
+        .await
+        .unwrap();
     assert_eq!(door.app(&appid(1)).await.unwrap().verified_at, Some(at(1)));
+    door.mark_app_verified(&appid(1), None, at(1))
+        .await
+        .unwrap();
+    assert_eq!(door.app(&appid(1)).await.unwrap().verified_at, None);
+    door.mark_app_verified(&appid(1), Some(at(1)), at(1))
+        .await
+        .unwrap();
     door.replace_app_secret(&appid(1), vec![5; 60], None, at(2))
         .await
         .unwrap();

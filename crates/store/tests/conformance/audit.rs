@@ -143,7 +143,7 @@ async fn a_change_and_its_line_happen_together(store: Store) {
         .await
         .unwrap();
     door("verified")
-        .mark_app_verified(&appid(2), at(4))
+        .mark_app_verified(&appid(2), Some(at(4)), at(4))
         .await
         .unwrap();
     door("removed").delete_app(&appid(2), at(5)).await.unwrap();

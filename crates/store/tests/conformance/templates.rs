@@ -299,10 +299,14 @@ async fn an_unproven_app_waits_until_it_is_proven(store: Store) {
     };
     assert_eq!(due(at(60)).await, 0);
     let door = store.tenant(tenant);
-    door.mark_app_verified(&appid(1), at(61)).await.unwrap();
+    door.mark_app_verified(&appid(1), Some(at(61)), at(61))
+        .await
+        .unwrap();
     assert_eq!(due(at(61)).await, 1);
     sync(&store, &appid(1), &[], at(62)).await;
-    door.mark_app_verified(&appid(1), at(63)).await.unwrap();
+    door.mark_app_verified(&appid(1), Some(at(63)), at(63))
+        .await
+        .unwrap();
     assert_eq!(due(at(63)).await, 1, "it may have some by now");
 }
 

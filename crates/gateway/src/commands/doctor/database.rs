@@ -410,7 +410,10 @@ fn trouble(
         );
     }
     if app.verified_at.is_none() {
-        let finding = Finding::warning("app", format!("{appid} was never proven to WeChat"));
+        let finding = Finding::warning(
+            "app",
+            format!("the AppSecret of {appid} was never proven to WeChat, or WeChat refused it"),
+        );
         return Some(finding.next(format!("`wxgate app verify {appid}`")));
     }
     None

@@ -211,8 +211,8 @@ fn object(text: &[u8], fill: &Fill) -> Result<Request, String> {
     if !twice.is_empty() {
         return Err(told(&twice));
     }
-    let mut value: Value =
-        serde_json::from_slice(text).map_err(|error| format!("it is not JSON: {error}"))?;
+    let mut value: Value = serde_json::from_slice(text)
+        .map_err(|error| format!("it is not JSON: {}", requests::no_json(&error)))?;
     if let Some(fields) = value.as_object_mut() {
         let mut absent = |name: &str, filled: Value| {
             let field = fields.entry(name).or_insert(Value::Null);

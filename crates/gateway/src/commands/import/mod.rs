@@ -94,15 +94,16 @@ pub(crate) async fn run(
     };
     sending.stop(settings.shutdown_timeout).await;
     desk.close().await;
-    worked?;
     if let Some(rejects) = rejects {
-        let lines = lines::read(form, &content.text, &fill)?;
-        rejects.write(
-            lines::head(form, &content.text),
-            lines,
-            &report.refused_lines(),
-        )?;
+        if worked.is_err() {
+            rejects.discard()?;
+        } else {
+            let lines = lines::read(form, &content.text, &fill)?;
+            let head = lines::head(form, &content.text);
+            rejects.write(head, lines, &report.refused_lines())?;
+        }
     }
+    worked?;
     report.tell(output)
 }
 

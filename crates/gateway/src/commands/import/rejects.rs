@@ -25,13 +25,16 @@ impl Rejects {
         }
     }
 
-    /// Puts the lines with these numbers into it.
+    /// Puts the lines with these numbers into it. Without any there is no such file.
     pub(super) fn write(
         mut self,
         head: &str,
         lines: lines::Lines<'_>,
         numbers: &HashSet<u64>,
     ) -> Result<(), Failure> {
+        if numbers.is_empty() {
+            return self.discard();
+        }
         let refused = lines.filter(|line| numbers.contains(&line.number));
         let mut text = head.to_owned();
         for line in refused {
@@ -43,6 +46,11 @@ impl Rejects {
         text.push('\n');
         let written = self.file.write_all(text.as_bytes());
         written.map_err(|error| Self::failed(&self.path, &error))
+    }
+
+    /// Takes it back, for a next run to make it.
+    pub(super) fn discard(self) -> Result<(), Failure> {
+        std::fs::remove_file(&self.path).map_err(|error| Self::failed(&self.path, &error))
     }
 
     fn failed(path: &Path, error: &io::Error) -> Failure {
