@@ -1,4 +1,4 @@
-//! Claim: one transaction that hands out as many messages as there are free sending slots.
+//! Claim: one transaction that gives a worker as many messages as the worker has free sending slots.
 
 use std::collections::HashSet;
 
@@ -20,62 +20,65 @@ use super::{
 };
 use crate::{PlatformStore, StoreError, millis};
 
-/// How many apps one claim serves at most. The next claim goes on after the last of them.
+/// The most apps that one claim serves. The next claim continues after the last of these apps.
 const LANES: usize = 64;
-/// How many apps with ready messages one claim looks at to find them, where many are paused.
+/// The most apps with ready messages that one claim examines to find [`LANES`] apps where many are paused.
 const VISITS: usize = 256;
 
-/// What a worker asks for.
+/// The request of a worker for messages.
 #[derive(Clone, Debug)]
 pub struct ClaimRequest {
-    /// How many messages it can send now.
+    /// The number of messages that the worker can send now.
     pub slots: usize,
-    /// Apps that are known to have ready messages: then nobody looks for others. Empty: the claim goes round.
+    /// Apps that are known to have ready messages. The claim then serves these apps only. Empty: the claim searches all
+    /// apps in rotation.
     pub apps: Vec<String>,
-    /// After which app to go on, from the batch before; empty at first.
+    /// The app after which the search continues: the cursor of the batch before. Empty for the first claim.
     pub cursor: String,
-    /// A random number that names this claim: it is the lease of all its messages.
+    /// A random number that names this claim. The claim writes this number as the lease of all messages that the claim
+    /// takes.
     pub lease: i64,
-    /// Until when the messages are the worker's.
+    /// The end of the lease.
     pub lease_until: DateTime<Utc>,
-    /// How much of an app's quota each priority may use.
+    /// The part of an app's daily quota that each priority may use.
     pub shares: Shares,
 }
 
-/// What a worker gets.
+/// The result of a claim.
 #[derive(Clone, Debug, Default)]
 pub struct ClaimBatch {
-    /// Messages to send now.
+    /// The messages to send now.
     pub claimed: Vec<Claimed>,
-    /// Messages that this claim has ended: their ttl had run out, nothing permitted them, or their app was gone.
+    /// The messages that this claim has ended: the ttl had run out, no grant permitted the send, or the app was
+    /// removed.
     pub ended: Vec<Settled>,
-    /// The apps that it was about.
+    /// The apps that this claim served.
     pub apps: Vec<String>,
-    /// After which app to go on.
+    /// The app after which the next claim continues.
     pub cursor: String,
-    /// Whether the apps of this claim may have more at once.
+    /// Whether the apps of this claim may have more messages that can be claimed at once.
     pub more: bool,
 }
 
 #[derive(FromQueryResult)]
 struct Visit {
     appid: String,
-    /// Whether it may send now; none: the app is gone.
+    /// Whether the app may send now. `None` if the app is removed.
     open: Option<bool>,
 }
 
-/// The apps that a claim found with ready messages.
+/// The apps with ready messages that a claim has found.
 struct Visited {
-    /// Those it may serve.
+    /// The apps that may send now.
     open: Vec<String>,
-    /// Those that have been removed.
+    /// The apps that are removed.
     gone: Vec<String>,
-    /// Where to go on; empty: this was the end of the round.
+    /// The app after which the search continues. Empty: the search has reached the last app.
     cursor: String,
 }
 
 impl Visited {
-    /// The apps that the claim names, and no others.
+    /// The apps that the request names, and no others.
     fn known(request: &ClaimRequest) -> Self {
         Self {
             open: request.apps.clone(),
@@ -86,8 +89,8 @@ impl Visited {
 }
 
 impl PlatformStore {
-    /// Claims up to `request.slots` messages: fair over apps, by priority and due time within one, at most one
-    /// flying for each user, within the apps' quotas.
+    /// Claims up to `request.slots` messages: in fair shares over the apps, by priority and due time within an app,
+    /// with at most one message in flight for each recipient, within the daily quotas of the apps.
     pub async fn claim(
         &self,
         request: &ClaimRequest,
@@ -135,25 +138,26 @@ impl PlatformStore {
         Ok(ClaimBatch {
             claimed,
             ended,
-            // Who ended for want of a grant has made the next one to the same user ready.
+            // A message that ended for want of a grant has made the next message to the same recipient ready.
             more: progress && (full || passed_over || released || !unpermitted.is_empty()),
             apps: open,
             cursor,
         })
     }
 
-    /// Goes round the apps that have ready messages. Also says where to go on; empty means from the start.
+    /// Searches the apps with ready messages in rotation. The returned cursor is empty if the next search starts at the
+    /// first app.
     async fn visit(
         &self,
         cursor: &str,
         slots: usize,
         now: DateTime<Utc>,
     ) -> Result<Visited, StoreError> {
-        // No more apps than slots: one that got none would be passed over, round after round.
+        // No more apps than slots: an app without a slot would be passed over in every round.
         let served = LANES.min(slots).max(1);
         let mut hops = served + 1;
         let mut visits = self.hop(cursor, hops, now).await?;
-        // As a rule all that are found may be served; where some are paused, others behind them are not.
+        // Usually all apps found may send. If some are paused, the search continues further for others.
         if visits.len() == hops && visits.iter().any(|visit| visit.open != Some(true)) {
             hops = VISITS;
             visits = self.hop(cursor, hops, now).await?;
@@ -183,8 +187,8 @@ impl PlatformStore {
         Ok(Visited { open, gone, cursor })
     }
 
-    /// The next apps that have ready messages, by hops over the ready index: the cost is that of the apps visited,
-    /// not of their messages.
+    /// The next apps that have ready messages, by hops over the ready index. The cost depends on the number of apps
+    /// visited, not on the number of messages.
     async fn hop(
         &self,
         cursor: &str,
@@ -214,8 +218,8 @@ impl PlatformStore {
     }
 }
 
-/// The apps' lanes that no other worker holds, each with its first `share` ready messages; where they are all held, the
-/// first, when it is free. So an app with one message does not wait behind those that everybody is busy with.
+/// The lanes of the apps that no other worker has locked, each with the first `share` ready messages. If all lanes are
+/// locked, waits for the first one. So an app with one message does not wait behind apps from which all workers claim.
 async fn head(
     tx: &impl ConnectionTrait,
     appids: &[String],
@@ -230,9 +234,11 @@ async fn head(
     }
 }
 
-/// The apps' lanes, and what is ready in them. While a worker holds a lane, no other claims from it.
+/// Locks the lanes of the apps and reads the ready messages in these lanes. While a worker holds the lock of a lane, no
+/// other worker claims from that lane.
 ///
-/// On PostgreSQL the messages are as they were when the statement began, maybe before a lane was free: see [`fly`].
+/// On PostgreSQL the statement reads the messages as of its start, which may be before a lane was unlocked: see
+/// [`fly`].
 async fn lock(
     tx: &impl ConnectionTrait,
     appids: &[String],
@@ -244,8 +250,8 @@ async fn lock(
     let ready = format!(
         "m.phase = {READY} AND m.appid = l.appid ORDER BY m.priority, m.due_at, m.id LIMIT "
     );
-    // No EXISTS: PostgreSQL may answer that from a table of all flying messages, made anew for each claim from an
-    // index that is full of former flights.
+    // No EXISTS: PostgreSQL may answer EXISTS from a table of all in-flight messages, which each claim would build from
+    // an index that is full of entries of former in-flight messages.
     let columns = format!(
         "m.id AS message, m.tenant_id AS owner, m.touser, m.priority, m.expires_at, (SELECT f.phase FROM message f \
          WHERE f.phase = {FLYING} AND f.appid = m.appid AND f.touser = m.touser LIMIT 1) IS NOT NULL AS busy"
@@ -289,11 +295,12 @@ async fn lock(
     Ok((lanes, candidates))
 }
 
-/// The users of `candidates` to whom a send is under way. It is noted with that send that others stand behind it.
+/// The recipients of `candidates` that have a message in flight. Marks that message as followed: other messages are
+/// queued behind the marked message.
 ///
-/// On PostgreSQL the note is locked against the recorder until this claim is committed: whoever ends the flight after
-/// that finds the messages that this claim put behind it. A flight that the recorder has locked already is over, so it is
-/// skipped.
+/// On PostgreSQL the row lock of the mark makes the recorder wait until this claim is committed. A recorder that ends
+/// the message after that finds the messages that this claim has put behind. A message that a recorder has locked
+/// already is no longer in flight, so the statement skips that message.
 async fn busy(
     tx: &impl ConnectionTrait,
     candidates: &[Candidate],
@@ -327,8 +334,8 @@ async fn busy(
         .collect()
 }
 
-/// Claims the chosen ones. Whoever changed a candidate since it was read keeps it, and one to whose user another claim
-/// has sent since then stays where it is.
+/// Claims the chosen messages. A candidate that another transaction has changed since the read is left out. A candidate
+/// stays ready if another claim has sent to the same recipient since the read.
 async fn fly(
     tx: &impl ConnectionTrait,
     choice: &mut Choice,
@@ -394,7 +401,7 @@ async fn stand_behind(
     Ok(())
 }
 
-/// Ends ready messages that will not be sent, and tells of those that are still ready.
+/// Ends ready messages that will not be sent, and writes the events of those that are still ready.
 async fn end(
     tx: &impl ConnectionTrait,
     ids: &[Uuid],

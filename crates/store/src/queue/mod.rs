@@ -1,22 +1,22 @@
-//! The queue: the `message` table seen by those who move messages, in batches.
+//! The queue: the operations on the `message` table that move messages, in batches.
 //!
-//! A message is in one of five phases, each with a partial index of its own, so that looking for work costs
-//! the same whatever the backlog and the history:
+//! A message is in one of five phases. Each phase has a separate partial index, so that a search for work costs the
+//! same for every size of the backlog and of the history:
 //!
 //! | phase | means | status | leaves by |
 //! | --- | --- | --- | --- |
 //! | ready | may be claimed | queued | claim |
 //! | waiting | due later | scheduled, queued | [`promote`](crate::PlatformStore::promote) |
-//! | behind | another message to the same user is flying or goes first | queued | the end of that one |
-//! | flying | with a worker, under a lease | sending | record, or the end of the lease |
+//! | behind | another message to the same recipient is in flight or goes first | queued | the end of that message |
+//! | flying | in flight: claimed by a worker, under a lease | sending | record, or the end of the lease |
 //! | ended | done | all others | an explicit retry |
 //!
-//! What WeChat tells of a message later settles it by [`receive`](crate::PlatformStore::receive).
+//! A receipt that WeChat sends later settles the message by [`receive`](crate::PlatformStore::receive).
 //!
-//! Three transactions move a message through its life, each for as many messages as there are at that
-//! moment: [`intake`](crate::PlatformStore::intake), [`claim`](crate::PlatformStore::claim) and
-//! [`record`](crate::PlatformStore::record). A tenant moves one by hand with [`cancel`](crate::TenantStore::cancel)
-//! and [`retry`](crate::TenantStore::retry).
+//! Three transactions move messages through these phases, each for all messages that wait at that moment:
+//! [`intake`](crate::PlatformStore::intake), [`claim`](crate::PlatformStore::claim) and
+//! [`record`](crate::PlatformStore::record). A tenant moves a single message with
+//! [`cancel`](crate::TenantStore::cancel) and [`retry`](crate::TenantStore::retry).
 
 mod admission;
 mod allowance;
@@ -80,5 +80,5 @@ const BEHIND: i64 = 2;
 const FLYING: i64 = 3;
 pub(crate) const ENDED: i64 = 4;
 
-/// Why a lane rests whose quota is spent.
+/// The pause reason of a lane that has used up its daily quota.
 pub const QUOTA_EXHAUSTED: &str = "quota_exhausted";

@@ -1,21 +1,23 @@
-//! Receipts: what WeChat says of messages that it took.
+//! Receipts: WeChat's reports about messages that WeChat has accepted.
 //!
-//! A receipt names its message by WeChat's id, the user and the app. It may come more than once, and before the answer
-//! of the send has been recorded: then it waits in a table of its own, and is looked at again by the sweep. The state
-//! machine decides what a receipt makes of a message, so that the first one counts and repeats change nothing.
+//! A receipt names a message by WeChat's msgid, the recipient and the app. A receipt may come more than once, and may
+//! come before the answer of the send is recorded: then the receipt waits in a separate table, and the sweep tries the
+//! receipt again. The state machine decides how a receipt changes a message: the first receipt counts, and repeats
+//! change nothing.
 //!
-//! A message whose answer was lost has no id of WeChat's. The sweep finds it by the receipt's other words, where there
-//! is only one that they fit ([`circumstances`]).
+//! A message whose answer was lost has no msgid. The sweep finds such a message by the receipt's other fields, if these
+//! fields fit one message only ([`circumstances`]).
 //!
-//! The message is found by the index on the user, newest first: a receipt comes within seconds of its send, so it is
-//! among the first few. An index on WeChat's id would be written with every send, for this alone.
+//! The statement finds the message by the index on the recipient, newest first. A receipt comes within seconds of the
+//! send, so the message is among the first few. An index on the msgid would cost a write for each send, and only
+//! receipts would use that index.
 //!
-//! A receipt settles messages of the tenant alone that owned the app when the receipt came: an appid may change its owner,
-//! and neither owner changes what the other has sent.
+//! A receipt settles messages of one tenant only: the owner of the app at the time at which the receipt came. The owner
+//! of an appid may change, and neither owner changes what the other has sent.
 //!
-//! **Locks.** A receipt locks ended messages only, in the order of their ids, and no lane; a record locks flying ones.
-//! So neither ever waits for the other. Waiting receipts are written in a statement of their own, never with a message
-//! locked.
+//! **Locks.** A receipt locks ended messages only, in the order of the ids, and no lane. A record locks messages in
+//! flight. So neither ever waits for the other. A separate statement writes the waiting receipts, never while a message
+//! is locked.
 
 mod circumstances;
 mod waiting;
@@ -41,53 +43,53 @@ use super::{
 };
 use crate::{PlatformStore, StoreError, error::unknown, millis, time};
 
-/// How long after it came a receipt is looked at again; then after twice the time, and so on.
+/// The time after which a new receipt is tried again for the first time. Each later wait is twice as long.
 const FIRST_LOOK: Duration = Duration::seconds(1);
 
-/// What WeChat says of one message.
+/// WeChat's report about one message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewReceipt {
-    /// Whose app it is, by whose Token the receipt was signed.
+    /// The tenant that owns the app: the receipt is signed with this tenant's Token.
     pub tenant: TenantId,
-    /// The app that sent it.
+    /// The app that sent the message.
     pub appid: AppId,
-    /// The receiver's openid.
+    /// The recipient's openid.
     pub touser: String,
-    /// WeChat's id for it.
+    /// WeChat's id of the message.
     pub msgid: u64,
-    /// Whether it arrived.
+    /// Whether the message was delivered.
     pub delivered: bool,
-    /// What is particular about its failure; none: the failure code's own advice.
+    /// The particulars of the failure. `None` if the failure code's own advice says enough.
     pub failure_detail: Option<String>,
-    /// What else tells of which message it is; none: an older version took it in.
+    /// Other fields that identify the message. `None` if an older version of the gateway stored the receipt.
     pub circumstances: Option<Circumstances>,
 }
 
-/// What tells of which message a receipt is, where no message has its msgid.
+/// Fields of a receipt that identify the message if no message has the receipt's msgid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Circumstances {
-    /// The way that the message took.
+    /// The channel of the message.
     pub channel: Channel,
-    /// Its template, where WeChat names it.
+    /// The template of the message, if WeChat names the template.
     pub template_id: Option<String>,
-    /// When WeChat had done with it.
+    /// The time at which WeChat had finished with the message.
     pub happened_at: DateTime<Utc>,
 }
 
-/// What a sweep over waiting receipts did.
+/// The result of a sweep over waiting receipts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SweptReceipts {
-    /// The messages that are settled now.
+    /// The messages that the sweep has settled.
     pub settled: Vec<Settled>,
-    /// How many receipts were given up: nobody here has sent their messages.
+    /// The number of receipts that were given up, because this gateway has not sent such messages.
     pub abandoned: u64,
-    /// After which app to go on; empty: from the start.
+    /// The app after which the next sweep continues. Empty: the next sweep starts at the first app.
     pub after: String,
-    /// Whether an app that was looked at may have more.
+    /// Whether an app of this sweep may have more due receipts.
     pub more: bool,
 }
 
-/// The key of a receipt: appid, user, WeChat's id.
+/// The key of a receipt: appid, recipient, WeChat's msgid.
 type Key = (String, String, String);
 
 impl NewReceipt {
@@ -96,9 +98,10 @@ impl NewReceipt {
         (self.appid.as_str().to_owned(), self.touser.clone(), msgid)
     }
 
-    /// What it makes of a message in this status, as [`write`] takes it; none: nothing, another receipt came before.
+    /// The change that this receipt makes to a message in this status, in the form that [`write`] takes. `None` if the
+    /// receipt changes nothing because another receipt came before.
     fn change(&self, message: Uuid, status: Status, now: DateTime<Utc>) -> Option<[Cell; 6]> {
-        // All but the status is about repeats, which a receipt does not bring about.
+        // All fields but the status concern repeats, which a receipt does not cause.
         let facts = Facts {
             status,
             attempts: 0,
@@ -157,7 +160,7 @@ impl WaitingRow {
         let channel = self.channel.as_deref().and_then(circumstances::channel);
         let circumstances = channel.zip(self.happened_at);
         let receipt = NewReceipt {
-            // Without an owner there is no app any more, and no message that is waited for.
+            // Without an owner the app is removed, and no message waits for this receipt.
             tenant: self.tenant_id.unwrap_or_default().into(),
             appid: AppId::parse(&self.appid).map_err(|_| unknown("receipt.appid", &self.appid))?,
             touser: self.touser,
@@ -177,15 +180,16 @@ impl WaitingRow {
     }
 }
 
-/// What became of receipts: messages that they settled, and those that found none.
+/// The result of applying receipts: the settled messages, and the receipts without a message.
 struct Applied {
     settled: Vec<Settled>,
     unmatched: Vec<NewReceipt>,
 }
 
 impl PlatformStore {
-    /// Takes receipts in: when this returns, each has settled its message or waits for it, as far as its app has room for
-    /// more that wait. Returns what was settled, and how many were given up at once.
+    /// Accepts receipts. When this function returns, each receipt has settled a message or waits for a message, as far
+    /// as the app has room for more waiting receipts. Returns the settled messages, and the number of receipts that
+    /// were given up at once.
     pub async fn receive(
         &self,
         receipts: &[NewReceipt],
@@ -205,7 +209,7 @@ impl PlatformStore {
         Ok((all, abandoned))
     }
 
-    /// Looks again at some receipts that wait, of the apps after `after`, and forgets those that have waited too long.
+    /// Tries some waiting receipts again, of the apps after `after`, and deletes those that have waited too long.
     pub async fn sweep_receipts(
         &self,
         after: &str,
@@ -224,7 +228,7 @@ impl PlatformStore {
         }
         let receipts: Vec<NewReceipt> =
             waiting.iter().map(|(receipt, _)| receipt.clone()).collect();
-        // Before the ids are looked for: an answer that is recorded in between is found there.
+        // Read before the search by msgid: if an answer is recorded in between, that search finds the message.
         let rivals = self.rivals(&receipts).await?;
         let Applied {
             mut settled,
@@ -257,7 +261,7 @@ impl PlatformStore {
         })
     }
 
-    /// Settles the messages of those receipts that have one, in one transaction.
+    /// Settles the messages of the receipts that have one, in one transaction.
     async fn apply_receipts(
         &self,
         receipts: &[NewReceipt],
@@ -279,12 +283,12 @@ impl PlatformStore {
                 continue;
             };
             let Some(status) = Status::parse(&row.status) else {
-                // Perhaps from a newer replica, which will know what to do with the receipt.
+                // A newer replica may have written the status; that replica will be able to apply the receipt.
                 tracing::error!(message_id = %row.id, status = row.status, "a message cannot be read");
                 unmatched.push(receipt.clone());
                 continue;
             };
-            // Of two receipts for one message the first counts, also when they come together.
+            // Of two receipts for one message the first counts, also if both are in one batch.
             if seen.insert(row.id) {
                 changes.extend(receipt.change(row.id, status, now));
             }
@@ -294,7 +298,7 @@ impl PlatformStore {
         Ok(Applied { settled, unmatched })
     }
 
-    /// Lets receipts wait. One that waits already goes on waiting.
+    /// Stores receipts that wait. A receipt that waits already is left unchanged.
     async fn put_waiting(
         &self,
         mut receipts: Vec<NewReceipt>,
@@ -303,7 +307,7 @@ impl PlatformStore {
         if receipts.is_empty() {
             return Ok(());
         }
-        // In one order, so that two replicas that hear of the same do not wait for each other.
+        // In a fixed order, so that two replicas that store the same receipts do not block each other.
         receipts.sort_by_cached_key(NewReceipt::key);
         let mut sql = Sql::new(
             "INSERT INTO receipt (tenant_id, appid, touser, msgid, status, failure_detail, received_at, look_at, channel, \
@@ -372,7 +376,7 @@ impl PlatformStore {
     }
 }
 
-/// The ended messages of these receipts, locked in the order of their ids.
+/// The ended messages of these receipts, locked in the order of the ids.
 async fn lock_messages(
     tx: &impl ConnectionTrait,
     receipts: &[NewReceipt],
@@ -387,7 +391,8 @@ async fn lock_messages(
             msgid.into(),
         ]
     }));
-    // A message that flies again has the id of its earlier send, of which nothing is to be learnt any more.
+    // A message that is in flight again still has the msgid of the earlier send. A receipt of that send changes
+    // nothing, so only ended messages are selected.
     sql.push(&format!(
         ") SELECT id, tenant_id, appid, touser, msgid, status FROM message \
          WHERE id IN (SELECT (SELECT m.id FROM message m WHERE m.appid = v.a AND m.touser = v.t AND m.msgid = v.m \
@@ -399,7 +404,7 @@ async fn lock_messages(
     Ok(MessageRow::find_by_statement(sql.on(tx)).all(tx).await?)
 }
 
-/// Writes what receipts make of messages that are still what they were, and tells of those.
+/// Writes the changes of messages that still have the status that was read, and the events of these messages.
 async fn write(
     tx: &impl ConnectionTrait,
     changes: Vec<[Cell; 6]>,

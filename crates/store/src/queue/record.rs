@@ -1,4 +1,4 @@
-//! Record: one transaction for all verdicts that wait to be written at this moment.
+//! Record: one transaction for all outcomes that wait to be written at this moment.
 
 use std::{
     borrow::Borrow,
@@ -26,58 +26,59 @@ use super::{
 };
 use crate::{PlatformStore, StoreError, messages::to_json, millis};
 
-/// Whose word a settlement is: decides what counts when two speak of one flight.
+/// The source of a settlement. Decides which settlement counts if there are two for one claim of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Word {
-    /// WeChat's last one about the message. It corrects a [`Word::Nobody`] that came before it.
+    /// WeChat's final answer about the message. Corrects an earlier settlement that came from the end of the lease.
     Final,
-    /// The worker's, about a send that is not settled by it. It counts while the lease holds.
+    /// The worker's result of a send that WeChat has not finally answered. Counts only while the lease holds.
     Worker,
-    /// The lease has ended without any.
+    /// No result: the lease has ended without a record.
     Nobody,
 }
 
-/// What a flight came to.
+/// The outcome of one claim of a message.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settlement {
-    /// Which message.
+    /// The message.
     pub id: MessageId,
-    /// The lease it was claimed under. A record that comes after another claim changes nothing.
+    /// The lease of the claim. A record that arrives after a later claim changes nothing.
     pub lease: i64,
-    /// Whose word it is.
+    /// The source of the settlement.
     pub word: Word,
-    /// The app that sent it.
+    /// The app that sent the message.
     pub appid: AppId,
-    /// The receiver's openid.
+    /// The recipient's openid.
     pub touser: String,
     /// The template's id.
     pub template_id: String,
-    /// What becomes of what permitted it; none: nothing.
+    /// What happens to the grant of the message. `None` if nothing changes.
     pub grant: Option<GrantNews>,
-    /// What becomes of it.
+    /// The transition that the state machine returned.
     pub transition: Transition,
-    /// All its tries, this one included.
+    /// All attempts of the message, the last one included.
     pub attempts: Vec<Attempt>,
-    /// When it was claimed, if none of its tries since then has reached WeChat: the quota is given back.
+    /// The time of the claim, if no attempt since then has reached WeChat: the record gives the quota back. Else
+    /// `None`.
     pub refund: Option<DateTime<Utc>>,
-    /// WeChat's id for it.
+    /// WeChat's id of the message.
     pub msgid: Option<u64>,
-    /// What is particular about its failure; none: the failure code's own advice.
+    /// The particulars of the failure. `None` if the failure code's own advice says enough.
     pub failure_detail: Option<String>,
 }
 
-/// What a [`record`](PlatformStore::record) did.
+/// The result of a [`record`](PlatformStore::record).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recorded {
-    /// The messages that their settlement was in time for, and so have changed.
+    /// The messages that have changed, because the settlement was in time.
     pub changed: HashSet<MessageId>,
-    /// Whether messages that had stood behind these are ready now.
+    /// Whether messages behind these are ready now.
     pub released: bool,
 }
 
 impl PlatformStore {
-    /// Writes the plain settlements of a batch, by one statement: those that give no quota and no grant back, of
-    /// messages that no endpoint is to be told of. All others are for [`record`](Self::record).
+    /// Writes the plain settlements of a batch with one statement. A plain settlement gives no quota and no grant back,
+    /// and belongs to a tenant without an enabled webhook endpoint. [`record`](Self::record) writes all others.
     pub async fn record_plain<S: Borrow<Settlement>>(
         &self,
         batch: &[S],
@@ -90,7 +91,7 @@ impl PlatformStore {
         }
         let connection = &self.store.write;
         let settled = settle(connection, &plain, UNHEARD, now).await?;
-        // Whom this leaves behind, the sweeper finds.
+        // The sweeper releases the messages that this statement misses.
         let released = release_behind(connection, &followed(&settled), now)
             .await
             .inspect_err(|error| tracing::warn!(%error, "cannot let the next messages go yet"));
@@ -100,7 +101,7 @@ impl PlatformStore {
         })
     }
 
-    /// Writes a batch of settlements, and what they mean for whole apps, in one transaction.
+    /// Writes a batch of settlements, and their consequences for whole apps, in one transaction.
     pub async fn record<S: Borrow<Settlement>>(
         &self,
         batch: &[S],
@@ -118,7 +119,7 @@ impl PlatformStore {
             settled = settle(&tx, &batch, "", now).await?;
         }
         let changed = changed(&settled);
-        // What was recorded before, or came too late, gives nothing back.
+        // A settlement that was recorded before, or came too late, gives nothing back.
         let counted = || {
             let settled = batch.iter().copied();
             settled.filter(|one| changed.contains(&one.id))
@@ -147,17 +148,17 @@ impl PlatformStore {
     }
 }
 
-/// That no endpoint of the message's tenant is to be told of anything.
+/// True if the message's tenant has no enabled webhook endpoint.
 const UNHEARD: &str = " AND NOT EXISTS (SELECT 1 FROM webhook WHERE webhook.tenant_id = message.tenant_id AND webhook.status = 'enabled')";
 
-/// A message that its settlement was in time for.
+/// A message that has changed, because the settlement was in time.
 #[derive(FromQueryResult)]
 struct Settled {
     id: Uuid,
     tenant_id: Uuid,
     appid: String,
     touser: String,
-    /// Whether others may stand behind it.
+    /// Whether other messages may be queued behind this message.
     followed: i64,
 }
 
@@ -172,8 +173,8 @@ fn changed(settled: &[Settled]) -> HashSet<MessageId> {
     settled.iter().map(|one| one.id.into()).collect()
 }
 
-/// The news of apps that the tenants of these messages still own: what another tenant's message has met says nothing of
-/// the present owner's secret and quota. News that no message tells of are kept.
+/// The news of apps that are still owned by the tenants of these messages. The answer to another tenant's message says
+/// nothing about the present owner's secret and quota. News without a message in `settled` is kept.
 async fn of_owners<'a>(
     tx: &impl ConnectionTrait,
     news: &'a [LaneNews],
@@ -202,7 +203,7 @@ async fn of_owners<'a>(
     Ok(news.iter().filter(is_owned).collect())
 }
 
-/// Settles those of the batch whose flight is theirs, as far as `which` holds for them.
+/// Settles the messages of the batch that are still under the lease of the settlement and fulfil `which`.
 async fn settle(
     connection: &impl ConnectionTrait,
     batch: &[&Settlement],
@@ -233,7 +234,8 @@ async fn settle(
         .await?)
 }
 
-/// Those that are `uncertain` and will stay so, because WeChat has refused a repeat too late: that end was told.
+/// The messages that are `uncertain` and stay `uncertain`, because WeChat's refusal of a repeat arrived late. The event
+/// of that end has been written before.
 async fn uncertain_before(
     tx: &impl ConnectionTrait,
     batch: &[&Settlement],
@@ -245,8 +247,8 @@ async fn uncertain_before(
     if ids.is_empty() {
         return Ok(HashSet::new());
     }
-    // Whatever their status: PostgreSQL locks rows as they were when the statement began, and shows them as they are
-    // when it has the lock.
+    // Not filtered by status: PostgreSQL selects rows as of the start of the statement, but returns each row as of the
+    // moment at which the row is locked.
     let mut sql = Sql::new("SELECT id, status FROM message WHERE id");
     sql.one_of(&ids);
     if tx.get_database_backend() == DbBackend::Postgres {
@@ -293,8 +295,8 @@ fn row(settlement: &Settlement, now: DateTime<Utc>) -> Result<[Cell; 12], StoreE
     ])
 }
 
-/// Makes the next message behind each of `people` ready: nothing is under way to them any more. The others, if there are
-/// any, stand behind that one. Says whether there was any.
+/// Makes the next message behind each of `people` ready, because no message to these recipients is in flight any more.
+/// The other messages stay behind that one. Returns whether a message was released.
 pub(super) async fn release_behind(
     tx: &impl ConnectionTrait,
     people: &[Person],
@@ -322,8 +324,8 @@ pub(super) async fn release_behind(
     Ok(tx.execute_raw(sql.on(tx)).await?.rows_affected() > 0)
 }
 
-/// How many sends each app gets back for which day. A batch that spans midnight gives back for its later day only:
-/// the earlier one is over.
+/// The number of sends that each app gets back, and for which day. A batch that spans midnight gives back for the later
+/// day only, because the earlier day is over.
 fn refunds<'a>(settlements: impl Iterator<Item = &'a Settlement>) -> BTreeMap<&'a str, (i64, i64)> {
     let mut refunds = BTreeMap::new();
     for settlement in settlements {

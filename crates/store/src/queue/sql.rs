@@ -1,12 +1,13 @@
-//! Building the statements that handle a batch at once.
+//! Builder of the statements that handle a whole batch.
 //!
-//! SQLite and PostgreSQL both take row lists in `WITH v(…) AS (…)`, `UPDATE … FROM` and `RETURNING`, so one text serves
-//! both. They differ in what a batch is bound as:
+//! SQLite and PostgreSQL both accept row lists in `WITH v(…) AS (…)`, `UPDATE … FROM` and `RETURNING`, so one text
+//! serves both. The two databases differ in how a batch is bound:
 //!
-//! - PostgreSQL gets an array for each column. The statement is the same for every size, short, and planned once.
-//! - SQLite has no arrays and gets every value by itself, the batch padded to a power of two so that few different
-//!   statements are prepared. The placeholders have no number, which SQLite would take for a name and look up among
-//!   all others each time that it is bound.
+//! - PostgreSQL gets one array for each column. The statement is the same for every batch size, short, and planned
+//!   once.
+//! - SQLite has no arrays and gets every value as a separate parameter. The batch is padded to a power of two, so that
+//!   few different statements are prepared. The placeholders have no number: SQLite would treat a number as a name, and
+//!   would search all names at each binding.
 
 use std::fmt::Write as _;
 
@@ -24,15 +25,15 @@ pub(super) struct Sql(Vec<Part>);
 enum Part {
     Text(String),
     Bound(Value),
-    /// What stands before is one of these. A repeated one changes nothing.
+    /// A condition: the expression before is one of these values. A repeated value changes nothing.
     OneOf(Vec<Cell>),
-    /// A table: its columns, of equal length. A repeated row changes nothing.
+    /// A table, as columns of equal length. A repeated row changes nothing.
     Rows(Vec<Vec<Cell>>),
-    /// The rows of `v`, each with the row of a table that its key finds.
+    /// The rows of `v`, each joined with the row of a table that has its key.
     Found(Lookup),
 }
 
-/// How rows are found.
+/// How [`Part::Found`] finds the rows of a table.
 #[derive(Debug)]
 struct Lookup {
     table: &'static str,
@@ -54,7 +55,7 @@ impl Sql {
         Self(vec![Part::Text(text.to_owned())])
     }
 
-    /// Appends text as it is.
+    /// Appends text without a change.
     pub(super) fn push(&mut self, text: &str) -> &mut Self {
         if let Some(Part::Text(last)) = self.0.last_mut() {
             last.push_str(text);
@@ -70,8 +71,8 @@ impl Sql {
         self
     }
 
-    /// Appends that the row changes at `now`, or just after its last change where that has a later time. The events of a
-    /// message sort by it.
+    /// Appends an assignment of `updated_at`: `now`, or one millisecond after the last change if that is later. The
+    /// events of a message sort by this time.
     pub(super) fn touch(&mut self, now: DateTime<Utc>) -> &mut Self {
         let now = millis(now);
         self.push("updated_at = CASE WHEN updated_at < ")
@@ -81,7 +82,8 @@ impl Sql {
             .push(" ELSE updated_at + 1 END")
     }
 
-    /// Appends a table of these rows: `VALUES …` or what stands for it. Not empty, and a row may come twice.
+    /// Appends a table of these rows: `VALUES …`, or an `unnest` of arrays. `rows` must not be empty. A row may occur
+    /// twice.
     pub(super) fn rows<const N: usize>(
         &mut self,
         rows: impl ExactSizeIterator<Item = [Cell; N]>,
@@ -96,30 +98,31 @@ impl Sql {
         self
     }
 
-    /// Appends the rows of `v`, each with `s`, the row of `table` that has its `key`, such as `s.id = v.id`: one look into
-    /// the index of the key for each, in the order of `v`, whatever is believed of the table's size. Of a plain join
-    /// PostgreSQL makes a walk through all of a table that was empty when somebody last looked.
+    /// Appends the rows of `v`, each joined with `s`, the row of `table` that fulfils `key`, such as `s.id = v.id`. The
+    /// statement makes one index lookup of the key for each row, in the order of `v`, even if the statistics about the
+    /// table's size are wrong. PostgreSQL would plan a plain join as a full scan if the table was empty at the last
+    /// `ANALYZE`.
     pub(super) fn found(&mut self, table: &'static str, key: &'static str) -> &mut Self {
         let locked = false;
         self.0.push(Part::Found(Lookup { table, key, locked }));
         self
     }
 
-    /// Appends the same. Where a database locks rows, they are locked, in the order of `v`.
+    /// As [`found`](Self::found). A database with row locks also locks the rows, in the order of `v`.
     pub(super) fn found_and_locked(&mut self, table: &'static str, key: &'static str) -> &mut Self {
         let locked = true;
         self.0.push(Part::Found(Lookup { table, key, locked }));
         self
     }
 
-    /// Appends that what stands before is one of these. Not empty.
+    /// Appends a condition: the expression before is one of these items. `items` must not be empty.
     pub(super) fn one_of<C: Into<Cell> + Clone>(&mut self, items: &[C]) -> &mut Self {
         let items = items.iter().map(|item| item.clone().into());
         self.0.push(Part::OneOf(items.collect()));
         self
     }
 
-    /// The statement in the words of the connection's database.
+    /// The statement in the SQL dialect of the connection's database.
     pub(super) fn on(self, connection: &impl ConnectionTrait) -> Statement {
         let backend = connection.get_database_backend();
         let written = Written::of(self, backend == DbBackend::Postgres);
@@ -130,7 +133,7 @@ impl Sql {
     }
 }
 
-/// A statement as far as it is written.
+/// A statement while its text is written.
 struct Written {
     /// Whether a batch is bound as arrays, and placeholders have numbers.
     arrays: bool,
@@ -186,7 +189,7 @@ impl Written {
         self.text.push(')');
     }
 
-    /// PostgreSQL joins what a subquery says that has a limit as it is written, and SQLite a `CROSS JOIN`.
+    /// PostgreSQL keeps the join order for a subquery with a limit, and SQLite for a `CROSS JOIN`.
     fn found(&mut self, lookup: &Lookup) {
         let Lookup { table, key, locked } = lookup;
         let lock = if *locked { " FOR UPDATE" } else { "" };
@@ -231,7 +234,7 @@ impl Written {
 }
 
 impl Cell {
-    /// What PostgreSQL calls it.
+    /// The name of the type in PostgreSQL.
     fn type_name(&self) -> &'static str {
         match self {
             Self::Int(_) => "bigint",
@@ -241,7 +244,7 @@ impl Cell {
         }
     }
 
-    /// Appends it as an element of an array: see "Array Input and Output Syntax" of PostgreSQL's manual.
+    /// Appends the value as an element of an array: see "Array Input and Output Syntax" of PostgreSQL's manual.
     fn write(&self, array: &mut String) {
         // Writing to a String cannot fail.
         let _ = match self {
@@ -271,7 +274,7 @@ impl Cell {
     }
 }
 
-/// The text of an array of these.
+/// The text of a PostgreSQL array of these cells.
 fn array(cells: &[Cell]) -> String {
     let mut array = String::with_capacity(16 * cells.len());
     array.push('{');
@@ -350,15 +353,15 @@ impl From<Vec<u8>> for Cell {
     }
 }
 
-/// That a message named by its id is in `phase`, worded so that only its id can find it. By the plain condition
-/// PostgreSQL goes through the phase's whole index, past all that has left it, where it believes that to be small;
-/// and it believes what was true before the last thousands of messages.
+/// The condition that a message named by its id is in `phase`, written so that no index of the phase can serve it. With
+/// the plain condition PostgreSQL scans the phase's whole index, dead entries included, if the statistics call that
+/// index small; and the statistics may be older than the last thousands of messages.
 pub(super) fn still(phase: i64) -> String {
     format!("phase + 0 = {phase}")
 }
 
-/// Cuts a batch into pieces whose sizes are powers of two, the largest first, none over `max`: inserts
-/// cannot be padded, and this keeps their statements few as well.
+/// Cuts a batch into pieces with sizes that are powers of two, the largest first, none over `max`. Inserts cannot be
+/// padded, and this division keeps the number of different INSERT statements small as well.
 pub(super) fn pieces<T>(mut batch: Vec<T>, max: usize) -> Vec<Vec<T>> {
     let mut pieces = Vec::new();
     while !batch.is_empty() {

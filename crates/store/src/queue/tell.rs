@@ -1,12 +1,13 @@
-//! Telling: an event becomes due for the endpoints that want it, in the transaction of its reason.
+//! Events: writes a webhook delivery for each endpoint that wants an event, in the transaction of the event's cause.
 //!
-//! A tenant without endpoints costs one look into the small `webhook` table for the whole batch. For the others the
-//! batch's messages are read once more and one insert writes all deliveries. What a delivery keeps of a message is what
-//! changes: the rest is read when it is sent.
+//! A tenant without endpoints costs one query of the small `webhook` table for the whole batch. For other tenants one
+//! query reads the batch's messages again, and one insert writes all deliveries. A delivery stores only the fields of a
+//! message that can change. The announcer reads the other fields when it posts the delivery.
 //!
-//! The id of an event is made of the time, its type and what it is about, so that nothing is told twice and no
-//! randomness is needed here. Of a message that is the time of its change, which never goes back ([`Sql::touch`]), so
-//! that its events sort in the order in which they happened. Who tells of an end is the statement that wrote it.
+//! The id of an event is made of the time, the event's type and the event's subject, so that no event is written twice
+//! and no randomness is needed here. For a message that time is the time of the message's change, which never goes back
+//! ([`Sql::touch`]), so that the events of a message sort in the order in which they happened. The statement that wrote
+//! the end of a message also writes the event of that end.
 
 use std::{
     collections::BTreeSet,
@@ -33,7 +34,7 @@ use crate::{
     Failure, Message, StoreError, error::unknown, messages::to_json, millis, queue::THROTTLED, time,
 };
 
-/// What an event says of a message: what was so when it happened. All else of a message never changes.
+/// The part of an event that describes a message at the time of the event. The other fields of a message never change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MessageFacts {
     status: Status,
@@ -44,7 +45,7 @@ pub struct MessageFacts {
 }
 
 impl MessageFacts {
-    /// Turns the message back into what it was when the event happened.
+    /// Restores the message to the state at the time of the event.
     pub fn apply(&self, message: &mut Message) -> Result<(), StoreError> {
         message.status = self.status;
         message.attempts.truncate(self.tries);
@@ -65,19 +66,19 @@ impl MessageFacts {
     }
 }
 
-/// Something that happened to an app or an endpoint.
+/// An event of an app or of a webhook endpoint.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AppEvent {
-    /// Its id.
+    /// The event's id.
     pub id: EventId,
-    /// What happened.
+    /// The event's type.
     pub kind: EventType,
-    /// The `data` of its payload.
+    /// The `data` of the event's payload.
     pub data: serde_json::Value,
 }
 
 impl AppEvent {
-    /// An event of `kind` about the app. Two of a kind, an app and a millisecond are one.
+    /// An event of `kind` about the app. Two events with the same kind, app and millisecond have the same id.
     pub fn new(
         kind: EventType,
         appid: &AppId,
@@ -87,7 +88,7 @@ impl AppEvent {
         Self::about(kind, appid.as_str(), data, now)
     }
 
-    /// The same about anything.
+    /// An event of `kind` about any subject `what`, with the same rule for the id.
     pub(crate) fn about(
         kind: EventType,
         what: &str,
@@ -123,7 +124,7 @@ struct Changed {
     updated_at: i64,
 }
 
-/// A row to insert, but for what all have in common.
+/// A delivery to insert, without the fields that all deliveries of the insert share.
 struct Due {
     webhook: Uuid,
     event: Uuid,
@@ -133,7 +134,7 @@ struct Due {
     facts: String,
 }
 
-/// Tells what became of messages, each given with its tenant, as they are in this transaction.
+/// Writes the events of messages, each given with its tenant, as the messages are in this transaction.
 pub(super) async fn tell_messages(
     tx: &impl ConnectionTrait,
     changed: &[(Uuid, Uuid)],
@@ -161,7 +162,7 @@ pub(super) async fn tell_messages(
         let Some(kind) = EventType::of(status) else {
             continue;
         };
-        // The same for one change of a message, whoever tells of it.
+        // One change of a message gives the same event id, whichever statement writes the event.
         let event: EventId = id::new(time(row.updated_at), kind.ordinal(), row.id.as_u64_pair().1);
         let facts = MessageFacts {
             status,
@@ -185,12 +186,12 @@ pub(super) async fn tell_messages(
     insert(tx, due, now).await
 }
 
-/// A message that has come to its end, or that a receipt has settled.
+/// A message that has ended, or that a receipt has settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settled {
-    /// Which message.
+    /// The message.
     pub id: MessageId,
-    /// What it is now.
+    /// The present status of the message.
     pub status: Status,
 }
 
@@ -201,8 +202,8 @@ struct EndedRow {
     status: String,
 }
 
-/// Carries out `update`, which ends messages, and tells of those that it changed: of an end tells the statement that
-/// wrote it, and no other. Returns them.
+/// Executes `update`, which ends messages, and writes the events of the messages that the update has changed. Only the
+/// statement that wrote an end writes the event of that end. Returns the ended messages.
 pub(super) async fn end_and_tell(
     tx: &impl ConnectionTrait,
     mut update: Sql,
@@ -222,7 +223,7 @@ pub(super) async fn end_and_tell(
     ended.collect()
 }
 
-/// Tells the tenant what happened to one of its apps. Says to how many endpoints.
+/// Writes an event of one of the tenant's apps. Returns the number of endpoints that get the event.
 pub(crate) async fn tell_event(
     tx: &impl ConnectionTrait,
     tenant: TenantId,
@@ -247,7 +248,7 @@ pub(crate) async fn tell_event(
     Ok(told)
 }
 
-/// Puts an event on its way to one endpoint, whatever that wants.
+/// Writes an event for one endpoint, whichever events that endpoint wants.
 pub(crate) async fn tell_one(
     tx: &impl ConnectionTrait,
     tenant: TenantId,
@@ -266,8 +267,8 @@ pub(crate) async fn tell_one(
     insert(tx, vec![due], now).await
 }
 
-/// Tells the app's tenant that it stops sending, unless it has stopped for the same reason already. Before the pause is
-/// written: the lane is as it was. A full minute is no reason to tell anybody.
+/// Writes the event that the app is paused, unless the app is paused for the same reason already. To be called before
+/// the pause is written, because the function reads the lane's present reason. A pause for a full minute has no event.
 pub(super) async fn tell_pause(
     tx: &impl ConnectionTrait,
     pause: &LanePause,
@@ -302,7 +303,7 @@ pub(super) async fn tell_pause(
     Ok(())
 }
 
-/// The endpoints of these tenants that are told of anything.
+/// The enabled endpoints of these tenants.
 async fn endpoints(
     tx: &impl ConnectionTrait,
     tenants: BTreeSet<Uuid>,
@@ -326,7 +327,7 @@ fn wanting(
     endpoints
         .iter()
         .filter(move |one| one.tenant_id == tenant)
-        // A filter that a newer version wrote must not hold up the record of a message.
+        // An event filter that a newer version has written must not prevent the record of a message.
         .filter(move |one| EventFilter::parse(&one.events).is_some_and(|filter| filter.wants(kind)))
         .map(|one| one.id)
 }
