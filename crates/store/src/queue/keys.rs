@@ -1,4 +1,4 @@
-//! Idempotency keys: one row a key, claimed in the transaction of what it stands for, with the answer to repeat.
+//! Idempotency records: one row for each key, claimed in the transaction of the request, with the answer to repeat.
 
 use std::collections::HashSet;
 
@@ -21,7 +21,7 @@ use crate::{
     millis, time,
 };
 
-/// What a key stands for, as its row keeps it: what is needed to answer the same again.
+/// The content of an idempotency record: the facts from which the same answer is made again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Answer {
@@ -29,15 +29,15 @@ pub(super) enum Answer {
     Message(Uuid),
     /// A batch was answered, entry by entry.
     Batch(Vec<EntryAnswer>),
-    /// A message was retried that had so many attempts behind it.
+    /// A message with this number of attempts was retried.
     Retry(usize),
-    /// Something else was asked for: the answer is beside it, sealed ([`crate::KeptAnswer`]).
+    /// Another request: the sealed answer is in a column of the same row ([`crate::KeptAnswer`]).
     Sealed,
     /// Grants were collected, item by item.
     Grants(Vec<Collected>),
 }
 
-/// [`Answer::Sealed`] as its row keeps it.
+/// [`Answer::Sealed`] as the row stores this value.
 pub(crate) const SEALED_ANSWER: &str = "\"sealed\"";
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,7 +48,7 @@ pub(super) enum EntryAnswer {
     Unfit(String),
 }
 
-/// A key's row.
+/// The row of an idempotency key.
 #[derive(FromQueryResult)]
 pub(super) struct KeyRow {
     tenant_id: Uuid,
@@ -60,7 +60,7 @@ pub(super) struct KeyRow {
 }
 
 impl KeyRow {
-    /// When the first request was made, and its answer; none: it was another request.
+    /// The time of the first request, and the answer. `None` if the first request was a different one.
     pub(super) fn answer_to(
         &self,
         key: &IdempotencyKey,
@@ -72,14 +72,14 @@ impl KeyRow {
         Ok(Some((time(self.created_at), answer)))
     }
 
-    /// Whether it is this key, and stands for something at `now`.
+    /// Whether the row is that of this key, and has not expired at `now`.
     fn holds(&self, tenant: TenantId, key: &IdempotencyKey, now: DateTime<Utc>) -> bool {
         let is_it = self.tenant_id == tenant.uuid() && self.key == key.key;
         is_it && self.expires_at >= millis(now)
     }
 }
 
-/// A key about to be claimed.
+/// A key to claim.
 pub(super) struct Claim<'a> {
     pub(super) tenant: TenantId,
     pub(super) key: &'a IdempotencyKey,
@@ -87,13 +87,13 @@ pub(super) struct Claim<'a> {
     pub(super) at: DateTime<Utc>,
 }
 
-/// What a claim does where the key is there already: takes it over if its time has passed. Old keys are forgotten in rounds,
-/// and nobody is to wait for the next.
+/// The clause for a key that is already in the table: the claim takes an expired row over. The janitor deletes expired
+/// keys in rounds, and a request must not wait for the next round.
 pub(crate) const UNLESS_KEPT: &str = " ON CONFLICT (tenant_id, key) DO UPDATE SET fingerprint = excluded.fingerprint, \
      answer = excluded.answer, answer_sealed = excluded.answer_sealed, created_at = excluded.created_at, \
      expires_at = excluded.expires_at WHERE idempotency.expires_at < excluded.created_at";
 
-/// Takes the keys that are free, and returns those. One that another transaction is taking is waited for.
+/// Claims the free keys and returns the claimed ones. Waits for another transaction that is claiming one of the keys.
 pub(super) async fn claim(
     tx: &impl ConnectionTrait,
     mut claims: Vec<Claim<'_>>,
@@ -101,7 +101,7 @@ pub(super) async fn claim(
     if claims.is_empty() {
         return Ok(HashSet::new());
     }
-    // In one order everywhere: two replicas with the same keys must not wait for each other in a circle.
+    // In a fixed order: two replicas with the same keys must not deadlock.
     claims.sort_by(|a, b| (a.tenant.uuid(), &a.key.key).cmp(&(b.tenant.uuid(), &b.key.key)));
     let rows = claims.iter().map(|claim| {
         Ok([
@@ -127,7 +127,7 @@ pub(super) async fn claim(
         .collect()
 }
 
-/// The rows of these keys, where there are any; the time of some may have passed.
+/// The rows of these keys, expired rows included.
 pub(super) async fn find(
     tx: &impl ConnectionTrait,
     keys: Vec<(TenantId, &IdempotencyKey)>,
@@ -147,7 +147,7 @@ pub(super) async fn find(
 }
 
 impl TenantStore {
-    /// Whether the key stands for a request of the tenant's already.
+    /// Whether the key already stands for a request of this tenant.
     pub async fn knows_key(
         &self,
         key: &IdempotencyKey,
@@ -158,8 +158,8 @@ impl TenantStore {
     }
 }
 
-/// Claims the keys of the submissions that will be answered, and recognises repeated requests, whatever would
-/// become of them otherwise.
+/// Claims the keys of the submissions that will be answered. Recognises repeated requests, even if a new request of
+/// this kind would be refused now.
 pub(super) async fn recognise(
     tx: &impl ConnectionTrait,
     batch: &[Submission],
@@ -192,12 +192,12 @@ pub(super) async fn recognise(
         .iter()
         .map(|(_, submission, key)| (submission.tenant, *key));
     let rows = find(tx, asked.collect()).await?;
-    // A row that was there before this call answers twins too.
+    // A row from before this call also answers twins.
     for (index, submission, key) in keyed.into_iter().chain(twins) {
         let holds = |row: &&KeyRow| row.holds(submission.tenant, key, submission.received_at);
         match rows.iter().find(holds) {
             Some(row) => taken[index] = replay(row, key)?,
-            // Neither claimed nor there: it was forgotten in between.
+            // The key was neither claimed nor found: the janitor has deleted the row in between.
             None if answer(submission, &taken[index]).is_some() => taken[index] = Taken::Twin,
             None => {}
         }
@@ -205,7 +205,8 @@ pub(super) async fn recognise(
     Ok(())
 }
 
-/// Writes down what became of a submission after its key was claimed; a message that was refused gives it back.
+/// Updates the idempotency record of a submission that changed after the claim of the key. Releases the key of a
+/// message that was refused.
 pub(super) async fn amend(
     tx: &impl ConnectionTrait,
     submission: &Submission,
@@ -230,7 +231,7 @@ pub(super) async fn amend(
     Ok(())
 }
 
-/// What the key of a submission will stand for; none: for nothing.
+/// The answer that the key of a submission will stand for. `None` if the submission leaves the key free.
 fn answer(submission: &Submission, taken: &Taken) -> Option<Answer> {
     let Taken::Fresh(received) = taken else {
         return None;
@@ -271,7 +272,7 @@ fn replay(row: &KeyRow, key: &IdempotencyKey) -> Result<Taken, StoreError> {
                 received_at,
             }
         }
-        // A fingerprint covers the path: what is no submission is another request too.
+        // A fingerprint covers the path: an answer of another kind belongs to another request.
         None | Some((_, Answer::Retry(_) | Answer::Grants(_) | Answer::Sealed)) => {
             return Ok(Taken::KeyReused);
         }

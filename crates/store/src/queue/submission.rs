@@ -1,4 +1,4 @@
-//! Submissions: requests to send, as they are handed to intake, and what becomes of them.
+//! Submissions: requests to send, as intake receives them, and the results.
 
 use std::time::Duration;
 
@@ -14,27 +14,27 @@ use serde::{Deserialize, Serialize};
 use super::{READY, WAITING};
 use crate::Message;
 
-/// A request to send: one message or a batch, which stand under one idempotency key.
+/// A request to send: one message or a batch, under one idempotency key.
 #[derive(Clone, Debug)]
 pub struct Submission {
-    /// Whose it is.
+    /// The tenant.
     pub tenant: TenantId,
     /// The app that sends.
     pub appid: AppId,
     /// The request's `Idempotency-Key`.
     pub key: Option<IdempotencyKey>,
-    /// When it was asked for.
+    /// The time of the request.
     pub received_at: DateTime<Utc>,
-    /// What to send.
+    /// The messages to send.
     pub load: Load,
 }
 
-/// What a [`Submission`] sends.
+/// The messages of a [`Submission`].
 #[derive(Clone, Debug)]
 pub enum Load {
-    /// One message. Where it is refused its key stays free.
+    /// One message. A refused message leaves the key free.
     One(Box<NewMessage>),
-    /// A batch. It takes its key whatever becomes of its entries, because it is answered in any case.
+    /// A batch. A batch claims the key even if entries are refused, because a batch is always answered.
     Batch(Vec<Entry>),
 }
 
@@ -43,33 +43,34 @@ pub enum Load {
 pub enum Entry {
     /// A message.
     Message(Box<NewMessage>),
-    /// What is no message, with the caller's words about it: a replay gives them back.
+    /// An entry that is not a valid message, with the text of the refusal, from the calling crate. A replay returns
+    /// this text.
     Unfit(String),
 }
 
 /// A message about to be accepted.
 #[derive(Clone, Debug)]
 pub struct NewMessage {
-    /// Its id.
+    /// The message's id.
     pub id: MessageId,
-    /// Whose it is.
+    /// The tenant.
     pub tenant: TenantId,
-    /// The app that sends it.
+    /// The app that sends the message.
     pub appid: AppId,
     /// The message.
     pub draft: Draft,
-    /// When it was asked for.
+    /// The time of the request.
     pub received_at: DateTime<Utc>,
 }
 
-/// What makes a repeated request recognisable.
+/// The means by which a repeated request is recognised.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdempotencyKey {
-    /// The caller's key, unique in its tenant for as long as it is kept.
+    /// The caller's key, unique within the tenant for [`kept_for`](Self::kept_for).
     pub key: String,
-    /// A hash of the request: the same key with another one is refused.
+    /// A hash of the request. The same key with a different hash is refused.
     pub fingerprint: [u8; 32],
-    /// How long it is kept.
+    /// How long the key is kept.
     pub kept_for: Duration,
 }
 
@@ -78,84 +79,84 @@ impl IdempotencyKey {
     pub const DAY: Duration = Duration::from_hours(24);
 }
 
-/// What became of a [`Submission`].
+/// The result of a [`Submission`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Taken {
-    /// It is new: what became of each of its messages, in order.
+    /// The submission is new: the result of each message, in order.
     Fresh(Vec<Received>),
-    /// Its key stands for this request already: what was answered then.
+    /// The key already stands for the same request: the answer that was given then.
     Replayed(FirstAnswer),
-    /// Its key stands for another request.
+    /// The key stands for a different request.
     KeyReused,
-    /// Its key was being claimed for another submission, or forgotten, by this call: hand it in again.
+    /// During this call the key was being claimed for another submission, or was deleted: submit the request again.
     Twin,
     /// The tenant has no such app.
     NoSuchApp,
 }
 
-/// What became of a [`NewMessage`].
+/// The result of a [`NewMessage`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Received {
-    /// It is in the queue (or, as a dry run, would be).
+    /// The message is in the queue (or, as a dry run, would be).
     Stored,
-    /// The app is of a kind that cannot send on the message's channel.
+    /// An app of this kind cannot send on the message's channel.
     WrongKind(AppKind),
-    /// A limit of the day stands against it.
+    /// A daily limit is used up.
     Spent(Spent),
 }
 
-/// A limit of the day that is used up.
+/// A daily limit that is used up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Spent {
-    /// The app's quota, and the message would expire before the next day.
+    /// The app's daily quota, and the message would expire before the next day.
     App {
-        /// When the next day begins.
+        /// The start of the next day.
         reset_at: DateTime<Utc>,
     },
-    /// The messages that the tenant may hand in.
+    /// The number of messages that the tenant may submit in a day.
     Tenant {
-        /// How many those are.
+        /// The limit.
         limit: u64,
-        /// When the next day begins.
+        /// The start of the next day.
         reset_at: DateTime<Utc>,
     },
 }
 
-/// What a request was answered with when its key was new.
+/// The answer to a request at the time at which the key was new.
 ///
-/// The same bytes make the same messages, so whoever repeats a request brings them along: only their ids, their
-/// time and what was refused are kept.
+/// The same request bytes make the same messages, and a caller sends these bytes again with the repeat. So only the
+/// ids, the time and the refusals are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FirstAnswer {
     /// A message was accepted.
     One {
-        /// Its id.
+        /// The message's id.
         id: MessageId,
-        /// When it was asked for.
+        /// The time of the first request.
         received_at: DateTime<Utc>,
     },
     /// A batch was answered.
     Batch {
-        /// Entry by entry.
+        /// The answer to each entry.
         entries: Vec<FirstEntry>,
-        /// When it was asked for.
+        /// The time of the first request.
         received_at: DateTime<Utc>,
     },
 }
 
-/// What was answered about an entry of a batch.
+/// The answer to one entry of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FirstEntry {
-    /// It was a message.
+    /// The entry was a message.
     Message(MessageId, Received),
-    /// It was none: the caller's words.
+    /// The entry was not a valid message: the text of the refusal.
     Unfit(String),
 }
 
 impl Submission {
-    /// Its messages, in order.
+    /// The messages of the submission, in order.
     pub fn messages(&self) -> impl Iterator<Item = &NewMessage> {
         let (one, batch) = match &self.load {
             Load::One(new) => (Some(&**new), &[][..]),
@@ -168,7 +169,7 @@ impl Submission {
         one.into_iter().chain(of_batch)
     }
 
-    /// Its messages that `taken` puts into the queue.
+    /// The messages of the submission that `taken` puts into the queue.
     pub fn stored<'a>(&'a self, taken: &'a Taken) -> impl Iterator<Item = &'a NewMessage> {
         let received = match taken {
             Taken::Fresh(received) => &received[..],
@@ -182,7 +183,7 @@ impl Submission {
 }
 
 impl NewMessage {
-    /// The status it is accepted with.
+    /// The status of the message at the time of acceptance.
     pub fn starts_as(&self) -> Status {
         self.starts_in().0
     }
@@ -195,7 +196,7 @@ impl NewMessage {
         }
     }
 
-    /// The message as it stands at its acceptance.
+    /// The message as it is at the time of acceptance.
     pub fn accepted(self) -> Message {
         Message {
             id: self.id,

@@ -1,4 +1,4 @@
-//! Collecting: one transaction for all grants of a request.
+//! Collects all grants of a request in one transaction.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -30,39 +30,40 @@ use crate::{
 pub enum GrantEntry {
     /// A grant.
     Grant(NewGrant),
-    /// What is no grant, with the caller's words about it: a replay gives them back.
+    /// An item that is not a valid grant, with the text of the refusal, from the calling crate. A replay returns this
+    /// text.
     Unfit(String),
 }
 
-/// What became of a [`GrantEntry`].
+/// The result of a [`GrantEntry`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Collected {
-    /// It is new: as it is kept now.
+    /// The grant is new: the grant as stored now.
     Added(Grant),
-    /// The id was there already: nothing has changed.
+    /// The id was in the pool already: nothing has changed.
     Known(Grant),
-    /// The id was collected from another user.
+    /// The id was collected for another user.
     Foreign,
-    /// It was no grant: the caller's words.
+    /// The item was not a valid grant: the text of the refusal.
     Unfit(String),
 }
 
-/// What became of a request.
+/// The result of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Collection {
-    /// It is new: what became of each item, in order.
+    /// The request is new: the result of each item, in order.
     Fresh(Vec<Collected>),
-    /// Its key stands for this request already: what was answered then.
+    /// The key already stands for the same request: the answer that was given then.
     Replayed(Vec<Collected>),
-    /// Its key stands for another request.
+    /// The key stands for a different request.
     KeyReused,
 }
 
 impl TenantStore {
-    /// Takes grants in, all in one transaction.
+    /// Adds grants, all in one transaction.
     ///
-    /// Takes its locks as intake does: the app, the key, then ids and accounts.
+    /// Locks in the same order as intake: the app, the key, then ids and ledger rows.
     pub async fn collect(
         &self,
         appid: &AppId,
@@ -153,7 +154,7 @@ impl TenantStore {
         Ok(results.collect())
     }
 
-    /// Claims the key. Where it is taken, says what it stands for.
+    /// Claims the key. If the key is taken, returns the result that the key stands for.
     async fn recognise_collection(
         &self,
         tx: &impl ConnectionTrait,
@@ -195,7 +196,7 @@ impl TenantStore {
     }
 }
 
-/// Of an id that comes twice in a request the first is new.
+/// The first of two equal ids in a request is new.
 fn id_result(id: super::PooledId, added: &mut HashSet<String>) -> Collected {
     if added.remove(&id.value) {
         Collected::Added(Grant::Id(id))

@@ -1,7 +1,7 @@
-//! Counting: how many users an app's grants reach.
+//! Counts how many users an app's grants reach.
 //!
-//! A count goes through all that the app has. That of an app with many grants is kept in `grant_count`, with its time:
-//! it is read by its key, and whoever finds that it is due has it made anew.
+//! A count scans all grants of the app. For an app with many grants the table `grant_count` keeps the last count with
+//! its time. Readers find that row by its key, and a reader that finds the row due starts a new count.
 
 use chrono::{DateTime, Utc};
 use domain::{app::AppId, id::TenantId};
@@ -18,48 +18,48 @@ use crate::{
     time,
 };
 
-/// How many templates a count shows.
+/// The most templates that a count shows.
 const TEMPLATES: i64 = 1000;
 
-/// How many users an app's grants reach.
+/// The number of users that an app's grants reach.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GrantCount {
-    /// By the pool.
+    /// The users that the pool reaches.
     pub pool: PoolCount,
-    /// By the ledger, template by template.
+    /// The users that the ledger reaches, for each template.
     pub templates: Vec<TemplateCount>,
-    /// When it was counted.
+    /// The time of the count.
     pub as_of: DateTime<Utc>,
 }
 
-/// How many users an app's pool reaches.
+/// The number of users that an app's pool reaches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PoolCount {
-    /// Users to whom at least one message can be sent.
+    /// Users with at least one usable grant.
     pub users: u64,
     /// Messages that can be sent.
     pub sends: u64,
-    /// When the next id is over; none: there is none.
+    /// The time at which the next id expires. `None` if the pool has no usable id.
     pub next_expiry: Option<DateTime<Utc>>,
 }
 
-/// How many users one template reaches.
+/// The number of users that one template reaches.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TemplateCount {
-    /// The template.
+    /// The template's id.
     pub template_id: String,
-    /// Users to whom at least one message can be sent.
+    /// Users with at least one usable grant.
     pub users: u64,
-    /// Messages that can be sent; more, where the template is a long-term one.
+    /// Messages that can be sent. For a long-term template the real number is higher.
     pub sends: u64,
 }
 
-/// A count that is kept.
+/// A stored count.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeptCount {
-    /// What was counted.
+    /// The count.
     pub count: GrantCount,
-    /// From when on it is to be made anew.
+    /// The time from which a new count is due.
     pub due_at: DateTime<Utc>,
 }
 
@@ -87,7 +87,8 @@ impl TryFrom<KeptRow> for KeptCount {
 }
 
 impl TenantStore {
-    /// Whether the app has more ids or more accounts than `limit`, of those that a count goes through. Looks at no more.
+    /// Whether the app has more ids or more ledger rows than `limit`, of those that a count scans. Reads at most one
+    /// row more than `limit`.
     pub async fn has_more_grants(&self, appid: &AppId, limit: u32) -> Result<bool, StoreError> {
         let first = i64::from(limit) + 1;
         let mut sql = Sql::new(
@@ -109,7 +110,7 @@ impl TenantStore {
         Ok(ids.max(accounts) >= first)
     }
 
-    /// How many users the app's grants reach. Goes through all of them that are good.
+    /// The number of users that the app's grants reach. Scans all usable grants of the app.
     pub async fn count_grants(
         &self,
         appid: &AppId,
@@ -170,7 +171,7 @@ impl TenantStore {
         counts.collect()
     }
 
-    /// The app's count that is kept; none: none is, or it is no app of the tenant's.
+    /// The app's stored count. `None` if there is no stored count, or the tenant has no such app.
     pub async fn kept_count(&self, appid: &AppId) -> Result<Option<KeptCount>, StoreError> {
         let mut sql =
             Sql::new("SELECT pool, templates, as_of, due_at FROM grant_count WHERE appid = ");
@@ -184,7 +185,8 @@ impl TenantStore {
         row.map(KeptCount::try_from).transpose()
     }
 
-    /// Takes the app's count upon itself, where it is due: nobody else does before `until`.
+    /// Claims the app's count if the count is due: no other replica claims the count before `until`. Returns whether
+    /// this call has the claim.
     pub async fn take_count(
         &self,
         appid: &AppId,
@@ -204,7 +206,7 @@ impl TenantStore {
         Ok(taken.rows_affected() > 0)
     }
 
-    /// Keeps a count until `due_at`, in place of the one before.
+    /// Stores a count that is good until `due_at`, in place of the count before.
     pub async fn keep_count(
         &self,
         appid: &AppId,
@@ -234,7 +236,7 @@ impl TenantStore {
         Ok(())
     }
 
-    /// Keeps no count of the app any more.
+    /// Deletes the app's stored count.
     pub async fn forget_count(&self, appid: &AppId) -> Result<(), StoreError> {
         let mut sql = Sql::new("DELETE FROM grant_count WHERE appid = ");
         sql.bind(appid.as_str())
@@ -247,7 +249,7 @@ impl TenantStore {
 }
 
 impl PlatformStore {
-    /// The apps whose kept count is from before `before`, the oldest first.
+    /// The apps with a stored count from before `before`, the oldest first.
     pub async fn old_counts(
         &self,
         before: DateTime<Utc>,

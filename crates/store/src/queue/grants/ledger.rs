@@ -1,4 +1,4 @@
-//! The ledger: accounts of users and templates, changed by [`Balance::enter`].
+//! The subscription ledger: one row for each user and template, changed by [`Balance::enter`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +17,7 @@ use crate::{
     time,
 };
 
-/// The key of an account: appid, user, template.
+/// The key of a ledger row: appid, user, template.
 pub(super) type Key = (String, String, String);
 
 /// An entry for the ledger.
@@ -25,11 +25,11 @@ pub(super) type Key = (String, String, String);
 pub struct LedgerNews {
     /// The app.
     pub appid: AppId,
-    /// Who accepted or does not.
+    /// The user that accepted or withdrew.
     pub openid: String,
-    /// Which template.
+    /// The template.
     pub template_id: String,
-    /// What.
+    /// The change.
     pub entry: Entry,
 }
 
@@ -54,7 +54,7 @@ pub(super) struct Account {
     revoked_at: Option<i64>,
 }
 
-/// The columns of [`Account`], of an account `s`.
+/// The columns of [`Account`], of a row `s`.
 pub(super) fn account_columns() -> String {
     format!(
         "s.appid, s.openid, s.template_id, s.tenant_id, s.remaining, CAST(CASE WHEN {IS_LONG_TERM} THEN 1 ELSE 0 END AS BIGINT) \
@@ -62,16 +62,17 @@ pub(super) fn account_columns() -> String {
     )
 }
 
-/// Whether an account `s` is of a long-term template: as the tenant reported, or as WeChat lists it, whenever that came to
-/// be known.
+/// The condition that a row `s` is of a long-term template: as the tenant reported, or as WeChat lists the template.
+/// The statement checks this at each change, so the time at which WeChat's list was read does not matter.
 pub(super) const IS_LONG_TERM: &str = "(s.long_term = 1 OR (SELECT template.kind FROM template WHERE template.appid = s.appid \
                                        AND template.id = s.template_id) = 'long_term')";
 
-/// What finds the account of a row of `v`.
+/// The condition that joins the ledger row of a row of `v`.
 pub(super) const KEY: &str = "s.appid = v.a AND s.openid = v.t AND s.template_id = v.p";
 
-/// The beginning of a statement that gives the accounts found for `v` another `remaining`, and its end. It inserts
-/// nothing, as they are there: this way each is found by its key once more, and by nothing else.
+/// The beginning and, in [`CHANGED`], the end of a statement that sets `remaining` of the rows found for `v`. The
+/// INSERT inserts nothing, because the rows exist. In this form the statement finds each row again by the primary key,
+/// and by no other index.
 pub(super) const CHANGE: &str = "INSERT INTO subscription (appid, openid, template_id, tenant_id, long_term, untold, remaining) \
                                  SELECT s.appid, s.openid, s.template_id, s.tenant_id, s.long_term, s.untold, ";
 pub(super) const CHANGED: &str =
@@ -90,8 +91,8 @@ impl Account {
     }
 }
 
-/// Enters all of `news`, in order, and returns the accounts as they are then. What is for an app that is gone is left out.
-/// Remembers that these apps have a ledger.
+/// Applies all of `news`, in order, and returns the resulting balances. Skips news for removed apps. Marks these apps
+/// as apps with a ledger.
 pub(in crate::queue) async fn enter(
     tx: &impl ConnectionTrait,
     news: &[LedgerNews],
@@ -122,7 +123,7 @@ pub(in crate::queue) async fn enter(
     Ok(accounts)
 }
 
-/// Opens the accounts that are not there yet.
+/// Inserts the rows that do not exist yet.
 async fn open(tx: &impl ConnectionTrait, keys: &BTreeSet<Key>) -> Result<(), StoreError> {
     let mut sql = Sql::new("WITH v(a, t, p) AS (");
     sql.rows(keys.iter().cloned().map(cells));
@@ -140,7 +141,7 @@ fn cells((appid, openid, template_id): Key) -> [Cell; 3] {
     [appid.into(), openid.into(), template_id.into()]
 }
 
-/// The accounts of these keys; on PostgreSQL locked in one order, so that nobody waits in a circle.
+/// The rows of these keys; on PostgreSQL locked in a fixed order, so that no deadlock occurs.
 async fn find(tx: &impl ConnectionTrait, keys: BTreeSet<Key>) -> Result<Vec<Account>, StoreError> {
     let mut sql = Sql::new("WITH v(a, t, p) AS (");
     sql.rows(keys.into_iter().map(cells))
@@ -149,7 +150,7 @@ async fn find(tx: &impl ConnectionTrait, keys: BTreeSet<Key>) -> Result<Vec<Acco
     Ok(Account::find_by_statement(sql.on(tx)).all(tx).await?)
 }
 
-/// Writes accounts that are there, and locked.
+/// Writes rows that exist and are locked.
 async fn write(
     tx: &impl ConnectionTrait,
     accounts: &BTreeMap<Key, Balance>,

@@ -1,21 +1,22 @@
-//! Grants in the queue: what permits a send is taken by the claim and settled by the record, in their transactions.
+//! Grants in the queue: the claim takes what permits a send, and the record settles the permit, in the same
+//! transactions.
 //!
 //! | permit | of | the claim | the record |
 //! | --- | --- | --- | --- |
-//! | free | messages that bring what they need, or whose app has no ledger | – | – |
-//! | pool | template messages without a form id | takes the user's id that expires first | uses it up, gives it back or drops it |
-//! | counted | subscribe messages, where the app has a ledger | – | counts it |
-//! | reserved | subscribe messages under the strict policy | counts it | gives it back |
+//! | free | messages that bring a grant along, or have an app without a ledger | – | – |
+//! | pool | template messages without a form id | takes the recipient's first id to expire | spends, returns or drops the id |
+//! | counted | subscribe messages, where the app has a ledger | – | counts the grant |
+//! | reserved | subscribe messages under the strict policy | counts the grant | gives the grant back |
 //!
-//! Which one it is, is decided at intake and kept in the message's row, so whatever is free costs no statement.
+//! Intake decides on the permit and stores the permit in the message's row, so a free message costs no statement.
 //!
-//! **An id that may have been used** is never given to another message. One that is good for one message stays with its
-//! message: sent again, that takes the same id, and WeChat itself says whether it was used up (41029: the first try has
-//! arrived). Of a prepay id one use is counted as spent.
+//! **An id that may have been used** is never given to another message. An id that is good for one message stays with
+//! that message. A repeat of the send takes the same id, and WeChat's answer shows whether the id was used up (41029:
+//! the first attempt was accepted). Of a prepay id one use is counted as spent.
 //!
-//! **Locks.** A claim holds the lane, and one message flies to a user at a time, so no two claims want one id. Ids are
-//! changed by the claim that takes them and the record of the message that holds them. Accounts of the ledger are
-//! locked in the order of their keys, after messages, by everybody.
+//! **Locks.** A claim holds the lane, and at most one message is in flight to a recipient, so no two claims want the
+//! same id. Only the claim that takes an id and the record of the message that holds the id change the id. All
+//! transactions lock ledger rows in the order of the keys, after messages.
 
 mod collect;
 mod count;
@@ -50,119 +51,119 @@ const FREE: i64 = 0;
 const POOL: i64 = 1;
 const COUNTED: i64 = 2;
 const RESERVED: i64 = 3;
-/// The bits above: what the message itself asked for, to be shown with it.
+/// The bits above [`PERMIT`] store the policy that the message itself requested, for display.
 const PERMIT: i64 = 3;
 const ASKED_STRICT: i64 = 4;
 const ASKED_OBSERVE: i64 = 8;
 
-/// What permits the send of a message, as far as the gateway keeps books about it.
+/// What permits the send of a message, as far as the gateway counts grants.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Permit {
-    /// Nothing that is counted here.
+    /// No grant that is counted here.
     #[default]
     Free,
-    /// An id of the pool; none before it is taken.
+    /// An id of the pool. `None` before the claim has taken an id.
     Pool(Option<PoolId>),
-    /// A grant of the user's, counted when WeChat has taken the message.
+    /// A grant of the ledger, counted when WeChat has accepted the message.
     Counted,
-    /// A grant of the user's that is counted already.
+    /// A grant of the ledger that the claim has counted already.
     Reserved,
 }
 
-/// An id of the pool, held by a message.
+/// An id of the pool that a message holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PoolId {
     /// The id itself.
     pub value: String,
-    /// What produced it.
+    /// The event that produced the id: a form or a payment.
     pub kind: IdKind,
-    /// Until when it is used.
+    /// The end of the time in which the gateway uses the id.
     pub usable_until: DateTime<Utc>,
-    /// Whether an earlier try with it was not answered: it may be used up, and then the message has arrived.
+    /// Whether an earlier attempt with this id had no answer. Then the id may be used up, and the message was accepted.
     pub is_doubtful: bool,
 }
 
-/// What the end of a flight means for what permitted it.
+/// What the outcome of an attempt means for the grant of the message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GrantNews {
-    /// For the id that the message holds.
+    /// The news is about the id that the message holds.
     Pool {
         /// The id itself.
         value: String,
-        /// What becomes of it.
+        /// What happens to the id.
         fate: Fate,
     },
-    /// For the user's account in the ledger.
+    /// The news is about the recipient's row in the ledger.
     Ledger(Step),
 }
 
-/// What becomes of an id that a message holds.
+/// What happens to an id that a message holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// One use of it is over.
+    /// One use of the id is spent.
     Spent,
-    /// It was not used: the next message may take it.
+    /// The id was not used: the next message may take the id.
     Back,
-    /// WeChat does not take it.
+    /// WeChat refuses the id.
     Refused,
 }
 
-/// What is entered into the ledger for a message.
+/// The change of the ledger that a message causes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// One message less may be sent.
+    /// One grant fewer.
     Debit,
-    /// One message more: what was taken was not used.
+    /// One grant more: the reserved grant was not used.
     Back,
-    /// None may be sent: WeChat says that there is no grant.
+    /// No grant left: WeChat reports that there is none.
     Zero,
 }
 
-/// A grant as it is kept.
+/// A stored grant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Grant {
     /// An id of the pool.
     Id(PooledId),
-    /// An account of the ledger.
+    /// A row of the ledger.
     Subscription(Subscription),
 }
 
-/// An id of the pool as it is kept.
+/// A stored id of the pool.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PooledId {
-    /// What produced it.
+    /// The event that produced the id: a form or a payment.
     pub kind: IdKind,
-    /// Who produced it.
+    /// The openid of the user for whom the id was produced.
     pub openid: String,
     /// The id itself.
     pub value: String,
-    /// How many messages it still permits.
+    /// The number of messages that the id still permits.
     pub uses_left: u32,
-    /// Whether a message holds it.
+    /// Whether a message holds the id.
     pub is_held: bool,
-    /// When it was produced.
+    /// The time at which the id was produced.
     pub collected_at: DateTime<Utc>,
-    /// Until when it is used.
+    /// The end of the time in which the gateway uses the id.
     pub usable_until: DateTime<Utc>,
 }
 
-/// An account of the ledger: one user and one template.
+/// A row of the ledger, for one user and one template.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subscription {
-    /// Who.
+    /// The user.
     pub openid: String,
-    /// Which template.
+    /// The template.
     pub template_id: String,
-    /// How many messages may be sent.
+    /// The number of messages that may be sent.
     pub remaining: u32,
-    /// Whether sending leaves that as it is.
+    /// Whether a send leaves `remaining` unchanged, because the subscription is a long-term one.
     pub long_term: bool,
-    /// When the tenant last reported an acceptance.
+    /// The time of the last acceptance that the tenant reported.
     pub reported_at: Option<DateTime<Utc>>,
-    /// When WeChat last told of one.
+    /// The time of the last acceptance that WeChat reported.
     pub confirmed_at: Option<DateTime<Utc>>,
-    /// When the user last wanted no messages any more.
+    /// The time at which the user last withdrew the subscription.
     pub revoked_at: Option<DateTime<Utc>>,
 }
 
@@ -191,7 +192,7 @@ impl Permit {
     }
 }
 
-/// What a new message needs, as its row keeps it, in an app with this policy.
+/// The permit of a new message in an app with this policy, as the message's row stores the permit.
 pub(super) fn permit_code(draft: &Draft, of_app: GrantPolicy, has_ledger: bool) -> i64 {
     let policy = draft.grant_policy.unwrap_or(of_app);
     let permit = match &draft.content {
@@ -208,7 +209,7 @@ pub(super) fn permit_code(draft: &Draft, of_app: GrantPolicy, has_ledger: bool) 
     permit | asked
 }
 
-/// The policy that a message itself asked for.
+/// The policy that the message itself requested. `None` if the app's policy holds.
 pub(crate) fn asked_policy(code: i64) -> Option<GrantPolicy> {
     if code & ASKED_STRICT != 0 {
         Some(GrantPolicy::Strict)
@@ -218,17 +219,18 @@ pub(crate) fn asked_policy(code: i64) -> Option<GrantPolicy> {
 }
 
 impl Claimed {
-    /// Until when WeChat itself refuses a second copy of what this message's id has sent.
+    /// The time until which WeChat itself refuses a second copy of the message, because the held id permits one message
+    /// only. `None` if WeChat would accept a second copy.
     pub(super) fn pool_window(&self) -> Option<DateTime<Utc>> {
         let Permit::Pool(Some(id)) = &self.permit else {
             return None;
         };
-        // A try before may have used another id.
+        // An earlier attempt may have used another id.
         let is_first = id.is_doubtful || self.maybe_sent_at().is_none();
         (id.kind.uses() == 1 && is_first).then_some(id.usable_until)
     }
 
-    /// What `event` means for what permitted this send; none: nothing.
+    /// What `event` means for the grant of this send. `None` if nothing changes.
     pub fn grant_news(&self, event: &Event) -> Option<GrantNews> {
         match &self.permit {
             Permit::Free | Permit::Pool(None) => None,

@@ -1,4 +1,4 @@
-//! The pool: ids that permit messages, collected by tenants.
+//! The form-id pool: ids that permit messages, collected by tenants.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -20,10 +20,10 @@ use crate::{
     time,
 };
 
-/// How long an id is remembered after its end: collected late, it is known.
+/// How long an expired id is still remembered: a late report of the same id is then recognised.
 const MEMORY: Duration = Duration::days(1);
 
-/// An id about to be collected.
+/// An id to add to the pool.
 pub(super) struct NewId<'a> {
     pub(super) kind: IdKind,
     pub(super) openid: &'a str,
@@ -46,11 +46,11 @@ pub(super) struct PooledRow {
 pub(super) const POOLED_COLUMNS: &str =
     "s.openid, s.value, s.kind, s.uses_left, s.held_by, s.collected_at, s.expires_at";
 
-/// What finds the id of a row of `v`.
+/// The condition that joins the id of a row of `v`.
 pub(super) const KEY: &str = "s.appid = v.a AND s.value = v.id";
 
-/// The beginning of a statement that gives the ids found for `v` another `uses_left` and `held_by`, and its end: as
-/// with [`ledger::CHANGE`](super::ledger::CHANGE).
+/// The beginning and, in [`CHANGED`], the end of a statement that sets `uses_left` and `held_by` of the ids found for
+/// `v`, like [`ledger::CHANGE`](super::ledger::CHANGE).
 pub(super) const CHANGE: &str = "INSERT INTO form_id (appid, value, tenant_id, openid, kind, collected_at, expires_at, uses_left, held_by) \
                                  SELECT s.appid, s.value, s.tenant_id, s.openid, s.kind, s.collected_at, s.expires_at,";
 pub(super) const CHANGED: &str = " ON CONFLICT (appid, value) DO UPDATE SET uses_left = excluded.uses_left, held_by = excluded.held_by";
@@ -71,7 +71,8 @@ impl TryFrom<PooledRow> for PooledId {
     }
 }
 
-/// The ids in the pool after `new` have been added, by value, and which of them were not there before.
+/// Adds `new` to the pool. Returns these ids as the pool has them now, by value, and the values that were not there
+/// before.
 pub(super) async fn add(
     tx: &impl ConnectionTrait,
     tenant: TenantId,
@@ -81,7 +82,8 @@ pub(super) async fn add(
     if new.is_empty() {
         return Ok((HashMap::new(), HashSet::new()));
     }
-    // In one order, so that two requests with the same ids do not wait for each other; of twins the first counts.
+    // In a fixed order, so that two requests with the same ids do not block each other. Of two entries with the same id
+    // the first counts.
     let mut ordered: BTreeMap<&str, &NewId<'_>> = BTreeMap::new();
     for id in new {
         ordered.entry(id.value).or_insert(id);
@@ -123,7 +125,7 @@ pub(super) async fn add(
 }
 
 impl PlatformStore {
-    /// Forgets ids that nobody can use any more.
+    /// Deletes ids that expired more than [`MEMORY`] ago, a batch at a time.
     pub async fn forget_form_ids(&self, now: DateTime<Utc>) -> Result<Swept, StoreError> {
         let mut sql = Sql::new(
             "DELETE FROM form_id WHERE (appid, value) IN (SELECT appid, value FROM form_id WHERE expires_at < ",
@@ -140,7 +142,7 @@ impl PlatformStore {
         Ok(Swept::of(forgotten.rows_affected()))
     }
 
-    /// Forgets the pool, the ledger and the count of a tenant's removed app, a batch at a time.
+    /// Deletes the pool, the ledger and the count of a tenant's removed app, in batches.
     pub(crate) async fn forget_grants(
         &self,
         tenant: TenantId,
@@ -170,8 +172,8 @@ impl PlatformStore {
         self.store.tenant(tenant).forget_count(appid).await
     }
 
-    /// Forgets whatever is left of an appid that is no app's any more, a batch at a time, so that its next owner finds
-    /// nothing of the last one's.
+    /// Deletes all leftover data of an appid without an app, in batches, so that the next owner finds nothing of the
+    /// last owner's data.
     pub(crate) async fn forget_leftovers(&self, appid: &AppId) -> Result<(), StoreError> {
         let connection = &self.store.write;
         for (table, key) in [

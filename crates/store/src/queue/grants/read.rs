@@ -1,4 +1,4 @@
-//! Reading: a user's grants, whom a message reaches.
+//! Reads a user's grants, and the users that a message reaches.
 
 use std::{collections::HashMap, fmt, str::FromStr};
 
@@ -13,29 +13,29 @@ use super::{
 };
 use crate::{Listing, Page, StoreError, TenantStore, millis, queue::sql::Sql};
 
-/// What an estimate says of an account.
+/// The states of a ledger row in a [`Reach`]; 0 stands for neither.
 const REACHABLE: i64 = 1;
 const REVOKED: i64 = 2;
-/// How many users one statement looks up.
+/// The most users that one statement looks up.
 const PIECE: usize = 4096;
 
-/// How many of some users can be written to.
+/// The number of users in a list that a message can reach.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reach {
-    /// Different users that were asked about.
+    /// The distinct users in the list.
     pub users: u64,
-    /// Those with a grant.
+    /// The users with a grant.
     pub reachable: u64,
-    /// Those who want no messages of the template.
+    /// The users that have withdrawn the subscription of the template.
     pub revoked: u64,
 }
 
-/// A place in the list of a user's grants: ids first, those that expire last before the others, then templates.
+/// A position in the list of a user's grants: ids first, in the order of descending expiry, then templates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GrantCursor {
     /// After this id.
     Id {
-        /// When it expires, in milliseconds since 1970.
+        /// The id's expiry, in milliseconds since 1970.
         expires_at: i64,
         /// The id itself.
         value: String,
@@ -44,7 +44,7 @@ pub enum GrantCursor {
     Template(String),
 }
 
-/// Why a text is no place in a list of grants.
+/// The error for a text that is not a position in a list of grants.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("a cursor is `next_cursor` of the page before, unchanged")]
 pub struct GrantCursorFormat;
@@ -89,7 +89,7 @@ fn cursor(grant: &Grant) -> GrantCursor {
 }
 
 impl TenantStore {
-    /// A user's grants: ids that are good, the newest first, then the accounts of templates.
+    /// A user's grants: usable ids in the order of descending expiry, then the ledger rows of templates.
     pub async fn grants(
         &self,
         appid: &AppId,
@@ -183,8 +183,8 @@ impl TenantStore {
             .collect()
     }
 
-    /// How many of these users, each named once, a message reaches: on channel `template` by the pool, else by the
-    /// ledger.
+    /// The number of these users that a message reaches: on channel `template` by the pool, else by the ledger.
+    /// `openids` must not contain duplicates.
     pub async fn reach(
         &self,
         appid: &AppId,
@@ -217,7 +217,7 @@ impl TenantStore {
         openids: &[&str],
         now: DateTime<Utc>,
     ) -> Result<u64, StoreError> {
-        // Worded so that only a user's own ids are looked through.
+        // Written so that the query reads only the ids of each user.
         let mut sql = Sql::new("WITH v(t) AS (");
         sql.rows(openids.iter().map(|openid| [(*openid).into()]));
         sql.push(
@@ -240,7 +240,7 @@ impl TenantStore {
         template_id: &str,
         openids: &[&str],
     ) -> Result<(u64, u64), StoreError> {
-        // One look for each user. As a join it might go through the template's accounts once for each.
+        // One lookup for each user. A join might scan the template's rows once for each user.
         let mut sql = Sql::new("WITH v(t) AS (");
         sql.rows(openids.iter().map(|openid| [(*openid).into()]));
         sql.push(&format!(

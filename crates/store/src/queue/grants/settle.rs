@@ -1,4 +1,4 @@
-//! Settling: what became of ids and grants, in the transaction that records what became of their messages.
+//! Settles ids and grants, in the transaction that records the outcomes of the messages.
 
 use std::collections::BTreeMap;
 
@@ -11,12 +11,13 @@ use crate::{
     queue::{FLYING, record::Settlement, sql::Sql, unsent::MAYBE_SENT},
 };
 
-/// Writes what these settlements of tenants' messages mean for what permitted them. Where that is nothing, it asks nothing.
+/// Writes what these settlements, each with the message's tenant, mean for ids and grants. Executes no statement if
+/// nothing changes.
 pub(in crate::queue) async fn settle<'a>(
     tx: &impl ConnectionTrait,
     settlements: impl Iterator<Item = (Uuid, &'a Settlement)>,
 ) -> Result<(), StoreError> {
-    // Nobody changes a row twice in one statement.
+    // One statement must not change a row twice.
     let (mut ids, mut steps) = (BTreeMap::new(), BTreeMap::new());
     for (tenant, settlement) in settlements {
         match &settlement.grant {
@@ -55,8 +56,9 @@ fn step_code(step: Step) -> i64 {
     }
 }
 
-/// Only of ids that are still held: what was settled before stays so. Who holds an id is worded so that only its key can
-/// find it: SQLite goes through all that are held where it believes that there are none.
+/// Changes only ids that the message still holds, so an earlier settlement stays. The condition on `held_by` is written
+/// so that only the primary key can serve the query: SQLite would scan all held ids if the statistics say that there
+/// are none.
 async fn settle_ids(
     tx: &impl ConnectionTrait,
     ids: BTreeMap<(String, String), (Uuid, Fate)>,
@@ -84,7 +86,7 @@ async fn settle_ids(
     Ok(())
 }
 
-/// Only in accounts of the message's own tenant: its app may have another owner by now.
+/// Changes only ledger rows of the message's own tenant, because the app may have another owner by now.
 async fn step_all(
     tx: &impl ConnectionTrait,
     steps: BTreeMap<ledger::Key, (Uuid, Step)>,
@@ -119,8 +121,8 @@ async fn step_all(
     Ok(())
 }
 
-/// Takes back what a claim took whose worker never got its messages: none of it was used by them. Before the messages
-/// are given back. An id that a message held before the claim stays with it.
+/// Gives back all that a claim took, if the worker never got the claimed messages and so sent none of them. To be
+/// called before the messages are made ready again. An id that a message held before the claim stays with that message.
 pub(in crate::queue) async fn undo(
     tx: &impl ConnectionTrait,
     lease: i64,

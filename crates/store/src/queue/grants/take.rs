@@ -1,4 +1,4 @@
-//! Taking: a claim gets what its messages need, or ends those that need what there is not.
+//! Takes the grants for the messages of a claim, and ends messages for which there is no grant.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -44,8 +44,9 @@ impl IdRow {
     }
 }
 
-/// Takes ids and grants for those of `claimed` that need one. Messages for which there is none end here as `failed`, and
-/// are returned instead, with what they are now.
+/// Takes ids and grants for the messages in `claimed` that need one. Messages without an available grant end here as
+/// `failed`, or `uncertain` after an attempt without an answer. Removes these messages from `claimed` and returns the
+/// messages together with the new statuses.
 pub(in crate::queue) async fn take(
     tx: &impl ConnectionTrait,
     claimed: &mut Vec<Claimed>,
@@ -81,7 +82,7 @@ pub(in crate::queue) async fn take(
     Ok((refused, ended))
 }
 
-/// Puts the id that a message holds where it is sent from.
+/// Puts the id that a message holds into the content to send.
 fn put_in(flight: &mut Claimed) {
     if let (Permit::Pool(Some(id)), Content::Template { form_id, .. }) =
         (&flight.permit, &mut flight.content)
@@ -90,7 +91,8 @@ fn put_in(flight: &mut Claimed) {
     }
 }
 
-/// The ids for messages of the pool: the one that a message holds already, or its user's that expires first.
+/// The ids for messages with a pool permit: the id that the message holds already, or the recipient's id that expires
+/// first.
 async fn take_ids(
     tx: &impl ConnectionTrait,
     claimed: &[Claimed],
@@ -112,8 +114,8 @@ async fn take_ids(
             flight.tenant.uuid().into(),
         ]
     }));
-    // The user's ids in the order of the index, so that the first one will do however many there are. When a held one
-    // ends is worded so that only its message can find it.
+    // The recipient's ids come in the order of the index, so that the first one suffices, however many there are. The
+    // condition on the expiry of a held id is written so that only the index on `held_by` can serve the query.
     sql.push(
         "), v(m, a, id) AS (SELECT w.m, w.a, COALESCE((SELECT h.value FROM form_id h WHERE h.held_by = w.m AND h.expires_at + 0 > ",
     )
@@ -193,7 +195,7 @@ async fn reserve(
         ledger::IS_LONG_TERM
     ))
     .found_and_locked("subscription", ledger::KEY)
-    // Worded so that the index of those with something left does not come into it: it has no users.
+    // Written so that the partial index of rows with `remaining > 0` cannot serve the query: that index has no openid.
     .push(" WHERE s.tenant_id = v.o AND s.remaining + 0 > 0")
     .push(ledger::CHANGED)
     .push(" RETURNING appid, openid, template_id");
@@ -211,7 +213,8 @@ async fn reserve(
     Ok(permitted.map(|flight| flight.id).collect())
 }
 
-/// Ends messages that nothing permits. One that was tried without an answer may have been sent.
+/// Ends messages that no grant permits. A message with an unanswered attempt may have been sent and becomes
+/// `uncertain`.
 async fn end(
     tx: &impl ConnectionTrait,
     refused: &[Claimed],
@@ -244,11 +247,11 @@ async fn end(
     Ok(ended)
 }
 
-/// Why a template message without a form id fails.
+/// The failure detail of a template message for which the pool has no id.
 const EMPTY_POOL: &str = "the pool has no form id or prepay id of this user that is good: collect more with POST \
                           /v1/apps/{appid}/grants, or send the message with a `form_id` of its own";
 
-/// Tells flights which ids they hold.
+/// Fills in the ids that messages in flight hold.
 pub(in crate::queue) async fn load_held(
     connection: &impl ConnectionTrait,
     flights: &mut [Claimed],

@@ -1,7 +1,7 @@
-//! Which deliveries are tried next.
+//! Chooses the deliveries to attempt next.
 //!
-//! A claim goes round the tenants that have something pending, by hops over an index that holds nothing else, and looks at
-//! the endpoints of each. See [`share`](super::share) for who gets how many slots.
+//! A claim visits the tenants with pending deliveries in rotation, by hops over an index that holds pending deliveries
+//! only, and examines the endpoints of each tenant. [`share`](super::share) decides how many slots each tenant gets.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -21,40 +21,41 @@ use crate::{
     webhooks::ENABLED,
 };
 
-/// How many tenants one claim looks at.
+/// The most tenants that one claim visits.
 const VISITS: i64 = 128;
-/// How many endpoints of one tenant: more than it may have, with some that were removed.
+/// The most endpoints of one tenant that a claim examines: more than a tenant may have, plus some removed endpoints.
 const ENDPOINTS: i64 = 64;
-/// How many endpoints it serves, but for the last tenant, which is served whole.
+/// The number of endpoints after which a claim takes no further tenant. The last tenant is still served completely.
 const SERVED: usize = 64;
-/// How many posts to an endpoint whose last try failed may be under way.
+/// The most posts in flight to an endpoint with a failed last attempt.
 const FAILING: i64 = 2;
-/// How long one that stands behind another waits before it is looked at again, at least.
+/// The minimum wait of a delivery that is behind another one before a claim examines that delivery again, in
+/// milliseconds.
 const BEHIND: i64 = 1_000;
 
 #[derive(FromQueryResult)]
 struct Visit {
     tenant_id: Uuid,
     id: Uuid,
-    /// None: it was removed.
+    /// `None` if the endpoint is removed.
     status: Option<String>,
     due: bool,
 }
 
-/// What a look at the tenants found.
+/// The result of a visit to the tenants.
 struct Visited {
-    /// Endpoints to serve, and whose they are.
+    /// The endpoints to serve.
     open: Vec<Uuid>,
-    /// Endpoints that are not told any more.
+    /// The endpoints that get no more events.
     closed: Vec<Closed>,
-    /// After which tenant to go on.
+    /// The tenant after which the next claim continues.
     cursor: Uuid,
 }
 
 struct Closed {
     tenant: Uuid,
     endpoint: Uuid,
-    /// It was removed, and not only disabled.
+    /// True if the endpoint is removed, false if the endpoint is only disabled.
     is_gone: bool,
 }
 
@@ -70,7 +71,7 @@ struct EndpointRow {
 }
 
 impl EndpointRow {
-    /// Whether its last try failed.
+    /// Whether the last attempt at this endpoint failed.
     fn is_failing(&self) -> bool {
         self.failures > 0
     }
@@ -91,7 +92,7 @@ impl EndpointRow {
 struct CandidateRow {
     webhook_id: Uuid,
     event_id: Uuid,
-    /// When the last of those before it is due.
+    /// The due time of the last earlier delivery of the same message. `None` if there is no earlier one.
     behind: Option<i64>,
 }
 
@@ -109,8 +110,8 @@ struct DueRow {
 }
 
 impl PlatformStore {
-    /// Claims deliveries that are due: the tenants in turn, in each the endpoints in turn, the oldest of each first, those of
-    /// one message in order.
+    /// Claims due deliveries: the tenants in rotation, the endpoints of each tenant in rotation, the oldest delivery of
+    /// each endpoint first, the deliveries of one message in order.
     pub async fn claim_deliveries(
         &self,
         request: &OutboxRequest,
@@ -149,7 +150,7 @@ impl PlatformStore {
             })
         });
         let (fly, last) = request.slots.clone().share_out(queues.collect());
-        // The slots were too few for all: the next claim begins with the tenants that got none.
+        // The slots were too few: the next claim starts with the tenants that got no slot.
         cursor = last.unwrap_or(cursor);
         let moved = !fly.is_empty() || !behind.is_empty();
         put_behind(&tx, behind).await?;
@@ -160,7 +161,7 @@ impl PlatformStore {
             .filter_map(|row| {
                 let endpoint = endpoints.iter().find(|one| one.id == row.webhook_id)?;
                 let event = row.event_id;
-                // It comes back when its lease ends, perhaps to a newer replica.
+                // The delivery is due again when the lease ends, and perhaps a newer replica claims it then.
                 let read = due_delivery(&row, endpoint, request.lease, now);
                 read.inspect_err(
                     |error| tracing::error!(%event, %error, "a webhook delivery cannot be read"),
@@ -175,8 +176,8 @@ impl PlatformStore {
         })
     }
 
-    /// Goes round the tenants that have something pending and may have more under way, and sees which of their endpoints have
-    /// something due.
+    /// Visits the tenants that have pending deliveries and may have more in flight, and finds the endpoints with due
+    /// deliveries.
     async fn visit_tenants(
         &self,
         request: &OutboxRequest,
@@ -211,8 +212,7 @@ impl PlatformStore {
         Ok(Visited::of(visits, request))
     }
 
-    /// Ends what is on its way to an endpoint that is not told any more, a batch at a time; forgets it where the
-    /// endpoint was removed.
+    /// Ends one batch of pending deliveries to a disabled endpoint, or deletes the batch if the endpoint is removed.
     async fn drop_pending(&self, closed: &Closed, now: DateTime<Utc>) -> Result<(), StoreError> {
         let Closed {
             tenant,
@@ -282,7 +282,7 @@ impl Visited {
     }
 }
 
-/// While an announcer holds an endpoint, no other claims from it.
+/// Locks the endpoints. While an announcer holds the lock of an endpoint, no other announcer claims from that endpoint.
 async fn lock_endpoints(
     tx: &impl ConnectionTrait,
     ids: &[Uuid],
@@ -297,7 +297,7 @@ async fn lock_endpoints(
     Ok(EndpointRow::find_by_statement(sql.on(tx)).all(tx).await?)
 }
 
-/// The first deliveries of each endpoint that are due, as many as it may have more under way.
+/// The first due deliveries of each endpoint, as many as may still be put in flight to that endpoint.
 async fn candidates(
     tx: &impl ConnectionTrait,
     endpoints: &[EndpointRow],

@@ -1,13 +1,14 @@
-//! The outbox: what is on its way to webhook endpoints, claimed, tried and recorded in batches.
+//! The outbox: webhook deliveries, claimed, attempted and recorded in batches.
 //!
-//! A delivery that is claimed stays `pending` and is due again when its lease ends, so that one whose worker died comes
-//! back by itself: an endpoint is told at least once, and perhaps twice. Claims go round the tenants that have something
-//! pending, and each tenant holds a part of a replica's slots at most; a few posts to one endpoint are under way, over all
-//! replicas.
+//! A claimed delivery stays `pending` and is due again when the lease ends, so that the delivery of a dead worker is
+//! attempted again: an endpoint gets an event at least once, and perhaps twice. Claims visit the tenants with pending
+//! deliveries in rotation. Each tenant holds at most a part of a replica's slots, and the posts to one endpoint that
+//! are in flight over all replicas are limited to a few.
 //!
-//! Events of one message go out in order: one that is due while an earlier one is still pending is put behind it.
+//! The events of one message go out in order: a delivery that is due while an earlier one of the same message is
+//! pending is put behind the earlier one.
 //!
-//! **Locks.** Endpoints in the order of their ids, then deliveries.
+//! **Locks.** Endpoints in the order of the ids, then deliveries.
 
 mod claim;
 mod record;
@@ -30,117 +31,117 @@ use crate::{PlatformStore, StoreError, millis};
 
 pub use share::{Held, Slots};
 
-/// What an announcer asks for.
+/// The request of an announcer for deliveries.
 #[derive(Clone, Debug)]
 pub struct OutboxRequest {
-    /// How many deliveries it can try now, and what tenants hold of its slots already.
+    /// The number of deliveries that the announcer can attempt now, and the slots that tenants hold already.
     pub slots: Slots,
-    /// How many to one endpoint may be under way.
+    /// The most deliveries to one endpoint that may be in flight.
     pub each: usize,
-    /// After which tenant to go on, from the claim before; nil at first.
+    /// The tenant after which the claim continues: the cursor of the claim before. Nil for the first claim.
     pub cursor: Uuid,
     /// A random number that names this claim.
     pub lease: i64,
-    /// Until when the deliveries are the announcer's.
+    /// The end of the announcer's lease of the deliveries.
     pub lease_until: DateTime<Utc>,
 }
 
-/// What an announcer gets.
+/// The result of a claim of deliveries.
 #[derive(Clone, Debug, Default)]
 pub struct OutboxClaim {
-    /// What to try now.
+    /// The deliveries to attempt now.
     pub due: Vec<DueDelivery>,
-    /// After which tenant to go on; nil: from the start.
+    /// The tenant after which the next claim continues. Nil: the next claim starts at the first tenant.
     pub cursor: Uuid,
-    /// Whether there may be more at once.
+    /// Whether there may be more deliveries to claim at once.
     pub more: bool,
 }
 
-/// One event on its way to one endpoint.
+/// One event to post to one endpoint.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DueDelivery {
-    /// Whose it is.
+    /// The tenant that owns the endpoint.
     pub tenant: TenantId,
-    /// To which endpoint.
+    /// The endpoint.
     pub webhook: WebhookId,
-    /// Where that is.
+    /// The endpoint's URL.
     pub url: String,
-    /// The secrets that sign it, sealed, the newest first.
+    /// The secrets that sign the delivery, sealed, the newest first.
     pub secrets_sealed: Vec<Vec<u8>>,
     /// The event's id.
     pub event: EventId,
-    /// What happened.
+    /// The event's type.
     pub kind: EventType,
-    /// The message that it happened to, if any.
+    /// The message of the event. `None` if the event is not about a message.
     pub message: Option<MessageId>,
-    /// What was so then.
+    /// The facts at the time of the event.
     pub facts: Facts,
-    /// Whether the endpoint's last try failed.
+    /// Whether the last attempt at the endpoint failed.
     pub failing: bool,
-    /// Which try this is, 1 for the first.
+    /// The number of this attempt, 1 for the first.
     pub attempt: u32,
-    /// From when its tries count.
+    /// The time from which the attempts count: the creation, or the last redelivery on request.
     pub retry_from: DateTime<Utc>,
-    /// When it happened.
+    /// The time of the event.
     pub created_at: DateTime<Utc>,
-    /// The claim it belongs to.
+    /// The lease of the claim that took this delivery.
     pub lease: i64,
 }
 
-/// What an event says.
+/// The content of an event.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Facts {
-    /// What was so with its message.
+    /// The state of the message at the time of the event.
     Message(MessageFacts),
-    /// The `data` of its payload.
+    /// The `data` of the event's payload.
     Data(serde_json::Value),
 }
 
-/// What a try came to.
+/// The outcome of an attempt to deliver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeliveryOutcome {
-    /// To which endpoint.
+    /// The endpoint.
     pub webhook: WebhookId,
-    /// Which event.
+    /// The event.
     pub event: EventId,
-    /// The claim it was tried under.
+    /// The lease of the claim under which the attempt was made.
     pub lease: i64,
-    /// What becomes of it.
+    /// What happens to the delivery next.
     pub next: DeliveryNext,
-    /// The status that the endpoint answered, if it did.
+    /// The HTTP status of the endpoint's answer. `None` if there was no answer.
     pub response_status: Option<u16>,
-    /// The beginning of what it answered.
+    /// The beginning of the answer's body.
     pub response_excerpt: Option<String>,
-    /// What went wrong.
+    /// The error of a failed attempt.
     pub error: Option<String>,
 }
 
-/// What becomes of a delivery after a try.
+/// What happens to a delivery after an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeliveryNext {
-    /// The endpoint has it.
+    /// The endpoint has taken the event.
     Delivered,
-    /// It is tried again.
+    /// The next attempt is due at this time.
     Later(DateTime<Utc>),
-    /// It is tried no more.
+    /// There are no more attempts.
     Failed,
-    /// The endpoint does not want to be told of anything any more: it is disabled.
+    /// The endpoint wants no more events: the gateway disables the endpoint.
     Gone,
 }
 
 /// An endpoint that the gateway has just disabled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DisabledWebhook {
-    /// Whose it is.
+    /// The tenant that owns the endpoint.
     pub tenant: TenantId,
-    /// Which.
+    /// The endpoint.
     pub webhook: WebhookId,
-    /// Why.
+    /// The reason.
     pub reason: String,
 }
 
 impl PlatformStore {
-    /// Forgets deliveries, whatever became of them, whose event is older than `before`.
+    /// Deletes deliveries that are no longer pending and were created before `before`, a batch at a time.
     pub async fn forget_deliveries(&self, before: DateTime<Utc>) -> Result<Swept, StoreError> {
         let mut sql = Sql::new(
             "DELETE FROM webhook_delivery WHERE (webhook_id, event_id) IN (SELECT webhook_id, event_id FROM webhook_delivery \

@@ -1,4 +1,4 @@
-//! What tries came to, and what that says of endpoints.
+//! Records the outcomes of attempts to deliver, and the health of endpoints.
 
 use std::collections::BTreeSet;
 
@@ -25,7 +25,8 @@ struct FailingRow {
 }
 
 impl PlatformStore {
-    /// Writes what tries came to. Returns the endpoints that are disabled by it, each with an audit line.
+    /// Writes the outcomes of attempts. Returns the endpoints that these outcomes disable; each also gets an audit
+    /// line.
     pub async fn record_deliveries(
         &self,
         outcomes: &[DeliveryOutcome],
@@ -89,7 +90,7 @@ async fn write_outcomes(
     Ok(())
 }
 
-/// Makes due what stood behind deliveries that have ended.
+/// Makes the deliveries due that were put behind deliveries that have ended.
 async fn release_next(
     tx: &impl ConnectionTrait,
     outcomes: &[DeliveryOutcome],
@@ -122,7 +123,8 @@ async fn release_next(
     Ok(())
 }
 
-/// Counts an endpoint's failures in a row, and disables it where it has failed for too long or asks for it.
+/// Counts the consecutive failures of an endpoint. Disables the endpoint if all attempts have failed for [`GIVE_UP`],
+/// or if the endpoint asks for that by 410 Gone.
 async fn note_health(
     store: &Store,
     tx: &impl ConnectionTrait,

@@ -1,37 +1,38 @@
-//! How the slots of a replica are shared by tenants.
+//! The division of a replica's slots among tenants.
 //!
-//! A post to an endpoint that hangs holds its slot until it is given up. So no tenant gets more than a quarter of what the
-//! others leave, and endpoints whose last try failed get no more than half, of a tenant's slots and of all.
+//! A post to an endpoint that hangs holds a slot until the post is given up. So no tenant gets more than a quarter of
+//! the slots that the other tenants leave, and endpoints with a failed last attempt get at most half, of a tenant's
+//! slots and of all slots.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use domain::id::TenantId;
 use uuid::Uuid;
 
-/// Of what the others leave, a tenant gets one part in so many.
+/// A tenant gets one part in this many of the slots that the other tenants leave.
 const TENANT: usize = 4;
-/// Of a tenant's slots, and of all, endpoints that fail get one part in so many.
+/// Failing endpoints get one part in this many of a tenant's slots, and of all slots.
 const FAILING: usize = 2;
 
-/// Slots that posts hold.
+/// The slots that posts hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Held {
-    /// All of them.
+    /// All held slots.
     pub all: usize,
-    /// Those of posts to endpoints whose last try failed.
+    /// The slots of posts to endpoints with a failed last attempt.
     pub failing: usize,
 }
 
 /// The slots of a replica.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Slots {
-    /// How many a claim may fill.
+    /// The number of slots that a claim may fill.
     pub free: usize,
-    /// What posts hold that are under way.
+    /// The slots that posts in flight hold, by tenant.
     pub held: BTreeMap<TenantId, Held>,
 }
 
-/// What is due at one endpoint, the first one first.
+/// The due deliveries of one endpoint, the first due one first.
 #[derive(Debug)]
 pub(super) struct Queue<T> {
     pub(super) tenant: Uuid,
@@ -40,7 +41,7 @@ pub(super) struct Queue<T> {
 }
 
 impl Slots {
-    /// Whether the tenant may hold one more of any kind.
+    /// Whether the tenant may hold one more slot, for an endpoint that does not fail.
     pub(super) fn has_room(&self, tenant: Uuid) -> bool {
         let own = self.of(tenant).all;
         own < self.share(own)
@@ -55,7 +56,7 @@ impl Slots {
         (self.free + own).div_ceil(TENANT)
     }
 
-    /// Takes a slot, if one may be had.
+    /// Takes a slot for the tenant. Returns false if no slot may be taken.
     fn take(&mut self, tenant: Uuid, failing: bool) -> bool {
         let own = self.of(tenant);
         let share = self.share(own.all);
@@ -74,10 +75,11 @@ impl Slots {
         true
     }
 
-    /// Gives slots to what is due, a tenant after the other and in each an endpoint after the other, those that do not fail
-    /// first. Returns what got one, and the last tenant that did if there was none left for another.
+    /// Gives slots to due deliveries: one tenant after the other, and in each tenant one endpoint after the other,
+    /// endpoints that do not fail first. Returns the deliveries with a slot, and the last tenant that got a slot if the
+    /// slots ran out.
     pub(super) fn share_out<T>(mut self, mut queues: Vec<Queue<T>>) -> (Vec<T>, Option<Uuid>) {
-        // Tenants in the order in which they came.
+        // The tenants in the order of the ids.
         let mut tenants: Vec<(Uuid, VecDeque<Queue<T>>)> = Vec::new();
         queues.sort_by_key(|queue| queue.failing);
         let mut order: Vec<Uuid> = queues.iter().map(|queue| queue.tenant).collect();
@@ -101,7 +103,7 @@ impl Slots {
         (taken, None)
     }
 
-    /// The next of one tenant that may have a slot. An endpoint that may have none is left out.
+    /// The next delivery of one tenant that may have a slot. Drops the endpoints that may not have a slot.
     fn one_of<T>(&mut self, own: &mut VecDeque<Queue<T>>) -> Option<T> {
         while let Some(mut queue) = own.pop_front() {
             if queue.due.is_empty() || !self.take(queue.tenant, queue.failing) {

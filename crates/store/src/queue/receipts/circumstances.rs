@@ -1,9 +1,10 @@
-//! Receipts whose msgid no message has: of which message whose answer was lost they are.
+//! Finds the message of a receipt with a msgid that no message has: a message whose answer was lost.
 //!
-//! A send without an answer has no msgid, and its receipt is the only word about it that ever comes. It is that of an
-//! `uncertain` message of the same app, user, channel and, where it names one, template, one of whose tries without an
-//! answer was made about then. Where another message could be meant as well, it stays unsettled: one with such a try
-//! too, one that WeChat took without naming its msgid, or one that is being sent. So does a message that two receipts fit.
+//! A send without an answer has no msgid, and the receipt is the only report about that send that ever comes. The
+//! receipt belongs to an `uncertain` message of the same app, recipient, channel and, if the receipt names one,
+//! template, with an unanswered attempt at about that time. The receipt settles nothing if another message could be
+//! meant as well: one with such an attempt too, one that WeChat accepted without a msgid, or one in flight. A message
+//! that two receipts fit is not settled either.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -23,14 +24,14 @@ use crate::{
     queue::{FLYING, choice::Person, sql::Sql, tell::Settled, unsent::MAYBE_SENT},
 };
 
-/// How many of a user's messages are looked at. Where there are more, a receipt settles none of them.
+/// The most messages of a recipient that are examined. If there are more, a receipt settles none of them.
 const MOST: usize = 64;
-/// How long before the noted start of a try its receipt may have come: clocks differ.
+/// How long before the recorded start of an attempt the receipt's time may be, because clocks differ.
 const BEFORE: Duration = Duration::minutes(2);
-/// How long after its end a receipt may come.
+/// How long after the end of an attempt the receipt's time may be.
 const AFTER: Duration = Duration::minutes(10);
 
-/// The word that the database keeps a channel by.
+/// The database's word for a channel.
 pub(super) fn word(channel: Channel) -> &'static str {
     match channel {
         Channel::Subscribe => "subscribe",
@@ -46,15 +47,15 @@ pub(super) fn channel(text: &str) -> Option<Channel> {
         .find(|channel| word(*channel) == text)
 }
 
-/// The messages of users that receipts could be of. All of a user's are there, up to [`MOST`].
+/// The messages, by recipient, to which receipts could belong. Contains all messages of a recipient, up to [`MOST`].
 pub(super) type Rivals = HashMap<Person, Vec<Rival>>;
 
-/// A message that a receipt could be of.
+/// A message to which a receipt could belong.
 pub(super) struct Rival {
     id: Uuid,
     tenant: Uuid,
     template_id: String,
-    /// How its content begins: with its channel.
+    /// The beginning of the content, which names the channel.
     content: String,
     status: Option<Status>,
     is_flying: bool,
@@ -94,7 +95,7 @@ impl Row {
 }
 
 impl Rival {
-    /// Whether the receipt could be of this message, for all that it says.
+    /// Whether the receipt could belong to this message, by all fields of the receipt.
     fn fits(&self, about: &Circumstances) -> bool {
         let channel = format!("{{\"channel\":\"{}\"", word(about.channel));
         let template = about.template_id.as_ref();
@@ -103,7 +104,7 @@ impl Rival {
             && (self.is_flying || self.is_open(about))
     }
 
-    /// Whether one of its tries about then may wait for a receipt that names a msgid which nobody has heard.
+    /// Whether an attempt at about the receipt's time may still wait for a receipt with an unknown msgid.
     fn is_open(&self, about: &Circumstances) -> bool {
         let then = |attempt: &&Attempt| {
             let started_at = attempt.started_at;
@@ -115,7 +116,7 @@ impl Rival {
             self.attempts.iter().filter(of_outcome)
         };
         let unnamed = !self.has_msgid && tries(Outcome::Accepted).any(|attempt| then(&attempt));
-        // The msgid of a message that WeChat never answered is that of the receipt that has settled it.
+        // If WeChat never answered a message, a msgid of the message comes from the receipt that settled the message.
         let is_explained = self.has_msgid
             && tries(Outcome::Accepted).next().is_none()
             && tries(Outcome::Unknown).count() == 1;
@@ -127,7 +128,7 @@ impl Rival {
     }
 }
 
-/// The one message that this receipt is of; none: there is no such message, or more than one could be.
+/// The one message to which this receipt belongs. `None` if there is no such message, or if more than one is possible.
 fn likely<'a>(receipt: &NewReceipt, rivals: &'a Rivals) -> Option<&'a Rival> {
     let about = receipt.circumstances.as_ref()?;
     let person = (receipt.appid.as_str().to_owned(), receipt.touser.clone());
@@ -141,7 +142,7 @@ fn likely<'a>(receipt: &NewReceipt, rivals: &'a Rivals) -> Option<&'a Rival> {
 }
 
 impl PlatformStore {
-    /// The messages that these receipts could be of.
+    /// The messages to which these receipts could belong.
     pub(super) async fn rivals(&self, receipts: &[NewReceipt]) -> Result<Rivals, StoreError> {
         let people: BTreeSet<(&str, &str)> = receipts
             .iter()
@@ -171,7 +172,7 @@ impl PlatformStore {
                 "CROSS JOIN message m ON m.id IN ({newest} {MOST})"
             ));
         }
-        // A receipt is for the app as it is: not for what a former owner sent.
+        // A receipt belongs to the app's present owner, not to messages of a former owner.
         sql.push(" WHERE EXISTS (SELECT 1 FROM app WHERE app.appid = m.appid AND app.tenant_id = m.tenant_id)");
         let rows = Row::find_by_statement(sql.on(connection))
             .all(connection)
@@ -184,7 +185,8 @@ impl PlatformStore {
         Ok(rivals)
     }
 
-    /// Settles messages whose receipts those of `unmatched` most likely are, and takes those receipts out.
+    /// Settles the messages to which receipts in `unmatched` most likely belong, and removes these receipts from
+    /// `unmatched`.
     pub(super) async fn settle_likely(
         &self,
         unmatched: &mut Vec<NewReceipt>,

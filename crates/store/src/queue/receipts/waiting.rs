@@ -1,7 +1,8 @@
-//! How many receipts wait for their message, and which are looked at next.
+//! Counts the receipts that wait for messages, and chooses the receipts to try next.
 //!
-//! Whoever holds an app's Token can invent receipts, so what they may cost is bounded: so many wait for one app, the fuller
-//! it is the shorter, and a sweep takes the apps in turn.
+//! A holder of an app's Token can invent receipts, so the cost of receipts is bounded: the number of waiting receipts
+//! of one app has a limit, receipts wait for a shorter time the more of the limit is used, and a sweep serves the apps
+//! in rotation.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,24 +12,24 @@ use sea_orm::FromQueryResult;
 use super::{NewReceipt, WaitingRow};
 use crate::{PlatformStore, StoreError, millis, queue::sql::Sql};
 
-/// How many receipts one statement is about.
+/// The most receipts that one statement handles.
 pub(super) const PIECE: usize = 512;
-/// How many receipts of one app may wait. One that comes when so many do is not kept.
+/// The most receipts of one app that may wait. Further receipts are not stored.
 const ROOM: i64 = 10_000;
-/// How many apps one sweep looks at.
+/// The most apps that one sweep visits.
 const VISITS: i64 = 256;
-/// Of how many it looks at receipts.
+/// The most apps from which one sweep takes receipts.
 const SERVED: usize = 32;
-/// How many receipts it looks at.
+/// The most receipts that one sweep takes.
 const SWEEP: usize = 200;
 
-/// How long a receipt waits for its message: longer than an answer that WeChat gave can wait for its record. Shorter in an
-/// app whose room is half full, and shorter still where it is nearly full.
+/// How long a receipt waits for a message: longer than an answer of WeChat can wait for the record. Shorter in an app
+/// that has used half of [`ROOM`], and shorter still in an app that has used three quarters.
 const PATIENCE: Duration = Duration::hours(1);
 const CROWDED: (i64, Duration) = (ROOM / 2, Duration::minutes(1));
 const NEARLY_FULL: (i64, Duration) = (ROOM / 4 * 3, Duration::seconds(4));
 
-/// How many receipts of each app wait, counted up to [`ROOM`].
+/// The number of waiting receipts of each app, counted up to [`ROOM`].
 #[derive(Debug, Default)]
 pub(super) struct Rooms(BTreeMap<String, i64>);
 
@@ -44,17 +45,17 @@ struct Room {
     waiting: i64,
 }
 
-/// What a sweep looks at.
+/// The receipts that a sweep tries.
 pub(super) struct DueReceipts {
     pub(super) rows: Vec<WaitingRow>,
-    /// After which app to go on; empty: from the start.
+    /// The app after which the next sweep continues. Empty: the next sweep starts at the first app.
     pub(super) after: String,
-    /// Whether an app may have more that is due.
+    /// Whether an app may have more due receipts.
     pub(super) more: bool,
 }
 
 impl Rooms {
-    /// Takes a place for one more receipt of the app, if there is one.
+    /// Counts one more waiting receipt of the app. Returns false if the app has no room for the receipt.
     pub(super) fn take(&mut self, appid: &str) -> bool {
         let waiting = self.0.entry(appid.to_owned()).or_default();
         *waiting += 1;
@@ -71,7 +72,7 @@ impl Rooms {
 }
 
 impl PlatformStore {
-    /// How many receipts wait for the apps of these.
+    /// The number of waiting receipts of the apps in `receipts`.
     pub(super) async fn rooms<'a>(
         &self,
         receipts: impl Iterator<Item = &'a NewReceipt>,
@@ -94,7 +95,7 @@ impl PlatformStore {
         Ok(Rooms(rooms.collect()))
     }
 
-    /// The receipts that are due, the apps after `after` in turn.
+    /// The due receipts, of the apps after `after` in rotation.
     pub(super) async fn due_receipts(
         &self,
         after: &str,
@@ -143,7 +144,7 @@ impl PlatformStore {
         Ok(DueReceipts { rows, after, more })
     }
 
-    /// Goes round the apps of which receipts wait, by hops over the index.
+    /// Visits the apps with waiting receipts in rotation, by hops over the index.
     async fn visit_waiting(
         &self,
         after: &str,
