@@ -1,4 +1,4 @@
-//! Admission: whether an app can send a message, and sends it in time.
+//! Admission: whether an app can send a message, and can do so in time.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{StoreError, apps::parse_kind};
 
-/// What decides about the messages of an app.
+/// The facts that decide about the messages of an app.
 #[derive(FromQueryResult)]
 pub(super) struct AppFacts {
     appid: String,
@@ -32,14 +32,14 @@ pub(super) struct AppFacts {
     quota_used: i64,
     grant_policy: String,
     counts_grants: i64,
-    /// How many messages its tenant may hand in on one day.
+    /// The most messages that the app's tenant may submit in one day.
     pub(super) messages_per_day: Option<i64>,
 }
 
 /// The apps of a batch, by appid.
 pub(super) type Apps = HashMap<String, AppFacts>;
 
-/// What admission wants to know of a message.
+/// The properties of a message that admission needs.
 pub(super) struct Wish {
     pub(super) channel: Channel,
     pub(super) priority: Priority,
@@ -47,7 +47,7 @@ pub(super) struct Wish {
     pub(super) expires_at: DateTime<Utc>,
 }
 
-/// These apps. On PostgreSQL they are kept from being removed until the transaction is over.
+/// Reads these apps. On PostgreSQL a shared lock prevents the removal of the apps until the end of the transaction.
 pub(super) async fn apps(
     tx: &impl ConnectionTrait,
     appids: BTreeSet<&str>,
@@ -63,7 +63,7 @@ pub(super) async fn apps(
     read_apps(tx, &appids, kept).await
 }
 
-/// These apps, and `locks` on them.
+/// Reads these apps, with the lock clause `locks`.
 pub(super) async fn read_apps(
     connection: &impl ConnectionTrait,
     appids: &[&str],
@@ -83,12 +83,12 @@ pub(super) async fn read_apps(
         .collect())
 }
 
-/// The app, if it is the tenant's.
+/// The app, if this tenant owns the app.
 pub(super) fn app_of<'a>(apps: &'a Apps, appid: &str, tenant: TenantId) -> Option<&'a AppFacts> {
     apps.get(appid).filter(|app| app.tenant_id == tenant.uuid())
 }
 
-/// What becomes of a submission as far as its app and each message by itself decide.
+/// The result of a submission by the rules of the app and of each message alone.
 pub(super) fn admit_all(
     submission: &Submission,
     apps: &Apps,
@@ -111,13 +111,13 @@ pub(super) fn admit_all(
 }
 
 impl AppFacts {
-    /// What a message of this app needs, as its row keeps it.
+    /// The permit of a message of this app, as the message's row stores the permit.
     pub(super) fn permit(&self, draft: &Draft) -> i64 {
         let policy = GrantPolicy::parse(&self.grant_policy).unwrap_or_default();
         grants::permit_code(draft, policy, self.counts_grants != 0)
     }
 
-    /// Whether the app can send this, before it expires.
+    /// Whether the app can send the message before the message expires.
     pub(super) fn admit(&self, wish: &Wish, shares: Shares, now: DateTime<Utc>) -> Received {
         let official = wish.channel == Channel::Official;
         match parse_kind(&self.kind) {

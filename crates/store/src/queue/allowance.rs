@@ -1,7 +1,7 @@
-//! Allowance: how many messages a tenant with a daily limit may still hand in today.
+//! Allowance: the number of messages that a tenant with a daily limit may still submit today.
 //!
-//! Counted at intake, by the Beijing day, in the transaction that takes the messages in: exact over replicas.
-//! Tenants without a limit have no row, and nothing is written for them.
+//! Intake counts by the Beijing day, in the transaction that accepts the messages, so the count is exact over replicas.
+//! Tenants without a limit have no row, and nothing is written for these tenants.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::StoreError;
 
-/// What tenants have used of their day, each row locked until the transaction is over.
+/// The number of messages that tenants have submitted today. Each row is locked until the end of the transaction.
 pub(super) struct Allowances(BTreeMap<Uuid, Allowance>);
 
 struct Allowance {
@@ -28,7 +28,7 @@ struct Allowance {
 }
 
 impl Allowances {
-    /// Locks the rows of these tenants, in one order everywhere, and reads them. A new day begins at none.
+    /// Locks the rows of these tenants, in a fixed order, and reads the counts. A new day starts at zero.
     pub(super) async fn lock(
         tx: &impl ConnectionTrait,
         limits: BTreeMap<Uuid, i64>,
@@ -45,7 +45,7 @@ impl Allowances {
                 .bind(day_number(now))
                 .push(", 0)");
         }
-        // A replica whose clock is behind at midnight counts for the day that has begun.
+        // After midnight, a replica with a slow clock counts for the day that has begun.
         sql.push(
             " ON CONFLICT (tenant_id) DO UPDATE SET \
              messages = CASE WHEN tenant_usage.day < excluded.day THEN 0 ELSE tenant_usage.messages END, \
@@ -66,7 +66,7 @@ impl Allowances {
         Ok(Self(allowances))
     }
 
-    /// Counts one message of the tenant; refuses it where the day is used up.
+    /// Counts one message of the tenant. Returns an error if the limit of the day is used up.
     pub(super) fn charge(&mut self, tenant: TenantId, now: DateTime<Utc>) -> Result<(), Spent> {
         let Some(allowance) = self.0.get_mut(&tenant.uuid()) else {
             return Ok(());
@@ -81,7 +81,7 @@ impl Allowances {
         Ok(())
     }
 
-    /// Writes what was counted.
+    /// Writes the new counts.
     pub(super) async fn write(self, tx: &impl ConnectionTrait) -> Result<(), StoreError> {
         let news: Vec<_> = self
             .0
@@ -102,8 +102,8 @@ impl Allowances {
     }
 }
 
-/// Counts the messages of a batch that go into the queue, in order; what is over a tenant's limit is refused.
-/// Returns which submissions that has changed.
+/// Counts the messages of a batch that go into the queue, in order. Refuses the messages over a tenant's limit. Returns
+/// the indexes of the submissions with refused messages.
 pub(super) async fn charge_all(
     tx: &impl ConnectionTrait,
     batch: &[Submission],

@@ -1,4 +1,4 @@
-//! Cancel: a tenant calls a message back that has not been sent.
+//! Cancel: a tenant withdraws a message that has not been sent.
 
 use chrono::{DateTime, Utc};
 use domain::{
@@ -15,26 +15,26 @@ use crate::{
     millis,
 };
 
-/// What became of a wish to cancel.
+/// The result of a request to cancel.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Canceled {
-    /// It will not be sent any more. Where an earlier try may have reached WeChat, it is `uncertain`.
+    /// The message will not be sent any more. The message is `uncertain` if an earlier attempt may have reached WeChat.
     Now {
         /// The message.
         message: Message,
-        /// Whether another message to the same user is ready in its place.
+        /// Whether another message to the same recipient is ready instead.
         released: bool,
     },
-    /// It had been canceled before.
+    /// The message was canceled before.
     Before(Message),
-    /// It is too late.
+    /// The message is in a state that cannot be canceled.
     Refused(Refusal),
     /// The tenant has no such message.
     NoSuchMessage,
 }
 
 impl TenantStore {
-    /// Calls a message back. Whoever gets hold of its row first, this or a claim, decides.
+    /// Cancels a message. The first transaction that locks the row decides, this one or a claim.
     pub async fn cancel(&self, id: MessageId, now: DateTime<Utc>) -> Result<Canceled, StoreError> {
         let tx = self.store.begin().await?;
         let found = Entity::find_by_id(id.uuid())
@@ -66,7 +66,7 @@ impl TenantStore {
         if transition.status == Status::Uncertain {
             tell_messages(&tx, &[(row.id, row.tenant_id)], now).await?;
         }
-        // One that was ready may have stood first for its user.
+        // Other messages to the recipient may be behind a message that was ready.
         let person = (row.appid.clone(), row.touser.clone());
         let released = row.phase == READY && release_behind(&tx, &[person], now).await?;
         tx.commit().await?;
@@ -84,7 +84,7 @@ impl TenantStore {
     }
 }
 
-/// When a row changes at `now` that has changed before at `last`: as `Sql::touch` has it.
+/// The time of a change at `now` of a row that was last changed at `last`, by the rule of `Sql::touch`.
 pub(super) fn changed_at(last: i64, now: DateTime<Utc>) -> i64 {
     millis(now).max(last + 1)
 }

@@ -1,4 +1,4 @@
-//! The choice that a claim makes: which candidates fly, which stand behind another, which are too late.
+//! The choice of a claim: which candidates are claimed, which are put behind another message, which have expired.
 
 use std::collections::{HashMap, HashSet, hash_map::Entry};
 
@@ -13,10 +13,10 @@ use super::{
 };
 use crate::{StoreError, messages::priority, millis};
 
-/// An app and the openid of one of its users.
+/// An app and the openid of one of the app's users.
 pub(super) type Person = (String, String);
 
-/// A ready message at the head of its lane.
+/// A ready message at the head of a lane.
 pub(super) struct Candidate {
     pub(super) id: Uuid,
     pub(super) tenant_id: Uuid,
@@ -24,12 +24,12 @@ pub(super) struct Candidate {
     pub(super) touser: String,
     pub(super) priority: i64,
     pub(super) expires_at: i64,
-    /// Whether a send to its user was under way when it was read.
+    /// Whether a message to the same recipient was in flight at the time of the read.
     pub(super) busy: bool,
 }
 
 impl Candidate {
-    /// The candidate of a lane's row; none: the lane is empty.
+    /// The candidate in a row of a lane. `None` if the lane has no ready message.
     pub(super) fn read(appid: String, row: &QueryResult) -> Result<Option<Self>, StoreError> {
         let Some(id) = row.try_get("", "message")? else {
             return Ok(None);
@@ -46,22 +46,22 @@ impl Candidate {
     }
 }
 
-/// What to do with the candidates of a claim.
+/// What a claim does with the candidates.
 #[derive(Default)]
 pub(super) struct Choice {
     pub(super) fly: Vec<Uuid>,
-    /// Those of them that others of this claim stand behind.
+    /// The messages in `fly` that other messages of this claim are put behind.
     pub(super) followed: Vec<Uuid>,
     pub(super) behind: Vec<Uuid>,
     pub(super) expired: Vec<Uuid>,
     pub(super) expired_people: Vec<Person>,
-    /// Of a former owner of the appid: they are not sent in the name of the present one.
+    /// Messages of a former owner of the appid, which must not be sent in the name of the present owner.
     pub(super) orphans: Vec<Uuid>,
     pub(super) meters: HashMap<String, Meter>,
 }
 
 impl Choice {
-    /// Counts flights no more that nothing permits.
+    /// Takes messages without a grant off the count of the meters.
     pub(super) fn put_back(&mut self, unpermitted: &[Claimed]) {
         for flight in unpermitted {
             if let Some(meter) = self.meters.get_mut(flight.appid.as_str()) {
@@ -100,7 +100,7 @@ pub(super) fn choose(
         } else if !meter.admits(request.shares, priority(candidate.priority))
             || choice.fly.len() == request.slots
         {
-            // Stays ready: what is left of the quota belongs to higher priorities, or all slots are taken.
+            // The message stays ready: the rest of the quota belongs to higher priorities, or all slots are taken.
         } else if busy.contains(&person) {
             choice.behind.push(candidate.id);
         } else {

@@ -1,4 +1,4 @@
-//! Flights: messages in a worker's hands.
+//! Messages in flight: claimed by a worker and not recorded yet.
 
 use chrono::{DateTime, Utc};
 use domain::{
@@ -19,45 +19,46 @@ use crate::{
     time,
 };
 
-/// A message in a worker's hands.
+/// A message in flight.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Claimed {
-    /// Its id.
+    /// The message's id.
     pub id: MessageId,
-    /// Whose it is.
+    /// The tenant.
     pub tenant: TenantId,
-    /// The app that sends it.
+    /// The app that sends the message.
     pub appid: AppId,
-    /// The receiver's openid.
+    /// The recipient's openid.
     pub touser: String,
     /// The template's id.
     pub template_id: String,
-    /// What is sent.
+    /// The content to send.
     pub content: Content,
-    /// How many times it has been claimed, this time included.
+    /// The number of claims of the message, this one included.
     pub claims: u32,
-    /// The tries before this one.
+    /// The attempts before this claim.
     pub attempts: Vec<Attempt>,
-    /// Until when it may be sent.
+    /// The end of the message's ttl.
     pub expires_at: DateTime<Utc>,
-    /// What to do when the outcome of the send is unknown.
+    /// What to do if the outcome of the send is unknown.
     pub on_uncertain: OnUncertain,
-    /// The claim's lease: the record of this send must show it.
+    /// The lease of the claim. The record of this send must name this lease.
     pub lease: i64,
-    /// Until when the lease holds.
+    /// The end of the lease.
     pub lease_until: DateTime<Utc>,
-    /// When it was claimed: the day that its quota was charged to.
+    /// The time of the claim: the quota of this day was charged.
     pub claimed_at: DateTime<Utc>,
-    /// When its tenant last wanted it sent again, whatever had become of it before.
+    /// The time of the tenant's last retry by hand. `None` without such a retry.
     pub retried_at: Option<DateTime<Utc>>,
-    /// What permits the send.
+    /// The permit of the send.
     pub permit: Permit,
-    /// Whether it goes ahead of an app that rested: what becomes of it decides whether the others follow.
+    /// Whether the message is the probe of a paused app: the outcome decides whether the app's other messages follow.
     pub is_probe: bool,
 }
 
 impl Claimed {
-    /// When it may have reached WeChat first, in a try that nobody has asked to repeat since.
+    /// The start of the first attempt that may have reached WeChat, among the attempts since the last retry by hand.
+    /// `None` if there is no such attempt.
     pub fn maybe_sent_at(&self) -> Option<DateTime<Utc>> {
         let since = self.retried_at.unwrap_or(DateTime::<Utc>::MIN_UTC);
         let unanswered = self
@@ -69,7 +70,7 @@ impl Claimed {
             .find(|started_at| *started_at >= since)
     }
 
-    /// What the state machine needs to know.
+    /// The facts that the state machine needs.
     pub fn facts(&self) -> Facts {
         let maybe_sent_at = self.maybe_sent_at().unwrap_or(self.claimed_at);
         Facts {
@@ -114,8 +115,8 @@ pub(crate) fn is_unanswered(attempt: &Attempt) -> bool {
     attempt.outcome == Outcome::Unknown
 }
 
-/// The rows that this version of the program understands. One that it does not, perhaps from a newer replica, must
-/// not hold up all others.
+/// The rows that this version of the program understands. A row that cannot be read, perhaps from a newer replica, must
+/// not hold up the other rows.
 pub(super) fn readable(rows: Vec<FlyingRow>) -> Vec<Claimed> {
     let read = rows.into_iter().filter_map(|row| {
         let id = MessageId::from(row.id);

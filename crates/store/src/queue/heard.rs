@@ -1,4 +1,4 @@
-//! Events of WeChat that would count twice if they were taken in twice, remembered by a digest.
+//! Deduplication of WeChat's events: a digest identifies an event that must count once.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -13,35 +13,37 @@ use super::{
 };
 use crate::{PlatformStore, StoreError, Swept, millis};
 
-/// How many digests one sweep forgets.
+/// The most digests that one sweep deletes.
 const BATCH: i64 = 500;
-/// How many events or entries one statement is about.
+/// The most events or entries that one statement handles.
 const PIECE: usize = 512;
-/// How long a digest is kept: longer than WeChat repeats an event, and than a signature is good for.
+/// How long a digest is kept: longer than WeChat repeats an event, and longer than a signature is valid.
 const MEMORY: Duration = Duration::hours(1);
 
-/// An event, as far as it must be told from others.
+/// The identity of an event.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HeardEvent {
-    /// The app that it happened to.
+    /// The app of the event.
     pub appid: AppId,
-    /// A hash of whom it concerns, when it happened and what it says.
+    /// A hash of the event's user, time and content.
     pub digest: [u8; 32],
 }
 
-/// An event and what it enters into the ledger.
+/// An event, with the entries of the event for the ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeardNews {
-    /// Whose app it is, by whose Token the event was signed. An app that has another owner by now has nothing entered.
+    /// The tenant that owns the app: the event is signed with this tenant's Token. If the app has another owner by now,
+    /// nothing is entered.
     pub tenant: TenantId,
     /// The event.
     pub event: HeardEvent,
-    /// Its entries.
+    /// The entries for the ledger.
     pub entries: Vec<LedgerNews>,
 }
 
 impl PlatformStore {
-    /// Remembers events and enters what they say into the ledger, once. Returns those that were not known yet.
+    /// Stores the digests of events, and enters the entries of new events into the ledger, once. Returns the events
+    /// that were not known before.
     pub async fn remember_events(
         &self,
         events: &[HeardNews],
@@ -50,7 +52,7 @@ impl PlatformStore {
         if events.is_empty() {
             return Ok(HashSet::new());
         }
-        // In one order, so that two replicas that hear of the same do not wait for each other.
+        // In a fixed order, so that two replicas with the same events do not block each other.
         let mut ordered: Vec<&HeardEvent> = events.iter().map(|news| &news.event).collect();
         ordered.sort_unstable_by_key(|event| (event.appid.as_str(), event.digest));
         let tx = self.store.begin().await?;
@@ -80,7 +82,7 @@ impl PlatformStore {
             );
         }
         let owners = owners(&tx, &fresh).await?;
-        // Accounts are locked in one order over all pieces. What is entered into one account keeps its order.
+        // Ledger rows are locked in one order over all pieces. The stable sort keeps the order of entries for one row.
         let mut entries = entries(events, &fresh, &owners);
         entries.sort_by_cached_key(LedgerNews::key);
         for piece in entries.chunks(PIECE) {
@@ -90,7 +92,7 @@ impl PlatformStore {
         Ok(fresh)
     }
 
-    /// Forgets events that WeChat does not repeat any more.
+    /// Deletes the digests of events that WeChat does not repeat any more.
     pub async fn forget_events(&self, now: DateTime<Utc>) -> Result<Swept, StoreError> {
         let mut sql = Sql::new(
             "DELETE FROM heard_event WHERE (appid, digest) IN (SELECT appid, digest FROM heard_event WHERE received_at < ",
@@ -108,7 +110,8 @@ impl PlatformStore {
     }
 }
 
-/// Whose the apps of these events are; held until the end of the transaction.
+/// The owners of the apps of these events. On PostgreSQL a shared lock prevents the removal of the apps until the end
+/// of the transaction.
 async fn owners(
     tx: &impl ConnectionTrait,
     fresh: &HashSet<HeardEvent>,
@@ -129,7 +132,7 @@ async fn owners(
         .collect()
 }
 
-/// What fresh events enter, each event once.
+/// The ledger entries of fresh events, each event once.
 fn entries(
     events: &[HeardNews],
     fresh: &HashSet<HeardEvent>,

@@ -1,11 +1,11 @@
-//! Intake: one transaction for all messages that wait to be accepted at this moment.
+//! Intake: one transaction for all messages that wait for acceptance at this moment.
 //!
-//! One message alone that has no idempotency key and no daily limit to keep is one INSERT, which is a transaction of its
-//! own. Should its app be removed at that very moment, then it is called back as what the app had left is: see
-//! [`claim`](crate::PlatformStore::claim).
+//! A single message without an idempotency key and without a daily limit is one INSERT, which is a transaction by
+//! itself. If the app is removed at that moment, then the next claim cancels the message, like all unsent messages of
+//! the app: see [`claim`](crate::PlatformStore::claim).
 //!
-//! The locks of all others, in the order of everybody who takes them: apps (shared), idempotency keys, allowances. The rows of
-//! its messages are new, so nobody waits for them.
+//! All other batches lock, in the same order as every other transaction: apps (shared), idempotency keys, allowances.
+//! The rows of the messages are new, so no transaction waits for these rows.
 
 use chrono::{DateTime, Utc};
 use domain::quota::Shares;
@@ -23,11 +23,12 @@ use crate::{
     millis,
 };
 
-/// How many messages one INSERT takes: 28 columns stay under SQLite's 32,766 bound values.
+/// The most messages of one INSERT: 28 columns stay under SQLite's 32,766 bound values.
 const INSERT_ROWS: usize = 512;
 
 impl PlatformStore {
-    /// Accepts a batch, in one transaction: all of it or, on an error, nothing. Answers in the batch's order.
+    /// Accepts a batch in one transaction: all of the batch or, on an error, nothing. Returns the results in the
+    /// batch's order.
     pub async fn intake(
         &self,
         batch: &[Submission],
@@ -66,7 +67,8 @@ impl PlatformStore {
         Ok(taken)
     }
 
-    /// Takes in a message that is alone. None, and nothing has happened: it needs a transaction.
+    /// Accepts a single message without a transaction. Returns `None`, with nothing done, if the message needs a
+    /// transaction.
     async fn intake_alone(
         &self,
         batch: &[Submission],

@@ -1,4 +1,4 @@
-//! Lanes: the sending state of an app, as its tenant sees and mends it.
+//! Lanes: the sending state of an app, and the functions by which the tenant reads and repairs this state.
 
 use chrono::{DateTime, Utc};
 use domain::app::AppId;
@@ -18,16 +18,16 @@ use crate::{
     entity::{app, lane},
 };
 
-/// How much of an app's day is used.
+/// The use of an app's daily quota.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QuotaUse {
-    /// Messages that the app may send in a Beijing day.
+    /// The number of messages that the app may send in a Beijing day.
     pub limit: u64,
-    /// Sends counted today.
+    /// The number of sends counted today.
     pub used: u64,
 }
 
-/// Opens the lane of a new app. WeChat counts by appid: the day's count of an app that was removed is taken over.
+/// Opens the lane of a new app. WeChat counts by appid, so the lane of a removed app keeps the count of the day.
 pub(crate) async fn open_lane(
     connection: &impl ConnectionTrait,
     appid: &AppId,
@@ -46,7 +46,7 @@ pub(crate) async fn open_lane(
     Ok(())
 }
 
-/// Closes the lane of an app that is removed: its pause goes, its counts stay. Waits for a claim that holds the lane.
+/// Closes the lane of a removed app: clears the pause and keeps the counts. Waits for a claim that holds the lane.
 pub(crate) async fn close_lane(
     connection: &impl ConnectionTrait,
     appid: &AppId,
@@ -60,12 +60,13 @@ pub(crate) async fn close_lane(
 }
 
 impl PlatformStore {
-    /// Forgets the lanes of removed apps whose counts are of days that have passed.
+    /// Deletes the lanes of removed apps with counts of past days.
     pub async fn forget_lanes(&self, now: DateTime<Utc>) -> Result<Swept, StoreError> {
-        // Not yesterday's: an app that was added just before midnight may be in a transaction that is not committed.
+        // Not the lanes of yesterday: an app that was added just before midnight may be in a transaction without a
+        // commit yet.
         let kept_from = day_number(now) - 1;
         let mut sql = Sql::new("DELETE FROM lane WHERE quota_day < ");
-        // Asked of the row itself too: one that an app takes over meanwhile has today's number.
+        // The condition also stands on the row itself: a lane that an app takes over meanwhile has today's number.
         sql.bind(kept_from)
             .push(" AND appid IN (SELECT l.appid FROM lane l WHERE l.quota_day < ")
             .bind(kept_from)
@@ -77,7 +78,7 @@ impl PlatformStore {
         Ok(Swept::of(result.rows_affected()))
     }
 
-    /// Takes over WeChat's count of an app's day: no more than `remain` sends are left of it.
+    /// Adopts WeChat's count of an app's day: at most `remain` sends are left of the day.
     pub async fn cap_quota(
         &self,
         appid: &AppId,
@@ -102,7 +103,7 @@ impl PlatformStore {
 }
 
 impl TenantStore {
-    /// The use of the tenant's app today.
+    /// The tenant's use of the app's daily quota today.
     pub async fn quota_use(
         &self,
         appid: &AppId,
@@ -121,13 +122,13 @@ impl TenantStore {
         })
     }
 
-    /// Lets the tenant's app send again: what had stopped it is mended. A spent quota is not.
+    /// Ends the pause of the tenant's app after a repair. A pause for a spent daily quota stays.
     pub async fn resume_lane(&self, appid: &AppId) -> Result<(), StoreError> {
         self.clear_pause(appid, lane::Column::PauseReason.ne(QUOTA_EXHAUSTED))
             .await
     }
 
-    /// Lets the tenant's app send again that rests for its quota: the quota has changed.
+    /// Ends the pause of the tenant's app for a spent daily quota, after a change of the quota.
     pub async fn reopen_quota(&self, appid: &AppId) -> Result<(), StoreError> {
         self.clear_pause(appid, lane::Column::PauseReason.eq(QUOTA_EXHAUSTED))
             .await
@@ -141,7 +142,7 @@ impl TenantStore {
         if owned.one(&tx).await?.is_none() {
             return Err(StoreError::NotFound("app"));
         }
-        // After a claim that is under way: the pause it may be about to write must be seen here.
+        // Waits for a claim that holds the lane: that claim may be about to write a pause, which must be cleared here.
         lane::Entity::find_by_id(appid.as_str())
             .lock_exclusive()
             .one(&tx)

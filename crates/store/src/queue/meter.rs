@@ -1,4 +1,4 @@
-//! Meters: what an app may still send, today, this minute, and while it is only being probed.
+//! Meters: the number of messages that an app may still send today, in this minute, and during a probe.
 
 use chrono::{DateTime, Datelike, Utc};
 use domain::{
@@ -13,11 +13,11 @@ use crate::{StoreError, millis};
 
 const MINUTE: i64 = 60_000;
 
-/// The least that an app is slowed down to, in messages a minute: a refusal in a quiet minute, or one for what another
-/// system sent, says nothing of WeChat's limit.
+/// The lowest pace of an app, in messages a minute. A refusal in a minute with few messages, or one that another
+/// system's messages caused, says nothing about WeChat's limit.
 pub(super) const SLOWEST: i64 = 600;
 
-/// A lane as a claim has locked it.
+/// A lane as a claim has locked and read the row.
 #[derive(FromQueryResult)]
 pub(super) struct Lane {
     pub(super) appid: String,
@@ -35,21 +35,21 @@ pub(super) struct Lane {
 pub(super) const LANE_COLUMNS: &str = "lane.appid, app.tenant_id, app.daily_quota, lane.quota_day, lane.quota_used, \
                                        lane.minute, lane.minute_used, lane.minute_limit, lane.pause_reason";
 
-/// What an app may still send.
+/// The number of messages that an app may still send.
 pub(super) struct Meter {
     pub(super) tenant: Uuid,
     day: Gauge,
     minute: Gauge,
-    /// Whether WeChat takes more in a minute than it ever refused; else `minute` holds.
+    /// Whether the app has no pace. If false, the app keeps to the limit in `minute`.
     unpaced: bool,
-    /// Whether the app's pause is over, but nobody knows yet whether its reason is: then one message goes ahead.
+    /// Whether the app's pause has ended but the reason may persist: then only one message is sent, the probe.
     pub(super) is_probed: bool,
 }
 
 struct Gauge {
     limit: u64,
     used: u64,
-    /// What was used before this claim.
+    /// The value of `used` before this claim.
     before: u64,
 }
 
@@ -72,7 +72,7 @@ impl Meter {
     pub(super) fn of(lane: &Lane, now: DateTime<Utc>) -> Self {
         let today = lane.quota_day == day_number(now);
         let this_minute = lane.minute == minute_number(now);
-        // WeChat does not tell its limit: each minute that keeps to the last guess allows a quarter more.
+        // WeChat does not publish the limit. Each minute in which the app kept to the pace allows a quarter more.
         let grown = |limit: i64| {
             if this_minute {
                 limit
@@ -94,7 +94,7 @@ impl Meter {
         }
     }
 
-    /// Whether one more message of `priority` may go out.
+    /// Whether one more message of `priority` may be sent.
     pub(super) fn admits(&self, shares: Shares, priority: Priority) -> bool {
         let probe_is_out = self.is_probed && self.has_taken();
         let minute_is_spent = !self.unpaced && self.minute.is_spent();
@@ -102,19 +102,19 @@ impl Meter {
         left > 0 && !minute_is_spent && !probe_is_out
     }
 
-    /// Counts one.
+    /// Counts one message.
     pub(super) fn take(&mut self) {
         self.day.used += 1;
         self.minute.used += 1;
     }
 
-    /// Counts one no more.
+    /// Takes one message off the count.
     pub(super) fn put_back(&mut self) {
         self.day.used = self.day.used.saturating_sub(1);
         self.minute.used = self.minute.used.saturating_sub(1);
     }
 
-    /// Counts those that were really taken: some may have been called back after they were chosen.
+    /// Sets the count to the messages that were really claimed: some may have been canceled after the choice.
     pub(super) fn settle(&mut self, taken: usize) {
         for gauge in [&mut self.day, &mut self.minute] {
             gauge.used = gauge.before + taken as u64;
@@ -125,14 +125,14 @@ impl Meter {
         self.day.used > self.day.before
     }
 
-    /// Until when the app rests after this claim, and why; none: it does not.
+    /// The end of the pause that starts with this claim, and the reason. `None` if the app does not pause.
     fn rest(
         &self,
         request: &ClaimRequest,
         now: DateTime<Utc>,
     ) -> Option<(i64, Option<&'static str>)> {
         if self.is_probed && self.has_taken() {
-            // Nobody else goes before the probe is recorded, or lost with its lease.
+            // No other message is sent before the probe is recorded, or lost with the lease.
             Some((millis(request.lease_until), None))
         } else if self.day.is_spent() {
             Some((millis(quota::reset_at(now)), Some(QUOTA_EXHAUSTED)))
@@ -144,7 +144,7 @@ impl Meter {
     }
 }
 
-/// Writes what the lanes have used. One without anything left rests, so that claims pass it by.
+/// Writes the counts of the lanes. A lane without remaining messages pauses, so that claims skip the lane.
 pub(super) async fn charge<'a>(
     tx: &impl ConnectionTrait,
     meters: impl Iterator<Item = (&'a String, &'a Meter)>,
@@ -185,12 +185,12 @@ pub(super) async fn charge<'a>(
     Ok(())
 }
 
-/// A Beijing day as the lanes keep it.
+/// The number of a Beijing day, as stored in lanes.
 pub(crate) fn day_number(now: DateTime<Utc>) -> i64 {
     quota::day(now).num_days_from_ce().into()
 }
 
-/// A minute as the lanes keep it: WeChat's limits of a minute begin anew with each.
+/// The number of a minute, as stored in lanes: WeChat's limits per minute start again with each minute.
 pub(super) fn minute_number(now: DateTime<Utc>) -> i64 {
     millis(now).div_euclid(MINUTE)
 }

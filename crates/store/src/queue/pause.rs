@@ -1,4 +1,4 @@
-//! Pauses: what the answer to one message means for all of its app.
+//! Pauses: the consequences of the answer to one message for the whole app.
 
 use std::collections::BTreeSet;
 
@@ -14,39 +14,39 @@ use super::{
 };
 use crate::{StoreError, millis};
 
-/// Why a lane rests to which WeChat said that a minute's limit is spent.
+/// The pause reason of a lane after WeChat's answer that the limit of a minute is used up.
 pub const THROTTLED: &str = "throttled";
 
-/// What was learnt about an app.
+/// News about an app.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LaneNews {
-    /// It must not send for a while.
+    /// The app must not send for a while.
     Pause(LanePause),
-    /// The probe was answered: the reason of its pause is over.
+    /// The probe was answered: the reason of the pause is gone.
     Open(AppId),
-    /// The probe came to nothing: the pause goes on until the given time, for the same reason.
+    /// The probe had no result: the pause continues until the given time, for the same reason.
     StillPaused(AppId, DateTime<Utc>),
 }
 
-/// An app that must not send until a time.
+/// A pause of an app until a time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LanePause {
-    /// Which app.
+    /// The app.
     pub appid: AppId,
-    /// Until when.
+    /// The end of the pause.
     pub until: DateTime<Utc>,
-    /// Why, in one word.
+    /// The reason, in one word.
     pub reason: String,
-    /// Why, in WeChat's words and what to do.
+    /// The reason in WeChat's words, and what to do.
     pub detail: String,
-    /// How many sends WeChat refused for it: with [`THROTTLED`], those of this minute that were too many.
+    /// The number of sends that WeChat refused for this reason. With [`THROTTLED`]: the refused sends of this minute.
     pub refused: u32,
-    /// Whether the app's probe says so: then it counts whatever pause there is.
+    /// Whether the answer to the app's probe causes the pause. Such a pause replaces any present pause.
     pub by_probe: bool,
 }
 
 impl LaneNews {
-    /// Which app it is about.
+    /// The app of the news.
     pub fn appid(&self) -> &AppId {
         match self {
             Self::Pause(pause) => &pause.appid,
@@ -55,7 +55,7 @@ impl LaneNews {
     }
 }
 
-/// Writes it into the app's lane.
+/// Writes the news into the app's lane.
 pub(super) async fn tell(
     tx: &impl ConnectionTrait,
     news: &LaneNews,
@@ -98,7 +98,7 @@ async fn rest(tx: &impl ConnectionTrait, pause: &LanePause) -> Result<(), StoreE
         .push(" WHERE appid = ")
         .bind(pause.appid.as_str());
     if !pause.by_probe {
-        // A longer one that is there already stays.
+        // A longer pause that exists already stays.
         sql.push(" AND (paused_until IS NULL OR paused_until < ")
             .bind(millis(pause.until))
             .push(")");
@@ -107,7 +107,8 @@ async fn rest(tx: &impl ConnectionTrait, pause: &LanePause) -> Result<(), StoreE
     Ok(())
 }
 
-/// Learns the limit of a minute: what was sent in it and not refused, less a tenth; not under [`SLOWEST`].
+/// Sets the pace to nine tenths of the messages that were sent in the minute and not refused, but not below
+/// [`SLOWEST`].
 async fn slow_down(
     tx: &impl ConnectionTrait,
     pause: &LanePause,
@@ -126,14 +127,14 @@ async fn slow_down(
         .bind(SLOWEST)
         .push(" END WHERE appid = ")
         .bind(pause.appid.as_str());
-    // The answer to a send at the end of a minute comes in the next.
+    // The answer to a send at the end of a minute may come in the next minute.
     sql.push(" AND minute >= ").bind(minute_number(now) - 1);
     tx.execute_raw(sql.on(tx)).await?;
     Ok(())
 }
 
-/// Holds the lanes of these apps until the end of the transaction: lanes before messages, and in the order of their
-/// appids, as everybody locks them. Nobody else writes beside a transaction of SQLite's.
+/// Locks the lanes of these apps until the end of the transaction. All transactions lock lanes before messages, and
+/// lanes in the order of the appids. SQLite has one writer at a time and needs no lock.
 pub(super) async fn hold<'a>(
     tx: &impl ConnectionTrait,
     appids: impl Iterator<Item = &'a AppId>,
@@ -149,7 +150,7 @@ pub(super) async fn hold<'a>(
     Ok(())
 }
 
-/// Gives quota back. A lane that rested because it was spent goes on.
+/// Gives quota back. Ends the pause of a lane that had used up the daily quota.
 pub(super) async fn refund(
     tx: &impl ConnectionTrait,
     appid: &str,

@@ -1,5 +1,5 @@
-//! That looking for work costs the same whatever the backlog and the history: no statement that moves messages goes
-//! through the table.
+//! Tests that a search for work costs the same for every size of the backlog and of the history: no statement that
+//! moves messages scans the table.
 
 mod fill;
 mod lists;
@@ -31,10 +31,10 @@ use super::{
 };
 use crate::{NewApp, Page, Store, millis};
 
-/// What [`Sql::on`](super::sql::Sql::on) has made in this process.
+/// The statements that [`Sql::on`](super::sql::Sql::on) has built in this process.
 static MADE: Mutex<Vec<Statement>> = Mutex::new(Vec::new());
 
-/// How many messages have ended, and how many wait for something.
+/// The number of messages that have ended, and the number of messages in each of the phases ready, waiting and behind.
 const ENDED: usize = 20_000;
 const WAITING: usize = 4_000;
 
@@ -73,7 +73,7 @@ async fn app(store: &Store) -> AppId {
         .appid
 }
 
-/// Messages of the app in every phase, most of them ended.
+/// Inserts messages of the app in every phase, most of them ended.
 async fn fill(store: &Store, appid: &AppId) {
     let connection = &store.write;
     let uuid = match connection.get_database_backend() {
@@ -87,7 +87,7 @@ async fn fill(store: &Store, appid: &AppId) {
         (0, "queued", "'ready' || i", WAITING),
         (1, "scheduled", "'waiting' || i", WAITING),
         (2, "queued", "'behind' || i", WAITING),
-        // Every other message that is ready is for somebody who is being sent one.
+        // Every second ready message has a recipient with a message in flight.
         (3, "sending", "'ready' || (2 * i)", WAITING / 10),
         (4, "sent", "'ended' || i", ENDED),
     ] {
@@ -108,7 +108,7 @@ async fn fill(store: &Store, appid: &AppId) {
     fill::fill_grants(store, tenant, appid).await;
 }
 
-/// Everything that the engine does of its own accord.
+/// Runs all the work that the engine does by itself.
 async fn work(store: &Store) {
     let platform = store.platform();
     let now = at(60);
@@ -165,7 +165,7 @@ async fn record(store: &Store, claimed: Vec<Claimed>, now: DateTime<Utc>) {
     store.platform().record(others, &[], now).await.unwrap();
 }
 
-/// Everything that is done with ids and accounts.
+/// Runs all the work on ids and ledger rows.
 async fn work_with_grants(store: &Store, appid: &AppId) {
     let (platform, now) = (store.platform(), at(60));
     let tenant: TenantId = id::new(at(0), 1, 1);
@@ -244,14 +244,14 @@ async fn work_with_grants(store: &Store, appid: &AppId) {
     };
     door.grants(appid, "u7", &page, now).await.unwrap();
     for channel in [Channel::Subscribe, Channel::Template] {
-        // As many as are asked about at most: few might be looked up in another way.
+        // The largest number that one statement looks up: the planner might treat a small number differently.
         let users: Vec<String> = (0..4096).map(|number| format!("u{number}")).collect();
         let users: Vec<&str> = users.iter().map(String::as_str).collect();
         door.reach(appid, channel, "t1", &users, now).await.unwrap();
     }
 }
 
-/// The lines of the plan of `statement` that go through all messages, ids or accounts.
+/// The lines of the plan of `statement` that scan all messages, ids or ledger rows.
 async fn walks(
     store: &Store,
     statement: &Statement,
@@ -290,7 +290,8 @@ async fn walks_on_sqlite(store: &Store, statement: &Statement) -> Vec<String> {
     lines.filter(is_walk).collect()
 }
 
-/// As a connection of the gateway plans it, once for all values: by a plain EXPLAIN the values are known.
+/// Plans the statement as a connection of the gateway plans a prepared statement: once for all values. A plain EXPLAIN
+/// would know the values.
 async fn walks_on_postgres(
     store: &Store,
     statement: &Statement,
@@ -330,8 +331,8 @@ async fn walks_on_postgres(
     walks.map(|(line, next)| format!("{line} {next}")).collect()
 }
 
-/// Whether a node of a plan, with the line after it, goes through a table or an index. In an index of ids or accounts it
-/// has to look for more than the app.
+/// Whether a node of a plan, given with the line after the node, scans a table or an index. An index scan of ids or
+/// ledger rows must have a condition on more than the app.
 fn is_walk(line: &str, next: &str) -> bool {
     let on = |table: &str| line.contains(" Scan ") && line.contains(&format!(" on {table} "));
     let looks_for = |columns: &[&str]| {
@@ -346,7 +347,7 @@ fn is_walk(line: &str, next: &str) -> bool {
     }
 }
 
-/// Whether a node of a plan goes through a whole table.
+/// Whether a node of a plan scans a whole table.
 fn is_read_whole(line: &str, _next: &str) -> bool {
     let tables = ["message", "form_id", "subscription"];
     tables
@@ -364,8 +365,8 @@ fn type_name(value: &Value) -> &'static str {
     }
 }
 
-/// What goes through all that an app has or a part of it, and what comes when ids are a week old: by then it is known how
-/// many there are.
+/// Runs the work that scans all grants of an app or a part of these grants, and the deletion of ids a week old. By that
+/// time the database has statistics on the number of rows.
 async fn keep_house(store: &Store, appid: &AppId) {
     let tenant: TenantId = id::new(at(0), 1, 1);
     let door = store.tenant(tenant);
@@ -392,7 +393,7 @@ async fn no_statement_goes_through_all_messages(url: &str, empty: &str) {
     turns::work(&store, id::new(at(0), 1, 1)).await;
     let rounds = turns::rounds(std::mem::take(&mut *MADE.lock().unwrap()));
 
-    // Nobody has looked yet what is in the tables. Then somebody has.
+    // First without statistics on the filled tables, then after `ANALYZE`.
     look_for_walks(&store, &made, is_walk).await;
     look_for_walks(&store, &housework, is_read_whole).await;
     store.write.execute_unprepared("ANALYZE").await.unwrap();
@@ -401,7 +402,8 @@ async fn no_statement_goes_through_all_messages(url: &str, empty: &str) {
     look_for_walks(&store, &rounds, turns::is_walk).await;
     store.close().await.unwrap();
 
-    // What is planned while there is nothing is kept while the tables grow: nobody knows that, or somebody has looked.
+    // A plan that was made while the tables were empty stays in use while the tables grow: first without statistics,
+    // then after `ANALYZE`.
     let store = Store::connect(empty).await.unwrap();
     store.migrate_up().await.unwrap();
     look_for_walks(&store, &made, is_walk).await;

@@ -1,4 +1,4 @@
-//! Retention: what is old is forgotten, a bounded batch at a time.
+//! Retention: deletes old data, one bounded batch at a time.
 
 use chrono::{DateTime, Utc};
 use domain::{id, message::Content};
@@ -16,12 +16,12 @@ use crate::{
     millis,
 };
 
-/// What one call of [`PlatformStore::drop_payloads`] did.
+/// The result of one call of [`PlatformStore::drop_payloads`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dropped {
-    /// How many messages lost their payload.
+    /// The number of messages from which the call has removed the payload.
     pub messages: usize,
-    /// After which message to go on; none: there is no older one.
+    /// The message after which the next call continues. `None` if no further message is old enough.
     pub cursor: Option<Uuid>,
 }
 
@@ -35,7 +35,7 @@ struct Payload {
 }
 
 impl PlatformStore {
-    /// Forgets messages that ended, and were accepted, before `before`.
+    /// Deletes messages that were accepted and have ended before `before`.
     pub async fn forget_messages(&self, before: DateTime<Utc>) -> Result<Swept, StoreError> {
         let mut sql = Sql::new(&format!(
             "DELETE FROM message WHERE id IN (SELECT id FROM message WHERE phase = {ENDED} AND id < "
@@ -54,8 +54,8 @@ impl PlatformStore {
         Ok(Swept::of(result.rows_affected()))
     }
 
-    /// Drops the values and the metadata of messages that ended, and were accepted, before `before`. Looks at a batch
-    /// of messages after `cursor`, from the oldest on.
+    /// Removes the values and the metadata of messages that were accepted and have ended before `before`. Examines one
+    /// batch of messages after `cursor`, the oldest first.
     pub async fn drop_payloads(
         &self,
         cursor: Uuid,
@@ -103,15 +103,15 @@ impl PlatformStore {
         Ok(Dropped { messages, cursor })
     }
 
-    /// Forgets lines of the audit log that were written before `before`, the oldest first. Their ids sort by time, so the
-    /// primary key finds them.
+    /// Deletes lines of the audit log that were written before `before`, the oldest first. The ids sort by time, so the
+    /// primary key finds the lines.
     pub async fn forget_audit(&self, before: DateTime<Utc>) -> Result<Swept, StoreError> {
         let mut sql = Sql::new("DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE id < ");
         sql.bind(id::lower_bound(before))
             .push(" ORDER BY id LIMIT ")
             .bind(BATCH);
         if self.store.write.get_database_backend() == DbBackend::Postgres {
-            // Several replicas clean at the same time.
+            // Several replicas delete at the same time.
             sql.push(" FOR UPDATE SKIP LOCKED");
         }
         sql.push(")");
@@ -120,7 +120,7 @@ impl PlatformStore {
         Ok(Swept::of(result.rows_affected()))
     }
 
-    /// Forgets idempotency keys whose time is over.
+    /// Deletes expired idempotency keys.
     pub async fn forget_idempotency_keys(&self, now: DateTime<Utc>) -> Result<Swept, StoreError> {
         let mut sql = Sql::new(
             "DELETE FROM idempotency WHERE (tenant_id, key) IN (SELECT tenant_id, key FROM idempotency WHERE expires_at < ",
@@ -128,7 +128,7 @@ impl PlatformStore {
         sql.bind(millis(now)).push(" LIMIT ").bind(BATCH);
         let connection = &self.store.write;
         if connection.get_database_backend() == DbBackend::Postgres {
-            // Requests take old keys over in an order of their own.
+            // Requests take over expired keys in a different lock order.
             sql.push(" FOR UPDATE SKIP LOCKED");
         }
         sql.push(")");

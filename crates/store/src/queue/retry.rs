@@ -1,4 +1,4 @@
-//! Retry: a tenant wants a message sent again that has ended.
+//! Retry by hand: a tenant requests another send of an ended message.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,32 +27,32 @@ use crate::{
     millis, time,
 };
 
-/// What became of a wish to send again.
+/// The result of a request to retry.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Retried {
-    /// It is in the queue.
+    /// The message is in the queue.
     Queued(Message),
-    /// Its key stands for this request already: the message as it was queued then.
+    /// The key already stands for the same request: the message as it was queued at that time.
     Replayed(Message),
-    /// Its key stands for another request.
+    /// The key stands for a different request.
     KeyReused,
-    /// The message cannot be retried as it is.
+    /// The message cannot be retried in its present state.
     Refused(Refusal),
-    /// Its app cannot send it, or not today.
+    /// The app cannot send the message, or not today.
     NotTaken(Received),
     /// The tenant has no such message.
     NoSuchMessage,
     /// The message's app was removed.
     NoSuchApp,
-    /// What was in the message has been dropped.
+    /// The content of the message has been dropped.
     Emptied,
 }
 
 impl TenantStore {
-    /// Puts an ended message into the queue again; its ttl counts from now, or from its `send_at` where that is still to
-    /// come. Counts and is refused like a new one.
+    /// Puts an ended message into the queue again. The ttl counts from now, or from `send_at` if that time is still to
+    /// come. The retry counts like a new message and may be refused like one.
     ///
-    /// Takes its locks as intake does, and the message's row between the app and the key.
+    /// Locks in the same order as intake, and locks the message's row between the app and the key.
     pub async fn retry(
         &self,
         id: MessageId,
@@ -109,7 +109,7 @@ impl TenantStore {
         Ok(Retried::Queued(row.try_into()?))
     }
 
-    /// Claims the key. Where it is taken, says what it stands for.
+    /// Claims the key. If the key is taken, returns the result that the key stands for.
     async fn recognise(
         &self,
         tx: &DatabaseTransaction,
@@ -139,7 +139,7 @@ impl TenantStore {
         })
     }
 
-    /// Counts the retry as a message of today; none: it may be sent.
+    /// Counts the retry as a message of today. Returns the refusal, or `None` if the message may be sent.
     async fn admit(
         &self,
         tx: &DatabaseTransaction,
@@ -174,7 +174,7 @@ impl TenantStore {
     }
 }
 
-/// The row as a retry at `at` made it.
+/// The row after a retry at `at`.
 fn queued(row: Model, at: DateTime<Utc>) -> Model {
     let due_at = due_at(&row, at);
     let (status, phase) = if due_at > at {
@@ -196,7 +196,7 @@ fn queued(row: Model, at: DateTime<Utc>) -> Model {
     }
 }
 
-/// From when a retry at `at` may send it.
+/// The time from which a retry at `at` may send the message.
 fn due_at(row: &Model, at: DateTime<Utc>) -> DateTime<Utc> {
     row.send_at.map_or(at, |send_at| time(send_at).max(at))
 }

@@ -1,4 +1,5 @@
-//! What time does to the queue. Each call does one bounded batch; callers repeat while it was full.
+//! Changes of the queue that time causes. Each call handles one bounded batch; the caller repeats the call while
+//! batches are full.
 
 use std::collections::BTreeMap;
 
@@ -20,15 +21,15 @@ use super::{
 };
 use crate::{PlatformStore, StoreError, millis, time};
 
-/// How many messages one call moves.
+/// The most messages that one call moves.
 pub(super) const BATCH: i64 = 500;
 
-/// What one call of a sweep did.
+/// The result of one call of a sweep.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Swept {
-    /// How many rows it moved.
+    /// The number of rows that the call moved.
     pub moved: u64,
-    /// Whether there may be more to move at once.
+    /// Whether there may be more rows to move at once.
     pub more: bool,
 }
 
@@ -42,7 +43,7 @@ impl Swept {
 }
 
 impl PlatformStore {
-    /// Makes waiting messages ready whose time has come.
+    /// Makes waiting messages ready that are due.
     pub async fn promote(&self, now: DateTime<Utc>) -> Result<Swept, StoreError> {
         let mut sql = Sql::new("UPDATE message SET status = 'queued', ");
         sql.touch(now).push(", phase = ").push(&READY.to_string());
@@ -65,7 +66,7 @@ impl PlatformStore {
         Ok(Swept::of(result.rows_affected()))
     }
 
-    /// When the next waiting message is due.
+    /// The due time of the next waiting message.
     pub async fn next_due(&self) -> Result<Option<DateTime<Utc>>, StoreError> {
         let mut sql = Sql::new("SELECT MIN(due_at) AS due_at FROM message WHERE phase = ");
         sql.push(&WAITING.to_string());
@@ -81,7 +82,7 @@ impl PlatformStore {
         Ok(due_at.map(time))
     }
 
-    /// Ends messages whose ttl ran out before they were sent. Returns them.
+    /// Ends messages with a ttl that ran out before the send. Returns these messages.
     pub async fn expire(&self, now: DateTime<Utc>) -> Result<Vec<Settled>, StoreError> {
         let tx = self.store.begin().await?;
         let mut sql = Sql::new(&Unsent::Lapsed.update());
@@ -99,7 +100,7 @@ impl PlatformStore {
         Ok(ended)
     }
 
-    /// Flights whose lease has ended without a record: their worker is gone.
+    /// Messages in flight with a lease that has ended without a record, because the worker is gone.
     pub async fn overdue(&self, now: DateTime<Utc>) -> Result<Vec<Claimed>, StoreError> {
         let mut sql = Sql::new(&format!(
             "SELECT {FLYING_COLUMNS} FROM message WHERE phase = {FLYING} AND lease_until <= "
@@ -113,7 +114,7 @@ impl PlatformStore {
         Ok(flights)
     }
 
-    /// Lets a flight be its worker's for longer: what became of it is known and cannot be written yet.
+    /// Extends the lease of a message in flight: the outcome is known, but the database does not take the record yet.
     pub async fn extend_lease(
         &self,
         id: MessageId,
@@ -133,8 +134,9 @@ impl PlatformStore {
         Ok(())
     }
 
-    /// Takes back a claim whose worker never got its messages, because the answer to its commit was lost: they are
-    /// ready again, their quota is given back. Only that worker knows that none of them was sent.
+    /// Takes back a claim, if the worker never got the claimed messages because the answer to the commit was lost. The
+    /// messages are ready again, and the quota is given back. Only that worker knows that none of these messages was
+    /// sent.
     pub async fn disown(&self, lease: i64, now: DateTime<Utc>) -> Result<(), StoreError> {
         let tx = self.store.begin().await?;
         let mut sql = Sql::new("SELECT appid, updated_at FROM message WHERE phase = ");
@@ -149,7 +151,7 @@ impl PlatformStore {
                 .or_insert((day_number(time(claimed_at)), 0));
             *count += 1;
         }
-        // Lanes before messages, and lanes in the order of their appids, as everybody locks them.
+        // Lanes before messages, and lanes in the order of the appids: all transactions lock in this order.
         for (appid, (day, count)) in &charged {
             refund(&tx, appid, *day, *count).await?;
         }
@@ -167,10 +169,12 @@ impl PlatformStore {
         Ok(())
     }
 
-    /// Makes messages ready that stand behind no flight, one for each user.
+    /// Releases messages that are behind although no message to the same recipient is in flight, one for each
+    /// recipient.
     ///
-    /// Whoever ends a flight or a ready message does that for the next in line; this is the net beneath, for
-    /// the message that was next and expired or was called back.
+    /// The statement that ends a ready message or a message in flight also releases the next message behind. This
+    /// function covers the remaining cases: the released message expired or was canceled, or the release after a record
+    /// failed.
     pub async fn release_stranded(&self, now: DateTime<Utc>) -> Result<Swept, StoreError> {
         let mut sql = Sql::new(&format!(
             "SELECT DISTINCT m.appid, m.touser FROM message m WHERE m.phase = {BEHIND} AND NOT EXISTS \

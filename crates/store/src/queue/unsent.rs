@@ -1,5 +1,4 @@
-//! The end of messages that will not be sent any more, many at a time: the words of `domain::lifecycle`'s
-//! `Facts::unsent` in SQL.
+//! Ends messages that will not be sent, many at a time: the rules of `domain::lifecycle`'s `Facts::unsent` in SQL.
 
 use chrono::{DateTime, Utc};
 use domain::{app::AppId, id::TenantId};
@@ -12,21 +11,21 @@ use super::{
 };
 use crate::{PlatformStore, StoreError};
 
-/// That a try of the message had no answer: WeChat may have it.
+/// The condition that an attempt of the message had no answer, so that WeChat may have the message.
 pub(super) const MAYBE_SENT: &str = "attempts LIKE '%\"outcome\":\"unknown\"%'";
 
-/// Why messages end unsent.
+/// The reason for which messages end unsent.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Unsent {
-    /// Their ttl is over.
+    /// The ttl has ended.
     Lapsed,
-    /// They are called back.
+    /// The messages are canceled.
     CalledBack,
 }
 
 impl Unsent {
-    /// The beginning of an update that ends messages; when they change is still to be said ([`Sql::touch`]). The outcome
-    /// of one that WeChat may have stays unknown.
+    /// The beginning of an UPDATE that ends messages. The caller must append the time of the change ([`Sql::touch`]). A
+    /// message that WeChat may have becomes `uncertain`.
     pub(super) fn update(self) -> String {
         let (status, code) = match self {
             Self::Lapsed => ("expired", "'expired'"),
@@ -40,7 +39,7 @@ impl Unsent {
 }
 
 impl PlatformStore {
-    /// Calls back what a tenant's removed app has not sent.
+    /// Cancels the unsent messages of a tenant's removed app.
     pub(crate) async fn cancel_unsent(
         &self,
         tenant: TenantId,
@@ -60,7 +59,7 @@ impl PlatformStore {
         Ok(())
     }
 
-    /// Calls back ready messages of an app that is gone, a batch at a time.
+    /// Cancels one batch of ready messages of a removed app.
     pub(super) async fn cancel_ready(
         &self,
         appid: &str,
@@ -71,8 +70,8 @@ impl PlatformStore {
         self.call_back(READY, of_app, now).await
     }
 
-    /// Calls back a batch of `chosen`, which are in this phase. Whoever calls messages back knows of those that were not
-    /// sent; an endpoint is told of those that may have been.
+    /// Cancels one batch of `chosen`, which are in this phase. The tenant that removed the app knows that unsent
+    /// messages are canceled. Only messages that WeChat may have cause an event.
     async fn call_back(
         &self,
         phase: i64,
@@ -95,7 +94,7 @@ impl PlatformStore {
     }
 }
 
-/// The beginning of a choice: the messages of the app in this phase.
+/// The beginning of `chosen`: the messages of the app in this phase.
 fn of_app(phase: i64, appid: &str) -> Sql {
     let mut sql = Sql::new(&format!(
         "WITH chosen AS (SELECT m.id FROM message m WHERE m.phase = {phase} AND m.appid = "

@@ -1,4 +1,4 @@
-//! What is in the tables of grants while statements are planned.
+//! Fills the tables of grants for the tests of plans.
 
 use domain::{app::AppId, id::TenantId};
 use sea_orm::{ConnectionTrait, Statement};
@@ -6,7 +6,7 @@ use sea_orm::{ConnectionTrait, Statement};
 use super::{ENDED, at};
 use crate::{Store, millis};
 
-/// Ids and accounts of many users; half of the ids are spent.
+/// Inserts ids and ledger rows of many users. Half of the ids are spent.
 pub(super) async fn fill_grants(store: &Store, tenant: TenantId, appid: &AppId) {
     let connection = &store.write;
     for insert in [

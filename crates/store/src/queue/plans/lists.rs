@@ -1,4 +1,5 @@
-//! That a page of a filtered list is whole, however far back in the history its messages are, and found by an index.
+//! Tests that a page of a filtered list is complete, however old the matching messages are, and that an index finds the
+//! page.
 
 use domain::{
     app::AppId,
@@ -16,7 +17,7 @@ const PAGE: Page = Page {
     after: None,
 };
 
-/// Makes the oldest of 20,000 messages the only one of its kind.
+/// Makes the oldest ended message the only one with this status and template.
 const RARE: &str = "UPDATE message SET status = 'uncertain', template_id = 'rare' WHERE id IN \
                     (SELECT id FROM message WHERE phase = 4 ORDER BY id LIMIT 1)";
 

@@ -1,4 +1,4 @@
-//! Receipts that wait for their messages, and those that are looked at again.
+//! The work on receipts: receipts that wait for messages, and receipts that are tried again.
 
 use domain::{app::AppId, message::Channel};
 
@@ -8,7 +8,7 @@ use crate::{
     queue::{Circumstances, NewReceipt},
 };
 
-/// Everything that is done with receipts: some find no message, and all of those say what else is known of it.
+/// Runs all the work on receipts. The receipts find no message by the msgid, and all have [`Circumstances`].
 pub(super) async fn work(store: &Store) {
     let platform = store.platform();
     let receipts: Vec<NewReceipt> = (0..64)

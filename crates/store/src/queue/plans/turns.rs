@@ -1,4 +1,5 @@
-//! What goes round the tenants with webhooks and the apps with receipts: by hops over an index, however much waits.
+//! The statements that visit tenants with webhooks or apps with receipts in rotation: by hops over an index, however
+//! many rows wait.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +16,7 @@ use crate::{
     millis,
 };
 
-/// Deliveries and receipts of many tenants and apps; half of the deliveries are pending.
+/// Inserts deliveries and receipts of many tenants and apps. Half of the deliveries are pending.
 async fn fill(store: &Store) {
     let connection = &store.write;
     let uuid = match connection.get_database_backend() {
@@ -62,7 +63,7 @@ pub(super) async fn work(store: &Store, tenant: TenantId) {
         data: serde_json::json!({}),
     };
     door.tell_webhook(endpoint, &event, at(0)).await.unwrap();
-    // The tenant is the next of the round.
+    // The tenant is the next one in the rotation.
     let cursor = Uuid::from_u128(tenant.uuid().as_u128() - 1);
     let request = OutboxRequest {
         slots: Slots {
@@ -104,7 +105,7 @@ pub(super) async fn work(store: &Store, tenant: TenantId) {
     assert!(swept.more);
 }
 
-/// Those of the statements that go round, each once.
+/// The statements that visit tenants or apps in rotation, each once.
 pub(super) fn rounds(made: Vec<Statement>) -> Vec<Statement> {
     let mut known = BTreeSet::new();
     let mut rounds = made;
@@ -113,7 +114,7 @@ pub(super) fn rounds(made: Vec<Statement>) -> Vec<Statement> {
     rounds
 }
 
-/// Whether a node of a plan goes through all deliveries or receipts, or through more than one tenant's or app's.
+/// Whether a node of a plan scans all deliveries or receipts, or those of more than one tenant or app.
 pub(super) fn is_walk(line: &str, next: &str) -> bool {
     let on = |table: &str| line.contains(" Scan ") && line.contains(&format!(" on {table} "));
     let looks_for = |column: &str| next.contains("Index Cond: ") && next.contains(column);
