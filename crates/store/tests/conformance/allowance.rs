@@ -55,7 +55,7 @@ async fn the_limit_is_exact_and_begins_anew_each_day(store: Store) {
 
     let midnight = quota::reset_at(at(2));
     assert_eq!(send(3, midnight).await, [Received::Stored; 3]);
-    // A replica whose clock is behind neither opens the day before nor forgets the new one.
+    // A replica with a slow clock neither counts for the previous day nor resets the count of the new day.
     let behind = midnight - chrono::Duration::seconds(1);
     assert_eq!(send(1, behind).await, [used_up(3, behind)]);
     assert_eq!(send(1, midnight).await, [used_up(3, midnight)]);
@@ -113,7 +113,7 @@ async fn only_what_is_new_counts(store: Store) {
     let spent = Taken::Fresh(vec![used_up(2, at(0))]);
     assert_eq!(hand_in(&store, &third, at(0)).await[0], spent);
 
-    // A message that was refused has left its key free; without a limit nothing is counted.
+    // A refused message has left the key free. Without a limit nothing is counted.
     limit(&store, sender.tenant, None).await;
     assert_eq!(hand_in(&store, &third, at(0)).await[0], stored);
 }

@@ -1,4 +1,4 @@
-//! Answers are kept with what they answer, and changes are made to what the caller has read.
+//! Answers are stored in the transaction of the change, and a change applies to the state that the caller has read.
 
 use chrono::{DateTime, Utc};
 use domain::id::{self, TenantId};
@@ -80,7 +80,7 @@ async fn an_old_answer_makes_room_unasked(store: Store) {
     };
     assert_eq!(recall(1, DAY).await, Recalled::Answer(vec![1; 40]));
     assert_eq!(recall(2, DAY).await, Recalled::OtherRequest);
-    // Nobody has forgotten it yet.
+    // The janitor has not deleted the expired record yet.
     assert_eq!(recall(1, DAY + 1).await, Recalled::Nothing);
     make(3, 2, DAY + 1).await.unwrap();
     assert_eq!(recall(2, 2 * DAY).await, Recalled::Answer(vec![2; 40]));
@@ -178,7 +178,7 @@ async fn no_two_changes_share_a_time(store: Store) {
             name: Some(name.to_owned()),
             ..AppPatch::default()
         };
-        // The clock stands, or was turned back.
+        // The clock stands still, or was set back.
         let changed = door.update_app(&appid(1), patch, at(0)).await.unwrap();
         changed.updated_at
     };

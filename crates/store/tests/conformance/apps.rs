@@ -60,7 +60,7 @@ async fn apps_are_made_changed_and_listed(store: Store) {
     let forgotten = door.update_app(&appid(1), forget, at(3)).await.unwrap();
     assert!(!forgotten.has_callback_token && forgotten.has_callback_aes_key);
 
-    // Two of the same moment, one of another tenant, one later.
+    // Two apps of the same moment, one of these of another tenant, and one later app.
     door.create_app(new_app(3), at(5)).await.unwrap();
     store
         .tenant(two)
@@ -154,7 +154,7 @@ async fn an_appid_belongs_to_one_tenant(store: Store) {
             "{again:?}"
         );
     }
-    // Once removed, it is free again.
+    // The appid of a removed app is free again.
     store
         .tenant(one)
         .delete_app(&appid(1), at(3))

@@ -152,7 +152,7 @@ async fn a_change_and_its_line_happen_together(store: Store) {
         .await
         .unwrap();
 
-    // What does not happen leaves no line.
+    // A refused change leaves no line.
     let taken = door("taken").create_app(new_app(1), at(7)).await;
     assert!(matches!(taken, Err(StoreError::Taken(_))), "{taken:?}");
     for refused in [

@@ -1,4 +1,4 @@
-//! Messages called back: the same rules on SQLite and on PostgreSQL.
+//! Canceled messages: the same rules on SQLite and on PostgreSQL.
 
 use std::collections::BTreeSet;
 
@@ -69,7 +69,7 @@ async fn what_has_left_is_not_called_back(store: Store) {
     assert_eq!(sender.status(id).await, Status::Sent);
 }
 
-/// Whoever comes first has it; never both.
+/// A message is either claimed or canceled, never both.
 async fn a_claim_and_a_cancel_share_nothing(store: Store) {
     let mut sender = Sender::new(&store, 1).await;
     let (mut flown, mut canceled) = (0, 0);
@@ -98,7 +98,7 @@ async fn the_next_one_behind_is_released(store: Store) {
     }
     let first = claim(&store, 8, at(1)).await;
     assert_eq!(first.len(), 1, "one flight for each user");
-    // Its end makes the second ready; the third stays behind that one.
+    // The end of the first message makes the second ready. The third stays behind the second.
     record(&store, &first, &accepted(1), at(2)).await;
     let Canceled::Now { released, .. } = cancel(&sender, &store, ids[1], 3).await else {
         unreachable!("it was not sent")
@@ -139,7 +139,7 @@ async fn what_may_have_been_sent_ends_uncertain(store: Store) {
     assert_eq!(told_uncertain(&sender, webhook).await, BTreeSet::from([id]));
 }
 
-/// Of which messages the endpoint is told that they are uncertain; it is told nothing else.
+/// The messages with an `uncertain` event. The endpoint must get no other events.
 async fn told_uncertain(sender: &Sender<'_>, webhook: WebhookId) -> BTreeSet<MessageId> {
     let told = told(sender.store, sender.tenant, webhook).await;
     let is_uncertain = |one: &WebhookDelivery| one.kind == EventType::MessageUncertain;
@@ -147,7 +147,7 @@ async fn told_uncertain(sender: &Sender<'_>, webhook: WebhookId) -> BTreeSet<Mes
     told.iter().filter_map(|one| one.message).collect()
 }
 
-/// A message that is to be sent once more some seconds after `lost`, because its first try had no answer.
+/// A message that is repeated some seconds after `lost`, because the first attempt had no answer.
 async fn unanswered(sender: &mut Sender<'_>, store: &Store, touser: &str, lost: i64) -> MessageId {
     let wanted_again = Draft {
         on_uncertain: OnUncertain::Retry,
@@ -197,7 +197,7 @@ async fn what_a_removed_app_may_have_sent_ends_uncertain(store: Store) {
     assert_eq!(end(ready).await, uncertain);
     assert_eq!(end(untried).await, (Status::Canceled, None));
 
-    // One flight comes back when the app is gone, one when the appid has another owner.
+    // One message is released while the app is removed, the other while the appid has another owner.
     record(&store, &flights[..1], &Event::Released, at(3001)).await;
     assert!(claim(&store, 8, at(3002)).await.is_empty());
     assert_eq!(end(flying[0]).await, uncertain);

@@ -1,4 +1,4 @@
-//! Receipts of messages whose answer was lost: the same rules on SQLite and on PostgreSQL.
+//! Receipts of messages with a lost answer: the same rules on SQLite and on PostgreSQL.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ on_both! {
     a_former_owners_message_is_left
 }
 
-/// A receipt that no message has the msgid of, at second `second`.
+/// A receipt at second `second` with a msgid that no message has.
 fn receipt(msgid: u64, second: i64) -> NewReceipt {
     NewReceipt {
         tenant: owner(1),
@@ -55,7 +55,7 @@ fn about(second: i64, change: impl FnOnce(&mut Circumstances)) -> NewReceipt {
     receipt
 }
 
-/// Records flights that were sent at `second`, with what was tried.
+/// Records messages that were sent at `second`, each with an attempt of this verdict.
 async fn land(store: &Store, flights: &[Claimed], verdict: Verdict, second: i64) {
     let batch: Vec<_> = flights
         .iter()
@@ -90,7 +90,7 @@ async fn lost(sender: &mut Sender<'_>, second: i64) -> MessageId {
     sent(sender, draft("o1"), Verdict::Unknown, second).await
 }
 
-/// Takes receipts in and looks at them a second later; which messages that settles.
+/// Receives receipts and sweeps a second later. Returns the messages that the receipts settle.
 async fn heard(store: &Store, receipts: &[NewReceipt], second: i64) -> Vec<MessageId> {
     let platform = store.platform();
     let now = at(second);
@@ -119,7 +119,7 @@ async fn a_receipt_settles_the_one_message_that_it_fits(store: Store) {
         (message.status, message.msgid.as_deref(), message.failure),
         (Status::Delivered, Some("9"), None)
     );
-    // It has that id now: what contradicts the receipt later finds it, and changes nothing.
+    // The message has that msgid now: a later, contradicting receipt finds the message and changes nothing.
     let other = NewReceipt {
         delivered: false,
         ..receipt(9, 11)
@@ -131,7 +131,7 @@ async fn a_receipt_settles_the_one_message_that_it_fits(store: Store) {
         kinds,
         [EventType::MessageUncertain, EventType::MessageDelivered]
     );
-    // One that did not arrive says why.
+    // A receipt of an undelivered message gives the reason.
     let id = lost(&mut sender, 2000).await;
     let failure = NewReceipt {
         delivered: false,
@@ -168,7 +168,7 @@ async fn a_receipt_of_a_send_under_way_is_not_taken_for_another(store: Store) {
     let settled = looked_at(&store, at(20)).await;
     assert_eq!(settled.iter().map(|one| one.id).collect::<Vec<_>>(), [id]);
     assert_eq!(sender.status(lost).await, Status::Uncertain);
-    // Then nothing is in the way of the lost one's own.
+    // Now no other message prevents the settlement of the lost message.
     assert_eq!(heard(&store, &[receipt(8, 0)], 30).await, [lost]);
 }
 
@@ -217,7 +217,7 @@ async fn a_message_that_could_be_meant_as_well_is_in_the_way(store: Store) {
         on_uncertain: OnUncertain::Retry,
         ..draft("o1")
     };
-    // Each pair an hour after the last.
+    // Each pair of messages is sent long after the pair before.
     for (number, rival) in (0..).zip(["lost", "unnamed", "to be repeated"]) {
         let second = 10_000 * (number + 1);
         let first = lost(&mut sender, second).await;

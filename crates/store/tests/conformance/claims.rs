@@ -1,4 +1,4 @@
-//! Claims: who goes first, who waits for whom, and which app rests.
+//! Claims: which message is first, which message waits, and which app pauses.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -42,7 +42,7 @@ async fn claims_go_round_the_apps(store: Store) {
         "a late single message does not wait for a hundred"
     );
 
-    // More apps than one claim serves: the cursor goes on where the last claim ended.
+    // More apps than one claim serves: the cursor continues after the last claim.
     let mut seen = HashSet::new();
     for number in 10..50 {
         let mut sender = Sender::new(&store, number).await;
@@ -141,7 +141,7 @@ async fn those_behind_are_released_one_by_one(store: Store) {
         order.extend(flights.iter().map(|flight| flight.id));
         record(&store, &flights, &accepted(1), now).await;
     }
-    // The third lapsed while it was next; the ones behind it were released all the same.
+    // The third message expired as the next one; the messages behind were released nevertheless.
     ids.remove(2);
     assert_eq!(order, ids);
     assert_eq!(
@@ -257,7 +257,7 @@ async fn a_removed_apps_messages_are_nobodys(store: Store) {
         .unwrap();
     assert_eq!(former.status(unsent[1]).await, Status::Canceled);
 
-    // The flight comes back when its app is gone, and again when the appid has another owner.
+    // The message is released while the app is removed, and is ready when the appid has another owner.
     record(&store, &flights, &Event::Released, at(3)).await;
     let owner = onboard(&store, 2, 10).await;
     let app = wxgate_store::NewApp {
@@ -271,7 +271,7 @@ async fn a_removed_apps_messages_are_nobodys(store: Store) {
     );
     assert_eq!(former.status(unsent[0]).await, Status::Canceled);
 
-    // Without a new owner the claim calls it back as well.
+    // Without a new owner the claim cancels the message too.
     let mut lonely = Sender::new(&store, 3).await;
     let id = lonely.send(3, draft("o1"), at(6)).await;
     let flights = claim(&store, 8, at(7)).await;

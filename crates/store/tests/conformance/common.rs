@@ -1,4 +1,4 @@
-//! A database for each rule, and what most rules start from.
+//! A separate database for each rule, and the setup that most rules share.
 
 use std::{sync::LazyLock, time::Duration};
 
@@ -17,7 +17,7 @@ use wxgate_store::{IdempotencyKey, Load, NewApp, NewMessage, Received, Store, Su
 
 static POSTGRES: LazyLock<Postgres> = LazyLock::new(Postgres::start);
 
-/// Each rule becomes two tests, each with a database of its own.
+/// Each rule becomes two tests, each with a separate database.
 macro_rules! on_both {
     ($($rule:ident)*) => {
         mod sqlite {
@@ -52,7 +52,7 @@ async fn run(url: &str, rule: impl AsyncFnOnce(Store)) {
     store.close().await.unwrap();
 }
 
-/// A time, `seconds` after the start of every test. 10:46 in Shanghai.
+/// A time, `seconds` after the start of every test: 10:46 in Shanghai.
 pub(crate) fn at(seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_780_281_960 + seconds, 0).unwrap()
 }
@@ -84,7 +84,7 @@ pub(crate) async fn onboard(store: &Store, number: u8, daily_quota: u64) -> Tena
     tenant
 }
 
-/// A subscribe message to `touser` that is worth sending for an hour.
+/// A subscribe message to `touser` with a ttl of one hour.
 pub(crate) fn draft(touser: &str) -> Draft {
     let Value::Object(data) = json!({"thing1": {"value": "保温杯"}}) else {
         unreachable!()
@@ -99,7 +99,7 @@ pub(crate) fn draft(touser: &str) -> Draft {
     request.check(at(0)).unwrap()
 }
 
-/// A mini-program as it is registered.
+/// A new mini-program.
 pub(crate) fn new_app(number: u16) -> NewApp {
     NewApp {
         appid: appid(number),
@@ -127,7 +127,7 @@ pub(crate) fn one(new: NewMessage, key: impl Into<Option<IdempotencyKey>>) -> Su
     }
 }
 
-/// Hands requests in, in one transaction.
+/// Submits requests in one transaction.
 pub(crate) async fn hand_in(store: &Store, batch: &[Submission], now: DateTime<Utc>) -> Vec<Taken> {
     store
         .platform()
@@ -136,7 +136,7 @@ pub(crate) async fn hand_in(store: &Store, batch: &[Submission], now: DateTime<U
         .unwrap()
 }
 
-/// Hands messages in, each for itself; what became of each.
+/// Submits messages, each as a separate submission. Returns the result of each message.
 pub(crate) async fn intake(
     store: &Store,
     batch: &[NewMessage],

@@ -28,7 +28,7 @@ fn new_key(number: u16) -> NewKey {
     }
 }
 
-/// The database's own refusal.
+/// The store's error.
 fn stored(error: NewKeyError) -> StoreError {
     match error {
         NewKeyError::Store(error) => error,
@@ -258,7 +258,7 @@ async fn a_signing_key_takes_the_place_of_all_others(store: Store) {
     }
     let next = key("next", 10, None);
     platform.replace_signing_keys(&next).await.unwrap();
-    // Also for a clock that is behind.
+    // Also for a slow clock.
     for seconds in [3, 10, 99] {
         let keys = platform.signing_keys(at(seconds)).await.unwrap();
         assert_eq!(keys, std::slice::from_ref(&next));

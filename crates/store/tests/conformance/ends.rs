@@ -30,7 +30,7 @@ on_both! {
     every_end_is_told_once_and_in_order
 }
 
-/// What the endpoint is told of each message, in the order of the events.
+/// The events of each message for the endpoint, in the order of the events.
 async fn told(sender: &Sender<'_>, webhook: WebhookId) -> BTreeMap<MessageId, Vec<EventType>> {
     let door = sender.store.tenant(sender.tenant);
     let mut told: BTreeMap<MessageId, Vec<EventType>> = BTreeMap::new();
@@ -48,7 +48,7 @@ async fn told(sender: &Sender<'_>, webhook: WebhookId) -> BTreeMap<MessageId, Ve
             None => break,
         }
     }
-    // Listed newest first.
+    // The list has the newest event first.
     for kinds in told.values_mut() {
         kinds.reverse();
     }
@@ -78,7 +78,7 @@ async fn an_end_is_told_once_whoever_writes_it(store: Store) {
         };
         sender.send(1, short, at(0)).await;
     }
-    // Four replicas claim and sweep what is over, each by its own clock.
+    // Four replicas claim and sweep expired messages, each by a clock of its own.
     let replicas = (0..4).map(|replica| {
         let store = &store;
         async move {
@@ -99,7 +99,7 @@ async fn an_end_is_told_once_whoever_writes_it(store: Store) {
     }
 }
 
-/// Numbers that are the same for the same seed.
+/// Pseudo-random numbers, the same for the same seed.
 struct Dice(u64);
 
 impl Dice {
@@ -113,7 +113,7 @@ impl Dice {
     }
 }
 
-/// How a flight may come to its end.
+/// A possible event that ends an attempt.
 fn landing(dice: &mut Dice) -> Event {
     match dice.roll(7) {
         0 => Event::LeaseEnded,
@@ -125,7 +125,7 @@ fn landing(dice: &mut Dice) -> Event {
     }
 }
 
-/// As the gateway records it: with what was tried.
+/// The settlement with the attempt, as the gateway records an attempt.
 fn landed(flight: &Claimed, event: &Event, now: DateTime<Utc>) -> Settlement {
     let mut settlement = settle(flight, event, now);
     let outcome = match event {
@@ -145,13 +145,13 @@ fn landed(flight: &Claimed, event: &Event, now: DateTime<Utc>) -> Settlement {
     settlement
 }
 
-/// Everything that replicas do with the messages of three users at one moment: some of it at once, some of it late.
+/// All that replicas do with the messages of three users at one moment, some actions at once and some late.
 struct Replicas<'a> {
     store: &'a Store,
     sender: Sender<'a>,
     dice: Dice,
     ids: Vec<MessageId>,
-    /// Flights that are under way, or that were lost and are still to be heard of.
+    /// Messages in flight, and messages with an ended lease and an outcome still to come.
     flights: Vec<Claimed>,
     retried: HashMap<MessageId, usize>,
     lease: i64,
@@ -202,7 +202,7 @@ impl Replicas<'_> {
         }
     }
 
-    /// One flight ends, perhaps in two ways at once: its lease, and its worker who was late.
+    /// One attempt ends, perhaps in two ways at once: by the end of the lease, and by the worker's late outcome.
     async fn land(&mut self, now: DateTime<Utc>) {
         if self.flights.is_empty() {
             return;
@@ -227,7 +227,7 @@ impl Replicas<'_> {
         }
     }
 
-    /// The tenant wants one of the messages back, or sent again.
+    /// The tenant cancels one of the messages, or retries the message.
     async fn change(&mut self, now: DateTime<Utc>) {
         let sides = u64::try_from(self.ids.len()).unwrap().max(1);
         let Some(&id) = self
@@ -265,7 +265,7 @@ async fn every_end_is_told_once_and_in_order(store: Store) {
         replicas.dice = Dice(seed);
         let mut now = at(i64::try_from(seed).unwrap() * 10_000);
         for _ in 0..120 {
-            // Often in the same millisecond; at times by a clock that is behind.
+            // Often in the same millisecond, sometimes by a slow clock.
             now += Duration::from_millis(
                 [0, 0, 1, 700, 5000][usize::try_from(replicas.dice.roll(5)).unwrap()],
             );

@@ -21,7 +21,7 @@ on_both! {
     old_keys_are_forgotten
 }
 
-/// A key for the request with this fingerprint.
+/// A key for a request with this fingerprint.
 pub(crate) fn key(name: &str, fingerprint: u8) -> IdempotencyKey {
     IdempotencyKey {
         key: name.to_owned(),
@@ -30,7 +30,7 @@ pub(crate) fn key(name: &str, fingerprint: u8) -> IdempotencyKey {
     }
 }
 
-/// A batch in the name of the sender of `first`.
+/// A batch of the tenant that sends `first`.
 pub(crate) fn batch(first: &NewMessage, key: IdempotencyKey, entries: Vec<Entry>) -> Submission {
     Submission {
         tenant: first.tenant,
@@ -53,7 +53,7 @@ async fn a_key_stands_for_one_request(store: Store) {
     };
     let (first, twin, other) = (keyed(1, 0), keyed(1, 5), keyed(2, 5));
     let id = first.messages().next().unwrap().id;
-    // Of twins in one call all but the first are to come again.
+    // Of twins in one call all but the first must be submitted again.
     let taken = hand_in(&store, &[first, twin.clone(), other.clone()], at(0)).await;
     assert_eq!(taken, [stored(), Taken::Twin, Taken::Twin]);
     let replayed = Taken::Replayed(FirstAnswer::One {
@@ -111,7 +111,7 @@ async fn a_batch_is_answered_the_same_again(store: Store) {
     });
     assert_eq!(taken, [replayed]);
 
-    // With nothing in it that can be sent it stands for its answer all the same, and for no other request.
+    // A batch without a valid message still keeps an answer under its key, for no other request.
     let unfit = || vec![Entry::Unfit("a hat".into())];
     let request = batch(&first[0], key("c", 1), unfit());
     assert_eq!(
@@ -127,7 +127,7 @@ async fn a_batch_is_answered_the_same_again(store: Store) {
     assert_eq!(hand_in(&store, &[nowhere], at(0)).await, [Taken::NoSuchApp]);
 }
 
-/// Two replicas take the same keys in at once, in opposite orders: each key is one's, and nobody waits for ever.
+/// Two replicas submit the same keys at once, in opposite orders: one replica gets each key, and there is no deadlock.
 async fn twins_at_two_replicas_make_one_message(store: Store) {
     let mut sender = Sender::new(&store, 1).await;
     for round in 0..20u8 {
@@ -163,7 +163,7 @@ async fn an_old_key_is_free_before_it_is_forgotten(store: Store) {
     let (again, elsewhere) = (keyed(2, 2 * DAY), keyed(1, 2 * DAY));
     hand_in(&store, &[first], at(0)).await;
     assert_eq!(hand_in(&store, &[late], at(DAY)).await, [Taken::KeyReused]);
-    // What is refused does not take the key; what the key stood for is not repeated either.
+    // A refused message does not claim the key, and the expired answer is not repeated either.
     let door = store.tenant(next.tenant);
     let knows = async |seconds| door.knows_key(&key("k", 1), at(seconds)).await.unwrap();
     assert_eq!((knows(DAY).await, knows(DAY + 1).await), (true, false));

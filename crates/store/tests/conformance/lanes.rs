@@ -1,4 +1,4 @@
-//! Lanes: when an app rests, how it goes on, how fast it may go.
+//! Lanes: when an app pauses, how the app resumes, and at which pace.
 
 use std::time::Duration;
 
@@ -53,7 +53,7 @@ async fn record(store: &Store, flight: &Claimed, event: Event, news: LaneNews, n
     assert_eq!(recorded.unwrap().changed.len(), 1);
 }
 
-/// The probe that a claim at `now` hands out, alone.
+/// The probe, the only message that a claim at `now` returns.
 async fn probe(store: &Store, now: DateTime<Utc>) -> Claimed {
     let mut claimed = claim(store, 8, now).await;
     assert_eq!(claimed.len(), 1);
@@ -95,7 +95,7 @@ async fn a_probe_that_is_refused_pauses_anew(store: Store) {
     queue(&store, 5).await;
     tell(&store, pause(QUOTA_EXHAUSTED, at(600), 1, false), at(0)).await;
     let first = probe(&store, at(600)).await;
-    // Shorter than the probe's own lease, which had closed the lane.
+    // Shorter than the probe's own lease, until which the lane was paused.
     let again = pause("wrong_secret", at(630), 1, true);
     record(
         &store,
@@ -119,7 +119,7 @@ async fn a_lost_probe_is_followed_by_another(store: Store) {
 
 async fn a_minutes_limit_is_learnt_and_tried_again(store: Store) {
     let mut sender = queue(&store, 0).await;
-    // at(0) is no full minute: its next one begins within sixty seconds.
+    // at(0) is not the start of a minute: the next minute starts within sixty seconds.
     let minute = |n: i64| {
         let next = at(0).timestamp().div_euclid(60) + n;
         DateTime::from_timestamp(next * 60, 0).unwrap()
@@ -131,7 +131,7 @@ async fn a_minutes_limit_is_learnt_and_tried_again(store: Store) {
         intake(&store, some, minute(1)).await;
     }
     assert_eq!(claim(&store, 800, minute(1)).await.len(), 800);
-    // A hundred were too many.
+    // WeChat refused a hundred messages.
     tell(&store, pause(THROTTLED, minute(2), 100, false), minute(1)).await;
     let ahead = probe(&store, minute(2)).await;
     record(
@@ -142,7 +142,7 @@ async fn a_minutes_limit_is_learnt_and_tried_again(store: Store) {
         minute(2),
     )
     .await;
-    // Nine tenths of the seven hundred that went well, and a quarter more, less the probe.
+    // Nine tenths of the seven hundred accepted messages, plus a quarter, less the probe.
     assert_eq!(claim(&store, 1_000, minute(2)).await.len(), 787);
     assert!(
         claim(&store, 1_000, minute(2) + Duration::from_secs(59))
@@ -153,7 +153,7 @@ async fn a_minutes_limit_is_learnt_and_tried_again(store: Store) {
     let app = async || store.tenant(sender.tenant).app(&appid(1)).await.unwrap();
     let paced = app().await;
     assert_eq!((paced.pace, paced.pause), (Some(986), None));
-    // Hardly anything was sent in this one, so that it says nothing of WeChat's limit.
+    // Few messages were sent in this minute, so the refusal says nothing about WeChat's limit.
     assert_eq!(claim(&store, 10, minute(4)).await.len(), 10);
     tell(&store, pause(THROTTLED, minute(5), 1, false), minute(4)).await;
     assert_eq!(app().await.pace, Some(600));

@@ -1,4 +1,4 @@
-//! Leases: what becomes of flights that nobody ended.
+//! Leases: what happens to messages in flight without a record.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Who made which key: the same rules on SQLite and on PostgreSQL.
+//! Which key or operator made which key: the same rules on SQLite and on PostgreSQL.
 
 use domain::id::{self, KeyId, TenantId};
 use futures::future::{join, join_all};
@@ -40,7 +40,7 @@ async fn make(store: &Store, owner: TenantId, number: u16, maker: Actor) {
         .unwrap();
 }
 
-/// 1 → 2 → 3 → 4, and 5 beside 3; 6 is another's.
+/// 1 made 2, 2 made 3 and 5, 3 made 4. The command line made 1 and 6.
 async fn family(store: &Store) -> TenantId {
     let owner = tenant(store, 1).await.id;
     make(store, owner, 1, Actor::Cli).await;
@@ -92,7 +92,8 @@ async fn a_revoked_key_takes_along_all_generations(store: Store) {
     let again = door.revoke_key(key(1), Descendants::Revoke, at(6)).await;
     assert_eq!(again.unwrap(), []);
 
-    // An operator's key takes along those of all tenants; what is revoked already keeps its time.
+    // The revocation of an operator's key includes the descendants in all tenants. A key revoked earlier keeps the
+    // time.
     let platform = store.platform();
     let operators = NewKey {
         scopes: "operator".parse().unwrap(),
@@ -138,7 +139,7 @@ async fn a_kept_generation_has_another_maker(store: Store) {
 async fn no_key_is_made_with_a_revoked_one(store: Store) {
     let owner = family(&store).await;
     let door = store.tenant(owner);
-    // The same moment: whichever comes first, nothing is left in force.
+    // At the same moment: in either order, no descendant stays in force.
     let (revoked, made) = join(
         door.revoke_key(key(1), Descendants::Revoke, at(5)),
         door.create_key(made_by(20, Actor::Key(key(4))), at(5)),
@@ -167,7 +168,7 @@ async fn a_tenant_has_so_many_keys_in_force(store: Store) {
     for number in 1..most - 1 {
         make(&store, owner, number, Actor::Cli).await;
     }
-    // Some at the same moment: one of them is the last, the one that has ended does not count.
+    // Several keys at the same moment: the limit stops the last of these. The ended key does not count.
     let last = (0..5).map(|number| {
         let door = store.tenant(owner);
         async move {

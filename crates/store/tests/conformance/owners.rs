@@ -1,4 +1,4 @@
-//! An appid that changes its owner: what one owner's things bring about never reaches the other's.
+//! An appid that changes its owner: the data of one owner never affects the other owner.
 
 use chrono::{DateTime, Duration, Utc};
 use domain::{
@@ -28,7 +28,7 @@ on_both! {
 
 const MSGID: u64 = 4_103_297_716_205_551_617;
 
-/// The next owner of app 1, in the place of the first.
+/// Gives app 1 a new owner in place of the first.
 async fn hand_over(store: &Store, now: DateTime<Utc>) -> TenantId {
     store
         .tenant(owner(1))
@@ -70,7 +70,7 @@ fn delivered(id: MessageId) -> Vec<Settled> {
     vec![Settled { id, status }]
 }
 
-/// A message of the tenant's that WeChat has taken under this id.
+/// A message of the tenant that WeChat has accepted under this msgid.
 async fn sent(
     store: &Store,
     sender: &mut Sender<'_>,
@@ -120,7 +120,7 @@ async fn what_waits_does_not_wait_for_the_next_owner(store: Store) {
     let planted = |msgid: u64| receipt(first, "o1", msgid);
     assert_eq!(receive(&store, planted(MSGID), at(1)).await, []);
     let next = hand_over(&store, at(5)).await;
-    // A callback of the first owner that was under way when the app changed hands.
+    // A callback of the first owner that was being processed when the owner changed.
     assert_eq!(receive(&store, planted(MSGID + 1), at(6)).await, []);
     let mut heir = Sender {
         store: &store,
@@ -179,10 +179,10 @@ async fn events_are_entered_for_the_owner_that_heard_them(store: Store) {
         remaining(&store, next).await.is_empty(),
         "nothing is left over"
     );
-    // A callback of the first owner that was under way.
+    // A callback of the first owner that was being processed when the owner changed.
     remember(heard(first, 2), 6).await;
     assert!(remaining(&store, next).await.is_empty());
-    // What was heard before the app changed hands is news to its next owner.
+    // An event that the first owner received is still new for the next owner.
     assert_eq!(remember(heard(next, 1), 7).await, 1);
     assert_eq!(remaining(&store, next).await, [1]);
 }
@@ -206,7 +206,7 @@ async fn what_a_late_answer_says_of_an_app_is_not_the_next_owners(store: Store) 
     assert_eq!(recorded.unwrap().changed.len(), 1);
     let app = store.tenant(next).app(&appid(1)).await.unwrap();
     assert_eq!(app.pause, None);
-    // Its own messages speak for the app.
+    // Messages of the present owner do affect the app.
     let mut heir = Sender {
         store: &store,
         tenant: next,

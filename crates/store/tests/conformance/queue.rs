@@ -41,7 +41,7 @@ impl<'a> Sender<'a> {
 
     pub(crate) fn new_message(&mut self, app: u8, draft: Draft, now: DateTime<Utc>) -> NewMessage {
         self.next += 1;
-        // Random in a gateway: no two messages have it in common.
+        // Random in the gateway: no two messages share this number.
         let entropy = u64::from(self.next) << 8 | u64::from(app);
         let id = id::new(now, self.next, entropy);
         NewMessage {
@@ -160,7 +160,7 @@ async fn what_is_taken_in_is_claimed_sent_and_recorded(store: Store) {
         "a flying message is nobody else's"
     );
 
-    // Above 2^53, where JavaScript's numbers end.
+    // Above 2^53, the largest integer that JavaScript represents exactly.
     assert_eq!(
         record(
             &store,

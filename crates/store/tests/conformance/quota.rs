@@ -1,4 +1,4 @@
-//! The quota of an app's day.
+//! The daily quota of an app.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ on_both! {
     the_days_count_outlives_the_app
 }
 
-/// WeChat counts by appid, whoever sends, and however often it is removed and added here.
+/// WeChat counts by appid, for every owner, however often the app is removed and added here.
 async fn the_days_count_outlives_the_app(store: Store) {
     let mut sender = Sender::new(&store, 1).await;
     let first = sender.tenant;
@@ -46,14 +46,14 @@ async fn the_days_count_outlives_the_app(store: Store) {
     door.delete_app(&appid(1), at(3)).await.unwrap();
     assert_eq!(platform.forget_lanes(at(4)).await.unwrap().moved, 0);
 
-    // Another tenant adds it.
+    // Another tenant adds the app.
     sender.tenant = onboard(&store, 2, 10).await;
     add(sender.tenant, at(5)).await;
     assert_eq!(used(sender.tenant, at(5)).await, 3);
     send(&mut sender, at(5)).await;
     assert_eq!(used(sender.tenant, at(6)).await, 4);
 
-    // Added again on another day it begins anew; what nobody adds again is forgotten.
+    // Added again on another day, the app starts at zero. The lane of an app that is not added again is deleted.
     let tomorrow = quota::reset_at(at(6));
     let later = tomorrow + Duration::from_hours(48);
     let door = store.tenant(sender.tenant);
@@ -200,15 +200,15 @@ async fn quota_is_given_back_for_what_never_left(store: Store) {
             .used
     };
     assert_eq!(used().await, 0);
-    // Under a lease of their own.
+    // Under a new lease.
     let again = claim(&store, 8, at(7) + Duration::from_micros(1)).await;
     assert_eq!(again.len(), 2, "the lane goes on");
     assert_eq!(used().await, 2);
-    // Who did not hear that it was recorded records it once more.
+    // A worker without the answer to a record repeats the record.
     let repeated = store.platform().record(&batch, &[], at(8)).await.unwrap();
     assert!(repeated.changed.is_empty());
     assert_eq!(used().await, 2);
-    // What was charged to another day is not given back to this one.
+    // A charge of another day is not given back to this day.
     let of_yesterday = Settlement {
         refund: Some(at(5) - chrono::Duration::days(1)),
         ..settle(&again[0], &Event::Released, at(9))

@@ -35,7 +35,7 @@ on_both! {
     many_events_of_one_call_are_all_entered
 }
 
-/// Above 2^53, where JavaScript's numbers end.
+/// Above 2^53, the largest integer that JavaScript represents exactly.
 const MSGID: u64 = 4_103_297_716_205_551_617;
 
 pub(crate) fn receipt(touser: &str, msgid: u64) -> NewReceipt {
@@ -70,7 +70,7 @@ async fn sweep(store: &Store, now: DateTime<Utc>) -> SweptReceipts {
     store.platform().sweep_receipts("", now).await.unwrap()
 }
 
-/// A message that WeChat took under this id, recorded at second 2.
+/// A message that WeChat accepted under this msgid, recorded at second 2.
 async fn sent(sender: &mut Sender<'_>, store: &Store, touser: &str, msgid: u64) -> MessageId {
     let id = sender.send(1, draft(touser), at(0)).await;
     let flights = claim(store, 8, at(1)).await;
@@ -123,7 +123,7 @@ async fn a_receipt_that_comes_first_waits_and_counts_once(store: Store) {
 
     assert_eq!(record(&store, &flights, &accepted(MSGID), at(3)).await, 1);
     assert_eq!(sender.status(id).await, Status::Sent);
-    // Looked at a second after it came, it is looked at again after another.
+    // Tried one second after the arrival, and again one second later.
     let swept = sweep(&store, at(4)).await;
     assert_eq!(swept.settled, [settled(id, Status::Undelivered)]);
     assert_eq!((swept.abandoned, swept.more), (0, false));
@@ -235,7 +235,7 @@ async fn receipts_records_and_sweeps_do_not_wait_for_each_other_in_a_circle(stor
         .iter()
         .map(|flight| receipt(&flight.touser, msgid(&flight.touser)))
         .collect();
-    // Two replicas hear of the same, in two orders, while the answers are recorded and others sweep.
+    // Two replicas receive the same receipts, in two orders, while answers are recorded and other replicas sweep.
     let backwards: Vec<_> = receipts.iter().rev().cloned().collect();
     let recorded = async {
         for flight in &flights {
@@ -298,7 +298,7 @@ async fn an_event_is_remembered_once_and_not_for_ever(store: Store) {
     assert_eq!(remember(&first[..1], 3602).await.len(), 1);
 }
 
-/// Of an app whose tenant signs what it likes.
+/// Receipts of an app with a tenant that signs invented ones.
 fn invented(app: u16, from: u64, count: u64) -> Vec<NewReceipt> {
     let numbers = from..from + count;
     let receipts = numbers.map(|number| NewReceipt {
@@ -321,7 +321,7 @@ async fn invented_receipts_take_a_bounded_room(store: Store) {
     assert_eq!(taken(1, 30_000, 1, at(1)).await.1, 1, "it is full");
     assert_eq!(taken(2, 0, 1, at(1)).await.1, 0, "another app has its own");
 
-    // A full room is cleared soon, and then takes what comes before its message is recorded.
+    // A full room is cleared soon. Then the room takes a receipt that comes before its message is recorded.
     let swept = sweep_all(&store, at(10)).await;
     assert!(swept.abandoned > 2_000, "{}", swept.abandoned);
     receive(&store, &[receipt("o1", MSGID)], at(20)).await;
@@ -330,7 +330,7 @@ async fn invented_receipts_take_a_bounded_room(store: Store) {
     assert_eq!(swept.settled, [settled(id, Status::Delivered)]);
 }
 
-/// Sweeps until nothing is due any more.
+/// Sweeps until no receipt is due.
 async fn sweep_all(store: &Store, now: DateTime<Utc>) -> SweptReceipts {
     let mut all = SweptReceipts::default();
     loop {

@@ -1,4 +1,4 @@
-//! What is sealed and found again, and the keys of the gateway's own.
+//! Sealed values that are found again, and the gateway's own keys.
 
 use domain::{
     id::{self, WebhookId},
@@ -36,14 +36,14 @@ async fn everything_sealed_is_found_until_it_is_sealed_anew(store: Store) {
     };
     let platform = store.platform();
     store.tenant(tenant).create_app(app, at(1)).await.unwrap();
-    // The settings that a change leaves behind.
+    // The change keeps the former settings as previous values.
     let patch = AppPatch {
         callback_token_sealed: Some(Some(seal(SealOwner::callback_token(tenant, &appid(2))))),
         ..AppPatch::default()
     };
     let door = store.tenant(tenant);
     door.update_app(&appid(2), patch, at(1)).await.unwrap();
-    // The app that every test begins with has no secret that opens, and none beside it.
+    // The app that every test starts with has no secret that opens, and no previous values.
     store
         .tenant(tenant)
         .delete_app(&appid(1), at(1))

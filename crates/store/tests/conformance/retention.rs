@@ -1,4 +1,4 @@
-//! Retention: what is old is forgotten; and lists stay cheap while it is not.
+//! Retention: old data is deleted, and lists stay cheap before the deletion.
 
 use domain::{
     lifecycle::Status,

@@ -1,4 +1,4 @@
-//! Messages sent again by hand: the same rules on SQLite and on PostgreSQL.
+//! Messages retried by hand: the same rules on SQLite and on PostgreSQL.
 
 use std::time::Duration;
 
@@ -52,7 +52,7 @@ async fn what_has_ended_is_sent_again_with_its_whole_ttl(store: Store) {
     record(&store, &flights, &refused_by_wechat(), at(2)).await;
     assert_eq!(sender.status(id).await, Status::Failed);
 
-    // Long after its first ttl, an hour.
+    // Long after the end of the first ttl of one hour.
     let now = at(9000);
     let Retried::Queued(message) = retry(&sender, &store, id, None, now).await else {
         unreachable!("it had failed")
@@ -103,7 +103,7 @@ async fn a_retry_keeps_to_a_schedule_that_is_still_to_come(store: Store) {
 
     let again = retry(&sender, &store, id, key("k", 1), at(502)).await;
     assert_eq!(again, Retried::Replayed(message), "as it was scheduled");
-    // The time has passed now: at once, with the whole ttl.
+    // `send_at` has passed: the message is due at once, with the whole ttl.
     let Retried::Queued(message) = retry(&sender, &store, id, None, at(503)).await else {
         unreachable!("it had failed")
     };
@@ -126,7 +126,7 @@ async fn what_is_open_or_sent_is_not_retried(store: Store) {
     record(&store, &flights, &accepted(1), at(2)).await;
     assert_eq!(refused().await, Status::Sent);
 
-    // What was refused has left its key free.
+    // A refused retry has left the key free.
     let other = sender.send(1, draft("o2"), at(0)).await;
     let canceled = store.tenant(sender.tenant).cancel(other, at(4)).await;
     canceled.unwrap();
@@ -151,7 +151,7 @@ async fn a_keyed_retry_happens_once(store: Store) {
     };
     assert_eq!(first, replayed);
 
-    // The first answer, whatever has become of the message since.
+    // The first answer, even though the message has changed since.
     let flights = claim(&store, 8, at(4)).await;
     record(&store, &flights, &accepted(7), at(5)).await;
     let again = retry(&sender, &store, id, key("k", 1), at(900)).await;

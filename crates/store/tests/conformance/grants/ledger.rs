@@ -1,4 +1,4 @@
-//! The ledger: what users accepted of each template.
+//! The ledger: the number of messages that users have accepted for each template.
 
 use std::collections::BTreeMap;
 
@@ -184,7 +184,7 @@ async fn an_acceptance_counts_once_whoever_tells_of_it(store: Store) {
     assert_eq!(tell(&[gone]).await, 1, "for nobody here");
 }
 
-/// Everybody who changes the ledger, at the same time.
+/// All transactions that change the ledger, at the same time.
 async fn claims_records_and_reports_do_not_wait_for_each_other_in_a_circle(store: Store) {
     let mut sender = Sender::new(&store, 1).await;
     let users: Vec<String> = (0..20).map(|number| format!("o{number:02}")).collect();

@@ -58,7 +58,7 @@ async fn collect(store: &Store, tenant: TenantId, items: &[GrantEntry]) -> Vec<C
     }
 }
 
-/// A template message that takes its id from the pool.
+/// A template message with an id from the pool.
 fn template(touser: &str) -> Draft {
     let content = Content::Template {
         data: serde_json::Map::new(),
@@ -79,7 +79,7 @@ fn strict(touser: &str) -> Draft {
     }
 }
 
-/// The form id that a flight is sent with.
+/// The form id with which a claimed message is sent.
 fn sent_with(flight: &Claimed) -> &str {
     match &flight.content {
         Content::Template { form_id, .. } => form_id.as_deref().unwrap(),
@@ -105,7 +105,7 @@ async fn failure(sender: &Sender<'_>, id: MessageId) -> (Status, Option<FailureC
     (message.status, message.failure.map(|failure| failure.code))
 }
 
-/// The only flight there is.
+/// The only claimed message.
 async fn flight(store: &Store, second: i64) -> Claimed {
     let mut flights = claim(store, 8, at(second)).await;
     assert_eq!(flights.len(), 1, "{flights:?}");

@@ -155,7 +155,7 @@ async fn an_id_that_may_have_been_used_stays_with_its_message(store: Store) {
     store.platform().promote(at(200)).await.unwrap();
     let again = flight(&store, 200).await;
     assert_eq!((again.id, sent_with(&again)), (lost, "f1"));
-    // Not sent this time; the try before stays in doubt, and the id with its message.
+    // This attempt sends nothing. The attempt before stays uncertain, and the id stays with the message.
     end(&store, &again, &Event::Released, 201).await;
     assert!(ids(&store, sender.tenant, "o1").await[0].is_held);
     let third = flight(&store, 202).await;
@@ -176,7 +176,7 @@ async fn a_prepay_id_is_good_for_three_and_one_in_doubt_is_spent(store: Store) {
     assert_eq!(sender.status(lost).await, Status::Uncertain);
     let left = ids(&store, sender.tenant, "o1").await;
     assert_eq!((left[0].uses_left, left[0].is_held), (2, false));
-    // WeChat's last word comes late, and is counted already.
+    // WeChat's final answer comes late, and the use is counted already.
     end(&store, &overdue[0], &ok(), 121).await;
     assert_eq!(ids(&store, sender.tenant, "o1").await[0].uses_left, 2);
     for second in [130, 132] {

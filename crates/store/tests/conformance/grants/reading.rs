@@ -1,4 +1,4 @@
-//! What is read of both: lists, counts, estimates.
+//! Reads of pool and ledger: lists, counts, estimates.
 
 use domain::{
     grant::{Entry, IdKind, usable_until},
@@ -89,7 +89,7 @@ async fn a_users_grants_are_listed_in_pages(store: Store) {
         let listing = door.grants(&appid(1), "o1", &page, at(1)).await.unwrap();
         seen.extend(listing.items);
         match listing.next {
-            // As it goes over the wire.
+            // Converted to text and back, as in the API.
             Some(next) => after = Some(next.to_string().parse().unwrap()),
             None => break,
         }

@@ -1,4 +1,4 @@
-//! How events are told: in order, in turn, once more.
+//! Webhook deliveries: order, rotation and redelivery.
 
 use std::collections::BTreeSet;
 
@@ -90,7 +90,7 @@ async fn claims_are_fair_and_bounded_for_each_endpoint(store: Store) {
     assert_eq!(claim_due(&store, 64, 4, at(4)).await.due.len(), 1);
 }
 
-/// So many test events for an endpoint.
+/// Writes `count` test events for an endpoint.
 async fn tell(store: &Store, tenant: TenantId, webhook: WebhookId, count: u16) {
     let door = store.tenant(tenant);
     for n in 0..count {
@@ -115,7 +115,7 @@ async fn claims_are_fair_and_bounded_for_each_tenant(store: Store) {
     assert_eq!(of(&first, calm), 3);
     let quarter = of(&first, busy);
     assert!((15..=16).contains(&quarter), "{quarter}");
-    // What the tenant holds counts, whatever else is free.
+    // The slots that the tenant holds count, however many others are free.
     let mut slots = Slots {
         free: 48,
         ..Slots::default()
@@ -225,7 +225,7 @@ async fn events_are_told_again(store: Store) {
     }
     let line = Origin::CLI.did("webhook.redeliver", &webhook);
     let door = store.tenant(sender.tenant).on_record(line);
-    // The second time it is on its way already.
+    // The second call finds the delivery pending already.
     for _ in 0..2 {
         let again = door.redeliver(webhook, all[1].event, at(40)).await.unwrap();
         assert_eq!((again.status, again.attempts), (DeliveryStatus::Pending, 0));
@@ -235,7 +235,7 @@ async fn events_are_told_again(store: Store) {
         (one.len(), one[0].event, one[0].retry_from),
         (1, all[1].event, at(40))
     );
-    // Only the first of the two that failed happened in this time.
+    // Only the first of the two failed deliveries was created in this period.
     let keep = Keep::nothing();
     let swept = door.redeliver_failed(webhook, at(0), at(12), keep, at(50));
     assert_eq!(swept.await.unwrap().moved, 1);
@@ -320,7 +320,7 @@ async fn ten_thousand_are_told_again_at_once(store: Store) {
         let patched = door.update_webhook(webhook, patch, at(3_701)).await;
         patched.unwrap();
     };
-    // A claim gives up what is on its way to an endpoint that is off.
+    // A claim ends the pending deliveries of a disabled endpoint.
     switch(false).await;
     while claim_due(&store, MANY, MANY, at(3_701)).await.more {}
     switch(true).await;

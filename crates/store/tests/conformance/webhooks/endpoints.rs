@@ -1,4 +1,4 @@
-//! What becomes of endpoints.
+//! The life of webhook endpoints.
 
 use domain::{
     id,
@@ -145,7 +145,7 @@ async fn a_tenant_has_no_more_endpoints_than_it_may_have(store: Store) {
     let stranger = onboard(&store, 100, 100).await;
     endpoint(&store, stranger, 999, EventFilter::All).await;
     let mut tenant = stranger;
-    // The first of them only open the connections that the others use at the same time.
+    // The first rounds only open the connections that later rounds use at the same time.
     for round in 1..=8 {
         tenant = onboard(&store, round, 100).await;
         let mut makers = JoinSet::new();
@@ -160,7 +160,7 @@ async fn a_tenant_has_no_more_endpoints_than_it_may_have(store: Store) {
     let door = store.tenant(tenant);
     let listed = door.webhooks(&PAGE).await.unwrap().items;
     assert_eq!(listed.len(), 5);
-    // One that goes makes room for another, and a refusal leaves no line in the audit log.
+    // A removed endpoint makes room for another one, and a refusal leaves no line in the audit log.
     door.remove_webhook(listed[0].id, at(2)).await.unwrap();
     for (number, is_made) in [(50, true), (51, false)] {
         let new = new_endpoint(number, EventFilter::All);
@@ -200,7 +200,7 @@ async fn changes_of_an_endpoint_are_on_record(store: Store) {
         .await
         .unwrap();
 
-    // What does not happen leaves no line.
+    // A refused change leaves no line.
     let missing = door("missing");
     for refused in [
         missing

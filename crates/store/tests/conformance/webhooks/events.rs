@@ -1,4 +1,4 @@
-//! What is told, and to whom.
+//! Which events are written, and for which endpoints.
 
 use chrono::{DateTime, Utc};
 use domain::{
@@ -45,7 +45,7 @@ async fn what_becomes_of_a_message_is_told_with_it(store: Store) {
     receipt(&store, "o1", at(3)).await;
     let mut message = store.platform().message(id).await.unwrap().unwrap();
     assert_eq!(message.status, Status::Undelivered);
-    // The event goes on saying what was so when it happened.
+    // The event keeps the facts of the time at which the event happened.
     let Facts::Message(facts) = &one.facts else {
         panic!("{:?}", one.facts)
     };
@@ -131,7 +131,7 @@ async fn an_expired_message_is_told(store: Store) {
         expired.iter().map(|one| one.id).collect::<Vec<_>>(),
         [swept]
     );
-    // The other is met by a claim before the sweep.
+    // A claim finds the other message before the sweep.
     assert!(claim(&store, 8, at(4_700)).await.is_empty());
     let told = told(&store, sender.tenant, webhook).await;
     assert_eq!(

@@ -124,7 +124,7 @@ async fn kinds(store: &Store, tenant: TenantId, webhook: WebhookId) -> Vec<Event
     told.iter().rev().map(|one| one.kind).collect()
 }
 
-/// A message that WeChat took, recorded at second `second`.
+/// A message that WeChat accepted, recorded at second `second`.
 async fn sent(
     sender: &mut Sender<'_>,
     store: &Store,
