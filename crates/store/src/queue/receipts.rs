@@ -5,7 +5,7 @@
 //! receipt again. The state machine decides how a receipt changes a message: the first receipt counts, and repeats
 //! change nothing.
 //!
-//! A message whose answer was lost has no msgid. The sweep finds such a message by the receipt's other fields, if these
+//! A message with a lost answer has no msgid. The sweep finds such a message by the receipt's other fields, if these
 //! fields fit one message only ([`circumstances`]).
 //!
 //! The statement finds the message by the index on the recipient, newest first. A receipt comes within seconds of the

@@ -134,7 +134,7 @@ pub enum Grant {
 pub struct PooledId {
     /// The event that produced the id: a form or a payment.
     pub kind: IdKind,
-    /// The openid of the user for whom the id was produced.
+    /// The openid of the user for the id: the id permits messages to this user only.
     pub openid: String,
     /// The id itself.
     pub value: String,

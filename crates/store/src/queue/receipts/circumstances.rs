@@ -1,4 +1,4 @@
-//! Finds the message of a receipt with a msgid that no message has: a message whose answer was lost.
+//! Finds the message of a receipt with a msgid that no message has: a message with a lost answer.
 //!
 //! A send without an answer has no msgid, and the receipt is the only report about that send that ever comes. The
 //! receipt belongs to an `uncertain` message of the same app, recipient, channel and, if the receipt names one,
