@@ -1,7 +1,7 @@
-//! Answers to requests under an idempotency key, sealed, written down in the transaction of what was asked for.
+//! Sealed answers to requests under an idempotency key, written in the transaction of the requested change.
 //!
-//! They share the keys of [`Submission`](crate::Submission)s, which keep less: what a message was can be made again
-//! from its row.
+//! These answers share their keys with [`Submission`](crate::Submission)s. The record of a submission stores less,
+//! because the answer to a submission can be built again from the message's row.
 
 use std::fmt;
 
@@ -16,45 +16,45 @@ use crate::{
     reseal::Place,
 };
 
-/// An answer on its way into the transaction of what was asked for.
+/// A sealed answer that the transaction of the requested change will write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeptAnswer {
-    /// Whose key it is; none: the operators'.
+    /// The tenant that owns the key, or `None` for the operators.
     pub tenant: Option<TenantId>,
-    /// The key.
+    /// The idempotency key of the request.
     pub key: IdempotencyKey,
     /// The answer, sealed.
     pub sealed: Vec<u8>,
 }
 
-/// What a key stands for.
+/// What the database has stored under an idempotency key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Recalled {
-    /// Nothing yet.
+    /// The key is unused.
     Nothing,
-    /// This request: its answer, sealed.
+    /// The key belongs to this request. Contains the sealed answer.
     Answer(Vec<u8>),
-    /// Another request.
+    /// The key belongs to another request.
     OtherRequest,
 }
 
-/// How the answer to a request will be put down, once it is known what came of it.
+/// Builds the answer to a request once the outcome of the request is known.
 pub struct Keep<T>(Option<Put<T>>);
 
 type Put<T> = Box<dyn FnOnce(&T) -> KeptAnswer + Send>;
 
 impl<T> Keep<T> {
-    /// The request has no key.
+    /// For a request without an idempotency key: no answer is stored.
     pub fn nothing() -> Self {
         Self(None)
     }
 
-    /// The request has a key: `put` makes its answer.
+    /// For a request with an idempotency key: `put` builds the answer from the outcome.
     pub fn with(put: impl FnOnce(&T) -> KeptAnswer + Send + 'static) -> Self {
         Self(Some(Box::new(put)))
     }
 
-    /// The answer of a request that came to `outcome`.
+    /// The answer for `outcome`, or `None` for a request without a key.
     pub fn answer(self, outcome: &T) -> Option<KeptAnswer> {
         self.0.map(|put| put(outcome))
     }
@@ -67,7 +67,7 @@ impl<T> fmt::Debug for Keep<T> {
 }
 
 impl Store {
-    /// What a key of the tenant, or of the operators, stands for at `now`.
+    /// What is stored at `now` under a key of the tenant, or of the operators where `tenant` is `None`.
     pub async fn recall(
         &self,
         tenant: Option<TenantId>,
@@ -81,7 +81,7 @@ impl Store {
             key.key.as_str().into(),
             millis(now).into(),
         ];
-        // Where it is written: a replica of the database may be behind.
+        // Read from the write connection: a read replica of the database may lag behind.
         let statement =
             Statement::from_sql_and_values(self.write.get_database_backend(), SQL, values);
         let Some(row) = self.write.query_one_raw(statement).await? else {
@@ -97,7 +97,8 @@ impl Store {
 }
 
 impl TenantStore {
-    /// The same door; what it changes next is answered like this, or does not happen: [`StoreError::Answered`].
+    /// This store, with `kept` as the answer to the next change. Where another request has claimed the key, that change
+    /// does not happen and fails with [`StoreError::Answered`].
     #[must_use]
     pub fn answering(mut self, kept: Option<KeptAnswer>) -> Self {
         self.kept = kept;
@@ -106,14 +107,15 @@ impl TenantStore {
 }
 
 impl PlatformStore {
-    /// The same door; what it changes next is answered like this, or does not happen: [`StoreError::Answered`].
+    /// This store, with `kept` as the answer to the next change. Where another request has claimed the key, that change
+    /// does not happen and fails with [`StoreError::Answered`].
     #[must_use]
     pub fn answering(mut self, kept: Option<KeptAnswer>) -> Self {
         self.kept = kept;
         self
     }
 
-    /// Up to `limit` answers that do not begin with `mark`.
+    /// Up to `limit` sealed answers that do not begin with `mark`, the mark of a master key.
     pub(crate) async fn answers_sealed_otherwise(
         &self,
         mark: Vec<u8>,
@@ -141,7 +143,7 @@ impl PlatformStore {
         values.collect()
     }
 
-    /// Seals an answer anew. False: it is another one by now, or gone.
+    /// Replaces a sealed answer by `sealed`. Returns false where the stored answer has changed or is gone.
     pub(crate) async fn replace_answer(
         &self,
         value: &SealedValue,
@@ -165,7 +167,7 @@ impl PlatformStore {
     }
 }
 
-/// Puts an answer down; a key that another request claimed meanwhile is [`StoreError::Answered`].
+/// Stores an answer. Fails with [`StoreError::Answered`] where another request has claimed the key in the meantime.
 pub(crate) async fn keep(
     tx: &DatabaseTransaction,
     kept: Option<&KeptAnswer>,
@@ -191,7 +193,7 @@ pub(crate) async fn keep(
     }
 }
 
-/// Operators' keys stand where no tenant's can: no tenant has the nil id.
+/// The owner in the database: the tenant's id, or the nil UUID for operators. No tenant has the nil UUID.
 fn owner(tenant: Option<TenantId>) -> Uuid {
     tenant.map_or(Uuid::nil(), |tenant| tenant.uuid())
 }

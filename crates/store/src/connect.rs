@@ -1,4 +1,4 @@
-//! Opening the database.
+//! Opens, migrates and closes the database.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -16,20 +16,21 @@ use crate::{Store, doubt::Doubt, error::StoreError, private, session, time};
 /// The advisory lock that migrations hold on PostgreSQL: "wxgate" in ASCII.
 const MIGRATION_LOCK: i64 = 0x7778_6761_7465;
 
-/// How many prepared statements a connection keeps: the batches of the queue come in some ten sizes each.
+/// How many prepared statements a connection caches: each batch statement of the queue occurs in about ten sizes.
 const STATEMENTS: usize = 512;
 
-/// Which database, from its URL.
+/// The kind of database that a URL names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Engine {
-    /// One file, one replica.
+    /// SQLite: one file, one replica.
     Sqlite,
-    /// A server, any number of replicas.
+    /// PostgreSQL: a server, any number of replicas.
     Postgres,
 }
 
 impl Engine {
-    /// Reads a database URL as its driver will. A refusal has nothing of the URL in it, whose password it may hold.
+    /// Reads a database URL as the driver will read that URL. An error contains nothing of the URL, because a URL may
+    /// contain a password.
     pub fn of(url: &str) -> Result<Self, StoreError> {
         match url.split_once("://").map(|(scheme, _)| scheme) {
             Some("sqlite") if url.parse::<SqliteConnectOptions>().is_ok() => Ok(Self::Sqlite),
@@ -47,8 +48,9 @@ impl Engine {
     }
 }
 
-/// Whether the driver finds a server in it. A bare `/`, `?` or `#` in the password ends the part that names the server: what is
-/// left of the password would be taken for a port or a database, and shown as that.
+/// Whether the driver finds a server in the URL. A bare `/`, `?` or `#` in the password ends the part that names the
+/// server. The driver would take the rest of the password for a port or a database name, and error messages would show
+/// that name.
 fn is_postgres(url: &str) -> bool {
     let rest = url.split_once("://").map_or("", |(_, rest)| rest);
     let server = rest.split(['/', '?', '#']).next().unwrap_or_default();
@@ -56,13 +58,13 @@ fn is_postgres(url: &str) -> bool {
 }
 
 impl Store {
-    /// Opens the database at `url`; a SQLite file is made where there is none.
+    /// Opens the database at `url`. Creates the SQLite file where the file is missing.
     pub async fn connect(url: &str) -> Result<Self, StoreError> {
         match Engine::of(url)? {
             Engine::Sqlite => {
                 make_file(url)?;
-                // One writer and a few readers: SQLite has one write lock, and waiting for a connection is
-                // cheaper and fairer than waiting for the lock.
+                // One writer and a few readers: SQLite has one write lock, and waiting for a connection is cheaper and
+                // fairer than waiting for the lock.
                 let write = Database::connect(sqlite(url, 1, false)).await?;
                 let read = Database::connect(sqlite(url, 2, true)).await?;
                 Ok(Self::over(write, read, Doubt::default()))
@@ -75,7 +77,7 @@ impl Store {
         }
     }
 
-    /// Applies all pending migrations. Replicas that start together do it one after the other.
+    /// Applies all pending migrations. Replicas that start together migrate one after the other.
     pub async fn migrate_up(&self) -> Result<(), StoreError> {
         let migrate = async || {
             self.refuse_newer().await?;
@@ -84,9 +86,9 @@ impl Store {
         if self.engine() == Engine::Sqlite {
             return migrate().await;
         }
-        // The lock is that of this transaction; the migrations run beside it.
+        // This transaction holds the lock; the migrations run on other connections.
         let turn = self.begin().await?;
-        // However long the one before takes, and however long these take.
+        // No timeout: the migration of another replica and the migration of this replica may take any time.
         turn.execute_unprepared(
             "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0",
         )
@@ -98,13 +100,13 @@ impl Store {
         migrated
     }
 
-    /// Takes the last migration back. Its data is lost.
+    /// Reverts the last migration. The data of that migration is lost.
     pub async fn migrate_down(&self) -> Result<(), StoreError> {
         self.refuse_newer().await?;
         Ok(Migrator::down(&self.write, Some(1)).await?)
     }
 
-    /// The time on the database's machine; none: it is a file of this one.
+    /// The time of the database server's clock, or `None` for SQLite, which is a file on this machine.
     pub async fn time(&self) -> Result<Option<DateTime<Utc>>, StoreError> {
         if self.engine() == Engine::Sqlite {
             return Ok(None);
@@ -117,7 +119,7 @@ impl Store {
         }
     }
 
-    /// Which database this is.
+    /// The kind of this database.
     pub fn engine(&self) -> Engine {
         if self.write.get_database_backend() == DbBackend::Sqlite {
             Engine::Sqlite
@@ -126,7 +128,7 @@ impl Store {
         }
     }
 
-    /// Closes all connections; SQLite folds its log into the file.
+    /// Closes all connections. SQLite merges the write-ahead log into the database file.
     pub async fn close(self) -> Result<(), StoreError> {
         let (write, read) = (self.write, self.read);
         read.close().await?;
@@ -152,8 +154,9 @@ fn sqlite(url: &str, connections: u32, read_only: bool) -> ConnectOptions {
         .idle_timeout(None::<Duration>)
         .max_lifetime(None::<Duration>)
         .map_sqlx_sqlite_pool_opts(|pool| {
-            // When the disk is full SQLite rolls back by itself, and the driver, which fails to roll back once more, goes
-            // on within a transaction that is none: what follows would be answered and never be on disk.
+            // When the disk is full, SQLite rolls back the transaction by itself. The driver's own rollback then fails,
+            // and the driver goes on as within a transaction that no longer exists. Later writes would be confirmed and
+            // never reach the disk.
             pool.before_acquire(|connection, _| {
                 let is_clean = !connection.is_in_transaction();
                 if !is_clean {
@@ -167,14 +170,16 @@ fn sqlite(url: &str, connections: u32, read_only: bool) -> ConnectOptions {
                 .create_if_missing(!read_only)
                 .read_only(read_only)
                 .journal_mode(SqliteJournalMode::Wal)
-                // An accepted message survives a power cut, and so does the record that it was sent.
+                // `Full`: an accepted message survives a power failure, and so does the record that the message was
+                // sent.
                 .synchronous(SqliteSynchronous::Full)
                 .busy_timeout(Duration::from_secs(5))
                 .foreign_keys(true)
-                // The rows of a claim, so that the connection's thread need not stop for its reader.
+                // Enough for the rows of a claim, so that the connection's thread does not have to wait for the reader
+                // of the rows.
                 .row_buffer_size(512)
                 .statement_cache_capacity(STATEMENTS)
-                // In KiB. A reader's is void with the next commit, and it takes longer to empty the larger it is.
+                // In KiB. The next commit invalidates a reader's cache, and emptying a larger cache takes longer.
                 .pragma("cache_size", if read_only { "-2048" } else { "-65536" })
                 .pragma("mmap_size", "268435456")
                 .pragma("temp_store", "MEMORY")
@@ -206,7 +211,7 @@ fn make_file(url: &str) -> Result<(), StoreError> {
             "WXGATE_DATABASE_URL must name a file, such as sqlite://wxgate-data/wxgate.db: a database in memory loses accepted messages".into(),
         ));
     }
-    // As the driver reads it, which knows `%20`.
+    // Read the path as the driver does, because the driver decodes `%20`.
     let file = url.parse::<SqliteConnectOptions>().map_or_else(
         |_| PathBuf::from(file),
         |options| options.get_filename().to_path_buf(),
@@ -243,7 +248,7 @@ mod tests {
         let full = tx.execute_unprepared(insert).await.unwrap_err();
         assert!(full.to_string().contains("full"), "{full}");
         drop(tx);
-        // One that is rolled back for a reason of its own, then one that is meant.
+        // The first transaction is rolled back on purpose, the second is committed.
         let tx = store.begin().await.unwrap();
         tx.execute_unprepared(insert).await.unwrap();
         tx.rollback().await.unwrap();

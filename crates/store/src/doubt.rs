@@ -1,8 +1,9 @@
-//! Doubt: which pooled connections to PostgreSQL are still connections to the primary.
+//! Doubt: detects pooled connections to PostgreSQL that do not lead to the primary any more.
 //!
-//! A pool keeps its connections for hours. In that time the server behind one may have restarted, become a standby or
-//! read-only, and the name in the URL may lead elsewhere. Asking before every statement would cost a round trip each, so
-//! a failed statement raises a doubt, and until some seconds later every connection is looked at before it is used.
+//! A pool keeps connections for hours. During that time the server of a connection may have restarted, become a standby
+//! or become read-only, and the host name in the URL may resolve to another server. A check before every statement would
+//! cost a round trip each. Therefore a failed statement raises a doubt, and for some seconds every connection is checked
+//! before use.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -18,23 +19,24 @@ use sqlx::{
 
 use crate::session;
 
-/// How long after the last failed statement every connection is looked at, those that were in use then among them.
+/// How long after the last failed statement every connection is checked, also connections that were in use at that
+/// moment.
 const WINDOW: Duration = Duration::from_secs(5);
-/// A read-only session that is younger than this is kept: its database is read-only as a whole, and reading goes on.
+/// A read-only session younger than this stays in the pool: the whole database is read-only, and reads still work.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// How often the log is told that the server is a standby.
+/// The minimum time between two log lines about a standby.
 const SAY_AGAIN: Duration = Duration::from_secs(10);
 
-/// When a statement failed last. Clones show the same.
+/// When a statement last failed. Clones share one state.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Doubt(Arc<Mutex<Times>>);
 
 #[derive(Debug, Default)]
 struct Times {
-    /// When a statement failed.
+    /// When a statement last failed.
     raised_at: Option<Instant>,
-    /// When the log was told of a standby.
+    /// When the log last reported a standby.
     said_at: Option<Instant>,
 }
 
@@ -54,7 +56,8 @@ impl Doubt {
         self.times().raised_at
     }
 
-    /// Has the pool set its connections up, and take none to a standby and none that was one before a doubt.
+    /// Makes the pool prepare the session of each new connection and refuse connections to a standby. After a doubt the
+    /// pool also drops older connections that lead to a standby.
     pub(crate) fn guard(&self, pool: PoolOptions<Postgres>) -> PoolOptions<Postgres> {
         let (doubt, found) = (self.clone(), self.clone());
         pool.after_connect(move |connection, _| {
@@ -81,7 +84,8 @@ impl Doubt {
         })
     }
 
-    /// Has every connection looked at before it is used next: a statement has failed, or a transaction did not begin.
+    /// Raises a doubt, so that every connection is checked before its next use: a statement has failed, or a transaction
+    /// did not begin.
     pub(crate) fn raise(&self) {
         self.times().raised_at = Some(Instant::now());
     }
@@ -98,7 +102,7 @@ impl Doubt {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a connection was last used before the doubt, or perhaps at that moment.
+    /// Whether a connection was last used before the doubt was raised, or possibly at that moment.
     fn concerns(&self, metadata: &PoolConnectionMetadata) -> bool {
         self.raised_at().is_some_and(|raised_at| {
             let age = raised_at.elapsed();
@@ -114,7 +118,7 @@ async fn look(connection: &mut PgConnection) -> Result<(bool, bool), sqlx::Error
     Ok((row.try_get(0)?, row.try_get(1)?))
 }
 
-/// Fails where the server is a standby: what it shows may be old, and it takes no writes.
+/// Fails where the server is a standby: a standby may show old data, and takes no writes.
 pub(crate) async fn refuse_standby(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     match look(connection).await? {
         (true, _) => Err(sqlx::Error::Protocol(

@@ -1,30 +1,30 @@
-//! What can go wrong with the database.
+//! Errors of the database.
 
 use sea_orm::{DbErr, RuntimeErr, SqlErr};
 
 use crate::Outage;
 
-/// Why the store could not do what was asked.
+/// Why the store could not do what the caller asked.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The database cannot be reached, or does not do at the moment what it is asked: it is full, read-only, locked, a
-    /// standby, and whatever else is not [`Broken`](Self::Broken). Trying again may help.
+    /// The database cannot be reached or refuses the request for now: for example full, read-only, locked or a standby.
+    /// This variant covers every error that is not known to be [`Broken`](Self::Broken). A retry may succeed.
     #[error("the database does not do what it is asked {0}")]
     Unavailable(Outage),
     /// Something with the same key exists already.
     #[error("{0} exists already: read it, and choose another one")]
     Taken(&'static str),
-    /// The idempotency key of the request was claimed by a twin of it meanwhile: nothing was done.
+    /// A twin of the request has claimed the idempotency key in the meantime. Nothing was changed.
     #[error("the request is answered already: send it again for that answer")]
     Answered,
-    /// It is no longer what it was when the caller read it: nothing was done.
+    /// The row has changed since the caller read the row. Nothing was changed.
     #[error("the {0} was changed meanwhile: read it again")]
     Changed(&'static str),
-    /// There is no such thing here.
+    /// The named thing does not exist here.
     #[error("there is no such {0}")]
     NotFound(&'static str),
-    /// The database and the program disagree: a defect, or a schema of another version. The same statement with the same
-    /// data is refused again, however often it is tried.
+    /// The database and the program disagree: a defect, or a schema of another version. The database refuses the same
+    /// statement with the same data at every retry.
     #[error(
         "the database answered unexpectedly ({0}): `wxgate doctor` and `wxgate migrate status` say whether its schema is this program's; if it is, report this as a defect"
     )]
@@ -37,7 +37,7 @@ pub enum StoreError {
 impl From<DbErr> for StoreError {
     fn from(error: DbErr) -> Self {
         match &error {
-            // What it says of a URL has the URL in it, and so the password.
+            // The driver's message about a URL contains the URL, and therefore the password.
             DbErr::Conn(RuntimeErr::Internal(_)) => Self::Settings(
                 "the database cannot be opened by WXGATE_DATABASE_URL: write it as sqlite://folder/wxgate.db or postgres://user:password@host:5432/database".into(),
             ),
@@ -51,21 +51,22 @@ impl From<DbErr> for StoreError {
 }
 
 impl StoreError {
-    /// Whether trying the same again may help.
+    /// Whether a retry of the same call may succeed.
     pub fn is_outage(&self) -> bool {
         matches!(self, Self::Unavailable(_))
     }
 }
 
-/// Whether the same statement with the same data is refused again, however often it is tried. Everything else, and so
-/// everything that nobody knows yet, is an outage: an outage that is taken for a lasting refusal costs what was to be
-/// written, the other way round costs a repeat.
+/// Whether the database refuses the same statement with the same data at every retry. Every other error, also every
+/// unknown error, counts as an outage. An outage that is taken for a lasting refusal loses the data that was to be
+/// written; a lasting refusal that is taken for an outage costs only a retry.
 fn is_lasting(error: &DbErr) -> bool {
     match error {
         DbErr::Exec(RuntimeErr::SqlxError(cause)) | DbErr::Query(RuntimeErr::SqlxError(cause)) => {
             is_refused_for_good(cause)
         }
-        // What was read is not what the program wrote, or what is to be written cannot be: nobody asked the database.
+        // The value read is not what the program wrote, or the value to write is invalid. No statement reached the
+        // database.
         DbErr::TryIntoErr { .. }
         | DbErr::ConvertFromU64(_)
         | DbErr::UnpackInsertId
@@ -85,7 +86,7 @@ fn is_lasting(error: &DbErr) -> bool {
     }
 }
 
-/// Whether the statement or its data is at fault, rather than the server, its state or the way to it.
+/// Whether the statement or the data is at fault, and not the server, the state of the server or the network.
 fn is_refused_for_good(cause: &sqlx::Error) -> bool {
     match cause {
         sqlx::Error::Database(error) => error.code().is_some_and(|code| match code.len() {
@@ -107,9 +108,10 @@ fn is_refused_for_good(cause: &sqlx::Error) -> bool {
 /// The length of an SQLSTATE. SQLite's codes have four digits at most.
 const POSTGRES_CODE: usize = 5;
 
-/// Data exceptions (22), violated constraints (23), and statements that the schema does not allow (42): but for what belongs
-/// to the server or the session that was met, and comes and goes: missing rights (42501), a database without the tables
-/// (42P01), cursors and prepared statements that the session has already (42P03, 42P05).
+/// Data exceptions (22), violated constraints (23), and statements that the schema does not allow (42). The exceptions
+/// in class 42 depend on the server or the session, and may pass: missing rights (42501), a database without the tables
+/// (42P01), cursors and prepared statements that exist in the session already (42P03, 42P05).
+///
 /// <https://www.postgresql.org/docs/current/errcodes-appendix.html>
 fn is_postgres_refusal(state: &str) -> bool {
     ["22", "23", "42"]
@@ -118,13 +120,13 @@ fn is_postgres_refusal(state: &str) -> bool {
         && !["42501", "42P01", "42P03", "42P05"].contains(&state)
 }
 
-/// `SQLITE_ERROR`, `TOOBIG`, `CONSTRAINT`, `MISMATCH`, `MISUSE` and `RANGE`; the low byte of an extended code is its
-/// primary one. <https://www.sqlite.org/rescode.html>
+/// `SQLITE_ERROR`, `TOOBIG`, `CONSTRAINT`, `MISMATCH`, `MISUSE` and `RANGE`. The low byte of an extended code is the
+/// primary code. <https://www.sqlite.org/rescode.html>
 fn is_sqlite_refusal(code: u32) -> bool {
     matches!(code & 0xff, 1 | 18 | 19 | 20 | 21 | 25)
 }
 
-/// A value in the database that the program does not know.
+/// The error for a database value that the program does not know.
 pub(crate) fn unknown(column: &str, value: &str) -> StoreError {
     StoreError::Broken(format!("{column} is `{value}`"))
 }
@@ -143,7 +145,7 @@ mod tests {
         assert!(!format!("{error} {error:?}").contains("s3cret"));
     }
 
-    /// What PostgreSQL's error becomes.
+    /// The store's error for a PostgreSQL error with this SQLSTATE.
     async fn raised(store: &crate::Store, state: &str) -> StoreError {
         let sql = format!("DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '{state}'; END $$");
         let refused = store.write.execute_unprepared(&sql).await;

@@ -1,8 +1,8 @@
-//! The heartbeat: a write that says whether the database takes writes, and since when.
+//! The heartbeat: a write that shows whether the database takes writes, and since when.
 //!
-//! `SELECT 1` is answered by a standby, by a database that is read-only and by one whose disk is full. The heartbeat is
-//! answered where messages can be accepted, sent and recorded. All replicas write the same row, by the database's own
-//! clock, so that each knows of an outage that any of them may have slept through.
+//! A standby, a read-only database and a database with a full disk answer `SELECT 1`. The heartbeat succeeds only where
+//! messages can be accepted, sent and recorded. All replicas write the same row by the database's own clock, so each
+//! replica learns of an outage that the replica may have slept through.
 
 use std::time::{Duration, Instant};
 
@@ -10,18 +10,19 @@ use sea_orm::{ConnectionTrait, DbBackend, Statement};
 
 use crate::{Store, StoreError};
 
-/// A pause between two beats that is longer than this is a gap. Every running replica beats about once a second.
+/// A longer pause between two heartbeats is a gap. Every running replica writes about one heartbeat a second.
 const GAP: Duration = Duration::from_secs(3);
 
-/// What a beat found.
+/// The result of a heartbeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heartbeat {
-    /// For how long the database has taken writes without a gap, as far as any replica knows.
+    /// For how long the database has taken writes without a gap, by the heartbeats of all replicas.
     pub steady_for: Duration,
 }
 
-/// `message` is in it because that table may be locked, or closed to the gateway's user, while others are not. It finds
-/// no row, so it changes nothing. `clock_timestamp()` and not `now()`: the beat may have waited for that of another replica.
+/// The statement updates `message` too, because that table may be locked, or closed to the gateway's user, while others
+/// are not. That update matches no row and changes nothing. The time is `clock_timestamp()` and not `now()`, because the
+/// statement may have waited for the heartbeat of another replica.
 const POSTGRES: &str = "
 WITH usable AS (
     UPDATE message SET followed = followed WHERE id = '00000000-0000-0000-0000-000000000000' RETURNING 1
@@ -36,7 +37,7 @@ ON CONFLICT (id) DO UPDATE SET
     END
 RETURNING known.beat_at - known.steady_since AS steady_for";
 
-/// SQLite has one lock for all tables.
+/// This statement needs no update of `message`: SQLite has one lock for all tables.
 const SQLITE: &str = "
 INSERT INTO heartbeat AS known (id, beat_at, steady_since)
 SELECT 1, at, at FROM (SELECT CAST(unixepoch('now', 'subsec') * 1000 AS INTEGER) AS at) AS beat WHERE TRUE
@@ -67,7 +68,7 @@ impl Store {
         })
     }
 
-    /// Whether a statement has failed since then: what was known of the database may not be so any more.
+    /// Whether a statement has failed since `moment`, so that earlier knowledge about the database may be out of date.
     pub fn has_failed_since(&self, moment: Instant) -> bool {
         self.doubt.raised_at().is_some_and(|at| at > moment)
     }

@@ -1,11 +1,11 @@
 //! All SQL of the gateway: one code path for SQLite and PostgreSQL.
 //!
-//! The store has two doors. [`Store::tenant`] shows the things of one tenant and nothing else: no id of
-//! another tenant is found through it. [`Store::platform`] sees all; it is for the queue, for authentication
-//! and for operators.
+//! The store has two entry points. [`Store::tenant`] returns the tenant store, which finds the data of one tenant and
+//! never an id of another tenant. [`Store::platform`] returns the platform store, which sees all data. The platform
+//! store is for the queue, for authentication and for operators.
 //!
-//! To add a table: a migration, an entity, a module of its noun with the verbs on the right door, and a case
-//! in the conformance suite (`tests/conformance`), which runs on both databases.
+//! To add a table: add a migration, an entity, a module named after the noun with the verbs on the right entry point,
+//! and a case in the conformance suite (`tests/conformance`), which runs on both databases.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), wxgate_store::StoreError> {
@@ -89,13 +89,13 @@ pub use webhooks::{NewWebhook, Webhook, WebhookPatch};
 pub struct Store {
     write: DatabaseConnection,
     read: DatabaseConnection,
-    /// Whether statements have failed lately.
+    /// Records whether statements have failed recently.
     doubt: doubt::Doubt,
-    /// Orders the lines that this process adds to the audit log.
+    /// Orders the lines that this process appends to the audit log.
     lines: Arc<Sequence>,
 }
 
-/// The door to one tenant's things.
+/// The tenant store: the entry point to one tenant's data.
 #[derive(Clone, Debug)]
 pub struct TenantStore {
     store: Store,
@@ -104,7 +104,7 @@ pub struct TenantStore {
     kept: Option<KeptAnswer>,
 }
 
-/// The door to everything. Its users: the queue, authentication, operators.
+/// The platform store: the entry point to all data, for the queue, authentication and operators.
 #[derive(Clone, Debug)]
 pub struct PlatformStore {
     store: Store,
@@ -113,7 +113,7 @@ pub struct PlatformStore {
 }
 
 impl Store {
-    /// The database behind these connections.
+    /// A store over these connections.
     pub(crate) fn over(
         mut write: DatabaseConnection,
         mut read: DatabaseConnection,
@@ -129,7 +129,7 @@ impl Store {
         }
     }
 
-    /// The things of one tenant.
+    /// The entry point to the data of one tenant.
     pub fn tenant(&self, tenant: TenantId) -> TenantStore {
         TenantStore {
             store: self.clone(),
@@ -139,7 +139,7 @@ impl Store {
         }
     }
 
-    /// Everything.
+    /// The entry point to all data.
     pub fn platform(&self) -> PlatformStore {
         PlatformStore {
             store: self.clone(),
@@ -148,25 +148,25 @@ impl Store {
         }
     }
 
-    /// A transaction that may write. On SQLite it takes the write lock at once: one that starts by reading
-    /// could not be upgraded when another process has written meanwhile.
+    /// Begins a transaction that may write. On SQLite the transaction takes the write lock at once, because SQLite
+    /// cannot upgrade a transaction that began with a read when another process has written in the meantime.
     pub(crate) async fn begin(&self) -> Result<DatabaseTransaction, StoreError> {
         let options = TransactionOptions {
             sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
             ..TransactionOptions::default()
         };
         let begun = self.write.begin_with_options(options).await;
-        // The driver reports no failure of a BEGIN to the watch over statements.
+        // The driver does not report a failed BEGIN to the metric callback of `Doubt::watch`.
         Ok(begun.inspect_err(|_| self.doubt.raise())?)
     }
 }
 
-/// A time as the database keeps it: milliseconds since 1970, UTC.
+/// A time in the database's form: milliseconds since 1970, UTC.
 pub(crate) fn millis(time: DateTime<Utc>) -> i64 {
     time.timestamp_millis()
 }
 
-/// The time that the database keeps as `millis`.
+/// The time that the database stores as `millis`.
 pub(crate) fn time(millis: i64) -> DateTime<Utc> {
     DateTime::from_timestamp_millis(millis).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! Messages as they are read: one, or a page of an app's.
+//! Reads messages: one message, or a page of an app's messages.
 
 use std::time::Duration;
 
@@ -26,8 +26,8 @@ use crate::{
     time,
 };
 
-/// The statuses that most messages of a history, or all that are new, have. A list of another status goes by an index that leaves
-/// these out: the index costs a message nothing that is accepted, sent and delivered.
+/// The statuses of most old messages and of all new messages. A list of any other status uses an index that leaves these
+/// statuses out, so a message that is accepted, sent and delivered causes no write to that index.
 const COMMON: [Status; 4] = [
     Status::Queued,
     Status::Sending,
@@ -35,52 +35,53 @@ const COMMON: [Status; 4] = [
     Status::Delivered,
 ];
 
-/// A message with all that became of it.
+/// A message with its status, attempts and outcome.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Message {
-    /// Its id.
+    /// The id of the message.
     pub id: MessageId,
-    /// Whose it is.
+    /// The tenant that owns the message.
     pub tenant: TenantId,
-    /// The app that sends it.
+    /// The app that sends the message.
     pub appid: AppId,
-    /// Where it is in its life.
+    /// The state in the life of the message.
     pub status: Status,
-    /// Who goes first.
+    /// The priority: ready messages of an app are sent in this order.
     pub priority: Priority,
-    /// The receiver's openid.
+    /// The recipient's openid.
     pub touser: String,
     /// The template's id.
     pub template_id: String,
-    /// What is sent.
+    /// The content to send.
     pub content: Content,
-    /// Whatever the tenant wants back with it.
+    /// Data that the tenant gets back with the message.
     pub metadata: Option<Map<String, Value>>,
-    /// The tenant's own id for it.
+    /// The tenant's own id for the message.
     pub reference: Option<String>,
     /// What to do when the outcome of a send is unknown.
     pub on_uncertain: OnUncertain,
-    /// What the ledger of grants decides about it, where it asked for that itself.
+    /// The grant policy of this message, where the tenant has set one on the message itself.
     pub grant_policy: Option<GrantPolicy>,
-    /// When its tenant wants it sent; none: at once.
+    /// When the tenant wants the message sent, or `None` for at once.
     pub send_at: Option<DateTime<Utc>>,
-    /// How long it is worth sending.
+    /// For how long the message is worth sending.
     pub ttl: Duration,
-    /// From when it may be sent, or sent again.
+    /// The earliest time of the first attempt or of the next one.
     pub due_at: DateTime<Utc>,
-    /// Until when it may be sent.
+    /// The latest time at which the message may be sent.
     pub expires_at: DateTime<Utc>,
-    /// Every try so far, in order.
+    /// All attempts so far, in order.
     pub attempts: Vec<Attempt>,
-    /// WeChat's id for it.
+    /// WeChat's id for the message.
     pub msgid: Option<String>,
-    /// Why it did not arrive.
+    /// Why the message did not arrive.
     pub failure: Option<Failure>,
-    /// When its values and metadata were dropped, so that nobody keeps what was in it; none: it is whole.
+    /// When values and metadata were dropped, so that the content is not kept any longer; `None` while both are still
+    /// there.
     pub payload_dropped_at: Option<DateTime<Utc>>,
-    /// When it was accepted.
+    /// When the message was accepted.
     pub created_at: DateTime<Utc>,
-    /// When it last changed.
+    /// When the message last changed.
     pub updated_at: DateTime<Utc>,
 }
 
@@ -89,11 +90,11 @@ pub struct Message {
 pub struct Failure {
     /// The kind of failure.
     pub code: FailureCode,
-    /// What happened and what to do.
+    /// What happened, and what to do.
     pub detail: String,
 }
 
-/// Which messages of an app to list. What is absent does not filter.
+/// Which messages of an app to list. An absent field does not filter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[expect(
     missing_docs,
@@ -131,7 +132,7 @@ impl TenantStore {
         listing.try_map(Message::try_from)
     }
 
-    /// What a page of an app's messages is read with.
+    /// The query for a page of an app's messages.
     pub(crate) fn listed(
         &self,
         appid: &AppId,
@@ -156,7 +157,7 @@ impl TenantStore {
                 query = query.filter(column.eq(value.as_str()));
             }
         }
-        // Ids sort by their time, so a time filter is a range of the index that the page walks anyway.
+        // Ids sort by creation time, so a time filter is a range of the index that the page uses anyway.
         if let Some(after) = filter.created_after {
             query = query.filter(Column::Id.gt(id::lower_bound(after)));
         }
@@ -170,8 +171,8 @@ impl TenantStore {
     }
 }
 
-/// The condition of the index `message_rare`, word by word: planned for every status, a query has to say it for the index to
-/// be of use.
+/// The condition of the index `message_rare`, in the same words. The statement is planned for every status, so
+/// PostgreSQL uses the index only where the query states the condition literally.
 fn is_rare() -> Condition {
     COMMON.iter().fold(Condition::all(), |rare, status| {
         rare.add(Expr::cust(format!("status <> '{}'", status.as_str())))
@@ -179,7 +180,7 @@ fn is_rare() -> Condition {
 }
 
 impl PlatformStore {
-    /// The message with this id, whosever it is.
+    /// The message with this id, of any tenant.
     pub async fn message(&self, id: MessageId) -> Result<Option<Message>, StoreError> {
         let found = Entity::find_by_id(id.uuid()).one(&self.store.read).await?;
         found.map(Message::try_from).transpose()
@@ -234,7 +235,7 @@ impl TryFrom<Model> for Message {
     }
 }
 
-/// What the state machine needs to know of a row that does not fly.
+/// The facts that the state machine needs of a row that is not in flight.
 pub(crate) fn facts(row: &Model) -> Result<Facts, StoreError> {
     let attempts: Vec<Attempt> = json(&row.attempts, "message.attempts")?;
     Ok(Facts {
@@ -247,7 +248,7 @@ pub(crate) fn facts(row: &Model) -> Result<Facts, StoreError> {
     })
 }
 
-/// Reads a structured column.
+/// Parses a JSON column.
 pub(crate) fn json<T: serde::de::DeserializeOwned>(
     text: &str,
     column: &str,
@@ -256,13 +257,13 @@ pub(crate) fn json<T: serde::de::DeserializeOwned>(
         .map_err(|error| StoreError::Broken(format!("{column} is no valid JSON: {error}")))
 }
 
-/// Writes a structured column.
+/// Writes the JSON of a column.
 pub(crate) fn to_json<T: serde::Serialize>(value: &T, column: &str) -> Result<String, StoreError> {
     serde_json::to_string(value)
         .map_err(|error| StoreError::Broken(format!("{column} cannot be written as JSON: {error}")))
 }
 
-/// The rank that the ready index sorts by.
+/// The rank by which the index of ready messages sorts.
 pub(crate) fn rank(priority: Priority) -> i64 {
     match priority {
         Priority::High => 0,

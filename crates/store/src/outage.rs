@@ -1,10 +1,10 @@
-//! What to do about a database that does not do what it is asked.
+//! What to do about a database that refuses a request or does not answer.
 
 use std::fmt;
 
 use sea_orm::{DbErr, RuntimeErr};
 
-/// Why the database did not do what it was asked, and what to do about it.
+/// Why the database did not do what the gateway asked, and what to do about the cause.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outage {
     detail: String,
@@ -23,7 +23,7 @@ const TABLES: &str = "this is a database without wxgate's tables: check that WXG
 const FILE: &str = "check the file that WXGATE_DATABASE_URL names: that no other program holds it, that its disk is well and has room, and the rights of the user that wxgate runs as";
 
 impl Outage {
-    /// What the database or the way to it said. `code` is its SQLSTATE, or SQLite's number.
+    /// `detail` is the message of the database or of the network. `code` is the SQLSTATE, or SQLite's number.
     pub(crate) fn new(detail: impl Into<String>, code: Option<&str>) -> Self {
         Self {
             detail: detail.into(),
@@ -31,7 +31,7 @@ impl Outage {
         }
     }
 
-    /// Nothing answers there.
+    /// The outage where nothing answers at the address.
     pub(crate) fn unreachable(detail: impl Into<String>) -> Self {
         Self {
             detail: detail.into(),
@@ -78,7 +78,8 @@ impl fmt::Display for Outage {
     }
 }
 
-/// <https://www.postgresql.org/docs/current/errcodes-appendix.html>, <https://www.sqlite.org/rescode.html>
+/// The advice for an error code. The codes: <https://www.postgresql.org/docs/current/errcodes-appendix.html>,
+/// <https://www.sqlite.org/rescode.html>
 fn advice(code: &str) -> &'static str {
     match code {
         "42501" => RIGHTS,

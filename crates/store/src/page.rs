@@ -1,13 +1,13 @@
-//! Pages of a list: keyset pagination, so that a page costs the same wherever it is.
+//! Pages of a list: keyset pagination, so that every page costs the same at any position in the list.
 
 use uuid::Uuid;
 
-/// Which part of a list to read: at most `limit` items after the item with key `after`.
+/// The part of a list to read: at most `limit` items after the item with key `after`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Page<K = Uuid> {
-    /// How many items at most.
+    /// The maximum number of items.
     pub limit: u64,
-    /// The key of the last item already seen; none: from the start.
+    /// The key of the last item of the page before, or `None` for the first page.
     pub after: Option<K>,
 }
 
@@ -16,12 +16,13 @@ pub struct Page<K = Uuid> {
 pub struct Listing<T, K = Uuid> {
     /// The items, newest first.
     pub items: Vec<T>,
-    /// The key to go on after; none: this was the last page.
+    /// The key for the next page, or `None` on the last page.
     pub next: Option<K>,
 }
 
 impl<T, K> Listing<T, K> {
-    /// A page of `rows`, which were read with a limit one higher than the page's to see whether more follow.
+    /// Makes a page of `rows`, which were read with a limit of one more than the page's, to find out whether more rows
+    /// follow.
     pub(crate) fn of(mut rows: Vec<T>, page: &Page<K>, key: impl Fn(&T) -> K) -> Self {
         let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
         let more = rows.len() > limit;
@@ -32,7 +33,7 @@ impl<T, K> Listing<T, K> {
         }
     }
 
-    /// The page with each item turned into another.
+    /// Converts each item of the page.
     pub(crate) fn try_map<U, E>(
         self,
         turn: impl FnMut(T) -> Result<U, E>,

@@ -1,4 +1,4 @@
-//! The files of an embedded database are for their owner alone, whatever the umask says.
+//! Makes the files of an embedded database accessible to the owner alone, whatever the umask is.
 
 use std::{
     fs::{DirBuilder, OpenOptions, Permissions},
@@ -7,15 +7,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The rights of the owner alone: on a folder, on a file.
+/// The permissions of the owner alone, for a folder and for a file.
 const FOLDER: u32 = 0o700;
 const FILE: u32 = 0o600;
-/// The rights of everybody else, and of those the right to write.
+/// The permissions of all other users, and the write permission among these.
 const OTHERS: u32 = 0o077;
 const WRITE: u32 = 0o022;
 
-/// Makes the folder and the file where they are missing, and takes the rights of others off what is there. SQLite gives its
-/// log and its index the rights of the file.
+/// Creates the folder and the file where missing, and removes the permissions of other users from existing files. SQLite
+/// gives the log (`-wal`) and the index (`-shm`) the permissions of the database file.
 pub(crate) fn prepare(file: &Path) -> io::Result<()> {
     if let Some(folder) = file
         .parent()
@@ -48,7 +48,7 @@ pub(crate) fn prepare(file: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Takes the rights of others off a file that is there.
+/// Removes the permissions of other users from an existing file.
 fn tighten(file: &Path) {
     if rights(file) & OTHERS == 0 {
         return;

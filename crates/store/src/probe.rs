@@ -1,4 +1,5 @@
-//! Why a database cannot be opened. A pool tries until its time is over and says that it was; one connection knows.
+//! Finds out why a database cannot be opened. A pool retries until the timeout and then reports only the timeout; a
+//! single connection reports the cause.
 
 use std::{fmt::Display, io, str::FromStr};
 
@@ -10,8 +11,8 @@ use sqlx::{
 use crate::{Engine, Store, StoreError, doubt::refuse_standby, session};
 
 impl Store {
-    /// Connects to the server at `url` once, and says why that cannot be; where nothing answers it waits for as long as
-    /// the system does. A file is not touched.
+    /// Connects once to the server at `url` and returns the cause where the connection fails. Where nothing answers, the
+    /// call waits until the operating system gives up. A SQLite file is not opened.
     pub async fn probe(url: &str) -> Result<(), StoreError> {
         if Engine::of(url)? == Engine::Sqlite {
             return Ok(());
@@ -20,7 +21,7 @@ impl Store {
         let options = session::options(options);
         let connected = PgConnection::connect_with(&options).await;
         let mut connection = connected.map_err(|error| match error {
-            // A socket comes into being when its server starts; a certificate does not.
+            // A missing socket file appears when the server starts; a missing certificate file does not appear.
             sqlx::Error::Io(cause) if is_about_a_file(&cause) && options.get_socket().is_none() => {
                 StoreError::Settings(format!(
                     "WXGATE_DATABASE_URL names a file that cannot be read ({cause}): check its sslrootcert=, sslcert= and sslkey="
@@ -31,20 +32,21 @@ impl Store {
         let looked = refuse_standby(&mut connection).await;
         looked.map_err(|error| refusal(&error))?;
         session::refuse_transaction_pooling(&mut connection, &options).await?;
-        // It answered; how it takes a farewell is its own affair.
+        // The check is complete, so a failed close does not matter.
         let _ = connection.close().await;
         Ok(())
     }
 }
 
-/// Who is let in, to which database and by which certificate, the URL says; everything else may be better in a moment.
+/// Sorts a failed connection. The URL determines user, database and certificate, so an error about these is an error of
+/// the settings. Every other error may pass.
 pub(crate) fn refusal(error: &sqlx::Error) -> StoreError {
     match error {
         sqlx::Error::Configuration(cause) => StoreError::Settings(format!(
             "WXGATE_DATABASE_URL cannot be used ({cause}): write it as postgres://USER:PASSWORD@HOST[:PORT]/DATABASE"
         )),
         sqlx::Error::Tls(cause) => no_tls(cause),
-        // What rustls says of a certificate that it does not trust.
+        // The kind of error that rustls returns for a certificate that is not trusted.
         sqlx::Error::Io(cause) if cause.kind() == io::ErrorKind::InvalidData => no_tls(cause),
         sqlx::Error::Database(cause) if is_about_the_url(cause.code().as_deref()) => {
             StoreError::Settings(format!(
@@ -69,7 +71,7 @@ fn is_about_a_file(cause: &io::Error) -> bool {
     )
 }
 
-/// PostgreSQL: invalid authorization, no such database.
+/// PostgreSQL: invalid authorization (28), no such database (3D000).
 fn is_about_the_url(code: Option<&str>) -> bool {
     code.is_some_and(|code| code.starts_with("28") || code == "3D000")
 }

@@ -1,17 +1,17 @@
-//! What the user of the database may do in it: for `wxgate doctor`, which is to find out without a write to any table.
+//! The rights of the database user, for `wxgate doctor`, which must check the rights without a write to any table.
 
 use sea_orm::{ConnectionTrait, DbBackend, Statement};
 
 use crate::{Engine, Store, StoreError};
 
-/// What a gateway needs and its user may not do.
+/// The rights that a gateway needs and the user lacks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rights {
-    /// Whether it may make tables: what migrations do.
+    /// Whether the user may create tables, as migrations do.
     pub may_create: bool,
     /// Whether the session is read-only.
     pub is_read_only: bool,
-    /// The gateway's tables that it may not read and write.
+    /// The gateway's tables that the user may not read and write.
     pub closed: Vec<String>,
 }
 
@@ -32,7 +32,7 @@ SELECT
     ), '') AS closed";
 
 impl Store {
-    /// What the user may do; none: the database is a file, which has no users.
+    /// The rights of the user, or `None` for SQLite: a file has no users.
     pub async fn rights(&self) -> Result<Option<Rights>, StoreError> {
         if self.engine() == Engine::Sqlite {
             return Ok(None);

@@ -1,23 +1,24 @@
-//! Which schema a database has, beside the one that this program knows.
+//! Compares the schema of a database with the schema that this program knows.
 
 use migrations::{Migrator, MigratorTrait};
 use sea_orm_migration::SchemaManager;
 
 use crate::{Store, StoreError};
 
-/// One migration and whether it has been applied.
+/// One migration, and whether the migration has been applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MigrationState {
-    /// Its name.
+    /// The name of the migration.
     pub name: String,
-    /// Whether this database has it.
+    /// Whether this database has applied the migration.
     pub applied: bool,
-    /// Whether this program has it; if not, a newer one applied it.
+    /// Whether this program knows the migration; if not, a newer program applied the migration.
     pub known: bool,
 }
 
 impl MigrationState {
-    /// Refuses a database that a newer program has migrated: this one would write what that one does not expect.
+    /// Refuses a database that a newer program has migrated: this program would write data that the newer one does not
+    /// expect.
     pub fn refuse_newer(states: &[Self]) -> Result<(), StoreError> {
         let newer = states.iter().filter(|state| !state.known);
         let names: Vec<_> = newer.map(|state| state.name.as_str()).collect();
@@ -32,9 +33,11 @@ impl MigrationState {
 }
 
 impl Store {
-    /// All migrations of this program and whether this database has them, and those that it has from a newer one.
+    /// All migrations of this program with the state in this database, then the migrations of a newer program that this
+    /// database has.
     pub async fn migrations(&self) -> Result<Vec<MigrationState>, StoreError> {
-        // The list of those that are applied is made by the first one: a look makes nothing.
+        // The first migration creates the table of applied migrations. This function only reads, so it does not create
+        // the table.
         let table = Migrator::migration_table_name().to_string();
         let is_new = !SchemaManager::new(&self.write).has_table(table).await?;
         let applied = if is_new {

@@ -1,4 +1,5 @@
-//! Keys of the gateway's own that outlive a master key: made once for a database, sealed before they come here.
+//! The gateway's own keys, which outlive a master key: made once for each database, and sealed before the store gets
+//! them.
 
 use chrono::{DateTime, Utc};
 use sea_orm::{EntityTrait, sea_query::OnConflict};
@@ -10,14 +11,14 @@ use crate::{
 };
 
 impl PlatformStore {
-    /// The key with this name.
+    /// The sealed key with this name.
     pub async fn sealed_key(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
         let row = Entity::find_by_id(name).one(&self.store.read).await?;
         Ok(row.map(|row| row.sealed))
     }
 
-    /// Keeps a key under this name unless there is one, and returns the one that is there: replicas that start
-    /// together agree on one.
+    /// Stores a key under this name unless one exists, and returns the stored key. Replicas that start together agree on
+    /// one key.
     pub async fn keep_sealed_key(
         &self,
         name: &str,

@@ -1,7 +1,7 @@
-//! What every session on PostgreSQL is set to, and which ways to the server keep it.
+//! The settings of every session on PostgreSQL, and the check that the connection keeps these settings.
 //!
-//! The settings are made by `SET` once a connection stands, and not by options of its start: `PgBouncer` refuses such options,
-//! or drops them without a word.
+//! The gateway runs `SET` on each new connection and sends no startup options, because `PgBouncer` refuses startup
+//! options or drops the options silently.
 
 use sqlx::{Connection, Executor, Row, postgres::PgConnectOptions, postgres::PgConnection};
 
@@ -23,22 +23,22 @@ SET jit = off;
 SET plan_cache_mode = force_generic_plan;
 ";
 
-/// What to do about a pooler that does not keep sessions.
+/// The advice about a pooler that does not keep sessions.
 const POOLER: &str = "WXGATE_DATABASE_URL leads to a pooler that gives each transaction another session of the server, such as PgBouncer with pool_mode = transaction: the gateway keeps prepared statements and settings in its sessions, so let the URL lead to the server itself, or set pool_mode = session for this database";
 
-/// What the driver is to ask for when it connects.
+/// The options with which the driver connects.
 pub(crate) fn options(options: PgConnectOptions) -> PgConnectOptions {
-    // PgBouncer refuses it as an option of the start. Since PostgreSQL 12 numbers are exact without it.
+    // PgBouncer refuses this startup option. Since PostgreSQL 12 numbers are exact without the option.
     options.extra_float_digits(None)
 }
 
-/// Sets a session up.
+/// Applies the session settings to a new connection.
 pub(crate) async fn prepare(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     connection.execute(SETTINGS).await.map(drop)
 }
 
-/// Refuses a way to the server on which what one session sets is seen by another, or is gone. `first` is a connection that
-/// was made with `options`.
+/// Refuses a connection path on which another session sees the settings of one session, or on which the settings get
+/// lost. `first` is a connection that was made with `options`.
 pub(crate) async fn refuse_transaction_pooling(
     first: &mut PgConnection,
     options: &PgConnectOptions,
@@ -50,8 +50,9 @@ pub(crate) async fn refuse_transaction_pooling(
     }
 }
 
-/// A pooler hands out the session of the server that was used last: the mark that the first connection leaves is seen by the
-/// second, or the second holds that session and the first finds itself in another one.
+/// Whether a pooler shares sessions between connections. Such a pooler hands out the server session that was used last.
+/// Then the second connection sees the mark of the first, or the second occupies that session and the first gets another
+/// one.
 async fn is_shared(
     first: &mut PgConnection,
     options: &PgConnectOptions,
@@ -70,7 +71,7 @@ async fn is_shared(
     let theirs: String = second.fetch_one(LOOK).await?.try_get(0)?;
     let own: String = first.fetch_one(LOOK).await?.try_get(0)?;
     second.execute("ROLLBACK").await?;
-    // It answered; how it takes a farewell is its own affair.
+    // The check is complete, so a failed close does not matter.
     let _ = second.close().await;
     Ok(theirs == mark || own != mark)
 }
