@@ -1,4 +1,4 @@
-//! The kinds of columns there are.
+//! The types of columns.
 
 use sea_orm_migration::prelude::{ColumnDef, IntoIden};
 
@@ -26,7 +26,7 @@ pub(crate) fn maybe_int<T: IntoIden>(name: T) -> ColumnDef {
     ColumnDef::new(name).big_integer().to_owned()
 }
 
-/// What is sealed is longer than what was in it, by a few dozen bytes.
+/// A sealed value is a few dozen bytes longer than the plain value.
 pub(crate) fn blob<T: IntoIden>(name: T) -> ColumnDef {
     ColumnDef::new(name).var_binary(1024).not_null().to_owned()
 }

@@ -1,9 +1,8 @@
 //! The schema, one definition for SQLite and PostgreSQL.
 //!
-//! To add a migration: a module named `mYYYYMMDD_what_it_does`, listed at the end of [`Migrator::migrations`]. The
-//! columns of a table are made by `columns`.
-//! A migration that has been released is never changed. Times are milliseconds since 1970 (UTC) in `BIGINT`,
-//! ids are UUIDs, structured values are JSON texts.
+//! To add a migration: write a module named `mYYYYMMDD_what_it_does` and append the module to [`Migrator::migrations`].
+//! The module `columns` makes the columns of a table. A released migration never changes. Times are milliseconds since
+//! 1970 (UTC) in `BIGINT`, ids are UUIDs, structured values are JSON texts.
 
 pub use sea_orm_migration::MigratorTrait;
 use sea_orm_migration::{MigrationTrait, async_trait};

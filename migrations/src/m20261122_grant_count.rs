@@ -1,4 +1,4 @@
-//! Counts of what apps with many grants reach.
+//! Stored counts of the reach of apps with many grants.
 
 use sea_orm_migration::prelude::*;
 
@@ -7,8 +7,7 @@ use crate::columns::{int, text, uuid};
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 
-/// One row for each app whose grants are too many to be counted whenever somebody asks. `due_at` is when they are to be
-/// counted again.
+/// One row for each app with too many grants for a count at every request. `due_at` is when the next count is due.
 #[derive(DeriveIden)]
 enum GrantCount {
     Table,

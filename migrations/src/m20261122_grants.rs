@@ -7,7 +7,7 @@ use crate::columns::{int, maybe_int, maybe_uuid, text, uuid};
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 
-/// An id of the pool. `held_by` is the message that it is taken for.
+/// An id of the pool. `held_by` is the message that holds the id.
 #[derive(DeriveIden)]
 enum FormId {
     Table,
@@ -22,7 +22,7 @@ enum FormId {
     ExpiresAt,
 }
 
-/// The ledger's account of one user and one template.
+/// The ledger entry for one recipient and one template.
 #[derive(DeriveIden)]
 enum Subscription {
     Table,
@@ -47,7 +47,7 @@ impl MigrationTrait for Migration {
             manager.create_index(index).await?;
         }
         if manager.get_database_backend() == DatabaseBackend::Postgres {
-            // An id changes twice within seconds of being used: clean up early.
+            // A pool id changes twice within seconds of its use: vacuum early.
             let tuning = "ALTER TABLE form_id SET (autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.02)";
             manager.get_connection().execute_unprepared(tuning).await?;
         }
@@ -102,8 +102,8 @@ fn subscription() -> TableCreateStatement {
         .to_owned()
 }
 
-/// `form_id_unspent` gives a user's next id and counts an app's; what is spent has left it and is kept only so that it
-/// is not collected again.
+/// The index `form_id_unspent` finds a recipient's next id and counts the ids of an app. A spent id leaves the index;
+/// its row stays only so that the same id is not collected again.
 fn indexes() -> Vec<IndexCreateStatement> {
     vec![
         Index::create()

@@ -66,7 +66,7 @@ enum App {
     UpdatedAt,
 }
 
-/// The sending state of an app: locked by every claim, so it is kept apart from the wide `app` row.
+/// The sending state of an app. Every claim locks this row, so the row is separate from the wide `app` row.
 #[derive(DeriveIden)]
 enum Lane {
     Table,
@@ -160,7 +160,7 @@ impl MigrationTrait for Migration {
             manager.create_index(index).await?;
         }
         if manager.get_database_backend() == DatabaseBackend::Postgres {
-            // Rows of the queue change three times within seconds: leave room beside them, clean up early.
+            // Queue rows change three times within seconds: leave free space in each page, and vacuum early.
             let tuning = "ALTER TABLE message SET (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, \
                           autovacuum_analyze_scale_factor = 0.02)";
             manager.get_connection().execute_unprepared(tuning).await?;
@@ -328,7 +328,7 @@ fn idempotency() -> TableCreateStatement {
         .to_owned()
 }
 
-/// Names its tenant without a foreign key: a line outlives whatever it speaks of.
+/// The table names its tenant without a foreign key, because a line outlives the things that the line names.
 fn audit() -> TableCreateStatement {
     Table::create()
         .table(Audit::Table)
@@ -352,8 +352,8 @@ fn index<T: IntoIden>(name: &str, table: T) -> IndexCreateStatement {
         .to_owned()
 }
 
-/// The partial indexes are the queue: each holds one phase of it (see `store::queue`), so that
-/// looking for work costs the same with ten rows of history and with ten million.
+/// The partial indexes are the queue. Each index holds one phase of the queue (see `store::queue`), so a search for work
+/// costs the same with ten rows of history and with ten million.
 fn indexes() -> Vec<IndexCreateStatement> {
     let phase = |number: i64| Expr::col(Message::Phase).eq(Expr::cust(number.to_string()));
     vec![

@@ -1,4 +1,4 @@
-//! What was answered to a request under an idempotency key, sealed.
+//! The sealed answer to a request under an idempotency key.
 
 use sea_orm_migration::prelude::*;
 

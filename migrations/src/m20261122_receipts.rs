@@ -1,4 +1,4 @@
-//! What WeChat tells of messages: receipts that wait for their message, and events that must not count twice.
+//! Callbacks about messages: receipts that wait for their message, and events that must not count twice.
 
 use sea_orm_migration::prelude::*;
 
@@ -7,7 +7,7 @@ use crate::columns::{int, maybe_text, text};
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 
-/// A receipt whose message is not known yet: it came before the answer of the send was recorded.
+/// A receipt whose message is not known yet: the receipt came before the answer of the send was recorded.
 #[derive(DeriveIden)]
 enum Receipt {
     Table,
@@ -20,7 +20,7 @@ enum Receipt {
     LookAt,
 }
 
-/// An event that was taken in, by a digest of it: WeChat tells some of them more than once.
+/// A processed event, by a digest of the event: WeChat sends some events more than once.
 #[derive(DeriveIden)]
 enum HeardEvent {
     Table,

@@ -1,4 +1,4 @@
-//! Keys of the gateway's own, sealed under the master key: they stay when that is changed.
+//! The gateway's own keys, sealed with the master key. These keys stay the same when the master key changes.
 
 use sea_orm_migration::prelude::*;
 

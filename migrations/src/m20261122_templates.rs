@@ -1,4 +1,4 @@
-//! Templates: what WeChat lists of each app, and when it is asked next.
+//! Templates: what WeChat lists for each app, and when the gateway asks next.
 
 use sea_orm_migration::prelude::*;
 
@@ -17,14 +17,14 @@ enum Template {
     Title,
     Content,
     Example,
-    /// The values that keys may take, as JSON.
+    /// The values that keys may have, as JSON.
     KeyValues,
     CreatedAt,
     ChangedAt,
     GoneAt,
 }
 
-/// One row for each app: the last question to WeChat, and the next one.
+/// One row for each app: the last sync with WeChat, and the next one.
 #[derive(DeriveIden)]
 enum TemplateSync {
     Table,

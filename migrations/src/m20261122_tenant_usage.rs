@@ -1,4 +1,4 @@
-//! What tenants with a daily limit have used of it.
+//! How much of a daily limit each tenant has used.
 
 use sea_orm_migration::prelude::*;
 
@@ -7,7 +7,8 @@ use crate::columns::{int, uuid};
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 
-/// One row for each tenant that has, or had, a limit: locked by every intake of such a tenant and by no other.
+/// One row for each tenant that has, or had, a limit. Every intake for such a tenant locks the row, and no other intake
+/// does.
 #[derive(DeriveIden)]
 enum TenantUsage {
     Table,

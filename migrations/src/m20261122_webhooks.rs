@@ -1,4 +1,4 @@
-//! Webhooks: the endpoints of tenants, and what is on its way to them.
+//! Webhooks: the endpoints of tenants, and the deliveries to the endpoints.
 
 use sea_orm_migration::prelude::*;
 
@@ -32,8 +32,8 @@ enum Webhook {
     UpdatedAt,
 }
 
-/// One event for one endpoint. Names its endpoint without a foreign key: a message's record must not fail because
-/// an endpoint was removed at the same moment.
+/// One event for one endpoint. The table names its endpoint without a foreign key, because the record of a message must
+/// not fail when the endpoint is removed at the same moment.
 #[derive(DeriveIden)]
 enum WebhookDelivery {
     Table,
@@ -130,7 +130,7 @@ fn webhook_delivery() -> TableCreateStatement {
         .to_owned()
 }
 
-/// As with messages, the partial indexes hold what is still to be done and nothing of the history.
+/// As with messages, the partial indexes hold the rows with work left, and no history.
 fn indexes() -> Vec<IndexCreateStatement> {
     use WebhookDelivery as D;
     let pending = || Expr::col(D::Status).eq(Expr::cust("'pending'"));

@@ -7,14 +7,14 @@ use crate::columns::int;
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 
-/// One row. Replicas write it every second, by the database's own clock.
+/// A single row. All replicas write the row every second, by the database's own clock.
 #[derive(DeriveIden)]
 enum Heartbeat {
     Table,
     Id,
-    /// When it was written last.
+    /// The time of the last write.
     BeatAt,
-    /// Since when it has been written without a gap.
+    /// Since when replicas have written the row without a gap.
     SteadySince,
 }
 

@@ -1,4 +1,4 @@
-//! Who made a key: a revoked key takes along the keys that were made with it.
+//! The maker of a key: the revocation of a key also revokes the keys made with that key.
 
 use sea_orm_migration::prelude::*;
 
@@ -15,7 +15,7 @@ enum ApiKey {
 
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
-    /// Keys that are there already have no maker: revoking the key that made one of them does not revoke it.
+    /// Existing keys get no maker: the revocation of the key that made an existing key does not revoke the existing key.
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         let table = Table::alter()
             .table(ApiKey::Table)

@@ -1,4 +1,4 @@
-//! What else a waiting receipt says of its message, for a message whose msgid was never heard.
+//! More data of a waiting receipt, to match a message without a known msgid.
 
 use sea_orm_migration::prelude::*;
 
@@ -18,7 +18,7 @@ enum Receipt {
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        // SQLite takes one column at a time.
+        // SQLite adds one column in each statement.
         for column in [
             maybe_text(Receipt::Channel),
             maybe_text(Receipt::TemplateId),

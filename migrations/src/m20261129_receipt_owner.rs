@@ -1,4 +1,4 @@
-//! Whose app a waiting receipt was heard for: an app may have another owner when it is looked at again.
+//! The tenant that owned the app when a waiting receipt arrived: the app may have another owner at the next look.
 
 use sea_orm_migration::prelude::*;
 
@@ -15,7 +15,8 @@ enum Receipt {
 
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
-    /// A receipt without an owner, of a replica of the version before, is the present owner's.
+    /// A receipt without an owner comes from a replica of the version before, and belongs to the present owner of the
+    /// app.
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         let table = Table::alter()
             .table(Receipt::Table)

@@ -1,4 +1,4 @@
-//! Receipts that wait, by app: a sweep takes the apps in turn.
+//! The index of waiting receipts by app: a sweep takes the apps in rotation.
 
 use sea_orm_migration::prelude::*;
 
@@ -12,7 +12,7 @@ enum Receipt {
     LookAt,
 }
 
-/// What sweeps went by.
+/// The index that sweeps used before.
 const BEFORE: &str = "receipt_due";
 const NAME: &str = "receipt_turn";
 

@@ -1,4 +1,4 @@
-//! Deliveries that are pending, by tenant: claims take the tenants in turn.
+//! The index of pending deliveries by tenant: claims take the tenants in rotation.
 
 use sea_orm_migration::prelude::*;
 
@@ -15,7 +15,7 @@ enum WebhookDelivery {
     DueAt,
 }
 
-/// What claims went by: it is part of the other.
+/// The index that claims used before. The new index covers the columns of this one.
 const BEFORE: &str = "webhook_delivery_due";
 const NAME: &str = "webhook_delivery_turn";
 

@@ -1,4 +1,4 @@
-//! Lists of an app's messages of a status that few have, and of one template.
+//! Indexes for the lists of an app's messages with a rare status, and of one template.
 
 use sea_orm_migration::prelude::*;
 
@@ -16,7 +16,7 @@ enum Message {
 
 const RARE: &str = "message_rare";
 const TEMPLATE: &str = "message_template";
-/// What `RARE` leaves out: a message that is accepted, sent and delivered is never in it.
+/// The statuses that the index `RARE` leaves out. The index never holds a message that is accepted, sent and delivered.
 const COMMON: [&str; 4] = ["queued", "sending", "sent", "delivered"];
 
 #[async_trait::async_trait]

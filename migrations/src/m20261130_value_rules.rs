@@ -1,4 +1,4 @@
-//! What becomes of messages of an app with values that break the rules of their types.
+//! What happens to an app's messages with values that break the rules of their types.
 
 use sea_orm_migration::prelude::*;
 

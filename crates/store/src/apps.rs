@@ -1,4 +1,4 @@
-//! Apps: the mini-programs and official accounts of tenants, each with its lane in the queue.
+//! Apps: the mini-programs and official accounts of tenants, each with a lane in the queue.
 
 use chrono::{DateTime, Utc};
 use domain::{
@@ -36,81 +36,81 @@ use crate::{
     time,
 };
 
-/// A mini-program or official account, without its secrets.
+/// A mini-program or official account, without secrets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct App {
-    /// WeChat's id of it.
+    /// WeChat's id for the app.
     pub appid: AppId,
-    /// Whose it is.
+    /// The tenant that owns the app.
     pub tenant: TenantId,
-    /// What its owner calls it.
+    /// The tenant's name for the app.
     pub name: String,
-    /// What the appid stands for.
+    /// The kind of account that the appid names.
     pub kind: AppKind,
-    /// How its access token is fetched.
+    /// How the gateway fetches the app's access token.
     pub token_mode: TokenMode,
-    /// Messages that WeChat takes from it in one Beijing day.
+    /// The daily quota: the messages that WeChat accepts from the app in one Beijing day.
     pub daily_quota: u64,
-    /// What the ledger of grants decides about its subscribe messages.
+    /// What the subscription ledger decides about the app's subscribe messages.
     pub grant_policy: GrantPolicy,
-    /// What becomes of its messages with values that break the rules of their types.
+    /// What happens to messages with values that break the rules of their types.
     pub value_rules: ValueRules,
-    /// Whether the Token of its message push settings is known: without it nothing of WeChat's is heard.
+    /// Whether the Token of the app's message push settings is known. Without the Token the gateway accepts no callback.
     pub has_callback_token: bool,
-    /// Whether the `EncodingAESKey` of its message push settings is known.
+    /// Whether the `EncodingAESKey` of the app's message push settings is known.
     pub has_callback_aes_key: bool,
-    /// When WeChat last accepted its AppSecret.
+    /// When WeChat last accepted the AppSecret.
     pub verified_at: Option<DateTime<Utc>>,
-    /// When it was registered.
+    /// When the app was registered.
     pub created_at: DateTime<Utc>,
-    /// When it was last changed; no two changes share it.
+    /// When the app last changed. Each change has a different time.
     pub updated_at: DateTime<Utc>,
-    /// Why it does not send; may lie in the past, then it is over.
+    /// Why the app does not send. A pause whose end is in the past is over.
     pub pause: Option<Pause>,
-    /// Messages in a minute that it keeps to, since WeChat refused more; none: it sends as fast as it can.
+    /// The pace in messages a minute since WeChat refused more, or `None` where the app sends without such a limit.
     pub pace: Option<u64>,
 }
 
 /// Why an app does not send for a while.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pause {
-    /// A word for programs.
+    /// The reason as a word for programs.
     pub reason: String,
-    /// A sentence for people.
+    /// The reason as a sentence for people.
     pub detail: Option<String>,
-    /// Until when.
+    /// The end of the pause.
     pub until: DateTime<Utc>,
 }
 
-/// What an app is registered with. Secrets come sealed.
+/// The data of a new app. The secrets are sealed.
 #[derive(Clone, Debug)]
 pub struct NewApp {
-    /// WeChat's id of it.
+    /// WeChat's id for the app.
     pub appid: AppId,
-    /// What its owner calls it.
+    /// The tenant's name for the app.
     pub name: String,
-    /// What the appid stands for.
+    /// The kind of account that the appid names.
     pub kind: AppKind,
-    /// How its access token is fetched.
+    /// How the gateway fetches the app's access token.
     pub token_mode: TokenMode,
-    /// Messages that WeChat takes from it in one Beijing day.
+    /// The daily quota: the messages that WeChat accepts from the app in one Beijing day.
     pub daily_quota: u64,
-    /// What the ledger of grants decides about its subscribe messages.
+    /// What the subscription ledger decides about the app's subscribe messages.
     pub grant_policy: GrantPolicy,
-    /// What becomes of its messages with values that break the rules of their types.
+    /// What happens to messages with values that break the rules of their types.
     pub value_rules: ValueRules,
     /// The AppSecret, sealed.
     pub secret_sealed: Vec<u8>,
-    /// The Token of its message push settings, sealed.
+    /// The Token of the app's message push settings, sealed.
     pub callback_token_sealed: Option<Vec<u8>>,
-    /// The `EncodingAESKey` of its message push settings, sealed.
+    /// The `EncodingAESKey` of the app's message push settings, sealed.
     pub callback_aes_key_sealed: Option<Vec<u8>>,
-    /// When WeChat accepted the AppSecret; none: not tried.
+    /// When WeChat accepted the AppSecret, or `None` where the AppSecret has not been tried.
     pub verified_at: Option<DateTime<Utc>>,
 }
 
 impl NewApp {
-    /// The app that comes of it.
+    /// The app that [`TenantStore::create_app`] creates from this data.
     pub fn made(&self, tenant: TenantId, now: DateTime<Utc>) -> App {
         let now = time(millis(now));
         App {
@@ -133,36 +133,36 @@ impl NewApp {
     }
 }
 
-/// What to change of an app; none leaves as is. When the message push settings change, what they were is kept as
+/// A change of an app. `None` leaves a field as is. A change of the message push settings keeps the previous settings as
 /// [`PreviousCallback`].
 #[derive(Clone, Debug, Default)]
 pub struct AppPatch {
-    /// What its owner calls it.
+    /// The tenant's name for the app.
     pub name: Option<String>,
-    /// How its access token is fetched.
+    /// How the gateway fetches the app's access token.
     pub token_mode: Option<TokenMode>,
-    /// Messages that WeChat takes from it in one Beijing day.
+    /// The daily quota: the messages that WeChat accepts from the app in one Beijing day.
     pub daily_quota: Option<u64>,
-    /// What the ledger of grants decides about its subscribe messages.
+    /// What the subscription ledger decides about the app's subscribe messages.
     pub grant_policy: Option<GrantPolicy>,
-    /// What becomes of its messages with values that break the rules of their types.
+    /// What happens to messages with values that break the rules of their types.
     pub value_rules: Option<ValueRules>,
-    /// The Token of its message push settings, sealed; `Some(None)` forgets it.
+    /// The Token of the app's message push settings, sealed; `Some(None)` deletes the Token.
     pub callback_token_sealed: Option<Option<Vec<u8>>>,
-    /// The `EncodingAESKey` of its message push settings, sealed; `Some(None)` forgets it.
+    /// The `EncodingAESKey` of the app's message push settings, sealed; `Some(None)` deletes the key.
     pub callback_aes_key_sealed: Option<Option<Vec<u8>>>,
-    /// [`App::updated_at`] as the caller knows it; where it is another one by now nothing changes:
-    /// [`StoreError::Changed`].
+    /// [`App::updated_at`] as the caller has read it. Where the stored value differs, nothing changes and the call fails
+    /// with [`StoreError::Changed`].
     pub known_at: Option<DateTime<Utc>>,
 }
 
 impl TenantStore {
-    /// Registers an app and opens its lane, with what the appid has sent today already. Taken by any tenant:
-    /// [`StoreError::Taken`].
+    /// Registers an app and opens its lane with the messages that the appid has already sent today. Fails with
+    /// [`StoreError::Taken`] where any tenant has registered the appid.
     pub async fn create_app(&self, new: NewApp, now: DateTime<Utc>) -> Result<App, StoreError> {
         let created = new.made(self.tenant, now);
         let row = new_row(self.tenant, new.clone(), now);
-        // What a crash in the middle of a removal has left.
+        // Deletes what a crash during a removal has left behind.
         let platform = self.store.platform();
         platform.forget_leftovers(&new.appid).await?;
         let transaction = self.store.begin().await?;
@@ -194,7 +194,7 @@ impl TenantStore {
         list(&self.store, Some(self.tenant), page).await
     }
 
-    /// Changes an app and returns what it is now.
+    /// Changes an app and returns the changed app.
     pub async fn update_app(
         &self,
         appid: &AppId,
@@ -221,7 +221,7 @@ impl TenantStore {
             .set(change)
             .col_expr(Column::UpdatedAt, later(Column::UpdatedAt, now));
         if callback_changes {
-            // The right sides are what the row was before.
+            // The right-hand sides are the values before this update.
             update = update
                 .col_expr(
                     Column::PreviousCallbackTokenSealed,
@@ -237,7 +237,7 @@ impl TenantStore {
         self.app(appid).await
     }
 
-    /// Replaces the AppSecret; `verified_at` tells when WeChat accepted the new one.
+    /// Replaces the AppSecret. `verified_at` is when WeChat accepted the new AppSecret.
     pub async fn replace_app_secret(
         &self,
         appid: &AppId,
@@ -276,9 +276,9 @@ impl TenantStore {
         }
     }
 
-    /// Removes an app, then cancels what it has not sent yet, a batch at a time so that nobody else
-    /// waits for a large backlog; what WeChat may have of that is uncertain. What a crash leaves over is canceled by the
-    /// claims that find it. Its messages stay readable.
+    /// Removes an app, then cancels the unsent messages in batches, so that other transactions do not wait for a large
+    /// backlog. Messages that WeChat may have become uncertain. Where a crash leaves messages over, the claims that find
+    /// these messages cancel them. All messages of the app stay readable.
     pub async fn delete_app(&self, appid: &AppId, now: DateTime<Utc>) -> Result<(), StoreError> {
         let transaction = self.store.begin().await?;
         let removed = Entity::delete_many()
@@ -288,7 +288,8 @@ impl TenantStore {
         if removed.rows_affected == 0 {
             return Err(StoreError::NotFound("app"));
         }
-        // The lane next: a claim under way holds it, so what it took is seen as sending below.
+        // Lock the lane next: a claim in progress holds the lane, so the code below sees the claimed messages as
+        // sending.
         close_lane(&transaction, appid).await?;
         templates::forget(&transaction, appid.as_str()).await?;
         self.note(&transaction, now).await?;
@@ -327,12 +328,12 @@ impl TenantStore {
 }
 
 impl PlatformStore {
-    /// Any tenant's app.
+    /// The app with this id, of any tenant.
     pub async fn app(&self, appid: &AppId) -> Result<App, StoreError> {
         one(&self.store, None, appid).await
     }
 
-    /// All tenants' apps, newest first.
+    /// The apps of all tenants, newest first.
     pub async fn apps(
         &self,
         page: &Page<AppCursor>,

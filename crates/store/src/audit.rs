@@ -1,8 +1,8 @@
-//! The audit log: who did what to which thing, and from where. Lines are added and read, never changed; old ones are
-//! forgotten by [`PlatformStore::forget_audit`].
+//! The audit log: actions with actor, target, outcome and origin. Lines are appended and read, and never changed.
+//! [`PlatformStore::forget_audit`] deletes old lines.
 //!
-//! What changes something and what is said of it commit together: [`TenantStore::on_record`] and
-//! [`PlatformStore::on_record`] are doors whose next change takes its line along.
+//! A change and its audit line commit together: [`TenantStore::on_record`] and [`PlatformStore::on_record`] return a
+//! store whose next change also writes the line.
 
 mod origin;
 
@@ -22,60 +22,61 @@ use crate::{
 
 pub use origin::{Actor, Origin};
 
-/// What a line says.
+/// The content of an audit line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewAuditLine {
-    /// Who did it, by [`Actor`].
+    /// The actor, in the text form of [`Actor`].
     pub actor: String,
-    /// What was done, in one word.
+    /// The action, in one word.
     pub action: String,
-    /// To what.
+    /// The thing that the action concerns.
     pub target: String,
-    /// How it ended, in one word.
+    /// How the action ended, in one word.
     pub outcome: String,
-    /// More, in a sentence.
+    /// More details, in a sentence.
     pub detail: Option<String>,
-    /// The request that asked for it; none: nobody asked.
+    /// The request that asked for the action, or `None` where no request did.
     pub request_id: Option<String>,
-    /// Where the request came from.
+    /// The address from which the request came.
     pub address: Option<String>,
 }
 
 /// A line of the audit log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditLine {
-    /// Its id, which sorts by time.
+    /// The id of the line, which sorts by time.
     pub id: EventId,
-    /// What it says.
+    /// The content of the line.
     pub line: NewAuditLine,
-    /// Whose it is; none: the platform's.
+    /// The tenant that the line belongs to, or `None` for the platform.
     pub tenant: Option<TenantId>,
-    /// When it was written.
+    /// When the line was written.
     pub at: DateTime<Utc>,
 }
 
-/// Which lines to read; none: no matter.
+/// Which audit lines to read. An absent field does not filter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AuditFilter {
-    /// Only those of this action.
+    /// Only lines with this action.
     pub action: Option<String>,
-    /// Only those about this thing.
+    /// Only lines about this target.
     pub target: Option<String>,
-    /// Only those of this time or later.
+    /// Only lines of this time or later.
     pub created_after: Option<DateTime<Utc>>,
-    /// Only those before this time.
+    /// Only lines before this time.
     pub created_before: Option<DateTime<Utc>>,
 }
 
 impl TenantStore {
-    /// The same door; what it changes next is on record with `line`, or does not happen.
+    /// This store, with `line` as the audit line of the next change. The change and the line commit together or not at
+    /// all.
     #[must_use]
     pub fn on_record(mut self, line: NewAuditLine) -> Self {
         self.record = Some(line);
         self
     }
 
-    /// Adds a line to the tenant's log.
+    /// Appends a line to the tenant's log.
     pub async fn append_audit(
         &self,
         line: NewAuditLine,
@@ -96,7 +97,7 @@ impl TenantStore {
 }
 
 impl TenantStore {
-    /// Adds the line that the change in `transaction` is on record with, and the answer that it has.
+    /// Appends the audit line of the change in `transaction`, and stores the answer under the request's idempotency key.
     pub(crate) async fn note(
         &self,
         transaction: &DatabaseTransaction,
@@ -109,14 +110,15 @@ impl TenantStore {
 }
 
 impl PlatformStore {
-    /// The same door; what it changes next is on record with `line`, or does not happen.
+    /// This store, with `line` as the audit line of the next change. The change and the line commit together or not at
+    /// all.
     #[must_use]
     pub fn on_record(mut self, line: NewAuditLine) -> Self {
         self.record = Some(line);
         self
     }
 
-    /// Adds a line that belongs to no tenant.
+    /// Appends a line that belongs to no tenant.
     pub async fn append_audit(
         &self,
         line: NewAuditLine,
@@ -135,7 +137,7 @@ impl PlatformStore {
     }
 }
 
-/// Adds the line that the change in `transaction` is on record with, to the log of `tenant`; none: the platform's.
+/// Appends the audit line of the change in `transaction` to the log of `tenant`, or of the platform for `None`.
 pub(crate) async fn note(
     store: &Store,
     transaction: &DatabaseTransaction,
@@ -175,7 +177,7 @@ pub(crate) async fn append(
     Ok(())
 }
 
-/// Says that the gateway disabled an endpoint.
+/// Appends a line that the gateway disabled an endpoint.
 pub(crate) async fn append_disabled(
     store: &Store,
     place: &impl ConnectionTrait,

@@ -1,4 +1,4 @@
-//! Deliveries to webhook endpoints as their owners see them: what was told, and telling it again.
+//! Webhook deliveries as the owners of the endpoints see the deliveries, and redelivery.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use domain::{
@@ -21,46 +21,45 @@ use crate::{
     millis, queue, time,
 };
 
-/// How much of an app's day is worth a warning, in percent.
+/// The shares of an app's daily quota that cause a warning, in percent.
 const WARNINGS: [i64; 2] = [80, 95];
 
-/// How many deliveries one request puts on their way again: what SQLite writes in a moment, so that messages do not wait
-/// for it.
+/// How many deliveries one request repeats at most. SQLite writes this number quickly, so messages do not wait long.
 const REDELIVERED_AT_ONCE: i64 = 10_000;
 
-/// One event and one endpoint: whether it was told.
+/// One event for one endpoint, with the state of the delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WebhookDelivery {
-    /// To which endpoint.
+    /// The endpoint.
     pub webhook: WebhookId,
     /// The event's id.
     pub event: EventId,
-    /// What happened.
+    /// The type of the event.
     pub kind: EventType,
-    /// The message that it happened to, if any.
+    /// The message that the event is about, if any.
     pub message: Option<MessageId>,
-    /// How it stands.
+    /// The status of the delivery.
     pub status: DeliveryStatus,
-    /// How many times it was tried.
+    /// The number of attempts so far.
     pub attempts: u32,
-    /// When it is tried again; none: it has ended.
+    /// When the next attempt is due, or `None` where the delivery has ended.
     pub next_attempt_at: Option<DateTime<Utc>>,
-    /// What the endpoint answered last, if it did.
+    /// The HTTP status of the endpoint's last response, if any.
     pub response_status: Option<u16>,
-    /// The beginning of what it answered.
+    /// The beginning of the last response.
     pub response_excerpt: Option<String>,
-    /// What went wrong last.
+    /// The error of the last attempt.
     pub error: Option<String>,
-    /// When it happened.
+    /// When the event happened.
     pub created_at: DateTime<Utc>,
-    /// When it was last tried.
+    /// When the last attempt was made.
     pub attempted_at: Option<DateTime<Utc>>,
-    /// When it was delivered, or given up.
+    /// When the delivery succeeded, or was given up.
     pub ended_at: Option<DateTime<Utc>>,
 }
 
 impl WebhookDelivery {
-    /// What [`TenantStore::tell_webhook`] begins.
+    /// The delivery that [`TenantStore::tell_webhook`] creates.
     pub fn pending(webhook: WebhookId, event: &AppEvent, now: DateTime<Utc>) -> Self {
         let now = time(millis(now));
         Self {
@@ -80,7 +79,7 @@ impl WebhookDelivery {
         }
     }
 
-    /// What [`TenantStore::redeliver`] makes of it.
+    /// This delivery after a call of [`TenantStore::redeliver`].
     #[must_use]
     pub fn again(self, now: DateTime<Utc>) -> Self {
         if self.status == DeliveryStatus::Pending {
@@ -96,14 +95,14 @@ impl WebhookDelivery {
     }
 }
 
-/// How it stands with a delivery.
+/// The status of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeliveryStatus {
-    /// It is tried until it succeeds or its time is over.
+    /// The gateway attempts the delivery until the endpoint accepts the event or the time for attempts is over.
     Pending,
-    /// The endpoint has it.
+    /// The endpoint has accepted the event.
     Delivered,
-    /// It was given up.
+    /// The gateway has given the delivery up.
     Failed,
 }
 
@@ -126,7 +125,7 @@ impl DeliveryStatus {
 }
 
 impl TenantStore {
-    /// What the tenant's endpoint was told, or is to be told, newest first.
+    /// The deliveries to the tenant's endpoint, newest first.
     pub async fn webhook_deliveries(
         &self,
         webhook: WebhookId,
@@ -162,8 +161,8 @@ impl TenantStore {
         found.ok_or(StoreError::NotFound("delivery"))?.try_into()
     }
 
-    /// Tells one event once more, whatever became of it before: its tries begin anew. One that is on its way goes on, and
-    /// nothing is on record then.
+    /// Repeats a delivery that has ended in any status, with the number of attempts reset. A pending delivery goes on
+    /// unchanged, and the audit log gets no line.
     pub async fn redeliver(
         &self,
         webhook: WebhookId,
@@ -197,9 +196,9 @@ impl TenantStore {
         row.try_into()
     }
 
-    /// Tells the events once more that happened from `since` until `until` and were given up, the oldest first and
-    /// 10,000 at most. What came of it is answered as `keep` words it, in the same transaction, and the line on record
-    /// says how many; none has none.
+    /// Repeats the failed deliveries of events from `since` until `until`, the oldest first and at most 10,000. The
+    /// transaction also stores the answer that `keep` builds. The audit line states the number of deliveries; without
+    /// deliveries there is no line.
     pub async fn redeliver_failed(
         &self,
         webhook: WebhookId,
@@ -244,7 +243,8 @@ impl TenantStore {
         Ok(swept)
     }
 
-    /// Puts an event on its way to one endpoint of the tenant, whatever that asks for.
+    /// Creates a delivery of an event to one endpoint of the tenant, also where the endpoint does not subscribe to such
+    /// events.
     pub async fn tell_webhook(
         &self,
         webhook: WebhookId,
@@ -258,7 +258,8 @@ impl TenantStore {
         self.webhook_delivery(webhook, event.id).await
     }
 
-    /// Adds a line to the tenant's log and tells its endpoints, both or neither.
+    /// Appends a line to the tenant's audit log and creates the deliveries of the event to the tenant's endpoints, in
+    /// one transaction.
     pub async fn append_audit_and_tell(
         &self,
         line: NewAuditLine,
@@ -273,7 +274,7 @@ impl TenantStore {
     }
 }
 
-/// The beginning of every redelivery; `$1` is the time.
+/// The beginning of every redelivery statement; `$1` is the time.
 const AGAIN: &str = "UPDATE webhook_delivery SET status = 'pending', due_at = $1, retry_from = $1, attempt_count = 0, lease = NULL, \
                      ended_at = NULL";
 
@@ -286,8 +287,8 @@ struct Spending {
 }
 
 impl PlatformStore {
-    /// Tells tenants with endpoints which of their apps have used most of today's quota: once a day for each mark that
-    /// is passed.
+    /// Sends an `app.quota_warning` event to tenants with endpoints for each app that has used most of today's quota,
+    /// once a day for each of the `WARNINGS`.
     pub async fn warn_quotas(&self, now: DateTime<Utc>) -> Result<(), StoreError> {
         let day = queue::day_number(now);
         let sql = "SELECT app.appid, app.tenant_id, lane.quota_used AS used_today, app.daily_quota FROM lane \
@@ -307,7 +308,7 @@ impl PlatformStore {
 
     async fn warn_quota(&self, row: Spending, now: DateTime<Utc>) -> Result<(), StoreError> {
         let reset_at = quota::reset_at(now);
-        // The day's warning has the day's beginning in its id: the second of a day is the first.
+        // The event id contains the beginning of the day, so a second warning of one day has the id of the first.
         let day = reset_at - chrono::Duration::days(1);
         let appid =
             AppId::parse(row.appid.as_str()).map_err(|_| unknown("app.appid", &row.appid))?;

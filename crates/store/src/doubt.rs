@@ -57,7 +57,7 @@ impl Doubt {
     }
 
     /// Makes the pool prepare the session of each new connection and refuse connections to a standby. After a doubt the
-    /// pool also drops older connections that lead to a standby.
+    /// pool drops connections to a standby, and read-only sessions that are not younger than `FRESH`.
     pub(crate) fn guard(&self, pool: PoolOptions<Postgres>) -> PoolOptions<Postgres> {
         let (doubt, found) = (self.clone(), self.clone());
         pool.after_connect(move |connection, _| {

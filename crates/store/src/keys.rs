@@ -1,4 +1,4 @@
-//! API keys. What authentication must know of a key and its tenant comes in one read.
+//! API keys. Authentication reads a key and its tenant in one query.
 
 mod maker;
 
@@ -25,59 +25,59 @@ use crate::{
     millis, tenants, time,
 };
 
-/// An API key, without anything that could prove its secret.
+/// An API key, without the secret and the hash of the secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
-    /// Its id; also the OAuth `client_id`.
+    /// The id of the key, and the OAuth `client_id`.
     pub id: KeyId,
-    /// Whose it is; none: an operator's.
+    /// The tenant that owns the key, or `None` for an operator's key.
     pub tenant: Option<TenantId>,
-    /// What its owner calls it.
+    /// The owner's name for the key.
     pub name: String,
-    /// What it may do.
+    /// The scopes of the key.
     pub scopes: ScopeSet,
-    /// When it was made.
+    /// When the key was created.
     pub created_at: DateTime<Utc>,
-    /// From when on it is refused; none: never.
+    /// From when on the key is refused, or `None` for never.
     pub expires_at: Option<DateTime<Utc>>,
-    /// When it was last used, to the minute.
+    /// When the key was last used, to the minute.
     pub last_used_at: Option<DateTime<Utc>>,
-    /// When it was revoked; from then on it is refused.
+    /// When the key was revoked. A revoked key is refused.
     pub revoked_at: Option<DateTime<Utc>>,
-    /// Who made it; none: it was made before the gateway kept that.
+    /// The actor that created the key, or `None` for a key from before the gateway recorded the actor.
     pub created_by: Option<Actor>,
 }
 
-/// What a new key starts with.
+/// The data of a new key.
 #[derive(Clone, Debug)]
 pub struct NewKey {
-    /// Its id.
+    /// The id of the key.
     pub id: KeyId,
-    /// What its owner calls it.
+    /// The owner's name for the key.
     pub name: String,
-    /// A keyed hash of its secret; the secret itself is never stored.
+    /// A keyed hash of the secret. The secret itself is never stored.
     pub secret_hash: Vec<u8>,
-    /// What it may do.
+    /// The scopes of the key.
     pub scopes: ScopeSet,
-    /// From when on it is refused; none: never.
+    /// From when on the key is refused, or `None` for never.
     pub expires_at: Option<DateTime<Utc>>,
-    /// Who makes it.
+    /// The actor that creates the key.
     pub created_by: Actor,
 }
 
-/// How many keys of a tenant may be in force at the same time: neither revoked nor expired.
+/// How many keys of a tenant may be in force at the same time. A key in force is neither revoked nor expired.
 pub const MOST_KEYS: u64 = 100;
 
-/// Why a key is not made.
+/// Why a key was not created.
 #[derive(Debug, thiserror::Error)]
 pub enum NewKeyError {
     /// The tenant has [`MOST_KEYS`] keys in force.
     #[error("the tenant has {MOST_KEYS} keys in force already")]
     Full,
-    /// The key that makes it is revoked.
+    /// The key with which the caller creates the new key is revoked.
     #[error("the key that makes it was revoked")]
     MakerRevoked,
-    /// The database did not do it.
+    /// The database returned an error.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -89,7 +89,7 @@ impl From<DbErr> for NewKeyError {
 }
 
 impl NewKey {
-    /// The key that comes of it.
+    /// The key that the store creates from this data.
     pub fn made(&self, tenant: Option<TenantId>, now: DateTime<Utc>) -> Key {
         Key {
             id: self.id,
@@ -105,24 +105,24 @@ impl NewKey {
     }
 }
 
-/// What authentication must know of a key.
+/// A key with the data that authentication needs.
 #[derive(Clone, Debug)]
 pub struct Credential {
     /// The key.
     pub key: Key,
-    /// The keyed hash of its secret.
+    /// The keyed hash of the key's secret.
     pub secret_hash: Vec<u8>,
-    /// Its tenant; none: an operator's key.
+    /// The tenant that owns the key, or `None` for an operator's key.
     pub tenant: Option<Tenant>,
 }
 
-/// How stale [`Key::last_used_at`] may be: a key in steady use costs one write a minute.
+/// The maximum age of [`Key::last_used_at`] for a key in use: constant use of a key costs one write a minute.
 fn touch_every() -> Duration {
     Duration::minutes(1)
 }
 
 impl TenantStore {
-    /// Gives the tenant a key, unless it has [`MOST_KEYS`] in force.
+    /// Creates a key of the tenant, unless the tenant has [`MOST_KEYS`] keys in force.
     pub async fn create_key(&self, key: NewKey, now: DateTime<Utc>) -> Result<Key, NewKeyError> {
         let transaction = self.store.begin().await?;
         maker::admit(&transaction, self.tenant, now).await?;
@@ -132,13 +132,13 @@ impl TenantStore {
         Ok(created)
     }
 
-    /// The tenant's keys, newest first, revoked ones among them.
+    /// The tenant's keys, newest first, with the revoked ones.
     pub async fn keys(&self, page: &Page) -> Result<Listing<Key>, StoreError> {
         list(&self.store, Some(self.tenant), page).await
     }
 
-    /// Revokes a key of the tenant and what `descendants` says of the keys made with it; returns all keys that this
-    /// revoked. Revoking a revoked key changes nothing.
+    /// Revokes a key of the tenant, and treats the keys made with that key as `descendants` says. Returns all keys that
+    /// this call revoked. A second revocation changes nothing.
     pub async fn revoke_key(
         &self,
         id: KeyId,
@@ -151,7 +151,7 @@ impl TenantStore {
 }
 
 impl PlatformStore {
-    /// Makes an operator's key.
+    /// Creates an operator's key.
     pub async fn create_operator_key(
         &self,
         key: NewKey,
@@ -165,13 +165,13 @@ impl PlatformStore {
         Ok(created)
     }
 
-    /// The operators' keys, newest first, revoked ones among them.
+    /// The operators' keys, newest first, with the revoked ones.
     pub async fn operator_keys(&self, page: &Page) -> Result<Listing<Key>, StoreError> {
         list(&self.store, None, page).await
     }
 
-    /// Revokes an operator's key and what `descendants` says of the keys made with it, tenants' keys among them;
-    /// returns all keys that this revoked. Revoking a revoked key changes nothing.
+    /// Revokes an operator's key, and treats the keys made with that key as `descendants` says, also the keys of
+    /// tenants. Returns all keys that this call revoked. A second revocation changes nothing.
     pub async fn revoke_operator_key(
         &self,
         id: KeyId,
@@ -182,7 +182,7 @@ impl PlatformStore {
         maker::revoke(&self.store, None, id, descendants, record, now).await
     }
 
-    /// A key with its hash and its tenant, in one read.
+    /// A key with the hash and the tenant, in one query.
     pub async fn credential(&self, id: KeyId) -> Result<Credential, StoreError> {
         let owner = Entity::belongs_to(tenant_row::Entity)
             .from(Column::TenantId)
@@ -202,7 +202,7 @@ impl PlatformStore {
         })
     }
 
-    /// Notes that a key was used. Writes at most once a minute for each key.
+    /// Records that a key was used. Writes at most once a minute for each key.
     pub async fn touch_key(&self, id: KeyId, now: DateTime<Utc>) -> Result<(), StoreError> {
         let stale = Condition::any()
             .add(Column::LastUsedAt.is_null())

@@ -1,4 +1,4 @@
-//! Makes the files of an embedded database accessible to the owner alone, whatever the umask is.
+//! Makes the files of an embedded database accessible to the owner alone, independently of the umask.
 
 use std::{
     fs::{DirBuilder, OpenOptions, Permissions},

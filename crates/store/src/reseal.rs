@@ -1,6 +1,6 @@
-//! Everything that is sealed, wherever it is: what a new master key has to be put around.
+//! All sealed values of the database, which must be sealed again after a change of the master key.
 //!
-//! A table with a sealed column is added to [`Place`]; a test compares its columns with the schema.
+//! A new sealed column needs a variant of [`Place`]; a test compares the variants with the schema.
 
 use domain::{
     app::AppId,
@@ -28,15 +28,15 @@ pub enum Place {
     CallbackToken,
     /// `EncodingAESKey`s of message push settings.
     CallbackAesKey,
-    /// Tokens of the settings before.
+    /// Tokens of the previous message push settings.
     PreviousCallbackToken,
-    /// `EncodingAESKey`s of the settings before.
+    /// `EncodingAESKey`s of the previous message push settings.
     PreviousCallbackAesKey,
     /// Private keys that sign access tokens.
     SigningKey,
-    /// What signs the events of webhooks.
+    /// Secrets that sign the events of webhooks.
     WebhookSecret,
-    /// What signed them before.
+    /// Webhook secrets before the last rotation.
     PreviousWebhookSecret,
     /// The gateway's own keys.
     SealedKey,
@@ -44,21 +44,21 @@ pub enum Place {
     KeptAnswer,
 }
 
-/// A sealed value, where it is and whose.
+/// A sealed value, with its place and its owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SealedValue {
-    /// In which column.
+    /// The column.
     pub place: Place,
-    /// In which row: its primary key.
+    /// The primary key of the row.
     pub row: String,
-    /// What it is sealed for.
+    /// The owner that the value is sealed for.
     pub owner: SealOwner,
-    /// The value.
+    /// The sealed value.
     pub sealed: Vec<u8>,
 }
 
 impl Place {
-    /// All there are.
+    /// All places.
     pub const ALL: [Self; 10] = [
         Self::AppSecret,
         Self::CallbackToken,
@@ -72,7 +72,7 @@ impl Place {
         Self::KeptAnswer,
     ];
 
-    /// What is in it, for people.
+    /// The name of the values, for people.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::AppSecret => "app secrets",
@@ -88,7 +88,7 @@ impl Place {
         }
     }
 
-    /// The column of `app` that it is.
+    /// The column of the table `app`, if this place is one.
     fn app_column(self) -> Option<app::Column> {
         match self {
             Self::AppSecret => Some(app::Column::SecretSealed),
@@ -100,7 +100,7 @@ impl Place {
         }
     }
 
-    /// The column of `webhook` that it is.
+    /// The column of the table `webhook`, if this place is one.
     fn webhook_column(self) -> Option<webhook::Column> {
         match self {
             Self::WebhookSecret => Some(webhook::Column::SecretSealed),
@@ -123,7 +123,7 @@ impl Place {
 }
 
 impl PlatformStore {
-    /// Up to `limit` values of a place that are sealed under another key than `key`.
+    /// Up to `limit` values of a place that are sealed with another master key than `key`.
     pub async fn sealed_otherwise(
         &self,
         place: Place,
@@ -202,7 +202,8 @@ impl PlatformStore {
         Ok(values.collect())
     }
 
-    /// Puts `sealed` in the place of a value. False: it was changed meanwhile, and that stays.
+    /// Replaces a value by `sealed`. Returns false and changes nothing where the stored value has changed in the
+    /// meantime.
     pub async fn replace_sealed(
         &self,
         value: &SealedValue,

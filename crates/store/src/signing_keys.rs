@@ -1,4 +1,4 @@
-//! The keys that sign access tokens. Their private halves are sealed before they come here.
+//! The keys that sign access tokens. The private keys are sealed before the store gets them.
 
 use chrono::{DateTime, Utc};
 use sea_orm::{
@@ -15,22 +15,22 @@ use crate::{
 /// A key that signs access tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SigningKey {
-    /// Its name in the header of a token.
+    /// The key id (`kid`) in the header of a token.
     pub kid: String,
-    /// The private half, sealed under the master key.
+    /// The private key, sealed with the master key.
     pub private_sealed: Vec<u8>,
-    /// The public half: the JWK member `x`, base64url of 32 bytes.
+    /// The public key: the JWK member `x`, base64url of 32 bytes.
     pub public_key: String,
-    /// When it was made.
+    /// When the key was created.
     pub created_at: DateTime<Utc>,
-    /// From when on it signs: a while after it was made, so that by then everybody knows it.
+    /// From when on the key signs: some time after the creation, so that all replicas know the key by then.
     pub signs_from: DateTime<Utc>,
-    /// From when on its tokens are refused; none: it has no successor.
+    /// From when on the tokens of the key are refused, or `None` where the key has no successor.
     pub retired_at: Option<DateTime<Utc>>,
 }
 
 impl PlatformStore {
-    /// The keys whose tokens are good at `now`, newest first.
+    /// The keys with valid tokens at `now`, newest first.
     pub async fn signing_keys(&self, now: DateTime<Utc>) -> Result<Vec<SigningKey>, StoreError> {
         let in_force = Condition::any()
             .add(Column::RetiredAt.is_null())
@@ -56,8 +56,8 @@ impl PlatformStore {
             .ok_or(StoreError::NotFound("signing key"))
     }
 
-    /// Adds the first key. False: there is one without a successor, and nothing is changed. Of the replicas that start at
-    /// the same moment one adds its key.
+    /// Adds the first key. Returns false and changes nothing where a key without a successor exists. Of replicas that
+    /// start at the same moment, one adds a key.
     pub async fn create_signing_key(&self, key: &SigningKey) -> Result<bool, StoreError> {
         let transaction = self.store.begin().await?;
         if transaction.get_database_backend() == DbBackend::Postgres {
@@ -75,8 +75,8 @@ impl PlatformStore {
         Ok(true)
     }
 
-    /// Adds `next` after the key named `before`, whose tokens end at `retire_at`. False: `before` has a successor already,
-    /// and nothing is changed.
+    /// Adds `next` as the successor of the key named `before`, whose tokens end at `retire_at`. Returns false and
+    /// changes nothing where `before` has a successor already.
     pub async fn succeed_signing_key(
         &self,
         before: &str,
@@ -104,7 +104,8 @@ impl PlatformStore {
         Ok(true)
     }
 
-    /// Adds `next` in the place of all others: no token of theirs is good any more, whatever a replica's clock says.
+    /// Replaces all keys by `next`. The tokens of the previous keys become invalid at once, also where a replica's clock
+    /// is wrong.
     pub async fn replace_signing_keys(&self, next: &SigningKey) -> Result<(), StoreError> {
         let transaction = self.store.begin().await?;
         let in_force = Condition::any()
@@ -113,7 +114,7 @@ impl PlatformStore {
         let end = Entity::update_many()
             .col_expr(Column::RetiredAt, Expr::col(Column::CreatedAt))
             .filter(in_force);
-        // A second time for the successor that another replica made while the first waited for it.
+        // The second update ends a successor that another replica added while the first update waited for the lock.
         for _ in 0..2 {
             end.clone().exec(&transaction).await?;
         }

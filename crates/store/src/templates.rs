@@ -1,7 +1,7 @@
-//! Templates: what WeChat lists of each app, and when it was asked.
+//! Templates: the templates that WeChat lists for each app, and when the gateway asked WeChat.
 //!
-//! WeChat's list is the truth and this is its copy. A template that WeChat lists no more stays here as gone, so that
-//! whoever names it is told why it cannot be sent.
+//! WeChat's list is authoritative, and this table is a copy. A template that WeChat does not list any more stays in the
+//! table as gone, so that a request with that template gets an error that explains the refusal.
 
 use std::{fmt, str::FromStr};
 
@@ -38,50 +38,50 @@ use crate::{
 /// A template of an app.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KnownTemplate {
-    /// What WeChat says of it, or last said.
+    /// The template as WeChat lists or last listed the template.
     pub template: Template,
-    /// When it was first seen.
+    /// When a sync first found the template.
     pub created_at: DateTime<Utc>,
-    /// When it was last seen to be another: changed, gone, or back.
+    /// When a sync last found the template changed, gone or restored.
     pub changed_at: DateTime<Utc>,
-    /// Since when WeChat lists it no more.
+    /// Since when WeChat does not list the template.
     pub gone_at: Option<DateTime<Utc>>,
 }
 
-/// How it stands with the copy of an app's templates.
+/// The state of the copy of an app's templates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TemplateSync {
-    /// When WeChat last told them; none: never.
+    /// When WeChat last answered with the templates, or `None` for never.
     pub synced_at: Option<DateTime<Utc>>,
-    /// When it was last asked.
+    /// When the gateway last asked WeChat.
     pub tried_at: Option<DateTime<Utc>>,
-    /// Why the last question had no answer; none: it had one.
+    /// Why the last sync failed, or `None` where the last sync succeeded.
     pub failure: Option<String>,
-    /// When it is asked again.
+    /// When the gateway asks WeChat next.
     pub due_at: DateTime<Utc>,
 }
 
-/// All that is known of an app's templates at one moment.
+/// The templates of an app at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AppCatalog {
-    /// Whose app it is.
+    /// The tenant that owns the app.
     pub tenant: TenantId,
-    /// Another number is another catalog.
+    /// The revision of the catalogue: a different number means a different catalogue.
     pub revision: i64,
-    /// When WeChat was last asked for them.
+    /// When the gateway last asked WeChat for the templates.
     pub tried_at: Option<DateTime<Utc>>,
-    /// The templates.
+    /// The templates, with the app's value rules.
     pub catalog: Catalog,
 }
 
-/// A place in a list of templates. Its text form is `MILLIS.ID`.
+/// A position in a list of templates. The text form is `MILLIS.ID`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TemplateCursor {
     created_at: i64,
     id: String,
 }
 
-/// Why a text is no place in a list of templates.
+/// The error for a text that is no position in a list of templates.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("a cursor is `next_cursor` of the page before, unchanged")]
 pub struct TemplateCursorFormat;
@@ -105,7 +105,7 @@ impl FromStr for TemplateCursor {
 }
 
 impl TenantStore {
-    /// The templates of the tenant's app, newest first, those that are gone among them.
+    /// The templates of the tenant's app, newest first, with the templates that are gone.
     pub async fn templates(
         &self,
         appid: &AppId,
@@ -137,7 +137,7 @@ impl TenantStore {
         Listing::of(rows, page, place).try_map(KnownTemplate::try_from)
     }
 
-    /// How it stands with the templates of the tenant's app.
+    /// The state of the copy of the tenant's app's templates.
     pub async fn template_sync(&self, appid: &AppId) -> Result<TemplateSync, StoreError> {
         let row = template_sync::Entity::find_by_id(appid.as_str())
             .filter(template_sync::Column::TenantId.eq(self.tenant.uuid()))
@@ -148,7 +148,7 @@ impl TenantStore {
 }
 
 impl PlatformStore {
-    /// The revision of an app's catalog, which costs one look by key; none: there is no such app.
+    /// The revision of an app's catalogue, by one lookup by key; `None` where the app does not exist.
     pub async fn catalog_revision(&self, appid: &AppId) -> Result<Option<i64>, StoreError> {
         let revision = template_sync::Entity::find_by_id(appid.as_str())
             .select_only()
@@ -159,9 +159,10 @@ impl PlatformStore {
         Ok(revision)
     }
 
-    /// An app's catalog; none: there is no such app.
+    /// An app's catalogue; `None` where the app does not exist.
     pub async fn catalog(&self, appid: &AppId) -> Result<Option<AppCatalog>, StoreError> {
-        // The revision first: rows that are newer than it are read again, older ones would stay.
+        // Read the revision first: rows newer than the revision are read again, rows older than the revision would stay
+        // cached.
         let sync = template_sync::Entity::find_by_id(appid.as_str())
             .one(&self.store.read)
             .await?;

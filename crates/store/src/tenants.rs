@@ -1,4 +1,4 @@
-//! Tenants: the customers of the gateway.
+//! Tenants: the customers of the operator.
 
 use chrono::{DateTime, Utc};
 use domain::{
@@ -17,41 +17,41 @@ use crate::{
     millis, time,
 };
 
-/// A customer of the gateway.
+/// A customer of the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tenant {
-    /// Its id.
+    /// The id of the tenant.
     pub id: TenantId,
-    /// What operators call it. Not unique.
+    /// The operators' name for the tenant. Not unique.
     pub name: String,
-    /// Whether it may use the gateway.
+    /// Whether the tenant may use the gateway.
     pub status: TenantStatus,
-    /// What it may use up.
+    /// The tenant's limits on requests and messages.
     pub limits: TenantLimits,
-    /// When it was made.
+    /// When the tenant was created.
     pub created_at: DateTime<Utc>,
-    /// When it was last changed; no two changes share it.
+    /// When the tenant last changed. Each change has a different time.
     pub updated_at: DateTime<Utc>,
 }
 
-/// What to change of a tenant; none leaves as is.
+/// A change of a tenant. `None` leaves a field as is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TenantPatch {
-    /// Its name.
+    /// The name.
     pub name: Option<String>,
-    /// Whether it may use the gateway.
+    /// Whether the tenant may use the gateway.
     pub status: Option<TenantStatus>,
     /// API requests a second.
     pub requests_per_second: Option<u32>,
-    /// Messages a Beijing day; `Some(None)` lifts the limit.
+    /// Messages a Beijing day; `Some(None)` removes the limit.
     pub messages_per_day: Option<Option<u64>>,
-    /// [`Tenant::updated_at`] as the caller knows it; where it is another one by now nothing changes:
-    /// [`StoreError::Changed`].
+    /// [`Tenant::updated_at`] as the caller has read it. Where the stored value differs, nothing changes and the call
+    /// fails with [`StoreError::Changed`].
     pub known_at: Option<DateTime<Utc>>,
 }
 
 impl Tenant {
-    /// A tenant as [`PlatformStore::create_tenant`] makes it.
+    /// The tenant that [`PlatformStore::create_tenant`] creates.
     pub fn new(id: TenantId, name: &str, limits: TenantLimits, now: DateTime<Utc>) -> Self {
         let now = time(millis(now));
         Self {
@@ -66,7 +66,7 @@ impl Tenant {
 }
 
 impl PlatformStore {
-    /// Registers a tenant, active from the start.
+    /// Creates a tenant with the status active.
     pub async fn create_tenant(
         &self,
         id: TenantId,
@@ -119,7 +119,7 @@ impl PlatformStore {
         Listing::of(rows, page, |row| row.id).try_map(tenant)
     }
 
-    /// Changes a tenant and returns what it is now.
+    /// Changes a tenant and returns the changed tenant.
     pub async fn update_tenant(
         &self,
         id: TenantId,
@@ -164,13 +164,13 @@ impl PlatformStore {
 }
 
 impl TenantStore {
-    /// The tenant itself.
+    /// The tenant of this store.
     pub async fn itself(&self) -> Result<Tenant, StoreError> {
         self.store.platform().tenant(self.tenant).await
     }
 }
 
-/// What a row says, in words of the domain.
+/// Converts a row into a tenant.
 pub(crate) fn tenant(row: Model) -> Result<Tenant, StoreError> {
     Ok(Tenant {
         id: row.id.into(),
@@ -187,12 +187,12 @@ pub(crate) fn tenant(row: Model) -> Result<Tenant, StoreError> {
     })
 }
 
-/// A column of a patch: set where there is a value, else left alone.
+/// A column of a patch: set where there is a value, else unchanged.
 pub(crate) fn maybe<V: Into<sea_orm::Value>>(value: Option<V>) -> sea_orm::ActiveValue<V> {
     value.map_or(sea_orm::ActiveValue::NotSet, Set)
 }
 
-/// `now`, or the next millisecond after the row's time: a time names one state of the row.
+/// `now`, or the row's time plus a millisecond where that is later: each time names one state of the row.
 pub(crate) fn later(column: impl ColumnTrait, now: DateTime<Utc>) -> Expr {
     let is_past = Expr::col(column).lt(millis(now));
     Expr::case(is_past, millis(now))
@@ -200,7 +200,7 @@ pub(crate) fn later(column: impl ColumnTrait, now: DateTime<Utc>) -> Expr {
         .into()
 }
 
-/// A count as the database keeps it.
+/// A count in the database's form.
 pub(crate) fn count(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }

@@ -21,57 +21,57 @@ use crate::{
     millis, time,
 };
 
-/// The status of an endpoint that is told of events.
+/// The status of an endpoint that gets events.
 pub(crate) const ENABLED: &str = "enabled";
-/// The status of one that is not.
+/// The status of an endpoint that gets no events.
 pub(crate) const DISABLED: &str = "disabled";
 
-/// Where a tenant wants to be told.
+/// A webhook endpoint: a tenant's URL for events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Webhook {
-    /// Its id.
+    /// The id of the endpoint.
     pub id: WebhookId,
-    /// Whose it is.
+    /// The tenant that owns the endpoint.
     pub tenant: TenantId,
-    /// Where events are posted to.
+    /// The URL to which events are posted.
     pub url: String,
-    /// Which events it wants.
+    /// The types of events that the endpoint gets.
     pub events: EventFilter,
-    /// What its owner says of it.
+    /// The tenant's description of the endpoint.
     pub description: Option<String>,
-    /// Whether events are told to it.
+    /// Whether the endpoint gets events.
     pub enabled: bool,
-    /// Why it is disabled, where the gateway did that.
+    /// Why the gateway disabled the endpoint, where the gateway did so.
     pub disabled_reason: Option<String>,
-    /// Until when the secret before the last rotation signs too.
+    /// Until when the secret before the last rotation also signs.
     pub previous_secret_until: Option<DateTime<Utc>>,
-    /// Since when no try has succeeded; none: the last one did.
+    /// Since when every attempt has failed, or `None` where the last attempt succeeded.
     pub failing_since: Option<DateTime<Utc>>,
-    /// How many tries have failed since then.
+    /// The number of failed attempts since then.
     pub failures: u64,
-    /// When it was made.
+    /// When the endpoint was created.
     pub created_at: DateTime<Utc>,
-    /// When it was last changed.
+    /// When the endpoint last changed.
     pub updated_at: DateTime<Utc>,
 }
 
-/// What a new endpoint starts with.
+/// The data of a new endpoint.
 #[derive(Clone, Debug)]
 pub struct NewWebhook {
-    /// Its id.
+    /// The id of the endpoint.
     pub id: WebhookId,
-    /// Where events are posted to.
+    /// The URL to which events are posted.
     pub url: String,
-    /// Which events it wants.
+    /// The types of events that the endpoint gets.
     pub events: EventFilter,
-    /// What its owner says of it.
+    /// The tenant's description of the endpoint.
     pub description: Option<String>,
-    /// Its secret, sealed.
+    /// The endpoint's secret, sealed.
     pub secret_sealed: Vec<u8>,
 }
 
 impl NewWebhook {
-    /// The endpoint that comes of it.
+    /// The endpoint that [`TenantStore::create_webhook`] creates from this data.
     pub fn made(&self, tenant: TenantId, now: DateTime<Utc>) -> Webhook {
         let now = time(millis(now));
         Webhook {
@@ -91,22 +91,22 @@ impl NewWebhook {
     }
 }
 
-/// What to change of an endpoint; none leaves as is.
+/// A change of an endpoint. `None` leaves a field as is.
 #[derive(Clone, Debug, Default)]
 pub struct WebhookPatch {
-    /// Where events are posted to.
+    /// The URL to which events are posted.
     pub url: Option<String>,
-    /// Which events it wants.
+    /// The types of events that the endpoint gets.
     pub events: Option<EventFilter>,
-    /// What its owner says of it.
+    /// The tenant's description of the endpoint; `Some(None)` deletes the description.
     pub description: Option<Option<String>>,
-    /// Whether it is told of events. Enabling forgets its failures.
+    /// Whether the endpoint gets events. Enabling an endpoint resets the count of failures.
     pub enabled: Option<bool>,
 }
 
 impl TenantStore {
-    /// Gives the tenant an endpoint; none: it has `most` already. The tenant's row is held meanwhile, so that two who make
-    /// one at the same time count each other's.
+    /// Creates an endpoint of the tenant, or returns `None` where the tenant has `most` endpoints already. The tenant's
+    /// row is locked during the transaction, so that concurrent requests count each other's endpoints.
     pub async fn create_webhook(
         &self,
         new: NewWebhook,
@@ -131,7 +131,7 @@ impl TenantStore {
             updated_at: millis(now),
         };
         let transaction = self.store.begin().await?;
-        // No key is changed: messages of the tenant's are taken in beside this.
+        // This lock leaves the key unchanged, so intake can go on for messages of the tenant.
         let held = tenant::Entity::find_by_id(self.tenant.uuid())
             .lock(LockType::NoKeyUpdate)
             .one(&transaction)
@@ -175,7 +175,7 @@ impl TenantStore {
         found.ok_or(StoreError::NotFound("webhook"))?.try_into()
     }
 
-    /// Changes the tenant's endpoint.
+    /// Changes the tenant's endpoint and returns the changed endpoint.
     pub async fn update_webhook(
         &self,
         id: WebhookId,
@@ -217,7 +217,7 @@ impl TenantStore {
         self.reread_webhook(id).await
     }
 
-    /// Gives the tenant's endpoint a new secret; the one before goes on signing until `previous_until`.
+    /// Gives the tenant's endpoint a new secret. The previous secret also signs until `previous_until`.
     pub async fn rotate_webhook_secret(
         &self,
         id: WebhookId,
@@ -250,7 +250,7 @@ impl TenantStore {
         self.reread_webhook(id).await
     }
 
-    /// Removes the tenant's endpoint. What is on its way to it is dropped when its turn comes.
+    /// Removes the tenant's endpoint. The announcer drops the endpoint's pending deliveries later.
     pub async fn remove_webhook(
         &self,
         id: WebhookId,

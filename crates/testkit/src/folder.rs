@@ -1,4 +1,4 @@
-//! A temporary folder that goes with the test process, even when nothing is dropped.
+//! A temporary folder that is removed when the test process ends, also where no destructor runs.
 
 use std::{
     os::unix::process::CommandExt,
@@ -6,22 +6,22 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-/// Waits for the end of its standard input, then removes the folder; a server that is still going down may put
-/// files into it for a moment.
+/// A shell script that waits for the end of its standard input and then removes the folder. The script tries five times,
+/// because a server that is shutting down may still write files into the folder.
 const REMOVE: &str =
     r#"read -r _; for _ in 1 2 3 4 5; do rm -rf "$0" 2>/dev/null && exit; sleep 0.2; done"#;
 
-/// A folder of one's own. Removed when dropped; and since statics are never dropped and test processes get killed,
-/// by a small process that sees the test process end.
+/// A private temporary folder. A drop removes the folder. Statics are never dropped and test processes get killed, so a
+/// small child process notices the end of the test process and removes the folder.
 #[derive(Debug)]
 pub(crate) struct Folder {
     path: PathBuf,
-    /// Its standard input is a pipe that this process alone holds.
+    /// The child process that removes the folder. Only this process holds the other end of the child's standard input.
     remover: Child,
 }
 
 impl Folder {
-    /// Makes an empty folder that begins with `prefix`.
+    /// Makes an empty folder with a name that begins with `prefix`.
     pub(crate) fn new(prefix: &str) -> Self {
         let path = match tempfile::Builder::new().prefix(prefix).tempdir() {
             Ok(folder) => folder.keep(),
@@ -40,7 +40,7 @@ impl Folder {
         }
     }
 
-    /// Where it is.
+    /// The path of the folder.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }

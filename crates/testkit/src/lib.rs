@@ -1,11 +1,12 @@
-//! Private servers for tests: a PostgreSQL, a pooler and a Redis of one's own, on free ports, with their data in a folder
-//! that goes with them. Tests can stop, kill and restart them, and none can disturb another's.
+//! Private servers for tests: a PostgreSQL, a PgBouncer and a Redis on free ports, each with the data in a temporary
+//! folder that is removed with the server. Tests can stop, kill and restart a server without any effect on another
+//! server.
 //!
-//! The servers end with their guard, and with the test process however it ends, so a guard may well live in a
-//! `static`. What is missing on the machine is a panic that names the remedy, never a test skipped in silence.
-//! Everything here blocks; that is fine in a test.
+//! A server ends with its guard, and at the latest with the test process, however the process ends. So a guard may be a
+//! `static`. A program that is missing on the machine causes a panic that names the remedy, and never a skipped test.
+//! All functions block, which is acceptable in a test.
 //!
-//! To add a server: a module with a `start`, what tests need of it, and a `Process` and a `Folder` inside.
+//! To add a server: write a module with a `start` function, the operations that tests need, a `Process` and a `Folder`.
 //!
 //! ```no_run
 //! let postgres = wxgate_testkit::Postgres::start();

@@ -1,4 +1,4 @@
-//! A PostgreSQL server of one's own.
+//! A private PostgreSQL server.
 
 use std::{
     os::unix::fs::chown,
@@ -18,10 +18,10 @@ use crate::{
     process::{Process, Signal, command, free_port, run},
 };
 
-/// PostgreSQL refuses to run as root; its package makes this user.
+/// PostgreSQL refuses to run as root; the PostgreSQL package creates this user.
 const USER: &str = "postgres";
 
-/// A running PostgreSQL with an empty cluster. Ends, with all data, when dropped or when the process ends.
+/// A running PostgreSQL with an empty cluster. Ends and loses all data when dropped or when the test process ends.
 #[derive(Debug)]
 pub struct Postgres {
     process: Process,
@@ -63,12 +63,12 @@ impl Postgres {
         }
     }
 
-    /// The URL of a database in it; `postgres` exists from the start.
+    /// The URL of a database of the server. The database `postgres` exists from the start.
     pub fn url(&self, database: &str) -> String {
         format!("postgres://{USER}@127.0.0.1:{}/{database}", self.port)
     }
 
-    /// Makes an empty database and returns its URL.
+    /// Creates an empty database and returns the URL.
     ///
     /// # Panics
     ///
@@ -80,7 +80,8 @@ impl Postgres {
         self.url(name)
     }
 
-    /// Makes an empty database that belongs to the new user `owner`, who is no superuser, and returns its URL for that user.
+    /// Creates an empty database that belongs to the new user `owner`, which is no superuser, and returns the URL for
+    /// that user.
     ///
     /// # Panics
     ///
@@ -93,7 +94,7 @@ impl Postgres {
         format!("postgres://{owner}@127.0.0.1:{}/{name}", self.port)
     }
 
-    /// Everything that is in the database at `url`, as SQL; bytes are in hex.
+    /// All data of the database at `url` as SQL, with bytes in hex.
     ///
     /// # Panics
     ///
@@ -109,7 +110,7 @@ impl Postgres {
         }
     }
 
-    /// Runs SQL on the database at `url`; a line for each row, with `|` between its columns.
+    /// Runs SQL on the database at `url`. Returns one line for each row, with `|` between the columns.
     ///
     /// # Panics
     ///
@@ -119,14 +120,14 @@ impl Postgres {
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
 
-    /// Begins a transaction on the database at `url`, runs SQL in it and holds its locks until the process that is returned
-    /// is killed.
+    /// Begins a transaction on the database at `url`, runs SQL in that transaction, and holds the locks until the caller
+    /// kills the returned process.
     ///
     /// # Panics
     ///
-    /// If it does not begin.
+    /// If `psql` does not start.
     pub fn hold(&self, url: &str, sql: &str) -> std::process::Child {
-        // The server notices that its client is gone.
+        // With this setting the server notices a killed client.
         let begin = "SET client_connection_check_interval = '100ms'";
         let mut psql = self.psql(url, &[begin, "BEGIN", sql, "SELECT pg_sleep(600)"]);
         psql.stdin(Stdio::null()).stdout(Stdio::null());
@@ -146,34 +147,34 @@ impl Postgres {
         psql
     }
 
-    /// The port it listens on; stays the same over restarts.
+    /// The port of the server, which stays the same over restarts.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Shuts down in good order: open transactions are rolled back, everything is written.
+    /// Shuts the server down cleanly: open transactions are rolled back, and all data is written.
     pub fn stop(&self) {
         self.thaw();
         self.process.end(Signal::SIGINT);
     }
 
-    /// Lets it crash: connections break at once, and the next start recovers from the log.
+    /// Makes the server crash: connections break at once, and the next start recovers from the write-ahead log.
     pub fn kill(&self) {
         self.thaw();
         self.process.end(Signal::SIGQUIT);
     }
 
-    /// `kill -9` of all its processes at once, as when its machine fails: connections break without a word, and the
-    /// next start recovers from the log.
+    /// Kills all processes of the server at once with `kill -9`, as when a machine fails: connections break without a
+    /// message, and the next start recovers from the write-ahead log.
     pub fn fail(&self) {
         self.process.fail();
     }
 
-    /// Starts it again on the same port with the same data, stopping it first if it runs.
+    /// Starts the server again on the same port with the same data, and stops a running server first.
     ///
     /// # Panics
     ///
-    /// If it does not start: with the server's log.
+    /// If the server does not start; the panic shows the server's log.
     pub fn restart(&self) {
         self.stop();
         let mut postgres = command(&self.bin.join("postgres"), Some(USER));
@@ -221,7 +222,7 @@ impl Drop for Postgres {
     }
 }
 
-/// The binaries of the newest version that the distribution's packages installed.
+/// The binaries of the newest version that the distribution's packages have installed.
 fn binaries() -> PathBuf {
     let versions = std::fs::read_dir("/usr/lib/postgresql")
         .into_iter()
@@ -242,7 +243,7 @@ fn binaries() -> PathBuf {
     }
 }
 
-/// A folder that the server's user owns.
+/// A temporary folder that the server's user owns.
 fn folder() -> Folder {
     let folder = Folder::new("wxgate-postgres-");
     give_away(folder.path());

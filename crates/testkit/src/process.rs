@@ -1,4 +1,4 @@
-//! One child process that ends with the test process.
+//! A child process that ends with the test process.
 
 use std::{
     net::TcpListener,
@@ -12,7 +12,7 @@ use std::{
 pub(crate) use nix::sys::signal::Signal;
 use nix::unistd::{Pid, Uid};
 
-/// How long a server may take to come up.
+/// How long a server may take to start.
 const PATIENCE: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
@@ -21,7 +21,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 pub(crate) struct Process(Mutex<Option<Child>>);
 
 impl Process {
-    /// Starts `program` and waits until `ready`. Says why, if it ends before.
+    /// Starts `command` and waits until `ready` returns true. Returns the log where the process ends before or takes too
+    /// long.
     pub(crate) fn start(
         &self,
         command: Command,
@@ -43,7 +44,7 @@ impl Process {
         Ok(())
     }
 
-    /// Ends the process with `signal` and waits until it is gone. Does nothing where none runs.
+    /// Ends the process with `signal` and waits for the end. Does nothing where no process runs.
     pub(crate) fn end(&self, signal: Signal) {
         if let Some(mut child) = self.lock().take() {
             self::signal(child.id(), signal);
@@ -51,20 +52,20 @@ impl Process {
         }
     }
 
-    /// Sends it a signal that it survives. Does nothing where none runs.
+    /// Sends the process a signal that the process survives. Does nothing where no process runs.
     pub(crate) fn send(&self, signal: Signal) {
         if let Some(child) = self.lock().as_ref() {
             self::signal(child.id(), signal);
         }
     }
 
-    /// `kill -9` of the process and of its children, which it can then no longer end itself. Does nothing where none
-    /// runs.
+    /// Kills the process and its children with `kill -9`; the killed process can no longer end its children itself. Does
+    /// nothing where no process runs.
     pub(crate) fn fail(&self) {
         let Some(id) = self.lock().as_ref().map(Child::id) else {
             return;
         };
-        // One that stands still makes no more children.
+        // A stopped process starts no more children.
         signal(id, Signal::SIGSTOP);
         let children = children(id);
         self.end(Signal::SIGKILL);
@@ -76,12 +77,12 @@ impl Process {
         }
     }
 
-    /// Sends `signal` to the process and to its children, which stay. Does nothing where none runs.
+    /// Sends `signal` to the process and to its children, and keeps the process. Does nothing where no process runs.
     pub(crate) fn signal_all(&self, signal: Signal) {
         let Some(id) = self.lock().as_ref().map(Child::id) else {
             return;
         };
-        // The parent first: one that is stopped makes no more children.
+        // The parent gets the signal first: a stopped parent starts no more children.
         self::signal(id, signal);
         for child in children(id) {
             self::signal(child, signal);
@@ -95,12 +96,12 @@ impl Process {
 
 fn signal(id: u32, signal: Signal) {
     if let Ok(id) = i32::try_from(id) {
-        // Fails when it has ended by itself.
+        // The call fails where the process has ended by itself.
         let _ = nix::sys::signal::kill(Pid::from_raw(id), signal);
     }
 }
 
-/// The children that a process has now.
+/// The present children of a process.
 fn children(id: u32) -> Vec<u32> {
     let listed = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children"));
     let listed = listed.unwrap_or_default();
@@ -110,15 +111,15 @@ fn children(id: u32) -> Vec<u32> {
         .collect()
 }
 
-/// Whether a process can still do anything. One whose new parent never asks for its end can not, but stays listed.
+/// Whether a process still runs. A zombie whose new parent never waits for it does not run, but stays listed.
 fn lives(id: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
-    // The name before the state is in brackets and may hold anything.
+    // The name before the state is in brackets and may contain any character.
     stat.rsplit_once(") ")
         .is_some_and(|(_, state)| !state.starts_with(['Z', 'X']))
 }
 
-/// A command that the kernel kills when the test process ends, and that does not run as root.
+/// A command that the kernel kills when the test process ends, and that runs as `user` where the test process is root.
 pub(crate) fn command(program: &Path, user: Option<&str>) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL"]);
@@ -129,11 +130,11 @@ pub(crate) fn command(program: &Path, user: Option<&str>) -> Command {
     command
 }
 
-/// Runs `command` to its end.
+/// Runs `command` to the end.
 ///
 /// # Panics
 ///
-/// If it fails: with what it said.
+/// If the command fails; the panic shows the error output.
 pub(crate) fn run(mut command: Command) -> Output {
     match command.stdin(Stdio::null()).output() {
         Ok(output) if output.status.success() => output,
@@ -142,7 +143,7 @@ pub(crate) fn run(mut command: Command) -> Output {
     }
 }
 
-/// A port that nobody listens on just now.
+/// A port on which no process listens at the moment.
 pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0));
     match listener.and_then(|listener| listener.local_addr()) {
@@ -151,8 +152,8 @@ pub(crate) fn free_port() -> u16 {
     }
 }
 
-/// Spawns from a thread that never ends: "parent death" means the death of the spawning thread, and a test's
-/// own thread ends with the test.
+/// Spawns the process from a thread that never ends: the kernel's "parent death" means the death of the spawning thread,
+/// and a test's own thread ends with the test.
 fn spawn(mut command: Command, log: &Path) -> Child {
     match std::fs::File::create(log).and_then(|file| Ok((file.try_clone()?, file))) {
         Ok((out, err)) => command.stdin(Stdio::null()).stdout(out).stderr(err),

@@ -1,4 +1,4 @@
-//! A Redis server of one's own.
+//! A private Redis server.
 
 use std::{
     io::{self, BufRead, BufReader, Write},
@@ -12,13 +12,13 @@ use crate::{
     process::{Process, Signal, command, free_port},
 };
 
-/// A running Redis that keeps nothing on disk. Ends when dropped or when the process ends.
+/// A running Redis that stores nothing on disk. Ends when dropped or when the test process ends.
 #[derive(Debug)]
 pub struct Redis {
     process: Process,
     port: u16,
     folder: Folder,
-    /// Its settings beside those that every one has.
+    /// Settings in addition to the common settings of all servers.
     settings: &'static [&'static str],
 }
 
@@ -32,7 +32,7 @@ impl Redis {
         Self::start_with(&[])
     }
 
-    /// As [`start`](Self::start), as a cluster of one server that has no slots yet.
+    /// Like [`start`](Self::start), but as a cluster of one server that has no slots yet.
     pub fn start_cluster() -> Self {
         Self::start_with(&["--cluster-enabled", "yes"])
     }
@@ -49,26 +49,26 @@ impl Redis {
         server
     }
 
-    /// Its URL.
+    /// The URL of the server.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// The port it listens on; stays the same over restarts.
+    /// The port of the server, which stays the same over restarts.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Ends it at once: connections break, and everything in it is lost.
+    /// Ends the server at once: connections break, and all data is lost.
     pub fn kill(&self) {
         self.process.end(Signal::SIGKILL);
     }
 
-    /// Starts it again on the same port, empty, killing it first if it runs.
+    /// Starts the server again on the same port and without data, and kills a running server first.
     ///
     /// # Panics
     ///
-    /// If it does not start: with the server's log.
+    /// If the server does not start; the panic shows the server's log.
     pub fn restart(&self) {
         self.kill();
         let mut redis = command(Path::new("redis-server"), None);
@@ -85,39 +85,41 @@ impl Redis {
         }
     }
 
-    /// Keeps it from answering anybody for so long. Connections stay, and what is asked meanwhile is done afterwards.
+    /// Makes the server answer no client for `time`. Connections stay open, and the server executes the commands
+    /// afterwards.
     ///
     /// # Panics
     ///
-    /// If it does not run.
+    /// If the server does not run.
     pub fn stall(&self, time: Duration) {
         self.tell(&format!("CLIENT PAUSE {} ALL", time.as_millis()));
     }
 
-    /// Stops its process, as a machine that hangs: connections stay and are taken, and nothing is answered.
+    /// Stops the server's process, like a machine that hangs: connections stay open, new connections succeed, and the
+    /// server answers nothing.
     pub fn freeze(&self) {
         self.process.send(Signal::SIGSTOP);
     }
 
-    /// Lets it go on.
+    /// Continues the stopped process.
     pub fn thaw(&self) {
         self.process.send(Signal::SIGCONT);
     }
 
-    /// Takes everything out of it. Connections stay.
+    /// Deletes all data of the server. Connections stay open.
     ///
     /// # Panics
     ///
-    /// If it does not run.
+    /// If the server does not run.
     pub fn empty(&self) {
         self.tell("FLUSHALL");
     }
 
-    /// Everything that is in it, as its own file has it, with nothing compressed.
+    /// All data of the server in the format of Redis's dump file, uncompressed.
     ///
     /// # Panics
     ///
-    /// If it does not run.
+    /// If the server does not run.
     pub fn dump(&self) -> Vec<u8> {
         self.tell("CONFIG SET rdbcompression no");
         self.tell("SAVE");
@@ -139,7 +141,7 @@ impl Redis {
         self.ask("PING").is_ok_and(|answer| answer == "+PONG")
     }
 
-    /// The one line that it answers.
+    /// Sends a command and returns the first line of the answer.
     fn ask(&self, words: &str) -> io::Result<String> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
         stream.set_read_timeout(Some(Duration::from_secs(1)))?;

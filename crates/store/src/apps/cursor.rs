@@ -1,17 +1,17 @@
-//! Places in a list of apps.
+//! Positions in a list of apps.
 
 use std::{fmt, str::FromStr};
 
 use domain::app::AppId;
 
-/// A place in a list of apps. Its text form is `MILLIS.APPID`.
+/// A position in a list of apps. The text form is `MILLIS.APPID`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AppCursor {
     pub(super) created_at: i64,
     pub(super) appid: String,
 }
 
-/// Why a text is no place in a list of apps.
+/// The error for a text that is no position in a list of apps.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("a cursor is `next_cursor` of the page before, unchanged")]
 pub struct AppCursorFormat;

@@ -1,4 +1,4 @@
-//! Why an app does not send, as its lane keeps it.
+//! Reads the pause of an app from the app's lane.
 
 use super::Pause;
 use crate::{entity::lane, time};

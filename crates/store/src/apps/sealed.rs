@@ -1,4 +1,4 @@
-//! Apps with their secrets, sealed.
+//! Apps with sealed secrets.
 
 use chrono::{DateTime, Utc};
 use domain::{
@@ -10,41 +10,42 @@ use sea_orm::{EntityTrait, QueryFilter};
 use super::{is, parse_kind, words::parse_token_mode};
 use crate::{PlatformStore, StoreError, entity::app::Entity, time};
 
-/// What the gateway needs to speak for an app, sealed for `tenant` and `appid`.
+/// The settings and sealed secrets with which the gateway calls WeChat for an app. The seal is bound to `tenant` and
+/// `appid`.
 #[derive(Clone, Debug)]
 pub struct SealedApp {
-    /// WeChat's id of it.
+    /// WeChat's id for the app.
     pub appid: AppId,
-    /// Whose it is: part of the seal's associated data.
+    /// The tenant that owns the app: part of the seal's associated data.
     pub tenant: TenantId,
-    /// What the appid stands for.
+    /// The kind of account that the appid names.
     pub kind: AppKind,
-    /// How its access token is fetched.
+    /// How the gateway fetches the app's access token.
     pub token_mode: TokenMode,
     /// The AppSecret.
     pub secret_sealed: Vec<u8>,
-    /// The Token of its message push settings.
+    /// The Token of the app's message push settings.
     pub callback_token_sealed: Option<Vec<u8>>,
-    /// The `EncodingAESKey` of its message push settings.
+    /// The `EncodingAESKey` of the app's message push settings.
     pub callback_aes_key_sealed: Option<Vec<u8>>,
-    /// What these two were before.
+    /// The message push settings before the last change.
     pub previous_callback: Option<PreviousCallback>,
 }
 
-/// The message push settings that an app had before they were changed, sealed: WeChat uses them until its console has
-/// been told of the new ones.
+/// The message push settings before the last change, sealed. WeChat uses the previous settings until the new ones are
+/// entered in WeChat's console.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PreviousCallback {
     /// The Token.
     pub token_sealed: Vec<u8>,
-    /// The `EncodingAESKey`, if there was one.
+    /// The `EncodingAESKey`, if the app had one.
     pub aes_key_sealed: Option<Vec<u8>>,
-    /// When the new ones were set.
+    /// When the new settings were stored.
     pub changed_at: DateTime<Utc>,
 }
 
 impl PlatformStore {
-    /// What the gateway needs to speak for an app.
+    /// The settings and sealed secrets with which the gateway calls WeChat for an app.
     pub async fn sealed_app(&self, appid: &AppId) -> Result<SealedApp, StoreError> {
         let row = Entity::find()
             .filter(is(None, appid))

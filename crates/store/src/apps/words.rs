@@ -1,4 +1,4 @@
-//! The words of an app in the database.
+//! The text values of an app's columns.
 
 use domain::app::{AppKind, TokenMode, ValueRules};
 

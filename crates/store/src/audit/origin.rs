@@ -1,4 +1,4 @@
-//! Who does something, and from where.
+//! The actor of an action, and the origin of the request.
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
@@ -6,16 +6,16 @@ use domain::id::KeyId;
 
 use super::NewAuditLine;
 
-/// Who does something.
+/// The actor of an action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Actor {
     /// A tenant's key.
     Key(KeyId),
-    /// An operator's key. The tenants whose things it changes are not told which.
+    /// An operator's key. Tenants do not see which operator key changed their data.
     Operator(KeyId),
-    /// Somebody at the command line.
+    /// A user of the command line.
     Cli,
-    /// The gateway by itself.
+    /// The gateway itself.
     Gateway,
 }
 
@@ -23,7 +23,7 @@ const OPERATOR: &str = "operator:";
 const CLI: &str = "cli";
 const GATEWAY: &str = "gateway";
 
-/// As the log keeps it.
+/// The text form in the audit log.
 impl fmt::Display for Actor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -35,7 +35,7 @@ impl fmt::Display for Actor {
     }
 }
 
-/// The text names nobody that the log knows.
+/// The error for a text that names no actor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("nobody that the audit log knows")]
 pub struct UnknownActor;
@@ -56,33 +56,33 @@ impl FromStr for Actor {
     }
 }
 
-/// Who asks for something, with which request and from where: what every line says of its cause.
+/// The origin of an action: actor, request and address. Every audit line contains the origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
-    /// Who.
+    /// The actor.
     pub actor: Actor,
-    /// With which request; none: with none.
+    /// The id of the request, or `None` without a request.
     pub request_id: Option<String>,
-    /// The client's address; none: on this machine.
+    /// The client's address, or `None` for this machine.
     pub address: Option<IpAddr>,
 }
 
 impl Origin {
-    /// The gateway by itself.
+    /// The origin of actions of the gateway itself.
     pub const GATEWAY: Self = Self {
         actor: Actor::Gateway,
         request_id: None,
         address: None,
     };
 
-    /// Somebody at the command line.
+    /// The origin of actions at the command line.
     pub const CLI: Self = Self {
         actor: Actor::Cli,
         request_id: None,
         address: None,
     };
 
-    /// The line that says that this one did `action` to `target`.
+    /// The audit line for a completed `action` on `target`.
     pub fn did(&self, action: &str, target: &impl fmt::Display) -> NewAuditLine {
         NewAuditLine {
             actor: self.actor.to_string(),
@@ -95,7 +95,7 @@ impl Origin {
         }
     }
 
-    /// The line that says that this one wanted to do `action` to `target` and was refused, and why.
+    /// The audit line for a refused `action` on `target`, with the reason.
     pub fn was_refused(
         &self,
         action: &str,
@@ -111,7 +111,7 @@ impl Origin {
 }
 
 impl NewAuditLine {
-    /// The same line with a sentence more.
+    /// This line with `detail` added.
     #[must_use]
     pub fn saying(self, detail: impl Into<String>) -> Self {
         Self {

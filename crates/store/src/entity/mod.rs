@@ -1,4 +1,5 @@
-//! The rows of the schema, as SeaORM entities. They stay inside this crate: its doors speak in words of `domain`.
+//! The rows of the schema, as SeaORM entities. The entities are private to this crate; its public functions use the
+//! types of `domain`.
 
 pub(crate) mod api_key;
 pub(crate) mod app;

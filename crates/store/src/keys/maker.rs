@@ -1,8 +1,8 @@
-//! Who made which key: how many a tenant may have, and what a revoked key takes along.
+//! The makers of keys: limits the number of a tenant's keys, and revokes the descendants of a key.
 //!
-//! **Locks.** A key that makes another is held `FOR SHARE` until the new key commits, and a revocation locks each key
-//! before it looks for what that key has made. So no key slips in between: its maker is either seen as revoked, or the
-//! revocation waits and finds the new key.
+//! **Locks.** The key that makes another key is locked `FOR SHARE` until the new key commits. A revocation locks each
+//! key before the search for the keys made with that key. So no new key escapes: either the new key's transaction sees
+//! the maker as revoked, or the revocation waits and finds the new key.
 
 use chrono::{DateTime, Utc};
 use domain::id::{KeyId, TenantId};
@@ -22,25 +22,25 @@ use crate::{
     millis,
 };
 
-/// What becomes of the keys that were made with a key that is revoked, and of those that were made with them.
+/// What happens to the direct and indirect descendants of a revoked key: the keys made with that key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Descendants {
-    /// They are revoked as well: whoever stole a key may have made others with it.
+    /// The descendants are revoked too: the thief of a key may have made other keys with that key.
     #[default]
     Revoke,
-    /// They stay in force, as if whoever made the revoked key had made them: for the exchange of a key that was not
-    /// stolen for one that it has made.
+    /// The descendants stay in force, and the maker of the revoked key becomes their maker. For the exchange of a key
+    /// that was not stolen for a key made with the old one.
     Keep,
 }
 
-/// Refuses one key more where the tenant has as many as it may have. Two that are made at the same time wait for each
-/// other.
+/// Refuses a new key where the tenant has [`MOST_KEYS`] keys in force. Concurrent transactions of one tenant wait for
+/// each other.
 pub(super) async fn admit(
     transaction: &DatabaseTransaction,
     tenant: TenantId,
     now: DateTime<Utc>,
 ) -> Result<(), NewKeyError> {
-    // One that is not there is refused by the insert.
+    // No row means that the tenant does not exist. The insert refuses the key in that case.
     tenant::Entity::find_by_id(tenant.uuid())
         .lock(LockType::NoKeyUpdate)
         .one(transaction)
@@ -60,7 +60,7 @@ pub(super) async fn admit(
     }
 }
 
-/// Holds the key that makes another, so that it is not revoked before the other is there.
+/// Locks the maker of a new key, so that no revocation of the maker commits before the new key exists.
 pub(super) async fn hold(
     transaction: &DatabaseTransaction,
     maker: Actor,
@@ -78,7 +78,7 @@ pub(super) async fn hold(
     }
 }
 
-/// Revokes a key of `owner` and settles its descendants, each on record.
+/// Revokes a key of `owner` and treats the descendants as `descendants` says, each change with an audit line.
 pub(super) async fn revoke(
     store: &Store,
     owner: Option<TenantId>,
@@ -126,7 +126,7 @@ pub(super) async fn revoke(
     Ok(all)
 }
 
-/// Revokes what `root` has made, what that has made, and so on, one generation after the other.
+/// Revokes the keys made with `root`, the keys made with those, and so on, one generation after the other.
 async fn revoke_descendants(
     store: &Store,
     transaction: &DatabaseTransaction,
@@ -137,7 +137,7 @@ async fn revoke_descendants(
     let mut all = Vec::new();
     let mut makers = vec![root.uuid()];
     while !makers.is_empty() {
-        // Those that are revoked already may have made others.
+        // Keys that are revoked already are included, because other keys may have been made with a revoked key.
         let made = Entity::find()
             .filter(made_by(&makers))
             .order_by_asc(Column::Id)
@@ -175,7 +175,7 @@ fn revoked_at(now: DateTime<Utc>) -> ActiveModel {
     }
 }
 
-/// The keys that these have made, for a tenant or for the operators.
+/// The condition for the keys made with one of `makers`, by a tenant or by an operator.
 fn made_by(makers: &[Uuid]) -> Condition {
     let texts = makers.iter().flat_map(|maker| {
         let key = KeyId::from(*maker);

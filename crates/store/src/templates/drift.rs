@@ -1,4 +1,4 @@
-//! Drift: what WeChat says of an app's templates, held against what it said before.
+//! Template drift: compares the templates that WeChat lists for an app with the stored copy.
 
 use std::collections::HashMap;
 
@@ -9,14 +9,14 @@ use serde_json::json;
 use super::{KnownTemplate, TemplateList};
 use crate::{AppEvent, NewAuditLine, Origin};
 
-/// What happened to a template.
+/// The kind of change of a template.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// Its title, its lines or its lists of values are others.
+    /// The title, the content or the lists of values have changed.
     Changed,
-    /// WeChat lists it no more.
+    /// WeChat does not list the template any more.
     Gone,
-    /// WeChat lists it again.
+    /// WeChat lists the template again.
     Restored,
 }
 
@@ -31,19 +31,19 @@ impl Change {
     }
 }
 
-/// A template that is not what it was.
+/// A template that has changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Drift {
-    /// What happened.
+    /// The kind of change.
     pub change: Change,
-    /// What it was.
+    /// The template before the change.
     pub before: Template,
-    /// What it is; the same where it is gone.
+    /// The template after the change; the same as `before` where the template is gone.
     pub after: Template,
 }
 
 impl Drift {
-    /// What the tenant is told.
+    /// The webhook event for the tenant.
     pub(super) fn event(&self, appid: &AppId, now: DateTime<Utc>) -> AppEvent {
         let Self {
             change,
@@ -66,7 +66,7 @@ impl Drift {
         AppEvent::about(EventType::TemplateChanged, &what, data, now)
     }
 
-    /// The line in the tenant's audit log.
+    /// The line for the tenant's audit log.
     pub(super) fn line(&self, appid: &AppId) -> NewAuditLine {
         let line = Origin::GATEWAY
             .did("template.changed", &self.after.id)
@@ -94,21 +94,21 @@ impl Drift {
     }
 }
 
-/// What a list of WeChat's makes of the templates that were known.
+/// The differences between WeChat's lists and the known templates.
 #[derive(Debug, Default)]
 pub(super) struct Difference {
-    /// How many are new.
+    /// The number of new templates.
     pub(super) added: usize,
-    /// What happened to the others.
+    /// The changes of known templates.
     pub(super) drifts: Vec<Drift>,
-    /// All that must be written.
+    /// All rows to write.
     pub(super) write: Vec<KnownTemplate>,
-    /// How many WeChat lists none of, where it listed some before: not believed.
+    /// The number of known templates of lists that WeChat now returns empty. Such a list is not accepted.
     pub(super) doubted: usize,
 }
 
 impl Difference {
-    /// Holds `list` against what is `known` of the app. A list without anything is believed where somebody asked for it.
+    /// Compares `list` with the app's `known` templates. An empty list counts only for a sync by hand.
     pub(super) fn add(
         &mut self,
         list: TemplateList,
@@ -179,7 +179,7 @@ impl Difference {
     }
 }
 
-/// Whether somebody who sends it should know. Its example may change.
+/// Whether a sender must know of the difference. A changed example does not count.
 fn is_other(before: &Template, after: &Template) -> bool {
     let told = |template: &Template| {
         let Template {

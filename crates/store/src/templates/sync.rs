@@ -1,4 +1,4 @@
-//! Whose templates are to be asked for, and what came of it.
+//! Chooses the apps that are due for a template sync, and records the results.
 
 use std::collections::HashMap;
 
@@ -30,44 +30,45 @@ use crate::{
     millis, queue,
 };
 
-/// When WeChat is asked for the templates of an app that was registered unproven: its AppSecret may still be wrong.
+/// The delay of an app's first sync while the AppSecret is not verified: the AppSecret may still be wrong.
 const UNPROVEN: chrono::TimeDelta = chrono::TimeDelta::hours(1);
 
-/// An app whose templates are to be asked for.
+/// An app that is due for a template sync.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DueSync {
-    /// Whose it is.
+    /// The tenant that owns the app.
     pub tenant: TenantId,
     /// The app.
     pub appid: AppId,
-    /// What it is: mini-programs and official accounts have lists of their own.
+    /// The kind of the app: mini-programs and official accounts have different lists.
     pub kind: AppKind,
 }
 
 /// One of WeChat's lists, complete.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TemplateList {
-    /// Which messages its templates are for.
+    /// The channel of the templates in the list.
     pub channel: Channel,
-    /// What it lists.
+    /// The templates in the list.
     pub templates: Vec<Template>,
 }
 
-/// What a sync came to.
+/// The result of a sync.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Synced {
-    /// Templates that were not known.
+    /// The number of new templates.
     pub added: usize,
-    /// Templates that are not what they were.
+    /// The templates that have changed.
     pub drifts: Vec<Drift>,
-    /// How many WeChat lists none of, where it listed some before. An empty list that nobody asked for is not believed.
+    /// The number of known templates of lists that WeChat now returns empty. Such a list is accepted only in a sync by
+    /// hand.
     pub doubted: usize,
-    /// Endpoints that are told of it.
+    /// The number of endpoints that get an event.
     pub told: usize,
 }
 
 impl PlatformStore {
-    /// Takes apps whose templates are to be asked for, at most `limit`: nobody else takes them before `until`.
+    /// Claims at most `limit` apps that are due for a template sync. No other replica claims these apps before `until`.
     pub async fn claim_template_syncs(
         &self,
         limit: u64,
@@ -79,7 +80,7 @@ impl PlatformStore {
                 .filter(Column::DueAt.lte(millis(now)))
                 .order_by_asc(Column::DueAt)
         };
-        // Most looks find nothing, and take no lock.
+        // Most calls find nothing, and then take no lock.
         if due().limit(1).one(&self.store.read).await?.is_none() {
             return Ok(Vec::new());
         }
@@ -98,7 +99,7 @@ impl PlatformStore {
         rows.into_iter().map(DueSync::try_from).collect()
     }
 
-    /// What is to be asked for of one app, whether it is due or not.
+    /// The sync of one app, due or not.
     pub async fn template_sync_of(&self, appid: &AppId) -> Result<DueSync, StoreError> {
         let row = Entity::find_by_id(appid.as_str())
             .one(&self.store.read)
@@ -106,7 +107,8 @@ impl PlatformStore {
         row.ok_or(StoreError::NotFound("app"))?.try_into()
     }
 
-    /// Takes WeChat's lists over, and tells the tenant what is not as it was. `record`: somebody asked for it.
+    /// Stores WeChat's lists, and sends the tenant an event for each changed template. `record` is set for a sync by
+    /// hand.
     pub async fn record_templates(
         &self,
         appid: &AppId,
@@ -169,7 +171,7 @@ impl PlatformStore {
         })
     }
 
-    /// Notes that WeChat did not tell an app's templates, and why.
+    /// Records that WeChat did not return an app's templates, and why.
     pub async fn record_template_failure(
         &self,
         appid: &AppId,
@@ -191,7 +193,7 @@ impl PlatformStore {
     }
 }
 
-/// Has WeChat asked for a new app's templates: at once where its AppSecret is proven.
+/// Schedules the first sync of a new app: at once where WeChat has accepted the AppSecret.
 pub(crate) async fn begin(
     tx: &impl ConnectionTrait,
     tenant: TenantId,
@@ -207,7 +209,7 @@ pub(crate) async fn begin(
         appid: new.appid.as_str().to_owned(),
         tenant_id: tenant.uuid(),
         kind: kind_text(new.kind).to_owned(),
-        // Not that of an app that had this appid before.
+        // The time, so that the revision differs from the revision of an earlier app with this appid.
         revision: millis(now),
         synced_at: None,
         tried_at: None,
@@ -220,7 +222,7 @@ pub(crate) async fn begin(
     Ok(())
 }
 
-/// Has WeChat asked at once for the templates of an app whose AppSecret was proven again.
+/// Makes an app's sync due at once, after WeChat has accepted the AppSecret again.
 pub(crate) async fn hasten(
     place: &impl ConnectionTrait,
     appid: &AppId,
@@ -235,7 +237,7 @@ pub(crate) async fn hasten(
     Ok(())
 }
 
-/// Has every replica read the app's catalog again: its settings have changed.
+/// Makes every replica read the app's catalogue again after a change of the app's settings.
 pub(crate) async fn revise(tx: &impl ConnectionTrait, appid: &AppId) -> Result<(), StoreError> {
     Entity::update_many()
         .col_expr(Column::Revision, Expr::col(Column::Revision).add(1))
@@ -245,7 +247,7 @@ pub(crate) async fn revise(tx: &impl ConnectionTrait, appid: &AppId) -> Result<(
     Ok(())
 }
 
-/// Forgets the templates of an app that is removed.
+/// Deletes the templates of an app that is removed.
 pub(crate) async fn forget(tx: &impl ConnectionTrait, appid: &str) -> Result<(), StoreError> {
     template::Entity::delete_many()
         .filter(template::Column::Appid.eq(appid))
@@ -255,7 +257,7 @@ pub(crate) async fn forget(tx: &impl ConnectionTrait, appid: &str) -> Result<(),
     Ok(())
 }
 
-/// The app's row, which nobody else changes until the end of the transaction.
+/// The app's row, locked until the end of the transaction.
 async fn locked(tx: &impl ConnectionTrait, appid: &AppId) -> Result<Model, StoreError> {
     let row = Entity::find_by_id(appid.as_str())
         .lock_exclusive()

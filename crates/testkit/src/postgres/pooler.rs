@@ -1,10 +1,10 @@
-//! A pooler in front of a PostgreSQL.
+//! A PgBouncer in front of a PostgreSQL server.
 
 use std::{net::TcpStream, path::Path};
 
 use super::{Folder, Postgres, Process, USER, command, folder, free_port};
 
-/// A running `PgBouncer` that leads to a server. Ends when dropped or when the process ends.
+/// A running `PgBouncer` that leads to a server. Ends when dropped or when the test process ends.
 #[derive(Debug)]
 pub struct Pooler {
     #[expect(dead_code, reason = "ends when it is dropped")]
@@ -15,8 +15,8 @@ pub struct Pooler {
 }
 
 impl Pooler {
-    /// Starts one in front of `server` on a free port of 127.0.0.1, with `mode` for its `pool_mode`: `session`, `transaction`
-    /// or `statement`. Everything else is as it comes, but for its number of connections.
+    /// Starts a pooler in front of `server` on a free port of 127.0.0.1, with `mode` as the `pool_mode`: `session`,
+    /// `transaction` or `statement`. All other settings except the pool size have their defaults.
     ///
     /// # Panics
     ///
@@ -32,7 +32,7 @@ impl Pooler {
         if let Err(error) = std::fs::write(&file, settings) {
             panic!("cannot write {}: {error}", file.display());
         }
-        // It refuses to run as root.
+        // PgBouncer refuses to run as root.
         let mut pooler = command(Path::new("/usr/sbin/pgbouncer"), Some(USER));
         pooler.arg(file);
         let answers = || TcpStream::connect(("127.0.0.1", port)).is_ok();
@@ -46,7 +46,7 @@ impl Pooler {
         }
     }
 
-    /// The URL of a database behind it, for the user who owns the server.
+    /// The URL of a database behind the pooler, for the user that owns the server.
     pub fn url(&self, database: &str) -> String {
         format!("postgres://{USER}@127.0.0.1:{}/{database}", self.port)
     }

@@ -1,4 +1,4 @@
-//! A PostgreSQL that runs and does not do what it is asked: read-only, demoted to a standby, locked, frozen.
+//! Faults of a running PostgreSQL server: read-only, standby, locked, frozen.
 
 use std::{
     io::Write,
@@ -10,11 +10,11 @@ use std::{
 use super::{Postgres, USER};
 use crate::process::{Signal, command, run};
 
-/// How long a lock or a setting may take to be there.
+/// How long a lock or a setting may take to come into effect.
 const PATIENCE: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
-/// A lock on a table that a session holds. Dropping it ends the session and frees the table.
+/// A lock on a table that a session holds. A drop ends the session and frees the table.
 #[derive(Debug)]
 pub struct TableLock {
     session: Child,
@@ -28,7 +28,7 @@ impl Drop for TableLock {
 }
 
 impl Postgres {
-    /// Runs SQL in the database at `url` as the superuser and returns what it printed, unaligned and without headings.
+    /// Runs SQL in the database at `url` as the superuser and returns the output, unaligned and without headings.
     ///
     /// # Panics
     ///
@@ -48,7 +48,7 @@ impl Postgres {
         String::from_utf8_lossy(&run(psql).stdout).trim().to_owned()
     }
 
-    /// Sets a parameter for all sessions of the server, those that are open among them, as `ALTER SYSTEM` and a reload do.
+    /// Sets a parameter for all sessions of the server, also the open ones, with `ALTER SYSTEM` and a reload.
     ///
     /// # Panics
     ///
@@ -57,7 +57,7 @@ impl Postgres {
         self.configure(&format!("ALTER SYSTEM SET {parameter} = '{value}'"));
     }
 
-    /// Takes back what [`set`](Self::set) has set.
+    /// Reverts a setting of [`set`](Self::set).
     ///
     /// # Panics
     ///
@@ -75,7 +75,8 @@ impl Postgres {
         wait(alter, || loaded() != before);
     }
 
-    /// Takes the strongest lock on a table of the database at `url`: nobody can read or write it until the guard is dropped.
+    /// Takes the strongest lock on a table of the database at `url`. No other session can read or write the table until
+    /// the guard is dropped.
     ///
     /// # Panics
     ///
@@ -91,7 +92,7 @@ impl Postgres {
             Err(error) => panic!("{psql:?}: {error}; run `make setup`"),
         };
         let sql = format!("BEGIN; LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE;\n");
-        // The pipe stays open within the child: its session ends with it.
+        // The child keeps the pipe open, so the session ends with the child.
         let written = session.stdin.as_mut().map(|pipe| {
             pipe.write_all(sql.as_bytes())?;
             pipe.flush()
@@ -105,17 +106,17 @@ impl Postgres {
         lock
     }
 
-    /// Stops all processes of the server where they are (`SIGSTOP`): connections stay open and nothing is answered.
+    /// Stops all processes of the server (`SIGSTOP`): connections stay open, and the server answers nothing.
     pub fn freeze(&self) {
         self.process.signal_all(Signal::SIGSTOP);
     }
 
-    /// Lets a frozen server go on.
+    /// Continues a frozen server.
     pub fn thaw(&self) {
         self.process.signal_all(Signal::SIGCONT);
     }
 
-    /// A hot standby of this server, on a port and with data of its own: it answers reads and refuses writes.
+    /// A hot standby of this server, with its own port and data. The standby answers reads and refuses writes.
     ///
     /// # Panics
     ///
