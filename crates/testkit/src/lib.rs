@@ -1,4 +1,4 @@
-//! Private servers for tests: a PostgreSQL, a PgBouncer and a Redis on free ports, each with the data in a temporary
+//! Private servers for tests: a PostgreSQL, a `PgBouncer` and a Redis on free ports, each with the data in a temporary
 //! folder that is removed with the server. Tests can stop, kill and restart a server without any effect on another
 //! server.
 //!

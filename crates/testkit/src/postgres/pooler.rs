@@ -1,4 +1,4 @@
-//! A PgBouncer in front of a PostgreSQL server.
+//! A `PgBouncer` in front of a PostgreSQL server.
 
 use std::{net::TcpStream, path::Path};
 
