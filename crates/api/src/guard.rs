@@ -1,10 +1,10 @@
 //! The guard of `/v1`: credential → rate permit → scope.
 //!
-//! A refusal for want of a scope counts as a request like any other: who asks in a loop for what it may not do is told
-//! to wait.
+//! A request that lacks the scope takes a rate permit like any other request: a client that repeats a forbidden request
+//! in a loop runs into the rate limit.
 //!
-//! Which scope an operation wants is read from the OpenAPI document, so that what is written there is what is
-//! enforced. An operation that the document does not know is refused.
+//! The guard reads the scope of each operation from the OpenAPI document, so that the documented scope is the enforced
+//! scope. The guard refuses an operation that is missing in the document.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -28,7 +28,7 @@ use crate::{
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
-/// What the guard knows. Cheap to clone.
+/// The state of the guard. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Guard {
     tenancy: Tenancy,
@@ -36,7 +36,7 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
-    /// The guard that enforces what `document` says.
+    /// The guard that enforces the scopes in `document`.
     pub(crate) fn new(tenancy: Tenancy, document: &OpenApi) -> Self {
         Self {
             tenancy,
@@ -45,7 +45,7 @@ impl Guard {
     }
 }
 
-/// Which scope opens which operation.
+/// The scope of each operation.
 #[derive(Debug)]
 pub(crate) struct Policy(HashMap<(String, String), Scope>);
 
@@ -64,7 +64,7 @@ impl Policy {
         Self(operations.collect())
     }
 
-    /// The scope that opens `method` on `path`.
+    /// The scope that `method` on `path` needs.
     pub(crate) fn scope(&self, method: &Method, path: &str) -> Option<Scope> {
         let method = if method == Method::HEAD {
             &Method::GET
@@ -76,7 +76,7 @@ impl Policy {
             .copied()
     }
 
-    /// Lets only callers pass who have the scope that opens `method` on `path`.
+    /// Refuses a caller without the scope that `method` on `path` needs.
     fn permit(&self, caller: &Caller, method: &Method, path: &str) -> Result<(), Problem> {
         let scope = self.scope(method, path).ok_or_else(|| {
             Problem::internal(format_args!("no scope is documented for {method} {path}"))
@@ -89,7 +89,7 @@ impl Policy {
     }
 }
 
-/// The layer: lets a request through, or answers it.
+/// The layer: authenticates and authorises a request, then calls the handler or answers with a problem.
 pub(crate) async fn check(
     State(guard): State<Guard>,
     mut request: Request,
@@ -127,7 +127,7 @@ pub(crate) async fn check(
     response
 }
 
-/// The token in `Authorization: Bearer …` (RFC 6750 §2.1); empty: there is none.
+/// The token in `Authorization: Bearer …` (RFC 6750 §2.1); empty if the request has none.
 fn bearer(headers: &HeaderMap) -> &str {
     let credential = headers
         .get(header::AUTHORIZATION)
@@ -143,7 +143,7 @@ fn bearer(headers: &HeaderMap) -> &str {
     }
 }
 
-/// Why the token does not open anything (RFC 6750 §3.1).
+/// The refusal of a token that does not authenticate its caller (RFC 6750 §3.1).
 impl From<AuthError> for Problem {
     fn from(error: AuthError) -> Self {
         let challenge = match error {
@@ -166,7 +166,7 @@ impl From<AuthError> for Problem {
     }
 }
 
-/// The token is good and does not open this (RFC 6750 §3.1).
+/// The refusal of a valid token that lacks `scope` (RFC 6750 §3.1).
 pub(crate) fn insufficient_scope(scope: Scope) -> Problem {
     let challenge =
         format!("Bearer realm=\"wxgate\", error=\"insufficient_scope\", scope=\"{scope}\"");
@@ -177,8 +177,8 @@ pub(crate) fn insufficient_scope(scope: Scope) -> Problem {
     .with_header(header::WWW_AUTHENTICATE, &challenge)
 }
 
-/// draft-ietf-httpapi-ratelimit-headers-10: one policy, `default`, over the seconds in which `rate` a second comes to as
-/// many as may come at once.
+/// Adds the headers of draft-ietf-httpapi-ratelimit-headers-10: one policy, `default`. The window is the number of
+/// seconds in which `rate` requests a second add up to the largest burst.
 fn tell_limits(decision: &Decision, rate: u32, headers: &mut HeaderMap) {
     let window = decision.limit.div_ceil(rate.max(1));
     let policy = format!("\"default\";q={};w={window}", decision.limit);
@@ -194,12 +194,12 @@ fn tell_limits(decision: &Decision, rate: u32, headers: &mut HeaderMap) {
     }
 }
 
-/// Who calls: there behind the guard alone.
+/// The caller of the request. Only handlers behind the guard have a caller.
 #[derive(Clone, Debug)]
 pub(crate) struct Authorized(pub(crate) Caller);
 
 impl Authorized {
-    /// The caller's tenant; none: an operator.
+    /// The caller's tenant; `None` for an operator.
     pub(crate) fn tenant(&self) -> Option<TenantId> {
         self.0.tenant
     }

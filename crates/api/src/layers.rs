@@ -1,9 +1,9 @@
-//! What every answer goes through, whatever the route: the request's id, the problem's body, panics, the size
-//! of bodies, default headers.
+//! The layers that every answer passes, whatever the route: the request's id, the problem's body, panics, the size of
+//! bodies, default headers.
 //!
 //! From outside to inside: [compression](crate::transport) → [`frame`] → other origins →
-//! [`measure`](crate::metrics::measure) → panics → routes. Pages for people have the outer ones and
-//! [`measure`](crate::metrics::measure): what they refuse is for them to say.
+//! [`measure`](crate::metrics::measure) → panics → routes. Pages for people have only the outer layers and
+//! [`measure`](crate::metrics::measure): pages word their own refusals.
 
 use std::any::Any;
 
@@ -29,24 +29,25 @@ use crate::{
     transport::{self, Compressible},
 };
 
-/// The largest body of a request.
+/// The largest body of a request, in bytes.
 pub(crate) const MAX_BODY: usize = 1024 * 1024;
 
-/// The largest body of a request whose credential is in it, so that it is read before anything is proven.
+/// The largest body, in bytes, of a request that carries its credential in the body: the gateway reads such a body
+/// before the credential is proven.
 pub(crate) const MAX_UNPROVEN_BODY: usize = 16 * 1024;
 
-/// The routes that take such bodies. Each of them has the layer [`unproven_body`].
+/// The routes that take such bodies. Each of these routes has the layer [`unproven_body`].
 const UNPROVEN: [&str; 2] = ["/oauth/token", "/cgi-bin/stable_token"];
 
-/// The largest body of a batch.
+/// The largest body of a batch, in bytes.
 pub(crate) const MAX_BATCH_BODY: usize = 8 * MAX_BODY;
 
-/// The routes that take batches. Each of them has a [`DefaultBodyLimit`] of its own.
+/// The routes that take batches. Each of these routes has a [`DefaultBodyLimit`] of its own.
 const BATCHES: [&str; 1] = [crate::routes::BATCH_PATH];
 
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The id of the request: the caller's own where it is sane, else a fresh one.
+/// The id of the request: the caller's own id if that id is valid, else a random one.
 #[derive(Debug)]
 struct RequestId(String);
 
@@ -67,28 +68,28 @@ impl RequestId {
     }
 }
 
-/// Where a request comes from: [`frame`] puts it there, before anybody has looked who sends it.
+/// Where a request comes from. [`frame`] adds the origin before any layer authenticates the request.
 pub(crate) fn origin(extensions: &Extensions) -> Origin {
     extensions.get().cloned().unwrap_or(Origin::GATEWAY)
 }
 
-/// Given as soon as the request has proven who sends it.
+/// The proof of the request. A layer or handler gives the proof as soon as the request has shown a valid credential.
 pub(crate) fn proof(extensions: &Extensions) -> Proof {
     extensions.get().cloned().unwrap_or_default()
 }
 
-/// Keeps the bodies of a route to [`MAX_UNPROVEN_BODY`].
+/// Limits the bodies of a route to [`MAX_UNPROVEN_BODY`].
 pub(crate) fn unproven_body() -> DefaultBodyLimit {
     DefaultBodyLimit::max(MAX_UNPROVEN_BODY)
 }
 
-/// What is answered to a request for which there is no room, before any route sees it.
+/// The answer to a request for which the gateway has no capacity. No route sees such a request.
 pub fn overloaded() -> Response {
     before_routes(Problem::unavailable(NoRoom))
 }
 
-/// What is answered to a request that names no host or several, or one that is none (RFC 9112, section 3.2): two readers
-/// could take it for requests to two hosts.
+/// The answer to a request that names no host, several hosts or an invalid host (RFC 9112, section 3.2): two HTTP
+/// implementations could take such a request for requests to two hosts.
 pub fn not_one_host() -> Response {
     before_routes(Problem::invalid_request(
         "the request must have one `Host` header with the name of this host: send it once",
@@ -111,7 +112,7 @@ fn is_sane(id: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }
 
-/// Puts the layers round a router whose routes are all there, and round `pages` beside it.
+/// Puts the layers round a router whose routes are complete, and round `pages` beside that router.
 pub(crate) fn around(
     routes: Router,
     pages: Router,
@@ -136,7 +137,7 @@ pub(crate) fn around(
         .layer(transport::compression())
 }
 
-/// Names the request, and finishes its answer: the body of a problem, the id, the default headers.
+/// Gives the request its id, and completes the answer: the body of a problem, the id, the default headers.
 async fn frame(mut request: Request, next: Next) -> Response {
     let id = RequestId::of(&request);
     let client = request.extensions().get::<ClientAddress>();
@@ -181,9 +182,9 @@ async fn frame(mut request: Request, next: Next) -> Response {
     .await
 }
 
-/// Refuses a body that is encoded: what is limited and checked is the body as it is sent.
+/// Refuses an encoded body: the gateway limits and checks the body as the client sends it.
 async fn refuse_encoded(request: Request, next: Next) -> Response {
-    // The token endpoint refuses in a form of its own.
+    // The token endpoint has its own form of refusals.
     let encoding = encoding(&request).filter(|_| request.uri().path() != UNPROVEN[0]);
     let Some(encoding) = encoding else {
         return next.run(request).await;
@@ -198,7 +199,7 @@ async fn refuse_encoded(request: Request, next: Next) -> Response {
     (plain, Problem::new(Kind::UnsupportedMediaType, words)).into_response()
 }
 
-/// How the body is encoded; none: there is none, or it is as it is.
+/// The content encoding of the body. `None`: the request has no body, or the body is not encoded.
 pub(crate) fn encoding(request: &Request) -> Option<String> {
     let encodings = request.headers().get_all(header::CONTENT_ENCODING);
     let words = encodings
@@ -210,7 +211,7 @@ pub(crate) fn encoding(request: &Request) -> Option<String> {
     (!words.is_empty() && !request.body().is_end_stream()).then(|| words.join(", "))
 }
 
-/// Writes the body of a problem, and makes problems of what libraries refuse by themselves.
+/// Writes the body of a problem, and turns the bare refusals of libraries into problems.
 fn finish_problem(response: Response, id: &RequestId) -> Response {
     let bare = !response.headers().contains_key(header::CONTENT_TYPE) || is_text(&response);
     let problem = match response.extensions().get::<Problem>() {
@@ -240,7 +241,7 @@ fn is_text(response: &Response) -> bool {
 fn log(problem: &Problem, status: StatusCode) {
     let (code, cause) = (problem.kind().code(), problem.cause().unwrap_or("-"));
     match problem.kind() {
-        // There is one for each request of a flood.
+        // A flood causes one such line for each request, so the level is `debug`.
         Kind::Overloaded if cause == NoRoom.to_string() => {
             tracing::debug!(status = status.as_u16(), code, cause, "request turned away");
         }
@@ -252,7 +253,7 @@ fn log(problem: &Problem, status: StatusCode) {
     }
 }
 
-/// How large the request's body may be.
+/// The largest body that the request may have, in bytes.
 pub(crate) fn body_limit(request: &Request) -> usize {
     let path = request.extensions().get::<MatchedPath>();
     let is_one_of = |paths: &[&str]| path.is_some_and(|path| paths.contains(&path.as_str()));
@@ -267,7 +268,7 @@ pub(crate) fn body_limit(request: &Request) -> usize {
     }
 }
 
-/// The body is over the limit.
+/// The problem for a body over `limit` bytes.
 pub(crate) fn too_large(limit: usize) -> Problem {
     Problem::new(
         Kind::PayloadTooLarge,

@@ -1,13 +1,13 @@
-//! The HTTP surface: routes, their JSON, their problems and their OpenAPI document.
+//! The HTTP API: routes, JSON shapes, problems and the OpenAPI document.
 //!
-//! Every request goes through the same steps: it gets an id, its body is limited, its credential is checked,
-//! then the credential's scope, then a permit of the rate limiter is taken; only then a handler sees it. What a
-//! handler sees is parsed already. What it refuses is a [problem](https://www.rfc-editor.org/rfc/rfc9457), and
-//! one function alone turns kinds of refusal into HTTP statuses.
+//! Every request takes the same steps: the gateway gives the request an id, limits the body, checks the credential,
+//! takes a permit of the rate limiter and checks the credential's scope; only then the handler runs. The handler gets
+//! parsed values. Each refusal is a [problem](https://www.rfc-editor.org/rfc/rfc9457), and one function alone turns
+//! kinds of refusal into HTTP statuses.
 //!
-//! To add an endpoint: its shapes in `dto`, a handler with `#[utoipa::path]` in the `routes` module of its noun,
-//! a line in that module's `routes()`. The scope it names in `security` is the scope that the guard asks for:
-//! there is no second place to write it. Then `make openapi`.
+//! To add an endpoint: put its shapes into `dto`, write a handler with `#[utoipa::path]` in the `routes` module of its
+//! noun, and add a line to that module's `routes()`. The scope in the handler's `security` is the scope that the guard
+//! asks for: the scope stands in no second place. Then run `make openapi`.
 //!
 //! ```
 //! let document = wxgate_api::openapi();
@@ -39,7 +39,7 @@ mod routes;
 mod tags;
 mod transport;
 
-/// The shapes of answers, for whoever else shows the same things: the command line prints them as JSON.
+/// The shapes of answers, for other programs that show the same things: the command line prints these shapes as JSON.
 pub mod views {
     pub use crate::dto::{
         apps::{App, Pause},
@@ -56,38 +56,38 @@ pub use layers::{not_one_host, overloaded};
 pub use metrics::HttpMetrics;
 pub use openapi::{Part, openapi};
 
-/// Tells the time; the gateway passes its clock.
+/// Returns the present time; the gateway passes its clock.
 pub type Now = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;
 
-/// Tells whether the gateway can work now.
+/// Reports whether the gateway can work now.
 pub type Readiness =
     Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), NotReady>> + Send>> + Send + Sync>;
 
 /// Why the gateway cannot work now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NotReady {
-    /// In words that `/readyz` may show to everybody.
+    /// A text that `/readyz` may show to every client.
     Shown(String),
-    /// In words for the log alone: they may name hosts or users.
+    /// A text for the log alone, because the text may name hosts or users.
     Logged(String),
 }
 
-/// What the routes work with. Cheap to clone.
+/// The state that all handlers share. Cheap to clone.
 #[derive(Clone)]
 pub struct ApiState {
-    /// Who may call, and how often.
+    /// Authentication, keys and rate limits.
     pub tenancy: Tenancy,
-    /// What happens to messages and apps.
+    /// Messages, apps and everything else that the `delivery` crate does.
     pub delivery: Delivery,
-    /// Everything that `/metrics` shows.
+    /// The registry that `/metrics` shows.
     pub metrics: Arc<Registry>,
-    /// What this crate counts: [`HttpMetrics::register`] before the registry is shared.
+    /// The metrics of this crate. Call [`HttpMetrics::register`] before the registry is shared.
     pub http: HttpMetrics,
-    /// Asked by `/readyz`.
+    /// The check behind `/readyz`.
     pub ready: Readiness,
     /// The clock.
     pub now: Now,
-    /// Where the world reaches the gateway, without a slash at the end.
+    /// The public URL of the gateway, without a slash at the end.
     pub base_url: Arc<str>,
     /// Origins whose web pages may call the API; usually none.
     pub cors_origins: Arc<[HeaderValue]>,
@@ -99,8 +99,8 @@ impl fmt::Debug for ApiState {
     }
 }
 
-/// All routes with all their layers. `pages`, for people, are answered beside them: they have an id too, and the
-/// default headers, and are measured.
+/// All routes with all their layers. `pages` are the pages for people; the router serves `pages` beside the routes.
+/// Pages have a request id and the default headers, and count in the metrics.
 pub fn router(state: ApiState, pages: Router) -> Router {
     let guard = guard::Guard::new(state.tenancy.clone(), &openapi());
     let (http, origins) = (state.http.clone(), state.cors_origins.clone());

@@ -1,8 +1,8 @@
-//! Problems (RFC 9457): every refusal of the API, in one closed set.
+//! Problems (RFC 9457): all refusals of the API, in one closed set.
 //!
-//! The crates below say what *kind* of failure it is; [`Kind::status`] alone turns a kind into an HTTP status.
-//! A [`Problem`] becomes a response without a body; the outermost layer writes the body, because only it knows
-//! the request's id.
+//! The crates below say which *kind* of failure occurred; [`Kind::status`] alone turns a kind into an HTTP status. A
+//! [`Problem`] becomes a response without a body; the outermost layer writes the body, because only that layer has the
+//! request's id.
 
 use std::{fmt::Display, time::Duration};
 
@@ -18,20 +18,20 @@ use crate::dto::open_lists::ProblemCodes;
 /// The media type of every problem.
 pub(crate) const MEDIA_TYPE: &str = "application/problem+json";
 
-/// How many fields one problem names.
+/// How many fields one problem names at most.
 pub(crate) const MOST_ERRORS: usize = 100;
 
-/// What a caller is told to wait where nobody knows better.
+/// The `Retry-After` of a refusal that sets no time of its own.
 const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(2);
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $kind:ident = $code:literal, $status:ident, $title:literal: $example:literal;)*) => {
-        /// The kinds of refusal. Introduce new ones thoughtfully: clients match on their codes.
+        /// The kinds of refusal. Think before you add a kind: clients depend on the codes.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub(crate) enum Kind { $($(#[$doc])* $kind,)* }
 
         impl Kind {
-            /// Every kind there is.
+            /// All kinds.
             pub(crate) const ALL: &'static [Self] = &[$(Self::$kind,)*];
 
             /// The member `code`, for programs.
@@ -39,12 +39,12 @@ macro_rules! kinds {
                 match self { $(Self::$kind => $code,)* }
             }
 
-            /// The status: the only place that knows it.
+            /// The HTTP status: the only place that maps a kind to a status.
             pub(crate) fn status(self) -> StatusCode {
                 match self { $(Self::$kind => StatusCode::$status,)* }
             }
 
-            /// The member `title`: the same words each time.
+            /// The member `title`: always the same text for a kind.
             pub(crate) fn title(self) -> &'static str {
                 match self { $(Self::$kind => $title,)* }
             }
@@ -58,69 +58,70 @@ macro_rules! kinds {
 }
 
 kinds! {
-    /// The request cannot be understood: JSON, query, headers.
+    /// The gateway cannot parse the request: JSON, query, headers.
     InvalidRequest = "invalid_request", BAD_REQUEST, "The request cannot be understood":
         "the body is not JSON: expected `,` or `}` at line 3 column 5";
-    /// No or no good credential.
+    /// The credential is missing or not valid.
     Unauthorized = "unauthorized", UNAUTHORIZED, "The credential is missing or not valid":
         "fetch an access token at POST /oauth/token and send it as `Authorization: Bearer …`";
-    /// A good credential that does not open this.
+    /// The credential is valid, but lacks the scope.
     InsufficientScope = "insufficient_scope", FORBIDDEN, "The credential does not permit this":
         "this needs the scope `messages:send`: use a key that has it";
-    /// A callback that does not prove that it is WeChat's, or that is for nobody here: nobody can tell which.
+    /// The callback does not prove that WeChat sent it, or is for no app of this gateway. The answer does not say which
+    /// of the two, so that a stranger learns nothing.
     BadSignature = "bad_signature", FORBIDDEN, "The callback is not accepted":
         "this is not signed by WeChat for an app of this gateway: see the gateway's log for the reason";
-    /// No such thing, or somebody else's.
+    /// The resource does not exist, or belongs to another tenant.
     NotFound = "not_found", NOT_FOUND, "There is no such thing":
         "there is no message with this id: check the id and whose key you use";
     /// The path exists, the method does not.
     MethodNotAllowed = "invalid_request", METHOD_NOT_ALLOWED, "The method is not allowed here":
         "PUT does not work here: use one of the methods in `Allow`";
-    /// The body did not come in time.
+    /// The body did not arrive in time.
     TooSlow = "invalid_request", REQUEST_TIMEOUT, "The body did not come in time":
         "the body was not there in time: send the request again, over a better connection or with a smaller body";
-    /// It exists already, or is being made at this moment.
+    /// The resource exists already, or another request creates the resource at this moment.
     Conflict = "conflict", CONFLICT, "It conflicts with what exists":
         "the appid is registered already: ask its owner to remove it first";
-    /// It is no longer what the caller has read.
+    /// The resource has changed since the caller read it.
     Changed = "conflict", PRECONDITION_FAILED, "It was changed meanwhile":
         "it is no longer what `If-Match` says: read it again, and send the change with its new ETag";
     /// The body is over the limit.
     PayloadTooLarge = "payload_too_large", PAYLOAD_TOO_LARGE, "The body is too large":
         "the body may have at most 1048576 bytes: send less at once";
-    /// The body is of another type than the endpoint reads.
+    /// The endpoint does not read bodies of this media type.
     UnsupportedMediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, "The body's type is not supported":
         "send JSON with `Content-Type: application/json`";
-    /// Understood, but fields break their rules.
+    /// The gateway can read the request, but fields break their rules.
     ValidationFailed = "validation_failed", UNPROCESSABLE_ENTITY, "Fields of the body are not valid":
         "correct the fields named in `errors` and send the request again";
-    /// The same idempotency key with another body.
+    /// The idempotency key was used with another body.
     IdempotencyKeyReused = "idempotency_key_reused", UNPROCESSABLE_ENTITY, "The idempotency key was used for another request":
         "take a new Idempotency-Key for a new request; repeat a request with exactly the same body";
-    /// More requests a second than the tenant may make.
+    /// The tenant sends more requests a second than its limit.
     RateLimited = "rate_limited", TOO_MANY_REQUESTS, "Too many requests":
         "wait as long as Retry-After says, then send the request again";
-    /// The app's day or the tenant's is used up.
+    /// The daily quota of the app or of the tenant is used up.
     QuotaExhausted = "quota_exhausted", TOO_MANY_REQUESTS, "The quota of the day is used up":
         "the app's quota is free again at 2026-03-02T16:00:00.000Z: send then, or give the message a longer ttl";
-    /// A defect.
+    /// A defect of the gateway.
     Internal = "internal", INTERNAL_SERVER_ERROR, "Something broke in the gateway":
         "please report this with the request's id; sending the request again may help";
-    /// WeChat refuses the app for something that its owner gave or can repair: the AppSecret, the IP list, the account.
+    /// WeChat refuses the app for a reason that the app's owner can repair: the AppSecret, the IP list, the account.
     AppRejected = "wechat_rejected", UNPROCESSABLE_ENTITY, "WeChat refuses the app":
         "the AppSecret is wrong or was reset: set the current one with PUT /v1/apps/{appid}/secret";
-    /// WeChat refuses what the request needs from it, and nothing in the request is wrong.
+    /// WeChat refuses a call that the request needs, and the request itself is correct.
     WechatRejected = "wechat_rejected", BAD_GATEWAY, "WeChat refuses":
         "WeChat does not list the app's templates now: sync again later";
     /// WeChat does not answer.
     WechatUnavailable = "wechat_unavailable", SERVICE_UNAVAILABLE, "WeChat does not answer":
         "WeChat does not answer at the moment: send the request again after Retry-After";
-    /// The gateway cannot take more now, or its database is gone.
+    /// The gateway has no capacity now, or the database is unavailable.
     Overloaded = "overloaded", SERVICE_UNAVAILABLE, "The gateway cannot take the request now":
         "the gateway cannot take more at the moment: send the request again after Retry-After";
 }
 
-/// A refusal on its way out. `detail` always says what to do next.
+/// A refusal before it becomes a response. `detail` always says what the client can do next.
 #[derive(Clone, Debug)]
 pub(crate) struct Problem(Box<Inner>);
 
@@ -135,21 +136,21 @@ struct Inner {
     cause: Option<String>,
 }
 
-/// What WeChat said, word by word.
+/// WeChat's answer, word by word.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct WechatAnswer {
     /// WeChat's error code.
     #[schema(example = 40125)]
     pub(crate) errcode: i64,
-    /// WeChat's words.
+    /// WeChat's error message.
     #[schema(example = "invalid appsecret")]
     pub(crate) errmsg: String,
-    /// WeChat's request id, for its support.
+    /// WeChat's request id, for WeChat's support.
     pub(crate) rid: Option<String>,
 }
 
 impl Problem {
-    /// A problem of a kind; `detail` says what to do next.
+    /// A problem of a kind; `detail` says what the client can do next.
     pub(crate) fn new(kind: Kind, detail: impl Into<String>) -> Self {
         Self(Box::new(Inner {
             kind,
@@ -162,12 +163,12 @@ impl Problem {
         }))
     }
 
-    /// The request cannot be understood.
+    /// The gateway cannot parse the request.
     pub(crate) fn invalid_request(detail: impl Into<String>) -> Self {
         Self::new(Kind::InvalidRequest, detail)
     }
 
-    /// There is no such `what`, or it is somebody else's: nobody can tell which.
+    /// No `what` with this id exists, or another tenant owns the `what`. The answer does not say which of the two.
     pub(crate) fn not_found(what: &str) -> Self {
         Self::new(
             Kind::NotFound,
@@ -175,7 +176,7 @@ impl Problem {
         )
     }
 
-    /// These fields break these rules.
+    /// Fields break the rules in `errors`.
     pub(crate) fn validation_failed(errors: Vec<Violation>) -> Self {
         let mut problem = Self::new(Kind::ValidationFailed, Kind::ValidationFailed.example());
         problem.0.errors = violation::first(errors, MOST_ERRORS);
@@ -187,17 +188,17 @@ impl Problem {
         Self::validation_failed(vec![Violation::new(pointer, detail)])
     }
 
-    /// A defect. The cause is logged, never told.
+    /// A defect. The gateway logs the cause and never sends the cause to the client.
     pub(crate) fn internal(cause: impl Display) -> Self {
         Self::new(Kind::Internal, Kind::Internal.example()).caused_by(cause)
     }
 
-    /// The gateway cannot do it now. The cause is logged, never told.
+    /// The gateway cannot handle the request now. The gateway logs the cause and never sends the cause to the client.
     pub(crate) fn unavailable(cause: impl Display) -> Self {
         Self::new(Kind::Overloaded, Kind::Overloaded.example()).caused_by(cause)
     }
 
-    /// The problem for a refusal that a library answered by itself.
+    /// The problem for a bare error response of a library.
     pub(crate) fn from_status(status: StatusCode) -> Self {
         let kind = Kind::ALL
             .iter()
@@ -223,19 +224,19 @@ impl Problem {
         self.0.errors
     }
 
-    /// Adds what WeChat said.
+    /// Adds WeChat's answer.
     pub(crate) fn with_wechat(mut self, wechat: WechatAnswer) -> Self {
         self.0.wechat = Some(wechat);
         self
     }
 
-    /// When to try again.
+    /// Sets the time after which the client may try again.
     pub(crate) fn retry_after(mut self, wait: Duration) -> Self {
         self.0.retry_after = Some(wait);
         self
     }
 
-    /// Adds a header; a value that no header can carry is left out.
+    /// Adds a header, unless the value is no valid header value.
     pub(crate) fn with_header(mut self, name: HeaderName, value: &str) -> Self {
         if let Ok(value) = HeaderValue::from_str(value) {
             self.0.headers.insert(name, value);
@@ -243,7 +244,7 @@ impl Problem {
         self
     }
 
-    /// Why it happened, for the log alone.
+    /// Adds the cause, for the log alone.
     pub(crate) fn caused_by(mut self, cause: impl Display) -> Self {
         self.0.cause = Some(cause.to_string());
         self
@@ -254,12 +255,12 @@ impl Problem {
         self.0.kind
     }
 
-    /// Why it happened, for the log alone.
+    /// The cause, for the log alone.
     pub(crate) fn cause(&self) -> Option<&str> {
         self.0.cause.as_deref()
     }
 
-    /// Seconds for `Retry-After`: every 429 and 503 has them.
+    /// The seconds for `Retry-After`, which every 429 and 503 has.
     fn retry_after_seconds(&self) -> Option<u64> {
         let wanted = matches!(
             self.0.kind.status(),
@@ -268,7 +269,7 @@ impl Problem {
         wanted.then(|| seconds_up(self.0.retry_after.unwrap_or(DEFAULT_RETRY_AFTER)).max(1))
     }
 
-    /// The members as they are sent.
+    /// The members of the problem, as the client gets them.
     pub(crate) fn body(&self, instance: Option<String>) -> ProblemBody {
         let Inner {
             kind,
@@ -297,7 +298,7 @@ impl Problem {
     }
 }
 
-/// Whole seconds, rounded up: who waits that long does not come too early.
+/// Whole seconds, rounded up: a client that waits that long does not return too early.
 pub(crate) fn seconds_up(duration: Duration) -> u64 {
     duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }
@@ -320,7 +321,7 @@ impl IntoResponse for Problem {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Problem)]
 pub(crate) struct ProblemBody {
-    /// Names the kind of problem: `urn:wxgate:problem:` and the code.
+    /// The URI of the kind of problem: `urn:wxgate:problem:` and the code.
     #[schema(example = "urn:wxgate:problem:not_found")]
     r#type: String,
     /// The kind of problem in words.
@@ -330,7 +331,7 @@ pub(crate) struct ProblemBody {
     status: u16,
     /// What happened this time and what to do next.
     detail: String,
-    /// This occurrence: `urn:request:` and the value of `X-Request-Id`.
+    /// The URI of this occurrence: `urn:request:` and the value of `X-Request-Id`.
     #[schema(example = "urn:request:5f0c7a2b9d3e4f61")]
     #[serde(skip_serializing_if = "Option::is_none")]
     instance: Option<String>,
@@ -340,7 +341,7 @@ pub(crate) struct ProblemBody {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     errors: Vec<FieldError>,
-    /// What WeChat said.
+    /// WeChat's answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     wechat: Option<WechatAnswer>,
 }
@@ -351,7 +352,7 @@ pub(crate) struct FieldError {
     /// JSON pointer (RFC 6901) into the body.
     #[schema(example = "/data/thing1/value")]
     pointer: String,
-    /// The rule, as a sentence that says what would be right.
+    /// The rule, as a sentence that says which value is right.
     #[schema(example = "must have at most 20 characters")]
     detail: String,
 }
@@ -387,7 +388,7 @@ mod tests {
         ("wechat_unavailable", 503),
         ("overloaded", 503),
     ];
-    // What is no part of the contract's table: other statuses of its codes, and what WeChat alone gets to see.
+    // Kinds outside the contract's table: other statuses of the same codes, and the kind that only WeChat gets.
     const BESIDES: [Kind; 4] = [
         Kind::MethodNotAllowed,
         Kind::TooSlow,

@@ -1,4 +1,5 @@
-//! What the crates below refuse, as problems. Every match is exhaustive: a new refusal wants its words here.
+//! The refusals of the crates below, as problems. Every match is exhaustive, so that a new refusal does not compile
+//! until this module words the refusal.
 
 use chrono::{DateTime, Utc};
 use delivery::{
@@ -161,7 +162,7 @@ impl From<AppError> for Problem {
     }
 }
 
-/// Why a message was not taken, at `now`.
+/// The problem for a message that was not accepted, at `now`.
 pub(crate) fn submit_refusal(error: SubmitError, now: DateTime<Utc>) -> Problem {
     match error {
         SubmitError::NoSuchApp => Problem::not_found("app"),
@@ -195,7 +196,7 @@ pub(crate) fn submit_refusal(error: SubmitError, now: DateTime<Utc>) -> Problem 
     }
 }
 
-/// Why a message was not canceled or retried, at `now`.
+/// The problem for a message that was not canceled or not retried, at `now`.
 pub(crate) fn change_refusal(error: ChangeError, now: DateTime<Utc>) -> Problem {
     match error {
         ChangeError::NotFound => Problem::not_found("message"),
@@ -210,7 +211,7 @@ pub(crate) fn change_refusal(error: ChangeError, now: DateTime<Utc>) -> Problem 
     }
 }
 
-/// What to do with a message that is where `refusal` says.
+/// What the client can do with a message in the status that `refusal` names.
 fn advice(Refusal { status, .. }: Refusal) -> &'static str {
     match status {
         Status::Scheduled | Status::Queued => {

@@ -1,4 +1,4 @@
-//! Apps on the wire. Secrets come in and never go out.
+//! Apps in requests and answers. Requests may carry secrets, answers never do.
 
 use chrono::{DateTime, Utc};
 use delivery::{AppUpdate, CallbackSettings, QuotaReport, Registration, WechatQuotaReport};
@@ -24,52 +24,52 @@ use crate::problem::Problem;
 #[serde(deny_unknown_fields)]
 #[schema(as = AppRegistration)]
 pub(crate) struct NewApp {
-    /// WeChat's id of it.
+    /// The appid that WeChat gave the app.
     #[schema(example = "wx0a1b2c3d4e5f6789", pattern = "^wx[0-9a-z]{16}$")]
     appid: String,
-    /// The AppSecret. It is stored encrypted and never shown.
+    /// The AppSecret. The gateway stores the AppSecret encrypted and never shows the AppSecret.
     #[schema(value_type = String, write_only, format = Password, min_length = 1, max_length = 128, pattern = "^[!-~]+$", example = "0f1e2d3c4b5a69788796a5b4c3d2e1f0")]
     secret: AppSecret,
-    /// What its owner calls it. Default: the appid.
+    /// The app's name, for people. Default: the appid.
     #[schema(min_length = 1, max_length = 100)]
     name: Option<String>,
-    /// Whose it is: operators must say so, a tenant's key may only name its own tenant.
+    /// The tenant that owns the app: required for operators; a tenant's key may only name its own tenant.
     #[schema(pattern = "^ten_[0-9a-hjkmnp-tv-z]{26}$")]
     tenant_id: Option<String>,
     /// Default: `mini_program`.
     kind: Option<AppKind>,
     /// Default: `stable`.
     token_mode: Option<TokenMode>,
-    /// Messages that WeChat takes from it in one day. Default: 1000000.
+    /// Messages that WeChat accepts from the app in one day. Default: 1000000.
     #[schema(minimum = 1, maximum = 1_000_000_000)]
     daily_quota: Option<u64>,
-    /// Default: `observe`. A message may say otherwise for itself.
+    /// Default: `observe`. A message may set another policy for itself.
     grant_policy: Option<GrantPolicy>,
     /// Default: `strict`.
     value_rules: Option<ValueRules>,
-    /// Fetch a token before saving, to prove the AppSecret. Default: true; only an operator may say false.
+    /// True: fetch a token before saving, to verify the AppSecret. Default: true; only an operator may set false.
     verify: Option<bool>,
-    /// The Token of its message push settings.
+    /// The Token of the app's message push settings.
     #[schema(value_type = Option<String>, write_only)]
     callback_token: Option<CallbackToken>,
-    /// The `EncodingAESKey` of its message push settings: 43 characters.
+    /// The `EncodingAESKey` of the app's message push settings: 43 characters.
     #[schema(value_type = Option<String>, write_only, min_length = 43, max_length = 43)]
     callback_aes_key: Option<CallbackAesKey>,
 }
 
 impl NewApp {
-    /// Whether the AppSecret is to be taken on trust.
+    /// Whether to register the app without verifying the AppSecret.
     pub(crate) fn unverified(&self) -> bool {
         self.verify == Some(false)
     }
 
-    /// The tenant that is named, if any.
+    /// The tenant in the request, if any.
     pub(crate) fn tenant(&self) -> Result<Option<TenantId>, Problem> {
         let parsed = self.tenant_id.as_deref().map(str::parse).transpose();
         parsed.map_err(|_| Problem::field("/tenant_id", "must be a tenant's id, such as `ten_…`"))
     }
 
-    /// The registration that is asked for: its ids and its secret have their shape.
+    /// The requested registration, with the form of the ids and of the secret checked.
     pub(crate) fn parse(self) -> Result<Registration, Problem> {
         let mut found = Vec::new();
         let appid = AppId::parse(self.appid);
@@ -101,31 +101,31 @@ impl NewApp {
     }
 }
 
-/// What to change of an app; what is absent stays.
+/// What to change of an app; absent fields stay unchanged.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct AppChanges {
-    /// What its owner calls it.
+    /// The app's name, for people.
     #[schema(min_length = 1, max_length = 100, example = "Tea Shop")]
     name: Option<String>,
     token_mode: Option<TokenMode>,
-    /// Messages that WeChat takes from it in one day.
+    /// Messages that WeChat accepts from the app in one day.
     #[schema(minimum = 1, maximum = 1_000_000_000)]
     daily_quota: Option<u64>,
     grant_policy: Option<GrantPolicy>,
     value_rules: Option<ValueRules>,
-    /// The Token of its message push settings.
+    /// The Token of the app's message push settings.
     #[serde(default, deserialize_with = "not_null")]
     #[schema(value_type = String, required = false, write_only)]
     callback_token: Option<CallbackToken>,
-    /// The `EncodingAESKey` of its message push settings: 43 characters.
+    /// The `EncodingAESKey` of the app's message push settings: 43 characters.
     #[serde(default, deserialize_with = "not_null")]
     #[schema(value_type = String, required = false, write_only, min_length = 43, max_length = 43)]
     callback_aes_key: Option<CallbackAesKey>,
 }
 
 impl AppChanges {
-    /// The update that is asked for.
+    /// The requested update.
     pub(crate) fn parse(self) -> Result<AppUpdate, Problem> {
         if self
             .name
@@ -157,13 +157,13 @@ impl AppChanges {
 #[serde(deny_unknown_fields)]
 #[schema(as = SecretRequest)]
 pub(crate) struct NewSecret {
-    /// The AppSecret. It is tried at WeChat, stored encrypted and never shown.
+    /// The AppSecret. The gateway verifies the AppSecret with WeChat, stores it encrypted and never shows it.
     #[schema(value_type = String, write_only, format = Password, min_length = 1, max_length = 128, pattern = "^[!-~]+$", example = "0f1e2d3c4b5a69788796a5b4c3d2e1f0")]
     secret: AppSecret,
 }
 
 impl NewSecret {
-    /// The secret, which has its shape.
+    /// The secret, with its form checked.
     pub(crate) fn parse(self) -> Result<AppSecret, Problem> {
         match secret_violation(&self.secret) {
             Some(violation) => Err(Problem::validation_failed(vec![violation])),
@@ -195,16 +195,17 @@ pub struct App {
     daily_quota: u64,
     grant_policy: GrantPolicy,
     value_rules: ValueRules,
-    /// Whether the Token of its message push settings is known: without it no event of WeChat's is taken.
+    /// Whether the gateway has the Token of the app's message push settings. Without the Token the gateway accepts no
+    /// callback.
     has_callback: bool,
-    /// When WeChat last accepted its AppSecret; null: never tried, or refused when it was last verified.
+    /// When WeChat last accepted the AppSecret; null: never verified, or refused at the last verification.
     #[schema(required = true)]
     verified_at: Option<Timestamp>,
-    /// Why it does not send at the moment; null: it sends.
+    /// Why the app does not send at the moment; null: the app sends.
     #[schema(required = true)]
     pause: Option<Pause>,
-    /// Messages a minute that it keeps to since WeChat refused more (45011), 600 at least and growing by a quarter each
-    /// minute; null: as many as it can.
+    /// The app's pace in messages a minute, set after WeChat refused more (45011): 600 at least, growing by a quarter
+    /// each minute; null: no limit.
     #[schema(required = true)]
     pace: Option<u64>,
     created_at: Timestamp,
@@ -214,42 +215,42 @@ pub struct App {
 /// Why an app does not send for a while.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Pause {
-    /// A word for programs.
+    /// The reason as a code, for programs.
     #[schema(example = "wrong_secret")]
     reason: String,
-    /// What to do about it.
+    /// What to do about the pause.
     #[schema(required = true)]
     detail: Option<String>,
     /// When the gateway tries again.
     until: Timestamp,
 }
 
-/// An app, as it is read alone.
+/// An app, as a single read shows the app.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct AppDetail {
     #[serde(flatten)]
     pub(crate) app: App,
-    /// Whether another system replaced its access tokens in the last week; null: none did.
+    /// Whether another system replaced the app's access tokens in the last week; null: no other system did.
     #[schema(required = true)]
     pub(crate) foreign_refresh: Option<ForeignRefresh>,
     pub(crate) callback: Callback,
 }
 
-/// What an app's message push settings in WeChat's console should be.
+/// The values for an app's message push settings in WeChat's console.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Callback {
-    /// What to set as the URL.
+    /// The URL to set.
     #[schema(example = "https://wxgate.example.com/callbacks/wx0a1b2c3d4e5f6789")]
     pub(crate) url: String,
-    /// Whether the Token is known; it is set as `callback_token` and never shown.
+    /// Whether the gateway has the Token, which you set as `callback_token`; no answer shows the Token.
     pub(crate) token_set: bool,
-    /// Whether the `EncodingAESKey` is known; it is set as `callback_aes_key` and never shown. Without it, events come
-    /// in plain mode.
+    /// Whether the gateway has the `EncodingAESKey`, which you set as `callback_aes_key`; no answer shows the key.
+    /// Without the key, events come in plain mode.
     pub(crate) aes_key_set: bool,
 }
 
 impl App {
-    /// The app as it is at `now`: a pause that is over is not shown.
+    /// The app at `now`: a pause that is over is not shown.
     pub fn at(now: DateTime<Utc>, app: store::App) -> Self {
         let pause = app.pause.filter(|pause| pause.until > now);
         Self {
@@ -275,7 +276,7 @@ impl App {
     }
 }
 
-/// How much of the day an app has used, as counted here and as WeChat says.
+/// How much of the daily quota an app has used, by the gateway's count and by WeChat's count.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Quota {
     #[schema(example = 1_000_000)]
@@ -286,18 +287,18 @@ pub(crate) struct Quota {
     remaining: u64,
     /// The next 00:00 in Shanghai.
     reset_at: Timestamp,
-    /// What WeChat counts, asked with this request; null: it did not tell, because it cannot be reached or there is no token.
+    /// WeChat's count, fetched with this request; null: WeChat cannot be reached or the app has no token.
     #[schema(required = true)]
     wechat: Option<WechatQuota>,
 }
 
-/// What WeChat says of an app's quota.
+/// WeChat's count of an app's quota.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct WechatQuota {
     daily_limit: u64,
     used: u64,
     remain: u64,
-    /// When it said so.
+    /// When WeChat answered.
     as_of: Timestamp,
 }
 

@@ -22,20 +22,20 @@ use crate::{
     refusals::submit_refusal,
 };
 
-/// An item as it was read: a message as asked for, or what is wrong with its form.
+/// An item as read: a requested message, or the errors in its form.
 type Asked = Result<Request, Vec<Violation>>;
 
-/// Messages to send. Each is checked by itself: what is wrong with one does not keep the others.
+/// Messages to send. The gateway checks each message by itself: an error in one does not affect the others.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct BatchRequest {
-    /// 1 to 1000.
+    /// 1 to 1000 messages.
     #[schema(value_type = Vec<AnyMessage>, min_items = 1, max_items = 1000)]
     messages: Items,
 }
 
 impl BatchRequest {
-    /// What is asked for, item by item; not where they are none or too many.
+    /// The requested messages, item by item. Fails if the list is empty or too long.
     pub(crate) fn requests(self) -> Result<Vec<Asked>, Problem> {
         let messages = self.messages.each("messages")?;
         Ok(messages
@@ -45,7 +45,7 @@ impl BatchRequest {
     }
 }
 
-/// The items as they are handed in at `now`, checked against what is known of their templates.
+/// The items at `now`, checked against the known templates.
 pub(crate) fn items(requests: Vec<Asked>, catalog: &Catalog, now: DateTime<Utc>) -> Vec<BatchItem> {
     let mut room = Room::default();
     let item = |asked: Asked| {
@@ -66,22 +66,22 @@ pub(crate) fn items(requests: Vec<Asked>, catalog: &Catalog, now: DateTime<Utc>)
     requests.into_iter().map(item).collect()
 }
 
-/// What became of a batch.
+/// The results of a batch.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct BatchAnswer {
     /// One result for each message, in the order of the request.
     data: Vec<ItemResult>,
 }
 
-/// What became of one message of a batch: `message` or `error`.
+/// The result for one message of a batch: `message` or `error`.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ItemResult {
-    /// 202: it was accepted and will be sent. 200: it was a dry run. Otherwise the status of `error`.
+    /// 202: the message was accepted and will be sent. 200: the message was a dry run. Otherwise the status of `error`.
     #[schema(example = 202)]
     status: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<Message>,
-    /// Its pointers count from the message.
+    /// Why the message was refused. The pointers count from the message.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<ProblemBody>)]
     error: Option<Value>,
@@ -90,7 +90,7 @@ pub(crate) struct ItemResult {
 impl BatchAnswer {
     /// The answer at `now`.
     ///
-    /// `warnings` are those of each item, in order.
+    /// `warnings` are the warnings of each item, in order.
     pub(crate) fn of(
         results: Vec<BatchResult>,
         warnings: Vec<Vec<String>>,

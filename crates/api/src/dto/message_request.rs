@@ -1,4 +1,4 @@
-//! Messages as they are asked for: one flat object, whatever the channel.
+//! Messages in requests: one flat object for all channels.
 
 use chrono::{DateTime, Utc};
 use domain::{message, violation::Violation};
@@ -19,21 +19,22 @@ use super::{
     words::{Channel, GrantPolicy, Lang, MiniprogramState, OnTooLong, OnUncertain, Priority},
 };
 
-/// A message to send, of any channel. A field of another channel is refused. The document has one schema for each
-/// channel: [`AnyMessage`](super::message_schema::AnyMessage).
+/// A message to send, of any channel. The gateway refuses a field of another channel. The document has one schema for
+/// each channel: [`AnyMessage`](super::message_schema::AnyMessage).
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct MessageRequest {
-    /// Which of WeChat's ways the message takes. Default: `subscribe`.
+    /// The WeChat interface that sends the message. Default: `subscribe`.
     #[serde(default, deserialize_with = "not_null")]
     channel: Option<Channel>,
-    /// The receiver's openid under the app.
+    /// The recipient's openid under the app.
     #[schema(min_length = 1, max_length = 128, pattern = r"^\S+$")]
     touser: String,
     /// The template's id in the account.
     #[schema(min_length = 1, max_length = 128, pattern = r"^\S+$")]
     template_id: String,
-    /// The template's values by its keys, such as `{"thing1": {"value": "…"}}`. The type in a key has its rule for the value.
+    /// The template's values by key, such as `{"thing1": {"value": "…"}}`. The type in a key's name sets the rule for
+    /// the value.
     #[schema(value_type = Option<BTreeMap<String, DataItem>>)]
     data: Option<Map<String, Value>>,
     /// The page that the card opens.
@@ -43,7 +44,7 @@ pub(crate) struct MessageRequest {
     miniprogram_state: Option<MiniprogramState>,
     /// Default: `zh_CN`.
     lang: Option<Lang>,
-    /// The form id or prepay id that permits the send. Default: the user's that expires first is taken from the pool.
+    /// The form id or prepay id that permits the send. Default: the recipient's id in the pool that expires first.
     #[schema(min_length = 1, max_length = 128)]
     form_id: Option<String>,
     /// The keyword to show large, such as `keyword1.DATA`.
@@ -52,34 +53,34 @@ pub(crate) struct MessageRequest {
     /// The web page that the card opens.
     #[schema(min_length = 1, max_length = 1024)]
     url: Option<String>,
-    /// The mini-program that the card opens; wins over `url`.
+    /// The mini-program that the card opens; takes precedence over `url`.
     #[serde(default, deserialize_with = "optional_object")]
     #[schema(value_type = Option<MiniprogramLink>)]
     miniprogram: Option<message::MiniprogramLink>,
-    /// WeChat sends the same openid the same id once within ten minutes.
+    /// WeChat sends only one message with the same id to the same openid within ten minutes.
     #[schema(min_length = 1, max_length = 32)]
     client_msg_id: Option<String>,
     /// Default: `normal`.
     priority: Option<Priority>,
-    /// When to send, within the next 30 days; at once where that has passed. Default: at once.
+    /// When to send, within the next 30 days; a time in the past means at once. Default: at once.
     send_at: Option<DateTime<Utc>>,
-    /// Seconds that the message is worth sending, from `send_at`, passed or not, or else from now: at most 604800. Default:
-    /// 86400.
+    /// Seconds within which the message is worth sending, from `send_at` (also a past one), or else from now: at most
+    /// 604800. Default: 86400.
     #[schema(minimum = 1, maximum = 604_800)]
     ttl: Option<i64>,
-    /// Your own id for it.
+    /// Your own id for the message.
     #[schema(min_length = 1, max_length = 255)]
     reference: Option<String>,
-    /// Whatever you want back with it: at most 4096 bytes.
+    /// Any data that you want back with the message: at most 4096 bytes.
     #[schema(value_type = Option<BTreeMap<String, Value>>)]
     metadata: Option<Map<String, Value>>,
     /// Default: `hold`.
     on_uncertain: Option<OnUncertain>,
     /// Default: `reject`.
     on_too_long: Option<OnTooLong>,
-    /// `subscribe`: what the ledger of grants decides about it. Default: what its app says.
+    /// `subscribe`: what the subscription ledger decides about the message. Default: the app's `grant_policy`.
     grant_policy: Option<GrantPolicy>,
-    /// Check everything, send nothing.
+    /// True: the gateway checks the message and does not send the message.
     #[serde(default)]
     dry_run: bool,
 }
@@ -95,7 +96,7 @@ pub(crate) struct DataItem {
     /// A text or a number, by the rule of its key's type.
     #[schema(schema_with = text_or_number)]
     value: Value,
-    /// Its colour, where the channel's messages have colours.
+    /// The colour of the value, for channels whose messages have colours.
     #[schema(value_type = String, required = false, example = "#173177")]
     color: Option<String>,
 }
@@ -118,7 +119,7 @@ pub(crate) struct MiniprogramLink {
     /// The mini-program's appid.
     #[schema(example = "wx0a1b2c3d4e5f6789")]
     appid: String,
-    /// The page in it.
+    /// The page in the mini-program.
     pagepath: Option<String>,
 }
 
@@ -139,7 +140,7 @@ impl From<MessageRequest> for message::Request {
             client_msg_id: request.client_msg_id,
             priority: request.priority.map(Into::into).unwrap_or_default(),
             send_at: request.send_at,
-            // What is below 0 is as wrong as 0, and told with the same bounds.
+            // A negative ttl is as wrong as 0, and gets the same error with the same bounds.
             ttl: request.ttl.map(|ttl| ttl.try_into().unwrap_or(0)),
             reference: request.reference,
             metadata: request.metadata,
@@ -151,7 +152,7 @@ impl From<MessageRequest> for message::Request {
     }
 }
 
-/// Reads a message to send. What it lacks or has too much is told with its place.
+/// Reads a message to send. Each error says what is missing or superfluous, with its place.
 pub fn message(value: &Value) -> Result<message::Request, Vec<Violation>> {
     match parse_part::<MessageRequest>(value) {
         Ok(request) => Ok(request.into()),

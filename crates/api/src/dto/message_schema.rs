@@ -1,6 +1,6 @@
-//! What the document says of a message to send: one schema for each channel, told apart by `channel`.
+//! The schemas of a message to send in the document: one for each channel, distinguished by `channel`.
 //!
-//! They are cut out of the one flat schema of [`MessageRequest`], so that a field is described once.
+//! The schemas are derived from the one flat schema of [`MessageRequest`], so that each field is described once.
 
 use std::borrow::Cow;
 
@@ -25,7 +25,7 @@ struct Form {
     channel: &'static str,
     description: &'static str,
     required: &'static [&'static str],
-    /// Its fields that not every channel has.
+    /// The fields of this channel that not every channel has.
     own: &'static [&'static str],
     example: fn() -> Value,
 }

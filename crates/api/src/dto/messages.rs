@@ -1,4 +1,4 @@
-//! Messages as they are read: the fields that were sent, and what became of them.
+//! Messages in answers: the fields of the request, the status and the attempts.
 
 use chrono::{DateTime, Utc};
 use domain::{message, verdict};
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::problem::Problem;
 
-/// A message and what became of it.
+/// A message with its status and its attempts.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Message {
     #[schema(example = "msg_01jq2xv1cde8sbw7mv9v6a5kzq")]
@@ -31,10 +31,10 @@ pub struct Message {
     #[serde(flatten)]
     content: Content,
     priority: Priority,
-    /// When it was asked to be sent; null: at once.
+    /// When the message should be sent; null: at once.
     #[schema(required = true)]
     send_at: Option<Timestamp>,
-    /// Seconds that it is worth sending.
+    /// Seconds within which the message is worth sending.
     #[schema(example = 3600)]
     ttl: u64,
     #[schema(required = true, example = "order-42")]
@@ -42,34 +42,34 @@ pub struct Message {
     #[schema(required = true, value_type = Option<BTreeMap<String, Value>>)]
     metadata: Option<Map<String, Value>>,
     on_uncertain: OnUncertain,
-    /// What it asked the ledger of grants to decide; absent: what its app says.
+    /// What the request asked the subscription ledger to decide; absent: the app's policy applies.
     #[serde(skip_serializing_if = "Option::is_none")]
     grant_policy: Option<GrantPolicy>,
-    /// True: this message was checked and will not be sent.
+    /// True: the message was checked and will not be sent.
     dry_run: bool,
-    /// In the answer to the request: what was rewritten into WeChat's form, and of a dry run what could not be checked, in
-    /// sentences.
+    /// Only in the answer to the sending request: which values the gateway rewrote into WeChat's form, and for a dry
+    /// run which checks were impossible, in sentences.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     warnings: Vec<String>,
     created_at: Timestamp,
     updated_at: Timestamp,
-    /// Until when it may be sent.
+    /// The time after which the message will not be sent.
     expires_at: Timestamp,
-    /// WeChat's id for it: a text, because it passes 2^53.
+    /// WeChat's id of the message: a string, because the id exceeds 2^53.
     #[schema(required = true, example = "3256829574012846080")]
     msgid: Option<String>,
-    /// Every try so far, in order.
+    /// All attempts so far, in order.
     attempts: Vec<Attempt>,
-    /// Why it did not arrive.
+    /// Why the message did not arrive.
     #[schema(required = true)]
     failure: Option<Failure>,
-    /// When its values and metadata were dropped for the sake of personal data; null: it is whole.
+    /// When the gateway dropped the values and metadata to protect personal data; null: the message is complete.
     #[schema(required = true)]
     payload_dropped_at: Option<Timestamp>,
 }
 
-/// What is sent, in the fields of its channel; the fields of other channels are absent.
+/// The content of a message, in the fields of its channel; the fields of other channels are absent.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Content {
     channel: Channel,
@@ -148,24 +148,24 @@ impl From<message::Content> for Content {
     }
 }
 
-/// One try to send.
+/// One attempt to send a message.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Attempt {
     /// 1 for the first.
     #[schema(example = 1)]
     number: u32,
     started_at: Timestamp,
-    /// From start to answer.
+    /// Milliseconds from start to answer.
     #[schema(example = 81)]
     duration_ms: u64,
     outcome: Outcome,
-    /// WeChat's code, when it answered.
+    /// WeChat's error code; null: WeChat did not answer.
     #[schema(required = true, example = 0)]
     errcode: Option<i64>,
-    /// WeChat's words, or what went wrong with the connection.
+    /// WeChat's error message, or a description of the connection error.
     #[schema(required = true, example = "ok")]
     errmsg: Option<String>,
-    /// WeChat's request id, for its support.
+    /// WeChat's request id, for WeChat's support.
     #[schema(required = true)]
     rid: Option<String>,
 }
@@ -197,7 +197,7 @@ pub(crate) struct Failure {
 }
 
 impl Message {
-    /// The message as it would be accepted: it was checked and will not be sent.
+    /// The message of a dry run: checked, and never sent.
     pub(crate) fn dry(message: store::Message, warnings: Vec<String>) -> Self {
         Self {
             dry_run: true,
@@ -205,7 +205,7 @@ impl Message {
         }
     }
 
-    /// The message as it was accepted, with what was rewritten before.
+    /// The message as accepted, with warnings about rewritten values.
     pub fn with_warnings(message: store::Message, warnings: Vec<String>) -> Self {
         Self {
             warnings,
@@ -246,23 +246,23 @@ impl From<store::Message> for Message {
     }
 }
 
-/// Which messages of an app, and which page of them.
+/// Which messages of an app to list, and which page.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct MessagesQuery {
-    /// Only those with this status.
+    /// Only messages with this status.
     #[param(inline)]
     status: Option<Status>,
-    /// Only those to this openid.
+    /// Only messages to this openid.
     touser: Option<String>,
-    /// Only those of this template.
+    /// Only messages of this template.
     template_id: Option<String>,
-    /// Only those with this id of yours.
+    /// Only messages with this `reference`.
     reference: Option<String>,
-    /// Only those accepted at this time or later (RFC 3339; write `+` as `%2B`).
+    /// Only messages accepted at this time or later (RFC 3339; write `+` as `%2B`).
     created_after: Option<DateTime<Utc>>,
-    /// Only those accepted before this time (RFC 3339; write `+` as `%2B`).
+    /// Only messages accepted before this time (RFC 3339; write `+` as `%2B`).
     created_before: Option<DateTime<Utc>>,
     /// How many items at most.
     #[param(minimum = 1, maximum = 200, default = 50)]
@@ -272,7 +272,7 @@ pub(crate) struct MessagesQuery {
 }
 
 impl MessagesQuery {
-    /// The filter and page of the store that are asked for.
+    /// The store's filter and page for this query.
     pub(crate) fn split(self) -> Result<(MessageFilter, store::Page), Problem> {
         let page = page::page::<Message, _>(self.limit, self.cursor.as_deref())?;
         let filter = MessageFilter {

@@ -1,4 +1,4 @@
-//! Apps: registered, proven, changed, removed; and how much of their day is left.
+//! Apps: register, verify, change, remove; and the daily quota of an app.
 
 use axum::{Extension, Json, extract::State, response::Response};
 use delivery::AppUpdate;
@@ -34,7 +34,7 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
 
 /// Register an app
 ///
-/// The AppSecret is proven first by fetching a token with it. An appid belongs to one tenant.
+/// The gateway first verifies the AppSecret by fetching a token. An appid belongs to one tenant.
 #[utoipa::path(
     post, path = "/v1/apps", tag = "apps", security(("oauth2" = ["apps:write"])),
     params(Repeat),
@@ -64,7 +64,7 @@ async fn register_app(
     state.once(caller.tenant(), key, word, act).await
 }
 
-/// Whose a new app will be: the caller's tenant, or the one that an operator names.
+/// The tenant that will own a new app: the caller's own tenant, or the tenant that an operator names.
 async fn future_owner(
     state: &ApiState,
     caller: &Authorized,
@@ -94,7 +94,7 @@ async fn future_owner(
 
 /// List apps
 ///
-/// A tenant's apps, newest first; for an operator those of all tenants.
+/// A tenant's apps, newest first; for an operator the apps of all tenants.
 #[utoipa::path(
     get, path = "/v1/apps", tag = "apps", security(("oauth2" = ["apps:read"])),
     params(PageQuery),
@@ -116,8 +116,8 @@ async fn list_apps(
 
 /// Read an app
 ///
-/// Never its secrets. `pause` says why it does not send at the moment, `foreign_refresh` whether another system fetches
-/// tokens with its AppSecret, `callback` what to set in WeChat's console.
+/// The answer never contains secrets. `pause` says why the app does not send at the moment, `foreign_refresh` whether
+/// another system fetches tokens with the AppSecret, `callback` what to set in WeChat's console.
 #[utoipa::path(
     get, path = "/v1/apps/{appid}", tag = "apps", security(("oauth2" = ["apps:read"])),
     params(("appid" = String, Path, description = "The app."), Known),
@@ -134,7 +134,7 @@ async fn get_app(
     Ok(shown(&known, version, &detail(&state, app).await))
 }
 
-/// The app as it is read alone, and after a change: the same words for the same tag.
+/// The app as a single read and a change show it: both use the same JSON for the same entity tag.
 async fn detail(state: &ApiState, app: delivery::App) -> AppDetail {
     let foreign_refresh = state.delivery.apps().foreign_refresh(&app.appid).await;
     AppDetail {
@@ -150,8 +150,9 @@ async fn detail(state: &ApiState, app: delivery::App) -> AppDetail {
 
 /// Change an app
 ///
-/// Its name, how its token is fetched, its quota, its message push settings. What these settings were before is accepted
-/// for another 24 hours, or until they change again. Its AppSecret has an endpoint of its own.
+/// Changes the name, the token mode, the quota, the policies and the message push settings. The gateway accepts
+/// callbacks under the previous message push settings for another 24 hours, or until the next change. The AppSecret has
+/// an endpoint of its own.
 #[utoipa::path(
     patch, path = "/v1/apps/{appid}", tag = "apps", security(("oauth2" = ["apps:write"])),
     params(("appid" = String, Path, description = "The app."), Unchanged),
@@ -183,7 +184,7 @@ async fn update_app(
 
 /// Remove an app
 ///
-/// Its unsent messages are canceled, or `uncertain` where WeChat may have them; its history stays.
+/// Unsent messages are canceled, or become `uncertain` if WeChat may have them; the history of the app stays.
 #[utoipa::path(
     delete, path = "/v1/apps/{appid}", tag = "apps", security(("oauth2" = ["apps:write"])),
     params(("appid" = String, Path, description = "The app.")),
@@ -205,9 +206,9 @@ async fn remove_app(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Prove an app's AppSecret
+/// Verify an app's AppSecret
 ///
-/// Fetches a token with the AppSecret that is kept. An app that was stopped sends again when it works.
+/// Fetches a token with the stored AppSecret. If WeChat accepts the AppSecret, a paused app sends again.
 #[utoipa::path(
     post, path = "/v1/apps/{appid}/verify", tag = "apps", security(("oauth2" = ["apps:write"])),
     params(("appid" = String, Path, description = "The app.")),
@@ -231,7 +232,7 @@ async fn verify_app(
 
 /// Replace an app's AppSecret
 ///
-/// The new one is proven first. An app that was stopped sends again.
+/// The gateway verifies the new AppSecret first. A paused app sends again.
 #[utoipa::path(
     put, path = "/v1/apps/{appid}/secret", tag = "apps", security(("oauth2" = ["apps:write"])),
     params(("appid" = String, Path, description = "The app.")),
@@ -257,7 +258,8 @@ async fn set_app_secret(
 
 /// Read an app's quota
 ///
-/// How much of the day is used, as counted here and as WeChat says. The day ends at 00:00 in Shanghai.
+/// How much of the daily quota is used, by the gateway's count and by WeChat's count. The day ends at 00:00 in
+/// Shanghai.
 #[utoipa::path(
     get, path = "/v1/apps/{appid}/quota", tag = "apps", security(("oauth2" = ["apps:read"])),
     params(("appid" = String, Path, description = "The app.")),

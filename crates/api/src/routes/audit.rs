@@ -1,4 +1,4 @@
-//! `/v1/audit`: what was done, by whom and from where.
+//! `/v1/audit`: actions, with actor and address.
 
 use axum::extract::State;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -21,8 +21,8 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
 
 /// Read the audit log
 ///
-/// What was done to the tenant, its keys and its apps, by whom and from where, and which attempts to prove who one is
-/// failed; newest first. Operators read all logs, or with `tenant_id` one.
+/// Actions on the tenant, its keys and its apps, each with actor and address, and failed attempts to authenticate;
+/// newest first. Operators read all logs, or the log of one tenant with `tenant_id`.
 #[utoipa::path(
     get, path = "/v1/audit", tag = "audit", security(("oauth2" = ["audit:read"])),
     params(AuditQuery),

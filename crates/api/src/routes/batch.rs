@@ -21,7 +21,7 @@ use crate::{
     refusals::submit_refusal,
 };
 
-/// Where batches go: their bodies may be larger than others.
+/// The path of batches, whose bodies may be larger than others.
 pub(crate) const PATH: &str = "/v1/apps/{appid}/messages/batch";
 
 pub(super) fn routes() -> OpenApiRouter<ApiState> {
@@ -32,10 +32,10 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
 
 /// Send many messages
 ///
-/// Up to 1000 messages, or 8 MiB, in one request. Each is accepted or refused by itself: the answer is 200 and has a result
-/// for each, in order. Those that are accepted are in the database, all by one transaction, when this answers. With an
-/// `Idempotency-Key` the same request, sent again within 24 hours, sends nothing twice and gets the same results; take a
-/// new key to send again what was refused.
+/// Up to 1000 messages, or 8 MiB, in one request. The gateway accepts or refuses each message by itself: the answer is
+/// 200 and has a result for each message, in order. The gateway stores the accepted messages in the database, all in
+/// one transaction, before the answer. With an `Idempotency-Key`, a repeat of the same request within 24 hours sends
+/// nothing twice and gets the same results; take a new key to send refused messages again.
 #[utoipa::path(
     post, path = "/v1/apps/{appid}/messages/batch", tag = "messages", security(("oauth2" = ["messages:send"])),
     params(

@@ -1,7 +1,7 @@
-//! Callbacks: where WeChat checks an app's URL and pushes what happened.
+//! Callbacks: the endpoint where WeChat checks an app's URL and reports events.
 //!
-//! Whatever does not prove itself gets one and the same refusal, for an unknown app as for a wrong signature: a
-//! stranger learns neither which apps there are nor which check failed. The log says it.
+//! Every callback without proof gets the same refusal, for an unknown app as for a wrong signature: a stranger learns
+//! neither which apps exist nor which check failed. The log has the reason.
 
 use std::net::IpAddr;
 
@@ -25,12 +25,12 @@ use crate::{
     problem::{Kind, Problem},
 };
 
-/// Where callbacks go.
+/// The path prefix of all callbacks.
 pub(crate) const ROOT: &str = "/callbacks/";
-/// The largest push. WeChat's are a few hundred bytes, three times that in compatible mode.
+/// The largest callback, in bytes. WeChat's callbacks have a few hundred bytes, three times that in compatible mode.
 pub(crate) const MAX_BODY: usize = 64 * 1024;
 
-/// Where an app's callbacks go.
+/// The URL of an app's callbacks.
 pub(crate) fn url(base_url: &str, appid: &AppId) -> String {
     format!("{base_url}/callbacks/{appid}")
 }
@@ -43,8 +43,8 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
 
 /// Check an app's URL
 ///
-/// Called by WeChat when this URL is saved in its console. WeChat's signature is the credential: it is made with the
-/// Token, which the app must have as `callback_token`.
+/// WeChat calls this URL when the URL is saved in WeChat's console. WeChat's signature is the credential: WeChat signs
+/// with the Token, which the app must have as `callback_token`.
 #[utoipa::path(
     get, path = "/callbacks/{appid}", tag = CALLBACKS,
     params(
@@ -75,13 +75,14 @@ async fn check_callback_url(
     }
 }
 
-/// Tell what happened
+/// Receive an event
 ///
-/// Called by WeChat, in plain, compatible or safe mode, with JSON or XML. WeChat's signature is the credential; with a
-/// `callback_aes_key` the push must be encrypted, because the plain signature does not cover the body. Answered when
-/// what it says is in the database; WeChat repeats it otherwise, and repeats count once. The timestamp has ten digits and
-/// lies within 5 minutes of the gateway's time, and `CreateTime` within 5 minutes of the timestamp. More than 2000 a second
-/// for one app from one address have to come again, and so has what names one unknown app after the other.
+/// WeChat calls this URL, in plain, compatible or safe mode, with JSON or XML. WeChat's signature is the credential. If
+/// the app has a `callback_aes_key`, the callback must be encrypted, because the plain signature does not cover the
+/// body. The gateway answers when the event is in the database. WeChat repeats a callback without an answer, and
+/// repeats count once. The timestamp has ten digits and lies within 5 minutes of the gateway's time, and `CreateTime`
+/// lies within 5 minutes of the timestamp. Beyond 2000 callbacks a second for one app from one address, callbacks are
+/// refused and WeChat must repeat them; so are callbacks that name one unknown app after the other.
 #[utoipa::path(
     post, path = "/callbacks/{appid}", tag = CALLBACKS,
     params(
@@ -119,10 +120,10 @@ async fn receive_callback(
     }
 }
 
-/// Whom it is for, and what WeChat says of itself.
+/// The appid in the path, the client's address and WeChat's query parameters.
 struct Addressed {
     appid: AppId,
-    /// The client's address, as it is counted.
+    /// The network of the client's address, by which the gateway counts callbacks.
     from: Option<IpAddr>,
     query: CallbackQuery,
 }
@@ -148,7 +149,7 @@ impl FromRequestParts<ApiState> for Addressed {
     }
 }
 
-/// What is pushed.
+/// The body of a callback.
 struct Push(Bytes);
 
 impl<S: Send + Sync> FromRequest<S> for Push {
@@ -168,7 +169,7 @@ impl<S: Send + Sync> FromRequest<S> for Push {
     }
 }
 
-/// What is answered to a callback that is not taken.
+/// The answer to a callback that the gateway does not accept.
 async fn told(state: &ApiState, extensions: &Extensions, error: CallbackError) -> Problem {
     match error {
         CallbackError::Refused(_) => counted(state, extensions, error.into()).await,
@@ -178,7 +179,7 @@ async fn told(state: &ApiState, extensions: &Extensions, error: CallbackError) -
     }
 }
 
-/// Counts a refusal against the address that it goes to, which is told when there were too many.
+/// Counts the refusal against the client's address. An address with too many refusals gets 429 instead.
 async fn counted(state: &ApiState, extensions: &Extensions, refusal: Problem) -> Problem {
     let tenancy = state.tenancy.by(layers::origin(extensions));
     match tenancy.callback_failed().await {
@@ -190,7 +191,7 @@ async fn counted(state: &ApiState, extensions: &Extensions, refusal: Problem) ->
     }
 }
 
-/// The one refusal.
+/// The one refusal for every callback without proof.
 fn refused() -> Problem {
     Problem::new(Kind::BadSignature, Kind::BadSignature.example())
 }

@@ -1,4 +1,4 @@
-//! `/docs`: Swagger UI from the binary, nothing fetched from elsewhere.
+//! `/docs`: Swagger UI from the binary; the pages load nothing from other hosts.
 
 use axum::{
     Router,
@@ -9,11 +9,11 @@ use axum::{
 use http::{HeaderName, HeaderValue, header};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
-/// Swagger UI sets styles from scripts and has its icons in `data:` URLs; scripts come from here alone.
+/// Swagger UI sets styles from scripts and has its icons in `data:` URLs; scripts come from the gateway alone.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
     font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// The pages.
+/// The pages under `/docs`.
 pub(crate) fn pages<S: Clone + Send + Sync + 'static>() -> Router<S> {
     let config = Config::new(["/openapi.json", "/openapi/drop-in.json"])
         .try_it_out_enabled(true)

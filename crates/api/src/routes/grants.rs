@@ -1,4 +1,4 @@
-//! Grants: collected, listed, counted; whom a message reaches.
+//! Grants: collect, list and count grants; estimate the reach of a message.
 
 use axum::{
     Json,
@@ -31,10 +31,10 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
 
 /// Collect grants
 ///
-/// Up to 1000 form ids, prepay ids and accepted templates in one request. Each is taken or refused by itself: the answer is
-/// 200 and has a result for each, in order. An id counts once, however often it is collected. What the developer tools and
-/// trial versions hand out in place of a form id is refused by name. With an `Idempotency-Key` the same request, sent again
-/// within 24 hours, counts nothing twice and gets the same results.
+/// Up to 1000 form ids, prepay ids and accepted templates in one request. The gateway accepts or refuses each grant by
+/// itself: the answer is 200 and has a result for each grant, in order. An id counts once, however often you report the
+/// id. The placeholders that the developer tools and trial versions return in place of a form id are refused. With an
+/// `Idempotency-Key`, a repeat of the same request within 24 hours counts nothing twice and gets the same results.
 #[utoipa::path(
     post, path = "/v1/apps/{appid}/grants", tag = "grants", security(("oauth2" = ["grants:write"])),
     params(
@@ -67,7 +67,7 @@ async fn collect_grants(
 
 /// List a user's grants
 ///
-/// Form ids and prepay ids that are good, the newest first, then accepted templates.
+/// Valid form ids and prepay ids, the newest first, then accepted templates.
 #[utoipa::path(
     get, path = "/v1/apps/{appid}/grants", tag = "grants", security(("oauth2" = ["grants:read"])),
     params(("appid" = String, Path, description = "The app."), GrantsQuery),
@@ -88,7 +88,7 @@ async fn list_grants(
 
 /// Count an app's grants
 ///
-/// How many users can be written to now, and until when.
+/// How many users the app can send a message to now, and until when.
 #[utoipa::path(
     get, path = "/v1/apps/{appid}/grants/summary", tag = "grants", security(("oauth2" = ["grants:read"])),
     params(("appid" = String, Path, description = "The app.")),

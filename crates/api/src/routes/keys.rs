@@ -24,16 +24,16 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(revoke_key))
 }
 
-/// Whose keys the caller sees: its tenant's, or for an operator the operators'.
+/// The owner of the keys that the caller may use: the caller's tenant, or the operators.
 fn owner(caller: &Authorized) -> KeyOwner {
     caller.tenant().map_or(KeyOwner::Operator, KeyOwner::Tenant)
 }
 
-/// Make a key
+/// Create a key
 ///
-/// The key has no more scopes than the key that makes it, and expires no later. The secret is shown this once; under an
-/// `Idempotency-Key` it is shown again to the API key that made the request, with an access token of the same
-/// scopes, and to no other. A tenant has at most 100 keys in force.
+/// The key has no more scopes than the key that makes the request, and expires no later. Only this answer shows the
+/// secret. Under an `Idempotency-Key` a repeat shows the secret again, but only to the API key that made the request,
+/// with an access token of the same scopes. A tenant has at most 100 keys in force.
 #[utoipa::path(
     post, path = "/v1/keys", tag = "keys", security(("oauth2" = ["keys:write"])),
     params(Repeat),
@@ -56,7 +56,7 @@ async fn create_key(
 
 /// List keys
 ///
-/// Newest first, revoked ones among them; never their secrets.
+/// Newest first, revoked keys included, without secrets.
 #[utoipa::path(
     get, path = "/v1/keys", tag = "keys", security(("oauth2" = ["keys:write"])),
     params(PageQuery),
@@ -76,9 +76,10 @@ async fn list_keys(
 
 /// Revoke a key
 ///
-/// It is refused within 5 seconds, and so are all keys that were made with it, those that were made with them, and so on,
-/// unless `keep_descendants` says otherwise. `created_by` of a key says which key made it. Each has a line in the audit log.
-/// Revoking it again changes nothing.
+/// Within 5 seconds the gateway refuses the key and all its descendants: the keys that were made with the key, the keys
+/// that were made with those keys, and so on. `keep_descendants` keeps the descendants in force. `created_by` of a key
+/// names the key that made the key. Each revoked key has a line in the audit log. Revoking a revoked key changes
+/// nothing.
 #[utoipa::path(
     delete, path = "/v1/keys/{key_id}", tag = "keys", security(("oauth2" = ["keys:write"])),
     params(("key_id" = String, Path, description = "The key's id."), Revocation),

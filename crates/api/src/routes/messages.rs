@@ -1,4 +1,4 @@
-//! Messages: sent, read, listed, called back, sent again.
+//! Messages: send, read, list, cancel, retry.
 
 use axum::{
     Json,
@@ -39,10 +39,10 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
 
 /// Send a message
 ///
-/// The message is in the database when this answers, and will be sent. With `Prefer: wait=N` the answer comes when
-/// the message has ended or N seconds are over. With an `Idempotency-Key` the same request, sent again within 24
-/// hours, sends nothing twice and gets the first answer once more: the message as it was accepted, or with `Prefer: wait`
-/// its end.
+/// The gateway stores the message in the database before the answer, and sends the message afterwards. With `Prefer:
+/// wait=N` the answer comes when the message has ended or after N seconds. With an `Idempotency-Key`, a repeat of the
+/// same request within 24 hours sends nothing twice and gets the first answer again: the message as it was accepted, or
+/// with `Prefer: wait` its end.
 #[utoipa::path(
     post, path = "/v1/apps/{appid}/messages", tag = "messages", security(("oauth2" = ["messages:send"])),
     params(
@@ -100,7 +100,7 @@ async fn send_message(
     Ok(answer(&state, accepted, warnings, wait).await)
 }
 
-/// 200 once a wait has seen the message's end, else 202 and where to look.
+/// Answers 200 if a wait has seen the message's end, else 202 with the message's location.
 async fn answer(
     state: &ApiState,
     accepted: Accepted,
@@ -113,7 +113,8 @@ async fn answer(
             let ended = state
                 .delivery
                 .wait_ended(message.tenant, message.id, at_most);
-            // It has been accepted, whatever happens to the wait: an error here would invite a second copy.
+            // The message is accepted, whatever happens to the wait: an error here would make the client send a second
+            // copy.
             ended.await.unwrap_or_else(|error| {
                 tracing::warn!(%error, "cannot wait for a message's end");
                 message
@@ -165,7 +166,7 @@ async fn list_messages(
 
 /// Read a message
 ///
-/// What was sent and what became of it, with every attempt.
+/// The content of the message, its status and every attempt to send the message.
 #[utoipa::path(
     get, path = "/v1/messages/{id}", tag = "messages", security(("oauth2" = ["messages:read"])),
     params(("id" = String, Path, description = "The message's id.")),
@@ -184,8 +185,9 @@ async fn get_message(
 
 /// Cancel a message
 ///
-/// Calls back what has not been sent; one that may have reached WeChat in an earlier try ends as `uncertain`. A message that is canceled already stays so. What WeChat may have cannot be called
-/// back: 409 names the message's status.
+/// Withdraws a message that has not been sent. A message that may have reached WeChat in an earlier attempt ends as
+/// `uncertain`. A canceled message stays canceled. A message that WeChat may have already cannot be canceled: the
+/// answer is 409 and names the message's status.
 #[utoipa::path(
     post, path = "/v1/messages/{id}/cancel", tag = "messages", security(("oauth2" = ["messages:send"])),
     params(("id" = String, Path, description = "The message's id.")),
@@ -205,10 +207,11 @@ async fn cancel_message(
 
 /// Retry a message
 ///
-/// Sends a message again that is failed, expired, canceled, uncertain or undelivered. One whose `send_at` is still to come is
-/// `scheduled` again and waits for it. Its ttl counts from then, or from now, and its attempts stay on record. It counts as a
-/// message of today. With `Prefer: wait=N` the answer comes when the message has
-/// ended or N seconds are over; with an `Idempotency-Key` the same request, sent again within 24 hours, retries once.
+/// Sends a failed, expired, canceled, uncertain or undelivered message again. A message whose `send_at` is still to
+/// come becomes `scheduled` again and waits for that time. The ttl starts again at `send_at`, or now if that time has
+/// passed. The earlier attempts stay in the message. The retry counts as a message of today. With `Prefer: wait=N` the
+/// answer comes when the message has ended or after N seconds. With an `Idempotency-Key`, a repeat of the same request
+/// within 24 hours retries only once.
 #[utoipa::path(
     post, path = "/v1/messages/{id}/retry", tag = "messages", security(("oauth2" = ["messages:send"])),
     params(

@@ -1,5 +1,5 @@
-//! The routes, one module a noun. Each handler is registered together with its documentation, so that a route
-//! without one cannot exist.
+//! The routes, one module for each noun. Each handler is registered together with its documentation, so that no route
+//! exists without documentation.
 
 pub(crate) mod callbacks;
 pub(crate) mod docs;
@@ -28,7 +28,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::{ApiState, drop_in, guard::Authorized, problem::Problem};
 
-/// What stands behind the guard: all of `/v1`.
+/// The routes behind the guard: all of `/v1`.
 pub(crate) fn guarded() -> OpenApiRouter<ApiState> {
     let none = OpenApiRouter::default();
     none.merge(messages::routes())
@@ -43,7 +43,7 @@ pub(crate) fn guarded() -> OpenApiRouter<ApiState> {
         .merge(audit::routes())
 }
 
-/// What everybody may call.
+/// The routes outside the guard.
 pub(crate) fn open() -> OpenApiRouter<ApiState> {
     OpenApiRouter::default()
         .merge(oauth::routes())
@@ -53,7 +53,7 @@ pub(crate) fn open() -> OpenApiRouter<ApiState> {
 }
 
 impl ApiState {
-    /// Whose app it is that `caller` names: its own tenant, or for an operator the owner, whoever that is.
+    /// The tenant that owns the app `appid`: the caller's own tenant, or for an operator the app's owner.
     pub(crate) async fn owner(
         &self,
         caller: &Authorized,
@@ -65,7 +65,7 @@ impl ApiState {
         }
     }
 
-    /// Whose message it is that `caller` names: its own tenant, or for an operator the owner, whoever that is.
+    /// The tenant that owns the message `id`: the caller's own tenant, or for an operator the message's owner.
     pub(crate) async fn sender(
         &self,
         caller: &Authorized,
@@ -81,7 +81,7 @@ impl ApiState {
     }
 }
 
-/// The header that says where a new thing is.
+/// The `Location` header of a new resource.
 fn location(path: &str) -> [(HeaderName, HeaderValue); 1] {
     [(
         header::LOCATION,

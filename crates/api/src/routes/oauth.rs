@@ -1,4 +1,4 @@
-//! The token endpoint (RFC 6749) and what clients discover about it (RFC 8414, RFC 7517).
+//! The token endpoint (RFC 6749), its metadata (RFC 8414) and its public keys (RFC 7517).
 
 use std::time::Duration;
 
@@ -35,28 +35,28 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(get_authorization_server))
 }
 
-/// A request for an access token. What is sent empty counts as left out; what is not known is ignored.
+/// A request for an access token. An empty parameter counts as absent; the gateway ignores unknown parameters.
 #[derive(Deserialize, ToSchema)]
 struct TokenRequest {
     /// `client_credentials`
     #[serde(default)]
     #[schema(required = true, example = "client_credentials")]
     grant_type: String,
-    /// The key's id, where HTTP Basic is not used.
+    /// The API key's id, unless HTTP Basic carries the id.
     #[serde(default)]
     #[schema(example = "key_01jq2xv1cde8sbw7mv9v6a5kzq")]
     client_id: String,
-    /// The key's secret, where HTTP Basic is not used.
+    /// The API key's secret, unless HTTP Basic carries the secret.
     #[serde(default)]
     #[schema(write_only)]
     client_secret: String,
-    /// Scopes separated by blanks. Default: all that the key has.
+    /// Scopes separated by blanks. Default: all scopes of the key.
     #[serde(default)]
     #[schema(example = "messages:send messages:read")]
     scope: String,
 }
 
-/// The form, read whole.
+/// The form, read completely.
 struct TokenForm(TokenRequest);
 
 impl<S: Send + Sync> FromRequest<S> for TokenForm {
@@ -80,20 +80,20 @@ impl<S: Send + Sync> FromRequest<S> for TokenForm {
 /// An access token.
 #[derive(Serialize, ToSchema)]
 struct TokenAnswer {
-    /// Send it as `Authorization: Bearer …`.
+    /// The access token. Send this text as `Authorization: Bearer …`.
     #[schema(example = "eyJhbGciOiJFZERTQSIs…")]
     access_token: String,
     #[schema(example = "Bearer")]
     token_type: &'static str,
-    /// Seconds that it is good for.
+    /// Seconds until the token expires.
     #[schema(example = 900)]
     expires_in: u64,
-    /// What it may do.
+    /// The scopes of the token, separated by blanks.
     #[schema(example = "messages:send messages:read")]
     scope: String,
 }
 
-/// Why there is no token (RFC 6749 §5.2).
+/// Why the request gets no token (RFC 6749 §5.2).
 #[derive(Debug, Serialize, ToSchema)]
 struct TokenRefusal {
     #[schema(example = "invalid_client")]
@@ -105,7 +105,8 @@ struct TokenRefusal {
 
 /// Fetch an access token
 ///
-/// OAuth 2.0 client credentials (RFC 6749 §4.4): the client id and secret of an API key by HTTP Basic or in the form.
+/// OAuth 2.0 client credentials (RFC 6749 §4.4): send the client id and secret of an API key by HTTP Basic or in the
+/// form.
 #[utoipa::path(
     post, path = "/oauth/token", tag = "oauth",
     request_body(content = TokenRequest, content_type = "application/x-www-form-urlencoded"),
@@ -187,7 +188,7 @@ async fn get_jwks(State(state): State<ApiState>) -> Response {
     cacheable(state.tenancy.jwks().await)
 }
 
-/// Read what the token endpoint can do
+/// Read the metadata of the token endpoint
 ///
 /// Authorization server metadata (RFC 8414).
 #[utoipa::path(
@@ -203,7 +204,7 @@ fn cacheable(body: Value) -> Response {
     ([(header::CACHE_CONTROL, "public, max-age=300")], Json(body)).into_response()
 }
 
-/// A parameter that is sent without a value counts as left out (RFC 6749 §3.2).
+/// A parameter without a value counts as absent (RFC 6749 §3.2).
 fn present(text: String) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
@@ -231,7 +232,7 @@ fn credentials(
     Ok((present(basic_id), ClientSecret::new(basic_secret)))
 }
 
-/// User and password of HTTP Basic, each form-encoded before they were joined (RFC 6749 §2.3.1).
+/// User and password of HTTP Basic, each form-encoded by the client before joining (RFC 6749 §2.3.1).
 fn basic(authorization: &HeaderValue) -> Option<(String, String)> {
     let (scheme, encoded) = authorization.to_str().ok()?.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("basic") {
@@ -258,7 +259,7 @@ fn form_decode(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// A refusal of the token endpoint, which has a form of its own.
+/// A refusal of the token endpoint, in the form of RFC 6749.
 #[derive(Debug)]
 struct Refusal {
     status: StatusCode,

@@ -1,4 +1,4 @@
-//! Health, metrics and the OpenAPI document: for those who run the gateway and those who build on it.
+//! Health, metrics and the OpenAPI document: for operators and for developers of clients.
 
 use std::sync::LazyLock;
 
@@ -19,7 +19,7 @@ use crate::{
     problem::{Kind, Problem},
 };
 
-/// It says what the program is, so it is made once.
+/// The document describes the program and never changes, so the gateway makes the text once.
 static API: LazyLock<Bytes> = LazyLock::new(|| Part::Api.json().into());
 static DROP_IN: LazyLock<Bytes> = LazyLock::new(|| Part::DropIn.json().into());
 
@@ -32,16 +32,16 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(get_drop_in_openapi))
 }
 
-/// How the gateway is.
+/// The state of the gateway.
 #[derive(Debug, Serialize, ToSchema)]
 struct Health {
     #[schema(example = "ok")]
     status: &'static str,
 }
 
-/// Is the process alive?
+/// Check that the process is alive
 ///
-/// Answers as long as the process runs; asks nothing else.
+/// Answers as long as the process runs; checks nothing else.
 #[utoipa::path(
     get, path = "/healthz", tag = "operations",
     responses((status = 200, description = "It is alive.", body = Health), Always),
@@ -50,10 +50,10 @@ async fn get_health() -> Json<Health> {
     Json(Health { status: "ok" })
 }
 
-/// Can it work?
+/// Check that the gateway is ready
 ///
-/// Whether the database answers, this machine's clock is right and the gateway is not stopping. A load balancer should send
-/// requests to replicas that are ready.
+/// Ready means: the database answers, this machine's clock is right and the gateway is not stopping. A load balancer
+/// should send requests to ready replicas only.
 #[utoipa::path(
     get, path = "/readyz", tag = "operations",
     responses(
@@ -75,7 +75,7 @@ async fn get_readiness(State(state): State<ApiState>) -> Result<Json<Health>, Pr
 
 /// Read the metrics
 ///
-/// `OpenMetrics` text, as Prometheus reads it.
+/// `OpenMetrics` text, for Prometheus.
 #[utoipa::path(
     get, path = "/metrics", tag = "operations",
     responses((status = 200, description = "All metrics.", body = String, content_type = "application/openmetrics-text"), Always),
@@ -96,7 +96,7 @@ async fn get_metrics(State(state): State<ApiState>) -> Result<Response, Problem>
 
 /// Read this document
 ///
-/// `OpenAPI` 3.1. `/docs` shows it as pages.
+/// `OpenAPI` 3.1. `/docs` shows the document as pages.
 #[utoipa::path(
     get, path = "/openapi.json", tag = "operations",
     responses((status = 200, description = "The document.", body = Object, content_type = "application/json",
@@ -106,9 +106,9 @@ async fn get_openapi() -> Response {
     json_text(&API)
 }
 
-/// Read the document of what is in WeChat's form
+/// Read the document of the drop-in surface
 ///
-/// `OpenAPI` 3.1: WeChat's own calls for SDKs, and its callbacks.
+/// `OpenAPI` 3.1: WeChat's own calls for SDKs, and WeChat's callbacks.
 #[utoipa::path(
     get, path = "/openapi/drop-in.json", tag = "operations",
     responses((status = 200, description = "The document.", body = Object, content_type = "application/json",

@@ -1,4 +1,4 @@
-//! Templates: the copy of WeChat's lists that messages are checked against.
+//! Templates: the copy of WeChat's lists, against which the gateway checks messages.
 
 use axum::{Extension, Json, extract::State};
 use store::Origin;
@@ -24,9 +24,9 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
 
 /// List an app's templates
 ///
-/// As WeChat lists them, newest first, each key with the rule of its type. WeChat is asked when an app has been
-/// registered, every six hours, and when a message names a template that is not here. A template that is changed, gone
-/// or back is told as `template.changed` and in the audit log.
+/// The templates as WeChat lists them, newest first, each key with the rule of its type. The gateway fetches the list
+/// when an app has been registered, every six hours, and when a message names an unknown template. A template that
+/// WeChat changes, removes or restores causes the event `template.changed` and a line in the audit log.
 #[utoipa::path(
     get, path = "/v1/apps/{appid}/templates", tag = "apps", security(("oauth2" = ["templates:read"])),
     params(("appid" = String, Path, description = "The app."), PageQuery),
@@ -47,7 +47,8 @@ async fn list_templates(
 
 /// Sync an app's templates
 ///
-/// Asks WeChat now: after a template was added, changed or removed in its console. Six times a minute at most.
+/// Fetches the list from WeChat now: use this after you add, change or remove a template in WeChat's console. At most
+/// six times a minute.
 #[utoipa::path(
     post, path = "/v1/apps/{appid}/templates/sync", tag = "apps", security(("oauth2" = ["apps:write"])),
     params(("appid" = String, Path, description = "The app.")),

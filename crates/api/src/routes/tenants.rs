@@ -29,7 +29,7 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(revoke_tenant_key))
 }
 
-/// Make a tenant
+/// Create a tenant
 ///
 /// A tenant owns apps, keys and messages, and sees nothing of other tenants.
 #[utoipa::path(
@@ -95,7 +95,8 @@ async fn get_tenant(
 
 /// Change a tenant
 ///
-/// Sets its name and limits, suspends or resumes it. A suspended tenant's credentials are refused within 5 seconds.
+/// Sets the name and limits, suspends or resumes the tenant. The gateway refuses a suspended tenant's credentials
+/// within 5 seconds.
 #[utoipa::path(
     patch, path = "/v1/tenants/{tenant_id}", tag = "tenants", security(("oauth2" = ["operator"])),
     params(("tenant_id" = String, Path, description = "The tenant's id."), Unchanged),
@@ -122,10 +123,10 @@ async fn update_tenant(
     Ok(now_is(tenant.updated_at, &Tenant::from(tenant)))
 }
 
-/// Make a key for a tenant
+/// Create a key for a tenant
 ///
-/// The secret is shown this once; under an `Idempotency-Key` it is shown again to the API key that made the request,
-/// with a token of the same scopes, and to no other. A tenant has at most 100 keys in force.
+/// Only this answer shows the secret. Under an `Idempotency-Key` a repeat shows the secret again, but only to the API
+/// key that made the request, with a token of the same scopes. A tenant has at most 100 keys in force.
 #[utoipa::path(
     post, path = "/v1/tenants/{tenant_id}/keys", tag = "tenants", security(("oauth2" = ["operator"])),
     params(("tenant_id" = String, Path, description = "The tenant's id."), Repeat),
@@ -149,7 +150,7 @@ async fn create_tenant_key(
 
 /// List a tenant's keys
 ///
-/// Newest first, revoked ones among them; never their secrets.
+/// Newest first, revoked keys included, without secrets.
 #[utoipa::path(
     get, path = "/v1/tenants/{tenant_id}/keys", tag = "tenants", security(("oauth2" = ["operator"])),
     params(("tenant_id" = String, Path, description = "The tenant's id."), PageQuery),
@@ -169,8 +170,9 @@ async fn list_tenant_keys(
 
 /// Revoke a tenant's key
 ///
-/// It is refused within 5 seconds, and so are all keys that were made with it, those that were made with them, and so on,
-/// unless `keep_descendants` says otherwise. Each has a line in the audit log. Revoking it again changes nothing.
+/// Within 5 seconds the gateway refuses the key and all its descendants: the keys that were made with the key, the keys
+/// that were made with those keys, and so on. `keep_descendants` keeps the descendants in force. Each revoked key has a
+/// line in the audit log. Revoking a revoked key changes nothing.
 #[utoipa::path(
     delete, path = "/v1/tenants/{tenant_id}/keys/{key_id}", tag = "tenants", security(("oauth2" = ["operator"])),
     params(

@@ -1,4 +1,4 @@
-//! Access tokens of apps: how they stand, another one, and the token itself for whoever may have it.
+//! Access tokens of apps: the state of a token, a forced replacement, and the token itself for callers with the scope.
 
 use axum::{Extension, Json, extract::State, response::IntoResponse};
 use http::{HeaderValue, header};
@@ -23,7 +23,8 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
 
 /// Read an app's token state
 ///
-/// How old its access token is, when it ends, what is used of WeChat's limits, who else replaces it. Never the token.
+/// The age of the access token, its end, the use of WeChat's limits, and whether another system replaces the token.
+/// Never contains the token.
 #[utoipa::path(
     get, path = "/v1/apps/{appid}/token", tag = "apps", security(("oauth2" = ["apps:read"])),
     params(("appid" = String, Path, description = "The app.")),
@@ -41,10 +42,11 @@ async fn get_token_state(
 
 /// Replace an app's token
 ///
-/// Fetches another access token; the present one serves until then, and when this fails. Refreshes are 30 s apart, and
-/// in stable mode 20 a day: earlier is `rate_limited`, and `Retry-After` says when. Where WeChat refuses the app it is
-/// `wechat_rejected`, where WeChat fails or counts the day as spent `wechat_unavailable`. A pause of the app is not
-/// waited for: use this after a repair. Each time is on record in the audit log, done or refused.
+/// Fetches another access token. The present token stays in use until the fetch succeeds, and when the fetch fails.
+/// Refreshes are at least 30 s apart, and in stable mode at most 20 a day: earlier requests get `rate_limited`, and
+/// `Retry-After` says when to try again. If WeChat refuses the app, the code is `wechat_rejected`; if WeChat fails or
+/// counts the day as spent, the code is `wechat_unavailable`. The request ignores a pause of the app: use this after a
+/// repair. The audit log has a line for each request, done or refused.
 #[utoipa::path(
     post, path = "/v1/apps/{appid}/token/refresh", tag = "apps", security(("oauth2" = ["apps:write"])),
     params(("appid" = String, Path, description = "The app.")),
@@ -62,10 +64,11 @@ async fn refresh_token(
     Ok(Json(report.into()))
 }
 
-/// Be handed an app's token
+/// Get an app's token
 ///
-/// WeChat's access token itself, for a tenant's other calls of WeChat. Each time is on record in the audit log, given or
-/// refused. Ask for it when it is needed, and again when WeChat refuses it; who fetches one from WeChat instead ends this one.
+/// WeChat's access token itself, for a tenant's other calls of WeChat. The audit log has a line for each request,
+/// granted or refused. Request the token when you need it, and again when WeChat refuses the token. A system that
+/// fetches a token from WeChat instead ends this token.
 #[utoipa::path(
     post, path = "/v1/apps/{appid}/access-token", tag = "apps", security(("oauth2" = ["tokens:read"])),
     params(("appid" = String, Path, description = "The app.")),

@@ -1,4 +1,4 @@
-//! Webhooks: where a tenant wants to be told what became of its messages.
+//! Webhooks: the endpoints to which the gateway posts a tenant's events.
 
 use axum::{Extension, Json, extract::State, response::Response};
 use domain::id::TenantId;
@@ -33,7 +33,7 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(redeliver_webhook_events))
 }
 
-/// Whose webhooks the caller sees: those of its own tenant. An operator has none.
+/// The tenant whose webhooks the caller may use: the caller's own tenant. An operator has no webhooks.
 fn owner(caller: &Authorized) -> Result<TenantId, Problem> {
     caller.tenant().ok_or_else(|| {
         Problem::new(
@@ -43,11 +43,12 @@ fn owner(caller: &Authorized) -> Result<TenantId, Problem> {
     })
 }
 
-/// Make a webhook
+/// Create a webhook
 ///
-/// From now on events are posted to it, signed as [Standard Webhooks](https://www.standardwebhooks.com) has it. The
-/// secret is shown this once; under an `Idempotency-Key` it is shown again to the API key that made the request, with a
-/// token of the same scopes, and to no other. A tenant has at most 20.
+/// From now on the gateway posts events to the URL, signed by the rules of [Standard
+/// Webhooks](https://www.standardwebhooks.com). Only this answer shows the secret. Under an `Idempotency-Key` a repeat
+/// shows the secret again, but only to the API key that made the request, with a token of the same scopes. A tenant has
+/// at most 20 webhooks.
 #[utoipa::path(
     post, path = "/v1/webhooks", tag = "webhooks", security(("oauth2" = ["webhooks:write"])),
     params(Repeat),
@@ -75,7 +76,7 @@ async fn create_webhook(
 
 /// List webhooks
 ///
-/// The tenant's webhooks, newest first. Never their secrets.
+/// The tenant's webhooks, newest first, without secrets.
 #[utoipa::path(
     get, path = "/v1/webhooks", tag = "webhooks", security(("oauth2" = ["webhooks:read"])),
     params(PageQuery),
@@ -95,7 +96,7 @@ async fn list_webhooks(
 
 /// Read a webhook
 ///
-/// `failing_since` and `disabled_reason` say how it is doing.
+/// `failing_since` and `disabled_reason` show problems of the endpoint.
 #[utoipa::path(
     get, path = "/v1/webhooks/{webhook_id}", tag = "webhooks", security(("oauth2" = ["webhooks:read"])),
     params(("webhook_id" = String, Path, description = "The webhook.")),
@@ -112,8 +113,8 @@ async fn get_webhook(
 
 /// Change a webhook
 ///
-/// What is absent stays. Setting `status` to `enabled` forgets its failures; `disabled` ends what is on its way to it,
-/// which can be told again later.
+/// Absent fields stay unchanged. Setting `status` to `enabled` resets the count of failures. `disabled` ends the
+/// pending deliveries, which can be redelivered later.
 #[utoipa::path(
     patch, path = "/v1/webhooks/{webhook_id}", tag = "webhooks", security(("oauth2" = ["webhooks:write"])),
     params(("webhook_id" = String, Path, description = "The webhook.")),
@@ -134,7 +135,7 @@ async fn update_webhook(
 
 /// Remove a webhook
 ///
-/// Nothing is told to it any more; what was on its way is dropped.
+/// The gateway posts no more events to the endpoint and drops the pending deliveries.
 #[utoipa::path(
     delete, path = "/v1/webhooks/{webhook_id}", tag = "webhooks", security(("oauth2" = ["webhooks:write"])),
     params(("webhook_id" = String, Path, description = "The webhook.")),
@@ -157,8 +158,8 @@ async fn remove_webhook(
 
 /// Rotate a webhook's secret
 ///
-/// The new secret is shown this once. For 24 hours each event carries two signatures, one of each secret, so that the
-/// receiver can change over at any time in between.
+/// Only this answer shows the new secret. For 24 hours each event carries two signatures, one of each secret, so that
+/// the receiver can change over at any time in between.
 #[utoipa::path(
     post, path = "/v1/webhooks/{webhook_id}/rotate-secret", tag = "webhooks", security(("oauth2" = ["webhooks:write"])),
     params(("webhook_id" = String, Path, description = "The webhook."), Repeat),
@@ -180,7 +181,8 @@ async fn rotate_webhook_secret(
 
 /// Test a webhook
 ///
-/// Posts an event of type `webhook.test` to it, whatever it asks for, once. Its deliveries show what came of it.
+/// Posts one event of type `webhook.test` to the endpoint, whatever events the endpoint wants, once. The deliveries of
+/// the webhook show the result.
 #[utoipa::path(
     post, path = "/v1/webhooks/{webhook_id}/test", tag = "webhooks", security(("oauth2" = ["webhooks:write"])),
     params(("webhook_id" = String, Path, description = "The webhook."), Repeat),
@@ -199,7 +201,7 @@ async fn test_webhook(
     state.once(Some(tenant), key, told, act).await
 }
 
-/// The answer to whoever has an event told.
+/// The answer to a request that makes the gateway post an event.
 fn told(delivery: &delivery::WebhookDelivery) -> Worded {
     let shown = WebhookDelivery::from(delivery.clone());
     Worded::new(StatusCode::ACCEPTED, &shown)
@@ -207,7 +209,7 @@ fn told(delivery: &delivery::WebhookDelivery) -> Worded {
 
 /// List a webhook's deliveries
 ///
-/// What it was told or is to be told, newest first. Kept as long as the payloads of messages.
+/// All deliveries, pending or ended, newest first. The gateway keeps deliveries as long as the payloads of messages.
 #[utoipa::path(
     get, path = "/v1/webhooks/{webhook_id}/deliveries", tag = "webhooks", security(("oauth2" = ["webhooks:read"])),
     params(("webhook_id" = String, Path, description = "The webhook."), DeliveriesQuery),
@@ -225,9 +227,10 @@ async fn list_webhook_deliveries(
     Ok(Page::of(told))
 }
 
-/// Tell one event again
+/// Redeliver one event
 ///
-/// Whatever became of it before; its tries begin anew, with the same `webhook-id`. One that is on its way goes on.
+/// Repeats the delivery, whatever its status; the attempts start again at zero, with the same `webhook-id`. A pending
+/// delivery goes on unchanged.
 #[utoipa::path(
     post, path = "/v1/webhooks/{webhook_id}/deliveries/{event_id}/redeliver", tag = "webhooks", security(("oauth2" = ["webhooks:write"])),
     params(("webhook_id" = String, Path, description = "The webhook."), ("event_id" = String, Path, description = "The event."), Repeat),
@@ -246,10 +249,11 @@ async fn redeliver_webhook_event(
     state.once(Some(tenant), key, told, act).await
 }
 
-/// Tell failed events again
+/// Redeliver failed events
 ///
-/// What happened in a time and was given up; its tries begin anew. After a receiver was away for longer than a day. The oldest
-/// 10,000 at once: where `more` is true, send the request again, under another `Idempotency-Key`.
+/// Repeats the failed deliveries of a time span, for example after the receiver was away for longer than a day. The
+/// attempts start again at zero. One request takes the oldest 10,000: if `more` is true, send the request again, under
+/// another `Idempotency-Key`.
 #[utoipa::path(
     post, path = "/v1/webhooks/{webhook_id}/redeliver", tag = "webhooks", security(("oauth2" = ["webhooks:write"])),
     params(("webhook_id" = String, Path, description = "The webhook."), Repeat),
