@@ -1,4 +1,4 @@
-//! The audit log on the wire.
+//! The audit log in answers.
 
 use chrono::{DateTime, Utc};
 use domain::id::TenantId;
@@ -9,42 +9,42 @@ use utoipa::{IntoParams, ToSchema};
 use super::{page, time::Timestamp};
 use crate::problem::Problem;
 
-/// Something that was done, or refused.
+/// An action that was done or refused.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct AuditEvent {
     #[schema(example = "evt_01jq2xv1cde8sbw7mv9v6a5kzq")]
     id: String,
-    /// When.
+    /// When the action happened.
     at: Timestamp,
-    /// Who: a key by its id, or `operator`, `cli` (the command line on the gateway's machine), `gateway` (by itself).
-    /// Operators see which of their keys it was.
+    /// The actor: the id of a key, or `operator`, `cli` (the command line on the gateway's machine), `gateway` (the
+    /// gateway itself). Operators see the id of an operator's key.
     #[schema(example = "key_01jq2xv1cde8sbw7mv9v6a5kzq")]
     actor: String,
-    /// What.
+    /// The action.
     #[schema(example = "app.set_secret")]
     action: String,
-    /// To which thing.
+    /// The target of the action.
     #[schema(example = "wx0a1b2c3d4e5f6789")]
     target: String,
-    /// `ok`, `refused`, or for what the gateway noticed by itself a word for that.
+    /// `ok`, `refused`, or a word for an event that the gateway noticed by itself.
     #[schema(example = "ok")]
     outcome: String,
-    /// More, in a sentence.
+    /// More detail, in a sentence.
     #[schema(required = true)]
     detail: Option<String>,
-    /// The request that asked for it.
+    /// The id of the request that caused the action.
     #[schema(required = true)]
     request_id: Option<String>,
-    /// The address that the request came from. Operators' own are shown to operators alone.
+    /// The address of the request. Only operators see the addresses of operators.
     #[schema(required = true, example = "203.0.113.7")]
     address: Option<String>,
-    /// Whose log it is in: for operators.
+    /// The tenant whose log has this line: for operators.
     #[serde(skip_serializing_if = "Option::is_none")]
     tenant_id: Option<String>,
 }
 
 impl AuditEvent {
-    /// As a tenant sees it, who is not told which operator it was, and from where.
+    /// The line for a tenant, without the id and the address of an operator.
     pub(crate) fn for_tenant(line: AuditLine) -> Self {
         let operators = matches!(line.line.actor.parse(), Ok(Actor::Operator(_)));
         let event = Self::for_operator(line);
@@ -62,7 +62,7 @@ impl AuditEvent {
         event
     }
 
-    /// As operators see it.
+    /// The line for operators.
     pub(crate) fn for_operator(
         AuditLine {
             id,
@@ -90,20 +90,20 @@ impl AuditEvent {
     }
 }
 
-/// Which lines of the log.
+/// Which lines of the log to list.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct AuditQuery {
-    /// Only those of this tenant: for operators.
+    /// Only lines of this tenant: for operators.
     tenant_id: Option<String>,
-    /// Only those of this action, such as `key.revoke`.
+    /// Only lines of this action, such as `key.revoke`.
     action: Option<String>,
-    /// Only those about this thing: an id or appid.
+    /// Only lines about this target: an id or appid.
     target: Option<String>,
-    /// Only those of this time or later (RFC 3339; write `+` as `%2B`).
+    /// Only lines of this time or later (RFC 3339; write `+` as `%2B`).
     created_after: Option<DateTime<Utc>>,
-    /// Only those before this time (RFC 3339; write `+` as `%2B`).
+    /// Only lines before this time (RFC 3339; write `+` as `%2B`).
     created_before: Option<DateTime<Utc>>,
     /// How many items at most.
     #[param(minimum = 1, maximum = 200, default = 50)]
@@ -113,7 +113,7 @@ pub(crate) struct AuditQuery {
 }
 
 impl AuditQuery {
-    /// The tenant that is named.
+    /// The tenant in the query.
     pub(crate) fn tenant(&self) -> Result<Option<TenantId>, Problem> {
         let named = self.tenant_id.as_ref().map(|text| text.parse());
         named.transpose().map_err(|_| {
@@ -121,7 +121,7 @@ impl AuditQuery {
         })
     }
 
-    /// The filter and page of the store that are asked for.
+    /// The store's filter and page for this query.
     pub(crate) fn split(self) -> Result<(AuditFilter, store::Page), Problem> {
         let page = page::page::<AuditEvent, _>(self.limit, self.cursor.as_deref())?;
         let filter = AuditFilter {

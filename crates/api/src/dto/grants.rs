@@ -1,4 +1,4 @@
-//! Grants on the wire: what permits a message to a user.
+//! Grants in requests and answers: a grant permits a message to a user.
 
 use chrono::{DateTime, Utc};
 use delivery::{Collected, GrantCursor, GrantEntry};
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::problem::{Kind, Problem, ProblemBody};
 
-/// Grants that a client got. Each is checked by itself: what is wrong with one does not keep the others.
+/// Grants that a client collected. The gateway checks each grant by itself: an error in one does not affect the others.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"grants": [
@@ -23,17 +23,17 @@ use crate::problem::{Kind, Problem, ProblemBody};
     {"kind": "subscription", "openid": "oABC1234567890abcdefghijklmn", "template_id": "8-VxnRzHxkMVwBSkPGXFUNkRDfMlAqV0P1nVTW4Zx9k", "count": 1}
 ]}))]
 pub(crate) struct GrantsRequest {
-    /// 1 to 1000.
+    /// 1 to 1000 grants.
     #[schema(value_type = Vec<GrantReport>, min_items = 1, max_items = 1000)]
     grants: Items,
 }
 
-/// A grant that a client got. A field of another kind is refused.
+/// A grant that a client collected. The gateway refuses a field of another kind.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct GrantReport {
     kind: GrantKind,
-    /// The user who gave it: it permits messages to this user alone.
+    /// The user who gave the grant: the grant permits messages to this user alone.
     #[schema(example = "oABC1234567890abcdefghijklmn")]
     openid: String,
     /// `form_id`, `prepay_id`: the id as the client got it.
@@ -41,13 +41,14 @@ pub(crate) struct GrantReport {
     value: Option<String>,
     /// `subscription`: the template that the user accepted.
     template_id: Option<String>,
-    /// `subscription`: how often. Default: 1.
+    /// `subscription`: the number of acceptances. Default: 1.
     #[schema(minimum = 1, maximum = 1000)]
     count: Option<u32>,
-    /// `subscription`: the template is a long-term one, so that one acceptance permits any number of messages. Default: false.
+    /// `subscription`: the template is a long-term one, so that one acceptance permits any number of messages. Default:
+    /// false.
     long_term: Option<bool>,
-    /// When the client got it. Default: now. An id is good for seven days from then; an acceptance that WeChat's event tells
-    /// of within ten minutes of then is the same one.
+    /// When the client got the grant. Default: now. An id is valid for seven days from that time; a WeChat event within
+    /// ten minutes of that time reports the same acceptance, which counts once.
     collected_at: Option<DateTime<Utc>>,
 }
 
@@ -66,7 +67,7 @@ impl From<GrantReport> for grant::GrantRequest {
 }
 
 impl GrantsRequest {
-    /// The items as they are handed in, at `now`; not where they are none or too many.
+    /// The items at `now`. Fails if the list is empty or too long.
     pub(crate) fn items(self, now: DateTime<Utc>) -> Result<Vec<GrantEntry>, Problem> {
         let mut room = Room::default();
         let grants = self.grants.each("grants")?;
@@ -83,22 +84,22 @@ fn checked(item: &RawValue, now: DateTime<Utc>) -> Result<grant::NewGrant, Vec<V
     grant::GrantRequest::from(report).check(now)
 }
 
-/// What became of grants.
+/// The results of the grants.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct GrantsAnswer {
     /// One result for each grant, in the order of the request.
     data: Vec<GrantResult>,
 }
 
-/// What became of one grant: `grant` or `error`.
+/// The result for one grant: `grant` or `error`.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct GrantResult {
-    /// 201: it is taken. 200: the id was there already. Otherwise the status of `error`.
+    /// 201: the gateway has added the grant. 200: the id was known already. Otherwise the status of `error`.
     #[schema(example = 201)]
     status: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     grant: Option<Grant>,
-    /// Its pointers count from the grant.
+    /// Why the grant was refused. The pointers count from the grant.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<ProblemBody>)]
     error: Option<Value>,
@@ -140,39 +141,40 @@ impl GrantResult {
     }
 }
 
-/// A grant as it is kept, in the fields of its kind; the fields of other kinds are absent.
+/// A stored grant, in the fields of its kind; the fields of other kinds are absent.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Grant {
     kind: GrantKind,
     #[schema(example = "oABC1234567890abcdefghijklmn")]
     openid: String,
-    /// How many messages it still permits. Of a long-term template any number, where it is not 0.
+    /// How many messages the grant still permits. For a long-term template any value but 0 means any number of
+    /// messages.
     #[schema(example = 1)]
     remaining: u32,
     /// `form_id`, `prepay_id`: the id itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "7a7c56ca0e4f4d0c9b7d3f1e2a5b6c8d")]
     value: Option<String>,
-    /// `form_id`, `prepay_id`: whether a message has taken it that is on its way, or of which nobody knows whether it arrived.
+    /// `form_id`, `prepay_id`: whether the id is held by a message that has not ended, or whose arrival is unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = false)]
     held: Option<bool>,
-    /// `form_id`, `prepay_id`: when the client got it.
+    /// `form_id`, `prepay_id`: when the client got the id.
     #[serde(skip_serializing_if = "Option::is_none")]
     collected_at: Option<Timestamp>,
-    /// `form_id`, `prepay_id`: until when it is used.
+    /// `form_id`, `prepay_id`: the time until which the gateway uses the id.
     #[serde(skip_serializing_if = "Option::is_none")]
     expires_at: Option<Timestamp>,
     /// `subscription`: the template.
     #[serde(skip_serializing_if = "Option::is_none")]
     template_id: Option<String>,
-    /// `subscription`: whether sending leaves `remaining` as it is.
+    /// `subscription`: whether sending leaves `remaining` unchanged.
     #[serde(skip_serializing_if = "Option::is_none")]
     long_term: Option<bool>,
     /// `subscription`: when you last reported an acceptance.
     #[serde(skip_serializing_if = "Option::is_none")]
     reported_at: Option<Timestamp>,
-    /// `subscription`: when WeChat last told of one.
+    /// `subscription`: when WeChat last reported an acceptance.
     #[serde(skip_serializing_if = "Option::is_none")]
     confirmed_at: Option<Timestamp>,
     /// `subscription`: when the user last switched the template off.
@@ -227,7 +229,7 @@ impl From<delivery::Grant> for Grant {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct GrantsQuery {
-    /// Whose.
+    /// The user whose grants to list.
     pub(crate) openid: String,
     /// How many items at most.
     #[param(minimum = 1, maximum = 200, default = 50)]
@@ -237,25 +239,25 @@ pub(crate) struct GrantsQuery {
 }
 
 impl GrantsQuery {
-    /// The page of the store that is asked for.
+    /// The store's page for this query.
     pub(crate) fn page(&self) -> Result<store::Page<GrantCursor>, Problem> {
         page::page::<Grant, _>(self.limit, self.cursor.as_deref())
     }
 }
 
-/// How many users an app can write to now.
+/// How many users an app can send a message to now.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct GrantsSummary {
-    /// By form ids and prepay ids, on channel `template`.
+    /// Users with form ids and prepay ids, for channel `template`.
     form_ids: PoolSummary,
-    /// By accepted templates, on channel `subscribe`; those that reach nobody are absent.
+    /// Users with accepted templates, for channel `subscribe`; templates that reach no user are absent.
     subscriptions: Vec<TemplateSummary>,
-    /// When this was counted. With up to 10,000 grants that is now; with more it is some seconds or minutes ago, an hour
-    /// where nobody has asked for long, and asking has them counted again.
+    /// When the grants were counted. With up to 10,000 grants the count is made now. With more grants the count is some
+    /// seconds or minutes old, an hour after a long time without requests, and the request starts a new count.
     as_of: Timestamp,
 }
 
-/// What is in the pool.
+/// The content of the form-id pool.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct PoolSummary {
     /// Users to whom at least one message can be sent.
@@ -264,12 +266,12 @@ pub(crate) struct PoolSummary {
     /// Messages that can be sent.
     #[schema(example = 1204)]
     sends: u64,
-    /// When the next id expires; null: there is none.
+    /// When the next id expires; null: the pool is empty.
     #[schema(required = true)]
     next_expiry_at: Option<Timestamp>,
 }
 
-/// What was accepted of one template.
+/// The acceptances of one template.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct TemplateSummary {
     #[schema(example = "8-VxnRzHxkMVwBSkPGXFUNkRDfMlAqV0P1nVTW4Zx9k")]
@@ -277,7 +279,7 @@ pub(crate) struct TemplateSummary {
     /// Users to whom at least one message can be sent.
     #[schema(example = 812)]
     users: u64,
-    /// Messages that can be sent; of a long-term template any number to each user.
+    /// Messages that can be sent; a long-term template permits any number to each user.
     #[schema(example = 1204)]
     sends: u64,
 }

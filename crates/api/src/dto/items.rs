@@ -16,15 +16,16 @@ use crate::{
 
 /// How many items a request may have.
 const MOST: usize = 1000;
-/// The longest item, in bytes: several times what all fields together may have, however they are written.
+/// The longest item, in bytes: several times the limit of all fields together, in any encoding of JSON.
 const LONGEST: usize = 128 * 1024;
 
-/// Items as they were sent, read one by one as each would be alone. Of more than a request may have, one is kept.
+/// Items as the client sent them; each is parsed alone. Of a list that is too long, one item more than the limit is
+/// kept.
 #[derive(Debug)]
 pub(super) struct Items(Vec<Box<RawValue>>);
 
 impl Items {
-    /// The items of the field `name`; not where they are none or too many.
+    /// The items of the field `name`. Fails if the list is empty or too long.
     pub(super) fn each(self, name: &str) -> Result<Vec<Box<RawValue>>, Problem> {
         if (1..=MOST).contains(&self.0.len()) {
             return Ok(self.0);
@@ -61,7 +62,7 @@ impl<'de> Visitor<'de> for ItemsVisitor {
     }
 }
 
-/// Reads an item as a `T`; pointers count from the item.
+/// Parses an item as a `T`; pointers count from the item.
 pub(super) fn read<T: DeserializeOwned>(item: &RawValue) -> Result<T, Vec<Violation>> {
     let text = item.get();
     if text.len() > LONGEST {
@@ -77,10 +78,11 @@ pub(super) fn read<T: DeserializeOwned>(item: &RawValue) -> Result<T, Vec<Violat
     })
 }
 
-/// How many broken rules an answer tells of beside the first of each item.
+/// How many violations an answer names beside the first violation of each item.
 const MOST_MORE: usize = 1000;
 
-/// The room that an answer has for what is wrong with its items, so that it does not outgrow its request by much.
+/// The space that an answer has for the violations of its items, so that the answer is not much larger than its
+/// request.
 #[derive(Debug)]
 pub(super) struct Room(usize);
 
@@ -91,7 +93,7 @@ impl Default for Room {
 }
 
 impl Room {
-    /// What is wrong with an item, as [`words`]: the first of it, and of the rest what there is room for.
+    /// The violations of an item, as [`words`]: the first violation, and of the rest as many as the space allows.
     pub(super) fn words(&mut self, found: Vec<Violation>) -> String {
         let told = violation::first(found, MOST_ERRORS.min(1 + self.0));
         self.0 -= told.len().saturating_sub(1);
@@ -99,7 +101,7 @@ impl Room {
     }
 }
 
-/// The problem as it will be told, in a replay too.
+/// The problem as JSON text, in the form of the answer and of its replays.
 pub(super) fn words(problem: &Problem) -> String {
     serde_json::to_string(&problem.body(None)).unwrap_or_default()
 }

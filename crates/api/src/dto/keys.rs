@@ -1,4 +1,4 @@
-//! API keys on the wire.
+//! API keys in requests and answers.
 
 use chrono::{DateTime, Utc};
 use domain::{
@@ -14,26 +14,27 @@ use utoipa::{IntoParams, ToSchema};
 use super::{open_lists::Scopes, time::Timestamp};
 use crate::{once::Worded, problem::Problem};
 
-/// How many scopes may be named: more than there are.
+/// How many scopes a request may name: more than exist.
 const MOST_SCOPES: usize = 100;
 
-/// A key to make.
+/// An API key to create.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = KeyRequest)]
 pub(crate) struct NewKey {
-    /// What its owner calls it.
+    /// The key's name, for people.
     #[schema(min_length = 1, max_length = 100, example = "shop backend")]
     name: String,
-    /// What it may do: never more than the key that makes it.
+    /// The scopes of the key: never more than the key that makes the request has.
     #[schema(value_type = Vec<Scopes>, min_items = 1)]
     scopes: Vec<String>,
-    /// From when on it is refused: no later than the key that makes it. Default: when that one expires, or never.
+    /// The time from which the gateway refuses the key: no later than the expiry of the key that makes the request.
+    /// Default: that expiry, or never.
     expires_at: Option<DateTime<Utc>>,
 }
 
 impl NewKey {
-    /// The key that is asked for. A word that is no scope is told with its place.
+    /// The requested key. The error for an unknown scope has its place in the list.
     pub(crate) fn parse(self) -> Result<tenancy::NewKey, Problem> {
         if self.scopes.len() > MOST_SCOPES {
             let rule = format!("must name at most {MOST_SCOPES} scopes, each once");
@@ -62,13 +63,13 @@ impl NewKey {
     }
 }
 
-/// An API key. Its secret is shown once, when it is made.
+/// An API key. Only the answer to its creation shows the secret.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Key {
-    /// Its id; also the OAuth `client_id`.
+    /// The key's id; also the OAuth `client_id`.
     #[schema(example = "key_01jq2xv1cde8sbw7mv9v6a5kzq")]
     client_id: String,
-    /// Whose it is; null: an operator's.
+    /// The tenant that owns the key; null: an operator's key.
     #[schema(required = true, example = "ten_01jq2xv1cde8sbw7mv9v6a5kzq")]
     tenant_id: Option<String>,
     #[schema(example = "shop backend")]
@@ -76,22 +77,22 @@ pub struct Key {
     #[schema(value_type = Vec<Scopes>)]
     scopes: Vec<&'static str>,
     created_at: Timestamp,
-    /// From when on it is refused; null: never.
+    /// The time from which the gateway refuses the key; null: never.
     #[schema(required = true)]
     expires_at: Option<Timestamp>,
-    /// When it was last used, to the minute.
+    /// When the key was last used, to the minute.
     #[schema(required = true)]
     last_used_at: Option<Timestamp>,
-    /// When it was revoked; from then on it is refused.
+    /// When the key was revoked; from then on the gateway refuses the key.
     #[schema(required = true)]
     revoked_at: Option<Timestamp>,
-    /// Who made it: a key by its id, which takes it along when it is revoked; or `operator`, `cli` (the command line on
-    /// the gateway's machine), `gateway` (by itself); null: it was made before the gateway kept that.
+    /// The creator of the key: the id of a key, whose revocation revokes this key too; or `operator`, `cli` (the
+    /// command line on the gateway's machine), `gateway` (the gateway itself); null: the key is older than this record.
     #[schema(required = true, example = "key_01jq2xv1cde8sbw7mv9v6a5kzq")]
     created_by: Option<String>,
 }
 
-/// Who made a key, as its owner may see it: a tenant is not told which operator it was.
+/// The creator of a key, as the key's owner may see the creator: a tenant does not learn which operator it was.
 fn maker(key: &store::Key) -> Option<String> {
     Some(match key.created_by? {
         Actor::Operator(_) if key.tenant.is_some() => "operator".to_owned(),
@@ -100,13 +101,13 @@ fn maker(key: &store::Key) -> Option<String> {
     })
 }
 
-/// What becomes of the keys that were made with a revoked one.
+/// Whether to revoke the keys that were made with a revoked key.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Revocation {
-    /// Whether the keys that were made with it stay in force: to exchange a key that was not stolen for one that it has
-    /// made. They count as made by whoever made the revoked key.
+    /// True: the keys that were made with the revoked key stay in force. Use this to replace a key that was not stolen
+    /// by a key that it has made. The creator of the revoked key then counts as the creator of these keys.
     #[serde(default)]
     #[param(default = false)]
     keep_descendants: bool,
@@ -138,18 +139,18 @@ impl From<store::Key> for Key {
     }
 }
 
-/// A key just made, with its secret: this is the only time it is shown.
+/// A new key, with its secret: no other answer shows the secret.
 #[derive(Serialize, ToSchema)]
 pub struct CreatedKey {
     #[serde(flatten)]
     key: Key,
-    /// The secret. It alone identifies the key.
+    /// The secret. The secret alone identifies the key.
     #[schema(example = "wxg_…")]
     client_secret: String,
 }
 
 impl CreatedKey {
-    /// The answer to whoever made it.
+    /// The answer to the request that created the key.
     pub(crate) fn shown(created: &tenancy::CreatedKey) -> Worded {
         Worded::new(StatusCode::CREATED, &Self::from(created))
     }

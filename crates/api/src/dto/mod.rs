@@ -1,5 +1,5 @@
-//! The shapes of the API, one module a noun. They are made from and turned into the words of the crates below;
-//! nothing else of the gateway sees them.
+//! The shapes of the API, one module for each noun. The API converts these shapes from and to the types of the crates
+//! below; no other part of the gateway sees the shapes.
 
 pub(crate) mod apps;
 pub(crate) mod audit;
@@ -24,7 +24,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Deserializer, de::IntoDeserializer};
 
-/// Tells a field that is `null` (`Some(None)`: forget it) from one that is absent (`None`: leave it).
+/// Distinguishes a field that is `null` (`Some(None)`: remove the value) from an absent field (`None`: keep the value).
 #[expect(
     clippy::option_option,
     reason = "absent, null and a value are three things in a PATCH"
@@ -35,8 +35,8 @@ pub(crate) fn nullable<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     Option::deserialize(deserializer).map(Some)
 }
 
-/// A field that is one of a few words and may be absent. What serde derives takes another type than a text for broken
-/// JSON.
+/// A field that is one of a few words and may be absent. serde's derived code reports a value of another type than
+/// string as broken JSON.
 pub(crate) fn word<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {

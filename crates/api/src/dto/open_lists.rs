@@ -1,5 +1,5 @@
-//! Enumerations that may gain values. The document declares them as strings and lists the present values in
-//! `x-extensible-enum`, so that a generated client accepts a value that was added later.
+//! Enumerations that may gain values. The document declares these enumerations as strings and lists the present values
+//! in `x-extensible-enum`, so that a generated client accepts a value that was added later.
 
 use std::borrow::Cow;
 
@@ -36,17 +36,17 @@ macro_rules! lists {
 }
 
 lists! {
-    /// The kind of problem, for programs. Treat one that you do not know by its HTTP status.
+    /// The kind of problem, for programs. Treat an unknown value by its HTTP status.
     ProblemCodes = "ProblemCode", |about| open(about, &problem_codes());
-    /// The kind of failure, for programs. Treat one that you do not know as `refused`.
+    /// The kind of failure, for programs. Treat an unknown value as `refused`.
     FailureCodes = "FailureCode", |about| open(about, &failure_codes());
-    /// What happened. Ignore one that you do not know.
+    /// The kind of event. Ignore an unknown value.
     EventTypes = "EventType", |about| open(about, &EventType::ALL.map(EventType::as_str));
     /// What a key or token may do.
     Scopes = "Scope", scopes;
 }
 
-/// A text, with the words that it may be today.
+/// A string schema with the present values.
 fn open(about: &str, known: &[&str]) -> RefOr<Schema> {
     let words = known.join("`, `");
     let about = format!("{about} Today: `{words}`; more may come.");
@@ -60,7 +60,7 @@ fn open(about: &str, known: &[&str]) -> RefOr<Schema> {
         .into()
 }
 
-/// Callers name scopes too, and one that does not exist is refused: this list is closed.
+/// Callers send scopes too, and the gateway refuses an unknown scope: this list is closed.
 fn scopes(about: &str) -> RefOr<Schema> {
     ObjectBuilder::new()
         .schema_type(Type::String)
@@ -127,7 +127,7 @@ mod tests {
         }
     }
 
-    /// Go's generators make a function `NewX` of a schema `X`: a schema of that name collides with it.
+    /// Go's generators make a function `NewX` of a schema `X`: a schema named `NewX` collides with that function.
     #[test]
     fn no_schema_is_named_as_the_constructor_of_another() {
         let document = serde_json::to_value(crate::openapi()).unwrap();

@@ -1,4 +1,4 @@
-//! Lists.
+//! Pages of lists.
 
 use std::{fmt::Display, str::FromStr};
 
@@ -26,13 +26,13 @@ use crate::{cursor, problem::Problem};
 const DEFAULT_LIMIT: u64 = 50;
 const MAX_LIMIT: u64 = 200;
 
-/// What a list has pages of.
+/// An item of a list that has pages.
 pub(crate) trait Listed {
-    /// The name of its list, which cursors have in them: the cursor of another list is refused.
+    /// The name of the list. Cursors contain the name, so that a cursor of another list is refused.
     const LIST: &'static str;
 }
 
-// All names in one place: no two lists may have the same.
+// All names stand in one place, because no two lists may have the same name.
 macro_rules! lists {
     ($($item:ty = $name:literal,)*) => {$(
         impl Listed for $item {
@@ -58,13 +58,13 @@ lists! {
 pub struct Page<T> {
     /// The items.
     data: Vec<T>,
-    /// Send it as `cursor` for the next page; null: this was the last one.
+    /// Send this text as `cursor` for the next page; null: this is the last page.
     #[schema(required = true)]
     next_cursor: Option<String>,
 }
 
 impl<T> Page<T> {
-    /// A list with everything on one page.
+    /// A list with all items on one page.
     pub fn all(data: Vec<T>) -> Self {
         Self {
             data,
@@ -72,7 +72,7 @@ impl<T> Page<T> {
         }
     }
 
-    /// The page of what the store listed.
+    /// The page for a listing of the store.
     pub(crate) fn of<U, K: Display>(listing: Listing<U, K>) -> Self
     where
         T: From<U> + Listed,
@@ -80,7 +80,7 @@ impl<T> Page<T> {
         Self::map(listing, T::from)
     }
 
-    /// The page of what the store listed, each item shown by `show`.
+    /// The page for a listing of the store, each item converted by `show`.
     pub(crate) fn map<U, K: Display>(listing: Listing<U, K>, show: impl FnMut(U) -> T) -> Self
     where
         T: Listed,
@@ -92,12 +92,12 @@ impl<T> Page<T> {
     }
 }
 
-/// The cursor of the next page, on its way to whoever knows the request's address.
+/// The cursor of the next page, as an extension of the response for the layer that knows the request's URI.
 #[derive(Clone, Debug)]
 pub(crate) struct NextCursor(String);
 
 impl NextCursor {
-    /// The header that says where the next page of the list at `uri` is (RFC 8288).
+    /// The `Link` header with the next page of the list at `uri` (RFC 8288).
     pub(crate) fn link(&self, uri: &Uri) -> Option<HeaderValue> {
         let query = uri.query().unwrap_or_default().split('&');
         let others = query.filter(|pair| !pair.is_empty() && !pair.starts_with("cursor="));
@@ -131,13 +131,13 @@ pub(crate) struct PageQuery {
 }
 
 impl PageQuery {
-    /// The page of the store that is asked for, of a list of `T`s.
+    /// The store's page for this query, in a list of `T`s.
     pub(crate) fn page<T: Listed, K: FromStr>(&self) -> Result<store::Page<K>, Problem> {
         page::<T, K>(self.limit, self.cursor.as_deref())
     }
 }
 
-/// The page of the store that `limit` and `cursor` ask for, of a list of `T`s.
+/// The store's page for `limit` and `cursor`, in a list of `T`s.
 pub(crate) fn page<T: Listed, K: FromStr>(
     limit: Option<u64>,
     cursor: Option<&str>,

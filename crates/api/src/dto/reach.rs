@@ -1,4 +1,4 @@
-//! Estimates of whom a message would reach.
+//! Estimates of a message's reach.
 
 use std::collections::BTreeSet;
 
@@ -9,26 +9,26 @@ use utoipa::ToSchema;
 use super::words::Channel;
 use crate::problem::Problem;
 
-/// How many users one estimate may ask about.
+/// The largest number of users in one estimate.
 const MOST_USERS: usize = 10_000;
 const MAX_ID: usize = 128;
 
-/// Whom a message would reach.
+/// The message and the users of an estimate.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ReachRequest {
-    /// `subscribe` looks into the ledger, `template` into the pool. Default: `subscribe`.
+    /// `subscribe` looks into the subscription ledger, `template` into the form-id pool. Default: `subscribe`.
     channel: Option<Channel>,
     /// The template's id in the account.
     #[schema(example = "8-VxnRzHxkMVwBSkPGXFUNkRDfMlAqV0P1nVTW4Zx9k")]
     template_id: String,
-    /// 1 to 10000 users; one that is named twice counts once.
+    /// 1 to 10000 users; a repeated user counts once.
     #[schema(min_items = 1, max_items = 10_000, example = json!(["oABC1234567890abcdefghijklmn"]))]
     openids: Vec<String>,
 }
 
 impl ReachRequest {
-    /// The channel, if it is one of those that need grants.
+    /// Checks the fields and returns the channel, which must be one that needs grants.
     pub(crate) fn check(&self) -> Result<message::Channel, Problem> {
         let mut found = Vec::new();
         if self.channel == Some(Channel::Official) {
@@ -72,16 +72,17 @@ impl ReachRequest {
 /// How many users a message would reach now.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Reach {
-    /// Different users that were asked about.
+    /// Different users in the request.
     #[schema(example = 1000)]
     users: u64,
-    /// Those with a grant.
+    /// Users with a grant.
     #[schema(example = 812)]
     reachable: u64,
-    /// Those who have switched the template off.
+    /// Users that have switched the template off.
     #[schema(example = 12)]
     revoked: u64,
-    /// The others: they have no grant that the gateway knows of. Under `observe` a message to them is tried.
+    /// The other users: the gateway knows no grant of these users. Under `observe` the gateway tries to send a message
+    /// to them.
     #[schema(example = 176)]
     unknown: u64,
 }

@@ -1,4 +1,4 @@
-//! Templates on the wire.
+//! Templates in answers.
 
 use delivery::{Change, KnownTemplate, Listing, TemplateCursor, TemplateSync, TemplatesSynced};
 use domain::template_value;
@@ -12,44 +12,44 @@ use super::{
 };
 use crate::cursor;
 
-/// A template of an app, as WeChat lists it or last listed it.
+/// A template of an app, as WeChat lists or last listed the template.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Template {
-    /// Its id in the account.
+    /// The template's id in the account.
     #[serde(rename = "template_id")]
     #[schema(example = "8-VxnRzHxkMVwBSkPGXFUNkRDfMlAqV0P1nVTW4Zx9k")]
     id: String,
     kind: TemplateKind,
-    /// The channel that its messages take.
+    /// The channel of the template's messages.
     channel: Channel,
-    /// `gone`: WeChat lists it no more, and messages that name it are refused.
+    /// `gone`: WeChat no longer lists the template, and the gateway refuses messages of this template.
     state: TemplateState,
     #[schema(example = "订单发货通知")]
     title: String,
-    /// Its lines.
+    /// The lines of the template.
     #[schema(example = "商品名称:{{thing2.DATA}}\n")]
     content: String,
-    /// The same with example values.
+    /// The lines with example values.
     #[schema(example = "商品名称:保温杯\n")]
     example: String,
-    /// What its messages say in `data`.
+    /// The keys that a message fills in `data`.
     keys: Vec<TemplateKey>,
-    /// When it was first seen.
+    /// When the gateway first found the template.
     created_at: Timestamp,
-    /// When it was last seen to be another: changed, gone, or back.
+    /// When the gateway last found a difference: changed, gone, or back.
     changed_at: Timestamp,
-    /// Since when it is gone.
+    /// When the gateway found the template gone; null: WeChat lists the template.
     #[schema(required = true)]
     gone_at: Option<Timestamp>,
 }
 
-/// Whether a template can be sent.
+/// Whether messages of a template can be sent.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum TemplateState {
-    /// WeChat lists it.
+    /// WeChat lists the template.
     Active,
-    /// WeChat lists it no more.
+    /// WeChat no longer lists the template.
     Gone,
 }
 
@@ -58,13 +58,13 @@ pub(crate) enum TemplateState {
 pub(crate) struct TemplateKey {
     #[schema(example = "thing2")]
     name: String,
-    /// The type that limits its value; null: values of this template have no types.
+    /// The type that limits the key's value; null: values of this template have no types.
     #[schema(required = true, example = "thing")]
     r#type: Option<String>,
-    /// What a value must be; null: the gateway knows no rule, and checks nothing.
+    /// The rule for the value; null: the gateway knows no rule, and checks nothing.
     #[schema(required = true, example = "at most 20 characters")]
     rule: Option<&'static str>,
-    /// The values that it may take, where WeChat lists them.
+    /// The permitted values, if WeChat lists values for this key.
     #[schema(required = true)]
     values: Option<Vec<String>>,
 }
@@ -102,21 +102,21 @@ impl From<KnownTemplate> for Template {
     }
 }
 
-/// One page of an app's templates, newest first, and how old this copy of WeChat's list is.
+/// One page of an app's templates, newest first, with the age of this copy of WeChat's list.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct TemplatesPage {
-    /// The templates, those that are gone among them.
+    /// The templates, gone templates included.
     data: Vec<Template>,
-    /// Send it as `cursor` for the next page; null: this was the last one.
+    /// Send this text as `cursor` for the next page; null: this is the last page.
     #[schema(required = true)]
     next_cursor: Option<String>,
-    /// When WeChat last told them; null: never, so messages are not checked against them.
+    /// When the gateway last got the list from WeChat; null: never, so messages are not checked against templates.
     #[schema(required = true)]
     synced_at: Option<Timestamp>,
-    /// Why WeChat did not tell them when it was last asked; null: it did, or was not asked yet.
+    /// Why the last sync failed; null: the last sync succeeded, or none was made yet.
     #[schema(required = true)]
     sync_failure: Option<String>,
-    /// When it is asked again.
+    /// When the next sync is due.
     next_sync_at: Timestamp,
 }
 
@@ -132,15 +132,15 @@ impl TemplatesPage {
     }
 }
 
-/// What a sync found.
+/// The differences that a sync found.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct SyncResult {
     synced_at: Timestamp,
-    /// Templates that were not known.
+    /// Templates that are new.
     added: usize,
     /// Templates with other words, keys or lists of values.
     changed: usize,
-    /// Templates that WeChat lists no more.
+    /// Templates that WeChat no longer lists.
     gone: usize,
     /// Templates that WeChat lists again.
     restored: usize,

@@ -1,4 +1,4 @@
-//! Tenants on the wire.
+//! Tenants in requests and answers.
 
 use domain::tenant::TenantLimits;
 use serde::{Deserialize, Serialize};
@@ -22,7 +22,7 @@ pub struct Tenant {
     updated_at: Timestamp,
 }
 
-/// What a tenant may use up.
+/// The limits of a tenant.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Limits {
     /// API requests a second, over all keys of the tenant.
@@ -53,22 +53,22 @@ impl From<store::Tenant> for Tenant {
     }
 }
 
-/// A tenant to make.
+/// A tenant to create.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = TenantRequest)]
 pub(crate) struct NewTenant {
-    /// What operators call it.
+    /// The tenant's name, for operators.
     #[schema(min_length = 1, max_length = 100, example = "Acme")]
     name: String,
-    /// What it may use up; what is absent takes its default.
+    /// The limits of the tenant; absent limits take their defaults.
     #[serde(default, deserialize_with = "object")]
     #[schema(required = false)]
     limits: LimitsPatch,
 }
 
 impl NewTenant {
-    /// The name and limits that are asked for.
+    /// The requested name and limits.
     pub(crate) fn split(self) -> (String, TenantLimits) {
         let default = TenantLimits::default();
         let limits = TenantLimits {
@@ -85,14 +85,14 @@ impl NewTenant {
     }
 }
 
-/// What to change of a tenant; what is absent stays.
+/// What to change of a tenant; absent fields stay unchanged.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TenantChanges {
-    /// What operators call it.
+    /// The tenant's name, for operators.
     #[schema(min_length = 1, max_length = 100, example = "Acme")]
     name: Option<String>,
-    /// `suspended`: its credentials are refused and its queue rests.
+    /// `suspended`: the gateway refuses the tenant's credentials and sends none of its messages.
     status: Option<TenantStatus>,
     #[serde(default, deserialize_with = "object")]
     #[schema(required = false)]
@@ -111,7 +111,7 @@ impl From<TenantChanges> for TenantPatch {
     }
 }
 
-/// Limits to set; what is absent stays, or takes its default.
+/// Limits to set; absent limits stay unchanged, or take their defaults.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(
@@ -122,13 +122,13 @@ pub(crate) struct LimitsPatch {
     /// API requests a second, over all keys of the tenant.
     #[schema(minimum = 1, maximum = 100_000, example = 100)]
     requests_per_second: Option<u32>,
-    /// Messages accepted in one Beijing day; null lifts the limit.
+    /// Messages accepted in one Beijing day; null removes the limit.
     #[serde(default, deserialize_with = "nullable")]
     #[schema(value_type = Option<u64>)]
     messages_per_day: Option<Option<u64>>,
 }
 
-/// Points at the limits where the API has them: `tenancy` knows no JSON.
+/// Moves the pointers of violations below `/limits`, the API's place of the limits: `tenancy` does not know the JSON.
 pub(crate) fn refusal(error: TenancyError) -> Problem {
     match error {
         TenancyError::Invalid(mut found) => {

@@ -1,4 +1,4 @@
-//! Times on the wire.
+//! Times in answers.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,4 @@
-//! Access tokens of apps on the wire. One shape alone has the token itself.
+//! Access tokens of apps in answers. Only [`AccessToken`] contains the token itself.
 
 use std::collections::BTreeMap;
 
@@ -8,57 +8,57 @@ use utoipa::ToSchema;
 
 use super::{time::Timestamp, words::TokenMode};
 
-/// How it stands with an app's access token. Never contains the token.
+/// The state of an app's access token. Never contains the token.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct TokenState {
     token_mode: TokenMode,
     state: Status,
-    /// Grows with every new token of the app; null: there is no token.
+    /// Grows with every new token of the app; null: the app has no token.
     #[schema(required = true, example = 1_772_352_600_000_u64)]
     generation: Option<u64>,
     /// When the token was fetched.
     #[schema(required = true)]
     fetched_at: Option<Timestamp>,
-    /// Since how many seconds.
+    /// Seconds since the fetch.
     #[schema(required = true, example = 1800)]
     age: Option<i64>,
-    /// When the token ends. It is replaced some minutes before.
+    /// When the token ends. The gateway replaces the token some minutes before.
     #[schema(required = true)]
     expires_at: Option<Timestamp>,
-    /// In how many seconds.
+    /// Seconds until the token ends.
     #[schema(required = true, example = 5400)]
     expires_in: Option<i64>,
     /// Fetches since 00:00 in Shanghai.
     #[schema(example = 13)]
     fetches_today: u32,
-    /// What is used of WeChat's limits on token fetches: `legacy_fetches`, `stable_calls` and `forced_refreshes` of a
-    /// day, `stable_calls_a_minute`.
+    /// The use of WeChat's limits on token fetches: `legacy_fetches`, `stable_calls` and `forced_refreshes` of a day,
+    /// `stable_calls_a_minute`.
     #[schema(example = json!({"forced_refreshes": {"used": 1, "limit": 20, "low": false}}))]
     budgets: BTreeMap<&'static str, Budget>,
     /// Whether another system replaced the app's tokens in the last week.
     #[schema(required = true)]
     foreign_refresh: Option<ForeignRefresh>,
-    /// What went wrong last, until the next success.
+    /// The last failure, until the next success.
     #[schema(required = true)]
     failure: Option<Failure>,
 }
 
-/// How it stands with an app's access token, in one word.
+/// The state of an app's access token, in one word.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = TokenStatus)]
 enum Status {
-    /// There is one, and it is good.
+    /// The app has a valid token.
     Live,
-    /// There is none, and one is being fetched.
+    /// The app has no token, and the gateway is fetching one.
     Fetching,
-    /// There is none, and `failure` says why.
+    /// The app has no token, and `failure` says why.
     Failing,
-    /// There is none, because nobody needed one: the next message fetches it.
+    /// The app has no token, because no call needed one: the next message fetches a token.
     Absent,
 }
 
-/// One of WeChat's limits, and how much of it is used.
+/// One of WeChat's limits, and how much of the limit is used.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = TokenBudget)]
 struct Budget {
@@ -66,31 +66,31 @@ struct Budget {
     used: u32,
     #[schema(example = 20)]
     limit: u32,
-    /// Four fifths are gone: find out what fetches so often.
+    /// True: four fifths of the limit are used. Find out what causes so many fetches.
     low: bool,
 }
 
 /// Another system replaces the app's tokens.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ForeignRefresh {
-    /// How often since 00:00 in Shanghai.
+    /// Number of replacements since 00:00 in Shanghai.
     #[schema(example = 3)]
     count_today: u32,
-    /// When a token was last found dead for it.
+    /// When the gateway last found a token that another system had ended.
     last_at: Timestamp,
-    /// What to do about it.
+    /// What to do about the other system.
     #[schema(example = "let the other system ask the gateway for the token")]
     advice: &'static str,
 }
 
-/// Why there was no token when one was fetched.
+/// Why the last fetch of a token failed.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = TokenFailure)]
 struct Failure {
-    /// A word for programs.
+    /// The reason as a code, for programs.
     #[schema(example = "wrong_secret")]
     reason: &'static str,
-    /// What to do about it.
+    /// What to do about the failure.
     #[schema(
         example = "the AppSecret is wrong or was reset: set the current one with PUT /v1/apps/{appid}/secret"
     )]
@@ -104,11 +104,11 @@ struct Failure {
 #[derive(Serialize, ToSchema)]
 #[schema(as = WechatAccessToken)]
 pub(crate) struct AccessToken {
-    /// For `?access_token=` of WeChat's server API. It may be replaced at any time: ask again when WeChat answers 40001,
-    /// 40014 or 42001, and never fetch one from WeChat.
+    /// For `?access_token=` of WeChat's server API. The gateway may replace the token at any time: request the token
+    /// again when WeChat answers 40001, 40014 or 42001, and never fetch a token from WeChat.
     #[schema(example = "86_a-token-of-512-characters")]
     access_token: String,
-    /// How many seconds it lives at most.
+    /// The longest possible rest of the token's life, in seconds.
     #[schema(example = 5400)]
     expires_in: u64,
 }

@@ -1,4 +1,4 @@
-//! Webhooks on the wire. Secrets go out once.
+//! Webhook endpoints in requests and answers. Each secret is shown once.
 
 use chrono::{DateTime, Utc};
 use delivery::{DeliveryStatus, WebhookSettings};
@@ -16,22 +16,22 @@ use utoipa::{
 use super::{not_null, nullable, open_lists::EventTypes, page, time::Timestamp, word};
 use crate::problem::Problem;
 
-/// An endpoint to make.
+/// A webhook endpoint to create.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = WebhookRequest)]
 pub(crate) struct NewWebhook {
-    /// Where events are posted to. https, on the public internet; redirects are not followed.
+    /// The URL for events. https, on the public internet; the gateway does not follow redirects.
     #[schema(
         example = "https://shop.example/wxgate",
         max_length = 2000,
         pattern = "^https?://"
     )]
     url: String,
-    /// Which events it wants: their types, or `["*"]` for all.
+    /// The types of the events to post, or `["*"]` for all.
     #[schema(schema_with = events_schema)]
     events: Vec<String>,
-    /// What its owner says of it.
+    /// A description, for people.
     #[schema(max_length = 500)]
     description: Option<String>,
 }
@@ -47,7 +47,7 @@ impl From<NewWebhook> for WebhookSettings {
     }
 }
 
-/// What to change of an endpoint; what is absent stays.
+/// What to change of an endpoint; absent fields stay unchanged.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(
@@ -55,19 +55,19 @@ impl From<NewWebhook> for WebhookSettings {
     reason = "absent, null and a value are three things in a PATCH"
 )]
 pub(crate) struct WebhookChanges {
-    /// Where events are posted to.
+    /// The URL for events.
     #[serde(default, deserialize_with = "not_null")]
     #[schema(value_type = String, required = false, max_length = 2000, pattern = "^https?://")]
     url: Option<String>,
-    /// Which events it wants: their types, or `["*"]` for all.
+    /// The types of the events to post, or `["*"]` for all.
     #[serde(default, deserialize_with = "not_null")]
     #[schema(schema_with = events_schema, required = false)]
     events: Option<Vec<String>>,
-    /// What its owner says of it; null: nothing.
+    /// A description, for people; null: none.
     #[serde(default, deserialize_with = "nullable")]
     #[schema(value_type = Option<String>, required = false, max_length = 500, example = "orders")]
     description: Option<Option<String>>,
-    /// `enabled` forgets its failures; `disabled` ends what is on its way to it.
+    /// `enabled` resets the count of failures; `disabled` ends the pending deliveries.
     #[serde(default, deserialize_with = "word")]
     #[schema(value_type = WebhookStatus, required = false)]
     status: Option<WebhookStatus>,
@@ -86,7 +86,7 @@ impl From<WebhookChanges> for WebhookSettings {
     }
 }
 
-/// Whether an endpoint is told of events.
+/// Whether the gateway posts events to an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum WebhookStatus {
@@ -120,15 +120,15 @@ pub(crate) struct Webhook {
     #[schema(required = true)]
     description: Option<String>,
     status: WebhookStatus,
-    /// Why the gateway disabled it; null: it did not.
+    /// Why the gateway disabled the endpoint; null: the gateway did not.
     #[schema(required = true)]
     disabled_reason: Option<String>,
-    /// Since when no try has succeeded; null: the last one did, or there was none.
+    /// Since when every attempt has failed; null: the last attempt succeeded, or none was made.
     #[schema(required = true)]
     failing_since: Option<Timestamp>,
-    /// How many tries have failed in a row.
+    /// How many attempts have failed in a row.
     failures: u64,
-    /// Until when the secret before the last rotation signs too; null: there was no rotation.
+    /// The time until which the secret before the last rotation signs too; null: no such secret.
     #[schema(required = true)]
     previous_secret_until: Option<Timestamp>,
     created_at: Timestamp,
@@ -157,12 +157,12 @@ impl From<delivery::Webhook> for Webhook {
     }
 }
 
-/// A webhook endpoint with its secret: this is the only time it is shown.
+/// A webhook endpoint with its secret: no other answer shows the secret.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct CreatedWebhook {
     #[serde(flatten)]
     webhook: Webhook,
-    /// What signs its events, as Standard Webhooks has it.
+    /// The secret that signs the events, by the rules of Standard Webhooks.
     #[schema(example = "whsec_…")]
     secret: String,
 }
@@ -176,10 +176,10 @@ impl From<&(delivery::Webhook, WebhookSecret)> for CreatedWebhook {
     }
 }
 
-/// One event on its way to one endpoint.
+/// One event for one endpoint.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct WebhookDelivery {
-    /// The event's id: `webhook-id` of every post of it.
+    /// The event's id: the `webhook-id` of every post of this event.
     #[schema(example = "evt_01jq2xv1cde8sbw7mv9v6a5kzq")]
     event_id: String,
     #[schema(example = "whk_01jq2xv1cde8sbw7mv9v6a5kzq")]
@@ -187,25 +187,25 @@ pub(crate) struct WebhookDelivery {
     #[serde(rename = "type")]
     #[schema(value_type = EventTypes)]
     kind: &'static str,
-    /// The message that it is about; null: it is about no message.
+    /// The message that the event reports; null: the event is not about a message.
     #[schema(required = true)]
     message_id: Option<String>,
     status: DeliveryWord,
-    /// How many times it was posted since it was last asked for.
+    /// How many times the event was posted since the last request to deliver the event.
     attempts: u32,
-    /// When it is posted next; null: it has ended.
+    /// When the next post is due; null: the delivery has ended.
     #[schema(required = true)]
     next_attempt_at: Option<Timestamp>,
-    /// The HTTP status of the last answer; null: there was none.
+    /// The HTTP status of the last answer; null: no answer came.
     #[schema(required = true)]
     response_status: Option<u16>,
     /// The beginning of the last answer.
     #[schema(required = true)]
     response_excerpt: Option<String>,
-    /// What went wrong last; null: nothing.
+    /// The last error; null: none.
     #[schema(required = true)]
     error: Option<String>,
-    /// When it happened.
+    /// When the event happened.
     created_at: Timestamp,
     #[schema(required = true)]
     attempted_at: Option<Timestamp>,
@@ -213,7 +213,7 @@ pub(crate) struct WebhookDelivery {
     ended_at: Option<Timestamp>,
 }
 
-/// How it stands with a delivery.
+/// The status of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum DeliveryWord {
@@ -262,12 +262,12 @@ impl From<delivery::WebhookDelivery> for WebhookDelivery {
     }
 }
 
-/// Which deliveries of an endpoint, and which page of them.
+/// Which deliveries of an endpoint to list, and which page.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct DeliveriesQuery {
-    /// Only those with this status.
+    /// Only deliveries with this status.
     #[param(inline)]
     status: Option<DeliveryWord>,
     /// How many items at most.
@@ -278,14 +278,14 @@ pub(crate) struct DeliveriesQuery {
 }
 
 impl DeliveriesQuery {
-    /// The filter and page of the store that are asked for.
+    /// The store's filter and page for this query.
     pub(crate) fn split(self) -> Result<(Option<DeliveryStatus>, store::Page), Problem> {
         let page = page::page::<WebhookDelivery, _>(self.limit, self.cursor.as_deref())?;
         Ok((self.status.map(Into::into), page))
     }
 }
 
-/// A time whose events are told once more.
+/// A time span whose failed events the gateway redelivers.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Redelivery {
@@ -296,13 +296,13 @@ pub(crate) struct Redelivery {
     pub(crate) until: Option<DateTime<Utc>>,
 }
 
-/// What is told once more.
+/// How many events the gateway redelivers.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Redelivered {
-    /// How many events.
+    /// The number of events.
     #[schema(example = 42)]
     redelivered: u64,
-    /// Whether there may be more: send the request again.
+    /// True: more events may remain, so send the request again.
     more: bool,
 }
 

@@ -1,4 +1,5 @@
-//! The words of the API for the choices of the domain. Each match is exhaustive: a new choice wants its word.
+//! The words of the API for the enumerations of the domain. Each match is exhaustive, so that a new variant does not
+//! compile without a word.
 
 use std::borrow::Cow;
 
@@ -12,14 +13,14 @@ use utoipa::{
     },
 };
 
-// The schema is written out: `derive(ToSchema)` does not see a `rename` that comes out of a macro.
+// The schema is written by hand: `derive(ToSchema)` does not see a `rename` that comes out of a macro.
 macro_rules! words {
     ($($(#[doc = $doc:literal])* $name:ident = $module:ident::$domain:ident { $($choice:ident = $word:literal,)* })*) => {$(
         $(#[doc = $doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
         pub(crate) enum $name { $(#[serde(rename = $word)] $choice,)* }
 
-        // What serde derives takes another type than a text for broken JSON.
+        // serde's derived code reports a value of another type than string as broken JSON.
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 match &*Cow::<str>::deserialize(deserializer)? {
@@ -68,28 +69,28 @@ words! {
         Official = "official",
     }
 
-    /// Who goes first within an app, and how much of the day's quota may be used.
+    /// The order of messages within an app, and how much of the daily quota a message may use.
     Priority = message::Priority {
         High = "high",
         Normal = "normal",
         Low = "low",
     }
 
-    /// What to do when nobody knows whether WeChat got a send: `hold` ends as `uncertain`, `retry` sends again.
+    /// What to do when it is unknown whether WeChat has a message: `hold` ends as `uncertain`, `retry` sends again.
     OnUncertain = message::OnUncertain {
         Hold = "hold",
         Retry = "retry",
     }
 
-    /// What to do with a value that is too long: `reject` refuses the message, `truncate` cuts a `thing` to 20 characters,
-    /// the last of them `…`. Other types are never cut.
+    /// What to do with a value that is too long: `reject` refuses the message, `truncate` cuts a `thing` to 20
+    /// characters, the last of them `…`. The gateway never cuts other types.
     OnTooLong = message::OnTooLong {
         Reject = "reject",
         Truncate = "truncate",
     }
 
-    /// `one_time`, `long_term`: subscribe messages, an accept is good for one or for all. `form_id`: mini-program template
-    /// message. `official`: official-account template message.
+    /// `one_time`, `long_term`: subscribe messages, one acceptance permits one message or any number. `form_id`:
+    /// mini-program template message. `official`: official-account template message.
     TemplateKind = template::TemplateKind {
         OneTime = "one_time",
         LongTerm = "long_term",
@@ -112,7 +113,7 @@ words! {
         ZhTw = "zh_TW",
     }
 
-    /// Where a message is in its life. It ends as anything but `scheduled`, `queued` or `sending`.
+    /// The status of a message. Every status but `scheduled`, `queued` and `sending` is an end.
     Status = lifecycle::Status {
         Scheduled = "scheduled",
         Queued = "queued",
@@ -126,7 +127,7 @@ words! {
         Uncertain = "uncertain",
     }
 
-    /// How one try to send ended.
+    /// How one attempt to send a message ended.
     Outcome = verdict::Outcome {
         Accepted = "accepted",
         Retry = "retry",
@@ -137,34 +138,35 @@ words! {
         Unknown = "unknown",
     }
 
-    /// What an appid stands for.
+    /// The kind of account behind an appid.
     AppKind = app::AppKind {
         MiniProgram = "mini_program",
         OfficialAccount = "official_account",
     }
 
-    /// How an app's access token is fetched: `stable` with `stable_token`, `legacy` with `/cgi-bin/token`.
+    /// How the gateway fetches an app's access token: `stable` with `stable_token`, `legacy` with `/cgi-bin/token`.
     TokenMode = app::TokenMode {
         Stable = "stable",
         Legacy = "legacy",
     }
 
-    /// What the ledger of grants decides about subscribe messages: `observe` keeps count and sends, `strict` fails a message
-    /// with `no_grant` whose user has no grant left.
+    /// What the subscription ledger decides about subscribe messages: `observe` counts and sends, `strict` fails a
+    /// message with `no_grant` if the recipient has no grant left.
     GrantPolicy = grant::GrantPolicy {
         Observe = "observe",
         Strict = "strict",
     }
 
-    /// What becomes of a message with a value that breaks the rule of its type: `strict` refuses it before it costs a grant,
-    /// `warn` sends it and says so in its `warnings`. An empty value is refused in either case.
+    /// What to do with a message with a value that breaks the rule of its type: `strict` refuses the message before a
+    /// grant is used, `warn` sends the message and adds a sentence to its `warnings`. An empty value is refused in
+    /// either case.
     ValueRules = app::ValueRules {
         Strict = "strict",
         Warn = "warn",
     }
 
-    /// `form_id`: one template message within seven days. `prepay_id`: three. `subscription`: a template that the user
-    /// accepted.
+    /// `form_id`: permits one template message within seven days. `prepay_id`: permits three. `subscription`: a
+    /// template that the user accepted.
     GrantKind = grant::GrantKind {
         FormId = "form_id",
         PrepayId = "prepay_id",
@@ -189,7 +191,7 @@ mod tests {
         assert_eq!(words["enum"], serde_json::to_value(sent).unwrap());
     }
 
-    /// The API's word is the word everywhere: in the database, in logs, in the domain's own tests.
+    /// The API's word is the same word everywhere: in the database, in logs, in the domain's own tests.
     #[test]
     fn words_are_those_of_the_domain() {
         for status in lifecycle::Status::ALL {

@@ -81,8 +81,8 @@ async fn check_callback_url(
 /// the app has a `callback_aes_key`, the callback must be encrypted, because the plain signature does not cover the
 /// body. The gateway answers when the event is in the database. WeChat repeats a callback without an answer, and
 /// repeats count once. The timestamp has ten digits and lies within 5 minutes of the gateway's time, and `CreateTime`
-/// lies within 5 minutes of the timestamp. Beyond 2000 callbacks a second for one app from one address, callbacks are
-/// refused and WeChat must repeat them; so are callbacks that name one unknown app after the other.
+/// lies within 5 minutes of the timestamp. The gateway refuses more than 2000 callbacks a second for one app from one
+/// address, and callbacks that name one unknown app after the other; WeChat must repeat refused callbacks.
 #[utoipa::path(
     post, path = "/callbacks/{appid}", tag = CALLBACKS,
     params(

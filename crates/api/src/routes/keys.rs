@@ -77,9 +77,8 @@ async fn list_keys(
 /// Revoke a key
 ///
 /// Within 5 seconds the gateway refuses the key and all its descendants: the keys that were made with the key, the keys
-/// that were made with those keys, and so on. `keep_descendants` keeps the descendants in force. `created_by` of a key
-/// names the key that made the key. Each revoked key has a line in the audit log. Revoking a revoked key changes
-/// nothing.
+/// that were made with those keys, and so on. `keep_descendants` keeps the descendants in force. A key's `created_by`
+/// names its creator. Each revoked key has a line in the audit log. Revoking a revoked key changes nothing.
 #[utoipa::path(
     delete, path = "/v1/keys/{key_id}", tag = "keys", security(("oauth2" = ["keys:write"])),
     params(("key_id" = String, Path, description = "The key's id."), Revocation),
