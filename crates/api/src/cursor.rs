@@ -1,4 +1,4 @@
-//! Cursors: the place of a list where the next page begins, as an opaque text that names its list.
+//! Cursors: the position in a list where the next page begins, as an opaque text that contains the name of the list.
 
 use std::{fmt::Display, str::FromStr};
 
@@ -6,12 +6,12 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 
 use crate::problem::Problem;
 
-/// The cursor of the list named `list` that goes on after the item with key `key`.
+/// The cursor of the list named `list` that continues after the item with key `key`.
 pub(crate) fn encode(list: &str, key: &impl Display) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(format!("{list}:{key}"))
 }
 
-/// The key that a cursor of the list named `list` goes on after.
+/// The key after which a cursor of the list named `list` continues.
 pub(crate) fn decode<K: FromStr>(list: &str, cursor: &str) -> Result<K, Problem> {
     let bytes = BASE64_URL_SAFE_NO_PAD.decode(cursor).ok();
     let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());

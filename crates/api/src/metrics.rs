@@ -1,4 +1,4 @@
-//! How often and how fast the API answers, by route template.
+//! Number and duration of requests, by route template.
 
 use std::time::Instant;
 
@@ -14,14 +14,14 @@ use prometheus_client::{
     registry::Registry,
 };
 
-/// The metrics of the HTTP surface. Cheap to clone; all clones count together.
+/// The metrics of the HTTP API. Cheap to clone; all clones share the counters.
 #[derive(Clone, Debug)]
 pub struct HttpMetrics {
     requests: Family<Answer, Counter>,
     seconds: Family<Route, Histogram>,
 }
 
-/// One answered request. The number of label sets is bounded by the routes there are.
+/// One answered request. The number of label sets is bounded by the number of routes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Answer {
     method: &'static str,
@@ -44,7 +44,7 @@ impl Default for HttpMetrics {
     }
 }
 
-/// From a millisecond to the 30 s that `Prefer: wait` may take.
+/// Buckets from a millisecond to the 30 s that `Prefer: wait` may take.
 fn seconds() -> Histogram {
     Histogram::new([
         0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
@@ -52,7 +52,7 @@ fn seconds() -> Histogram {
 }
 
 impl HttpMetrics {
-    /// Makes the metrics and names them in `registry`.
+    /// Creates the metrics and registers the metrics in `registry`.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         registry.register(
@@ -101,7 +101,7 @@ pub(crate) async fn measure(
     response
 }
 
-/// Anybody may invent methods; no one may invent label values.
+/// The label of a method. A client may invent methods, but must not invent label values.
 fn known(method: &Method) -> &'static str {
     match method.as_str() {
         "GET" => "GET",

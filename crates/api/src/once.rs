@@ -1,8 +1,8 @@
-//! Creating requests under an `Idempotency-Key`: done once, answered the same again.
+//! Creating requests under an `Idempotency-Key`: done once, and every repeat gets the same answer.
 //!
-//! The answer is put down, sealed, in the transaction of what was asked for, so that neither is there without the
-//! other. What is refused leaves its key free: nothing was done. Messages have a way of their own
-//! (`delivery::Delivery::submit`), which keeps less and takes many at once.
+//! The sealed answer is stored in the transaction of the change, so that neither exists without the other. A refused
+//! request leaves its key free, because nothing was done. Messages have their own mechanism
+//! (`delivery::Delivery::submit`), which stores less and handles many messages at once.
 
 use axum::response::{IntoResponse, Response};
 use delivery::IdempotencyKey;
@@ -16,10 +16,10 @@ use crate::{
     problem::{Kind, Problem},
 };
 
-/// `true`: the request had been made before, and this is what was answered then.
+/// `true`: the request was made before, and this is the first answer.
 pub(crate) const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
-/// An answer word by word, as it is sent and as it is kept.
+/// A complete answer, in the form of sending and storing.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Worded {
     status: u16,
@@ -37,7 +37,7 @@ impl Worded {
         }
     }
 
-    /// Something new, which can be read at `location`.
+    /// The answer for a new resource, which can be read at `location`.
     pub(crate) fn created(location: String, body: &impl Serialize) -> Self {
         Self {
             location: Some(location),
@@ -71,8 +71,8 @@ impl IntoResponse for Worded {
 }
 
 impl ApiState {
-    /// Does what `act` does and answers as `word` words it; under a key that stands for this request already, answers
-    /// as then. The key is the tenant's, or the operators'.
+    /// Runs `act` and answers with the words of `word`. If the key stands for a finished request already, answers as
+    /// the first time. The key belongs to the tenant, or to the operators.
     pub(crate) async fn once<T, E, F>(
         &self,
         tenant: Option<TenantId>,
@@ -109,7 +109,7 @@ impl ApiState {
             Ok(done) => return Ok(word(&done).into_response()),
             Err(refused) => refused,
         };
-        // A twin on another replica may have done it meanwhile: then its answer is this one's too.
+        // A twin on another replica may have done the change meanwhile: then this request gets the twin's answer.
         match self.tenancy.turn(tenant, &key).await {
             Ok(Turn::Done(answer)) => Worded::replay(&answer),
             Ok(Turn::OtherRequest) => Err(reused()),

@@ -1,4 +1,4 @@
-//! The OpenAPI document: what the routes say of themselves, and what holds for all of them.
+//! The OpenAPI document: what the routes declare, and what holds for all routes.
 
 mod conditions;
 mod events;
@@ -57,20 +57,20 @@ struct Base;
 
 /// The tag of WeChat's own calls.
 pub(crate) const DROP_IN: &str = "drop-in";
-/// The tag of what WeChat calls.
+/// The tag of the endpoints that WeChat calls.
 pub(crate) const CALLBACKS: &str = "callbacks";
 
-/// Which of the routes a document is about.
+/// The part of the routes that a document describes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// The gateway's own API: what clients are generated from. It is served as `/openapi.json`.
+    /// The gateway's own API, from which clients are generated. Served as `/openapi.json`.
     Api,
-    /// What is in WeChat's form: its own calls for SDKs, and its callbacks. It is served as `/openapi/drop-in.json`.
+    /// The drop-in surface: WeChat's own calls for SDKs, and WeChat's callbacks. Served as `/openapi/drop-in.json`.
     DropIn,
 }
 
 impl Part {
-    /// Both.
+    /// Both parts.
     pub const ALL: [Self; 2] = [Self::Api, Self::DropIn];
 
     fn has(self, item: &mut PathItem) -> bool {
@@ -79,7 +79,7 @@ impl Part {
         is_wechats == (self == Self::DropIn)
     }
 
-    /// Its document, of OpenAPI 3.1.
+    /// The document of this part, in OpenAPI 3.1.
     pub fn document(self) -> OpenApi {
         let mut document = openapi();
         document.paths.paths.retain(|_, item| self.has(item));
@@ -106,12 +106,12 @@ impl Part {
         document
     }
 
-    /// Its document as it is served and kept in `openapi/`.
+    /// The document of this part as JSON text, as served and as stored in `openapi/`.
     pub fn json(self) -> String {
         text(&self.document())
     }
 
-    /// The same in OpenAPI 3.0.
+    /// The document of this part as JSON text, in OpenAPI 3.0.
     pub fn json_3_0(self) -> String {
         let mut document = serde_json::to_value(self.document()).unwrap_or_default();
         three_zero::convert(&mut document);
@@ -166,7 +166,7 @@ fn describe_guard(components: &mut Components) {
     );
 }
 
-/// Adds the headers that every answer has to those that the operation documents itself.
+/// Adds the headers of every answer to the responses that the operation documents itself.
 fn describe_headers(operation: &mut Operation, limited: bool) {
     for response in operation.responses.responses.values_mut() {
         if let RefOr::T(response) = response {
@@ -205,7 +205,7 @@ fn header(description: &str) -> RefOr<Header> {
     header.into()
 }
 
-/// What a scope opens.
+/// What a scope permits.
 fn meaning(scope: Scope) -> &'static str {
     match scope {
         Scope::MessagesSend => "Send, cancel and retry messages",

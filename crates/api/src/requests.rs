@@ -1,6 +1,6 @@
-//! Requests as the API reads them, without a gateway around: what a handler gets, or the problem that is answered.
+//! Requests as the API reads requests, without a running gateway: the handler's value, or the problem of the answer.
 //!
-//! The command line reads messages from files with it; the fuzz targets read whatever they come upon.
+//! The command line reads messages from files with this module; the fuzz targets read arbitrary input.
 
 use std::str::FromStr;
 
@@ -28,7 +28,7 @@ use crate::{
 
 pub use crate::dto::message_request::message;
 
-/// What a JSON body is read as.
+/// The type of a JSON body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each is the body of the request of that name")]
 pub enum Shape {
@@ -43,7 +43,7 @@ pub enum Shape {
 }
 
 impl Shape {
-    /// All of them.
+    /// All shapes.
     pub const ALL: [Self; 8] = [
         Self::Message,
         Self::Batch,
@@ -55,7 +55,8 @@ impl Shape {
         Self::NewTenant,
     ];
 
-    /// Reads `body` at `now`, as far as a handler does before it asks the database. The error is the problem, as JSON.
+    /// Parses `body` at `now`, as far as a handler does before the first database access. The error is the problem, as
+    /// JSON.
     pub fn read(self, body: &[u8], now: DateTime<Utc>) -> Result<(), String> {
         let read = match self {
             Self::Message => parse::<MessageRequest>(body)
@@ -84,27 +85,27 @@ fn settings<T: DeserializeOwned + Into<WebhookSettings>>(body: &[u8]) -> Result<
     parse::<T>(body).map(|read| drop(read.into()))
 }
 
-/// The place in the list of messages that a cursor stands for. The error is the problem, as JSON.
+/// The position in the list of messages that a cursor stands for. The error is the problem, as JSON.
 pub fn cursor<K: FromStr>(text: &str) -> Result<K, String> {
     cursor::decode(Message::LIST, text).map_err(|problem| told(&problem))
 }
 
-/// The cursor of a place in the list of messages.
+/// The cursor of a position in the list of messages.
 pub fn cursor_of(key: &impl std::fmt::Display) -> String {
     cursor::encode(Message::LIST, key)
 }
 
-/// The fields that a JSON text has twice, at whatever depth.
+/// The fields that occur twice in a JSON text, at any depth.
 pub fn repeated_fields(text: &[u8]) -> Vec<Violation> {
     crate::extract::repeated_fields(text)
 }
 
-/// Why a text is no JSON, and where.
+/// Why a text is not JSON, and where.
 pub fn no_json(error: &serde_json::Error) -> String {
     crate::extract::no_json(error)
 }
 
-/// Reads the query of the list of messages, which has the most parameters of all.
+/// Parses the query of the list of messages, which has more parameters than any other query.
 pub fn messages_query(uri: &Uri) -> Result<(), String> {
     let split = read_query::<MessagesQuery>(uri).and_then(MessagesQuery::split);
     split.map(drop).map_err(|problem| told(&problem))

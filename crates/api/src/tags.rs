@@ -1,8 +1,10 @@
-//! Entity tags (RFC 9110 §8.8.3, §13): whoever changes something can say which state of it they have read.
+//! Entity tags (RFC 9110 §8.8.3, §13): a client that changes a resource can name the state of the resource that it has
+//! read.
 //!
-//! A tag has two parts: the version, which changes with every change that the API makes, and a digest of what is
-//! shown. `If-None-Match` compares both, because more than the version is shown (whether an app rests, for example).
-//! `If-Match` compares the version alone: that an app began to rest meanwhile is no reason to refuse a new name for it.
+//! A tag has two parts: the version, which changes with every change that the API makes, and a digest of the shown
+//! body. `If-None-Match` compares both, because an answer shows more than the version covers (for example the pause of
+//! an app). `If-Match` compares the version alone: a pause of the app in the meantime is no reason to refuse a new
+//! name.
 
 use std::convert::Infallible;
 
@@ -23,7 +25,7 @@ use crate::problem::{Kind, Problem};
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "it describes a header; `IfNoneMatch` reads it")]
 pub(crate) struct Known {
-    /// `ETag` of an earlier answer: where nothing has changed the answer is 304, without a body.
+    /// `ETag` of an earlier answer: if nothing has changed since, the answer is 304, without a body.
     #[param(rename = "If-None-Match")]
     if_none_match: Option<String>,
 }
@@ -33,12 +35,13 @@ pub(crate) struct Known {
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "it describes a header; `IfMatch` reads it")]
 pub(crate) struct Unchanged {
-    /// `ETag` of the answer that was read: where somebody has changed it since, this change is refused with 412.
+    /// `ETag` of the answer that you have read: if the resource has changed since, the gateway refuses this change with
+    /// 412.
     #[param(rename = "If-Match")]
     if_match: Option<String>,
 }
 
-/// Which state the caller has read, by `If-Match`; none: it does not matter.
+/// The state that the caller has read, by `If-Match`; `None`: the change is unconditional.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct IfMatch(pub(crate) Option<DateTime<Utc>>);
 
@@ -54,15 +57,15 @@ impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
         match listed(&parts.headers, &header::IF_MATCH) {
             Ok(Tags::None | Tags::Any) => Ok(Self(None)),
             Ok(Tags::These(tags)) => match tags.as_slice() {
-                // A list of none, as one that is another's: no state of the thing is among them.
+                // An empty list, like the tag of another resource, matches no state of this resource.
                 [] => Err(changed()),
-                // A proxy that compresses makes a tag weak; the version in it is as exact as before.
+                // A proxy that compresses makes a tag weak; the version in the tag is as exact as before.
                 [one] => version(one.strip_prefix("W/").unwrap_or(one))
                     .map(|version| Self(Some(version)))
                     .ok_or_else(changed),
                 _ => Err(several()),
             },
-            // Whoever sends it wants a condition, so it must not be done without one; which one nobody can tell.
+            // The client wants a condition, so the change must not run without one; which condition is unknown.
             Err(NoTags) => Err(several()),
         }
     }
@@ -76,7 +79,7 @@ impl<S: Send + Sync> FromRequestParts<S> for IfNoneMatch {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        // What cannot be read names nothing that the caller has.
+        // An unreadable condition matches nothing.
         Ok(match listed(&parts.headers, &header::IF_NONE_MATCH) {
             Ok(Tags::Any) => Self(vec!["*".to_owned()]),
             Ok(Tags::These(tags)) => Self(tags),
@@ -92,7 +95,7 @@ impl IfNoneMatch {
     }
 }
 
-/// What is shown, with its tag; 304 where the caller has it already.
+/// The body with its tag; 304 if the caller has this tag already.
 pub(crate) fn shown(
     known: &IfNoneMatch,
     version: DateTime<Utc>,
@@ -119,12 +122,12 @@ pub(crate) fn shown(
     (headers, json, text).into_response()
 }
 
-/// What a change came to, with its tag.
+/// The result of a change, with its tag.
 pub(crate) fn now_is(version: DateTime<Utc>, body: &impl Serialize) -> Response {
     shown(&IfNoneMatch(Vec::new()), version, body)
 }
 
-/// The state that the caller has read is no more.
+/// The problem for a state that is no longer the present one.
 pub(crate) fn changed() -> Problem {
     Problem::new(Kind::Changed, Kind::Changed.example())
 }
@@ -143,20 +146,21 @@ fn version(tag: &str) -> Option<DateTime<Utc>> {
     DateTime::from_timestamp_millis(i64::from_str_radix(version, 16).ok()?)
 }
 
-/// What a condition names.
+/// The tags in a condition.
 enum Tags {
-    /// There is no condition.
+    /// The request has no condition.
     None,
     /// `*`
     Any,
-    /// These tags, quotes and weakness as they are.
+    /// These tags, with quotes and weakness mark.
     These(Vec<String>),
 }
 
-/// A condition that is no list of entity tags.
+/// A condition that is not a list of entity tags.
 struct NoTags;
 
-/// The tags of a condition, whose lines are one list. A tag may have commas and any byte from 0x80 in it (RFC 9110 §8.8.3).
+/// The tags of a condition; several header lines are one list. A tag may contain commas and any byte from 0x80 (RFC
+/// 9110 §8.8.3).
 fn listed(headers: &HeaderMap, name: &HeaderName) -> Result<Tags, NoTags> {
     let lines: Vec<&[u8]> = headers
         .get_all(name)
@@ -185,7 +189,7 @@ fn listed(headers: &HeaderMap, name: &HeaderName) -> Result<Tags, NoTags> {
     Ok(Tags::These(tags))
 }
 
-/// The tag that `text` begins with, and what comes behind it.
+/// The tag at the beginning of `text`, and the rest.
 fn split_tag(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let quoted = text.strip_prefix(b"W/").unwrap_or(text);
     let inside = quoted.strip_prefix(b"\"")?;

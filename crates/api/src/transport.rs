@@ -1,4 +1,5 @@
-//! How answers travel: compressed where that pays and gives nothing away, to pages of other origins where that is set.
+//! The transport of answers: compression where compression saves bytes and reveals no secret, and CORS for configured
+//! origins.
 
 use std::time::Duration;
 
@@ -14,21 +15,22 @@ use tower_http::{
 
 use crate::{layers::REQUEST_ID, once::IDEMPOTENT_REPLAYED};
 
-/// Smaller answers fit into one packet as they are.
+/// Smaller answers, in bytes, fit into one packet without compression.
 const WORTH_COMPRESSING: u64 = 1024;
 
-/// On an answer: it may be compressed.
+/// Marks an answer that may be compressed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Compressible;
 
-/// Whether the answer to this request can hold no secret of the gateway or of WeChat, and its caller has a credential.
+/// Whether the answer to this request contains no secret of the gateway or of WeChat, and the caller needs a
+/// credential.
 ///
-/// The length of a compressed answer tells how much of a secret in it is like the text beside it, and some of that text
-/// is the caller's (BREACH). So what issues secrets (tokens, keys, webhooks) goes as it is, and so does what is passed on
-/// to and from WeChat. Of what remains, reads and batches are large enough to matter.
+/// The length of a compressed answer reveals how similar a secret is to the text beside it, and the caller controls
+/// some of that text (BREACH). Answers with secrets (tokens, keys, webhooks) therefore stay uncompressed, and so do the
+/// answers of the pass-through. Of the other answers, reads and batches are large enough for compression.
 ///
-/// What anybody may ask for without a credential goes as it is too: compressing takes memory until the answer is taken, and
-/// strangers could take a thousand answers slowly.
+/// Answers without a credential stay uncompressed too: compression uses memory until the client has read the answer,
+/// and strangers could read a thousand answers slowly.
 pub(crate) fn may_be_compressed(method: &Method, path: &str) -> bool {
     match *method {
         Method::GET | Method::HEAD => path.starts_with("/v1/"),
@@ -37,7 +39,7 @@ pub(crate) fn may_be_compressed(method: &Method, path: &str) -> bool {
     }
 }
 
-/// Whether an answer is to be compressed: it is marked, and its tag does not name these very bytes.
+/// Whether to compress an answer: the answer is marked, and has no entity tag, which would name the uncompressed bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Marked;
 
@@ -48,7 +50,7 @@ impl Predicate for Marked {
     }
 }
 
-/// Compresses with gzip or brotli, whichever the caller prefers.
+/// Compresses with gzip or brotli, by the caller's preference.
 pub(crate) fn compression() -> CompressionLayer<And<Marked, SizeAbove>> {
     CompressionLayer::new()
         .gzip(true)
@@ -57,8 +59,8 @@ pub(crate) fn compression() -> CompressionLayer<And<Marked, SizeAbove>> {
         .compress_when(Marked.and(SizeAbove::new(WORTH_COMPRESSING)))
 }
 
-/// Lets pages of these origins call the API with an access token. None: no page of another origin may, which is what
-/// browsers hold to where nobody tells them otherwise. Cookies are never asked for, so the console is not opened by it.
+/// Lets pages of these origins call the API with an access token. Without origins no CORS header is sent, and browsers
+/// then keep pages of other origins out. The layer never allows cookies, so the console stays closed to such pages.
 pub(crate) fn other_origins(origins: &[HeaderValue]) -> Option<CorsLayer> {
     let header = HeaderName::from_static;
     (!origins.is_empty()).then(|| {

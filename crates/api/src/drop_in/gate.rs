@@ -1,4 +1,4 @@
-//! Who calls: the token in the query or a client secret, its scope, its rate.
+//! Authentication of drop-in calls: the token in the query or a client secret, its scope, its rate limit.
 
 use domain::{app::AppId, id::TenantId, scope::Scope, secret::ClientSecret};
 use http::{Extensions, Uri};
@@ -14,7 +14,7 @@ use crate::{ApiState, layers};
 pub(super) struct Parameters(Vec<(String, String)>);
 
 impl Parameters {
-    /// Those of `uri`.
+    /// The parameters of `uri`.
     pub(super) fn of(uri: &Uri) -> Self {
         let query = uri.query().unwrap_or_default();
         Self(
@@ -24,24 +24,24 @@ impl Parameters {
         )
     }
 
-    /// The value of the first with this name; empty where there is none.
+    /// The value of the first parameter with this name; empty if absent.
     pub(super) fn get(&self, name: &str) -> &str {
         let found = self.0.iter().find(|(other, _)| other == name);
         found.map_or("", |(_, value)| value)
     }
 }
 
-/// Somebody who may do what was asked.
+/// An authenticated and authorised caller.
 pub(super) struct Entrant {
-    /// Whose key it is.
+    /// The tenant of the caller's key.
     pub(super) tenant: TenantId,
-    /// The app of its token.
+    /// The app of the caller's token.
     pub(super) appid: AppId,
-    /// Whose key asks, with which request and from where.
+    /// The caller's key, the request's id and the client's address.
     pub(super) origin: Origin,
 }
 
-/// Lets pass whoever has a token whose key has `scope`, at the tenant's rate.
+/// Accepts a caller whose token belongs to a key with `scope`, within the tenant's rate limit.
 pub(super) async fn enter(
     state: &ApiState,
     extensions: &Extensions,
@@ -56,7 +56,7 @@ pub(super) async fn enter(
     let Some(tenant) = caller.tenant else {
         return Err(Reply::invalid_appid());
     };
-    // A refusal for want of a scope counts like any other call, as under `/v1`.
+    // A call without the scope counts like any other call, as under `/v1`.
     keep_pace(state, &caller).await?;
     want(&caller, scope)?;
     let origin = Origin {
@@ -70,18 +70,18 @@ pub(super) async fn enter(
     })
 }
 
-/// How a call names an app without a token.
+/// The credentials of a call that has no token.
 pub(super) struct Credentials {
-    /// What the call calls itself.
+    /// The `grant_type` parameter.
     pub(super) grant_type: String,
-    /// The app.
+    /// The appid.
     pub(super) appid: String,
     /// A client secret.
     pub(super) secret: String,
 }
 
-/// Lets pass whoever has a client secret, at the tenant's rate. Whether the app is the tenant's is for whoever calls to
-/// look up, behind this: who has no secret learns nothing of apps.
+/// Accepts a caller with a client secret, within the tenant's rate limit. The calling function checks afterwards that
+/// the app belongs to the tenant: a client without a secret learns nothing about apps.
 pub(super) async fn prove(
     state: &ApiState,
     origin: Origin,
@@ -110,7 +110,7 @@ pub(super) async fn prove(
     Ok((caller, tenant, appid))
 }
 
-/// That the caller's key has `scope`.
+/// Refuses a caller whose key lacks `scope`.
 pub(super) fn want(caller: &Caller, scope: Scope) -> Result<(), Reply> {
     if caller.scopes.contains(scope) {
         Ok(())

@@ -1,4 +1,4 @@
-//! JSON bodies as SDKs write them.
+//! JSON bodies as SDKs write JSON.
 
 use axum::{body::Bytes, extract::Request};
 use serde::de::DeserializeOwned;
@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::reply::{BODY_TOO_LARGE, EMPTY_BODY, INVALID_ARGUMENT, NOT_JSON, Reply};
 use crate::extract::{Unread, no_json, read_whole};
 
-/// The body, which must be there.
+/// The body, which must not be empty.
 pub(super) async fn body_of(request: Request) -> Result<Bytes, Reply> {
     let body = read_whole(request, &()).await.map_err(unread)?;
     if body.is_empty() {
@@ -16,7 +16,7 @@ pub(super) async fn body_of(request: Request) -> Result<Bytes, Reply> {
     Ok(body)
 }
 
-/// Why a body was not read.
+/// The answer for a body that could not be read.
 pub(super) fn unread(unread: Unread) -> Reply {
     match unread {
         Unread::TooLarge => Reply::refused(
@@ -29,10 +29,10 @@ pub(super) fn unread(unread: Unread) -> Reply {
     }
 }
 
-/// Reads an object, also one behind a byte order mark. Raw control characters count as blanks, as in WeChat's answers.
+/// Parses an object, also behind a byte order mark. Raw control characters count as blanks, as in WeChat's answers.
 pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Reply> {
     let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
-    // A JSON array would do for a struct, too.
+    // serde would accept a JSON array for a struct, too.
     if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
         return Err(not_json("the body is no JSON object"));
     }
@@ -56,12 +56,12 @@ fn not_json(why: &str) -> Reply {
     Reply::refused(NOT_JSON, format!("data format error: {why}"))
 }
 
-/// A field is wrong.
+/// The answer for a wrong field.
 pub(super) fn invalid(why: &str) -> Reply {
     Reply::refused(INVALID_ARGUMENT, format!("argument invalid! {why}"))
 }
 
-/// The text of a field; none where it is empty or null. WeChat takes a number for its digits.
+/// The text of a field; `None` for an empty text or null. WeChat accepts a number and uses its digits.
 pub(super) fn text(field: &str, value: Value) -> Result<Option<String>, Reply> {
     match value {
         Value::Null => Ok(None),

@@ -1,20 +1,21 @@
-//! The drop-in surface: the gateway in WeChat's clothes, for code that talks to WeChat through an SDK.
+//! The drop-in surface: WeChat's own calls, for code that talks to WeChat through an SDK.
 //!
-//! The SDK's base URL is the gateway, its appid the app's, its `AppSecret` a client secret. What it fetches as WeChat's
-//! access token is a token of the gateway for this one app; what it sends goes through intake and engine like every
-//! message, and the answer waits for the end; everything else is passed on with the app's real token, which never
-//! leaves the gateway.
+//! The SDK uses the gateway as base URL, the app's appid as appid, and a client secret as `AppSecret`. The SDK's access
+//! token is a token of the gateway for this one app. A send goes through intake and engine like every message, and the
+//! answer waits for the message's end. Every other call is passed through with the app's real token, which never leaves
+//! the gateway.
 //!
-//! Answers have HTTP 200 and WeChat's `errcode`. Three rules stand above likeness to WeChat, because of what SDKs do
-//! by themselves:
+//! Answers have HTTP 200 and WeChat's `errcode`. Three rules override likeness to WeChat, because SDKs react to some
+//! codes by themselves:
 //!
-//! - **40001, 40014 and 42001 are said of the caller's token only**, and never of one that was just issued: SDKs answer
-//!   them with another token and the same call, some without an end. A dead token of the app's own is the gateway's
-//!   business and ends as -1.
-//! - **-1 is said only where nothing was sent and nothing will be**: SDKs repeat the call.
-//! - **99001, which WeChat does not have, is said where nobody knows** ([`reply::UNCERTAIN`]): no SDK repeats it.
+//! - **40001, 40014 and 42001 concern the caller's token only**, and never a token that was just issued: SDKs react
+//!   with another token and the same call, some without an end. The gateway handles a dead token of the app itself, and
+//!   the call ends as -1.
+//! - **-1 means that nothing was sent and nothing will be**: SDKs repeat the call.
+//! - **99001, which WeChat does not have, means that the outcome is unknown** ([`reply::UNCERTAIN`]): no SDK repeats
+//!   the call.
 //!
-//! To add a call: a handler with its documentation here, and in `tests/product/drop_in.rs` what it refuses.
+//! To add a call: write a handler with its documentation here, and add its refusals to `tests/product/drop_in.rs`.
 
 mod gate;
 mod json;
@@ -38,7 +39,7 @@ use utoipa_axum::router::OpenApiRouter;
 use self::reply::{NOT_JSON, Reply};
 use crate::{ApiState, openapi::DROP_IN as TAG};
 
-/// The name of their security scheme.
+/// The name of the security scheme of these calls.
 pub(crate) const SCHEME: &str = "wechat";
 
 /// The calls that the gateway answers itself.
@@ -49,12 +50,12 @@ pub(crate) fn routes() -> OpenApiRouter<ApiState> {
         .merge(sign_in::routes())
 }
 
-/// The calls that it passes on. Their paths are patterns, which an OpenAPI document has no word for: see [`document`].
+/// The calls that the gateway passes through. Their paths are patterns, which OpenAPI cannot express: see [`document`].
 pub(crate) fn passed_on() -> Router<ApiState> {
     pass::routes()
 }
 
-/// Adds what the routes cannot say of themselves.
+/// Adds to the document what the routes cannot declare themselves.
 pub(crate) fn document(document: &mut OpenApi) {
     let about = "The `access_token` of `GET /cgi-bin/token` or `POST /cgi-bin/stable_token`. It is a token of the \
                  gateway for one app, opens nothing of `/v1`, and lives 7200 seconds. Sending wants a key with the scope \
@@ -67,7 +68,7 @@ pub(crate) fn document(document: &mut OpenApi) {
     pass::document(document);
 }
 
-/// The answer to a body that is encoded.
+/// The answer to an encoded body.
 pub(crate) fn encoded(encoding: &str) -> Response {
     let words = format!(
         "data format error: a body with `Content-Encoding: {encoding}` cannot be read, send it as it is"
@@ -75,7 +76,7 @@ pub(crate) fn encoded(encoding: &str) -> Response {
     Reply::refused(NOT_JSON, words).into_response()
 }
 
-/// The largest body of a request for `path`, where it differs from that of all others.
+/// The largest body of a request for `path`, in bytes; `None`: the general limit applies.
 pub(crate) fn max_body(path: &str) -> Option<usize> {
     pass::HOMES
         .iter()

@@ -1,4 +1,4 @@
-//! What became of a message, in WeChat's words.
+//! The outcome of a message, in WeChat's form.
 
 use domain::{
     lifecycle::Status,
@@ -9,7 +9,8 @@ use store::Message;
 
 use super::reply::{INVALID_FORM_ID, NO_GRANT, Reply};
 
-/// The answer to whoever waited for `message`. Where it has not ended its ttl is over, or the gateway stops.
+/// The answer to the caller that waited for `message`. If the message has not ended, its ttl is over or the gateway
+/// stops.
 pub(super) fn of(message: &Message) -> Reply {
     match message.status {
         Status::Sent | Status::Delivered | Status::Undelivered => {
@@ -47,7 +48,7 @@ fn was_maybe_sent(message: &Message) -> bool {
     attempts.any(|attempt| attempt.outcome == Outcome::Unknown)
 }
 
-/// Of a message that failed before WeChat was asked: what WeChat would have said.
+/// The answer for a message that failed before a call of WeChat: WeChat's own code for the same failure.
 fn unasked(message: &Message) -> Reply {
     let failure = message.failure.as_ref();
     let Some(failure) = failure.filter(|failure| failure.code == FailureCode::NoGrant) else {
@@ -64,7 +65,7 @@ fn unasked(message: &Message) -> Reply {
     }
 }
 
-/// What WeChat said last.
+/// WeChat's last refusal.
 fn refused(message: &Message) -> Option<Reply> {
     let last = message.attempts.last()?;
     let errcode = last.errcode.filter(|code| *code != 0)?;

@@ -1,4 +1,4 @@
-//! Every other call: passed on to WeChat with the app's real token in place of the gateway's.
+//! The pass-through: every other call goes to WeChat with the app's real token in place of the gateway's token.
 
 use std::time::Duration;
 
@@ -36,10 +36,10 @@ use crate::{
     openapi::Always,
 };
 
-/// Where WeChat's calls are.
+/// The path prefixes of WeChat's calls.
 pub(super) const HOMES: [&str; 3] = ["/cgi-bin/", "/wxa/", "/wxaapi/"];
 
-/// How long an upload may bring nothing before it is given up.
+/// The longest pause in an upload before the gateway gives up.
 const STALLED: Duration = Duration::from_secs(10);
 
 pub(super) fn routes() -> Router<ApiState> {
@@ -52,7 +52,7 @@ pub(super) fn routes() -> Router<ApiState> {
         .layer(DefaultBodyLimit::max(MAX_FORWARDED))
 }
 
-/// What carries a user's own token, which the gateway has no part in.
+/// The answer to calls with a user's own token, which the gateway does not handle.
 async fn not_here() -> Reply {
     Reply::refused(
         INVALID_URL,
@@ -110,7 +110,7 @@ async fn try_pass_on(state: &ApiState, request: Request) -> Result<ForwardedAnsw
     answer.map_err(|error| refusal(error, &method))
 }
 
-/// The body, read into the call's room. It must not stall.
+/// Reads the body into the call's memory permit. Fails if the upload stalls.
 async fn upload(request: Request, announced: usize, room: &mut Room) -> Result<Bytes, Reply> {
     let mut parts = request.into_body().into_data_stream();
     let mut body = Vec::with_capacity(announced);
@@ -138,7 +138,7 @@ fn with_secret() -> Reply {
     )
 }
 
-/// The query but for the token of the gateway, byte for byte: it may be in any encoding.
+/// The query without the gateway's token. All other bytes stay unchanged, because the query may be in any encoding.
 fn without_token(query: &str) -> String {
     let is_token = |pair: &&str| {
         let mut read = form_urlencoded::parse(pair.as_bytes());
@@ -180,10 +180,10 @@ pub(super) fn refusal(error: PassageError, method: &Method) -> Reply {
     }
 }
 
-/// What WeChat hands out is no page of the gateway's, whatever it calls itself.
+/// A browser must not treat WeChat's content as a page of the gateway, whatever its content type.
 const NO_PAGE: HeaderValue = HeaderValue::from_static("sandbox");
 
-/// Of WeChat's headers only what the body is and how it is called.
+/// Of WeChat's headers the response keeps only the content type and the content disposition.
 pub(super) fn response(answer: ForwardedAnswer) -> Response {
     let mut response = Response::new(Body::from(answer.body));
     let headers = response.headers_mut();

@@ -1,4 +1,4 @@
-//! What WeChat would say: an errcode with its words, always with HTTP 200.
+//! WeChat's form of an answer: an errcode with its words, always with HTTP 200.
 
 use axum::{
     Json,
@@ -12,8 +12,8 @@ use utoipa::ToSchema;
 
 /// Nothing was done, and nothing will be: the same call may succeed later.
 pub(super) const BUSY: i64 = -1;
-/// The gateway's own code: the call may or may not have been carried out. WeChat has no code for this, and with any of
-/// those that it has some SDK would repeat the call, and somebody would get a message twice.
+/// The gateway's own code: the call may or may not have been carried out. WeChat has no code for this case, and each of
+/// WeChat's codes makes some SDK repeat the call, so that a recipient would get a message twice.
 pub(super) const UNCERTAIN: i64 = 99_001;
 pub(super) const INVALID_CREDENTIAL: i64 = 40001;
 pub(super) const INVALID_GRANT_TYPE: i64 = 40002;
@@ -38,24 +38,24 @@ pub(super) const INVALID_ARGUMENT: i64 = 47003;
 pub(super) const UNAUTHORIZED: i64 = 48001;
 pub(super) const SUSPENDED: i64 = 50002;
 
-/// WeChat's answer to a call that says nothing but whether it was done.
+/// WeChat's answer to a call without a result of its own: success or failure.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = WechatReply)]
 pub(super) struct Reply {
-    /// 0 where it was done; else one of WeChat's codes, or 99001 where nobody knows.
+    /// 0 for success; else one of WeChat's codes, or 99001 for an unknown outcome.
     #[schema(example = 0)]
     errcode: i64,
-    /// What is wrong and what to do, where WeChat said so in its own words.
+    /// The error and what to do; for an error of WeChat's, WeChat's own words.
     #[schema(example = "ok")]
     errmsg: String,
-    /// WeChat's id for the message, where it names one. It passes 2^53.
+    /// WeChat's id of the message, if WeChat gives one. The id exceeds 2^53.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = 3_256_829_574_012_846_080_u64)]
     msgid: Option<u64>,
 }
 
 impl Reply {
-    /// It was done.
+    /// The call succeeded.
     pub(super) fn ok(msgid: Option<u64>) -> Self {
         Self {
             errcode: 0,
@@ -64,7 +64,7 @@ impl Reply {
         }
     }
 
-    /// It was not done.
+    /// The call failed.
     pub(super) fn refused(errcode: i64, errmsg: impl Into<String>) -> Self {
         Self {
             errcode,
@@ -73,12 +73,12 @@ impl Reply {
         }
     }
 
-    /// Nothing was done, and trying again may help.
+    /// Nothing was done, and another try may help.
     pub(super) fn busy(why: &str) -> Self {
         Self::refused(BUSY, format!("system error: {why}"))
     }
 
-    /// Nobody knows whether it was done.
+    /// The outcome of the call is unknown.
     pub(super) fn uncertain(what: &str) -> Self {
         let words = format!(
             "outcome unknown: {what}; do not repeat the call unless a second copy does no harm"
@@ -86,7 +86,8 @@ impl Reply {
         Self::refused(UNCERTAIN, words)
     }
 
-    /// WeChat's own refusal. What it says of the app's own token is nothing that the caller can repair with a token.
+    /// WeChat's own refusal. A refusal of the app's own token becomes -1, because no token of the caller can repair
+    /// that.
     pub(super) fn from_wechat(errcode: i64, errmsg: &str, rid: Option<&str>) -> Self {
         if is_token_refusal(errcode) {
             return Self::busy("WeChat refuses the app's own access token");
@@ -98,7 +99,7 @@ impl Reply {
         Self::refused(errcode, errmsg)
     }
 
-    /// The app must not be used by the caller.
+    /// The caller may not use the app.
     pub(super) fn invalid_appid() -> Self {
         Self::refused(
             INVALID_APPID,
@@ -132,8 +133,8 @@ impl From<OauthError> for Reply {
     }
 }
 
-/// A revoked key and a suspended tenant have codes that no SDK answers with another token: replicas learn of them at
-/// different times, and one may still issue tokens that another refuses.
+/// A revoked key and a suspended tenant have codes to which no SDK reacts with another token: replicas learn of these
+/// changes at different times, and one replica may still issue tokens that another replica refuses.
 impl From<AuthError> for Reply {
     fn from(error: AuthError) -> Self {
         let (code, words) = match error {
@@ -222,7 +223,7 @@ impl From<SubmitError> for Reply {
     }
 }
 
-/// The code of the first, the words of all.
+/// The code of the first violation, the words of all.
 impl From<Vec<Violation>> for Reply {
     fn from(violations: Vec<Violation>) -> Self {
         let code = violations

@@ -1,4 +1,4 @@
-//! The three sends: WeChat's body in, intake and engine, WeChat's answer out.
+//! The three sends: WeChat's body comes in, intake and engine send the message, WeChat's answer goes out.
 
 use std::time::Duration;
 
@@ -28,9 +28,9 @@ use super::{
 };
 use crate::{ApiState, openapi::Always};
 
-/// How long a message is worth sending: after that it can be sent no more, so the caller may be told to try again.
+/// The ttl of a message, in seconds. An expired message is never sent, so the caller may try again.
 const TTL_SECONDS: u64 = 20;
-/// How long the caller waits: until the message has expired and a send that began in its last moment has ended.
+/// How long the caller waits: until the message has expired and an attempt that began in the last moment has ended.
 const WAIT: Duration = Duration::from_secs(TTL_SECONDS + 12);
 
 pub(super) fn routes() -> OpenApiRouter<ApiState> {
@@ -46,8 +46,8 @@ fn post_only(
     (schemas, paths, methods.fallback(wants_post))
 }
 
-/// A message as SDKs write it: the fields of all three sends. Others are ignored, as WeChat does, and what is empty
-/// counts as absent.
+/// A message as SDKs write it: the fields of all three sends. Like WeChat, the gateway ignores unknown fields, and an
+/// empty field counts as absent.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(default)]
 #[schema(as = WechatMessage, example = json!({
@@ -57,7 +57,7 @@ fn post_only(
     "data": {"thing1": {"value": "保温杯"}},
 }))]
 struct Sent {
-    /// The receiver's openid under the app.
+    /// The recipient's openid under the app.
     #[schema(value_type = String, default = "", example = "oQ8fX4uT2kLmNpR7sVwYzA1bC3dE")]
     touser: Value,
     /// The template's id in the account.
@@ -66,7 +66,7 @@ struct Sent {
     /// The template's values.
     #[schema(value_type = Option<Object>)]
     data: Value,
-    /// Not at `template/send`: the page that the card opens.
+    /// Not for `template/send`: the page that the card opens.
     #[schema(value_type = Option<String>, example = "pages/order?id=1")]
     page: Value,
     /// `subscribe/send`: `developer`, `trial` or `formal`.
@@ -87,19 +87,19 @@ struct Sent {
     /// `template/send`: the mini-program that the card opens, `appid` and `pagepath`.
     #[schema(value_type = Option<Object>)]
     miniprogram: Value,
-    /// `template/send`: WeChat sends the same openid the same id once within ten minutes.
+    /// `template/send`: WeChat sends only one message with the same id to the same openid within ten minutes.
     #[schema(value_type = Option<String>)]
     client_msg_id: Value,
 }
 
 /// Send a subscribe message, as WeChat's `subscribe/send`
 ///
-/// The message goes through the gateway as every other does: quota, limits, log, and a second try where the app's token
-/// has died. The answer comes when it has ended, after 20 seconds with -1 where it could not be sent: then it will not
-/// be sent any more, and the call may be repeated. WeChat's own refusals come as WeChat said them. 99001: the connection
-/// to WeChat broke, so the message may or may not have arrived; do not repeat it. An app that rests (`pause` in
-/// `GET /v1/apps/{appid}`) is -1 at once, with the reason. Who hangs up before the answer calls the message back, unless
-/// it has left.
+/// The message goes through the gateway like every other message: quota, limits, log, and a second attempt if the app's
+/// token has died. The answer comes when the message has ended. After 20 seconds an unsent message gets -1: the gateway
+/// will not send this message any more, and you may repeat the call. WeChat's own refusals come unchanged. 99001: the
+/// connection to WeChat broke, so the message may or may not have arrived; do not repeat the call. For a paused app
+/// (`pause` in `GET /v1/apps/{appid}`) the answer is -1 at once, with the reason. A client that hangs up before the
+/// answer cancels the message, unless the gateway has sent the message already.
 #[utoipa::path(
     post, path = "/cgi-bin/message/subscribe/send", tag = super::TAG, security(("wechat" = [])),
     request_body = Sent,
@@ -111,7 +111,7 @@ async fn send_subscribe(State(state): State<ApiState>, request: Request) -> Resu
 
 /// Send a mini-program template message, as WeChat's `wxopen/template/send`
 ///
-/// As `subscribe/send`. WeChat gives these no `msgid`.
+/// Works like `subscribe/send`. WeChat gives these messages no `msgid`.
 #[utoipa::path(
     post, path = "/cgi-bin/message/wxopen/template/send", tag = super::TAG, security(("wechat" = [])),
     request_body = Sent,
@@ -126,7 +126,7 @@ async fn send_wxopen_template(
 
 /// Send an official account's template message, as WeChat's `template/send`
 ///
-/// As `subscribe/send`.
+/// Works like `subscribe/send`.
 #[utoipa::path(
     post, path = "/cgi-bin/message/template/send", tag = super::TAG, security(("wechat" = [])),
     request_body = Sent,
@@ -159,7 +159,7 @@ async fn send(state: &ApiState, channel: Channel, request: Request) -> Result<Re
     if let Some(pause) = app.await?.pause {
         rested(&pause, (state.now)())?;
     }
-    // Who hangs up has given up, and most SDKs call again: what has not left is not sent then.
+    // A client that hangs up has given up, and most SDKs repeat the call: an unsent message is then not sent.
     let attended = state
         .delivery
         .submit_attended(entrant.tenant, &entrant.appid, draft, WAIT)
@@ -167,7 +167,7 @@ async fn send(state: &ApiState, channel: Channel, request: Request) -> Result<Re
     let id = attended.id;
     match attended.message {
         Ok(message) => Ok(outcome::of(&message)),
-        // It is in the queue: nobody knows what becomes of it.
+        // The message is in the queue, and its outcome is unknown.
         Err(error) => {
             tracing::warn!(%error, "cannot wait for a message's end");
             let what = format!("see GET /v1/messages/{id} for what became of the message");
@@ -176,7 +176,7 @@ async fn send(state: &ApiState, channel: Channel, request: Request) -> Result<Re
     }
 }
 
-/// Refuses at once what would only wait for the end of its ttl: the app rests for longer.
+/// Refuses a message at once if the app is paused for longer than the message's ttl.
 fn rested(pause: &Pause, now: DateTime<Utc>) -> Result<(), Reply> {
     if pause.until <= now + Duration::from_secs(TTL_SECONDS) {
         return Ok(());
@@ -197,7 +197,8 @@ fn rested(pause: &Pause, now: DateTime<Utc>) -> Result<(), Reply> {
     )))
 }
 
-/// Leaves out what the template has no place for: WeChat ignores it, and so do callers who never learnt of it.
+/// Removes the keys that the template does not have: WeChat ignores these keys, and so do callers that never knew of
+/// them.
 fn ignore_strangers(request: &mut message::Request, template: Knowledge<'_>) {
     if let (Knowledge::Template(template), Some(data)) = (template, &mut request.data)
         && template.keys().next().is_some()
@@ -207,7 +208,7 @@ fn ignore_strangers(request: &mut message::Request, template: Knowledge<'_>) {
 }
 
 impl Sent {
-    /// The message that it asks for. Fields of other sends are left out, as WeChat ignores them.
+    /// The requested message. Fields of other sends are removed, because WeChat ignores such fields.
     fn on(self, channel: Channel) -> Result<message::Request, Reply> {
         let bare = message::Request {
             channel,
@@ -240,12 +241,12 @@ impl Sent {
     }
 }
 
-/// The values without what WeChat ignores: members of other names, and colours that are none.
+/// The values without the parts that WeChat ignores: members of other names, and colours that are not strings.
 fn values(data: Value) -> Result<Option<Map<String, Value>>, Reply> {
     let mut data = match data {
         Value::Null => return Ok(None),
         Value::Object(data) => data,
-        // What PHP makes of an empty object.
+        // PHP's encoding of an empty object.
         Value::Array(items) if items.is_empty() => Map::new(),
         Value::String(_) => {
             return Err(invalid(

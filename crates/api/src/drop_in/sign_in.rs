@@ -1,5 +1,5 @@
-//! The sign-in of a mini-program's users: the one call besides the tokens' that wants the AppSecret, which the gateway
-//! has and its tenants need not keep.
+//! The sign-in of a mini-program's users: the one call besides the token calls that needs the AppSecret. The gateway
+//! has the AppSecret, so tenants need not keep it.
 
 use axum::{
     extract::State,
@@ -25,25 +25,25 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::default().routes((schemas, paths, methods.fallback(wants_get)))
 }
 
-/// Who signed in. WeChat may add fields.
+/// The user that signed in. WeChat may add fields.
 #[derive(ToSchema)]
 #[expect(
     dead_code,
     reason = "the shape is documented here: WeChat's answer is passed on as it came"
 )]
 struct WechatSession {
-    /// The user, as this app knows them.
+    /// The user's id under this app.
     #[schema(example = "oQ8fX4uT2kLmNpR7sVwYzA1bC3dE")]
     openid: String,
-    /// What WeChat signs and encrypts this user's data with: for the tenant's server alone.
+    /// The key with which WeChat signs and encrypts this user's data: for the tenant's server alone.
     #[schema(example = "tiihtNczf5v6AKRyjwEUhQ==")]
     session_key: String,
-    /// The user, as all apps of an open-platform account know them.
+    /// The user's id under all apps of an open-platform account.
     #[schema(example = "o6_bmasdasdsad6_2sgVt7hMZOPfL")]
     unionid: Option<String>,
 }
 
-/// What the call answers, always with HTTP 200.
+/// The answer of the call, always with HTTP 200.
 #[derive(ToSchema)]
 #[serde(untagged)]
 #[expect(
@@ -57,11 +57,11 @@ enum WechatSessionAnswer {
 
 /// Sign a user in, as WeChat's `/sns/jscode2session`
 ///
-/// For SDKs. `secret` is a client secret of the gateway whose key has the scope `wechat:proxy`; the gateway asks WeChat
-/// with the app's real one and passes its answer on. A code is good once: after -1 let the user call `wx.login()` again.
-/// Refusals have WeChat's codes: 40002 for another `grant_type`, 41002, 41004 and 41008 where something is missing,
-/// 40125 for a wrong secret, 40013 for an app that is not the tenant's, 48001 for a key without the scope, 45011 for too
-/// many requests, and what WeChat says of the code, such as 40029 and 40163.
+/// For SDKs. `secret` is a client secret of the gateway whose key has the scope `wechat:proxy`; the gateway calls
+/// WeChat with the app's AppSecret and passes WeChat's answer on. A code is valid once: after -1 let the user call
+/// `wx.login()` again. Refusals have WeChat's codes: 40002 for another `grant_type`, 41002, 41004 and 41008 for a
+/// missing parameter, 40125 for a wrong secret, 40013 for an app of another tenant, 48001 for a key without the scope,
+/// 45011 for too many requests, and WeChat's own codes for the code, such as 40029 and 40163.
 #[utoipa::path(
     get, path = "/sns/jscode2session", tag = super::TAG,
     params(

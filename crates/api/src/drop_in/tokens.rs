@@ -19,7 +19,8 @@ use super::{
 use crate::{ApiState, layers, openapi::Always};
 
 const GRANT_TYPE: &str = "client_credential";
-/// What every token is said to live. It lives a little longer, so that whoever renews in time never meets its end.
+/// The announced life of every token, in seconds. Tokens live a little longer, so that a client that renews in time
+/// never uses an expired token.
 const EXPIRES_IN: u64 = 7200;
 
 pub(super) fn routes() -> OpenApiRouter<ApiState> {
@@ -30,18 +31,18 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
     router.merge(stable.layer(layers::unproven_body()))
 }
 
-/// What WeChat answers to whoever may have a token.
+/// WeChat's answer with a token.
 #[derive(Serialize, ToSchema)]
 struct WechatToken {
-    /// A token of the gateway, under 512 characters for a usual URL: for the `access_token` of these calls alone.
+    /// A token of the gateway, under 512 characters for a usual URL: only for the `access_token` of these calls.
     #[schema(example = "eyJhbGciOiJFZERTQSIs…")]
     access_token: String,
-    /// How many seconds it is good for: 7200.
+    /// Seconds until the token expires: 7200.
     #[schema(example = 7200)]
     expires_in: u64,
 }
 
-/// What the two calls answer, always with HTTP 200.
+/// The answer of the two calls, always with HTTP 200.
 #[derive(ToSchema)]
 #[serde(untagged)]
 #[expect(
@@ -53,7 +54,7 @@ enum WechatTokenAnswer {
     Refusal(Reply),
 }
 
-/// What `stable_token` is asked.
+/// The request of `stable_token`.
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(default)]
 struct StableTokenRequest {
@@ -66,17 +67,17 @@ struct StableTokenRequest {
     /// A client secret of the gateway.
     #[schema(value_type = String, default = "", example = "wxg_…")]
     secret: Value,
-    /// Has no effect: each answer has a token of its own, and none ends another.
+    /// Has no effect: each answer has a new token, and no token ends another.
     #[schema(value_type = Option<bool>)]
     force_refresh: Value,
 }
 
 /// Get an access token, as WeChat's `/cgi-bin/token`
 ///
-/// For SDKs. `secret` is a client secret of the gateway; the token is the gateway's, for this app and for the calls of
-/// this tag alone. Getting one ends no other. Refusals have WeChat's codes: 40002 for another `grant_type`, 41002 and
-/// 41004 where something is missing, 40125 for a wrong secret, 40013 for an app that is not the tenant's, 45011 for too
-/// many requests.
+/// For SDKs. `secret` is a client secret of the gateway; the token is a token of the gateway, for this app and for the
+/// calls of this tag alone. A new token ends no other token. Refusals have WeChat's codes: 40002 for another
+/// `grant_type`, 41002 and 41004 for a missing parameter, 40125 for a wrong secret, 40013 for an app of another tenant,
+/// 45011 for too many requests.
 #[utoipa::path(
     get, path = "/cgi-bin/token", tag = super::TAG,
     params(
@@ -98,7 +99,7 @@ async fn get_token(State(state): State<ApiState>, extensions: Extensions, uri: U
 
 /// Get an access token, as WeChat's `/cgi-bin/stable_token`
 ///
-/// As `GET /cgi-bin/token`, with the secret in the body.
+/// Works like `GET /cgi-bin/token`, with the secret in the body.
 #[utoipa::path(
     post, path = "/cgi-bin/stable_token", tag = super::TAG,
     request_body = StableTokenRequest,
@@ -142,12 +143,12 @@ async fn issue(
     }))
 }
 
-/// For every call that is a GET.
+/// The answer to another method than GET, for calls that want GET.
 pub(super) async fn wants_get() -> Reply {
     Reply::refused(WANTS_GET, "require GET method")
 }
 
-/// For every call that is a POST.
+/// The answer to another method than POST, for calls that want POST.
 pub(super) async fn wants_post() -> Reply {
     Reply::refused(WANTS_POST, "require POST method")
 }

@@ -128,7 +128,7 @@ pub(crate) struct Webhook {
     failing_since: Option<Timestamp>,
     /// How many attempts have failed in a row.
     failures: u64,
-    /// The time until which the secret before the last rotation signs too; null: no such secret.
+    /// The time until which the secret before the last rotation signs too; null: no rotation.
     #[schema(required = true)]
     previous_secret_until: Option<Timestamp>,
     created_at: Timestamp,

@@ -1,4 +1,4 @@
-//! Bodies, read whole or not at all.
+//! Bodies, read completely or not at all.
 
 use std::{error::Error, iter::successors};
 
@@ -12,26 +12,27 @@ use crate::{
     problem::{Kind, Problem},
 };
 
-/// Ends a body that does not come in time. Whoever serves the routes ends bodies with it, and they answer 408.
+/// The error of a body that does not arrive in time. The server ends bodies with this error, and the routes then answer
+/// 408.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the body did not come in time")]
 pub struct SlowBody;
 
-/// Why a body was not read whole.
+/// Why a body was not read completely.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unread {
-    /// It is over the limit.
+    /// The body is over the limit.
     TooLarge,
-    /// It did not come in time.
+    /// The body did not arrive in time.
     TooSlow,
-    /// It has proven nothing yet, and the memory for such requests is used up.
+    /// The request is unproven, and the memory for unproven requests is used up.
     NoRoom,
-    /// It broke off.
+    /// The body broke off.
     BrokenOff,
 }
 
 impl Unread {
-    /// Why a library refused a body.
+    /// The reason behind a library's refusal of a body.
     pub(crate) fn of(status: StatusCode, error: &(dyn Error + 'static)) -> Self {
         let mut causes = successors(Some(error), |error| (**error).source());
         let ended = causes.find_map(|error| {
@@ -48,8 +49,8 @@ impl Unread {
     }
 }
 
-/// The bytes of a body that keeps to the route's limit and comes in time. One that announces more is refused before a
-/// byte of it is read; one that does not is cut off by [`DefaultBodyLimit`](axum::extract::DefaultBodyLimit).
+/// Reads a body that keeps to the route's limit and arrives in time. A body that announces more is refused before the
+/// first byte is read; any other body is cut off by [`DefaultBodyLimit`](axum::extract::DefaultBodyLimit).
 pub(crate) async fn read_whole<S: Send + Sync>(
     request: Request,
     state: &S,
@@ -61,12 +62,12 @@ pub(crate) async fn read_whole<S: Send + Sync>(
     body.map_err(|rejection| Unread::of(rejection.status(), &rejection))
 }
 
-/// Whether the body says that it is over the route's limit.
+/// Whether the body's announced length is over the route's limit.
 pub(crate) fn announces_too_much(request: &Request) -> bool {
     announced(request).is_some_and(|bytes| bytes > body_limit(request))
 }
 
-/// How many bytes the body says it has.
+/// The announced length of the body, in bytes.
 pub(crate) fn announced(request: &Request) -> Option<usize> {
     let length = request.headers().get(header::CONTENT_LENGTH)?;
     length.to_str().ok()?.parse().ok()

@@ -13,7 +13,7 @@ use crate::{guard::Authorized, problem::Problem};
 pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const LONGEST: usize = 255;
 
-/// A JSON body and the key it may be repeated under.
+/// A JSON body and the idempotency key of the request.
 #[derive(Debug)]
 pub(crate) struct Keyed<T> {
     pub(crate) body: T,
@@ -35,7 +35,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Keyed<T> {
     }
 }
 
-/// The key of a request that has no body.
+/// The idempotency key of a request without a body.
 #[derive(Debug)]
 pub(crate) struct BareKey(pub(crate) Option<IdempotencyKey>);
 
@@ -50,9 +50,9 @@ impl<S: Send + Sync> FromRequestParts<S> for BareKey {
 }
 
 impl Authorized {
-    /// The key for an answer with a secret: only the API key that made the request is shown it again, and only with
-    /// the scopes that it had then. Another key of the tenant, or a token that was narrowed, may have fewer scopes
-    /// than that secret opens.
+    /// The key for an answer with a secret: a repeat shows the secret only to the API key that made the request, and
+    /// only with the scopes of the first request. Another key of the tenant, or a token with fewer scopes, may have
+    /// fewer scopes than the secret gives.
     pub(crate) fn own(&self, key: Option<IdempotencyKey>) -> Option<IdempotencyKey> {
         key.map(|key| IdempotencyKey {
             fingerprint: Sha256::new()
@@ -74,8 +74,8 @@ impl Authorized {
     reason = "it describes a header; `Keyed` and `BareKey` read it"
 )]
 pub(crate) struct Repeat {
-    /// 1 to 255 visible ASCII characters that stand for this request. The same request, sent again within 24 hours,
-    /// is not done again and gets the first answer.
+    /// 1 to 255 visible ASCII characters that stand for this request. A repeat of the same request within 24 hours does
+    /// nothing again and gets the first answer.
     #[param(
         rename = "Idempotency-Key",
         min_length = 1,
@@ -93,7 +93,7 @@ fn key(name: String, method: &str, path: &str, body: &[u8]) -> IdempotencyKey {
     }
 }
 
-/// What makes two requests the same: method, path and every byte of the body.
+/// The digest that makes two requests the same: method, path and every byte of the body.
 fn fingerprint(method: &str, path: &str, body: &[u8]) -> [u8; 32] {
     let mut hash = Sha256::new();
     for part in [method.as_bytes(), b"\n", path.as_bytes(), b"\n", body] {
@@ -102,7 +102,7 @@ fn fingerprint(method: &str, path: &str, body: &[u8]) -> [u8; 32] {
     hash.finalize().into()
 }
 
-/// The key in the headers; none: there is none.
+/// The key in the headers; `None` if absent.
 pub(crate) fn key_text(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(value) = values.next() else {

@@ -25,7 +25,8 @@ use crate::{
 
 /// A JSON body of type `T`.
 ///
-/// Text that is no JSON is 400; JSON that is no `T` (a type, an unknown field, a missing one) is 422 and says where.
+/// Text that is not JSON is 400; JSON that is not a `T` (a type, an unknown field, a missing field) is 422 and names
+/// the place.
 #[derive(Debug)]
 pub(crate) struct ApiJson<T>(pub(crate) T);
 
@@ -38,7 +39,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for ApiJson<T> {
     }
 }
 
-/// The bytes of a body that says that it is JSON and keeps to the limit.
+/// The bytes of a body with a JSON content type, within the limit.
 pub(crate) async fn json_bytes<S: Send + Sync>(
     request: Request,
     state: &S,
@@ -71,7 +72,7 @@ fn is_json(headers: &HeaderMap) -> bool {
             && essence.ends_with("+json"))
 }
 
-/// Reads `body` as a `T`. A field that is there twice, at whatever depth, is refused.
+/// Parses `body` as a `T`. Refuses a field that occurs twice, at any depth.
 pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     let twice = repeated_fields(body);
     if !twice.is_empty() {
@@ -86,12 +87,12 @@ pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     Ok(value)
 }
 
-/// In how many steps more wrong fields are looked for, and in a body of how many bytes.
+/// The limits of the search for more wrong fields: the number of steps, and the length of a body in bytes.
 const MOST_STEPS: usize = 32;
 const LONGEST_TRIED: usize = 16 * 1024;
 
-/// `first`, and what else is wrong with the fields of `body`. serde stops at the first: what it names is put right by a
-/// value that fits, and the rest is read again.
+/// `first`, and the other errors in the fields of `body`. serde stops at the first error: this function replaces the
+/// wrong value by a fitting one and parses the rest again.
 fn all_wrong<T: DeserializeOwned>(body: &[u8], first: Violation) -> Vec<Violation> {
     let mut found = vec![first.clone()];
     let read = serde_json::from_slice::<Value>(body);
@@ -120,7 +121,8 @@ fn all_wrong<T: DeserializeOwned>(body: &[u8], first: Violation) -> Vec<Violatio
     found
 }
 
-/// Puts another value in the place that `pointer` names, or none at the first turn. False: there is no other to try.
+/// Puts another value in the place that `pointer` names, or removes the value at the first turn. Returns false if no
+/// other value remains to try.
 fn put_right(value: &mut Value, pointer: &str, turn: usize) -> bool {
     let Some((parent, step)) = pointer.rsplit_once('/') else {
         return false;
@@ -143,7 +145,7 @@ fn put_right(value: &mut Value, pointer: &str, turn: usize) -> bool {
         (Some(Value::Object(fields)), Some(other)) => {
             fields.insert(step, other);
         }
-        // The places of the others would change.
+        // Removing an item would change the places of the others.
         (Some(Value::Array(_)), None) => {}
         (Some(Value::Array(items)), Some(other)) => {
             let at = step.parse().ok();
@@ -156,17 +158,17 @@ fn put_right(value: &mut Value, pointer: &str, turn: usize) -> bool {
     true
 }
 
-/// Reads a part of a body as a `T`; pointers count from the part.
+/// Parses a part of a body as a `T`; pointers count from the part.
 pub(crate) fn parse_part<T: DeserializeOwned>(part: &Value) -> Result<T, Problem> {
-    // As text: serde_json does not say of a number in a `Value` why it does not fit.
+    // Parses from text: for a number in a `Value`, serde_json does not say why the number does not fit.
     parse(part.to_string().as_bytes())
 }
 
-/// What is wrong with a body.
+/// The error in a body.
 enum Wrong {
-    /// It is no JSON.
+    /// The body is not JSON.
     Text(Problem),
-    /// One of its fields is not what it must be.
+    /// One field of the body breaks its rule.
     Field(Violation),
 }
 
@@ -183,7 +185,7 @@ fn typed<'de, T: Deserialize<'de>>(
     })
 }
 
-/// A JSON object. What serde derives for a `T` with fields would take an array of their values too.
+/// A JSON object. serde's derived code for a `T` with fields would accept an array of the field values too.
 struct Object<T>(T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
@@ -213,7 +215,7 @@ pub(crate) fn object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     Object::deserialize(deserializer).map(|object| object.0)
 }
 
-/// As [`object`], where the field may be null.
+/// Like [`object`], for a field that may be null.
 pub(crate) fn optional_object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {
@@ -229,7 +231,7 @@ fn violation(error: &serde_json::Error, parent: String) -> Violation {
     let place = format!(" at line {} column {}", error.line(), error.column());
     let detail = error.to_string();
     let detail = detail.strip_suffix(&place).unwrap_or(&detail);
-    // serde tells of a missing field at its parent: point at the field itself.
+    // serde reports a missing field at its parent: point at the field itself.
     let missing = detail
         .strip_prefix("missing field `")
         .and_then(|rest| rest.strip_suffix('`'));

@@ -1,4 +1,4 @@
-//! Extractors: they carry the parsing, so that a handler is a sentence.
+//! Extractors: these types do the parsing, so that handlers stay short.
 
 mod body;
 mod idempotency;

@@ -1,4 +1,4 @@
-//! Ids in paths. A text that is no id names nothing, so it is 404 like any other id that does not exist.
+//! Ids in paths. A text that is not an id gets 404, like any other id that does not exist.
 
 use axum::{
     RequestPartsExt,

@@ -7,11 +7,11 @@ use http::{HeaderMap, HeaderName, request::Parts};
 
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 
-/// The longest wait.
+/// The longest wait, in seconds.
 const LONGEST: u64 = 30;
 
-/// How many seconds the caller would wait for the message to end. What is longer than allowed counts as the
-/// longest; what cannot be read is ignored, as the RFC wants it: a preference is no demand.
+/// How many seconds the caller would wait for the message's end. A longer value than allowed counts as the longest one;
+/// an unreadable value is ignored, as the RFC requires: a preference is no demand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Wait(Option<u64>);
 
@@ -25,7 +25,7 @@ impl Wait {
         Self(preferences.find_map(wait_seconds))
     }
 
-    /// For how long.
+    /// The duration of the wait.
     pub(crate) fn duration(self) -> Option<Duration> {
         self.0.map(Duration::from_secs)
     }

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use super::words::{TIME, plain};
 use crate::problem::Problem;
 
-/// The query as a `T`. Whatever is wrong with it, an unknown parameter or a control character included, is 400.
+/// The query as a `T`. Every error, also an unknown parameter or a control character, is 400.
 #[derive(Debug)]
 pub(crate) struct ApiQuery<T>(pub(crate) T);
 
@@ -19,9 +19,9 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for ApiQuery<T> {
     }
 }
 
-/// Reads the query of `uri`.
+/// Parses the query of `uri`.
 pub(crate) fn read<T: DeserializeOwned>(uri: &Uri) -> Result<T, Problem> {
-    // Nothing that is looked for has one, and PostgreSQL takes no text with U+0000.
+    // No searched value has a control character, and PostgreSQL takes no text with U+0000.
     if let Some(name) = controlled(uri) {
         return Err(Problem::invalid_request(format!(
             "the query cannot be read: `{}` has a control character; leave it out",
@@ -43,8 +43,8 @@ pub(crate) fn read<T: DeserializeOwned>(uri: &Uri) -> Result<T, Problem> {
     }
 }
 
-/// Names the parameter and what it must be. serde quotes the name of a missing or an unknown parameter, and puts the name
-/// of one with a wrong value in front of its words.
+/// Names the parameter and its rule. serde quotes the name of a missing or an unknown parameter, and puts the name of a
+/// parameter with a wrong value in front of the message.
 fn explain(said: &str) -> String {
     let is_quoted = ["missing field `", "unknown field `", "duplicate field `"]
         .iter()
@@ -62,9 +62,9 @@ fn explain(said: &str) -> String {
     name.map_or(rule.clone(), |name| format!("`{name}` {rule}"))
 }
 
-/// The name of a parameter with a control character in it.
+/// The name of a parameter that contains a control character.
 fn controlled(uri: &Uri) -> Option<String> {
-    // One can be there encoded alone.
+    // A control character can occur in encoded form only.
     uri.query().filter(|query| query.contains('%'))?;
     let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri).ok()?;
     let mut pairs = pairs.into_iter();

@@ -1,17 +1,17 @@
-//! Objects that have a field twice. serde keeps the last of the two where it reads a map, and nobody is told.
+//! Objects that have a field twice. serde keeps the last of the two where it reads a map, without an error.
 
 use std::{collections::HashSet, fmt};
 
 use domain::violation::{Violation, pointer_token};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-/// More than an answer tells of. What is wrong beyond them is not looked for.
+/// The limit of reported fields: more than an answer names. The scan reports no fields beyond this limit.
 const MOST: usize = 1000;
 
-/// The fields that are there twice in a JSON text, at every depth.
+/// The fields that occur twice in a JSON text, at every depth.
 ///
-/// The items of a list that is a field of the text itself are left out: each item is read, and looked at, by itself.
-/// Nothing is found in a text that is no JSON.
+/// The items of a list that is a field of the text itself are left out: each item is parsed and checked alone. The
+/// result is empty for a text that is not JSON.
 pub(crate) fn repeated_fields(text: &[u8]) -> Vec<Violation> {
     let mut found = Vec::new();
     let mut path = String::new();
@@ -26,16 +26,16 @@ pub(crate) fn repeated_fields(text: &[u8]) -> Vec<Violation> {
     }
 }
 
-/// Looks at one value and all within it.
+/// Scans one value and all values in it.
 struct Scan<'a> {
-    /// The pointer of the value. One text for all depths, so that long names are not copied at each of them.
+    /// The pointer of the value. All depths share one text, so that long names are not copied at each depth.
     path: &'a mut String,
     depth: usize,
     found: &'a mut Vec<Violation>,
 }
 
 impl Scan<'_> {
-    /// Looks at the value that `step` leads to.
+    /// Scans the value under the name or index `step`.
     fn within<E>(
         &mut self,
         step: &str,

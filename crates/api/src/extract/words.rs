@@ -1,10 +1,10 @@
-//! What a field must be, in place of what the libraries that read it say.
+//! The gateway's own sentences about a field, in place of the messages of libraries.
 
-/// A time as people write one.
+/// The form of a time, with an example.
 pub(super) const TIME: &str = "a time such as 2026-03-01T08:30:00Z";
 
-/// A sentence about a field for what serde, chrono or the standard library say of it. Others are passed on: they are the
-/// gateway's own.
+/// The sentence about a field for a message of serde, chrono or the standard library. Other messages come from the
+/// gateway and stay unchanged.
 pub(super) fn plain(said: &str) -> String {
     if said.starts_with("missing field `") {
         return "is missing".to_owned();
@@ -53,7 +53,7 @@ pub(super) fn plain(said: &str) -> String {
     }
 }
 
-/// What stands behind the last `expected`: words that a caller has written stand before it.
+/// The text behind the last `expected`: the text before it may contain words of the caller.
 fn expected(said: &str) -> Option<String> {
     let (_, expected) = said.rsplit_once(", expected ")?;
     Some(expected.to_owned())
@@ -83,7 +83,7 @@ fn thing(expected: &str) -> String {
     thing.to_owned()
 }
 
-/// Why a text is no JSON, and where.
+/// Why a text is not JSON, and where.
 pub(crate) fn no_json(error: &serde_json::Error) -> String {
     let (line, column) = (error.line(), error.column());
     if error.is_eof() {
@@ -134,7 +134,7 @@ mod tests {
         Low,
     }
 
-    /// What is said of a JSON text that is no `T`.
+    /// The sentence about a JSON text that is not a `T`.
     fn said<T: DeserializeOwned>(text: &str) -> String {
         let error = serde_json::from_str::<T>(text)
             .err()

@@ -1,11 +1,12 @@
-//! What request headers bring along, whatever the operation: `Idempotency-Key`, `If-Match`, `If-None-Match`.
+//! The answers and headers that follow from request headers in any operation: `Idempotency-Key`, `If-Match`,
+//! `If-None-Match`.
 
 use utoipa::openapi::{RefOr, Response, ResponseBuilder, path::Operation};
 
 use super::{header, problems::note};
 use crate::problem::Kind;
 
-/// Adds the answers and headers that follow from the headers that the operation reads.
+/// Adds the answers and headers that follow from the request headers of the operation.
 pub(super) fn describe(operation: &mut Operation) {
     let reads = |name: &str| {
         operation
@@ -27,7 +28,7 @@ pub(super) fn describe(operation: &mut Operation) {
         );
         note(operation, Kind::InvalidRequest);
         note(operation, Kind::IdempotencyKeyReused);
-        // The first may still be running. Messages, batches and grants wait for it instead, as far as they can.
+        // The first request may still be running. Messages, batches and grants wait for the first request if possible.
         note(operation, Kind::Conflict);
     }
     if known || unchanged {
@@ -52,7 +53,7 @@ pub(super) fn describe(operation: &mut Operation) {
     }
 }
 
-/// Adds a header to the answers that say that it is done.
+/// Adds a header to the successful answers.
 fn on_success(operation: &mut Operation, named: &str, about: &str) {
     let done = operation
         .responses

@@ -1,4 +1,4 @@
-//! What is posted to a tenant's endpoints, as the document's `webhooks`.
+//! The events that the gateway posts to a tenant's endpoints, as the document's `webhooks`.
 
 use domain::webhook::EventType;
 use serde::Serialize;
@@ -15,10 +15,10 @@ use utoipa::{
 
 use crate::dto::{messages::Message, open_lists::EventTypes, time::Timestamp};
 
-/// What the gateway posts. `data` depends on the event: [`describe`] makes a schema for each kind of it.
+/// The body of a post. `data` depends on the type of the event: [`describe`] makes a schema for each form of `data`.
 #[derive(Serialize, ToSchema)]
 struct Event {
-    /// The event's id, the same in every post of it: the header `webhook-id` has it too.
+    /// The event's id, the same in every post of this event; also in the header `webhook-id`.
     #[schema(example = "evt_01jq2xv1cde8sbw7mv9v6a5kzq")]
     id: String,
     #[serde(rename = "type")]
@@ -27,14 +27,15 @@ struct Event {
     /// The version of this shape.
     #[schema(example = 1)]
     version: u8,
-    /// When it happened.
+    /// When the event happened.
     timestamp: Timestamp,
-    /// What it is about: `appid`, and what there is to say of such an event.
+    /// The subject of the event: `appid`, and fields that depend on the type of the event.
     #[schema(value_type = Object)]
     data: Value,
 }
 
-/// The schema of an event about a message: its `data` is the message as `GET /v1/messages/{id}` shows it at that time.
+/// The schema of an event about a message: its `data` is the message as `GET /v1/messages/{id}` shows the message at
+/// that time.
 fn message_event() -> RefOr<Schema> {
     let mut event = Event::schema();
     if let RefOr::T(Schema::Object(event)) = &mut event {
@@ -54,7 +55,7 @@ fn other_event() -> RefOr<Schema> {
     event
 }
 
-/// What an event means.
+/// The meaning of an event.
 fn meaning(kind: EventType) -> &'static str {
     match kind {
         EventType::MessageSent => "WeChat has accepted a message",
@@ -73,7 +74,7 @@ fn meaning(kind: EventType) -> &'static str {
     }
 }
 
-/// Adds an operation for each event: what the gateway posts, and what the endpoint answers.
+/// Adds an operation for each type of event: the gateway's post and the endpoint's answer.
 pub(super) fn describe(document: &mut OpenApi) {
     let mut webhooks = Paths::new();
     for kind in EventType::ALL {

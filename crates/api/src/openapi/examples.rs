@@ -1,15 +1,15 @@
-//! An example of every JSON and form body, put together from what the fields say of themselves: their own examples, else
-//! the first of their words, null where nothing may be there, nothing of what may be left out.
+//! An example of every JSON and form body, built from the schemas of the fields: the field's own example, else its
+//! first enumeration value, null for a nullable field, and no optional fields.
 
 use serde_json::{Map, Value, json};
 use utoipa::openapi::{Content, OpenApi, RefOr, example::ExampleBuilder, path::Operation};
 
 use super::links;
 
-/// Fields that may be left out, but are what the object is about.
+/// Optional fields that are the subject of their object, and therefore part of the example.
 const SHOWN: [&str; 2] = ["grant", "message"];
 
-/// Adds an example wherever an operation has a body that has none yet.
+/// Adds an example to each body of an operation that has none yet.
 pub(super) fn describe(document: &mut OpenApi) {
     let components = serde_json::to_value(&document.components).unwrap_or_default();
     let schemas = Schemas(&components["schemas"]);
@@ -22,7 +22,7 @@ pub(super) fn describe(document: &mut OpenApi) {
     }
 }
 
-/// The JSON and form bodies of an operation, in either direction.
+/// The JSON and form bodies of an operation, requests and responses.
 fn bodies(operation: &mut Operation) -> impl Iterator<Item = &mut Content> {
     let asked = match &mut operation.request_body {
         Some(RefOr::T(body)) => Some(&mut body.content),
@@ -53,7 +53,7 @@ fn illustrate(content: &mut Content, schemas: &Schemas<'_>) {
     if forms.is_empty() {
         content.example = schemas.example(&schema);
     }
-    // Readers show the first by name.
+    // Documentation tools show the first example by name.
     content.examples = (1..)
         .zip(forms)
         .map(|(place, (name, form))| {
@@ -64,7 +64,7 @@ fn illustrate(content: &mut Content, schemas: &Schemas<'_>) {
         .collect();
 }
 
-/// The schemas by their names.
+/// The schemas by name.
 struct Schemas<'a>(&'a Value);
 
 impl<'a> Schemas<'a> {
@@ -73,7 +73,7 @@ impl<'a> Schemas<'a> {
         self.0.get(name)
     }
 
-    /// The forms of a schema that are told apart by a field, each by that field's word, in the schema's order.
+    /// The alternatives of a schema with a discriminator, each with its discriminator value, in the schema's order.
     fn forms(&self, schema: &Value) -> Vec<(String, Value)> {
         let schema = self.named(&schema["$ref"]).unwrap_or(schema);
         let mapping = schema["discriminator"]["mapping"].as_object();
@@ -86,7 +86,7 @@ impl<'a> Schemas<'a> {
         forms
     }
 
-    /// A value of the schema; none where it does not say what such a value could be.
+    /// A value of the schema; `None` if the schema does not determine an example.
     fn example(&self, schema: &Value) -> Option<Value> {
         let own = [
             &schema["example"],

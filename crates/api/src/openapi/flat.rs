@@ -1,5 +1,5 @@
-//! Objects that are flattened into others on the wire are flattened in the document too: one object with all its fields
-//! is what every generator understands best.
+//! Objects that serde flattens into others are flattened in the document too: all generators support one object with
+//! all fields best.
 
 use std::collections::BTreeMap;
 
@@ -10,10 +10,10 @@ use utoipa::openapi::{
 
 use super::links;
 
-/// Where references to schemas begin.
+/// The prefix of references to schemas.
 const HOME: &str = "#/components/schemas/";
 
-/// Makes one object of every schema that is put together from several.
+/// Makes one object of every schema that is composed of several.
 pub(super) fn flatten(components: &mut Components) {
     let before = components.schemas.clone();
     for schema in components.schemas.values_mut() {
@@ -25,8 +25,8 @@ pub(super) fn flatten(components: &mut Components) {
     }
 }
 
-/// Gives the pages of lists, which are told apart by their items alone, good names, and their items the schema that the
-/// item has elsewhere: `Page_App` becomes `AppPage`, and its items `App`.
+/// Renames the pages of lists, whose generated names differ by the item's name, and refers to the item's common schema:
+/// `Page_App` becomes `AppPage`, and its items become `App`.
 pub(super) fn name_pages(document: &mut OpenApi) {
     let Some(components) = &mut document.components else {
         return;
@@ -67,7 +67,7 @@ pub(super) fn name_pages(document: &mut OpenApi) {
     }
 }
 
-/// Drops the schemas and security schemes that nothing refers to, and what they alone referred to.
+/// Removes the schemas and security schemes without references, until each remaining one has a reference.
 pub(super) fn prune(document: &mut OpenApi) {
     loop {
         let text = serde_json::to_string(document).unwrap_or_default();
@@ -87,7 +87,7 @@ pub(super) fn prune(document: &mut OpenApi) {
     }
 }
 
-/// Drops the answers that no operation refers to.
+/// Removes the responses without references.
 pub(super) fn prune_responses(document: &mut OpenApi) {
     let text = serde_json::to_string(&document.paths).unwrap_or_default();
     if let Some(components) = &mut document.components {
@@ -97,7 +97,7 @@ pub(super) fn prune_responses(document: &mut OpenApi) {
     }
 }
 
-/// The schema as one object; nothing where a part of it is none.
+/// The schema as one object; `None` if a part of the schema is not an object.
 fn object(all: &BTreeMap<String, RefOr<Schema>>, schema: &RefOr<Schema>) -> Option<Object> {
     match schema {
         RefOr::Ref(reference) => object(all, all.get(reference.ref_location.strip_prefix(HOME)?)?),

@@ -1,4 +1,5 @@
-//! Links: where an answer leads. Tools that walk the API by itself follow them, and a reader sees what an id is for.
+//! Links from an answer to the operations that use the answer. Tools that explore the API follow links, and readers see
+//! what an id is for.
 
 use utoipa::openapi::{
     OpenApi, RefOr,
@@ -6,7 +7,7 @@ use utoipa::openapi::{
     path::{Operation, ParameterIn, PathItem},
 };
 
-/// The answers that name a thing, the parameters which that thing is, and the operations that take them.
+/// The answers that name a resource, the parameters that hold its ids, and the operations that take these parameters.
 const WAYS: &[Way] = &[
     Way {
         from: &["register_app"],
@@ -78,12 +79,12 @@ const WAYS: &[Way] = &[
 
 struct Way {
     from: &'static [&'static str],
-    /// Each parameter, and the field of the answer that has its value.
+    /// Each parameter, with the field of the answer that has the parameter's value.
     parameters: &'static [(&'static str, &'static str)],
     to: &'static [&'static str],
 }
 
-/// Adds the links of every answer that leads on: to what it made, and to the next page.
+/// Adds the links of each answer: to the operations on the resource, and to the next page.
 pub(super) fn describe(document: &mut OpenApi) {
     for item in document.paths.paths.values_mut() {
         for operation in operations(item) {
@@ -116,7 +117,7 @@ pub(super) fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Opera
     .flatten()
 }
 
-/// What leads from one page of a list to the next, if it is a list.
+/// The parameters that lead from one page of a list to the next; `None` if the operation is no list.
 fn next_page(operation: &Operation) -> Option<Vec<(String, String)>> {
     let parameters = operation.parameters.iter().flatten();
     let parameters = parameters.filter_map(|one| match one {

@@ -1,4 +1,4 @@
-//! What holds for parameters wherever they are.
+//! What holds for the parameters of all operations.
 
 use utoipa::openapi::{
     RefOr,
@@ -6,8 +6,8 @@ use utoipa::openapi::{
     schema::{ObjectBuilder, Schema, SchemaType, Type},
 };
 
-/// Says what an idempotency key may look like, wherever one is taken; and that a parameter is sent or left out, never
-/// null: a URL and a header have no word for that.
+/// Adds the form of an idempotency key to each operation that takes one. Removes null from the types of parameters: a
+/// parameter is sent or absent, because a URL and a header cannot express null.
 pub(super) fn describe(operation: &mut Operation) {
     for parameter in operation.parameters.iter_mut().flatten() {
         let RefOr::T(parameter) = parameter else {

@@ -1,8 +1,8 @@
 //! The problems that an operation may answer with, each by its kind.
 //!
 //! A handler names sets of kinds among its responses. There each kind stands under its own name, so that sets can be
-//! put together, until [`gather`] makes one response of all kinds with one status: what is documented for an operation
-//! are the codes that this operation answers with, and no others. Tests hold every problem they meet against that.
+//! combined. [`gather`] then makes one response of all kinds with one status: an operation documents exactly the codes
+//! that this operation answers with, and no others. Tests compare every problem that occurs with the document.
 
 use std::collections::BTreeMap;
 
@@ -35,45 +35,45 @@ macro_rules! sets {
 }
 
 sets! {
-    /// Of everything.
+    /// For every operation.
     Always: Internal;
-    /// Of everything behind the guard.
+    /// For every operation behind the guard.
     Guarded: Unauthorized InsufficientScope RateLimited Internal Overloaded;
-    /// Of what is asked whether it can work.
+    /// For operations that report whether the gateway can work.
     Unready: Overloaded;
-    /// Of what WeChat signs.
+    /// For requests that WeChat signs.
     Signed: BadSignature;
-    /// Of what is open to floods, or may fail a number of times only for each address.
+    /// For operations that are open to floods, or that limit the failures of each address.
     Often: RateLimited;
-    /// Of what reads a body that is no JSON.
+    /// For operations that read a body other than JSON.
     Pushed: InvalidRequest TooSlow PayloadTooLarge;
-    /// Of what has an id in its path.
+    /// For operations with an id in the path.
     Missing: NotFound;
-    /// Of what reads a query.
+    /// For operations that read a query.
     Query: InvalidRequest;
-    /// Of what reads a JSON body.
+    /// For operations that read a JSON body.
     Body: InvalidRequest TooSlow PayloadTooLarge UnsupportedMediaType ValidationFailed;
-    /// Of what may not fit though nothing of it is in the body.
+    /// For operations without a body whose stored content may break rules.
     Unfit: ValidationFailed;
-    /// Of what may be there already, be made at this moment, or have gone too far.
+    /// For operations on a resource that may exist already, be in creation at this moment, or have the wrong status.
     Conflict: Conflict;
-    /// Of what counts as a message of the day.
+    /// For operations that count as a message of the day.
     Counted: QuotaExhausted;
-    /// Of what asks WeChat.
+    /// For operations that call WeChat.
     Wechat: AppRejected WechatRejected WechatUnavailable QuotaExhausted;
 }
 
-/// A kind among the responses of an operation.
+/// The entry of a kind among the responses of an operation.
 fn noted(kind: Kind) -> (String, RefOr<Response>) {
     (name(&[kind]), Ref::from_response_name(name(&[kind])).into())
 }
 
-/// Adds a kind to those that an operation may answer with.
+/// Adds a kind to the responses of an operation.
 pub(super) fn note(operation: &mut Operation, kind: Kind) {
     operation.responses.responses.extend([noted(kind)]);
 }
 
-/// Makes one response for each status of the kinds that are noted in an operation.
+/// Replaces the kinds of an operation by one response for each status.
 pub(super) fn gather(operation: &mut Operation, components: &mut Components) {
     let responses = &mut operation.responses.responses;
     let mut of_status: BTreeMap<u16, Vec<Kind>> = BTreeMap::new();
@@ -90,7 +90,7 @@ pub(super) fn gather(operation: &mut Operation, components: &mut Components) {
     }
 }
 
-/// Adds the response of each kind by itself: [`gather`] may find none that some kind is alone in.
+/// Adds the response of each kind alone: [`gather`] may find no operation where a kind is the only one of its status.
 pub(super) fn describe(components: &mut Components) {
     for kind in Kind::ALL {
         add(components, &[*kind]);
@@ -104,13 +104,13 @@ fn add(components: &mut Components, kinds: &[Kind]) {
         .or_insert_with(|| response(kinds).into());
 }
 
-/// What the response of these kinds is called, such as `ValidationFailedOrIdempotencyKeyReused`.
+/// The name of the response of these kinds, such as `ValidationFailedOrIdempotencyKeyReused`.
 fn name(kinds: &[Kind]) -> String {
     let names: Vec<String> = kinds.iter().map(|kind| format!("{kind:?}")).collect();
     names.join("Or")
 }
 
-/// The response of these kinds, which have one status.
+/// The response of these kinds, which share one status.
 fn response(kinds: &[Kind]) -> Response {
     let titles: Vec<String> = kinds
         .iter()
@@ -169,7 +169,7 @@ fn example(kind: Kind) -> Example {
 mod tests {
     use serde_json::Value;
 
-    /// The codes that are documented for an operation's status.
+    /// The documented codes of an operation's status.
     fn codes(path: &str, method: &str, status: u16) -> Vec<String> {
         let document = serde_json::to_value(crate::openapi()).unwrap();
         let response = &document["paths"][path][method]["responses"][status.to_string()];

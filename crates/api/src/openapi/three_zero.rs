@@ -1,11 +1,11 @@
-//! The document as OpenAPI 3.0, for generators that read no 3.1.
+//! The document as OpenAPI 3.0, for generators that cannot read 3.1.
 //!
 //! OpenAPI 3.1 takes its schemas from JSON Schema 2020-12; 3.0 has a dialect of its own, without the type `null`, lists
-//! of types, `const`, and members beside `$ref`. Everything here is said in it without loss.
+//! of types, `const`, and members beside `$ref`. The conversion loses nothing of this document.
 
 use serde_json::{Map, Value, json};
 
-/// Rewrites a document of OpenAPI 3.1 as 3.0.
+/// Converts a document of OpenAPI 3.1 to 3.0.
 pub(super) fn convert(document: &mut Value) {
     document["openapi"] = json!("3.0.3");
     if let Some(document) = document.as_object_mut() {
@@ -23,8 +23,9 @@ pub(super) fn convert(document: &mut Value) {
     complete(document, &schemas);
 }
 
-/// Gives what may be null the type of the schema that it refers to: without a type, `nullable` has no effect. A scalar
-/// schema without an enumeration is inlined: OpenAPI Generator for C# makes a reference to it a type that cannot be null.
+/// Gives a nullable reference the type of the referenced schema: without a type, `nullable` has no effect. A scalar
+/// schema without an enumeration is inlined: OpenAPI Generator for C# turns a reference to such a schema into a type
+/// that cannot be null.
 fn complete(value: &mut Value, schemas: &Value) {
     match value {
         Value::Array(items) => items.iter_mut().for_each(|item| complete(item, schemas)),
@@ -53,7 +54,7 @@ fn complete(value: &mut Value, schemas: &Value) {
     }
 }
 
-/// Goes through everything that may hold a schema. Examples hold values, which are left alone.
+/// Visits everything that may hold a schema. Examples hold values, which stay unchanged.
 fn walk(value: &mut Value) {
     match value {
         Value::Array(items) => items.iter_mut().for_each(walk),
@@ -76,7 +77,7 @@ fn each(value: &mut Value, change: fn(&mut Value)) {
     members.into_iter().flatten().for_each(change);
 }
 
-/// Rewrites one schema and all within it.
+/// Converts one schema and all schemas in it.
 fn schema(value: &mut Value) {
     let Some(object) = value.as_object_mut() else {
         return;
@@ -99,8 +100,8 @@ fn schema(value: &mut Value) {
     words(object);
     bounds(object);
     object.remove("propertyNames");
-    // The `channel` of each message schema is required and has one value, so the alternatives stay distinct. OpenAPI Generator
-    // for Rust serializes the discriminator property twice, and the gateway refuses duplicate fields.
+    // The `channel` of each message schema is required and has one value, so the alternatives stay distinct. OpenAPI
+    // Generator for Rust serializes the discriminator property twice, and the gateway refuses duplicate fields.
     object.remove("discriminator");
     if object.len() > 1
         && let Some(reference) = object.remove("$ref")
@@ -128,7 +129,7 @@ fn types(object: &mut Map<String, Value>) {
     }
 }
 
-/// One of several types. Generators take a number without a format for one of 32 bits.
+/// One of several types. Generators treat a number without a format as a 32-bit number.
 fn form(name: &Value) -> Value {
     match name.as_str() {
         Some("number") => json!({ "type": "number", "format": "double" }),
@@ -147,7 +148,7 @@ fn alternatives(object: &mut Map<String, Value>) {
         if forms.len() < all {
             object.insert("nullable".to_owned(), json!(true));
         }
-        // One alternative is none. A bare reference may have nothing beside it.
+        // A single alternative needs no list. A bare reference may have no members beside it.
         match (forms.pop(), forms.is_empty()) {
             (Some(Value::Object(only)), true) if only.contains_key("$ref") => {
                 object.insert("allOf".to_owned(), json!([only]));
@@ -165,7 +166,7 @@ fn alternatives(object: &mut Map<String, Value>) {
     }
 }
 
-/// `const` becomes a list of one word, and a list of examples the first of them.
+/// `const` becomes an `enum` of one value, and the first of several `examples` becomes `example`.
 fn words(object: &mut Map<String, Value>) {
     if let Some(only) = object.remove("const") {
         object.insert("enum".to_owned(), json!([only]));
@@ -177,7 +178,7 @@ fn words(object: &mut Map<String, Value>) {
     }
 }
 
-/// Exclusive bounds are flags beside the bound.
+/// Exclusive bounds become flags beside the bound.
 fn bounds(object: &mut Map<String, Value>) {
     for (exclusive, bound) in [
         ("exclusiveMinimum", "minimum"),
