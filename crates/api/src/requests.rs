@@ -55,7 +55,7 @@ impl Shape {
         Self::NewTenant,
     ];
 
-    /// Parses `body` at `now`, as far as a handler does before the first database access. The error is the problem, as
+    /// Parses `body` at `now`, as far as a handler does before its first database access. The error is the problem, as
     /// JSON.
     pub fn read(self, body: &[u8], now: DateTime<Utc>) -> Result<(), String> {
         let read = match self {

@@ -1,10 +1,4 @@
-//! Entity tags (RFC 9110 §8.8.3, §13): a client that changes a resource can name the state of the resource that it has
-//! read.
-//!
-//! A tag has two parts: the version, which changes with every change that the API makes, and a digest of the shown
-//! body. `If-None-Match` compares both, because an answer shows more than the version covers (for example the pause of
-//! an app). `If-Match` compares the version alone: a pause of the app in the meantime is no reason to refuse a new
-//! name.
+//! Entity tags (RFC 9110 §8.8.3, §13): a client that changes a resource can name the state that the client has read.
 
 use std::convert::Infallible;
 
@@ -35,8 +29,8 @@ pub(crate) struct Known {
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "it describes a header; `IfMatch` reads it")]
 pub(crate) struct Unchanged {
-    /// `ETag` of the answer that you have read: if the resource has changed since, the gateway refuses this change with
-    /// 412.
+    /// `ETag` of the answer that you have read: if the resource has changed since, the gateway answers 412 and changes
+    /// nothing.
     #[param(rename = "If-Match")]
     if_match: Option<String>,
 }
@@ -159,8 +153,8 @@ enum Tags {
 /// A condition that is not a list of entity tags.
 struct NoTags;
 
-/// The tags of a condition; several header lines are one list. A tag may contain commas and any byte from 0x80 (RFC
-/// 9110 §8.8.3).
+/// The tags of a condition; several header lines are one list. A tag may contain commas and any byte from 0x80
+/// (RFC 9110 §8.8.3).
 fn listed(headers: &HeaderMap, name: &HeaderName) -> Result<Tags, NoTags> {
     let lines: Vec<&[u8]> = headers
         .get_all(name)

@@ -1,5 +1,4 @@
-//! The transport of answers: compression where compression saves bytes and reveals no secret, and CORS for configured
-//! origins.
+//! The transport of answers: compression, unless the answer is small or may hold secrets, and CORS for configured origins.
 
 use std::time::Duration;
 
@@ -22,8 +21,7 @@ const WORTH_COMPRESSING: u64 = 1024;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Compressible;
 
-/// Whether the answer to this request contains no secret of the gateway or of WeChat, and the caller needs a
-/// credential.
+/// Whether the answer to this request contains no secret of the gateway or of WeChat, and the caller needs a credential.
 ///
 /// The length of a compressed answer reveals how similar a secret is to the text beside it, and the caller controls
 /// some of that text (BREACH). Answers with secrets (tokens, keys, webhooks) therefore stay uncompressed, and so do the

@@ -41,7 +41,7 @@ pub(super) struct Entrant {
     pub(super) origin: Origin,
 }
 
-/// Accepts a caller whose token belongs to a key with `scope`, within the tenant's rate limit.
+/// Accepts a token of a key with `scope`, within the tenant's rate limit.
 pub(super) async fn enter(
     state: &ApiState,
     extensions: &Extensions,
@@ -110,7 +110,7 @@ pub(super) async fn prove(
     Ok((caller, tenant, appid))
 }
 
-/// Refuses a caller whose key lacks `scope`.
+/// Refuses a caller with a key that lacks `scope`.
 pub(super) fn want(caller: &Caller, scope: Scope) -> Result<(), Reply> {
     if caller.scopes.contains(scope) {
         Ok(())

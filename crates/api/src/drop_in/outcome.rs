@@ -9,7 +9,7 @@ use store::Message;
 
 use super::reply::{INVALID_FORM_ID, NO_GRANT, Reply};
 
-/// The answer to the caller that waited for `message`. If the message has not ended, its ttl is over or the gateway
+/// The answer to the caller that waited for `message`. A message without an end means: the ttl is over or the gateway
 /// stops.
 pub(super) fn of(message: &Message) -> Reply {
     match message.status {

@@ -110,7 +110,7 @@ async fn try_pass_on(state: &ApiState, request: Request) -> Result<ForwardedAnsw
     answer.map_err(|error| refusal(error, &method))
 }
 
-/// Reads the body into the call's memory permit. Fails if the upload stalls.
+/// Reads the body into the memory that the call has reserved. Fails if the upload stalls.
 async fn upload(request: Request, announced: usize, room: &mut Room) -> Result<Bytes, Reply> {
     let mut parts = request.into_body().into_data_stream();
     let mut body = Vec::with_capacity(announced);
@@ -180,7 +180,7 @@ pub(super) fn refusal(error: PassageError, method: &Method) -> Reply {
     }
 }
 
-/// A browser must not treat WeChat's content as a page of the gateway, whatever its content type.
+/// A browser must not treat WeChat's content as a page of the gateway, of any content type.
 const NO_PAGE: HeaderValue = HeaderValue::from_static("sandbox");
 
 /// Of WeChat's headers the response keeps only the content type and the content disposition.
@@ -203,7 +203,7 @@ fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     headers.get(name)?.to_str().ok().map(str::to_owned)
 }
 
-/// Adds the operations of all that is passed on.
+/// Adds the operations of the pass-through.
 pub(super) fn document(document: &mut OpenApi) {
     for home in HOMES {
         let name = home.trim_matches('/').replace('-', "_");

@@ -86,8 +86,7 @@ impl Reply {
         Self::refused(UNCERTAIN, words)
     }
 
-    /// WeChat's own refusal. A refusal of the app's own token becomes -1, because no token of the caller can repair
-    /// that.
+    /// WeChat's own refusal. A refusal of the app's own token becomes -1, because no token of the caller repairs that.
     pub(super) fn from_wechat(errcode: i64, errmsg: &str, rid: Option<&str>) -> Self {
         if is_token_refusal(errcode) {
             return Self::busy("WeChat refuses the app's own access token");

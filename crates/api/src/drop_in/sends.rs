@@ -197,8 +197,7 @@ fn rested(pause: &Pause, now: DateTime<Utc>) -> Result<(), Reply> {
     )))
 }
 
-/// Removes the keys that the template does not have: WeChat ignores these keys, and so do callers that never knew of
-/// them.
+/// Removes the keys that the template does not have: WeChat ignores such keys.
 fn ignore_strangers(request: &mut message::Request, template: Knowledge<'_>) {
     if let (Knowledge::Template(template), Some(data)) = (template, &mut request.data)
         && template.keys().next().is_some()

@@ -157,7 +157,8 @@ impl AppChanges {
 #[serde(deny_unknown_fields)]
 #[schema(as = SecretRequest)]
 pub(crate) struct NewSecret {
-    /// The AppSecret. The gateway verifies the AppSecret with WeChat, stores it encrypted and never shows it.
+    /// The AppSecret. The gateway verifies the AppSecret with WeChat, stores the secret encrypted and never shows the
+    /// secret.
     #[schema(value_type = String, write_only, format = Password, min_length = 1, max_length = 128, pattern = "^[!-~]+$", example = "0f1e2d3c4b5a69788796a5b4c3d2e1f0")]
     secret: AppSecret,
 }

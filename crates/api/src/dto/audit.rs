@@ -38,7 +38,7 @@ pub(crate) struct AuditEvent {
     /// The address of the request. Only operators see the addresses of operators.
     #[schema(required = true, example = "203.0.113.7")]
     address: Option<String>,
-    /// The tenant whose log has this line: for operators.
+    /// The tenant to which this line belongs: for operators.
     #[serde(skip_serializing_if = "Option::is_none")]
     tenant_id: Option<String>,
 }

@@ -44,8 +44,7 @@ pub(crate) struct GrantReport {
     /// `subscription`: the number of acceptances. Default: 1.
     #[schema(minimum = 1, maximum = 1000)]
     count: Option<u32>,
-    /// `subscription`: the template is a long-term one, so that one acceptance permits any number of messages. Default:
-    /// false.
+    /// `subscription`: the template is a long-term one: one acceptance permits any number of messages. Default: false.
     long_term: Option<bool>,
     /// When the client got the grant. Default: now. An id is valid for seven days from that time; a WeChat event within
     /// ten minutes of that time reports the same acceptance, which counts once.
@@ -147,15 +146,14 @@ pub(crate) struct Grant {
     kind: GrantKind,
     #[schema(example = "oABC1234567890abcdefghijklmn")]
     openid: String,
-    /// How many messages the grant still permits. For a long-term template any value but 0 means any number of
-    /// messages.
+    /// How many messages the grant still permits. For a long-term template any value but 0 means any number of messages.
     #[schema(example = 1)]
     remaining: u32,
     /// `form_id`, `prepay_id`: the id itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "7a7c56ca0e4f4d0c9b7d3f1e2a5b6c8d")]
     value: Option<String>,
-    /// `form_id`, `prepay_id`: whether the id is held by a message that has not ended, or whose arrival is unknown.
+    /// `form_id`, `prepay_id`: whether a message holds the id: a message that has not ended, or with an unknown arrival.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = false)]
     held: Option<bool>,
@@ -229,7 +227,7 @@ impl From<delivery::Grant> for Grant {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct GrantsQuery {
-    /// The user whose grants to list.
+    /// List the grants of this user.
     pub(crate) openid: String,
     /// How many items at most.
     #[param(minimum = 1, maximum = 200, default = 50)]
@@ -260,7 +258,7 @@ pub(crate) struct GrantsSummary {
 /// The content of the form-id pool.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct PoolSummary {
-    /// Users to whom at least one message can be sent.
+    /// Users that can get at least one message.
     #[schema(example = 812)]
     users: u64,
     /// Messages that can be sent.
@@ -276,7 +274,7 @@ pub(crate) struct PoolSummary {
 pub(crate) struct TemplateSummary {
     #[schema(example = "8-VxnRzHxkMVwBSkPGXFUNkRDfMlAqV0P1nVTW4Zx9k")]
     template_id: String,
-    /// Users to whom at least one message can be sent.
+    /// Users that can get at least one message.
     #[schema(example = 812)]
     users: u64,
     /// Messages that can be sent; a long-term template permits any number to each user.

@@ -19,8 +19,7 @@ const MOST: usize = 1000;
 /// The longest item, in bytes: several times the limit of all fields together, in any encoding of JSON.
 const LONGEST: usize = 128 * 1024;
 
-/// Items as the client sent them; each is parsed alone. Of a list that is too long, one item more than the limit is
-/// kept.
+/// Items as the client sent them; each is parsed alone. A list that is too long is cut to one item above the limit.
 #[derive(Debug)]
 pub(super) struct Items(Vec<Box<RawValue>>);
 
@@ -81,8 +80,7 @@ pub(super) fn read<T: DeserializeOwned>(item: &RawValue) -> Result<T, Vec<Violat
 /// How many violations an answer names beside the first violation of each item.
 const MOST_MORE: usize = 1000;
 
-/// The space that an answer has for the violations of its items, so that the answer is not much larger than its
-/// request.
+/// The space in an answer for the violations of items, so that the answer is not much larger than the request.
 #[derive(Debug)]
 pub(super) struct Room(usize);
 

@@ -86,13 +86,13 @@ pub struct Key {
     /// When the key was revoked; from then on the gateway refuses the key.
     #[schema(required = true)]
     revoked_at: Option<Timestamp>,
-    /// The creator of the key: the id of a key, whose revocation revokes this key too; or `operator`, `cli` (the
+    /// The creator of the key: the id of a key (revoking that key revokes this key too); or `operator`, `cli` (the
     /// command line on the gateway's machine), `gateway` (the gateway itself); null: the key is older than this record.
     #[schema(required = true, example = "key_01jq2xv1cde8sbw7mv9v6a5kzq")]
     created_by: Option<String>,
 }
 
-/// The creator of a key, as the key's owner may see the creator: a tenant does not learn which operator it was.
+/// The creator of a key, as the key's owner may see the creator: a tenant does not learn which operator made the key.
 fn maker(key: &store::Key) -> Option<String> {
     Some(match key.created_by? {
         Actor::Operator(_) if key.tenant.is_some() => "operator".to_owned(),
@@ -107,7 +107,7 @@ fn maker(key: &store::Key) -> Option<String> {
 #[into_params(parameter_in = Query)]
 pub(crate) struct Revocation {
     /// True: the keys that were made with the revoked key stay in force. Use this to replace a key that was not stolen
-    /// by a key that it has made. The creator of the revoked key then counts as the creator of these keys.
+    /// by one of its own keys. The creator of the revoked key then counts as the creator of these keys.
     #[serde(default)]
     #[param(default = false)]
     keep_descendants: bool,

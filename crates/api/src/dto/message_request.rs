@@ -33,8 +33,7 @@ pub(crate) struct MessageRequest {
     /// The template's id in the account.
     #[schema(min_length = 1, max_length = 128, pattern = r"^\S+$")]
     template_id: String,
-    /// The template's values by key, such as `{"thing1": {"value": "…"}}`. The type in a key's name sets the rule for
-    /// the value.
+    /// The template's values by key, such as `{"thing1": {"value": "…"}}`. The type in a key's name sets the value's rule.
     #[schema(value_type = Option<BTreeMap<String, DataItem>>)]
     data: Option<Map<String, Value>>,
     /// The page that the card opens.
@@ -96,7 +95,7 @@ pub(crate) struct DataItem {
     /// A text or a number, by the rule of its key's type.
     #[schema(schema_with = text_or_number)]
     value: Value,
-    /// The colour of the value, for channels whose messages have colours.
+    /// The colour of the value, in channels with colours.
     #[schema(value_type = String, required = false, example = "#173177")]
     color: Option<String>,
 }

@@ -81,8 +81,7 @@ pub(crate) struct Reach {
     /// Users that have switched the template off.
     #[schema(example = 12)]
     revoked: u64,
-    /// The other users: the gateway knows no grant of these users. Under `observe` the gateway tries to send a message
-    /// to them.
+    /// The other users: the gateway knows no grant of these users. Under `observe` the gateway tries to send nevertheless.
     #[schema(example = 176)]
     unknown: u64,
 }

@@ -67,7 +67,7 @@ pub(crate) struct WebhookChanges {
     #[serde(default, deserialize_with = "nullable")]
     #[schema(value_type = Option<String>, required = false, max_length = 500, example = "orders")]
     description: Option<Option<String>>,
-    /// `enabled` resets the count of failures; `disabled` ends the pending deliveries.
+    /// `enabled` clears the failures; `disabled` ends the pending deliveries.
     #[serde(default, deserialize_with = "word")]
     #[schema(value_type = WebhookStatus, required = false)]
     status: Option<WebhookStatus>,
@@ -285,7 +285,7 @@ impl DeliveriesQuery {
     }
 }
 
-/// A time span whose failed events the gateway redelivers.
+/// A time span: the gateway redelivers its failed events.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Redelivery {

@@ -158,8 +158,7 @@ words! {
     }
 
     /// What to do with a message with a value that breaks the rule of its type: `strict` refuses the message before a
-    /// grant is used, `warn` sends the message and adds a sentence to its `warnings`. An empty value is refused in
-    /// either case.
+    /// grant is used, `warn` sends the message with a sentence in `warnings`. An empty value is refused in either case.
     ValueRules = app::ValueRules {
         Strict = "strict",
         Warn = "warn",

@@ -12,8 +12,7 @@ use crate::{
     problem::{Kind, Problem},
 };
 
-/// The error of a body that does not arrive in time. The server ends bodies with this error, and the routes then answer
-/// 408.
+/// The error of a body that does not arrive in time. The server ends bodies with this error; the routes then answer 408.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the body did not come in time")]
 pub struct SlowBody;

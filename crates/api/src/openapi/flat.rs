@@ -25,8 +25,8 @@ pub(super) fn flatten(components: &mut Components) {
     }
 }
 
-/// Renames the pages of lists, whose generated names differ by the item's name, and refers to the item's common schema:
-/// `Page_App` becomes `AppPage`, and its items become `App`.
+/// Renames the pages of lists from their generated names, and refers to the item's common schema: `Page_App` becomes
+/// `AppPage`, and the items become `App`.
 pub(super) fn name_pages(document: &mut OpenApi) {
     let Some(components) = &mut document.components else {
         return;

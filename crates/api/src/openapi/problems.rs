@@ -53,7 +53,7 @@ sets! {
     Query: InvalidRequest;
     /// For operations that read a JSON body.
     Body: InvalidRequest TooSlow PayloadTooLarge UnsupportedMediaType ValidationFailed;
-    /// For operations without a body whose stored content may break rules.
+    /// For operations without a body that may break rules by their stored content.
     Unfit: ValidationFailed;
     /// For operations on a resource that may exist already, be in creation at this moment, or have the wrong status.
     Conflict: Conflict;

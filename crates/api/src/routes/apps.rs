@@ -134,7 +134,7 @@ async fn get_app(
     Ok(shown(&known, version, &detail(&state, app).await))
 }
 
-/// The app as a single read and a change show it: both use the same JSON for the same entity tag.
+/// The app as a single read and a change show the app: both use the same JSON for the same entity tag.
 async fn detail(state: &ApiState, app: delivery::App) -> AppDetail {
     let foreign_refresh = state.delivery.apps().foreign_refresh(&app.appid).await;
     AppDetail {
@@ -258,8 +258,7 @@ async fn set_app_secret(
 
 /// Read an app's quota
 ///
-/// How much of the daily quota is used, by the gateway's count and by WeChat's count. The day ends at 00:00 in
-/// Shanghai.
+/// How much of the daily quota is used, by the gateway's count and by WeChat's count. The day ends at 00:00 in Shanghai.
 #[utoipa::path(
     get, path = "/v1/apps/{appid}/quota", tag = "apps", security(("oauth2" = ["apps:read"])),
     params(("appid" = String, Path, description = "The app.")),

@@ -21,7 +21,7 @@ use crate::{
     refusals::submit_refusal,
 };
 
-/// The path of batches, whose bodies may be larger than others.
+/// The path of batches. Their bodies may be larger than others.
 pub(crate) const PATH: &str = "/v1/apps/{appid}/messages/batch";
 
 pub(super) fn routes() -> OpenApiRouter<ApiState> {

@@ -39,10 +39,10 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
 
 /// Send a message
 ///
-/// The gateway stores the message in the database before the answer, and sends the message afterwards. With `Prefer:
-/// wait=N` the answer comes when the message has ended or after N seconds. With an `Idempotency-Key`, a repeat of the
-/// same request within 24 hours sends nothing twice and gets the first answer again: the message as it was accepted, or
-/// with `Prefer: wait` its end.
+/// The gateway stores the message in the database before the answer, and sends the message afterwards. With
+/// `Prefer: wait=N` the answer comes when the message has ended or after N seconds. With an `Idempotency-Key`, a repeat
+/// of the same request within 24 hours sends nothing twice and gets the first answer again: the message as it was
+/// accepted, or with `Prefer: wait` its end.
 #[utoipa::path(
     post, path = "/v1/apps/{appid}/messages", tag = "messages", security(("oauth2" = ["messages:send"])),
     params(
@@ -113,8 +113,7 @@ async fn answer(
             let ended = state
                 .delivery
                 .wait_ended(message.tenant, message.id, at_most);
-            // The message is accepted, whatever happens to the wait: an error here would make the client send a second
-            // copy.
+            // The message is accepted, whatever happens to the wait: an error here would make clients send a second copy.
             ended.await.unwrap_or_else(|error| {
                 tracing::warn!(%error, "cannot wait for a message's end");
                 message
@@ -207,11 +206,11 @@ async fn cancel_message(
 
 /// Retry a message
 ///
-/// Sends a failed, expired, canceled, uncertain or undelivered message again. A message whose `send_at` is still to
-/// come becomes `scheduled` again and waits for that time. The ttl starts again at `send_at`, or now if that time has
-/// passed. The earlier attempts stay in the message. The retry counts as a message of today. With `Prefer: wait=N` the
-/// answer comes when the message has ended or after N seconds. With an `Idempotency-Key`, a repeat of the same request
-/// within 24 hours retries only once.
+/// Sends a failed, expired, canceled, uncertain or undelivered message again. If the message's `send_at` is still to
+/// come, the message becomes `scheduled` again and waits for that time. The ttl starts again at `send_at`, or now if
+/// that time has passed. The earlier attempts stay in the message. The retry counts as a message of today. With
+/// `Prefer: wait=N` the answer comes when the message has ended or after N seconds. With an `Idempotency-Key`, a repeat
+/// of the same request within 24 hours retries only once.
 #[utoipa::path(
     post, path = "/v1/messages/{id}/retry", tag = "messages", security(("oauth2" = ["messages:send"])),
     params(

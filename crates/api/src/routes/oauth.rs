@@ -105,8 +105,7 @@ struct TokenRefusal {
 
 /// Fetch an access token
 ///
-/// OAuth 2.0 client credentials (RFC 6749 §4.4): send the client id and secret of an API key by HTTP Basic or in the
-/// form.
+/// OAuth 2.0 client credentials (RFC 6749 §4.4): send the client id and secret of an API key by HTTP Basic or in the form.
 #[utoipa::path(
     post, path = "/oauth/token", tag = "oauth",
     request_body(content = TokenRequest, content_type = "application/x-www-form-urlencoded"),

@@ -33,7 +33,7 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(redeliver_webhook_events))
 }
 
-/// The tenant whose webhooks the caller may use: the caller's own tenant. An operator has no webhooks.
+/// The tenant that owns the caller's webhooks: the caller's own tenant. An operator has no webhooks.
 fn owner(caller: &Authorized) -> Result<TenantId, Problem> {
     caller.tenant().ok_or_else(|| {
         Problem::new(
@@ -45,10 +45,10 @@ fn owner(caller: &Authorized) -> Result<TenantId, Problem> {
 
 /// Create a webhook
 ///
-/// From now on the gateway posts events to the URL, signed by the rules of [Standard
-/// Webhooks](https://www.standardwebhooks.com). Only this answer shows the secret. Under an `Idempotency-Key` a repeat
-/// shows the secret again, but only to the API key that made the request, with a token of the same scopes. A tenant has
-/// at most 20 webhooks.
+/// From now on the gateway posts events to the URL, signed by the rules of
+/// [Standard Webhooks](https://www.standardwebhooks.com). Only this answer shows the secret. Under an `Idempotency-Key`
+/// a repeat shows the secret again, but only to the API key that made the request, with a token of the same scopes. A
+/// tenant has at most 20 webhooks.
 #[utoipa::path(
     post, path = "/v1/webhooks", tag = "webhooks", security(("oauth2" = ["webhooks:write"])),
     params(Repeat),
@@ -113,8 +113,8 @@ async fn get_webhook(
 
 /// Change a webhook
 ///
-/// Absent fields stay unchanged. Setting `status` to `enabled` resets the count of failures. `disabled` ends the
-/// pending deliveries, which can be redelivered later.
+/// Absent fields stay unchanged. Setting `status` to `enabled` clears the failures. `disabled` ends the pending
+/// deliveries, which can be redelivered later.
 #[utoipa::path(
     patch, path = "/v1/webhooks/{webhook_id}", tag = "webhooks", security(("oauth2" = ["webhooks:write"])),
     params(("webhook_id" = String, Path, description = "The webhook.")),
@@ -229,8 +229,8 @@ async fn list_webhook_deliveries(
 
 /// Redeliver one event
 ///
-/// Repeats the delivery, whatever its status; the attempts start again at zero, with the same `webhook-id`. A pending
-/// delivery goes on unchanged.
+/// Repeats a delivery that has ended, whatever the result; the attempts start again at zero, with the same
+/// `webhook-id`. A pending delivery goes on unchanged.
 #[utoipa::path(
     post, path = "/v1/webhooks/{webhook_id}/deliveries/{event_id}/redeliver", tag = "webhooks", security(("oauth2" = ["webhooks:write"])),
     params(("webhook_id" = String, Path, description = "The webhook."), ("event_id" = String, Path, description = "The event."), Repeat),
