@@ -27,17 +27,17 @@ use crate::{
     templates::{LISTED_AND_REFUSED, Templates},
 };
 
-/// How many tries of a message are kept.
+/// How many attempts of a message are kept.
 const HISTORY: usize = 50;
-/// How long before the end of its lease a send must have ended: longer than the database can be away without that being
-/// noticed ([`store::Store::beat`]). A lease that ends while an answer waits so ends in an outage that is known.
+/// How long before the end of its lease a send must have ended. This is longer than an outage of the database that no
+/// heartbeat notices ([`store::Store::beat`]). So a lease that ends while an answer waits ends in a noticed outage.
 pub(crate) const UNNOTICED: Duration = Duration::from_secs(4);
 /// WeChat's code for a template that is not in the account.
 const NO_SUCH_TEMPLATE: i64 = 40037;
-/// How long an app rests whose fresh tokens WeChat refuses.
+/// How long an app is paused after WeChat has refused a fresh token.
 const TOKEN_REFUSED_PAUSE: Duration = Duration::from_mins(1);
 
-/// Sends messages and hands what came of them to the recorder.
+/// Sends messages and hands the outcomes to the recorder.
 #[derive(Clone)]
 pub(crate) struct Dispatcher(Arc<Inner>);
 
@@ -54,20 +54,21 @@ struct Inner {
     settled: mpsc::Sender<Settled>,
 }
 
-/// What a flight came to.
+/// The result of sending one claimed message.
 struct Landing {
     event: Event,
     attempts: Vec<Attempt>,
-    /// What WeChat or the broker said, for the tenant.
+    /// What WeChat or the broker answered, for the tenant.
     detail: Option<String>,
-    /// Why the app's other messages must wait as well.
+    /// The pause of the app, where the app's other messages must wait as well.
     rest: Option<Rest>,
-    /// Whether WeChat may have counted a call: not when it was never asked or could not be connected to.
+    /// Whether WeChat may have counted a call. False if no call was made or no connection was established.
     reached_wechat: bool,
 }
 
 impl Landing {
-    /// What the tenant is told of a failure. Of a message that may have been sent also why WeChat refused the repeat.
+    /// The failure text for the tenant. For a message that may have been sent before, the text also says why WeChat
+    /// refused the repeat.
     fn words(&self, code: FailureCode) -> String {
         let advice = code.advice();
         match (&self.event, &self.detail) {
@@ -103,8 +104,8 @@ impl Dispatcher {
         }))
     }
 
-    /// Sends each message in a task of its own. A slot is free again when its message is recorded; permits
-    /// without a message are given back at once.
+    /// Sends each message in a task of its own. A slot is free again when its message is recorded. Permits without a
+    /// message are released at once.
     pub(crate) fn dispatch(&self, claimed: Vec<Claimed>, mut permits: OwnedSemaphorePermit) {
         for message in claimed {
             let Some(slot) = permits.split(1) else { break };
@@ -137,7 +138,7 @@ impl Inner {
             None => None,
         };
         let settlement = Settlement {
-            // What was never sent has used nothing.
+            // A message that was not sent has used no grant.
             grant: message.grant_news(if landing.reached_wechat {
                 &landing.event
             } else {
@@ -159,7 +160,7 @@ impl Inner {
             msgid,
             failure_detail,
         };
-        // Fails only when the recorder is gone at the end of a stop: then the lease decides.
+        // Fails only when the recorder has ended at the end of a stop. Then the lease decides.
         let _ = self
             .settled
             .send(Settled {
@@ -170,7 +171,7 @@ impl Inner {
             .await;
     }
 
-    /// [`Landing::words`], where WeChat does not contradict its own list of templates.
+    /// [`Landing::words`], except where WeChat refuses a template that WeChat itself lists.
     async fn words(&self, message: &Claimed, landing: &Landing, code: FailureCode) -> String {
         let (channel, template) = (message.content.channel(), &message.template_id);
         let errcode = landing.attempts.last().and_then(|last| last.errcode);
@@ -186,7 +187,7 @@ impl Inner {
         landing.words(code)
     }
 
-    /// The rest of an app whose day WeChat calls spent, after a look at WeChat's own count.
+    /// The pause of an app whose daily quota WeChat calls spent, after a look at WeChat's own count.
     async fn reconciled(&self, message: &Claimed, rest: Option<Rest>) -> Option<Rest> {
         let now = self.clock.now();
         let channel = message.content.channel();
@@ -194,7 +195,7 @@ impl Inner {
         rest.map(|rest| rest.reconciled(told, now))
     }
 
-    /// Sends with the app's token, and once more where WeChat refuses that token.
+    /// Sends with the app's token, and a second time if WeChat refuses that token.
     async fn send(&self, message: &Claimed) -> Landing {
         let mut attempts = message.attempts.clone();
         if !self.may_repeat(message) {
@@ -226,8 +227,8 @@ impl Inner {
         self.send_again(message, &token, first, attempts).await
     }
 
-    /// Sends once more after WeChat has refused the token: with a fresh one, or with the same where WeChat takes it at a
-    /// second look. A second stray refusal is retried later and does not pause the app.
+    /// Sends again after WeChat has refused the token: with a fresh token, or with the same token if the token check
+    /// passes. A second stray refusal is retried later and does not pause the app.
     async fn send_again(
         &self,
         message: &Claimed,
@@ -302,7 +303,7 @@ impl Inner {
         answer
     }
 
-    /// What becomes of a message for whose app there is no token: nothing was sent.
+    /// The result for a message whose app has no token: nothing was sent.
     fn grounded(
         &self,
         mut attempts: Vec<Attempt>,
@@ -337,8 +338,8 @@ impl Inner {
     }
 
     fn landed(&self, answer: Answer, attempts: Vec<Attempt>) -> Landing {
-        // A try without a code never left, met a proxy's page, or is of unknown outcome. A first try with a dead
-        // token was answered with a code as well.
+        // An attempt without a code was not sent, met a proxy's page, or has an unknown outcome. A first attempt with a
+        // dead token got a code from WeChat as well.
         let reached_wechat = answer.errcode.is_some()
             || answer.verdict == Verdict::Unknown
             || attempts
@@ -366,23 +367,24 @@ impl Inner {
         }
     }
 
-    /// Whether the message was never sent with unknown outcome, or one more copy does no harm: its tenant says so, or
-    /// WeChat still refuses it.
+    /// Whether the message may be sent: no attempt has an unknown outcome, or one more copy does no harm because the
+    /// tenant allows copies or WeChat still refuses a second copy.
     fn may_repeat(&self, message: &Claimed) -> bool {
         let refused = message.facts().repeatable_until;
         let refused = refused.is_some_and(|until| self.clock.now() + self.send_timeout < until);
         message.maybe_sent_at().is_none() || message.on_uncertain == OnUncertain::Retry || refused
     }
 
-    /// Whether a send that starts now ends well before the lease does, and starts before the message's ttl is over.
+    /// Whether a send that starts now ends well before the lease, and starts before the message's ttl is over.
     fn has_time(&self, message: &Claimed) -> bool {
         let now = self.clock.now();
         now + self.send_timeout + UNNOTICED < message.lease_until && now < message.expires_at
     }
 }
 
-/// What WeChat's refusal of a form id means beyond its code. One that a try without an answer has sent with and that is
-/// used up now was used by that try: the message has arrived. In place of a fresh one of the pool the next one is taken.
+/// The verdict on a refused form id, beyond WeChat's code. If an attempt without an answer used the form id, and the id
+/// is used up now, that attempt has used the id: the message has arrived. If the refused id is a fresh id of the pool,
+/// the message takes the next id of the pool.
 fn about_form_id(message: &Claimed, answer: &Answer) -> Option<Verdict> {
     if answer.verdict != Verdict::Rejected(FailureCode::InvalidFormId) {
         return None;
@@ -398,8 +400,8 @@ fn about_form_id(message: &Claimed, answer: &Answer) -> Option<Verdict> {
     (is_doubtful && is_used_up).then_some(Verdict::Accepted { msgid: None })
 }
 
-/// Adds a try to the history of its message, as the next in number. Of a long history the start and the latest tries
-/// are kept, and whatever may have reached WeChat.
+/// Adds an attempt to the history of the message, with the next number. A long history keeps the first and the latest
+/// attempts, and every attempt that may have reached WeChat.
 fn remember(attempts: &mut Vec<Attempt>, attempt: Attempt) {
     let number = attempts
         .last()

@@ -1,4 +1,4 @@
-//! The engine: its tasks, and the verbs of the API on it.
+//! The engine: the tasks of this crate, and the operations that the API calls.
 
 mod waiting;
 
@@ -41,50 +41,50 @@ use crate::{
     worker::Worker,
 };
 
-/// What the engine is made of.
+/// The dependencies of the engine.
 #[derive(Clone)]
 pub struct Parts {
     /// The database.
     pub store: Store,
-    /// What replicas agree on.
+    /// Coordination between replicas: time, leases, wake-ups, rate limits.
     pub coord: Coord,
-    /// WeChat.
+    /// The client of WeChat's API.
     pub wechat: wechat::Client,
-    /// Access tokens.
+    /// The source of access tokens.
     pub broker: Broker,
     /// Seals AppSecrets.
     pub master_key: MasterKey,
-    /// Counters.
+    /// The metrics of this crate.
     pub metrics: Metrics,
-    /// How a message is shown to webhooks.
+    /// Renders a message for webhook events.
     pub show_message: ShowMessage,
 }
 
-/// How the engine works.
+/// The options of the engine.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// Sends under way at the same time, over all apps.
+    /// Number of sending slots: messages in flight at the same time, over all apps.
     pub slots: usize,
-    /// How long a claimed message is this replica's.
+    /// How long a claim reserves a message for this replica.
     pub lease: Duration,
-    /// The longest that one send can take: the client's total time-out.
+    /// The longest time that one send can take: the client's total time-out.
     pub send_timeout: Duration,
     /// How much of an app's quota each priority may use.
     pub shares: Shares,
     /// How long messages and the lines of the audit log are kept.
     pub retention: Retention,
-    /// Whether webhooks may be in private networks, also without https.
+    /// Whether webhook endpoints may be in private networks, and may use plain http.
     pub allow_private_webhooks: bool,
 }
 
-/// How long messages are kept after they have ended, and lines of the audit log after they were written.
+/// How long messages are kept after their end, and lines of the audit log after they were written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
-    /// What became of them, with every attempt.
+    /// Retention of a message's outcome, with every attempt.
     pub messages: Duration,
-    /// What was in them: the template's values, the page, the metadata. At most as long as the rest.
+    /// Retention of a message's content: template values, page, metadata. At most as long as `messages`.
     pub payloads: Duration,
-    /// The lines of the audit log.
+    /// Retention of the lines of the audit log.
     pub audit: Duration,
 }
 
@@ -112,13 +112,13 @@ impl Default for Options {
     }
 }
 
-/// Why something could not be read.
+/// Why a read failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DeliveryError {
-    /// The tenant has no such thing.
+    /// The tenant has no item of this kind and name.
     #[error("there is no such {0}")]
     NotFound(&'static str),
-    /// The database is at fault.
+    /// The database failed.
     #[error(transparent)]
     Store(StoreError),
 }
@@ -155,7 +155,7 @@ struct Inner {
 }
 
 impl Delivery {
-    /// Starts the engine's tasks. Refuses options that could send a message twice.
+    /// Starts the engine's tasks. Refuses options under which a message could be sent twice.
     pub fn start(parts: Parts, options: Options) -> Result<Self, StoreError> {
         check(&options)?;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
@@ -238,8 +238,8 @@ impl Delivery {
         })))
     }
 
-    /// Accepts a message: when this returns, it is in the database and will be sent, or its tenant will be told
-    /// why not. A dry run goes through the same checks and leaves nothing behind.
+    /// Accepts a message. When this returns, the message is in the database and will be sent, or will end with a reason
+    /// that the tenant can read. A dry run passes the same checks and writes nothing.
     pub async fn submit(
         &self,
         tenant: TenantId,
@@ -252,8 +252,8 @@ impl Delivery {
         taken.instrument(span).await
     }
 
-    /// Accepts a batch, each item by itself: when this returns, those that were accepted are in the database, all by
-    /// one transaction.
+    /// Accepts a batch, each item on its own. When this returns, the accepted items are in the database, written by one
+    /// transaction.
     pub async fn submit_batch(
         &self,
         tenant: TenantId,
@@ -266,12 +266,12 @@ impl Delivery {
         taken.instrument(span).await
     }
 
-    /// Calls a message back that has not been sent. One that was called back before stays so.
+    /// Cancels a message that has not been sent. A message that is canceled already stays canceled.
     pub async fn cancel(&self, tenant: TenantId, id: MessageId) -> Result<Message, ChangeError> {
         self.0.changes.cancel(tenant, id).await
     }
 
-    /// Puts an ended message into the queue again, with its whole ttl before it.
+    /// Puts an ended message into the queue again, with its whole ttl.
     pub async fn retry(
         &self,
         tenant: TenantId,
@@ -281,7 +281,7 @@ impl Delivery {
         self.0.changes.retry(tenant, id, key).await
     }
 
-    /// The tenant's message with this id; any tenant's for the platform.
+    /// The tenant's message with this id. `None` as tenant: a message of any tenant, for the platform.
     pub async fn message(
         &self,
         tenant: Option<TenantId>,
@@ -294,7 +294,7 @@ impl Delivery {
         Ok(found?)
     }
 
-    /// Messages of the tenant's app, newest first.
+    /// The messages of the tenant's app, newest first.
     pub async fn messages(
         &self,
         tenant: TenantId,
@@ -307,7 +307,7 @@ impl Delivery {
         Ok(door.messages(appid, filter, page).await?)
     }
 
-    /// How much of the app's day is used, as counted here and as WeChat says.
+    /// The use of the app's daily quota, as the gateway and as WeChat count.
     pub async fn quota(
         &self,
         tenant: TenantId,
@@ -316,13 +316,13 @@ impl Delivery {
         self.0.quotas.report(tenant, appid).await
     }
 
-    /// Room for a call of the tenant's that is passed on, with a body of so many bytes: taken before the body is read.
+    /// Reserves memory for a pass-through call of the tenant with a body of `bytes` bytes, before the body is read.
     pub async fn room(&self, tenant: TenantId, bytes: usize) -> Result<Room, PassageError> {
         self.0.passage.room(tenant, bytes).await
     }
 
-    /// Makes a call of WeChat's that the gateway has no resource for, as the tenant's app. A POST, which may change
-    /// something, is on record as `origin`'s.
+    /// Makes a call to WeChat that the gateway has no resource for, as the tenant's app. A POST may change data, so the
+    /// audit log names `origin` for each POST.
     pub async fn forward(
         &self,
         room: Room,
@@ -337,7 +337,7 @@ impl Delivery {
             .await
     }
 
-    /// Asks WeChat who stands behind the code of a `wx.login()` in the tenant's mini-program.
+    /// Asks WeChat for the user behind the code of a `wx.login()` in the tenant's mini-program.
     pub async fn sign_in(
         &self,
         tenant: TenantId,
@@ -347,44 +347,44 @@ impl Delivery {
         self.0.passage.sign_in(tenant, appid, js_code).await
     }
 
-    /// Which task of the engine has died, if any: then the replica must be restarted.
+    /// The name of a task of the engine that has died. If there is one, the replica must be restarted.
     pub fn dead_task(&self) -> Option<&'static str> {
         self.0.pulse.dead()
     }
 
-    /// Why the database does not take WeChat's answers at the moment, if it does not: they are kept, and nothing more is
-    /// sent.
+    /// Why the database does not take WeChat's answers at the moment. While it refuses, the answers are kept and
+    /// nothing more is sent. `None`: the database takes the answers.
     pub fn refusal(&self) -> Option<String> {
         self.0.backlog.refusal()
     }
 
-    /// The onboarding desk.
+    /// Registers, changes and removes apps.
     pub fn apps(&self) -> &Apps {
         &self.0.apps
     }
 
-    /// What WeChat pushes.
+    /// Processes WeChat's callbacks.
     pub fn callbacks(&self) -> &Callbacks {
         &self.0.callbacks
     }
 
-    /// What is known of templates.
+    /// The templates of apps.
     pub fn templates(&self) -> &Templates {
         &self.0.templates
     }
 
-    /// Whom tenants want to be told.
+    /// The webhook endpoints of tenants.
     pub fn webhooks(&self) -> &Webhooks {
         &self.0.webhooks
     }
 
-    /// Who may be written to.
+    /// The grants: form-id pool and subscription ledger.
     pub fn grants(&self) -> &Grants {
         &self.0.grants
     }
 
-    /// Stops: claims nothing more, waits for the sends under way and their records, at most until `deadline` is
-    /// over. Returns whether everything was recorded; what was not is left to its lease.
+    /// Stops: claims nothing more, then waits at most `deadline` for the messages in flight and their records. Returns
+    /// whether everything was recorded. A message that was not recorded stays claimed until its lease ends.
     pub async fn stop(&self, deadline: Duration) -> bool {
         self.0.stop.cancel();
         tokio::time::timeout(deadline, self.0.tasks.wait())
@@ -401,7 +401,7 @@ impl std::fmt::Debug for Delivery {
     }
 }
 
-/// A lease must outlive anything a send can do, or two workers could hold one message.
+/// A lease must be longer than a send and its repeat, or two workers could hold one message.
 fn check(options: &Options) -> Result<(), StoreError> {
     let longest = options.send_timeout * 2 + UNNOTICED;
     if options.slots == 0 {

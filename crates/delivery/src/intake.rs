@@ -1,7 +1,7 @@
 //! Intake: accepts messages, all that wait at one moment in one transaction.
 //!
-//! Two tasks take them in, one of few messages at a time and one of large batches, so that a message need not wait for the
-//! transaction of a thousand others. Each serves the tenants in turn: see [`Lines`].
+//! Two tasks accept requests: one for small requests and one for large batches, so that a message does not wait for the
+//! transaction of a thousand others. Each task serves the tenants in rotation: see [`Lines`].
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -28,47 +28,47 @@ use crate::{
     topic,
 };
 
-/// How many messages may wait for a transaction before more are turned away: of one tenant, of all together, and of one
-/// tenant in any case.
+/// How many messages may wait for a transaction before more are refused: of one tenant, of all tenants together, and
+/// the number that each tenant may always have waiting.
 const ROOM: Room = Room {
     each: 4096,
     all: 32_768,
     always: 1000,
 };
-/// After how many messages a transaction takes no further request, and how many of one tenant are taken in turn.
+/// The number of messages from which a transaction takes no further request, and the share of one tenant in a turn.
 const TAKE: Take = Take {
     most: 512,
     share: 64,
 };
-/// From how many messages on a request is a large one.
+/// The number of messages from which a request is a large one.
 const LARGE: usize = TAKE.share + 1;
-/// How long a request waits for room, and what one that found none is told.
+/// How long a request waits for capacity, and the `retry_after` of a request that got none.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Of how many apps a wake-up tells each.
+/// Up to this number of apps, each app gets a wake-up of its own.
 const FEW_APPS: usize = 4;
 
-/// A submission, and where its answer goes.
+/// A submission and the channel for its answer.
 struct Request {
     submission: Submission,
     answer: oneshot::Sender<Answer>,
 }
 
-/// The submission comes back with what became of it.
+/// The submission comes back with its result.
 type Answer = Result<(Submission, Taken), SubmitError>;
 
-/// The desk where messages are handed in.
+/// The entry for submissions.
 pub(crate) struct Intake {
-    /// Of few messages each.
+    /// Requests of fewer than [`LARGE`] messages.
     small: Lines<Request>,
-    /// Of many.
+    /// Requests of [`LARGE`] messages or more.
     large: Lines<Request>,
     clock: Clock,
     store: Store,
     ids: Sequence,
 }
 
-/// A task behind the desk.
+/// A batch writer of intake.
 pub(crate) struct IntakeLoop {
     waiting: Served<Request>,
     parts: Parts,
@@ -208,7 +208,7 @@ impl Intake {
         }
     }
 
-    /// Waits for room, then for the transaction that takes the submission in.
+    /// Waits for capacity, then for the transaction that accepts the submission.
     async fn hand_in(&self, submission: Submission) -> Answer {
         let overloaded = || SubmitError::Overloaded {
             retry_after: PATIENCE,
@@ -229,7 +229,7 @@ impl Intake {
 }
 
 impl IntakeLoop {
-    /// Runs until it is stopped and has answered all requests that were handed in by then.
+    /// Runs until stopped, and then until all requests that were handed in are answered.
     pub(crate) async fn run(self) {
         let closing = async {
             self.stop.cancelled().await;
@@ -245,8 +245,8 @@ impl IntakeLoop {
         tokio::join!(closing, serving);
     }
 
-    /// Takes a batch in and answers it. Returns those whose key another one of the batch had: they are to be
-    /// handed in again.
+    /// Accepts a batch and answers it. Returns the requests whose idempotency key another request of the batch had:
+    /// these requests need another transaction.
     async fn accept(&self, batch: Vec<Waiting<Request>>) -> Vec<Waiting<Request>> {
         let mut submissions = Vec::with_capacity(batch.len());
         let mut callers = Vec::with_capacity(batch.len());
@@ -264,7 +264,7 @@ impl IntakeLoop {
                     item: Request { submission, answer },
                     place,
                 }),
-                // Fails when the caller has gone: its message is in the queue all the same.
+                // Fails when the caller has gone. The message is in the queue nevertheless.
                 taken => drop(answer.send(taken.map(|taken| (submission, taken)))),
             }
         }
@@ -274,7 +274,7 @@ impl IntakeLoop {
     async fn take_all_in(&self, submissions: &[Submission]) -> Vec<Result<Taken, SubmitError>> {
         match self.take_in(submissions).await {
             Ok(taken) => taken.into_iter().map(Ok).collect(),
-            // One that the database refuses must not take the others with it.
+            // A submission that the database refuses must not fail the others.
             Err(StoreError::Broken(error)) if submissions.len() > 1 => {
                 tracing::error!(
                     error,
@@ -329,11 +329,11 @@ impl IntakeLoop {
     }
 }
 
-/// Why a submission as a whole was not taken.
+/// Why a submission as a whole was not accepted.
 fn refused(taken: &Taken) -> SubmitError {
     match taken {
         Taken::NoSuchApp => SubmitError::NoSuchApp,
-        // What a fingerprint covers includes the path, so another kind of answer is that to another request.
+        // The fingerprint covers the path, so an answer of another kind belongs to another request.
         Taken::KeyReused | Taken::Replayed(_) => SubmitError::KeyReused,
         Taken::Fresh(_) | Taken::Twin => changed(),
     }

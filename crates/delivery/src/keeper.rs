@@ -1,12 +1,12 @@
-//! The keeper: writes what must not be lost, whatever the database says.
+//! The keeper: a batch writer for items that must not be lost, whatever the database answers.
 //!
-//! WeChat has answered and does not answer again, so what it said stays in memory until it is written. There is no number
-//! of tries after which it is given up. The memory is bounded by whoever hands items in: each holds a slot until it is
-//! written.
+//! An answer of WeChat comes only once, so the answer stays in memory until it is written. There is no limit on
+//! retries. The memory is bounded by the senders: each item holds a slot until the item is written.
 //!
-//! A database that does nothing for anybody ([`StoreError::is_outage`]) is asked again every half second, with all that
-//! has come meanwhile. An item that it refuses for what is in it is found by halving the batch, so that the others are
-//! written; it is stripped of its texts, and if that does not help it is set aside and tried again, less and less often.
+//! In an outage ([`StoreError::is_outage`]) the write is repeated every half second, together with all items that have
+//! arrived meanwhile. If the database refuses one item for its content, the keeper finds that item by halving the
+//! batch, so that the others are written. The keeper removes the texts of the refused item. If that does not help, the
+//! item is set aside and retried with a backoff.
 
 use std::time::Duration;
 
@@ -18,45 +18,45 @@ use tokio::sync::{mpsc, watch};
 
 /// How many items are written at once.
 pub(crate) const BATCH: usize = 512;
-/// How long to rest after the database failed. In real time under every clock: the database has its own.
+/// The wait after a failure of the database. Real time under every clock, because the database has a clock of its own.
 const AFTER_FAILURE: Duration = Duration::from_millis(500);
-/// How long an item that is refused by itself waits at first, and at most.
+/// The first and the longest wait before the retry of an item that is refused on its own.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(15);
 
 /// Writes items of one kind.
 pub(crate) trait Writer: Send + Sync + 'static {
-    /// What is written.
+    /// The type of the items.
     type Item: Send + Sync;
-    /// What items are called in the log.
+    /// The name of the items in the log.
     const ITEMS: &'static str;
 
-    /// Writes the items. After a failure those are left that are not written.
+    /// Writes the items. After a failure, `items` holds the items that are not written.
     fn write(
         &self,
         items: &mut Vec<Self::Item>,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Takes the texts out of an item that a reader can do without. Says whether there were any.
+    /// Removes the texts of an item that a reader can do without. Returns whether there were any.
     fn strip(&self, item: &mut Self::Item) -> bool;
 
-    /// Which item it is, for the log.
+    /// The name of the item in the log.
     fn name(&self, item: &Self::Item) -> String;
 
-    /// Keeps others from deciding about an item that is refused.
+    /// Extends the right to a refused item, so that no other task decides about the item.
     fn hold(&self, item: &Self::Item) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
-/// What waits in a keeper, for those who must know. Clones show the same.
+/// The state of a keeper, for the tasks that depend on the keeper. Clones share the state.
 #[derive(Clone, Debug)]
 pub(crate) struct Backlog {
-    /// What the database said when it failed last; none: it takes what it is given.
+    /// The last error of the database. `None`: the database takes the items.
     refusal: watch::Sender<Option<String>>,
     waiting: Gauge,
 }
 
 impl Backlog {
-    /// One whose items `waiting` counts.
+    /// A backlog whose gauge `waiting` counts the items.
     pub(crate) fn new(waiting: Gauge) -> Self {
         Self {
             refusal: watch::Sender::new(None),
@@ -64,12 +64,12 @@ impl Backlog {
         }
     }
 
-    /// Why the database takes nothing at the moment, if it does not.
+    /// Why the database takes nothing at the moment. `None`: the database takes the items.
     pub(crate) fn refusal(&self) -> Option<String> {
         self.refusal.borrow().clone()
     }
 
-    /// Returns once the database takes what it is given.
+    /// Returns once the database takes the items.
     pub(crate) async fn cleared(&self) {
         // Fails when the sender is gone, which is `self`.
         let _ = self.refusal.subscribe().wait_for(Option::is_none).await;
@@ -82,12 +82,12 @@ pub(crate) struct Keeper<W: Writer> {
     items: mpsc::Receiver<W::Item>,
     clock: Clock,
     backlog: Backlog,
-    /// Not written yet.
+    /// The items that are not written yet.
     waiting: Vec<W::Item>,
     refused: Vec<Refused<W::Item>>,
 }
 
-/// An item that the database does not take, whoever is beside it.
+/// An item that the database refuses, also without other items in the batch.
 struct Refused<I> {
     item: I,
     tries: u32,
@@ -120,7 +120,7 @@ impl<W: Writer> Keeper<W> {
         }
     }
 
-    /// Waits until there is something to write. False: there never will be.
+    /// Waits until there is something to write. False: no more items can come.
     async fn gather(&mut self) -> bool {
         if !self.waiting.is_empty() {
             tokio::time::sleep(AFTER_FAILURE).await;
@@ -140,7 +140,7 @@ impl<W: Writer> Keeper<W> {
         true
     }
 
-    /// Writes what waits, as far as the database takes it.
+    /// Writes the waiting items, as far as the database takes them.
     async fn write_waiting(&mut self) {
         let mut parts = vec![std::mem::take(&mut self.waiting)];
         while let Some(mut part) = parts.pop() {
@@ -150,7 +150,7 @@ impl<W: Writer> Keeper<W> {
             match self.writer.write(&mut part).await {
                 Ok(()) => {
                     self.accept();
-                    // The usual case needs no new memory.
+                    // Reuses the vector, so that the usual case allocates nothing.
                     part.clear();
                     if self.waiting.capacity() == 0 {
                         self.waiting = part;
@@ -166,7 +166,7 @@ impl<W: Writer> Keeper<W> {
         }
     }
 
-    /// Finds what the database refuses in a part of a batch.
+    /// Halves a refused part of a batch, until the item that the database refuses is alone.
     async fn divide(
         &mut self,
         mut part: Vec<W::Item>,
@@ -202,7 +202,7 @@ impl<W: Writer> Keeper<W> {
         });
     }
 
-    /// Tries again, one by one, what was set aside and whose time has come.
+    /// Retries, one by one, the items that were set aside and are due.
     async fn retry_refused(&mut self) {
         let now = self.clock.now();
         let is_due = |one: &mut Refused<W::Item>| one.retry_at <= now;
@@ -262,7 +262,7 @@ mod tests {
 
     use super::*;
 
-    /// Takes numbers. Refuses odd multiples of 50 as they are, and a hundred for as long as it is closed to them.
+    /// Takes numbers. Refuses odd multiples of 50 as they are, and 100 until `is_open` is set.
     #[derive(Clone, Default)]
     struct Numbers {
         written: Arc<Mutex<BTreeSet<i32>>>,
@@ -292,7 +292,7 @@ mod tests {
             Ok(())
         }
 
-        /// 50 becomes -50, which is taken.
+        /// 50 becomes -50, which is accepted.
         fn strip(&self, item: &mut i32) -> bool {
             let is_text = *item % 100 == 50;
             if is_text {

@@ -1,24 +1,25 @@
-//! What happens to a message: intake → claim → send → record.
+//! The life of a message: intake → claim → send → record.
 //!
-//! [`Delivery::start`] starts tasks around the queue in the database. *Intake* accepts messages, all that
-//! wait in one transaction. The *worker* claims as many messages as there are free sending slots and hands each
-//! to a *dispatch*, which asks the broker for a token, sends, and turns WeChat's answer into a transition. The
-//! *recorder* writes all transitions that wait in one transaction. The *sweeper* does what time does: due
-//! messages become ready, late ones expire, leases of dead workers end. The *janitor* forgets what is old.
-//! [`Callbacks`] take what WeChat pushes: what became of messages after it took them, and what users allow.
+//! [`Delivery::start`] starts tasks around the queue in the database:
 //!
-//! The *syncer* asks WeChat for the templates of apps; messages are checked against them before they come here.
+//! - *Intake* writes accepted messages into the database: one transaction for all requests that wait.
+//! - The *worker* claims as many messages as there are free sending slots and hands each message to a *dispatch*. The
+//!   dispatch gets a token from the broker, sends, and turns WeChat's answer into a transition.
+//! - The *recorder* writes all transitions that wait in one transaction.
+//! - The *sweeper* acts on times: due messages become ready, late messages expire, leases of dead workers end.
+//! - The *janitor* deletes data that is older than the retention.
+//! - [`Callbacks`] process the callbacks of WeChat: receipts of messages, and what users allow.
+//! - The *syncer* asks WeChat for the templates of apps. A message is checked against its template before intake.
+//! - The *announcer* posts the events that these transactions have written to tenants' webhook endpoints.
 //!
-//! The *announcer* posts to tenants' webhook endpoints what these transactions left for them.
+//! Batches form without timers: each task takes all items that arrived while the last commit ran. So there is nothing
+//! to tune, and no delay at low load.
 //!
-//! Batches form by themselves: each task takes whatever waited while its last commit ran. There are no timers
-//! to tune and no delay at low load.
+//! A worker that dies leaves rows in phase flying, under a lease, at most as many as the worker had slots. No other
+//! state is uncertain. When the lease ends, such a message becomes `uncertain`, or is sent again where that is allowed.
 //!
-//! A worker that dies leaves leased rows in phase flying, at most as many as it had slots, and nothing else in
-//! doubt. When their lease ends they become `uncertain`, or are sent again where that is allowed.
-//!
-//! To add a verdict: [`domain::verdict`], a row in the WeChat client's table, and its meaning in
-//! [`domain::lifecycle`]; this crate carries it out without knowing it.
+//! To add a verdict: [`domain::verdict`], a row in the WeChat client's table, and the meaning of the verdict in
+//! [`domain::lifecycle`]. This crate carries verdicts out without knowing each one.
 
 mod apps;
 mod audit;
@@ -75,14 +76,14 @@ pub use wechat::{
 
 /// Wake-up topics that replicas share.
 mod topic {
-    /// There may be messages to claim; the payload is the app that has them, or empty.
+    /// There may be messages to claim. The payload is the appid of the app that has messages, or empty.
     pub(crate) const QUEUE: &str = "queue";
-    /// Messages have ended; the payload is their ids, comma-separated.
+    /// Messages have ended. The payload is the comma-separated list of message ids.
     pub(crate) const ENDED: &str = "ended";
-    /// There may be templates to ask WeChat for.
+    /// There may be templates to fetch from WeChat.
     pub(crate) const TEMPLATES: &str = "templates";
-    /// An app was registered, changed or removed; the payload is its appid.
+    /// An app was registered, changed or removed. The payload is the appid.
     pub(crate) const APPS: &str = "apps";
-    /// There may be something to tell webhooks.
+    /// There may be webhook deliveries to post.
     pub(crate) const WEBHOOKS: &str = "webhooks";
 }

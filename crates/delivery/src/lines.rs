@@ -1,8 +1,8 @@
-//! Where requests wait for a shared transaction: in a line for each tenant, served in turn.
+//! Tenant queues: requests wait for a shared transaction in one queue for each tenant, served in rotation.
 //!
-//! A transaction takes whatever waits, so one tenant could fill it and the room before it. Here each tenant has a room of
-//! its own, and a turn takes a bounded share from the front of one line: what a tenant with little has handed in goes
-//! with the next transaction, however much others have handed in.
+//! With a common queue, one tenant could fill the transaction and all waiting capacity. Here each tenant has capacity
+//! of its own, and a transaction takes a bounded share from the front of each queue in turn. So the few items of a
+//! small tenant go with the next transaction, however many items other tenants have queued.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -16,48 +16,49 @@ use std::{
 use domain::id::TenantId;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-/// How much may wait. What an item weighs is up to the caller.
+/// How much may wait. The caller defines the weight of an item.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Room {
-    /// Of one tenant.
+    /// The limit of one tenant.
     pub(crate) each: usize,
-    /// Of all tenants together, but for what each may always have.
+    /// The limit of all tenants together. A tenant within `always` may exceed this limit.
     pub(crate) all: usize,
-    /// What each may always have.
+    /// What each tenant may always have waiting.
     pub(crate) always: usize,
 }
 
 /// How much one transaction takes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Take {
-    /// Altogether. A single item that weighs more is taken alone.
+    /// The limit of the transaction. A single item that weighs more is taken alone.
     pub(crate) most: usize,
-    /// In one turn of one tenant, if more tenants wait.
+    /// The limit of one turn of one tenant, if more tenants wait.
     pub(crate) share: usize,
 }
 
-/// There was no room in time.
+/// There was no capacity in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NoRoom;
 
-/// Where items come in.
+/// The entry of the queues.
 pub(crate) struct Lines<T>(Arc<Inner<T>>);
 
-/// Where they go out, for one task. Without it nothing comes in any more, and what waits is dropped.
+/// The exit of the queues, for one task. When this is dropped, the queues accept no more items and drop all waiting
+/// ones.
 pub(crate) struct Served<T>(Arc<Inner<T>>);
 
 struct Inner<T> {
     room: Room,
     state: Mutex<State<T>>,
     arrived: Notify,
-    /// The weight of all that waits or is in a transaction.
+    /// The weight of all items that wait or are in a transaction.
     total: Arc<AtomicUsize>,
 }
 
 struct State<T> {
     closed: bool,
     lines: HashMap<TenantId, Line<T>>,
-    /// The tenants of whom something waits, the next one first.
+    /// The tenants with waiting items, the next tenant first.
     turns: VecDeque<TenantId>,
 }
 
@@ -66,13 +67,13 @@ struct Line<T> {
     waiting: VecDeque<Waiting<T>>,
 }
 
-/// One item. Its room is free again when this is dropped.
+/// One item. Its capacity is free again when this is dropped.
 pub(crate) struct Waiting<T> {
     pub(crate) item: T,
     pub(crate) place: Place,
 }
 
-/// Room that is taken.
+/// Capacity in use.
 pub(crate) struct Place {
     weight: usize,
     total: Arc<AtomicUsize>,
@@ -93,7 +94,7 @@ impl<T> Drop for Served<T> {
     }
 }
 
-/// Lines that are empty and open.
+/// Queues that are empty and open.
 pub(crate) fn lines<T>(room: Room) -> (Lines<T>, Served<T>) {
     let inner = Arc::new(Inner {
         room,
@@ -109,7 +110,7 @@ pub(crate) fn lines<T>(room: Room) -> (Lines<T>, Served<T>) {
 }
 
 impl<T> Lines<T> {
-    /// Waits for room in the tenant's line, at most so long, and puts the item at its end.
+    /// Waits at most `patience` for capacity in the tenant's queue, then appends the item.
     pub(crate) async fn enter(
         &self,
         tenant: TenantId,
@@ -150,13 +151,13 @@ impl<T> Lines<T> {
 }
 
 impl<T> Served<T> {
-    /// Nothing comes in any more; what waits is still served.
+    /// Accepts no more items. The waiting items are still served.
     pub(crate) fn close(&self) {
         self.0.state().closed = true;
         self.0.arrived.notify_one();
     }
 
-    /// What the next transaction takes, as soon as anything waits; none: the lines are closed and empty.
+    /// The items of the next transaction, as soon as an item waits. `None`: the queues are closed and empty.
     pub(crate) async fn next(&self, take: Take) -> Option<Vec<Waiting<T>>> {
         loop {
             let (taken, closed) = {
@@ -222,7 +223,7 @@ impl<T> State<T> {
             if !line.waiting.is_empty() && turn > 0 {
                 self.turns.push_back(tenant);
             } else if !line.waiting.is_empty() {
-                // It did not fit any more: it is the first of the next transaction.
+                // The item did not fit any more, so this tenant is the first of the next transaction.
                 self.turns.push_front(tenant);
                 break;
             }
@@ -230,7 +231,7 @@ impl<T> State<T> {
                 break;
             }
         }
-        // Lines of tenants of whom nothing waits, comes or is in a transaction.
+        // Removes the queues of tenants that have no item waiting, entering or in a transaction.
         self.lines
             .retain(|_, line| !line.waiting.is_empty() || Arc::strong_count(&line.room) > 1);
         taken

@@ -1,5 +1,5 @@
-//! The passage: calls of WeChat that the gateway has no resource for, made with the app's own token; and the sign-in of
-//! its users, made with its AppSecret.
+//! Pass-through: calls to WeChat that the gateway has no resource for, made with the app's own token. Also the sign-in
+//! of an app's users, made with the AppSecret.
 
 use broker::{Broker, BrokerError, Credentials, CredentialsError};
 use coord::Clock;
@@ -20,7 +20,7 @@ use crate::{
     strays::{Again, Strays},
 };
 
-/// Why a call was not passed on, or has no answer.
+/// Why a call was not passed through, or has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum PassageError {
     /// The app is not the tenant's, or has no token.
@@ -29,7 +29,7 @@ pub enum PassageError {
     /// WeChat refuses fresh tokens too, and has done nothing.
     #[error("WeChat refuses the app's access token, and a fresh one too")]
     TokenRefused,
-    /// WeChat refuses the call for a credential although it takes the app's token, and has done nothing.
+    /// WeChat refuses the call because of a credential although the app's token is valid, and has done nothing.
     #[error("WeChat refuses a credential of the call, and takes the app's access token")]
     CredentialRefused,
     /// WeChat refuses the app's AppSecret.
@@ -38,15 +38,15 @@ pub enum PassageError {
     /// The AppSecret cannot be read now.
     #[error("the AppSecret of the app cannot be read just now")]
     NoSecret,
-    /// As many calls are under way as there may be.
+    /// The maximum number of calls is in progress.
     #[error("too many calls are being passed on")]
     Full,
-    /// It did not get through, or nobody knows.
+    /// The call did not reach WeChat, or the outcome is unknown.
     #[error(transparent)]
     Forward(ForwardError),
 }
 
-/// Passes calls on.
+/// Passes calls through to WeChat.
 pub(crate) struct Passage {
     store: Store,
     broker: Broker,
@@ -72,13 +72,13 @@ impl Passage {
         }
     }
 
-    /// Room for a call of the tenant's, whose body has so many bytes.
+    /// Memory for one call of the tenant whose body has `bytes` bytes.
     pub(crate) async fn room(&self, tenant: TenantId, bytes: usize) -> Result<Room, PassageError> {
         self.rooms.take(tenant, bytes).await
     }
 
-    /// Makes the call as the tenant's app, and puts it on record if it is a POST: most of WeChat's calls that change
-    /// something are. The body of the answer holds the call's room until it is dropped.
+    /// Makes the call as the tenant's app. A POST gets a line in the audit log, because most of WeChat's calls that
+    /// change something are POSTs. The body of the answer holds the call's memory until the body is dropped.
     pub(crate) async fn forward(
         &self,
         room: Room,
@@ -88,7 +88,7 @@ impl Passage {
         origin: &Origin,
     ) -> Result<ForwardedAnswer, PassageError> {
         let answered = self.pass(tenant, appid, call).await;
-        // An app that is not the tenant's was not called, and has no business in its log.
+        // If the app is not the tenant's, no call was made, and the line does not belong into the log of the app.
         let is_foreign = matches!(&answered, Err(PassageError::App(AppError::NotFound)));
         if call.method == "POST" && !is_foreign {
             self.record(tenant, appid, call, origin, answered.as_ref())
@@ -122,8 +122,8 @@ impl Passage {
         }
     }
 
-    /// Makes the call. Where WeChat refuses its token nothing was done: then once more, with a fresh one or, if WeChat
-    /// takes the token at a second look, with the same.
+    /// Makes the call. If WeChat refuses the token, WeChat has done nothing, so the call is made once more: with a
+    /// fresh token, or with the same token if the token check passes.
     async fn pass(
         &self,
         tenant: TenantId,
@@ -150,7 +150,7 @@ impl Passage {
         Ok(answer)
     }
 
-    /// One exchange with WeChat, in a place of its own.
+    /// One exchange with WeChat. Holds a permit of [`Places`] for the time of the exchange.
     async fn exchange(
         &self,
         tenant: TenantId,
@@ -163,7 +163,7 @@ impl Passage {
         answer.map_err(PassageError::Forward)
     }
 
-    /// Who stands behind the code of a `wx.login()` in the tenant's mini-program, in WeChat's words.
+    /// The user behind the code of a `wx.login()` in the tenant's mini-program, as WeChat answers.
     pub(crate) async fn sign_in(
         &self,
         tenant: TenantId,
@@ -181,7 +181,7 @@ impl Passage {
         Ok(answer)
     }
 
-    /// That the app is the tenant's.
+    /// Checks that the app is the tenant's.
     async fn own(&self, tenant: TenantId, appid: &AppId) -> Result<(), PassageError> {
         let app = self.store.tenant(tenant).app(appid).await;
         app.map_err(|error: StoreError| PassageError::App(error.into()))?;

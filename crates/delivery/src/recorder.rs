@@ -1,4 +1,4 @@
-//! The recorder: writes what came of sends, all that waits at one moment in one transaction.
+//! The recorder: writes the outcomes of attempts, all that wait at one moment in one transaction.
 
 use std::{
     borrow::Borrow,
@@ -14,15 +14,15 @@ use tokio::sync::{Notify, OwnedSemaphorePermit};
 
 use crate::{engine::Parts, keeper::Writer, topic, waiters::ended_payload};
 
-/// What stands where WeChat's words could not be recorded.
+/// Replaces a text of WeChat's that could not be recorded.
 const UNRECORDED: &str = "what WeChat said cannot be recorded";
 
-/// A send that has come to its end, on the way to the database.
+/// The outcome of a send, on the way to the database.
 pub(crate) struct Settled {
     pub(crate) settlement: Settlement,
-    /// What it means for its app.
+    /// What the outcome means for the app.
     pub(crate) news: Option<LaneNews>,
-    /// The sending slot, free when this is dropped: so at most `slots` sends are ever unrecorded.
+    /// The sending slot, released when this is dropped: so at most `slots` sends are ever unrecorded.
     pub(crate) _slot: OwnedSemaphorePermit,
 }
 
@@ -32,7 +32,7 @@ impl Borrow<Settlement> for Settled {
     }
 }
 
-/// Writes what came of sends. What is lost here would be sent again or called uncertain.
+/// Writes the outcomes of attempts. A message whose outcome is lost would be sent again or become `uncertain`.
 pub(crate) struct Recorder {
     parts: Parts,
     due: Arc<Notify>,
@@ -40,7 +40,7 @@ pub(crate) struct Recorder {
 }
 
 impl Recorder {
-    /// `lease`: for how long a message that cannot be recorded stays this replica's each time.
+    /// `lease`: by how much each retry extends the lease of a message that cannot be recorded.
     pub(crate) fn new(parts: Parts, due: Arc<Notify>, lease: Duration) -> Self {
         Self { parts, due, lease }
     }
@@ -51,7 +51,7 @@ impl Writer for Recorder {
     const ITEMS: &'static str = "answers to sends";
 
     async fn write(&self, items: &mut Vec<Settled>) -> Result<(), StoreError> {
-        // By appid, so that two recorders lock the lanes in the same order.
+        // Sorted by appid, so that two recorders lock the lanes in the same order.
         let mut news: BTreeMap<String, LaneNews> = BTreeMap::new();
         for fresh in items.iter().filter_map(|settled| settled.news.as_ref()) {
             match news.entry(fresh.appid().to_string()) {
@@ -90,7 +90,8 @@ impl Writer for Recorder {
     }
 }
 
-/// Records a batch and tells whom it concerns. After a failure those are left in it that are not recorded yet.
+/// Records a batch, announces the ends and wakes the tasks concerned. After a failure, `settlements` holds the items
+/// that are not recorded yet.
 pub(crate) async fn record<S: Borrow<Settlement> + Send + Sync>(
     parts: &Parts,
     due: &Notify,
@@ -99,7 +100,8 @@ pub(crate) async fn record<S: Borrow<Settlement> + Send + Sync>(
 ) -> Result<(), StoreError> {
     let now = parts.coord.clock().now();
     let platform = parts.store.platform();
-    // An answer that stops its app is not seen before the stop is.
+    // With news about an app, all outcomes go into the transaction that pauses the app, so that no outcome is visible
+    // before the pause.
     if news.is_empty() {
         let plain = platform.record_plain(settlements, now).await?;
         let is_plain = |one: &mut S| plain.changed.contains(&(*one).borrow().id);
@@ -153,7 +155,7 @@ fn announce<S: Borrow<Settlement>>(
     tell_ends(parts, &settlements, &recorded.changed);
 }
 
-/// Two sends of one app ended at the same time: the worse news counts, of two pauses the longer one.
+/// Merges the news of two sends of one app: a pause wins, and of two pauses the longer one.
 fn merge(known: &mut LaneNews, fresh: LaneNews) {
     match (known, fresh) {
         (LaneNews::Pause(known), LaneNews::Pause(fresh)) => {
@@ -173,7 +175,8 @@ fn merge(known: &mut LaneNews, fresh: LaneNews) {
 fn tell_ends(parts: &Parts, settlements: &[&Settlement], changed: &HashSet<MessageId>) {
     let ended = settlements.iter().filter(|settlement| {
         let late = !changed.contains(&settlement.id);
-        // Of several sweepers that settle one lost lease, one is first. The others have no answer that is lost here.
+        // Several sweepers may record one lost lease, and the first one wins. The others lose no answer, so there is no
+        // warning.
         if late && settlement.word != Word::Nobody {
             tracing::warn!(message_id = %settlement.id, "an answer came after its lease had ended; it changes nothing");
         }

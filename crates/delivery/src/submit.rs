@@ -1,4 +1,4 @@
-//! What callers hand in and get back: accepted messages, answered batches, refusals.
+//! What callers submit and get back: accepted messages, answered batches, refusals.
 
 use std::time::Duration;
 
@@ -15,33 +15,33 @@ pub(crate) mod results;
 pub struct Accepted {
     /// The message as it was accepted.
     pub message: Message,
-    /// Whether its idempotency key had been used for this request before.
+    /// Whether this answer repeats the first answer to the same idempotency key.
     pub replayed: bool,
 }
 
-/// A message whose sender waited for its end.
+/// A message whose caller waited for the end.
 #[derive(Debug)]
 pub struct Attended {
-    /// Its id.
+    /// The id of the message.
     pub id: MessageId,
-    /// The message as it was when it had ended or the wait was over.
+    /// The message at its end, or as it was when the wait was over.
     pub message: Result<Message, DeliveryError>,
 }
 
-/// One item of a batch as it is handed in.
+/// One item of a batch as submitted.
 #[derive(Clone, Debug)]
 pub enum BatchItem {
     /// A message.
     Draft(Box<Draft>),
-    /// A message that does not fit its template as that is known now, with the caller's words about it: no message, unless
-    /// the batch was answered before.
+    /// A message that does not fit its template as now known, with the caller's text about the misfit. Treated as no
+    /// message, unless the batch was answered before.
     Misfit(Box<Draft>, String),
-    /// What is no message, with the caller's words about it: they come back at its place, in a replay too.
+    /// An item that is no message, with the caller's text about it. The text is the item's result, in a replay too.
     Unfit(String),
 }
 
 impl BatchItem {
-    /// Takes out what was rewritten in the message, in sentences.
+    /// Takes the warnings out of the draft: sentences about what was rewritten in the message.
     pub fn take_warnings(&mut self) -> Vec<String> {
         match self {
             Self::Draft(draft) | Self::Misfit(draft, _) => std::mem::take(&mut draft.warnings),
@@ -53,22 +53,22 @@ impl BatchItem {
 /// A batch that has been answered.
 #[derive(Clone, Debug)]
 pub struct AcceptedBatch {
-    /// What became of each item, in order.
+    /// The result of each item, in order.
     pub results: Vec<BatchResult>,
-    /// Whether its idempotency key had been used for this request before.
+    /// Whether this answer repeats the first answer to the same idempotency key.
     pub replayed: bool,
 }
 
-/// What became of one item of a batch.
+/// The result of one item of a batch.
 #[derive(Clone, Debug)]
 pub enum BatchResult {
-    /// It is in the queue: the message as it was accepted.
+    /// In the queue: the message as accepted.
     Accepted(Box<Message>),
-    /// It was a dry run that found nothing wrong: the message as it would be accepted.
+    /// A dry run without errors: the message as it would be accepted.
     Checked(Box<Message>),
-    /// It was not taken.
+    /// Not accepted.
     Refused(SubmitError),
-    /// It was no message: the caller's words.
+    /// No message: the caller's text.
     Unfit(String),
 }
 
@@ -81,7 +81,7 @@ pub enum SubmitError {
     /// The message cannot be sent as it is.
     #[error("the message has {} fields that are wrong", .0.len())]
     Violations(Vec<Violation>),
-    /// The day's quota is spent and the message would expire before the next day.
+    /// The daily quota is spent and the message would expire before the next day.
     #[error(
         "the app's quota for today is spent, and the message would expire before the next day begins"
     )]
@@ -89,10 +89,10 @@ pub enum SubmitError {
         /// When the next day begins.
         reset_at: DateTime<Utc>,
     },
-    /// The tenant has handed in as many messages as it may today.
+    /// The tenant has submitted as many messages as allowed today.
     #[error("the tenant has used up its limit of {limit} messages a day")]
     TenantQuotaExhausted {
-        /// How many it may.
+        /// The tenant's limit, in messages a day.
         limit: u64,
         /// When the next day begins.
         reset_at: DateTime<Utc>,
@@ -109,7 +109,7 @@ pub enum SubmitError {
     /// The database does not answer.
     #[error("{0}")]
     Unavailable(String),
-    /// The database answers what it should not.
+    /// The database gives an answer that it should not give.
     #[error("{0}")]
     Broken(String),
 }
@@ -123,7 +123,7 @@ impl From<StoreError> for SubmitError {
     }
 }
 
-/// Of what is not [`Received::Stored`].
+/// For every value except [`Received::Stored`].
 impl From<Received> for SubmitError {
     fn from(received: Received) -> Self {
         match received {

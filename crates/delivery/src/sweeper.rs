@@ -1,4 +1,4 @@
-//! The sweeper: what time does to the queue.
+//! The sweeper: acts on times. Due messages become ready, late messages expire, ended leases are recorded.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,18 +13,18 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{engine::Parts, recorder::record, topic, waiters::announce_ends};
 
-/// How often the queue is swept for what no due time announces.
+/// The interval of the sweeps for what no due time announces.
 const ROUND: Duration = Duration::from_secs(1);
-/// For how long the database must have taken writes before leases are judged: after an outage the workers write their
-/// answers first.
+/// How long the database must have taken writes before leases are judged: after an outage, the workers write their
+/// outcomes first.
 const SETTLED: Duration = Duration::from_secs(8);
-/// How long a message whose lease has ended is not sent again: its worker may be slow rather than dead, and its answer
-/// counts until then.
+/// How long a message whose lease has ended is not sent again. The worker may be slow rather than dead, and an answer
+/// of the worker counts until then.
 const CORRECTION: Duration = Duration::from_secs(5);
 
 pub(crate) struct Sweeper {
     parts: Parts,
-    /// How long leases are.
+    /// The length of a lease.
     lease: Duration,
     due: Arc<Notify>,
     stop: CancellationToken,
@@ -45,7 +45,7 @@ impl Sweeper {
         }
     }
 
-    /// Runs until it is stopped.
+    /// Runs until stopped.
     pub(crate) async fn run(self) {
         let stop = self.stop.clone();
         stop.run_until_cancelled(self.sweep()).await;
@@ -82,14 +82,14 @@ impl Sweeper {
         }
     }
 
-    /// Settles sends whose lease has ended. Says whether there may be more.
+    /// Records sends whose lease has ended. Returns whether there may be more.
     ///
-    /// A healthy send must not be taken for a lost one, for then it may be repeated. So the time is asked for once more, and
-    /// after a jump of the clock, which may have ended leases that have just begun, nobody is judged for as long as they take.
-    /// After an outage of the database all workers write their answers first.
+    /// A healthy send must not be taken for a lost one, because a lost send may be repeated. So the time is fetched
+    /// again just before the decision. A jump of the clock may end leases that have just begun, so no lease is judged
+    /// for the length of a lease after a jump. After an outage of the database, all workers write their outcomes first.
     async fn judge(&self, now: DateTime<Utc>) -> Result<bool, StoreError> {
         let clock = self.parts.coord.clock();
-        // In every round: a jump of the machine's clock is noticed by looking.
+        // In every round: only reading the machine's clock shows a jump.
         let is_steady = clock.steady_for() >= self.lease;
         let overdue = self.parts.store.platform().overdue(now).await?;
         if overdue.is_empty() || !is_steady {
@@ -106,7 +106,7 @@ impl Sweeper {
             .filter(|flight| flight.lease_until <= now)
             .filter_map(|flight| lost(flight, now))
             .collect();
-        // Asked after the look: what is overdue now had been answered by then, if it ever was.
+        // Asked after the look at overdue leases: an outcome that a worker has for one of these was recorded before.
         if lost.is_empty() || self.parts.store.beat().await?.steady_for < SETTLED {
             return Ok(false);
         }
@@ -125,8 +125,8 @@ impl Sweeper {
         }
     }
 
-    /// Records that leases have ended. False: the database refuses some of these records for what is in them, and they are
-    /// overdue still.
+    /// Records that leases have ended. False: the database refuses some of these records for their content, and those
+    /// leases are still overdue.
     async fn give_up(&self, mut lost: Vec<Settlement>) -> Result<bool, StoreError> {
         match record(&self.parts, &self.due, &mut lost, &[]).await {
             Ok(()) => return Ok(true),
@@ -163,7 +163,7 @@ impl Sweeper {
     }
 }
 
-/// What becomes of a flight whose worker is gone. WeChat may or may not have the message.
+/// The record of a message whose worker is gone. WeChat may or may not have the message.
 fn lost(flight: Claimed, now: DateTime<Utc>) -> Option<Settlement> {
     let transition = flight
         .facts()
@@ -175,7 +175,7 @@ fn lost(flight: Claimed, now: DateTime<Utc>) -> Option<Settlement> {
         number: attempts
             .last()
             .map_or(1, |last| last.number.saturating_add(1)),
-        // Some time between the claim and the end of the lease.
+        // The attempt began at some time between the claim and the end of the lease.
         started_at: flight.claimed_at,
         duration_ms: u64::try_from((flight.lease_until - flight.claimed_at).num_milliseconds())
             .unwrap_or_default(),

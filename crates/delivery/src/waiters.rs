@@ -1,4 +1,4 @@
-//! Waiters: requests that wait for the end of a message, whichever replica ends it.
+//! Waiters: requests that wait for the end of a message, on whichever replica the message ends.
 
 use std::{
     sync::{Arc, OnceLock},
@@ -18,30 +18,31 @@ use uuid::Uuid;
 
 use crate::{engine::Parts, topic};
 
-/// How often a waiter looks for itself: a wake-up can get lost with Redis.
+/// How often a waiter reads the message without a wake-up: a wake-up can get lost with Redis.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// Everybody who waits in this process. Cheap to clone.
+/// All waiting requests of this process. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Waiters {
     store: Store,
     waiting: Arc<DashMap<Uuid, Arc<Notify>>>,
-    /// Cancelled when the gateway begins to stop: who can ask again later waits no more.
+    /// Cancelled when the gateway begins to stop: each [`Waiter::Patient`] stops waiting.
     dismissed: CancellationToken,
-    /// Cancelled when it takes no requests any more: then those wait no more either who cannot.
+    /// Cancelled when the gateway takes no more requests: each [`Waiter::Attending`] stops waiting too.
     last_call: CancellationToken,
-    /// How long they may still wait for a send that is under way then.
+    /// How long an attending request may still wait, after `last_call`, for a message in flight.
     last_wait: Arc<OnceLock<Duration>>,
 }
 
-/// Who waits.
+/// The kinds of waiting requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Waiter {
-    /// Can ask again for what becomes of the message: a stop of the gateway ends the wait.
+    /// The client can ask again for the message: a stop of the gateway ends the wait.
     Patient,
-    /// Wants it sent only while it waits, and cannot ask again: the end of a stop's grace ends the wait.
+    /// The client wants the message sent only during the wait, and cannot ask again: the end of a stop's grace ends the
+    /// wait.
     Attending,
-    /// Waits for the record of a send that is under way, whatever stops.
+    /// Waits for the record of a message in flight, also during a stop.
     Last,
 }
 
@@ -61,19 +62,19 @@ impl Waiters {
         self.dismissed.cancel();
     }
 
-    /// The gateway takes no requests any more: each [`Waiter::Attending`] gets its answer now.
+    /// The gateway takes no more requests: each [`Waiter::Attending`] gets its answer now.
     pub(crate) fn call_last(&self, at_most: Duration) {
         self.last_wait.get_or_init(|| at_most);
         self.last_call.cancel();
     }
 
-    /// How long a send that is under way is still waited for; none: the gateway takes requests.
+    /// How long a message in flight is still waited for. `None`: the gateway takes requests.
     pub(crate) fn last_wait(&self) -> Option<Duration> {
         self.last_wait.get().copied()
     }
 
-    /// The tenant's message as it is when it has ended, `at_most` is over or a stop ends the wait; none: there is no such
-    /// message.
+    /// The tenant's message as soon as it has ended, `at_most` is over, or a stop ends the wait. `None`: there is no
+    /// such message.
     pub(crate) async fn wait(
         &self,
         tenant: TenantId,
@@ -90,7 +91,7 @@ impl Waiters {
         let deadline = Instant::now() + at_most;
         let ended = Ticket::take(self, id.uuid());
         loop {
-            // Registered before looking, so that an end between the look and the wait is not missed.
+            // Registered before the read, so that an end between the read and the wait is not missed.
             let notified = ended.notify.notified();
             tokio::pin!(notified);
             notified.as_mut().enable();
@@ -107,7 +108,7 @@ impl Waiters {
         }
     }
 
-    /// Passes on the ends that any replica tells, until it is stopped.
+    /// Wakes local waiters for the ends that any replica announces, until stopped.
     pub(crate) async fn listen(self, coord: Coord, stop: CancellationToken) {
         let mut ends = coord.wakeups().subscribe(topic::ENDED);
         while let Some(wake) = stop.run_until_cancelled(ends.next()).await {
@@ -131,7 +132,7 @@ impl Waiters {
     }
 }
 
-/// The payload that tells the ends of `ids`.
+/// The payload that announces the ends of `ids`.
 pub(crate) fn ended_payload(ids: impl Iterator<Item = MessageId>) -> String {
     let mut payload = String::new();
     for id in ids {
@@ -143,7 +144,7 @@ pub(crate) fn ended_payload(ids: impl Iterator<Item = MessageId>) -> String {
     payload
 }
 
-/// Counts ends that a statement has written, and wakes whoever waits for them.
+/// Counts the ends that a statement has written, and wakes the waiting requests.
 pub(crate) fn announce_ends(parts: &Parts, ended: &[Settled]) {
     for status in Status::ALL {
         let count = ended.iter().filter(|one| one.status == status).count();
@@ -155,7 +156,7 @@ pub(crate) fn announce_ends(parts: &Parts, ended: &[Settled]) {
     }
 }
 
-/// A place among the waiters, given up when it is dropped.
+/// The registration of a waiter, removed on drop.
 struct Ticket<'a> {
     waiters: &'a Waiters,
     id: Uuid,
@@ -175,7 +176,7 @@ impl<'a> Ticket<'a> {
 
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
-        // Two of the references are this ticket's and the map's: nobody else waits for the message.
+        // This ticket and the map hold two of the references, so no other request waits for the message.
         self.waiters
             .waiting
             .remove_if(&self.id, |_, notify| Arc::strong_count(notify) <= 2);

@@ -17,17 +17,17 @@ use crate::{
     waiters::announce_ends,
 };
 
-/// How often an idle worker looks without being woken: a wake-up can get lost with Redis.
+/// How often an idle worker looks for messages without a wake-up: a wake-up can get lost with Redis.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// How long a worker rests after the database failed it.
+/// How long a worker waits after a failure of the database.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
-/// How long a busy worker waits for slots to come together.
+/// How long a busy worker waits for more free slots.
 const GATHER: Duration = Duration::from_millis(5);
-/// How long the apps of one look are claimed from before the next look.
+/// How long the result of one look for apps is used before the next look.
 const BELIEVED: Duration = Duration::from_millis(50);
 /// How many apps a wake-up may name.
 const MOST_NAMED: usize = 8;
-/// The most that one claim takes: larger ones only make the first message wait for the last.
+/// The largest claim. A larger claim only makes the first message wait for the last one.
 const LARGEST_CLAIM: usize = 256;
 
 pub(crate) struct Worker {
@@ -57,7 +57,7 @@ impl Worker {
         }
     }
 
-    /// Runs until it is stopped. A claim that is under way is finished: what has been claimed is also sent.
+    /// Runs until stopped. A running claim is finished, and all claimed messages are sent.
     pub(crate) async fn run(self) {
         let mut wakeups = self.parts.coord.wakeups().subscribe(topic::QUEUE);
         let mut round = Round::default();
@@ -65,7 +65,7 @@ impl Worker {
         loop {
             let free = async {
                 let permits = self.free_slots().await;
-                // By a wrong clock a lease would be over before its send is, or hold for hours.
+                // With a wrong clock, a lease would end before its send, or last for hours.
                 self.parts.coord.clock().right().await;
                 permits
             };
@@ -77,7 +77,7 @@ impl Worker {
             let Some(permits) = permits else { return };
             match self.step(&mut round, &mut broken, permits).await {
                 Ok(true) => {}
-                // The subscription remembers what was said while the claim ran.
+                // The subscription keeps wake-ups that arrive while the claim runs.
                 Ok(false) => tokio::select! {
                     said = wakeups.gathered() => round = Round::of(said),
                     () = self.parts.coord.clock().sleep(LOOK_AGAIN) => round = Round::default(),
@@ -91,10 +91,10 @@ impl Worker {
         }
     }
 
-    /// One claim, dispatched. Says whether to claim again at once.
+    /// Makes one claim and dispatches the messages. Returns whether to claim again at once.
     ///
-    /// `broken` are the leases of claims that failed: nobody knows whether they were committed, so they are taken
-    /// back before the next one.
+    /// `broken` holds the leases of claims that failed. Whether such a claim was committed is unknown, so each one is
+    /// taken back before the next claim.
     async fn step(
         &self,
         round: &mut Round,
@@ -125,8 +125,8 @@ impl Worker {
         Ok(round.go_on(&request, batch))
     }
 
-    /// All slots that are free, once the database takes the answers to what was sent before. A busy worker waits a moment for a few to come together, so that it claims in
-    /// batches rather than one by one; one whose sends are all stuck still serves with what it has.
+    /// All free slots, once the database takes the outcomes of earlier attempts. A busy worker waits a moment for some
+    /// slots, so that claims are batches. A worker whose other slots all hang continues with the free ones.
     async fn free_slots(&self) -> Option<OwnedSemaphorePermit> {
         let few = (self.options.slots / 4).clamp(1, LARGEST_CLAIM);
         let mut permits = self.slots.clone().acquire_owned().await.ok()?;
@@ -152,19 +152,19 @@ impl Worker {
     }
 }
 
-/// Where a worker is on its way round the apps.
+/// The position of a worker in the rotation over the apps.
 #[derive(Default)]
 struct Round {
-    /// After which app to go on; empty: at the start.
+    /// The app after which the next claim continues. Empty: at the start.
     cursor: String,
-    /// Whether an app that was passed may have more.
+    /// Whether an app that this round has passed may have more messages.
     has_more: bool,
-    /// The apps that have messages as far as anybody knows, and until when that is believed.
+    /// The apps that have messages as of the last look, and until when that list is used.
     known: Option<(Vec<String>, Instant)>,
 }
 
 impl Round {
-    /// One that begins with the apps that a wake-up names; it goes round all where it names none, or too many.
+    /// A round over the apps that a wake-up names, or over all apps if the wake-up names none or too many.
     fn of(said: Option<BTreeSet<Arc<str>>>) -> Self {
         let apps = said
             .into_iter()
@@ -178,7 +178,8 @@ impl Round {
         }
     }
 
-    /// The apps of the next claim, none of which gets nothing for want of `slots`; none: it looks for them.
+    /// The apps of the next claim: at most `slots`, so that each app gets a slot. Empty: the claim looks for apps
+    /// itself.
     fn known(&mut self, slots: usize) -> Vec<String> {
         match self.known.take() {
             Some((apps, until)) if apps.len() <= slots && Instant::now() < until => {
@@ -189,8 +190,8 @@ impl Round {
         }
     }
 
-    /// Takes in what a claim found. Says whether to claim again at once: in the middle of a round the next apps are
-    /// served, at its end the next one begins if this one moved anything.
+    /// Takes in the result of a claim. Returns whether to claim again at once: within a round, for the next apps; at
+    /// the end of a round, if some app may have more messages.
     fn go_on(&mut self, request: &ClaimRequest, found: ClaimBatch) -> bool {
         self.has_more |= found.more;
         self.cursor = found.cursor;

@@ -1,4 +1,4 @@
-//! The verbs of those who wait for the end of a message, and what a stop means to them.
+//! Operations of callers that wait for the end of a message, and the effect of a stop on these callers.
 
 use std::time::Duration;
 
@@ -17,8 +17,8 @@ use crate::{
 };
 
 impl Delivery {
-    /// Accepts a message of somebody who waits for its end, at most so long, and wants it sent only while they wait:
-    /// when this is dropped before, the message is called back, unless it has left.
+    /// Accepts a message that is to be sent only while the caller waits for its end, at most `at_most`. When the caller
+    /// drops this future, the message is canceled unless the send has begun.
     pub async fn submit_attended(
         &self,
         tenant: TenantId,
@@ -43,8 +43,8 @@ impl Delivery {
         answer.await.unwrap_or_else(|closed| Err(gone(closed)))
     }
 
-    /// The message when it has ended. When the gateway stops before, the message is called back; one that has left by then
-    /// is waited for as long as the stop permits.
+    /// Waits until the message has ended. When the gateway stops first, the message is canceled. A message that is in
+    /// flight by then is waited for as long as the stop permits.
     async fn attend(
         &self,
         tenant: TenantId,
@@ -55,7 +55,7 @@ impl Delivery {
         let Some(left) = self.0.waiters.last_wait() else {
             return Ok(message);
         };
-        // Not once: a send that is under way may come back to be tried again later.
+        // Two rounds: a message in flight may come back for a retry later, and the second round cancels that retry.
         for at_most in [left, Duration::ZERO] {
             if let Ok(canceled) = self.cancel(tenant, id).await {
                 return Ok(canceled);
@@ -75,7 +75,7 @@ impl Delivery {
         }
     }
 
-    /// The message as it is when it has ended, when `at_most` is over, or when the gateway begins to stop.
+    /// The message as soon as it has ended, `at_most` is over, or the gateway begins to stop.
     pub async fn wait_ended(
         &self,
         tenant: TenantId,
@@ -96,14 +96,13 @@ impl Delivery {
         message.ok_or(DeliveryError::NotFound("message"))
     }
 
-    /// The first part of a stop: whoever waits for the end of a message, and can ask for it again, gets the message as it is.
-    /// Everything else goes on.
+    /// First part of a stop: every waiting caller that can ask again gets the message as it is. All else goes on.
     pub fn dismiss_waiters(&self) {
         self.0.waiters.dismiss();
     }
 
-    /// The second part: no requests come any more, so those wait no more either that cannot ask again.
-    /// Their messages are called back; those that have left are waited for, at most so long.
+    /// Second part of a stop: no more requests come, so the callers that cannot ask again stop waiting too. Their
+    /// messages are canceled; messages in flight are waited for, at most `at_most`.
     pub fn dismiss_attending(&self, at_most: Duration) {
         self.0.waiters.call_last(at_most);
     }

@@ -1,4 +1,4 @@
-//! How many calls are with WeChat at once.
+//! The limit on pass-through calls that are with WeChat at the same time.
 
 use std::{
     collections::HashMap,
@@ -12,22 +12,22 @@ use tokio::{
     time::timeout,
 };
 
-/// How many calls are with WeChat at once: each may bring an answer of 10 MiB, for half a minute.
+/// How many calls are with WeChat at the same time: each answer may have 10 MiB and take half a minute.
 const AT_ONCE: usize = 32;
-/// How many of them may be one tenant's.
+/// How many of these calls may be one tenant's.
 const OF_ONE_TENANT: usize = 8;
-/// How long a call waits for its place.
+/// How long a call waits for its permit.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// A call's place among those that are with WeChat. Held for the exchange alone, never while a client sends or reads.
+/// The permit of one call. Held for the exchange with WeChat only, never while a client sends or reads.
 pub(super) struct Place(
     #[expect(dead_code, reason = "given back when dropped")] [OwnedSemaphorePermit; 2],
 );
 
-/// As many places as calls may be with WeChat.
+/// The permits of all calls.
 pub(super) struct Places {
     all: Arc<Semaphore>,
-    /// Of the tenants that have calls under way.
+    /// The tenants that have calls in progress.
     tenants: Mutex<HashMap<TenantId, Arc<Semaphore>>>,
 }
 
@@ -39,7 +39,8 @@ impl Places {
         }
     }
 
-    /// The tenant's next place; none: it was not free in time. Who waits for one of its own takes none of the others'.
+    /// The tenant's next permit. `None`: no permit was free in time. A call that waits for a permit of its tenant takes
+    /// none of the common permits.
     pub(super) async fn take(&self, tenant: TenantId) -> Option<Place> {
         let own = self.of(tenant);
         let both = async {

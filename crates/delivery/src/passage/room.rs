@@ -1,7 +1,7 @@
-//! The memory that bodies of calls take which are passed on: a budget for the whole process, shared among the tenants.
+//! Memory for the bodies of pass-through calls: one budget for the whole process, shared among the tenants.
 //!
-//! A tenant may hold half of what is free. So one that takes all it can leaves two thirds of the budget, and each one more
-//! leaves two thirds of the rest: there is always room for the next.
+//! A tenant may hold half of the free memory. So a tenant that takes all it can leaves two thirds of the budget, and
+//! each further tenant leaves two thirds of the rest: there is always memory for the next tenant.
 
 use std::{
     collections::HashMap,
@@ -15,20 +15,20 @@ use tokio::{sync::Notify, time::timeout};
 
 use super::PassageError;
 
-/// How many bytes are held at once: requests until WeChat has answered, answers until the client has them.
+/// How many bytes are held at once: requests until WeChat has answered, answers until the client has read them.
 const BUDGET: usize = 96 * 1024 * 1024;
-/// How many calls of one tenant are held at once, from the first byte of the request to the last of the answer.
+/// How many calls of one tenant are held at once, from the first byte of the request to the last byte of the answer.
 const CALLS_OF_ONE_TENANT: usize = 64;
-/// How long a call waits for room.
+/// How long a call waits for memory.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// The room for all bodies.
+/// The memory for all bodies.
 pub(super) struct Rooms(Arc<Shared>);
 
 struct Shared {
     budget: usize,
     held: Mutex<Held>,
-    /// Rung whenever something is given back.
+    /// Notified whenever memory is released.
     freed: Notify,
 }
 
@@ -44,7 +44,7 @@ struct Share {
     bytes: usize,
 }
 
-/// The room that one call takes. Given back when dropped.
+/// The memory that one call holds. Released on drop.
 pub struct Room {
     shared: Arc<Shared>,
     tenant: TenantId,
@@ -64,7 +64,7 @@ impl Rooms {
         }))
     }
 
-    /// Room for one more call of the tenant's, with a body of so many bytes.
+    /// Memory for one more call of the tenant, with a body of `bytes` bytes.
     pub(super) async fn take(&self, tenant: TenantId, bytes: usize) -> Result<Room, PassageError> {
         self.0.wait(tenant, 1, bytes).await?;
         Ok(Room {
@@ -76,13 +76,13 @@ impl Rooms {
 }
 
 impl Shared {
-    /// Takes what is wanted as soon as it is free.
+    /// Takes the memory as soon as it is free. Fails with [`PassageError::Full`] after [`PATIENCE`].
     async fn wait(&self, tenant: TenantId, calls: usize, bytes: usize) -> Result<(), PassageError> {
         let taken = async {
             loop {
                 let freed = self.freed.notified();
                 tokio::pin!(freed);
-                // Before the look, so that nothing is given back unseen in between.
+                // Enabled before the check, so that no release between the check and the wait is missed.
                 freed.as_mut().enable();
                 if self.try_take(tenant, calls, bytes) {
                     return;
@@ -98,7 +98,7 @@ impl Shared {
         let mut held = self.lock();
         let share = held.tenants.get(&tenant);
         let (own_calls, own_bytes) = share.map_or((0, 0), |share| (share.calls, share.bytes));
-        // Answers that clients do not take may pass the budget, and end the taking of more at twice its size.
+        // Answers that clients do not read may exceed the budget. At twice the budget, no more calls are taken.
         let free = self.budget.saturating_sub(held.bytes);
         let fits = own_calls + calls <= CALLS_OF_ONE_TENANT
             && own_bytes + bytes <= free / 2
@@ -135,7 +135,7 @@ impl Held {
 }
 
 impl Room {
-    /// Makes room for a body of so many bytes in all.
+    /// Grows the reservation to a body of `bytes` bytes in all.
     pub async fn grow_to(&mut self, bytes: usize) -> Result<(), PassageError> {
         let more = bytes.saturating_sub(self.bytes);
         if more > 0 {
@@ -145,8 +145,8 @@ impl Room {
         Ok(())
     }
 
-    /// The answer, which holds this room until it is dropped. What WeChat has answered is there already: so it is counted,
-    /// and no room is asked for.
+    /// The answer, which holds this memory until it is dropped. The answer is in memory already, so it is counted
+    /// without a wait.
     pub(super) fn holding(mut self, answer: Bytes) -> Bytes {
         self.shared.lock().add(self.tenant, 0, answer.len());
         self.bytes += answer.len();
@@ -170,7 +170,7 @@ impl std::fmt::Debug for Room {
     }
 }
 
-/// An answer and its room.
+/// An answer and its memory.
 struct Kept {
     answer: Bytes,
     _room: Room,

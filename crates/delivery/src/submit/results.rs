@@ -1,11 +1,11 @@
-//! The results of a batch, from what the store says of its entries.
+//! The results of a batch, made from the store's answers about the entries.
 
 use chrono::{DateTime, Utc};
 use store::{Entry, FirstEntry, NewMessage, Received};
 
 use super::{BatchResult, SubmitError};
 
-/// Of a batch that is new: `received` has an item for each of its messages.
+/// Results of a new batch: `received` has an item for each message of the batch.
 pub(crate) fn fresh(entries: Vec<Entry>, received: Vec<Received>) -> Vec<BatchResult> {
     let mut received = received.into_iter();
     let results = entries.into_iter().map(|entry| match entry {
@@ -18,7 +18,7 @@ pub(crate) fn fresh(entries: Vec<Entry>, received: Vec<Received>) -> Vec<BatchRe
     results.collect()
 }
 
-/// Of a batch that is repeated: the same entries, with the ids, the time and the refusals of the first answer.
+/// Results of a repeated batch: the same entries, with the ids, the time and the refusals of the first answer.
 pub(crate) fn replayed(
     entries: Vec<Entry>,
     first: Vec<FirstEntry>,
@@ -36,7 +36,8 @@ pub(crate) fn replayed(
                 };
                 result(new, received)
             }
-            // The words of the first answer; where the rules have changed since, it has none and these stand.
+            // The text of the first answer. If the rules have changed since, there is none, and the present text is
+            // used.
             (_, Some(FirstEntry::Unfit(words))) | (Entry::Unfit(words), _) => {
                 BatchResult::Unfit(words)
             }

@@ -8,7 +8,7 @@ fn tenants(count: u64) -> Vec<TenantId> {
     (0..count).map(|n| ids.id(at, n)).collect()
 }
 
-/// Takes calls of `bytes` as long as there is room.
+/// Takes calls of `bytes` bytes while there is memory. Returns the number of calls.
 fn take_all(rooms: &Rooms, tenant: TenantId, bytes: usize) -> usize {
     (0..1000)
         .take_while(|_| rooms.0.try_take(tenant, 1, bytes))
@@ -21,7 +21,7 @@ fn tenants_that_take_all_they_can_leave_room_for_the_next() {
         let rooms = Rooms::of(100_000);
         let ids = tenants(greedy + 1);
         let (next, greedy) = ids.split_last().unwrap();
-        // One after the other, then all of them until none gets more.
+        // One tenant after the other in turn, until none gets more.
         while greedy.iter().any(|tenant| rooms.0.try_take(*tenant, 0, 10)) {}
         let left = (0..greedy.len()).fold(100_000, |left, _| left * 2 / 3);
         let slack = 20 * greedy.len();
@@ -65,7 +65,7 @@ async fn an_answer_holds_its_room_until_it_is_taken() {
     let part = answer.slice(..60);
     drop(answer);
     assert_eq!(rooms.0.lock().bytes, 130);
-    // A call without a body is still taken in, until twice the budget is held.
+    // A call without a body is still accepted, until twice the budget is held.
     assert!(rooms.0.try_take(ids[1], 1, 0) && !rooms.0.try_take(ids[1], 1, 1));
     rooms.0.lock().add(ids[1], 0, 70);
     assert!(!rooms.0.try_take(tenants(3)[2], 1, 0));
