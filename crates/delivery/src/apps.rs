@@ -1,4 +1,4 @@
-//! The onboarding desk: registers apps and proves their AppSecrets before they are kept.
+//! Onboarding of apps: registers apps and proves each AppSecret before the AppSecret is stored.
 
 use broker::{Broker, Proof};
 use chrono::{DateTime, Utc};
@@ -24,51 +24,51 @@ pub(crate) use error::{quota_refusal, refusal};
 use self::callback::SealedCallback;
 use crate::topic;
 
-/// What an app is registered with.
+/// The data of a new app.
 #[derive(Clone, Debug)]
 pub struct Registration {
-    /// WeChat's id of it.
+    /// WeChat's id of the app.
     pub appid: AppId,
-    /// Its AppSecret.
+    /// The AppSecret of the app.
     pub secret: AppSecret,
-    /// What its owner calls it; empty: its appid.
+    /// The owner's name for the app. Empty: the appid.
     pub name: String,
-    /// What the appid stands for.
+    /// Mini-program or official account.
     pub kind: AppKind,
-    /// How its access token is fetched.
+    /// How the access token is fetched.
     pub token_mode: TokenMode,
-    /// Messages that WeChat takes from it in one day; none: the default of an account.
+    /// Messages a day that WeChat accepts from the app. `None`: the default of an account.
     pub daily_quota: Option<u64>,
-    /// What the ledger of grants decides about its subscribe messages.
+    /// What the subscription ledger decides about subscribe messages of the app.
     pub grant_policy: GrantPolicy,
-    /// What becomes of its messages with values that break the rules of their types.
+    /// How values that break the rules of their types are treated.
     pub value_rules: ValueRules,
-    /// Whether to fetch a token before anything is kept.
+    /// Whether to fetch a token before anything is stored.
     pub verify: bool,
-    /// Its message push settings.
+    /// The app's message push settings.
     pub callback: CallbackSettings,
 }
 
-/// What to change of an app; none leaves as is.
+/// The changes to an app. `None` leaves a field as it is.
 #[derive(Clone, Debug, Default)]
 pub struct AppUpdate {
-    /// What its owner calls it.
+    /// The owner's name for the app.
     pub name: Option<String>,
-    /// How its access token is fetched.
+    /// How the access token is fetched.
     pub token_mode: Option<TokenMode>,
-    /// Messages that WeChat takes from it in one day.
+    /// Messages a day that WeChat accepts from the app.
     pub daily_quota: Option<u64>,
-    /// What the ledger of grants decides about its subscribe messages.
+    /// What the subscription ledger decides about subscribe messages of the app.
     pub grant_policy: Option<GrantPolicy>,
-    /// What becomes of its messages with values that break the rules of their types.
+    /// How values that break the rules of their types are treated.
     pub value_rules: Option<ValueRules>,
-    /// Its message push settings.
+    /// The app's message push settings.
     pub callback: CallbackSettings,
-    /// [`App::updated_at`] as the caller knows it; where it is another one by now nothing changes.
+    /// [`App::updated_at`] as the caller knows it. If the app has another value by now, nothing changes.
     pub known_at: Option<DateTime<Utc>>,
 }
 
-/// The desk. Cheap to clone.
+/// Registers, changes and removes apps. Cheap to clone.
 #[derive(Clone)]
 pub struct Apps {
     pub(crate) store: Store,
@@ -79,7 +79,7 @@ pub struct Apps {
 }
 
 impl Apps {
-    /// The desk of whoever has these; it needs no engine.
+    /// Needs these parts only, and no engine.
     pub fn new(store: Store, coord: Coord, broker: Broker, master_key: MasterKey) -> Self {
         Self {
             store,
@@ -90,7 +90,7 @@ impl Apps {
         }
     }
 
-    /// The same desk, asked by `origin`: what it changes is on record with it.
+    /// The same, on behalf of `origin`: the audit log names `origin` for each change.
     #[must_use]
     pub fn by(&self, origin: Origin) -> Self {
         Self {
@@ -99,12 +99,12 @@ impl Apps {
         }
     }
 
-    /// Registers an app; its AppSecret is proven first where `verify` asks for it.
+    /// Registers an app. If `verify` is set, the AppSecret is proven first.
     pub async fn register(&self, tenant: TenantId, new: Registration) -> Result<App, AppError> {
         self.register_once(tenant, new, Keep::nothing()).await
     }
 
-    /// The same, answered as `keep` says.
+    /// The same. `keep` words the answer that is stored for repeats of the request.
     pub async fn register_once(
         &self,
         tenant: TenantId,
@@ -150,13 +150,13 @@ impl Apps {
                 self.broker.adopt(&app.appid, proof).await;
                 self.coord.wakeups().wake(topic::TEMPLATES, "");
             }
-            // A token that the owner before has left was not fetched with this AppSecret.
+            // A token that the previous owner has left was not fetched with this AppSecret.
             None => self.broker.forget(&app.appid),
         }
         Ok(app)
     }
 
-    /// An app of the tenant; of any tenant for the platform.
+    /// An app of the tenant. `None` as tenant: an app of any tenant, for the platform.
     pub async fn get(&self, tenant: Option<TenantId>, appid: &AppId) -> Result<App, AppError> {
         let app = match tenant {
             Some(tenant) => self.store.tenant(tenant).app(appid).await,
@@ -165,7 +165,7 @@ impl Apps {
         Ok(app?)
     }
 
-    /// The tenant's apps, newest first; those of all tenants for the platform.
+    /// The tenant's apps, newest first. `None` as tenant: the apps of all tenants, for the platform.
     pub async fn list(
         &self,
         tenant: Option<TenantId>,
@@ -178,7 +178,7 @@ impl Apps {
         Ok(apps?)
     }
 
-    /// Changes an app. Its message push settings before the change are good for another day.
+    /// Changes an app. The message push settings before the change stay valid for another day.
     pub async fn update(
         &self,
         tenant: TenantId,
@@ -219,7 +219,8 @@ impl Apps {
         Ok(app)
     }
 
-    /// Removes an app. Its unsent messages are canceled, those that WeChat may have are `uncertain`; its history stays.
+    /// Removes an app. Unsent messages are canceled, messages that WeChat may have become `uncertain`. The history
+    /// stays.
     pub async fn remove(&self, tenant: TenantId, appid: &AppId) -> Result<(), AppError> {
         let line = self.origin.did("app.remove", appid);
         self.store
@@ -232,7 +233,8 @@ impl Apps {
         Ok(())
     }
 
-    /// Proves the AppSecret that is kept, and lets a stopped app send again. One that WeChat refuses counts as not proven.
+    /// Proves the stored AppSecret, and lets a paused app send again. An AppSecret that WeChat refuses counts as not
+    /// proven.
     pub async fn verify(&self, tenant: TenantId, appid: &AppId) -> Result<App, AppError> {
         self.get(Some(tenant), appid).await?;
         let sealed = self.store.platform().sealed_app(appid).await?;
@@ -248,7 +250,7 @@ impl Apps {
             by_its_owner: true, ..
         }) = &proof
         {
-            // It may send on with the token that it has: there will be no other.
+            // The app may keep sending with its present token. WeChat will give no other token.
             let now = self.coord.clock().now();
             door.mark_app_verified(appid, None, now).await?;
             self.tell_changed(appid);
@@ -265,7 +267,7 @@ impl Apps {
         self.get(Some(tenant), appid).await
     }
 
-    /// Replaces the AppSecret; the new one is proven first.
+    /// Replaces the AppSecret. The new AppSecret is proven first.
     pub async fn set_secret(
         &self,
         tenant: TenantId,
@@ -283,7 +285,7 @@ impl Apps {
         recorded
             .replace_app_secret(appid, sealed, Some(now), now)
             .await?;
-        // After the secret is kept, so that no fetch with the old one comes later.
+        // After the AppSecret is stored, so that no fetch with the old AppSecret comes later.
         self.broker.adopt(appid, proof).await;
         door.resume_lane(appid).await?;
         self.coord.wakeups().wake(topic::QUEUE, "");
@@ -291,7 +293,7 @@ impl Apps {
         self.get(Some(tenant), appid).await
     }
 
-    /// Tells every replica that what it remembers of the app is old.
+    /// Announces to every replica that cached data of the app is outdated.
     fn tell_changed(&self, appid: &AppId) {
         self.coord.wakeups().wake(topic::APPS, appid.as_str());
     }
@@ -308,8 +310,8 @@ impl Apps {
             .map_err(|error| refusal(&error, self.coord.clock().now()))
     }
 
-    /// Puts it on record when an AppSecret could not be proven. Nothing is changed then, so it is answered without its
-    /// line too.
+    /// Writes an audit line if an AppSecret could not be proven. Nothing has changed in that case, so the caller is
+    /// answered even if the line cannot be written.
     async fn noted<T>(
         &self,
         tenant: TenantId,
@@ -332,7 +334,7 @@ impl Apps {
     }
 }
 
-/// What an update changes, in words; of secrets only that they change.
+/// A text of what an update changes. For secrets, only that they change.
 fn changes(update: &AppUpdate) -> String {
     let AppUpdate {
         name,

@@ -20,13 +20,13 @@ pub enum ChangeError {
     /// The tenant has no such message.
     #[error("there is no such message")]
     NotFound,
-    /// It is in a status that does not permit it.
+    /// The status of the message does not permit the change.
     #[error(transparent)]
     Refused(Refusal),
-    /// What was in it has been dropped.
+    /// The content of the message has been deleted.
     #[error("what was in the message has been dropped")]
     Emptied,
-    /// It would not be accepted.
+    /// The message would not be accepted.
     #[error(transparent)]
     Submit(SubmitError),
 }
@@ -37,7 +37,7 @@ impl From<StoreError> for ChangeError {
     }
 }
 
-/// Makes the changes, and tells whom they concern.
+/// Makes the changes, and wakes the tasks concerned.
 pub(crate) struct Changes {
     parts: Parts,
     shares: Shares,

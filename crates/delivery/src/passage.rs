@@ -88,7 +88,7 @@ impl Passage {
         origin: &Origin,
     ) -> Result<ForwardedAnswer, PassageError> {
         let answered = self.pass(tenant, appid, call).await;
-        // If the app is not the tenant's, no call was made, and the line does not belong into the log of the app.
+        // An app of another tenant was not called, and does not belong in this tenant's audit log.
         let is_foreign = matches!(&answered, Err(PassageError::App(AppError::NotFound)));
         if call.method == "POST" && !is_foreign {
             self.record(tenant, appid, call, origin, answered.as_ref())

@@ -106,7 +106,8 @@ impl Sweeper {
             .filter(|flight| flight.lease_until <= now)
             .filter_map(|flight| lost(flight, now))
             .collect();
-        // Asked after the look at overdue leases: an outcome that a worker has for one of these was recorded before.
+        // The heartbeat is read after the overdue leases. If the database has been steady long enough by then, every
+        // existing outcome of these leases was recorded before.
         if lost.is_empty() || self.parts.store.beat().await?.steady_for < SETTLED {
             return Ok(false);
         }

@@ -1,4 +1,4 @@
-//! The message push settings of an app: checked, sealed, changed.
+//! The message push settings of an app: checks, sealing, changes.
 
 use domain::{
     app::AppId,
@@ -19,14 +19,14 @@ pub struct CallbackSettings {
     pub aes_key: Option<CallbackAesKey>,
 }
 
-/// The same, as the database keeps them.
+/// The settings as the database stores them.
 pub(super) struct SealedCallback {
     pub(super) token: Option<Vec<u8>>,
     pub(super) aes_key: Option<Vec<u8>>,
 }
 
 impl CallbackSettings {
-    /// The rules that they break.
+    /// The rules that the settings break.
     pub(super) fn violations(&self) -> impl Iterator<Item = Violation> {
         let token = self
             .token
@@ -73,8 +73,8 @@ impl Apps {
         SealedCallback { token, aes_key }
     }
 
-    /// What of `wanted` differs from what the tenant's app has. Setting the same again is no change: it would end the
-    /// day in which the settings before the last change are still good.
+    /// The part of `wanted` that differs from the settings of the tenant's app. Setting the same value again is no
+    /// change: a change would end the day in which the settings before the last change are still valid.
     pub(super) async fn news_of(
         &self,
         tenant: TenantId,
@@ -89,7 +89,7 @@ impl Apps {
             return Err(AppError::NotFound);
         }
         let is = |owner: SealOwner, sealed: Option<&Vec<u8>>, text: &str| {
-            // What does not open any more is replaced.
+            // A value that the master key cannot open any more is replaced.
             sealed
                 .and_then(|sealed| self.master_key.open(&owner, sealed).ok())
                 .is_some_and(|kept| kept.as_str() == text)

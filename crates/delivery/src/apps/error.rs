@@ -1,4 +1,4 @@
-//! Why the onboarding desk turns somebody away.
+//! Errors of the onboarding of apps.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use wechat::{
 
 use crate::no_token;
 
-/// Why the desk refuses.
+/// Why a request about an app is refused.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum AppError {
     /// The appid is registered already, perhaps by another tenant.
@@ -22,7 +22,7 @@ pub enum AppError {
     /// The tenant has no such app.
     #[error("there is no such app")]
     NotFound,
-    /// It is no longer what the caller knew.
+    /// The app has changed since the caller read it.
     #[error("the app was changed meanwhile: read it again")]
     Changed,
     /// Fields that are wrong.
@@ -31,27 +31,28 @@ pub enum AppError {
     /// WeChat gives no token for this app and secret.
     #[error("{advice}")]
     Wechat {
-        /// Its code.
+        /// WeChat's code.
         errcode: i64,
-        /// Its words.
+        /// WeChat's text.
         errmsg: String,
-        /// Its request id.
+        /// WeChat's request id.
         rid: Option<String>,
-        /// What that means and what to do.
+        /// What the refusal means and what to do.
         advice: String,
-        /// Whether it refuses what the app's owner gave: the AppSecret, the IP list, the account. Only the owner can repair that.
+        /// Whether WeChat refuses data of the app's owner: the AppSecret, the IP list, the account. Only the owner can
+        /// repair that.
         by_its_owner: bool,
     },
     /// WeChat grants the app no more of these calls for a while.
     #[error("{detail}")]
     WechatQuota {
-        /// Its code: 45009 for the day, 45011 for the minute.
+        /// WeChat's code: 45009 for the day, 45011 for the minute.
         errcode: i64,
-        /// Its words.
+        /// WeChat's text.
         errmsg: String,
-        /// Its request id.
+        /// WeChat's request id.
         rid: Option<String>,
-        /// For how long it counts.
+        /// The span for which WeChat counts.
         span: QuotaSpan,
         /// When to try again.
         retry_after: Duration,
@@ -66,7 +67,7 @@ pub enum AppError {
         /// What happened.
         detail: String,
     },
-    /// The gateway itself holds back, to stay within what WeChat grants the app.
+    /// The gateway itself refuses, to stay within WeChat's limits for the app.
     #[error("{detail}")]
     TooOften {
         /// When to try again.
@@ -77,12 +78,12 @@ pub enum AppError {
     /// The database does not answer.
     #[error("{0}")]
     Unavailable(String),
-    /// The database answers what it should not, or a secret does not open.
+    /// The database gives an answer that it should not give, or a secret does not open.
     #[error("{0}")]
     Broken(String),
 }
 
-/// For how long WeChat counts calls.
+/// The span for which WeChat counts calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QuotaSpan {
     /// A minute.
@@ -105,7 +106,7 @@ impl From<StoreError> for AppError {
     }
 }
 
-/// Why there is no token, for whoever asked for it.
+/// Why there is no token, as an error for the caller.
 pub(crate) fn refusal(error: &BrokerError, now: DateTime<Utc>) -> AppError {
     match error {
         BrokerError::UnknownApp => AppError::NotFound,
@@ -135,8 +136,8 @@ pub(crate) fn refusal(error: &BrokerError, now: DateTime<Utc>) -> AppError {
     }
 }
 
-/// WeChat's refusal of calls that it counts, which are called `what`; none: it refuses for another reason. `retry_at`:
-/// when the gateway asks again, which may be before the end of the day.
+/// WeChat's refusal of calls that WeChat counts. `what` names the calls. `None`: WeChat refuses for another reason.
+/// `retry_at`: when the gateway asks again, which may be before the end of the day.
 pub(crate) fn quota_refusal(
     cause: &Cause,
     what: &str,

@@ -1,8 +1,8 @@
-//! Proving the AppSecret of an app that is to be registered, whoever has the app already.
+//! Proof of the AppSecret of an app that is to be registered, whether or not another tenant has the app.
 //!
-//! Only who has an app's AppSecret is told that another tenant has registered it: WeChat's refusal of a wrong one comes
-//! first, and is the same for every appid. The trial does the present owner no harm, and a tenant may try an appid some
-//! times a minute only, because WeChat counts every try against the account.
+//! Only a caller with the right AppSecret learns that another tenant has registered the app: WeChat's refusal of a
+//! wrong AppSecret comes first, and is the same for every appid. The check does not affect the present owner. A tenant
+//! may try one appid only some times a minute, because WeChat counts every try against the account.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use super::{AppError, Apps, Registration, refusal};
 const TRIALS: u32 = 10;
 
 impl Apps {
-    /// Proves that the tenant has the AppSecret of a new app, and that nobody has registered the app.
+    /// Proves that the tenant has the AppSecret of a new app, and that no tenant has registered the app.
     pub(super) async fn prove_new(
         &self,
         tenant: TenantId,
@@ -53,7 +53,7 @@ impl Apps {
                     "an appid may be tried {TRIALS} times a minute: wait as long as Retry-After says, and look up the AppSecret in WeChat's console"
                 ),
             }),
-            // While Redis is away the tenant's own rate is what limits it.
+            // While Redis is away, only the tenant's own rate limit applies.
             _ => Ok(()),
         }
     }

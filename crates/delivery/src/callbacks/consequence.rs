@@ -6,19 +6,19 @@ use sha2::{Digest, Sha256};
 use store::{Circumstances, HeardEvent, HeardNews, LedgerNews, NewReceipt};
 use wechat::callback::{Choice, Event, EventKind, Receipt, TemplateChoice};
 
-/// What an event means for the gateway. The desk carries it out before WeChat is answered.
+/// What an event means for the gateway. The desk carries the consequence out before WeChat is answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Consequence {
-    /// These messages arrived or did not.
+    /// These messages were delivered, or were not.
     Receipts(Vec<NewReceipt>),
-    /// A user gave or took permission to be written to: entered into the ledger once for each digest.
+    /// A user gave or withdrew permission for messages. Entered into the ledger once for each digest.
     Subscriptions(HeardNews),
-    /// Nothing that is known of.
+    /// No known meaning.
     Nothing,
 }
 
 impl Consequence {
-    /// How many rows it looks for or writes, at least 1.
+    /// How many rows the consequence reads or writes, at least 1.
     pub(super) fn weight(&self) -> usize {
         let rows = match self {
             Self::Receipts(receipts) => receipts.len(),
@@ -28,7 +28,7 @@ impl Consequence {
         rows.max(1)
     }
 
-    /// What `event` means for the tenant's app that it happened to.
+    /// The meaning of `event` for the tenant's app that received the event.
     pub fn of(tenant: TenantId, appid: &AppId, event: &Event) -> Self {
         match &event.kind {
             EventKind::Sent(receipts) => {
@@ -52,8 +52,8 @@ impl Consequence {
     }
 }
 
-/// What is entered into the ledger: each acceptance of a popup, each withdrawal in the settings. Who declines a popup has
-/// accepted nothing more and takes nothing back.
+/// The entries for the ledger: each acceptance in a popup, each withdrawal in the settings. A declined popup accepts
+/// nothing more and withdraws nothing.
 fn entries(appid: &AppId, event: &Event, choices: &[TemplateChoice]) -> Vec<LedgerNews> {
     let at = DateTime::from_timestamp(event.created_at, 0).unwrap_or_default();
     let entry = |choice: &Choice| match (&event.kind, choice) {
@@ -79,7 +79,7 @@ fn new_receipts(
     channel: Channel,
     receipts: &[Receipt],
 ) -> Consequence {
-    // Some messages of official accounts are told of with this instead of their id.
+    // Events about some messages of official accounts have 0 instead of the message's id.
     let named = receipts.iter().filter(|receipt| receipt.msgid != 0);
     Consequence::Receipts(
         named
@@ -118,8 +118,7 @@ fn new_receipt(
     }
 }
 
-/// Whose app it is, whom it concerns, when it happened and what it says: the same for every repeat, whatever its
-/// signature.
+/// Covers the tenant, the user, the time and the content: the same for every repeat, under every signature.
 fn digest(tenant: TenantId, event: &Event, choices: &[TemplateChoice]) -> [u8; 32] {
     let mut digest = Sha256::new();
     digest.update(tenant.uuid());

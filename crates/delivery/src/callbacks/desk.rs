@@ -1,6 +1,6 @@
-//! The desk where consequences are handed in: what waits at one moment is carried out in one transaction.
+//! The batch writer of callbacks: all consequences that wait at one moment are carried out in one transaction.
 //!
-//! Tenants are served in turn, and a transaction takes a bounded number of receipts and entries: see [`Lines`].
+//! Tenants are served in rotation, and a transaction takes a bounded number of receipts and entries: see [`Lines`].
 
 use std::{collections::HashSet, time::Duration};
 
@@ -17,33 +17,33 @@ use crate::{
     waiters::ended_payload,
 };
 
-/// How much may wait for a transaction before more is turned away, in [`Consequence::weight`].
+/// How much may wait for a transaction before more is refused, in [`Consequence::weight`].
 const ROOM: Room = Room {
     each: 4096,
     all: 32_768,
     always: 128,
 };
-/// How much one transaction takes, and of one tenant in turn: little, because messages wait meanwhile.
+/// How much one transaction takes, and the share of one tenant in a turn: little, because messages wait meanwhile.
 const TAKE: Take = Take {
     most: 128,
     share: 32,
 };
-/// How long a callback waits for room. WeChat waits for five seconds altogether.
+/// How long a callback waits for capacity. WeChat waits for five seconds altogether.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// What a callback came to, for metrics.
+/// The result of a callback, for metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// It counted.
+    /// The callback counted.
     Taken,
-    /// It had counted before.
+    /// The callback had counted before.
     Repeated,
-    /// It means nothing here.
+    /// The callback has no meaning here.
     Ignored,
 }
 
 impl Outcome {
-    /// The word.
+    /// The outcome as a metric label.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Taken => "taken",
@@ -55,13 +55,13 @@ impl Outcome {
 
 type Answer = oneshot::Sender<Result<Outcome, CallbackError>>;
 
-/// A consequence, and where its answer goes.
+/// A consequence and the channel for its answer.
 type Request = (Consequence, Answer);
 
-/// The desk.
+/// The entry for consequences.
 pub(super) struct Desk(Lines<Request>);
 
-/// The task behind the desk.
+/// The task that carries consequences out.
 pub(crate) struct DeskLoop {
     waiting: Served<Request>,
     parts: Parts,
@@ -103,7 +103,7 @@ impl Desk {
 }
 
 impl DeskLoop {
-    /// Runs until it is stopped and has answered all callbacks that waited by then.
+    /// Runs until stopped, and then until all waiting callbacks are answered.
     pub(crate) async fn run(self) {
         let closing = async {
             self.stop.cancelled().await;
@@ -126,7 +126,7 @@ impl DeskLoop {
         let outcomes: Vec<Result<Outcome, CallbackError>> = match self.take_in(&consequences).await
         {
             Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
-            // One that the database refuses must not take the others with it.
+            // A consequence that the database refuses must not fail the others.
             Err(StoreError::Broken(error)) if consequences.len() > 1 => {
                 tracing::error!(error, "cannot take callbacks; taking them one by one");
                 let mut outcomes = Vec::with_capacity(consequences.len());
@@ -143,12 +143,12 @@ impl DeskLoop {
             }
         };
         for ((answer, _place), outcome) in answers.into_iter().zip(outcomes) {
-            // Fails when WeChat has hung up: what it said is in the database all the same.
+            // Fails when WeChat has closed the connection. The content is in the database nevertheless.
             let _ = answer.send(outcome);
         }
     }
 
-    /// Carries out all consequences; says what each came to.
+    /// Carries out all consequences. Returns the outcome of each.
     async fn take_in(&self, consequences: &[Consequence]) -> Result<Vec<Outcome>, StoreError> {
         let now = self.parts.coord.clock().now();
         let platform = self.parts.store.platform();
@@ -183,7 +183,7 @@ fn subscriptions(consequence: &Consequence) -> Option<&HeardNews> {
     }
 }
 
-/// An event that came twice in one batch counts at its first place.
+/// An event that comes twice in one batch counts at its first place.
 fn outcome(consequence: &Consequence, fresh: &mut HashSet<HeardEvent>) -> Outcome {
     match consequence {
         Consequence::Receipts(_) => Outcome::Taken,
@@ -193,7 +193,7 @@ fn outcome(consequence: &Consequence, fresh: &mut HashSet<HeardEvent>) -> Outcom
     }
 }
 
-/// Tells whom it concerns that messages were settled.
+/// Counts settled messages and wakes the requests that wait for them.
 pub(crate) fn announce(parts: &Parts, settled: &[Settled]) {
     for status in [Status::Delivered, Status::Undelivered] {
         let count = settled.iter().filter(|one| one.status == status).count();

@@ -1,9 +1,10 @@
-//! The keys of an app's callbacks, opened from the database and remembered for a moment.
+//! The keys of an app's callbacks, opened from the database and cached for a short time.
 //!
-//! A push that proves nothing must cost nothing: what one look at the database said of an app is believed for a second,
-//! or until a wake-up says that the app has changed; that there is no such app for a little longer. An address that
-//! names one unknown app after the other is refused before more of them are looked up. Apps that are known are looked
-//! up for everybody: WeChat's few addresses push for all apps, whatever else comes from there.
+//! A callback that proves nothing must cost nothing. So the result of one look at the database is used for a second, or
+//! until a wake-up says that the app has changed. The result that an app does not exist is used a little longer. An
+//! address that names one unknown app after the other is refused before more of these apps are looked up. Known apps
+//! are looked up for every address, because WeChat's few addresses send callbacks for all apps, also while strangers
+//! share such an address.
 
 use std::{
     net::IpAddr,
@@ -29,31 +30,31 @@ use wechat::callback::Keys;
 use super::{CallbackError, CallbackRefusal};
 use crate::{engine::Parts, metrics::Metrics, topic};
 
-/// How long the settings before a change are good: the tenant tells the gateway first and WeChat's console then, and
-/// what WeChat had signed before may still come.
+/// How long the settings before a change are valid: the tenant changes the gateway first and WeChat's console second,
+/// and callbacks that WeChat signed before may still come.
 pub(crate) const GRACE: TimeDelta = TimeDelta::hours(24);
 
-/// How long a look at the database is believed where no wake-up says otherwise.
+/// How long the result of a look at the database is used without a wake-up.
 const FRESH: TimeDelta = TimeDelta::seconds(1);
-/// The same of an app that does not exist.
+/// The same for an app that does not exist.
 const FRESH_UNKNOWN: TimeDelta = TimeDelta::seconds(10);
-/// How many apps are remembered.
+/// How many apps are cached.
 const REMEMBERED: u64 = 10_000;
-/// How many addresses are remembered that name unknown apps.
+/// How many addresses that name unknown apps are remembered.
 const REMEMBERED_ADDRESSES: u64 = 100_000;
-/// How many unknown apps are looked up for one address at once, and then in a minute. WeChat's addresses push for apps
-/// that were removed, too; one of these is looked up every ten seconds.
+/// How many unknown apps are looked up for one address at once, and then in a minute. WeChat's addresses send callbacks
+/// for removed apps too, and a removed app is looked up every ten seconds.
 const UNKNOWN_AT_ONCE: u32 = 20;
 const UNKNOWN_A_MINUTE: u32 = 60;
 
-/// Where keys come from.
+/// The cache of keys.
 pub(super) struct KeyChain {
     store: Store,
     master_key: MasterKey,
     known: Cache<AppId, Look>,
-    /// What has changed since it was last asked.
+    /// The apps that have changed since the last read of this subscription.
     changes: Mutex<Subscription>,
-    /// How often something has changed.
+    /// The number of changes so far.
     changed: AtomicU64,
     /// Counts unknown apps by the address that named them.
     alone: Coord,
@@ -62,24 +63,24 @@ pub(super) struct KeyChain {
     metrics: Metrics,
 }
 
-/// What an app's callbacks may be signed with.
+/// The keys that may sign an app's callbacks.
 #[derive(Debug)]
 pub(super) struct Chain {
-    /// Whose app it is.
+    /// The tenant that owns the app.
     pub(super) tenant: TenantId,
     pub(super) newest: Keys,
     previous: Option<(Keys, DateTime<Utc>)>,
 }
 
 impl Chain {
-    /// The keys before the last change, as long as they are good.
+    /// The keys before the last change, while they are valid.
     pub(super) fn previous(&self, now: DateTime<Utc>) -> Option<&Keys> {
         let (keys, changed_at) = self.previous.as_ref()?;
         (now < *changed_at + GRACE).then_some(keys)
     }
 }
 
-/// What one look at the database said.
+/// The result of one look at the database.
 #[derive(Clone)]
 struct Look {
     found: Result<Arc<Chain>, CallbackError>,
@@ -91,7 +92,7 @@ impl Look {
         self.found.as_ref().err() == Some(&CallbackRefusal::UnknownApp.into())
     }
 
-    /// Whether there is such an app.
+    /// Whether the app exists.
     fn is_app(&self) -> bool {
         let no_token = CallbackError::from(CallbackRefusal::NoToken);
         self.found
@@ -104,10 +105,10 @@ impl Look {
         let life = match &self.found {
             Ok(_) | Err(CallbackError::Refused(CallbackRefusal::NoToken)) => FRESH,
             Err(CallbackError::Refused(_)) => FRESH_UNKNOWN,
-            // The database did not say.
+            // The database gave no answer.
             Err(_) => return false,
         };
-        // A request that waits for another's look finds a time that is a little later than its own.
+        // Absolute value: a request that waits for another request's look finds a time slightly later than its own.
         (now - self.asked_at).abs() < life
     }
 }
@@ -126,7 +127,7 @@ impl KeyChain {
         }
     }
 
-    /// The keys of an app, for a callback from this address.
+    /// The keys of an app, for a callback from the address `from`.
     pub(super) async fn of(
         &self,
         appid: &AppId,
@@ -140,7 +141,7 @@ impl KeyChain {
             Some(look) if look.is_app() => {}
             _ => self.may_look(from, now)?,
         }
-        // All callbacks that find it old wait for one look.
+        // All callbacks that find the entry outdated wait for one look.
         let entry = self
             .known
             .entry_by_ref(appid)
@@ -149,7 +150,7 @@ impl KeyChain {
         let is_ours = entry.is_fresh();
         let look = entry.into_value();
         if self.hear_changes().await != before {
-            // The look may have read what was there before the change.
+            // The look may have read the state before the change.
             self.known.invalidate(appid).await;
         }
         if is_ours && look.is_unknown_app() {
@@ -158,7 +159,7 @@ impl KeyChain {
         look.found
     }
 
-    /// Forgets what has changed; returns how often anything has.
+    /// Removes changed apps from the cache. Returns the number of changes so far.
     async fn hear_changes(&self) -> u64 {
         loop {
             let next = {
@@ -193,7 +194,7 @@ impl KeyChain {
         if let Ok(decision) = counted
             && decision.remaining == 0
         {
-            // The bucket is empty: the next one waits until something is in it.
+            // The bucket is empty: the next unknown app waits for the next refill.
             let wait = decision.retry_after.max(quota.interval());
             self.refused.insert(from, now + wait);
         }

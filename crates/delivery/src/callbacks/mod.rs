@@ -1,19 +1,19 @@
-//! Callbacks: what WeChat pushes becomes what happened to messages and users.
+//! Callbacks: the requests of WeChat that report what happened to messages and users.
 //!
 //! ```text
 //! POST /callbacks/{appid}
 //!  Keys          the app's Token and EncodingAESKey; for a day also those before the last change
 //!  Event         time stamp → signature → decryption → what happened, and when        wechat::callback
-//!  Seen          a signature that was seen brings nothing new
-//!  Consequence   what it means here
-//!  Desk          one transaction for all that wait at this moment → `success`
+//!  Seen          a repeated signature has no effect
+//!  Consequence   what the event means for the gateway
+//!  Desk          one transaction for all callbacks that wait at this moment → `success`
 //! ```
 //!
-//! WeChat repeats a push up to three times until it is answered, so nothing is answered before it is in the database,
-//! and nothing counts twice: a receipt settles its message once, other events are remembered by a digest.
+//! WeChat repeats a callback up to three times until it is answered. So a callback is answered only after its content
+//! is in the database. Nothing counts twice: a receipt settles its message once, and other events are deduplicated by a
+//! digest.
 //!
-//! To make something of an event: a variant of [`Consequence`], its arm in [`Consequence::of`], and where the desk
-//! carries it out.
+//! To handle another event, add a variant of [`Consequence`], its arm in [`Consequence::of`], and its part in the desk.
 
 mod consequence;
 mod desk;
@@ -44,44 +44,45 @@ use self::{
 };
 use crate::{engine::Parts, metrics::Metrics};
 
-/// How far a push's time may be from the gateway's, and the time of what it tells from its own: a signature that was
-/// overheard is good for no longer.
+/// The largest difference between a callback's time stamp and the gateway's time, and between an event's time and the
+/// time stamp. An overheard signature is valid no longer than this.
 const SKEW: TimeDelta = TimeDelta::minutes(5);
 
-/// How old a plain push may be of which timestamp and nonce have changed places: a push is refused whose signature
-/// could be that of another one from this time. Of nonces that are random numbers one in 7,000 looks like that.
+/// How far back a swap of timestamp and nonce is considered in a plain callback: the callback is refused if its
+/// signature could be that of another callback from this time. Of nonces that are random numbers, one in 7,000 looks
+/// like that.
 const OVERHEARD: TimeDelta = TimeDelta::days(7);
 
-/// How many callbacks for one app one replica takes from one address in a second. WeChat sends one for each message, from several
-/// addresses; each that proves itself costs a transaction.
+/// Callbacks a second that one replica takes for one app from one address. WeChat sends one for each message, from
+/// several addresses. Each verified callback costs a transaction.
 const RATE: u32 = 2000;
 
-/// How many rows of what verified callbacks say one replica takes from one tenant in a second, see [`Consequence::weight`]:
-/// whoever holds an app's Token can sign what it likes. WeChat tells of each message once, and the gateway sends no
-/// tenant's messages faster.
+/// Rows a second that one replica takes from one tenant's verified callbacks, see [`Consequence::weight`]: the holder
+/// of an app's Token can sign any content. WeChat reports each message once, and the gateway sends no tenant's messages
+/// faster.
 const TENANT_RATE: u32 = 2000;
 
-/// How often one kind of refusal is logged as a warning.
+/// How often a minute one kind of refusal is logged as a warning.
 const TOLD_A_MINUTE: u32 = 10;
 
-/// Why a callback is not taken.
+/// Why a callback is not accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CallbackError {
-    /// It does not prove that it comes from WeChat, or there is nobody whom it could concern. Which of these is for the
-    /// log alone: a stranger must not learn which apps there are, nor which check failed.
+    /// The callback does not prove that it comes from WeChat, or concerns no tenant. Only the log says which: a
+    /// stranger must not learn which apps there are, nor which check failed.
     #[error("the callback is refused: {0}")]
     Refused(CallbackRefusal),
-    /// More come for this app from this address, for apps that do not exist, or verified ones for one tenant, than WeChat
-    /// ever sends. What is WeChat's, it will repeat.
+    /// More callbacks than WeChat ever sends: for this app from this address, for unknown apps, or verified ones for
+    /// one tenant. WeChat repeats its own callbacks.
     #[error("too many callbacks from this address, or for all apps of one tenant")]
     TooMany {
         /// When to come again.
         retry_after: Duration,
     },
-    /// The database does not answer, or more callbacks wait than it can take. WeChat will repeat the push.
+    /// The database does not answer, or more callbacks wait than it can take. WeChat will repeat the callback.
     #[error("{0}")]
     Unavailable(String),
-    /// The database answers what it should not, or a secret does not open.
+    /// The database gives an answer that it should not give, or a secret does not open.
     #[error("{0}")]
     Broken(String),
 }
@@ -92,30 +93,30 @@ pub enum CallbackRefusal {
     /// No tenant has this app.
     #[error("there is no such app")]
     UnknownApp,
-    /// Its tenant has not told its Token.
+    /// The tenant has not set the app's Token.
     #[error("the app has no callback_token: set it with PATCH /v1/apps/{{appid}}")]
     NoToken,
-    /// It was signed too long ago, or in the future.
+    /// The callback was signed too long ago, or in the future.
     #[error(
         "it was signed {0} s away from the gateway's time: check the gateway's clock, or somebody repeats an old push"
     )]
     Stale(i64),
-    /// What it tells happened long before it was signed, or after.
+    /// The event happened long before the callback was signed, or after.
     #[error(
         "what it tells happened {0} s away from the time of its signature: somebody repeats an old push under other parts of its signature"
     )]
     Untimely(i64),
-    /// Its signature could be that of an older push, with timestamp and nonce in each other's place.
+    /// The signature could be that of an older callback, with timestamp and nonce swapped.
     #[error(
         "its signature may be that of a push of another time: choose the safe mode in WeChat's console, which rules that out"
     )]
     Ambiguous,
-    /// Its signature came with another body before.
+    /// The signature came with another body before.
     #[error(
         "its signature came with another body before: somebody has overheard a plain push; choose the safe mode in WeChat's console"
     )]
     Reused,
-    /// It is not WeChat's for this app.
+    /// The callback is not WeChat's for this app.
     #[error(transparent)]
     Push(#[from] Refusal),
 }
@@ -150,13 +151,13 @@ impl From<CallbackRefusal> for CallbackError {
     }
 }
 
-/// The ear of the gateway.
+/// Receives WeChat's callbacks.
 pub struct Callbacks {
     keys: KeyChain,
     seen: Seen,
     desk: Desk,
     clock: Clock,
-    /// Floods are counted by this replica alone: no callback waits for Redis.
+    /// Counts floods for this replica alone, so that no callback waits for Redis.
     alone: Coord,
     metrics: Metrics,
 }
@@ -175,7 +176,8 @@ impl Callbacks {
         (callbacks, desk_loop)
     }
 
-    /// The words that answer WeChat's check of an app's URL: those it came with, so an old check tells nobody anything.
+    /// The answer to WeChat's check of an app's URL. The answer repeats the request's own `echostr`, so an old check
+    /// reveals nothing.
     pub async fn check_url(
         &self,
         appid: &AppId,
@@ -190,7 +192,8 @@ impl Callbacks {
         Ok(echo)
     }
 
-    /// Takes a push: when this returns, what it says is in the database, or WeChat will say it again.
+    /// Receives a callback. When this returns without an error, the content is in the database. After an error, WeChat
+    /// repeats the callback.
     pub async fn receive(
         &self,
         appid: &AppId,
@@ -218,7 +221,7 @@ impl Callbacks {
         Ok(())
     }
 
-    /// Whether a push is WeChat's, of now, and no other than its signature brought before.
+    /// Checks that a callback is WeChat's, is recent, and has the same body as the last callback with its signature.
     async fn believe(
         &self,
         appid: &AppId,
@@ -239,14 +242,14 @@ impl Callbacks {
         Ok((tenant, event, self.seen.take(appid, query, body).await?))
     }
 
-    /// Turns a flood away before it costs anything.
+    /// Refuses a flood before it costs anything.
     async fn admit(&self, appid: &AppId, from: Option<IpAddr>) -> Result<(), CallbackError> {
         let Some(from) = from else { return Ok(()) };
         self.count(&format!("callbacks {appid} {from}"), RATE, 1)
             .await
     }
 
-    /// Counts what a verified push says against its tenant.
+    /// Counts the rows of a verified callback against the rate of the tenant.
     async fn charge(
         &self,
         tenant: TenantId,
@@ -270,7 +273,7 @@ impl Callbacks {
         }
     }
 
-    /// Tries the app's keys, the newest first. Says whose app it is, too.
+    /// Tries the app's keys, the newest first. Also returns the tenant that owns the app.
     async fn with_keys<T>(
         &self,
         appid: &AppId,
@@ -282,14 +285,14 @@ impl Callbacks {
         let newest = check(&chain.newest).map_err(CallbackRefusal::Push);
         let checked = match (newest, chain.previous(now)) {
             (Ok(checked), _) => checked,
-            // If neither fits, the newest says why.
+            // If neither key fits, the error of the newest key is returned.
             (Err(refusal), Some(previous)) => check(previous).map_err(|_| refusal)?,
             (Err(refusal), None) => return Err(refusal.into()),
         };
         Ok((chain.tenant, checked))
     }
 
-    /// Counts a refusal and says it to the log, but not as often as a stranger likes to be refused.
+    /// Counts and logs a refusal. Refusals above [`TOLD_A_MINUTE`] are logged as debug messages only.
     async fn told<T>(
         &self,
         appid: &AppId,
@@ -322,8 +325,8 @@ fn check_time(stamp: &Stamp, now: DateTime<Utc>) -> Result<(), CallbackRefusal> 
     }
 }
 
-/// WeChat signs a push when it tells what has just happened. In an encrypted push the time of the event is what nobody
-/// else can write. An event that means nothing here may have no time.
+/// WeChat signs a callback at the time of the event. In an encrypted callback nobody else can write the event's time.
+/// An event without a meaning here may have no time.
 fn check_event_time(event: &Event, stamp: &Stamp) -> Result<(), CallbackRefusal> {
     let away = event.created_at.saturating_sub(stamp.signed_at());
     let says_nothing = matches!(
@@ -338,7 +341,7 @@ fn check_event_time(event: &Event, stamp: &Stamp) -> Result<(), CallbackRefusal>
     }
 }
 
-/// A plain signature covers neither the body nor the place of its parts.
+/// A plain signature covers neither the body nor the order of its parts.
 fn check_readings(stamp: &Stamp, now: DateTime<Utc>) -> Result<(), CallbackRefusal> {
     let (from, to) = ((now - OVERHEARD).timestamp(), (now + SKEW).timestamp());
     let mut others = stamp.other_times();

@@ -1,10 +1,10 @@
-//! Pushes that were taken lately, by their signatures: a signature that was overheard brings nothing new.
+//! Recent callbacks by signature, so that an overheard signature has no effect.
 //!
-//! WeChat repeats a push that was not answered with `success`, under the same signature or a new one. So a signature is
-//! tied to its push before that is carried out, and a repeat is taken until it is; from then on it is answered and has
-//! no effect. Another body under a signature that was seen is refused: the signature of a plain push does not cover its
-//! body. That of an encrypted push does, and what a repeat of it says counts once in the database: replicas need not
-//! tell each other.
+//! WeChat repeats a callback that was not answered with `success`, under the same signature or a new one. So a
+//! signature is tied to its body before the callback is carried out, and repeats are processed until one has been
+//! carried out. Later repeats are answered and have no effect. Another body under a known signature is refused, because
+//! the signature of a plain callback does not cover the body. The signature of an encrypted callback covers the body,
+//! and the database deduplicates the content of a repeat, so replicas share no signatures of encrypted callbacks.
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -16,30 +16,30 @@ use wechat::callback::Query;
 
 use super::{CallbackRefusal, SKEW};
 
-/// How many pushes a replica remembers. The oldest make room, so a flood of them shortens the memory.
+/// How many callbacks a replica remembers. The oldest are removed first, so a flood shortens the memory.
 const REMEMBERED: u64 = 100_000;
 
-/// The pushes that this replica has taken lately.
+/// The recent callbacks of this replica.
 pub(super) struct Seen {
     pushes: Cache<String, Push>,
     coord: Coord,
 }
 
-/// A push whose signature was seen.
+/// A callback whose signature is known.
 #[derive(Clone, Copy)]
 struct Push {
     body: [u8; 32],
     is_done: bool,
 }
 
-/// A push that may be carried out.
+/// A callback that may be carried out.
 pub(super) struct Taken {
     key: String,
     push: Push,
 }
 
 impl Taken {
-    /// Whether it was carried out before.
+    /// Whether the callback was carried out before.
     pub(super) fn is_repeat(&self) -> bool {
         self.push.is_done
     }
@@ -57,7 +57,7 @@ impl Seen {
         }
     }
 
-    /// Ties the signature of a push that proved itself to its body.
+    /// Ties the signature of a verified callback to its body.
     pub(super) async fn take(
         &self,
         appid: &AppId,
@@ -74,7 +74,7 @@ impl Seen {
             body,
             is_done: false,
         };
-        // While Redis is away each replica remembers for itself.
+        // While Redis is away, each replica uses its own memory only.
         if self.coord.is_shared()
             && !query.is_encrypted()
             && !self.pushes.contains_key(&key)
@@ -90,7 +90,7 @@ impl Seen {
         }
     }
 
-    /// Remembers that a push was carried out.
+    /// Notes that a callback was carried out.
     pub(super) fn carried_out(&self, taken: Taken) {
         let done = Push {
             is_done: true,
@@ -100,8 +100,8 @@ impl Seen {
     }
 }
 
-/// How long a signature is good: from the time by which the gateway's clock may be behind to that by which it may be
-/// ahead.
+/// How long a signature is valid: from the latest time stamp that a slow clock accepts to the earliest that a fast
+/// clock accepts.
 fn window() -> Duration {
     let skew = SKEW.to_std().unwrap_or_default();
     2 * skew + Duration::from_mins(1)

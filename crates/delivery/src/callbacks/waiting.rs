@@ -1,4 +1,4 @@
-//! The sweeper of receipts that wait for their message: a task of its own, so that nothing else waits for them.
+//! The sweeper of receipts that wait for their message: a task of its own, so that no other sweep waits for receipts.
 
 use std::time::{Duration, Instant};
 
@@ -8,11 +8,12 @@ use tokio_util::sync::CancellationToken;
 use super::announce;
 use crate::engine::Parts;
 
-/// How often it looks.
+/// The interval of the rounds.
 const ROUND: Duration = Duration::from_secs(1);
-/// How many sweeps one round makes at most: what is left is looked at in the next one.
+/// The most sweeps of one round. The next round continues with the rest.
 const SWEEPS: usize = 16;
-/// How many times as long as a sweep took it rests before the next: the database is there for others most of the time.
+/// The pause after a sweep, as a multiple of the sweep's duration: the database is free for other work most of the
+/// time.
 const REST: u32 = 3;
 
 pub(crate) struct ReceiptSweeper {
@@ -28,7 +29,7 @@ impl ReceiptSweeper {
         }
     }
 
-    /// Runs until it is stopped.
+    /// Runs until stopped.
     pub(crate) async fn run(self) {
         let stop = self.stop.clone();
         stop.run_until_cancelled(self.sweep()).await;
@@ -47,7 +48,7 @@ impl ReceiptSweeper {
         }
     }
 
-    /// Goes on with the apps after `after`.
+    /// Continues with the apps after `after`.
     async fn round(&self, after: &mut String) -> Result<(), StoreError> {
         let platform = self.parts.store.platform();
         for _ in 0..SWEEPS {
