@@ -219,8 +219,8 @@ impl Apps {
         Ok(app)
     }
 
-    /// Removes an app. Unsent messages are canceled, messages that WeChat may have become `uncertain`. The history
-    /// stays.
+    /// Removes an app. Unsent messages become `canceled`. Messages that WeChat may have received become `uncertain`. The
+    /// history stays.
     pub async fn remove(&self, tenant: TenantId, appid: &AppId) -> Result<(), AppError> {
         let line = self.origin.did("app.remove", appid);
         self.store

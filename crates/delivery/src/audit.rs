@@ -1,4 +1,4 @@
-//! What the audit log is told of access tokens.
+//! Audit lines about access tokens.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,12 +12,13 @@ use tokio::sync::Semaphore;
 
 use crate::{tokens::TokenFailure, topic};
 
-/// How many events wait at most for a database that takes no lines. They come by one for each app and half minute.
+/// How many events may wait while the database takes no lines. Events arrive at a rate of one for each app and half
+/// minute.
 const MOST_WAITING: usize = 4096;
-/// How long to rest after the database failed. In real time under every clock: the database has its own.
+/// The wait after a failure of the database. Real time under every clock, because the database has a clock of its own.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
-/// What was asked for.
+/// What was requested.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Asked {
     /// The token itself.
@@ -26,7 +27,7 @@ pub(crate) enum Asked {
     Refresh,
 }
 
-/// Somebody asked for something and got it, or did not, and why.
+/// The audit line of a request for a token: done, or refused and why.
 pub(crate) fn asked(
     what: Asked,
     appid: &AppId,
@@ -46,7 +47,7 @@ pub(crate) fn asked(
     }
 }
 
-/// Writes what the broker notices into the audit log of the app's tenant.
+/// Writes the broker's observations into the audit log of the app's tenant.
 #[derive(Clone, Debug)]
 pub struct TokenAudit {
     store: Store,

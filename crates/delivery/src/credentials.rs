@@ -1,4 +1,4 @@
-//! Hands the broker the AppSecrets that the store keeps sealed.
+//! Gives the broker the AppSecrets that the store keeps sealed.
 
 use async_trait::async_trait;
 use broker::{AppCredentials, Credentials, CredentialsError};
@@ -30,7 +30,7 @@ impl Credentials for StoredCredentials {
             Ok(sealed) => sealed,
             Err(StoreError::NotFound(_)) => return Err(CredentialsError::UnknownApp),
             Err(error) => {
-                // What the database says is for operators; this text reaches tenants.
+                // The database's error is for operators only, and this text reaches tenants.
                 tracing::error!(%appid, %error, "cannot read an AppSecret");
                 return Err(CredentialsError::Unavailable(
                     "the database does not answer".to_owned(),

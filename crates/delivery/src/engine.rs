@@ -352,8 +352,8 @@ impl Delivery {
         self.0.pulse.dead()
     }
 
-    /// Why the database does not take WeChat's answers at the moment. While it refuses, the answers are kept and
-    /// nothing more is sent. `None`: the database takes the answers.
+    /// Why the database does not take WeChat's answers at the moment. Meanwhile the answers are kept and nothing
+    /// more is sent. `None`: the database takes the answers.
     pub fn refusal(&self) -> Option<String> {
         self.0.backlog.refusal()
     }

@@ -1,4 +1,4 @@
-//! Who may be written to: form ids and accepted templates, as tenants collect and read them.
+//! Grants: form ids and accepted templates, as tenants collect and read them.
 
 use coord::Clock;
 use domain::{app::AppId, id::TenantId, message::Channel};
@@ -16,9 +16,9 @@ use crate::engine::{DeliveryError, Parts};
 /// Grants that have been collected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CollectedGrants {
-    /// What became of each item, in order.
+    /// The result of each item, in order.
     pub results: Vec<Collected>,
-    /// Whether its idempotency key had been used for this request before.
+    /// Whether this answer repeats the first answer to the same idempotency key.
     pub replayed: bool,
 }
 
@@ -28,7 +28,7 @@ pub enum GrantError {
     /// The idempotency key stands for another request.
     #[error("this Idempotency-Key was used for another request within the last 24 hours")]
     KeyReused,
-    /// The tenant has no such app, or the database is at fault.
+    /// The tenant has no such app, or the database failed.
     #[error(transparent)]
     Delivery(#[from] DeliveryError),
 }
@@ -39,7 +39,7 @@ impl From<StoreError> for GrantError {
     }
 }
 
-/// The desk for grants.
+/// Collects grants and counts reach.
 pub struct Grants {
     store: Store,
     clock: Clock,
@@ -55,7 +55,7 @@ impl Grants {
         }
     }
 
-    /// Takes grants in, each by itself, all in one transaction.
+    /// Collects grants, each on its own, all in one transaction.
     pub async fn collect(
         &self,
         tenant: TenantId,
@@ -75,7 +75,7 @@ impl Grants {
         Ok(CollectedGrants { results, replayed })
     }
 
-    /// A user's grants.
+    /// The grants of one user.
     pub async fn list(
         &self,
         tenant: TenantId,
@@ -87,7 +87,7 @@ impl Grants {
         Ok(door.grants(appid, openid, page, self.clock.now()).await?)
     }
 
-    /// How many users the app's grants reach. Where there are many this was counted before, at its time.
+    /// How many users the app's grants reach. With many grants, the count may be older, as its time says.
     pub async fn summary(
         &self,
         tenant: TenantId,

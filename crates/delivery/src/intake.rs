@@ -245,7 +245,7 @@ impl IntakeLoop {
         tokio::join!(closing, serving);
     }
 
-    /// Accepts a batch and answers it. Returns the requests whose idempotency key another request of the batch had:
+    /// Accepts and answers a batch. Returns the requests whose idempotency key another request of the batch had:
     /// these requests need another transaction.
     async fn accept(&self, batch: Vec<Waiting<Request>>) -> Vec<Waiting<Request>> {
         let mut submissions = Vec::with_capacity(batch.len());

@@ -1,4 +1,4 @@
-//! The janitor: forgets what is old, in small batches, so that nobody waits for it, and renews old counts.
+//! The janitor: deletes old data in small batches, so that no other task waits long, and renews old counts.
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use crate::{
     grants::Counts,
 };
 
-/// How often it looks for what has become old.
+/// The interval of the rounds.
 const ROUND: Duration = Duration::from_mins(1);
-/// The pause between two batches: others want to write too.
+/// The pause between two batches, in which other tasks can write.
 const BREATH: Duration = Duration::from_millis(20);
-/// How often it begins again with the oldest messages whose payload it may drop, for those that had not ended.
+/// How often the deletion of payloads restarts with the oldest messages, for those that had not ended before.
 const FROM_THE_START: Duration = Duration::from_hours(24);
 
 pub(crate) struct Janitor {
@@ -26,7 +26,7 @@ pub(crate) struct Janitor {
     stop: CancellationToken,
 }
 
-/// How far it has come with payloads.
+/// The progress of the deletion of payloads.
 struct Progress {
     cursor: Uuid,
     started_at: DateTime<Utc>,
@@ -47,7 +47,7 @@ impl Janitor {
         }
     }
 
-    /// Runs until it is stopped.
+    /// Runs until stopped.
     pub(crate) async fn run(self) {
         let stop = self.stop.clone();
         stop.run_until_cancelled(self.clean()).await;
@@ -75,7 +75,7 @@ impl Janitor {
             if let Err(error) = self.counts.renew_old().await {
                 tracing::error!(%error, "cannot count anew what was counted long ago");
             }
-            // From when the round began: what became old meanwhile is found by the next one.
+            // Counted from the start of the round. The next round finds data that became old meanwhile.
             let rest = (began + ROUND).saturating_sub(clock.elapsed());
             clock.sleep(rest).await;
         }
@@ -103,7 +103,7 @@ impl Janitor {
         while platform.forget_messages(before).await?.more {
             tokio::time::sleep(BREATH).await;
         }
-        // An event says what was in its message.
+        // An event contains the content of its message.
         let before = now - self.retention.payloads;
         while platform.forget_deliveries(before).await?.more {
             tokio::time::sleep(BREATH).await;

@@ -43,8 +43,7 @@ pub(crate) struct NoRoom;
 /// The entry of the queues.
 pub(crate) struct Lines<T>(Arc<Inner<T>>);
 
-/// The exit of the queues, for one task. When this is dropped, the queues accept no more items and drop all waiting
-/// ones.
+/// The exit of the queues, for one task. On drop, the queues close and drop the waiting items.
 pub(crate) struct Served<T>(Arc<Inner<T>>);
 
 struct Inner<T> {
@@ -67,7 +66,7 @@ struct Line<T> {
     waiting: VecDeque<Waiting<T>>,
 }
 
-/// One item. Its capacity is free again when this is dropped.
+/// One item. On drop, the item's capacity is free again.
 pub(crate) struct Waiting<T> {
     pub(crate) item: T,
     pub(crate) place: Place,

@@ -1,4 +1,4 @@
-//! What operators see of delivery.
+//! The metrics of delivery for operators.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use prometheus_client::{
 
 use crate::callbacks;
 
-/// The counters of delivery. Clones count together.
+/// The metrics of delivery. Clones share the counters.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     pub(crate) accepted: Counter,
@@ -73,7 +73,7 @@ struct ChannelLabels {
 }
 
 impl Metrics {
-    /// Counters that `registry` shows.
+    /// Creates the metrics and registers them with `registry`.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
             accepted: Counter::default(),
@@ -247,7 +247,7 @@ impl Metrics {
     }
 }
 
-/// From a millisecond to 16 seconds.
+/// Buckets from a millisecond to 16 seconds.
 fn send_histogram() -> Histogram {
     Histogram::new(exponential_buckets(0.001, 2.0, 15))
 }

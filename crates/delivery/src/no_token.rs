@@ -1,4 +1,4 @@
-//! What it means for a message and its app that the broker has no token.
+//! What a missing token means for a message and its app.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use domain::{
 };
 use wechat::Cause;
 
-/// What becomes of a message of the app. Nothing has been sent.
+/// The verdict on a message of the app. Nothing has been sent.
 pub(crate) fn verdict(error: &BrokerError, now: DateTime<Utc>) -> Verdict {
     let wait = retry_after(error, now);
     match error {
@@ -26,7 +26,7 @@ pub(crate) fn verdict(error: &BrokerError, now: DateTime<Utc>) -> Verdict {
     }
 }
 
-/// Why the app rests, in one word.
+/// Why the app is paused, in one word.
 pub(crate) fn reason(error: &BrokerError) -> &'static str {
     match error {
         BrokerError::Blocked { reason, .. } => reason.as_str(),
@@ -36,7 +36,7 @@ pub(crate) fn reason(error: &BrokerError) -> &'static str {
     }
 }
 
-/// WeChat's own words, where it said any.
+/// WeChat's own answer, if there was one.
 pub(crate) fn cause(error: &BrokerError) -> Option<&Cause> {
     match error {
         BrokerError::Blocked { cause, .. }

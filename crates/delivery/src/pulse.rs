@@ -1,4 +1,4 @@
-//! The pulse: notices a task of the engine that ended before it was told to.
+//! The liveness watch: notices a task of the engine that ended before the engine was stopped.
 
 use std::sync::{Arc, OnceLock};
 
@@ -12,7 +12,7 @@ pub(crate) struct Pulse {
     dead: Arc<OnceLock<&'static str>>,
 }
 
-/// Goes with its task, however that ends.
+/// Dropped at the end of its task, however the task ends.
 struct Watch {
     name: &'static str,
     pulse: Pulse,

@@ -1,4 +1,4 @@
-//! Quota reports: the day's use as counted here and as WeChat says.
+//! Quota reports: the use of the daily quota as counted here and by WeChat.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,10 +20,10 @@ use crate::{
     rest::day_may_be_late,
 };
 
-/// How long WeChat's figures are kept before it is asked again.
+/// How long WeChat's figures are cached.
 const KEEP: Duration = Duration::from_mins(1);
 
-/// How much of an app's day is used.
+/// The use of an app's daily quota.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QuotaReport {
     /// Messages that the app may send in a Beijing day.
@@ -34,11 +34,11 @@ pub struct QuotaReport {
     pub remaining: u64,
     /// When the next day begins.
     pub reset_at: DateTime<Utc>,
-    /// WeChat's own figures; none when it did not tell them.
+    /// WeChat's own figures. `None` if WeChat did not give them.
     pub wechat: Option<WechatQuotaReport>,
 }
 
-/// What `openapi/quota/get` says.
+/// The answer of `openapi/quota/get`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WechatQuotaReport {
     /// Calls a day.
@@ -47,11 +47,11 @@ pub struct WechatQuotaReport {
     pub used: u64,
     /// Calls left today.
     pub remain: u64,
-    /// When WeChat said so.
+    /// When WeChat gave these figures.
     pub as_of: DateTime<Utc>,
 }
 
-/// WeChat's last answer: its figures, or none when it did not tell them.
+/// WeChat's last answer: the figures, or `None` if WeChat did not give them.
 #[derive(Clone, Copy)]
 struct Told {
     at: DateTime<Utc>,
@@ -105,8 +105,9 @@ impl Quotas {
         })
     }
 
-    /// WeChat's figures, at most a minute old, however many ask. It may not tell them: then nobody is kept waiting for
-    /// them. Where it has less left than was counted here, others send in the app's name, and its count is taken over.
+    /// WeChat's figures, at most a minute old for any number of callers. If WeChat gives no figures, no caller waits
+    /// for them in the next minute. If WeChat has less left than was counted here, other systems send in the app's
+    /// name, and WeChat's count is taken over.
     pub(crate) async fn ask(
         &self,
         appid: &AppId,

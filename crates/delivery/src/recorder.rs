@@ -20,7 +20,7 @@ const UNRECORDED: &str = "what WeChat said cannot be recorded";
 /// The outcome of a send, on the way to the database.
 pub(crate) struct Settled {
     pub(crate) settlement: Settlement,
-    /// What the outcome means for the app.
+    /// The change to the app's lane.
     pub(crate) news: Option<LaneNews>,
     /// The sending slot, released when this is dropped: so at most `slots` sends are ever unrecorded.
     pub(crate) _slot: OwnedSemaphorePermit,
@@ -100,8 +100,8 @@ pub(crate) async fn record<S: Borrow<Settlement> + Send + Sync>(
 ) -> Result<(), StoreError> {
     let now = parts.coord.clock().now();
     let platform = parts.store.platform();
-    // With news about an app, all outcomes go into the transaction that pauses the app, so that no outcome is visible
-    // before the pause.
+    // With a change to a lane, all outcomes go into the transaction of that change, so that no outcome is visible before
+    // the pause.
     if news.is_empty() {
         let plain = platform.record_plain(settlements, now).await?;
         let is_plain = |one: &mut S| plain.changed.contains(&(*one).borrow().id);
@@ -155,7 +155,7 @@ fn announce<S: Borrow<Settlement>>(
     tell_ends(parts, &settlements, &recorded.changed);
 }
 
-/// Merges the news of two sends of one app: a pause wins, and of two pauses the longer one.
+/// Merges the lane changes of two sends of one app: a pause wins, and of two pauses the longer one.
 fn merge(known: &mut LaneNews, fresh: LaneNews) {
     match (known, fresh) {
         (LaneNews::Pause(known), LaneNews::Pause(fresh)) => {

@@ -1,4 +1,4 @@
-//! Rests: what the end of one flight means for all of its app.
+//! Pauses: what the outcome of one attempt means for the whole app.
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use store::{Claimed, LaneNews, LanePause, QUOTA_EXHAUSTED, THROTTLED};
 
 use crate::quota::WechatQuotaReport;
 
-/// How long an app rests after a probe that told nothing.
+/// How long an app stays paused after a probe without a clear result.
 const PROBE_AGAIN: Duration = Duration::from_secs(5);
-/// WeChat does not say when its day begins: for so long after ours, a spent quota may be yesterday's.
+/// WeChat does not say when its day begins: for this long after midnight here, a spent quota may be yesterday's.
 const DAY_MAY_BE_LATE: Duration = Duration::from_hours(8);
-/// How often it is looked at in that time.
+/// The interval of probes in that time.
 const LOOK_FOR_THE_DAY: Duration = Duration::from_mins(30);
 
-/// Why an app sends nothing until a time.
+/// Why an app is paused, and until when.
 #[derive(Debug)]
 pub(crate) struct Rest {
     pub(crate) until: DateTime<Utc>,
@@ -24,7 +24,7 @@ pub(crate) struct Rest {
 }
 
 impl Rest {
-    /// What an answer to one message means for its app. `said` is the answer in WeChat's words.
+    /// The pause that an answer to one message causes for the app. `said` is the text of WeChat's answer.
     pub(crate) fn of(verdict: &Verdict, said: &str, now: DateTime<Utc>) -> Option<Self> {
         match verdict {
             Verdict::AppBlocked { reason, pause } => Some(Self {
@@ -42,7 +42,7 @@ impl Rest {
         }
     }
 
-    /// The same with WeChat's own count at hand: what it calls a spent day while it has sends left was a minute.
+    /// The pause in view of WeChat's own count: a "spent day" with sends left was a spent minute.
     pub(crate) fn reconciled(self, told: Option<WechatQuotaReport>, now: DateTime<Utc>) -> Self {
         match told {
             Some(told) if self.reason == QUOTA_EXHAUSTED && told.remain > 0 => {
@@ -62,8 +62,8 @@ impl Rest {
     }
 }
 
-/// When an app is probed whose day is spent: when the next one begins, or soon where this one may not have begun at
-/// WeChat yet.
+/// When an app whose day is spent is probed: at the start of the next day, or soon if the present day may not have
+/// begun at WeChat yet.
 fn next_day(now: DateTime<Utc>) -> DateTime<Utc> {
     if day_may_be_late(now) {
         now + LOOK_FOR_THE_DAY
@@ -77,7 +77,7 @@ pub(crate) fn day_may_be_late(now: DateTime<Utc>) -> bool {
     quota::day(now) != quota::day(now - DAY_MAY_BE_LATE)
 }
 
-/// What a flight's end means for all of its app.
+/// The change to the app's lane that the outcome of one attempt causes.
 pub(crate) fn news(
     message: &Claimed,
     rest: Option<&Rest>,

@@ -1,4 +1,4 @@
-//! How a call goes on whose access token WeChat has refused.
+//! How a call continues after WeChat has refused the access token.
 
 use std::time::Duration;
 
@@ -6,20 +6,20 @@ use broker::{Broker, BrokerError, Token};
 use coord::{Clock, Coord, Quota};
 use domain::app::AppId;
 
-/// What to call again with.
+/// How to repeat the call.
 pub(crate) enum Again {
-    /// Another token: WeChat refuses the first one for good.
+    /// With another token: WeChat refuses the first token for good.
     Fresh(Token),
-    /// The same token: WeChat takes it at a second look, so the refusal was a stray one or about something else.
+    /// With the same token: the token check passed, so the refusal was a stray one or about something else.
     Same(Token),
-    /// The token is alive, and the app's calls are repeated too often: later.
+    /// Later: the token is alive, but the app's calls are repeated too often.
     Later,
 }
 
-/// Finds out what a refusal of a token means, and keeps the repeats to a rate.
+/// Finds out what a refusal of a token means, and limits the rate of repeats.
 pub(crate) struct Strays {
     broker: Broker,
-    /// Counts in this process alone: what it saves is WeChat's time.
+    /// Counts in this process alone: the limit only saves calls to WeChat.
     repeats: Coord,
 }
 
@@ -31,7 +31,7 @@ impl Strays {
         }
     }
 
-    /// How a call of the app goes on that WeChat has refused for its token.
+    /// How to continue a call of the app after WeChat has refused the token `refused`.
     pub(crate) async fn after_refusal(
         &self,
         appid: &AppId,

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{engine::Parts, recorder::record, topic, waiters::announce_ends};
 
-/// The interval of the sweeps for what no due time announces.
+/// The interval of the rounds over expired messages, ended leases and stranded messages, which no due time announces.
 const ROUND: Duration = Duration::from_secs(1);
 /// How long the database must have taken writes before leases are judged: after an outage, the workers write their
 /// outcomes first.

@@ -1,9 +1,9 @@
-//! Templates: known here as WeChat lists them, so that a message which cannot be sent is refused before it costs a grant
+//! Templates: known here as WeChat lists them, so that a message that cannot be sent is refused before it costs a grant
 //! or quota.
 //!
-//! The *syncer* asks WeChat for the templates of every app, after it was registered and every six hours; each app is
-//! taken by one replica. The *shelf* keeps what the database knows in memory for intake. Messages are checked against
-//! it before they are handed in: `domain::message::Request::check_against`.
+//! The *syncer* asks WeChat for the templates of every app, after the registration and every six hours. One replica at
+//! a time does this for an app. The *shelf* is the template catalogue: the database's knowledge, cached in memory.
+//! Messages are checked against the catalogue before intake: `domain::message::Request::check_against`.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -37,38 +37,38 @@ use crate::{
     topic,
 };
 
-/// How often WeChat is asked for the templates of an app by itself.
+/// The interval at which WeChat is asked for the templates of an app.
 const EVERY: Duration = Duration::from_hours(6);
-/// How long after it gave no answer.
+/// The wait after WeChat gave no answer.
 const AFTER_FAILURE: Duration = Duration::from_mins(30);
-/// How often WeChat is asked because a message names a template that it does not list.
+/// How often at most WeChat is asked because a message names a template that WeChat does not list.
 const LOOK_AGAIN: Duration = Duration::from_mins(1);
-/// How often a minute an app's templates may be asked for by hand. WeChat allows few of these calls a day.
+/// How often a minute an app's templates may be synced by hand. WeChat allows few of these calls a day.
 const BY_HAND: u32 = 6;
-/// How long to wait where WeChat did not answer.
+/// The `retry_after` where WeChat did not answer.
 const AFTER_SILENCE: Duration = Duration::from_secs(10);
 
-/// What the tenant is told where WeChat refuses a template that it lists.
+/// The failure text where WeChat refuses a template that WeChat lists.
 pub(crate) const LISTED_AND_REFUSED: &str = "WeChat lists this template and refuses it all the same: see in WeChat's \
     console whether it was blocked, sync the app's templates, and retry the message";
 
-/// What a sync by hand came to.
+/// The result of a sync by hand.
 #[derive(Clone, Debug)]
 pub struct TemplatesSynced {
-    /// When WeChat told them.
+    /// When WeChat listed the templates.
     pub synced_at: DateTime<Utc>,
-    /// What is not as it was.
+    /// The changes since the last sync.
     pub news: Synced,
 }
 
-/// What is known of templates. Cheap to clone.
+/// The templates of apps. Cheap to clone.
 #[derive(Clone)]
 pub struct Templates(Arc<Inner>);
 
 struct Inner {
     parts: Parts,
     shelf: Shelf,
-    /// Who asks WeChat for an app's templates because a message wants one of them: the others wait for that answer.
+    /// One lock for each app that is being synced because of a message: all other messages wait for that sync.
     looking: DashMap<AppId, Arc<Mutex<()>>>,
 }
 
@@ -81,8 +81,8 @@ impl Templates {
         }))
     }
 
-    /// The templates of the tenant's app, as far as they are known: from memory, at most seconds old. WeChat is asked
-    /// again where messages want one that it does not list, or where it listed none, once a minute at most.
+    /// The templates of the tenant's app, as far as known: from memory, at most seconds old. WeChat is asked again if a
+    /// message names a template that WeChat does not list, or if WeChat listed none, once a minute at most.
     pub async fn catalog<'a>(
         &self,
         tenant: TenantId,
@@ -102,19 +102,19 @@ impl Templates {
         self.0.shelf.catalog(tenant, appid).await.catalog
     }
 
-    /// Reads what is known of the app again before it is needed next: its settings have changed.
+    /// Drops the cached templates of the app, because the app's settings have changed.
     pub async fn forget(&self, appid: &AppId) {
         self.0.shelf.forget(appid).await;
     }
 
-    /// Whether WeChat lists the template among those of the app, as far as that is known.
+    /// Whether WeChat lists the template among those of the app, as far as known.
     pub(crate) async fn lists(&self, appid: &AppId, channel: Channel, id: &str) -> bool {
         let known = self.0.shelf.of_any(appid).await;
         matches!(known.catalog.look_up(channel, id), Knowledge::Template(_))
     }
 
-    /// A message that was checked, as it is handed in. One that does not fit its template any more is let through where
-    /// its key stands for it already: it was accepted then, and is answered alike.
+    /// The draft of a checked message. A message that does not fit its template any more is still admitted if its
+    /// idempotency key was used before: the message was accepted then, and gets the same answer again.
     pub async fn admit(
         &self,
         tenant: TenantId,
@@ -136,7 +136,7 @@ impl Templates {
         Ok(store.tenant(tenant).knows_key(key, now).await?)
     }
 
-    /// The templates of the tenant's app, newest first, and when WeChat told them.
+    /// The templates of the tenant's app, newest first, and the state of their sync.
     pub async fn list(
         &self,
         tenant: TenantId,
@@ -148,7 +148,7 @@ impl Templates {
         Ok((listing, door.template_sync(appid).await?))
     }
 
-    /// Asks WeChat for the templates of the tenant's app now, because `origin` wants that.
+    /// Asks WeChat for the templates of the tenant's app now, at the request of `origin`.
     pub async fn sync(
         &self,
         tenant: TenantId,
@@ -176,7 +176,7 @@ impl Templates {
         self.0.ask(&due, Some(line)).await
     }
 
-    /// Asks WeChat for the templates of an app whose time has come.
+    /// Syncs the templates of an app whose sync is due.
     async fn sync_due(&self, due: &DueSync) {
         match self.0.ask(due, None).await {
             Ok(_) => {}
@@ -189,7 +189,7 @@ impl Templates {
         }
     }
 
-    /// Asks WeChat, if nobody has within the minute.
+    /// Asks WeChat, unless another replica or message has done so within the minute.
     async fn look_again(&self, tenant: TenantId, appid: &AppId) {
         let turn = self.0.looking.entry(appid.clone()).or_default().clone();
         let held = turn.lock().await;
@@ -216,7 +216,7 @@ impl Templates {
 }
 
 impl Inner {
-    /// Asks WeChat and keeps what it says, or why it says nothing.
+    /// Asks WeChat and stores the answer, or the reason why there is none.
     async fn ask(
         &self,
         due: &DueSync,
@@ -291,7 +291,8 @@ impl Inner {
         Ok(lists)
     }
 
-    /// One list; where WeChat refuses the token once more, with a fresh one or, if it is alive, with the same.
+    /// One list. If WeChat refuses the token, the call is repeated: with a fresh token, or with the same one if it is
+    /// alive.
     async fn fetch_list(&self, appid: &AppId, channel: Channel) -> Result<Vec<Template>, AppError> {
         let (broker, client) = (&self.parts.broker, &self.parts.wechat);
         let token = broker.token(appid).await;
@@ -320,7 +321,7 @@ fn may_look_again(tried_at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> bool {
     tried_at.is_none_or(|at| now >= at + LOOK_AGAIN)
 }
 
-/// Why WeChat told nothing, for the owner of the app.
+/// Why WeChat listed no templates, for the owner of the app.
 fn in_words(error: &AppError) -> String {
     match error {
         AppError::Wechat {
@@ -330,12 +331,12 @@ fn in_words(error: &AppError) -> String {
     }
 }
 
-/// Up to a twelfth later, so that apps registered together are not asked for together for ever.
+/// Adds up to a twelfth, so that apps registered together are not synced together for ever.
 fn spread(pause: Duration) -> Duration {
     pause + (pause / 12).mul_f64(rand::random())
 }
 
-/// The last of each id.
+/// Keeps the last template of each id.
 fn distinct(templates: Vec<Template>) -> Vec<Template> {
     let by_id: HashMap<String, Template> = templates
         .into_iter()

@@ -1,4 +1,4 @@
-//! What the owner of an app sees of its token, and how the token itself is handed out.
+//! The state of an app's token for the app's owner, and the hand-out of the token itself.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,59 +17,59 @@ use crate::{
     no_token,
 };
 
-/// How it stands with an app's token. Never contains the token.
+/// The state of an app's token. Never contains the token.
 #[derive(Clone, Debug)]
 pub struct TokenReport {
     /// How the app's tokens are fetched.
     pub mode: TokenMode,
-    /// In one word.
+    /// The state in one word.
     pub status: TokenStatus,
     /// The token that is alive, if any.
     pub token: Option<LiveToken>,
-    /// Since 00:00 in Shanghai.
+    /// Fetches since 00:00 in Shanghai.
     pub fetches_today: u32,
-    /// What is used of WeChat's limits.
+    /// The use of WeChat's limits.
     pub budgets: Vec<TokenBudget>,
     /// Whether another system replaced the app's tokens in the last week.
     pub foreign_refresh: Option<ForeignRefresh>,
-    /// What went wrong last, until the next success.
+    /// The last failure. `None` again after a success.
     pub failure: Option<TokenFailure>,
-    /// When all this was so.
+    /// The time of this report.
     pub as_of: DateTime<Utc>,
 }
 
-/// How it stands with an app's token, in one word.
+/// The state of an app's token, in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenStatus {
-    /// There is one, and it is good.
+    /// There is a valid token.
     Live,
-    /// There is none, and one is being fetched.
+    /// There is no token, and a fetch is in progress.
     Fetching,
-    /// There is none, and WeChat gave none when it was asked.
+    /// There is no token, and WeChat gave none at the last fetch.
     Failing,
-    /// There is none, because nobody needed one.
+    /// There is no token, because none was needed.
     Absent,
 }
 
-/// One of WeChat's limits, and how much of it is used.
+/// One of WeChat's limits, and its use.
 #[derive(Clone, Copy, Debug)]
 pub struct TokenBudget {
-    /// Which.
+    /// The kind of the limit.
     pub kind: BudgetKind,
     /// Used so far.
     pub used: u32,
     /// What WeChat grants.
     pub limit: u32,
-    /// Whether four fifths are gone.
+    /// Whether four fifths are used.
     pub low: bool,
 }
 
-/// Why there was no token when one was fetched.
+/// Why a fetch brought no token.
 #[derive(Clone, Debug)]
 pub struct TokenFailure {
     /// A word for programs.
     pub reason: &'static str,
-    /// What to do about it.
+    /// What to do about the failure.
     pub detail: String,
     /// When the gateway asks WeChat again.
     pub retry_at: Option<DateTime<Utc>>,
@@ -80,12 +80,12 @@ pub struct TokenFailure {
 pub struct HandedToken {
     /// The token itself.
     pub value: Arc<AccessToken>,
-    /// How long it lives.
+    /// How long the token lives.
     pub expires_in: Duration,
 }
 
 impl Apps {
-    /// How it stands with the token of the tenant's app. Costs WeChat nothing.
+    /// The state of the token of the tenant's app. Makes no call to WeChat.
     pub async fn token_state(
         &self,
         tenant: TenantId,
@@ -100,7 +100,7 @@ impl Apps {
         self.broker.survey(appid).await.foreign_refresh
     }
 
-    /// Replaces the token of the tenant's app, because somebody wants that. On record, whether it is done or refused.
+    /// Replaces the token of the tenant's app by request. Success and refusal both get an audit line.
     pub async fn refresh_token(
         &self,
         tenant: TenantId,
@@ -109,7 +109,8 @@ impl Apps {
         let app = self.get(Some(tenant), appid).await?;
         let refreshed = self.broker.refresh(appid).await;
         let error = refreshed.as_ref().err();
-        // What is done is done, and a refusal gives nothing away: both are answered without their line too.
+        // The refresh is done already, and a refusal reveals nothing: both are answered even if the line cannot be
+        // written.
         if let Err(unwritten) = self.record(tenant, Asked::Refresh, appid, error).await {
             tracing::warn!(%appid, error = %unwritten, "a token refresh is not in the audit log");
         }
@@ -117,8 +118,8 @@ impl Apps {
         Ok(self.token_report(&app).await)
     }
 
-    /// Hands out the token of the tenant's app. That is on record before the token leaves: where it cannot be written,
-    /// there is no token. A refusal is on record too.
+    /// Hands out the token of the tenant's app. The audit line is written first: if the line cannot be written, there
+    /// is no token. A refusal gets an audit line too.
     pub async fn access_token(
         &self,
         tenant: TenantId,
@@ -187,7 +188,7 @@ impl TokenReport {
 }
 
 impl TokenFailure {
-    /// In words for the app's owner: what the gateway met on its way to WeChat stays in its log.
+    /// A text for the app's owner. Technical details of the calls to WeChat stay in the gateway's log.
     pub(crate) fn of(error: &BrokerError) -> Self {
         let detail = match error {
             BrokerError::Blocked { .. }

@@ -6,7 +6,8 @@ use sha2::{Digest, Sha256};
 use store::{Circumstances, HeardEvent, HeardNews, LedgerNews, NewReceipt};
 use wechat::callback::{Choice, Event, EventKind, Receipt, TemplateChoice};
 
-/// What an event means for the gateway. The desk carries the consequence out before WeChat is answered.
+/// What an event means for the gateway. The batch writer of callbacks carries the consequence out before WeChat is
+/// answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Consequence {
     /// These messages were delivered, or were not.

@@ -3,8 +3,8 @@
 //! A callback that proves nothing must cost nothing. So the result of one look at the database is used for a second, or
 //! until a wake-up says that the app has changed. The result that an app does not exist is used a little longer. An
 //! address that names one unknown app after the other is refused before more of these apps are looked up. Known apps
-//! are looked up for every address, because WeChat's few addresses send callbacks for all apps, also while strangers
-//! share such an address.
+//! are looked up for every address: WeChat's few addresses send callbacks for all apps, whatever else comes from these
+//! addresses.
 
 use std::{
     net::IpAddr,

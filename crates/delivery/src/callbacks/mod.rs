@@ -13,7 +13,7 @@
 //! is in the database. Nothing counts twice: a receipt settles its message once, and other events are deduplicated by a
 //! digest.
 //!
-//! To handle another event, add a variant of [`Consequence`], its arm in [`Consequence::of`], and its part in the desk.
+//! To handle another event, add a variant of [`Consequence`], its arm in [`Consequence::of`], and its part in `desk`.
 
 mod consequence;
 mod desk;
@@ -221,7 +221,8 @@ impl Callbacks {
         Ok(())
     }
 
-    /// Checks that a callback is WeChat's, is recent, and has the same body as the last callback with its signature.
+    /// Checks that a callback is WeChat's and recent, and has no other body than an earlier callback with its
+    /// signature.
     async fn believe(
         &self,
         appid: &AppId,
@@ -325,7 +326,7 @@ fn check_time(stamp: &Stamp, now: DateTime<Utc>) -> Result<(), CallbackRefusal> 
     }
 }
 
-/// WeChat signs a callback at the time of the event. In an encrypted callback nobody else can write the event's time.
+/// WeChat signs a callback at the time of the event. In an encrypted callback only WeChat can write the event's time.
 /// An event without a meaning here may have no time.
 fn check_event_time(event: &Event, stamp: &Stamp) -> Result<(), CallbackRefusal> {
     let away = event.created_at.saturating_sub(stamp.signed_at());

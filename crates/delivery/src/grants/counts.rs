@@ -1,8 +1,8 @@
-//! Counts: how many users each app can write to, at once whatever the number of its grants.
+//! Counts: the number of users that each app can reach, answered at once whatever the number of grants.
 //!
-//! Few grants are counted whenever somebody asks. A count of many is kept in the database: whoever asks gets the one that
-//! is there, and if it is due it is made anew behind that answer. What is collected has it made too, so that there is one
-//! before anybody asks, and the janitor keeps it from growing old.
+//! Few grants are counted at every request. A count of many grants is stored in the database: a request gets the stored
+//! count, and if that count is due, a new count is made in the background. Newly collected grants also start a count,
+//! so that a count exists before the first request. The janitor renews old counts.
 
 use std::{
     sync::Arc,
@@ -18,21 +18,21 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::engine::Parts;
 
-/// How many ids or accounts an app may have to be counted whenever somebody asks: some 15 ms.
+/// The most ids or ledger entries of an app that are counted at every request: some 15 ms.
 const FEW: u32 = 10_000;
-/// For how many times the time that it took a count is good: so counting takes no more than a twentieth of one
-/// connection, however many grants there are and however often somebody asks.
+/// How long a count is valid, as a multiple of the time that counting took. So counting uses at most a twentieth of one
+/// connection, however many grants and requests there are.
 const KEEP: u32 = 20;
-/// And for how long at least.
+/// The shortest validity of a count.
 const AT_LEAST: Duration = Duration::from_secs(1);
-/// How long a count is somebody's who makes it: more than a statement may take.
+/// How long a count is reserved for the replica that makes it: longer than a statement may take.
 const LEASE: Duration = Duration::from_mins(2);
-/// How old a count gets of which nobody asks.
+/// The age from which the janitor renews a count without requests.
 const OLD: Duration = Duration::from_hours(1);
-/// How many old counts one round of the janitor makes anew.
+/// How many old counts one round of the janitor renews.
 const A_ROUND: u32 = 100;
 
-/// What is known of the counts. Cheap to clone.
+/// The counts of all apps. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Counts(Arc<Inner>);
 
@@ -41,9 +41,9 @@ struct Inner {
     clock: Clock,
     tasks: TaskTracker,
     stop: CancellationToken,
-    /// Who counts an app here: the others wait for that count.
+    /// One lock for each app that is being counted in this process: other requests wait for that count.
     turns: DashMap<AppId, Arc<Mutex<()>>>,
-    /// How many grants have been collected here since an app was last counted for that.
+    /// How many grants this process has collected since the last count that collecting started.
     grown: DashMap<AppId, usize>,
 }
 
@@ -59,8 +59,7 @@ impl Counts {
         }))
     }
 
-    /// The app's count. Only where there are many grants and no count of them is there yet, it takes as long as they are
-    /// many.
+    /// The app's count. Slow only if there are many grants and no stored count yet.
     pub(super) async fn of(
         &self,
         tenant: TenantId,
@@ -84,7 +83,7 @@ impl Counts {
         }
     }
 
-    /// Notes that so many grants were collected.
+    /// Notes that `by` more grants were collected.
     pub(super) fn have_grown(&self, tenant: TenantId, appid: &AppId, by: usize) {
         let few = usize::try_from(FEW).unwrap_or(usize::MAX);
         let is_time = {
@@ -101,7 +100,7 @@ impl Counts {
         }
     }
 
-    /// Makes the counts anew of which nobody has asked for long. Returns when they are made.
+    /// Renews the counts older than [`OLD`], which no request has renewed. Returns when all are made.
     pub(crate) async fn renew_old(&self) -> Result<(), StoreError> {
         let old = self.0.clock.now() - OLD;
         for (tenant, appid) in self.0.store.platform().old_counts(old, A_ROUND).await? {
@@ -127,7 +126,7 @@ impl Inner {
         self.turns.entry(appid.clone()).or_default().clone()
     }
 
-    /// Counts, if it is time and nobody else does.
+    /// Counts, if a count is due and no other task is counting.
     async fn count_where_due(&self, tenant: TenantId, appid: &AppId) -> Result<(), StoreError> {
         let turn = self.turn(appid);
         let Ok(_counting) = turn.try_lock() else {
@@ -148,7 +147,7 @@ impl Inner {
         Ok(())
     }
 
-    /// Counts, and keeps the count where there are many.
+    /// Counts, and stores the count if there are many grants.
     async fn count(&self, tenant: TenantId, appid: &AppId) -> Result<GrantCount, StoreError> {
         let door = self.store.tenant(tenant);
         let started = Instant::now();
@@ -164,7 +163,7 @@ impl Inner {
     }
 }
 
-/// How long a count is good that took so long.
+/// How long a count is valid that took `took`.
 fn good_for(took: Duration) -> Duration {
     (took * KEEP).max(AT_LEAST)
 }

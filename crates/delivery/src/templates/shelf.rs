@@ -1,4 +1,4 @@
-//! The shelf: the templates of apps in memory, for intake.
+//! The template catalogue: the templates of apps in memory, for intake.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,12 +10,12 @@ use store::{AppCatalog, Store, StoreError};
 
 use crate::engine::Parts;
 
-/// How long a look at the database is believed: what one replica learns, all others know within this time. A look costs
-/// one row by its key, whatever the app has.
+/// How long a look at the database is used: a change by one replica reaches all others within this time. A look reads
+/// one row by its key, whatever the size of the app.
 const FRESH: Duration = Duration::from_secs(3);
-/// How long a message waits for the database where the last look would still do.
+/// How long a message waits for the database before the result of the last look is used.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How much is kept, in bytes. An app has some 20 KiB at most.
+/// The capacity of the cache in bytes. An app has some 20 KiB at most.
 const ROOM: u64 = 64 << 20;
 
 pub(super) struct Shelf {
@@ -24,12 +24,12 @@ pub(super) struct Shelf {
     kept: Cache<AppId, Kept>,
 }
 
-/// What one look at the database said.
+/// The result of one look at the database.
 #[derive(Clone)]
 struct Kept {
-    /// None: there is no such app, or the database has not answered yet.
+    /// `None`: there is no such app, or the database has not answered yet.
     found: Option<Found>,
-    /// When it was last asked, whether it answered or not.
+    /// When the database was last asked, with or without an answer.
     asked_at: DateTime<Utc>,
 }
 
@@ -44,7 +44,7 @@ struct Found {
 #[derive(Clone, Default)]
 pub(super) struct Known {
     pub(super) catalog: Arc<Catalog>,
-    /// When WeChat was last asked for them; it may have been asked again since.
+    /// When WeChat was last asked for the templates. WeChat may have been asked again since.
     pub(super) tried_at: Option<DateTime<Utc>>,
 }
 
@@ -64,7 +64,7 @@ impl Shelf {
         }
     }
 
-    /// What is known of the tenant's app; nothing where it has no such app.
+    /// The templates of the tenant's app. Empty if the tenant has no such app.
     pub(super) async fn catalog(&self, tenant: TenantId, appid: &AppId) -> Known {
         match self.found(appid).await {
             Some(found) if found.tenant == tenant => found.known,
@@ -72,7 +72,7 @@ impl Shelf {
         }
     }
 
-    /// What is known of the app, whichever tenant has it.
+    /// The templates of the app, whichever tenant has the app.
     pub(super) async fn of_any(&self, appid: &AppId) -> Known {
         let found = self.found(appid).await;
         found.map(|found| found.known).unwrap_or_default()
@@ -85,7 +85,7 @@ impl Shelf {
             Some(last) if within(last.asked_at, now) => last,
             last => {
                 let stale = |kept: &Kept| !within(kept.asked_at, now);
-                // All messages that find it stale wait for one look.
+                // All messages that find the entry outdated wait for one look.
                 self.kept
                     .entry(appid.clone())
                     .or_insert_with_if(self.look(appid, last, now), stale)
@@ -96,7 +96,7 @@ impl Shelf {
         kept.found
     }
 
-    /// Looks at the database before it answers again.
+    /// Drops the cached entry, so that the next answer comes from the database.
     pub(super) async fn forget(&self, appid: &AppId) {
         self.kept.invalidate(appid).await;
     }
@@ -149,7 +149,7 @@ impl Shelf {
     }
 }
 
-/// Whether `then` is a moment ago. A time to come is not: the clock was set back.
+/// Whether `then` is at most [`FRESH`] ago. False for a future time: the clock was set back.
 fn within(then: DateTime<Utc>, now: DateTime<Utc>) -> bool {
     (now - then).to_std().is_ok_and(|age| age < FRESH)
 }

@@ -1,4 +1,4 @@
-//! The syncer: asks WeChat for the templates of apps whose time has come.
+//! The syncer: asks WeChat for the templates of apps whose sync is due.
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use tokio_util::sync::CancellationToken;
 use super::Templates;
 use crate::{engine::Parts, topic};
 
-/// Apps that this replica asks for at the same time.
+/// Apps that this replica syncs at the same time.
 const AT_ONCE: u64 = 8;
-/// How often it looks without being woken.
+/// How often the syncer looks for due apps without a wake-up.
 const ROUND: Duration = Duration::from_secs(30);
-/// How long an app is this replica's: several times what its calls can take.
+/// How long an app is reserved for this replica: several times what its calls can take.
 const LEASE: Duration = Duration::from_mins(5);
 
 pub(crate) struct Syncer {
@@ -30,8 +30,7 @@ impl Syncer {
         }
     }
 
-    /// Runs until it is stopped. Questions that are under way then are dropped: their apps are due again when the lease
-    /// ends.
+    /// Runs until stopped. Calls in progress are dropped then: their apps are due again when the lease ends.
     pub(crate) async fn run(self) {
         let stop = self.stop.clone();
         stop.run_until_cancelled(self.sync()).await;

@@ -1,7 +1,7 @@
-//! Which addresses a tenant's endpoint may have: those of the public internet.
+//! The addresses that a tenant's endpoint may have: those of the public internet.
 //!
-//! A name is resolved here for every new connection, and what it is resolved to is what is connected to: nothing can
-//! change in between. Addresses of private networks, of this machine and of cloud metadata are never returned.
+//! A name is resolved here for every new connection, and the connection uses exactly the resolved address, so nothing
+//! can change in between. Addresses of private networks, of this machine and of cloud metadata are never returned.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -13,7 +13,7 @@ use reqwest::{
     dns::{Addrs, Name, Resolve, Resolving},
 };
 
-/// Blocks of IPv4 that are not of the public internet: IANA's special-purpose registry, multicast and reserved.
+/// Blocks of IPv4 outside the public internet: IANA's special-purpose registry, multicast and reserved.
 const NOT_PUBLIC_4: &[(Ipv4Addr, u32)] = &[
     (Ipv4Addr::UNSPECIFIED, 8),
     (Ipv4Addr::new(10, 0, 0, 0), 8),
@@ -31,7 +31,7 @@ const NOT_PUBLIC_4: &[(Ipv4Addr, u32)] = &[
     (Ipv4Addr::new(224, 0, 0, 0), 3),
 ];
 
-/// Whether the address is one of the public internet.
+/// Whether the address belongs to the public internet.
 pub(super) fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_4(address),
@@ -45,8 +45,8 @@ fn is_public_4(address: Ipv4Addr) -> bool {
         .any(|(block, bits)| (address.to_bits() ^ block.to_bits()) >> (32 - bits) == 0)
 }
 
-/// Only global unicast (`2000::/3`), and of that not what is for documentation, or wraps IPv4 in a tunnel. An IPv4
-/// address that is written as an IPv6 one (mapped, NAT64) is judged as what it is.
+/// Only global unicast (`2000::/3`), without the blocks for documentation and for tunnels of IPv4. An IPv4 address in
+/// IPv6 form (mapped, NAT64) is judged by the rules for IPv4.
 fn is_public_6(address: Ipv6Addr) -> bool {
     if let Some(mapped) = address.to_ipv4_mapped() {
         return is_public_4(mapped);
@@ -64,7 +64,7 @@ fn is_public_6(address: Ipv6Addr) -> bool {
         && !within(Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20)
 }
 
-/// The address that stands in a URL itself, if it is no name. The URL parser has read its odd spellings already.
+/// The address in the URL itself, if the host is no name. The URL parser has normalised unusual spellings already.
 pub(super) fn literal(url: &Url) -> Option<IpAddr> {
     let host = url.host_str()?;
     let bare = host
@@ -91,7 +91,7 @@ impl Resolve for PublicOnly {
     }
 }
 
-/// What is said of an endpoint that is not on the public internet.
+/// The error text for an endpoint that is not on the public internet.
 pub(super) const NOT_PUBLIC: &str =
     "the endpoint's address is not one of the public internet: use a public https URL";
 

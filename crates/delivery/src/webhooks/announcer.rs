@@ -1,8 +1,8 @@
-//! The announcer: tells tenants' endpoints what became of their messages.
+//! The announcer: posts events about messages to tenants' endpoints.
 //!
-//! It claims deliveries that are due, posts each, and records what came of them in batches. An endpoint gets every event
-//! at least once: a replica that dies between the post and its record leaves a delivery that comes back when its lease
-//! ends. Receivers tell repeats by `webhook-id`.
+//! The announcer claims due deliveries, posts each delivery, and records the outcomes in batches. An endpoint gets
+//! every event at least once: if a replica dies between the post and its record, the delivery is due again when its
+//! lease ends. Receivers recognise repeats by `webhook-id`.
 
 use std::{sync::Arc, time::Duration};
 
@@ -31,43 +31,44 @@ use crate::{
     topic,
 };
 
-/// Posts under way at the same time, over all endpoints of this replica. A tenant has a quarter of them at most.
+/// Posts in progress at the same time, over all endpoints of this replica. A tenant gets at most a quarter.
 const SLOTS: usize = 128;
-/// Posts to one endpoint under way at the same time, over all replicas.
+/// Posts to one endpoint in progress at the same time, over all replicas.
 const EACH: usize = 8;
-/// How long a claimed delivery is this replica's: several times what a post can take.
+/// How long a claimed delivery is reserved for this replica: several times what a post can take.
 const LEASE: Duration = Duration::from_mins(1);
-/// How often an idle announcer looks without being woken.
+/// How often an idle announcer looks for deliveries without a wake-up.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// How long one that messages woke waits for more to come together: it looks at most so often while they flow.
+/// How long the announcer gathers more events after a wake-up by messages: the shortest interval between claims while
+/// messages flow.
 const GATHER: Duration = Duration::from_millis(50);
-/// How many times as long it waits at most when messages woke it again and again and no endpoint wanted to be told.
+/// The longest wait, as a multiple of [`GATHER`], after repeated wake-ups by messages without any delivery.
 const MOST_GATHER: u32 = 10;
-/// How long to rest after the database failed.
+/// The wait after a failure of the database.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
-/// What stands where an endpoint's words could not be recorded.
+/// Replaces a text of an endpoint that could not be recorded.
 const UNRECORDED: &str = "what the endpoint said cannot be recorded";
-/// How often quotas are looked at.
+/// The interval of the checks of quotas.
 const QUOTA_ROUND: Duration = Duration::from_secs(30);
 /// The version of the payload's shape.
 const VERSION: u8 = 1;
 
-/// Shows a message as the API does: the gateway says how, since this crate knows no wire.
+/// Renders a message as the API does. The gateway provides this function, because this crate knows no wire format.
 pub type ShowMessage = Arc<dyn Fn(Message) -> Value + Send + Sync>;
 
-/// What an endpoint is sent.
+/// The body of a post to an endpoint.
 #[derive(Serialize)]
 struct Payload<'a> {
     id: &'a str,
     #[serde(rename = "type")]
     kind: &'static str,
     version: u8,
-    /// When it happened.
+    /// When the event happened.
     timestamp: String,
     data: Value,
 }
 
-/// Claims and posts.
+/// Claims deliveries and posts events.
 pub(crate) struct Announcer {
     desk: Arc<Poster>,
     slots: PostSlots,
@@ -77,23 +78,23 @@ pub(crate) struct Announcer {
     stop: CancellationToken,
 }
 
-/// Writes what came of posts.
+/// Writes the outcomes of posts.
 pub(crate) struct AnnounceRecorder {
     parts: Parts,
     recorded: Arc<Notify>,
 }
 
-/// One post that has come to its end; its slot is free when it is recorded.
+/// The outcome of one post. The slot is free when the outcome is recorded.
 pub(crate) struct Posted {
     outcome: DeliveryOutcome,
     _slot: HeldSlot,
 }
 
-/// What a claim came to.
+/// The result of a claim.
 struct Step {
     /// There was nothing to post.
     is_empty: bool,
-    /// There may be more at once.
+    /// There may be more to post right now.
     more: bool,
 }
 
@@ -134,7 +135,7 @@ impl Announcer {
         Ok((announcer, recorder))
     }
 
-    /// Runs until it is stopped. Posts that are under way then are finished.
+    /// Runs until stopped. Posts in progress are finished.
     pub(crate) async fn run(self) {
         let coord = self.desk.parts.coord.clone();
         let mut ended = coord.wakeups().subscribe(topic::ENDED);
@@ -142,7 +143,8 @@ impl Announcer {
         let mut cursor = Uuid::nil();
         let mut quota_at = coord.clock().elapsed();
         let mut round_has_more = false;
-        // Looks in a row that messages asked for and that found nothing.
+        // The number of consecutive claims that messages caused and that found nothing, and whether messages caused the
+        // next.
         let (mut in_vain, mut by_messages) = (0u32, false);
         loop {
             let free = async {
@@ -197,7 +199,7 @@ impl Announcer {
         }
     }
 
-    /// One claim, posted.
+    /// Makes one claim and posts the deliveries.
     async fn step(
         &self,
         cursor: &mut Uuid,
@@ -229,7 +231,7 @@ impl Announcer {
                     outcome,
                     _slot: slot,
                 };
-                // Nobody records any more: the lease brings it back.
+                // Fails when the recorder has ended. The delivery is due again when its lease ends.
                 let _ = outcomes.send(posted).await;
             });
         }
@@ -275,7 +277,7 @@ impl Writer for AnnounceRecorder {
         item.outcome.event.to_string()
     }
 
-    /// Its endpoint may hear the event again when the lease ends: it tells repeats by their id.
+    /// Does nothing: the endpoint may get the event again when the lease ends, and recognises the repeat by the id.
     async fn hold(&self, _: &Posted) -> Result<(), StoreError> {
         Ok(())
     }
@@ -291,7 +293,7 @@ fn word(next: &DeliveryNext) -> &'static str {
 }
 
 impl Poster {
-    /// One try. None: it could not be made, and comes back when its lease ends.
+    /// One attempt. `None`: the attempt could not be made, and the delivery is due again when its lease ends.
     async fn deliver(&self, due: DueDelivery) -> Option<DeliveryOutcome> {
         let event = due.event.to_string();
         let began = self.parts.coord.clock().now();
@@ -331,7 +333,7 @@ impl Poster {
         Some(outcome(&due, answer, next))
     }
 
-    /// The `data` of the payload: a message is shown as it was when the event happened.
+    /// The `data` of the payload. A message is shown as of the time of the event.
     async fn data(&self, due: &DueDelivery) -> Result<Option<Value>, StoreError> {
         match (&due.facts, due.message) {
             (Facts::Message(facts), Some(id)) => {

@@ -1,4 +1,4 @@
-//! Webhooks: a tenant's endpoints, and how they are told what became of each message.
+//! Webhooks: the endpoints of tenants, and the events about each message for these endpoints.
 
 mod address;
 mod announcer;
@@ -29,22 +29,22 @@ use crate::{engine::Parts, topic};
 /// How many endpoints a tenant may have.
 const MOST: u64 = 20;
 
-/// Why the desk refuses.
+/// Why a request about webhooks is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum WebhookError {
-    /// The tenant has no such thing.
+    /// The tenant has no item of this kind and id.
     #[error("there is no such {0}")]
     NotFound(&'static str),
     /// Fields that are wrong.
     #[error("{} fields are wrong", .0.len())]
     Invalid(Vec<Violation>),
-    /// The tenant has as many endpoints as it may have.
+    /// The tenant has the maximum number of endpoints.
     #[error("a tenant has at most {MOST} webhooks: remove one that is not needed")]
     TooMany,
-    /// Nothing is told to an endpoint that is disabled.
+    /// A disabled endpoint gets no events.
     #[error("the webhook is disabled: set its status to enabled first")]
     Disabled,
-    /// The database is at fault.
+    /// The database failed.
     #[error(transparent)]
     Store(StoreError),
 }
@@ -64,7 +64,7 @@ impl From<StoreError> for WebhookError {
     }
 }
 
-/// The desk where tenants look after their endpoints. Cheap to clone.
+/// Manages the endpoints of tenants. Cheap to clone.
 #[derive(Clone)]
 pub struct Webhooks {
     store: Store,
@@ -93,7 +93,7 @@ impl Webhooks {
         }
     }
 
-    /// The same desk, asked by `origin`: what it changes is on record with it.
+    /// The same, on behalf of `origin`: the audit log names `origin` for each change.
     #[must_use]
     pub fn by(&self, origin: Origin) -> Self {
         Self {
@@ -102,7 +102,7 @@ impl Webhooks {
         }
     }
 
-    /// Makes an endpoint. Its secret is shown this once.
+    /// Creates an endpoint. The secret is shown only here.
     pub async fn create(
         &self,
         tenant: TenantId,
@@ -152,12 +152,12 @@ impl Webhooks {
         Ok(self.store.tenant(tenant).webhooks(page).await?)
     }
 
-    /// One of them.
+    /// One endpoint of the tenant.
     pub async fn get(&self, tenant: TenantId, id: WebhookId) -> Result<Webhook, WebhookError> {
         Ok(self.store.tenant(tenant).webhook(id).await?)
     }
 
-    /// Changes one of them. Enabling forgets its failures; disabling ends what is on its way to it.
+    /// Changes an endpoint. Enabling resets its failures, disabling ends its pending deliveries.
     pub async fn update(
         &self,
         tenant: TenantId,
@@ -172,14 +172,14 @@ impl Webhooks {
         Ok(door.update_webhook(id, patch, now).await?)
     }
 
-    /// Removes one of them, and all that is on its way to it.
+    /// Removes an endpoint and its pending deliveries.
     pub async fn remove(&self, tenant: TenantId, id: WebhookId) -> Result<(), WebhookError> {
         let door = self.recording(tenant, "webhook.remove", id);
         let now = self.coord.clock().now();
         Ok(door.remove_webhook(id, now).await?)
     }
 
-    /// Gives one of them a new secret, shown this once. For a day both sign.
+    /// Gives an endpoint a new secret, shown only here. For a day, events are signed with both secrets.
     pub async fn rotate_secret(
         &self,
         tenant: TenantId,
@@ -201,7 +201,8 @@ impl Webhooks {
         Ok(rotated)
     }
 
-    /// Sends one of them an event that says nothing, whatever it asks for. It is tried once.
+    /// Sends an endpoint a test event without content, whatever events the endpoint subscribes to. There is one
+    /// attempt.
     pub async fn test(
         &self,
         tenant: TenantId,
@@ -223,7 +224,7 @@ impl Webhooks {
         Ok(told)
     }
 
-    /// What one of them was told, or is to be told, newest first.
+    /// The deliveries to an endpoint, newest first.
     pub async fn deliveries(
         &self,
         tenant: TenantId,
@@ -235,7 +236,7 @@ impl Webhooks {
         Ok(door.webhook_deliveries(id, status, page).await?)
     }
 
-    /// Tells one of them an event once more; its tries begin anew.
+    /// Delivers an event to an endpoint again. The attempts start over.
     pub async fn redeliver(
         &self,
         tenant: TenantId,
@@ -255,8 +256,8 @@ impl Webhooks {
         Ok(told)
     }
 
-    /// Tells one of them the events once more that happened in this time and were given up, the oldest first; how many,
-    /// and whether there may be more.
+    /// Delivers again the failed events from `since` to `until`, the oldest first. Returns the number, and whether
+    /// there may be more.
     pub async fn redeliver_failed(
         &self,
         tenant: TenantId,
@@ -287,7 +288,7 @@ impl Webhooks {
         }
     }
 
-    /// The tenant's door, whose next change is on record as `action` on this endpoint.
+    /// The tenant's store, whose next change gets an audit line with `action` on this endpoint.
     fn recording(&self, tenant: TenantId, action: &str, id: WebhookId) -> TenantStore {
         let line = self.origin.did(action, &id);
         self.store.tenant(tenant).on_record(line)

@@ -1,4 +1,4 @@
-//! One post to an endpoint, bounded in every direction.
+//! One post to an endpoint, with limits on time, size and address.
 
 use std::{error::Error, fmt::Write as _, time::Duration};
 
@@ -9,13 +9,13 @@ use store::StoreError;
 
 use super::{address, signature};
 
-/// The longest that one exchange may take, from the name's lookup to the last byte of the answer.
+/// The longest that one exchange may take, from the name lookup to the last byte of the answer.
 const EXCHANGE: Duration = Duration::from_secs(15);
 /// The longest that a connection may take, TLS included.
 const CONNECT: Duration = Duration::from_secs(5);
-/// How much of an answer is read.
+/// How many bytes of an answer are read.
 const READ: usize = 4 * 1024;
-/// How much of it is kept, in characters.
+/// How many characters of an answer are kept.
 const EXCERPT: usize = 256;
 
 /// Posts signed events.
@@ -25,17 +25,17 @@ pub(super) struct Post {
     allow_private: bool,
 }
 
-/// What an endpoint answered, or why it did not.
+/// The answer of an endpoint, or why there is none.
 pub(super) struct Answer {
     pub(super) status: Option<u16>,
     pub(super) excerpt: Option<String>,
-    /// What is wrong with it; none: it is fine.
+    /// What is wrong with the answer. `None`: success.
     pub(super) error: Option<String>,
-    /// How long the endpoint wants to be left alone.
+    /// How long the endpoint wants no further post.
     pub(super) retry_after: Option<Duration>,
 }
 
-/// A payload and whose it is.
+/// One webhook delivery, ready to be signed and posted.
 pub(super) struct Letter<'a> {
     pub(super) url: &'a str,
     pub(super) event: &'a str,
@@ -45,7 +45,7 @@ pub(super) struct Letter<'a> {
 }
 
 impl Post {
-    /// `allow_private`: endpoints may be anywhere, also without https.
+    /// `allow_private`: endpoints may have any address, and may use plain http.
     pub(super) fn new(allow_private: bool) -> Result<Self, StoreError> {
         let mut http = reqwest::Client::builder()
             .connect_timeout(CONNECT)
@@ -79,11 +79,11 @@ impl Post {
             Err(error) => return Answer::broken(format!("the URL cannot be read: {error}")),
         };
         if !self.allow_private {
-            // What was allowed when the endpoint was made may be so no more.
+            // The endpoint may have been created while http was allowed.
             if url.scheme() != "https" {
                 return Answer::broken("the endpoint must have an https URL".to_owned());
             }
-            // An address in the URL itself is not resolved, so the resolver does not see it.
+            // An address in the URL itself is not resolved, so the resolver does not check it.
             if address::literal(&url).is_some_and(|literal| !address::is_public(literal)) {
                 return Answer::broken(address::NOT_PUBLIC.to_owned());
             }
@@ -155,7 +155,7 @@ impl Answer {
     }
 }
 
-/// The beginning of a body as a text that every database takes.
+/// The beginning of a body, as a text that every database takes.
 fn excerpt(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
     let clean = text
@@ -180,7 +180,7 @@ fn retry_after(response: &Response, now: DateTime<Utc>) -> Option<Duration> {
     (date.with_timezone(&Utc) - now).to_std().ok()
 }
 
-/// The causes from the outside in, without the URL: it may carry a key of its owner's.
+/// The chain of causes, outermost first. Without the URL, which may contain a secret key of its owner.
 fn describe(error: reqwest::Error) -> String {
     let error = error.without_url();
     let mut text = error.to_string();
@@ -219,7 +219,8 @@ mod tests {
         answer.error.unwrap()
     }
 
-    /// Also an endpoint that was made while private ones were allowed, or whose name has changed its mind since.
+    /// Also an endpoint created while private addresses were allowed, or one whose name resolves to another address
+    /// now.
     #[tokio::test]
     async fn nothing_private_is_connected_to() {
         for url in [

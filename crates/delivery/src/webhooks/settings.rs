@@ -1,4 +1,4 @@
-//! What an endpoint is made with: every field obeys its rule.
+//! The settings of an endpoint, with the rule of every field.
 
 use std::collections::BTreeSet;
 
@@ -20,21 +20,21 @@ const LONGEST_DESCRIPTION: usize = 500;
 /// How many events may be named: more than there are.
 const MOST_EVENTS: usize = 100;
 
-/// What an endpoint is made with, or changed to; none leaves as is.
+/// The settings of a new endpoint, or the changes to one. `None` leaves a field as it is.
 #[derive(Clone, Debug, Default)]
 pub struct WebhookSettings {
-    /// Where events are posted to.
+    /// The URL that events are posted to.
     pub url: Option<String>,
-    /// The words of the events that it wants, or `*` for all.
+    /// The names of the subscribed events, or `*` for all.
     pub events: Option<Vec<String>>,
-    /// What its owner says of it.
+    /// The owner's description.
     pub description: Option<Option<String>>,
-    /// Whether it is told of events.
+    /// Whether events are sent to the endpoint.
     pub enabled: Option<bool>,
 }
 
 impl WebhookSettings {
-    /// The patch that is asked for, or all that is wrong with it.
+    /// The checked patch, or all violations.
     pub(super) fn check(&self, allow_private: bool) -> Result<WebhookPatch, Vec<Violation>> {
         let mut found = Vec::new();
         let url = self.url.as_deref().map(|url| read_url(url, allow_private));
@@ -67,7 +67,7 @@ impl WebhookSettings {
     }
 }
 
-/// What a patch changes, in words. Of a URL only whose it is: what follows may be a secret of its owner.
+/// A text of what a patch changes. Of a URL only the origin, because the rest may be a secret of its owner.
 pub(super) fn changes(patch: &WebhookPatch) -> String {
     let WebhookPatch {
         url,
@@ -91,12 +91,13 @@ pub(super) fn changes(patch: &WebhookPatch) -> String {
     words.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
-/// The URL of an endpoint as it is called, or what is wrong with it. Where its name leads is looked at with every post.
+/// The URL of an endpoint in the form that is called, or the rule that it breaks. The address behind the name is
+/// checked at every post.
 fn read_url(text: &str, allow_private: bool) -> Result<String, String> {
     if text.len() > LONGEST_URL {
         return Err(format!("must have at most {LONGEST_URL} characters"));
     }
-    // The parser would drop some of them.
+    // The parser would drop some control characters.
     if text.contains(char::is_control) {
         return Err("must have no control characters".to_owned());
     }
@@ -130,7 +131,7 @@ fn read_url(text: &str, allow_private: bool) -> Result<String, String> {
     Ok(called)
 }
 
-/// The events that the words name; what is wrong with them goes into `found`.
+/// The events that the words name. Violations go into `found`.
 fn check_events(words: &[String], found: &mut Vec<Violation>) -> EventFilter {
     if words.is_empty() {
         let rule = "must name at least one event, or be [\"*\"] for all";

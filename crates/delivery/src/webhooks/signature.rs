@@ -1,4 +1,4 @@
-//! Signatures as [Standard Webhooks](https://www.standardwebhooks.com) has them.
+//! Signatures after [Standard Webhooks](https://www.standardwebhooks.com).
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use chrono::{DateTime, Utc};
@@ -6,7 +6,7 @@ use domain::secret::WebhookSecret;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-/// What every secret begins with.
+/// The prefix of every secret.
 const PREFIX: &str = "whsec_";
 
 /// A new secret from 32 random bytes.
@@ -14,7 +14,7 @@ pub(super) fn secret(random: [u8; 32]) -> WebhookSecret {
     WebhookSecret::new(format!("{PREFIX}{}", BASE64_STANDARD.encode(random)))
 }
 
-/// The value of `webhook-signature`: one signature for each secret, with blanks between them.
+/// The value of `webhook-signature`: one signature for each secret, separated by blanks.
 pub(super) fn sign(
     secrets: &[WebhookSecret],
     event: &str,

@@ -1,4 +1,4 @@
-//! The slots of this replica: how many posts are under way at the same time, and whose they are.
+//! The slots of this replica: how many posts are in progress at the same time, and for which tenants.
 
 use std::{
     collections::BTreeMap,
@@ -9,14 +9,14 @@ use domain::id::TenantId;
 use store::{Held, Slots};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Clones are the same slots.
+/// The slots. Clones share the same slots.
 #[derive(Clone)]
 pub(super) struct PostSlots {
     free: Arc<Semaphore>,
     held: Arc<Mutex<BTreeMap<TenantId, Held>>>,
 }
 
-/// A slot that a post holds. It is free again when this is dropped.
+/// A slot that a post holds. Free again on drop.
 pub(super) struct HeldSlot {
     slots: PostSlots,
     tenant: TenantId,
@@ -32,7 +32,7 @@ impl PostSlots {
         }
     }
 
-    /// All that are free, as soon as one is.
+    /// All free slots, as soon as there is one.
     pub(super) async fn free(&self) -> Option<OwnedSemaphorePermit> {
         let mut permits = self.free.clone().acquire_owned().await.ok()?;
         let rest = u32::try_from(self.free.available_permits()).unwrap_or(0);
@@ -42,13 +42,13 @@ impl PostSlots {
         Some(permits)
     }
 
-    /// What a claim has to know: so many are free, and the others are held by these.
+    /// The slots for a claim: the number of free slots, and the tenants that hold the others.
     pub(super) fn with_free(&self, free: usize) -> Slots {
         let held = self.held().clone();
         Slots { free, held }
     }
 
-    /// Gives a free one to a post of the tenant's.
+    /// Gives a free slot to a post of the tenant.
     pub(super) fn give(
         &self,
         permit: OwnedSemaphorePermit,
