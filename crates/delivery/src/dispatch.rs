@@ -187,7 +187,7 @@ impl Inner {
         landing.words(code)
     }
 
-    /// The pause of an app whose daily quota WeChat calls spent, after a look at WeChat's own count.
+    /// The pause after WeChat calls the app's daily quota spent, in view of WeChat's own count.
     async fn reconciled(&self, message: &Claimed, rest: Option<Rest>) -> Option<Rest> {
         let now = self.clock.now();
         let channel = message.content.channel();
@@ -303,7 +303,7 @@ impl Inner {
         answer
     }
 
-    /// The result for a message whose app has no token: nothing was sent.
+    /// The result for a message of an app without a token: nothing was sent.
     fn grounded(
         &self,
         mut attempts: Vec<Attempt>,

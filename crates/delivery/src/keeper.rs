@@ -56,7 +56,7 @@ pub(crate) struct Backlog {
 }
 
 impl Backlog {
-    /// A backlog whose gauge `waiting` counts the items.
+    /// A backlog that counts the items in the gauge `waiting`.
     pub(crate) fn new(waiting: Gauge) -> Self {
         Self {
             refusal: watch::Sender::new(None),

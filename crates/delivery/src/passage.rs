@@ -72,7 +72,7 @@ impl Passage {
         }
     }
 
-    /// Memory for one call of the tenant whose body has `bytes` bytes.
+    /// Memory for one call of the tenant, with a body of `bytes` bytes.
     pub(crate) async fn room(&self, tenant: TenantId, bytes: usize) -> Result<Room, PassageError> {
         self.rooms.take(tenant, bytes).await
     }

@@ -32,7 +32,7 @@ impl Borrow<Settlement> for Settled {
     }
 }
 
-/// Writes the outcomes of attempts. A message whose outcome is lost would be sent again or become `uncertain`.
+/// Writes the outcomes of attempts. After the loss of an outcome, the message would be sent again or become `uncertain`.
 pub(crate) struct Recorder {
     parts: Parts,
     due: Arc<Notify>,

@@ -62,7 +62,7 @@ impl Rest {
     }
 }
 
-/// When an app whose day is spent is probed: at the start of the next day, or soon if the present day may not have
+/// When an app with a spent day is probed: at the start of the next day, or soon if the present day may not have
 /// begun at WeChat yet.
 fn next_day(now: DateTime<Utc>) -> DateTime<Utc> {
     if day_may_be_late(now) {

@@ -19,7 +19,7 @@ pub struct Accepted {
     pub replayed: bool,
 }
 
-/// A message whose caller waited for the end.
+/// A message that its caller has waited for.
 #[derive(Debug)]
 pub struct Attended {
     /// The id of the message.

@@ -18,7 +18,7 @@ const ROUND: Duration = Duration::from_secs(1);
 /// How long the database must have taken writes before leases are judged: after an outage, the workers write their
 /// outcomes first.
 const SETTLED: Duration = Duration::from_secs(8);
-/// How long a message whose lease has ended is not sent again. The worker may be slow rather than dead, and an answer
+/// How long a message is not sent again after the end of its lease. The worker may be slow rather than dead, and an answer
 /// of the worker counts until then.
 const CORRECTION: Duration = Duration::from_secs(5);
 
@@ -82,7 +82,7 @@ impl Sweeper {
         }
     }
 
-    /// Records sends whose lease has ended. Returns whether there may be more.
+    /// Records sends with an ended lease. Returns whether there may be more.
     ///
     /// A healthy send must not be taken for a lost one, because a lost send may be repeated. So the time is fetched
     /// again just before the decision. A jump of the clock may end leases that have just begun, so no lease is judged
@@ -164,7 +164,7 @@ impl Sweeper {
     }
 }
 
-/// The record of a message whose worker is gone. WeChat may or may not have the message.
+/// The record of a message that a lost worker has claimed. WeChat may or may not have the message.
 fn lost(flight: Claimed, now: DateTime<Utc>) -> Option<Settlement> {
     let transition = flight
         .facts()

@@ -176,7 +176,7 @@ impl Templates {
         self.0.ask(&due, Some(line)).await
     }
 
-    /// Syncs the templates of an app whose sync is due.
+    /// Syncs the templates of an app that is due for a sync.
     async fn sync_due(&self, due: &DueSync) {
         match self.0.ask(due, None).await {
             Ok(_) => {}

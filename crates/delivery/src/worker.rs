@@ -126,7 +126,7 @@ impl Worker {
     }
 
     /// All free slots, once the database takes the outcomes of earlier attempts. A busy worker waits a moment for some
-    /// slots, so that claims are batches. A worker whose other slots all hang continues with the free ones.
+    /// slots, so that claims are batches. If all other sends hang, the worker continues with the free slots.
     async fn free_slots(&self) -> Option<OwnedSemaphorePermit> {
         let few = (self.options.slots / 4).clamp(1, LARGEST_CLAIM);
         let mut permits = self.slots.clone().acquire_owned().await.ok()?;

@@ -25,7 +25,7 @@ pub(super) struct Seen {
     coord: Coord,
 }
 
-/// A callback whose signature is known.
+/// A callback with a known signature.
 #[derive(Clone, Copy)]
 struct Push {
     body: [u8; 32],

@@ -1,4 +1,4 @@
-//! The syncer: asks WeChat for the templates of apps whose sync is due.
+//! The syncer: asks WeChat for the templates of apps that are due for a sync.
 
 use std::time::Duration;
 

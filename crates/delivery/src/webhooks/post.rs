@@ -219,8 +219,7 @@ mod tests {
         answer.error.unwrap()
     }
 
-    /// Also an endpoint created while private addresses were allowed, or one whose name resolves to another address
-    /// now.
+    /// Also an endpoint created while private addresses were allowed, or with a name that resolves differently now.
     #[tokio::test]
     async fn nothing_private_is_connected_to() {
         for url in [
