@@ -18,8 +18,8 @@ const ROUND: Duration = Duration::from_secs(1);
 /// How long the database must have taken writes before leases are judged: after an outage, the workers write their
 /// outcomes first.
 const SETTLED: Duration = Duration::from_secs(8);
-/// How long a message is not sent again after the end of its lease. The worker may be slow rather than dead, and an answer
-/// of the worker counts until then.
+/// How long a message is not sent again after the end of its lease. The worker may be slow rather than dead, and an
+/// answer of the worker counts until then.
 const CORRECTION: Duration = Duration::from_secs(5);
 
 pub(crate) struct Sweeper {

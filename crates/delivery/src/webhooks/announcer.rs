@@ -31,7 +31,8 @@ use crate::{
     topic,
 };
 
-/// Posts in progress at the same time, over all endpoints of this replica. A tenant gets at most a quarter.
+/// Posts in progress at the same time, over all endpoints of this replica. A tenant gets at most a quarter of what
+/// the others leave.
 const SLOTS: usize = 128;
 /// Posts to one endpoint in progress at the same time, over all replicas.
 const EACH: usize = 8;
