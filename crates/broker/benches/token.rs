@@ -1,9 +1,10 @@
-//! What `token(app)` costs when the token is in memory, and what an app in memory costs: `cargo bench -p wxgate-broker`.
+//! The time of `token(app)` when the token is in memory, and the memory of an app: `cargo bench -p wxgate-broker`.
 //!
-//! 10,000 apps are asked for in a random order, in batches, because one call is shorter than the clock is exact; the
-//! quantiles are those of the batches' means, so one slow call shows as a tenth of itself. For the memory, brokers are filled from the cells that the first one left, so that no HTTP is in the figure.
+//! The bench asks for the tokens of 10,000 apps in a random order, in batches, because one call is shorter than the
+//! resolution of the clock. The quantiles are those of the batches' means, so one slow call shows as a tenth of its
+//! time. For the memory, brokers are filled from the cells that the first one left, so that no HTTP is in the figure.
 //!
-//! Without `--bench`, as `cargo test --benches` runs it, it only shows that it still works.
+//! Without `--bench`, as `cargo test --benches` runs the bench, the bench only shows that the code still works.
 
 #![expect(
     clippy::unwrap_used,
@@ -31,7 +32,7 @@ use wxgate_broker::{AppCredentials, Broker, Credentials, CredentialsError, Metri
 
 /// Calls in a batch.
 const BATCH: usize = 10;
-/// Brokers that are filled for the memory's figure.
+/// Brokers that are filled to measure the memory.
 const FILLED: usize = 8;
 
 struct AnySecret;
@@ -108,7 +109,7 @@ async fn measure(apps: usize, batches: usize) {
     black_box(filled);
 }
 
-/// Every app's token into memory.
+/// Loads every app's token into memory.
 async fn fill(broker: &Broker, appids: &[AppId]) {
     let tokens = stream::iter(appids)
         .map(|appid| broker.token(appid))
@@ -117,7 +118,7 @@ async fn fill(broker: &Broker, appids: &[AppId]) {
     assert_eq!(filled.count().await, appids.len());
 }
 
-/// The mean time of a call, by batch, in nanoseconds, sorted.
+/// Returns the mean time of a call in each batch, in nanoseconds, sorted.
 fn time(broker: &Broker, appids: &[AppId], order: &[usize]) -> Vec<u64> {
     let mut means: Vec<_> = order
         .chunks_exact(BATCH)
@@ -147,7 +148,7 @@ async fn time_on_two(broker: &Broker, appids: &[AppId], order: &[usize]) -> Vec<
     means
 }
 
-/// So many numbers below `below`, in an order that is the same each time.
+/// Returns `count` pseudo-random numbers less than `below`, the same ones in each run.
 fn shuffled(count: usize, below: usize) -> Vec<usize> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut next = || {
@@ -170,7 +171,7 @@ fn row(name: &str, sorted: &[u64]) {
     );
 }
 
-/// This process's memory, in KiB.
+/// Returns the resident memory of this process, in KiB.
 fn resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));

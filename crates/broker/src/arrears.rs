@@ -1,9 +1,9 @@
-//! What Redis could not be told: it is told as soon as it answers.
+//! Deferred updates: what Redis could not take, kept in memory and written when Redis answers again.
 //!
-//! A token that the other replicas do not see is one that they fetch again, and in legacy mode their fetch ends ours.
-//! A ledger that they do not see is a budget overrun, or a death of a token blamed on a stranger. So whoever fails to
-//! show either leaves the app here, and one task goes round them until all is shown. It is also where deaths of tokens
-//! are judged that nobody could be asked about at the time.
+//! Replicas that do not see a token fetch another one, and in legacy mode that fetch ends the present token. Replicas
+//! that do not see a ledger overrun a budget, or count the death of a token as a foreign refresh. So a failed write
+//! leaves the app here, and one task writes the updates of all apps in rounds until Redis has them. The same task
+//! judges deaths of tokens for which the other replicas could not be asked at the time.
 
 use std::{
     sync::{
@@ -21,30 +21,30 @@ use tokio::{select, sync::Notify};
 
 use crate::{broker::Inner, memory::Memory};
 
-/// How long to wait from round to round. One that fails costs one call, which fails at once while Redis rests.
+/// The time between two rounds. A failed round costs one call, which fails at once while the circuit breaker is open.
 const RETRY: Duration = Duration::from_secs(1);
-/// How many apps are told at once.
+/// How many apps are written at the same time.
 const AT_ONCE: usize = 16;
 
-/// The apps of which Redis is yet to be told.
+/// The apps with deferred updates.
 #[derive(Default)]
 pub(crate) struct Arrears {
     apps: DashMap<AppId, Owed>,
-    /// Numbers what is owed.
+    /// Numbers the deferred updates.
     count: AtomicU64,
-    /// Rung when there is something to do now.
+    /// Notified when a round can start now.
     more: Notify,
 }
 
 #[derive(Clone)]
 struct Owed {
     memory: Arc<Memory>,
-    /// Tells it from what is owed of the same app later.
+    /// Distinguishes this update from later ones of the same app.
     number: u64,
 }
 
 impl Arrears {
-    /// Leaves an app here; [`Arrears::ring`] when what is to be told is in its memory.
+    /// Adds an app. Call [`Arrears::ring`] when the memory of the app contains the update.
     pub(crate) fn owe(&self, appid: &AppId, memory: &Arc<Memory>) {
         let owed = Owed {
             memory: Arc::clone(memory),
@@ -53,7 +53,7 @@ impl Arrears {
         self.apps.insert(appid.clone(), owed);
     }
 
-    /// Begins a round, if anything is owed.
+    /// Starts a round, if there are deferred updates.
     pub(crate) fn ring(&self) {
         if !self.apps.is_empty() {
             self.more.notify_one();
@@ -61,7 +61,7 @@ impl Arrears {
     }
 }
 
-/// Goes round until the broker is gone.
+/// Runs rounds until the broker is dropped.
 pub(crate) async fn settle(inner: Weak<Inner>, arrears: Arc<Arrears>, clock: Clock) {
     loop {
         if arrears.apps.is_empty() {
@@ -80,7 +80,7 @@ pub(crate) async fn settle(inner: Weak<Inner>, arrears: Arc<Arrears>, clock: Clo
 }
 
 impl Inner {
-    /// Tells Redis what is owed; ends at the first failure, because the others would fail too.
+    /// Writes the deferred updates to Redis. Ends at the first failure, because further writes would fail too.
     async fn settle_round(&self, arrears: &Arrears) -> Result<(), CoordError> {
         let owed: Vec<_> = arrears
             .apps
@@ -102,9 +102,9 @@ impl Inner {
             .await
     }
 
-    /// Tells Redis of one app; says whether that was all.
+    /// Writes the updates of one app. Returns whether nothing is left to write or judge.
     async fn settle(&self, appid: &AppId, memory: &Memory) -> Result<bool, CoordError> {
-        // What a flight brings comes into the memory at its end, which rings.
+        // The result of a fetch in progress enters the memory at the end of the fetch, which starts another round.
         let is_all = !memory.is_fetching();
         let theirs = self.shared.ledger(appid).await?;
         let now = self.coord.clock().now();

@@ -1,4 +1,4 @@
-//! The broker's front: who asks, what is remembered, what ends.
+//! The entry point of the broker: requests for tokens, the memory of each app, and the shutdown.
 
 use std::{
     sync::{
@@ -33,16 +33,17 @@ use crate::{
     shared::Shared,
 };
 
-/// What replicas tell each other when what they know of an app no longer holds: `instance appid`.
+/// The wake-up topic by which replicas invalidate what other replicas remember of an app. Payload: `instance appid`.
 const CHANGED: &str = "app credentials changed";
-/// How often a caller joins a flight that was bound elsewhere before it is told to come back later.
+/// How many unsuitable results of shared fetches a caller accepts before the broker answers [`BrokerError::Later`].
 const TRANSFERS: u32 = 3;
-/// How often apps that nobody uses any longer are looked for.
+/// The interval at which the broker looks for idle apps.
 const SWEEP: Duration = Duration::from_mins(10);
 
-/// One valid access token per appid. Cloning is cheap, and clones are the same thing.
+/// One valid access token per appid. Cloning is cheap, and clones share their state.
 ///
-/// Must be made inside a Tokio runtime. [`Broker::shutdown`] ends it; so does dropping the last clone, less gently.
+/// Must be made inside a Tokio runtime. [`Broker::shutdown`] ends the broker and waits for the fetches. Dropping the
+/// last clone ends the broker too, without waiting.
 #[derive(Clone)]
 pub struct Broker(Arc<Inner>);
 
@@ -52,25 +53,25 @@ pub(crate) struct Inner {
     pub(crate) credentials: Arc<dyn Credentials>,
     pub(crate) shared: Shared,
     pub(crate) metrics: Metrics,
-    /// Runs the flights; shutdown waits for them.
+    /// Runs the fetches; shutdown waits for these tasks.
     pub(crate) tasks: TaskTracker,
-    /// Tells flights not to wait for other replicas any longer.
+    /// Cancelled when fetches must no longer wait for other replicas.
     pub(crate) stop: CancellationToken,
-    /// What Redis is yet to be told.
+    /// The deferred updates for Redis.
     pub(crate) arrears: Arc<Arrears>,
     memories: DashMap<AppId, Arc<Memory>>,
-    /// When they were last swept, in seconds.
+    /// When `memories` was last swept, in seconds since 1970.
     swept_at: AtomicI64,
     observer: OnceLock<Arc<dyn Observer>>,
-    /// Tells this replica's leases and notices from those of others.
+    /// Distinguishes the leases and wake-ups of this replica from those of other replicas.
     instance: u64,
     turns: AtomicU64,
-    /// Ends the listener when the broker is dropped.
+    /// Ends the background tasks when the broker is dropped.
     _stop_at_drop: DropGuard,
 }
 
 impl Broker {
-    /// Brings together whom to ask. `master_key` seals tokens in the cells that replicas share.
+    /// Creates the broker and starts the background tasks. `master_key` seals tokens in the cells that replicas share.
     pub fn new(
         client: wechat::Client,
         coord: Coord,
@@ -111,14 +112,15 @@ impl Broker {
         Self(inner)
     }
 
-    /// Tells this one of events from now on. The first observer stays.
+    /// Sends all further events to `observer`. The first observer stays; later ones are ignored.
     #[must_use]
     pub fn with_observer(self, observer: Arc<dyn Observer>) -> Self {
         let _ = self.0.observer.set(observer);
         self
     }
 
-    /// The app's token. From memory without waiting as long as it is good; the refresh runs in the background.
+    /// Returns the app's token, from memory without waiting while the token is good; the refresh runs in the
+    /// background.
     pub async fn token(&self, appid: &AppId) -> Result<Token, BrokerError> {
         let now = self.0.coord.clock().now();
         if let Some(token) = self
@@ -129,17 +131,17 @@ impl Broker {
         {
             return Ok(token);
         }
-        // Boxed so that the future of the line above stays small.
+        // Boxed, so that the future of the fast path above stays small.
         Box::pin(self.obtain(appid, None)).await
     }
 
-    /// The token to try again with after WeChat has refused the one of `generation` (40001, 40014, 42001): a later one,
-    /// or the same where WeChat takes it in a call of its own, so that the refusal was a stray one or about something
-    /// else. A thousand callers with the same generation cause one look and one refresh at most.
+    /// Returns the token to use after WeChat has refused the token of `generation` (40001, 40014, 42001). The result is
+    /// a later token, or the same one where WeChat accepts that token in a token check, so that the refusal was stray
+    /// or had another cause. A thousand callers with the same generation cause at most one token check and one refresh.
     pub async fn stale(&self, appid: &AppId, generation: u64) -> Result<Token, BrokerError> {
         let mut present = Box::pin(self.obtain(appid, None)).await?;
         if present.generation < generation {
-            // The refused token is one that another replica has fetched, and this one has not seen yet.
+            // Another replica has fetched the refused token, and this replica has not seen that token yet.
             let (memory, now) = (self.0.memory(appid), self.0.coord.clock().now());
             memory.learn(self.0.shared.token(appid).await, None, now);
             present = Box::pin(self.obtain(appid, None)).await?;
@@ -150,16 +152,17 @@ impl Broker {
         Box::pin(self.obtain(appid, Some(generation))).await
     }
 
-    /// Whether WeChat refuses the token, which it has refused once, in a call of its own too. Changes nothing.
+    /// Whether WeChat refuses the token, which WeChat has refused once, in a token check too. Changes nothing.
     pub async fn is_dead(&self, appid: &AppId, token: &Token) -> bool {
         let memory = self.0.memory(appid);
         Box::pin(self.0.check(appid, &memory, token)).await == Health::Dead
     }
 
-    /// Another token, because somebody wants one. The present one serves until then, and when this fails. At least
-    /// 30 s apart; 20 a day in stable mode, whose old token then ends at once (a legacy one has five minutes more).
-    /// [`BrokerError::TooSoon`] says when to ask again. A pause of a blocked app is not waited for; what WeChat said when
-    /// it refused is told for 30 s without asking it again.
+    /// Fetches another token on request. The present token serves until then, and also when the refresh fails.
+    /// Refreshes are at least 30 s apart, and at most 20 a day in stable mode, where the old token then ends at once (a
+    /// legacy token lives for five more minutes). [`BrokerError::TooSoon`] contains the time of the next possible
+    /// refresh. A refresh does not wait for the pause of a blocked app. After a refusal by WeChat, callers get the same
+    /// error for 30 s without another call.
     pub async fn refresh(&self, appid: &AppId) -> Result<Token, BrokerError> {
         let memory = self.0.memory(appid);
         let now = self.0.coord.clock().now();
@@ -176,7 +179,7 @@ impl Broker {
                 Entry::Failed(error) => return Err(error),
                 Entry::Wait(flight) => flight.await?,
             };
-            // The flight may have been under way already, and found that WeChat keeps the present token.
+            // The fetch may have started before this request, and may have found that WeChat keeps the present token.
             if token.generation > beyond {
                 return Ok(token);
             }
@@ -184,7 +187,8 @@ impl Broker {
         Err(self.0.later(&memory, "WeChat keeps the present token"))
     }
 
-    /// Proves a secret with one fetch, before it is stored. Changes nothing: [`Broker::adopt`] does, once it is stored.
+    /// Proves a secret with one fetch, before the secret is stored. Changes nothing: [`Broker::adopt`] does, after the
+    /// storing.
     pub async fn prove(
         &self,
         appid: &AppId,
@@ -194,7 +198,7 @@ impl Broker {
         flight::prove(&self.0, appid, &self.known(appid), secret, mode).await
     }
 
-    /// What is known of an app; nothing is kept of one that is not known.
+    /// Returns the memory of an app, or an empty one that is not kept when the app is not in memory.
     pub(crate) fn known(&self, appid: &AppId) -> Arc<Memory> {
         let known = self.0.memories.get(appid).map(|memory| Arc::clone(&memory));
         known.unwrap_or_else(|| Arc::new(Memory::new(self.0.coord.clock().now())))
@@ -204,16 +208,16 @@ impl Broker {
         &self.0
     }
 
-    /// Uses what a secret has brought that is now stored, on all replicas, so that the first send needs no other token.
-    /// Whatever was known of the app before is forgotten, and what fetches that began before bring is not kept: they
-    /// may have read the old secret. No [`Broker::forget`] is needed after it.
+    /// Uses the token of a secret that is now stored, on all replicas, so that the first send needs no further fetch.
+    /// The broker forgets what it knew of the app before, and drops the results of fetches that began before, because
+    /// these may have read the old secret. No [`Broker::forget`] is needed afterwards.
     pub async fn adopt(&self, appid: &AppId, proof: Proof) {
         let Proof { mut held, ledger } = proof;
         let there = self.0.shared.token(appid).await;
         let known = self.0.memories.get(appid).map(|memory| memory.newest());
         let now = self.0.coord.clock().now();
         let newest = known.max(there.map(|held| held.token.generation));
-        // Fetches have the time of their beginning as generation.
+        // The generation of a fetch is at least the start time of the fetch in milliseconds.
         held.token.generation = newest
             .max(Some(now.timestamp_millis().unsigned_abs()))
             .map_or(1, |newest| newest.saturating_add(1));
@@ -226,7 +230,7 @@ impl Broker {
         self.0.tell_others(appid);
     }
 
-    /// Forgets the app on all replicas: it was removed, or its secret changed without [`Broker::adopt`].
+    /// Forgets the app on all replicas: the app was removed, or the secret changed without [`Broker::adopt`].
     pub fn forget(&self, appid: &AppId) {
         let known = self.0.memories.remove(appid).map(|(_, memory)| memory);
         let generation = known
@@ -239,7 +243,7 @@ impl Broker {
         });
     }
 
-    /// How it stands with the app's token, on this replica or on those it can ask. Costs WeChat nothing.
+    /// The state of the app's token, as known to this replica and in the shared cells. Makes no call of WeChat.
     pub async fn survey(&self, appid: &AppId) -> TokenState {
         let known = self.0.memories.get(appid).map(|memory| Arc::clone(&memory));
         let now = self.0.coord.clock().now();
@@ -249,14 +253,14 @@ impl Broker {
         memory.state(self.0.coord.clock().now())
     }
 
-    /// How it stands with the app's token, as far as this replica has dealt with it.
+    /// The state of the app's token as known to this replica; none: the app is not in memory.
     pub fn state(&self, appid: &AppId) -> Option<TokenState> {
         let now = self.0.coord.clock().now();
         self.0.memories.get(appid).map(|memory| memory.state(now))
     }
 
-    /// Waits for the fetches that are under way, each at most the client's time-out. Callers who come after this
-    /// still get what is in memory.
+    /// Waits for the fetches in progress, each for at most the client's time-out. Later callers still get the tokens in
+    /// memory.
     pub async fn shutdown(&self) {
         self.0.stop.cancel();
         self.0.tasks.close();
@@ -280,12 +284,12 @@ impl Broker {
             drop(waiting);
             let is_known = !matches!(landed, Err(BrokerError::UnknownApp));
             if is_known && !self.0.remembers(appid, &memory) {
-                // The app changed meanwhile, and the flight may have used its old secret.
+                // The app changed during the fetch, and the fetch may have used the old secret.
                 memory = self.0.memory(appid);
                 continue;
             }
             let token = landed?;
-            // The flight may have been under way already, for a token that is by now refused itself.
+            // The fetch may have started before this request, for a token that WeChat refuses by now.
             let good = stale.is_none_or(|stale| token.generation > stale);
             if good && token.expires_at > self.0.coord.clock().now() {
                 return Ok(token);
@@ -298,7 +302,7 @@ impl Broker {
 }
 
 impl Inner {
-    /// The app's memory, which is used now.
+    /// Returns the app's memory and marks the app as used now.
     fn memory(&self, appid: &AppId) -> Arc<Memory> {
         let now = self.coord.clock().now();
         self.sweep(now);
@@ -306,19 +310,19 @@ impl Inner {
             .memories
             .entry(appid.clone())
             .or_insert_with(|| Arc::new(Memory::new(now)));
-        // While the entry is held, so that no sweep takes it for idle.
+        // Touched while the map entry is locked, so that no sweep takes the app for idle.
         memory.touch(now);
         Arc::clone(&memory)
     }
 
-    /// Whether this is what is remembered of the app: it has not been changed or forgotten since.
+    /// Whether `memory` is still the present memory of the app: the app was not changed or forgotten meanwhile.
     pub(crate) fn remembers(&self, appid: &AppId, memory: &Memory) -> bool {
         self.memories
             .get(appid)
             .is_some_and(|there| std::ptr::eq(&raw const **there, memory))
     }
 
-    /// Forgets apps that have not been used for hours. What is worth keeping of them is in the cells.
+    /// Forgets apps that nothing has used for hours. The shared cells keep what is worth keeping.
     fn sweep(&self, now: DateTime<Utc>) {
         let (now_s, last) = (now.timestamp(), self.swept_at.load(Ordering::Relaxed));
         let is_due = Duration::from_secs((now_s - last).unsigned_abs()) >= SWEEP;
@@ -332,7 +336,7 @@ impl Inner {
         }
     }
 
-    /// Takes all apps into a census.
+    /// Counts all apps into a census.
     pub(crate) fn count_apps(&self, census: &mut Census) {
         let now = self.coord.clock().now();
         for memory in &self.memories {
@@ -340,7 +344,7 @@ impl Inner {
         }
     }
 
-    /// Tells the observer, without waiting for it.
+    /// Passes an event to the observer, without waiting for the observer.
     pub(crate) fn tell(&self, appid: &AppId, event: Event) {
         if let Some(observer) = self.observer.get() {
             let (observer, appid) = (Arc::clone(observer), appid.clone());
@@ -349,7 +353,7 @@ impl Inner {
         }
     }
 
-    /// A failure that backs off further with every one in a row.
+    /// Returns a failure with a backoff that grows with the number of failures in a row.
     pub(crate) fn later(&self, memory: &Memory, detail: impl Into<String>) -> BrokerError {
         let retry_at =
             Delay::Backoff.next_try(self.coord.clock().now(), memory.next_try(), rand::random());
@@ -366,7 +370,7 @@ impl Inner {
         }
     }
 
-    /// A name for one turn at the lease.
+    /// Returns a unique owner name for one use of a fetch lease.
     pub(crate) fn owner(&self) -> String {
         format!(
             "{:016x}-{}",
@@ -375,7 +379,7 @@ impl Inner {
         )
     }
 
-    /// Drops this memory, unless another has taken its place.
+    /// Drops this memory, unless another one is there now.
     pub(crate) fn drop_memory(&self, appid: &AppId, memory: &Memory) {
         self.memories
             .remove_if(appid, |_, there| std::ptr::eq(&raw const **there, memory));
@@ -396,8 +400,8 @@ impl Inner {
         }
     }
 
-    /// Redis was away: it may have lost what we showed it, and we may have missed that an app was repaired or that there
-    /// is a later token.
+    /// Called after Redis was away. Redis may have lost the cells of this replica, and this replica may have missed
+    /// that an app was repaired or that a later token exists.
     fn restore(&self) {
         for entry in &self.memories {
             entry.forgive();
@@ -407,7 +411,7 @@ impl Inner {
     }
 }
 
-/// Follows what other replicas say about apps.
+/// Handles the changes of apps that other replicas announce.
 async fn listen(inner: Weak<Inner>, mut changes: Subscription) {
     loop {
         let wake = changes.next().await;

@@ -1,20 +1,20 @@
-//! What WeChat grants an app's token fetches, and how much of it is gone.
+//! Budgets: WeChat's limits on an app's token fetches, and the used part.
 
-/// One of WeChat's limits on token fetches, each for one app.
+/// One of WeChat's limits on token fetches. Each limit is for one app.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum BudgetKind {
-    /// `GET /cgi-bin/token` in a Beijing day.
+    /// Calls of `GET /cgi-bin/token` in a Beijing day.
     LegacyFetches,
-    /// `POST /cgi-bin/stable_token` in a Beijing day, forced ones too.
+    /// Calls of `POST /cgi-bin/stable_token` in a Beijing day, including forced ones.
     StableCalls,
-    /// `POST /cgi-bin/stable_token` in a minute of the clock.
+    /// Calls of `POST /cgi-bin/stable_token` in a minute of the clock.
     StableCallsAMinute,
     /// Forced refreshes of the stable token in a Beijing day.
     ForcedRefreshes,
 }
 
 impl BudgetKind {
-    /// Every one there is, in the order of [`Budgets::iter`].
+    /// All kinds, in the order of [`Budgets::iter`].
     pub const ALL: [Self; 4] = [
         Self::LegacyFetches,
         Self::StableCalls,
@@ -22,7 +22,7 @@ impl BudgetKind {
         Self::ForcedRefreshes,
     ];
 
-    /// The word in metrics, logs and audit lines.
+    /// The name in metrics, logs and audit lines.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::LegacyFetches => "legacy_fetches",
@@ -32,7 +32,8 @@ impl BudgetKind {
         }
     }
 
-    /// What WeChat documents. An old account may have more legacy fetches; none of them comes near this number.
+    /// The limit that WeChat documents. An old account may have more legacy fetches, but no account comes near this
+    /// number.
     pub fn limit(self) -> u32 {
         match self {
             Self::LegacyFetches => 2_000,
@@ -42,7 +43,8 @@ impl BudgetKind {
         }
     }
 
-    /// Where fetches end that repair no dead token: the last twentieth is kept for those that do.
+    /// The number of calls at which fetches stop. Fetches that repair no dead token leave the last twentieth for
+    /// repairs.
     pub(crate) fn ceiling(self, repair: bool) -> u32 {
         if repair {
             self.limit()
@@ -52,22 +54,22 @@ impl BudgetKind {
     }
 }
 
-/// One budget and how much of it is used.
+/// One budget and its use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
-    /// Used so far, as far as this replica knows.
+    /// The calls used so far, as far as this replica knows.
     pub used: u32,
     /// See [`BudgetKind::limit`].
     pub limit: u32,
 }
 
 impl Budget {
-    /// Whether four fifths are gone: time to look why.
+    /// Whether at least four fifths are used: time to look for the cause.
     pub fn is_low(self) -> bool {
         self.has_used(80)
     }
 
-    /// Whether all but the last twentieth is gone.
+    /// Whether at least 95 percent is used.
     pub fn is_nearly_spent(self) -> bool {
         self.has_used(95)
     }
@@ -91,7 +93,7 @@ pub struct Budgets {
 }
 
 impl Budgets {
-    /// From how much of each is used, in the order of [`BudgetKind::ALL`].
+    /// Creates budgets from the used calls, in the order of [`BudgetKind::ALL`].
     pub(crate) fn used(used: [u32; 4]) -> Self {
         let [
             legacy_fetches,
@@ -110,7 +112,7 @@ impl Budgets {
         }
     }
 
-    /// Each with its kind.
+    /// Each budget with its kind.
     pub fn iter(&self) -> impl Iterator<Item = (BudgetKind, Budget)> {
         let budgets = [
             self.legacy_fetches,
@@ -121,7 +123,7 @@ impl Budgets {
         BudgetKind::ALL.into_iter().zip(budgets)
     }
 
-    /// Those that have become low, or nearly spent, since `earlier`.
+    /// The budgets that have become low, or nearly spent, since `earlier`.
     pub(crate) fn worse_than(&self, earlier: &Self) -> impl Iterator<Item = (BudgetKind, Budget)> {
         let level = |budget: Budget| (budget.is_low(), budget.is_nearly_spent());
         self.iter()

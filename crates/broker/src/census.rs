@@ -1,4 +1,4 @@
-//! How it stands with all apps at once: counted when the metrics are read, so that no app is a series of its own.
+//! The state of all apps in total, counted when the metrics are read, so that no app has a time series of its own.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -11,20 +11,20 @@ use prometheus_client::{
 
 use crate::{BrokerError, BudgetKind, Metrics, memory::Memory};
 
-/// What is known of the apps of one or more brokers.
+/// The totals over the apps of one or more brokers.
 pub(crate) struct Census {
     /// Apps in memory.
     remembered: u64,
-    /// Apps without a token, by why.
+    /// Apps with a failed last fetch, by reason.
     failing: BTreeMap<&'static str, u64>,
-    /// Apps with a low budget, by which.
+    /// Apps with a low budget, by budget.
     low: BTreeMap<&'static str, u64>,
-    /// Seconds, of the tokens of apps in use.
+    /// In seconds, over the tokens of apps in use.
     age: Option<Span>,
     remaining: Option<Span>,
 }
 
-/// The least and the most.
+/// The minimum and the maximum.
 #[derive(Clone, Copy)]
 struct Span {
     min: f64,
@@ -32,7 +32,7 @@ struct Span {
 }
 
 impl Census {
-    /// Of nobody.
+    /// A census of no apps.
     pub(crate) fn new() -> Self {
         Self {
             remembered: 0,
@@ -74,7 +74,7 @@ fn widen(span: &mut Option<Span>, value: f64) {
     there.max = there.max.max(value);
 }
 
-/// Takes the census at each reading.
+/// Takes a census each time the metrics are read.
 pub(crate) struct CensusTaker(pub(crate) Metrics);
 
 impl Collector for CensusTaker {

@@ -1,8 +1,8 @@
-//! A second look at a token that WeChat has refused once.
+//! Token checks: the test of a token that WeChat has refused once.
 //!
-//! WeChat's edge refuses living tokens now and then, and a call that is passed on may be refused for a credential of its
-//! own. So a token is taken out of use only when WeChat refuses it in calls that depend on nothing but the token. All who
-//! meet a refusal of the same token share one check, and its result holds for a few seconds.
+//! WeChat's edge servers refuse living tokens now and then, and a pass-through call may be refused for a credential of
+//! its own. So the broker takes a token out of use only when WeChat refuses the token in calls that depend on nothing
+//! but the token. All callers with a refusal of the same token share one check, and the result holds for a few seconds.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -19,25 +19,25 @@ use wechat::TokenCheck;
 
 use crate::{broker::Inner, memory::Memory, token::Token};
 
-/// How long a result holds. A token that dies meanwhile stays in use for so long at most.
+/// How long a result holds. A token that dies meanwhile stays in use for at most this time.
 const HOLDS: Duration = Duration::from_secs(5);
-/// How many refusals in a row prove a token dead: where a tenth of all calls is refused for nothing, one of ten thousand
-/// checks is wrong, which is one or two a day.
+/// How many refusals in a row prove a token dead. Where a tenth of all calls is refused for no reason, one of ten
+/// thousand checks is wrong, which is one or two a day.
 const REFUSALS: u32 = 4;
-/// How many checks in a row may have no result. The next refusal is believed without one: a firewall may keep the check
+/// With this many checks in a row without a result, the broker believes the refusal: a firewall may keep the check
 /// itself from WeChat for ever.
 const UNCLEAR: u32 = 3;
 
-/// What a check says of a token.
+/// The result of a token check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Health {
-    /// WeChat takes the token, or nothing proves that it does not.
+    /// WeChat accepts the token, or nothing proves the opposite.
     Alive,
     /// WeChat refuses the token.
     Dead,
 }
 
-/// A check under way. Everybody who waits for it holds a clone.
+/// A check in progress. Every waiting caller holds a clone.
 type Check = Shared<BoxFuture<'static, Health>>;
 
 /// The checks of one app's tokens.
@@ -47,9 +47,9 @@ pub(crate) struct Checks(Mutex<State>);
 #[derive(Default)]
 struct State {
     last: Option<Last>,
-    /// The check under way, and the generation of its token.
+    /// The generation of the token that is being checked, and the check.
     running: Option<(u64, Check)>,
-    /// How many of the last checks had no result.
+    /// How many of the last checks in a row had no result.
     unclear: u32,
 }
 
@@ -60,8 +60,8 @@ struct Last {
 }
 
 impl Checks {
-    /// The result for the token of `generation`, where one holds; else the check to wait for, which `launch` starts
-    /// unless one is under way.
+    /// Returns the result for the token of `generation` where one holds, otherwise the check to wait for. `launch`
+    /// starts a check when none is in progress.
     fn look(
         &self,
         generation: u64,
@@ -83,7 +83,7 @@ impl Checks {
         }
     }
 
-    /// Ends the check of `generation`; none: it had no result.
+    /// Ends the check of `generation`. `found`: the result; none: WeChat gave no clear answer.
     fn end(&self, generation: u64, found: Option<Health>, now: DateTime<Utc>) -> Health {
         let mut state = self.lock();
         state.unclear = if found.is_some() {
@@ -127,7 +127,7 @@ impl Inner {
     }
 }
 
-/// Starts a check that goes on when its callers leave.
+/// Starts a check that continues without callers.
 fn launch(inner: &Arc<Inner>, appid: &AppId, memory: &Arc<Memory>, token: Token) -> Check {
     let generation = token.generation;
     let ended = {
@@ -146,12 +146,12 @@ fn launch(inner: &Arc<Inner>, appid: &AppId, memory: &Arc<Memory>, token: Token)
         }
     };
     let task = inner.tasks.spawn(task);
-    // A check that panicked or was cut off by the runtime's end has not ended itself.
+    // A check that panicked or that the end of the runtime cancelled has not called `end`.
     let health = async move { task.await.unwrap_or_else(|_| ended(None)) };
     health.boxed().shared()
 }
 
-/// Asks WeChat; none: it did not say.
+/// Calls WeChat up to [`REFUSALS`] times; none: no clear answer.
 async fn ask(inner: &Inner, appid: &AppId, token: &Token) -> Option<Health> {
     let generation = token.generation;
     for _ in 0..REFUSALS {

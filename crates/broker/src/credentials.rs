@@ -1,4 +1,4 @@
-//! Where the broker learns an app's secret.
+//! The source of an app's AppSecret.
 
 use async_trait::async_trait;
 use domain::{
@@ -6,19 +6,20 @@ use domain::{
     secret::AppSecret,
 };
 
-/// What it takes to fetch an app's tokens.
+/// What a fetch of an app's token needs.
 #[derive(Clone, Debug)]
 pub struct AppCredentials {
     /// The AppSecret.
     pub secret: AppSecret,
-    /// The endpoint to ask.
+    /// The kind of token, and so the endpoint.
     pub mode: TokenMode,
 }
 
-/// Knows the apps' secrets. Asked right before a fetch and never in between, so a changed secret is used at once.
+/// The source of AppSecrets. Every fetch reads the credentials just before the call, so a changed secret is used at
+/// once.
 #[async_trait]
 pub trait Credentials: Send + Sync {
-    /// The credentials of `appid`.
+    /// Returns the credentials of `appid`.
     async fn credentials(&self, appid: &AppId) -> Result<AppCredentials, CredentialsError>;
 }
 
@@ -28,7 +29,7 @@ pub enum CredentialsError {
     /// No such app is registered.
     #[error("no such app is registered")]
     UnknownApp,
-    /// They cannot be read now.
+    /// The credentials cannot be read now.
     #[error("the app's secret cannot be read: {0}")]
     Unavailable(String),
 }

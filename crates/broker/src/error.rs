@@ -1,4 +1,4 @@
-//! Why there is no token.
+//! The errors of the broker.
 
 use std::net::IpAddr;
 
@@ -8,42 +8,43 @@ use wechat::{Cause, TokenError};
 
 use crate::{BudgetKind, ledger::Spent};
 
-/// Why there is no token now. All who waited for the same fetch get the same one, and so does everybody who asks
-/// before it is time to try again.
+/// Why there is no token now. All callers that waited for the same fetch get the same error, and so do all callers
+/// before the time of the next fetch.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BrokerError {
-    /// The app gets no tokens until somebody repairs it.
+    /// The app gets no tokens until the operator or the app's owner repairs the cause.
     #[error("{}: {cause}", advice(*reason, *seen_ip))]
     Blocked {
-        /// Why.
+        /// Why WeChat refuses the app.
         reason: BlockReason,
-        /// When WeChat will be asked again.
+        /// When the broker will call WeChat again.
         retry_at: DateTime<Utc>,
-        /// The gateway's address as WeChat saw it, where it refuses it.
+        /// The gateway's address as WeChat saw it, where WeChat refuses the address.
         seen_ip: Option<IpAddr>,
-        /// WeChat's words.
+        /// The answer of WeChat.
         cause: Cause,
     },
-    /// It may work later by itself.
+    /// A later fetch may succeed without a repair.
     #[error("no access token now: {detail}")]
     Later {
-        /// When the broker will try again.
+        /// When the broker will fetch again.
         retry_at: DateTime<Utc>,
-        /// What happened.
+        /// A description of the failure.
         detail: String,
     },
-    /// [`Broker::refresh`](crate::Broker::refresh) alone: the token was replaced a moment ago, or too often today.
+    /// Returned by [`Broker::refresh`](crate::Broker::refresh) only: the token was replaced a moment ago, or too often
+    /// today.
     #[error("the token was replaced a moment ago, or too often today")]
     TooSoon {
-        /// When another refresh may be asked for.
+        /// When another refresh may be requested.
         retry_at: DateTime<Utc>,
     },
     /// WeChat grants the app no more fetches today or in this minute, or the gateway keeps the last ones for repairs.
     #[error("the token fetches are spent: {cause}")]
     FetchesSpent {
-        /// When the broker will try again.
+        /// When the broker will fetch again.
         retry_at: DateTime<Utc>,
-        /// WeChat's words; without an errcode, the gateway's own count.
+        /// The answer of WeChat; without an errcode, the gateway's own count.
         cause: Cause,
     },
     /// WeChat does not understand the gateway's request.
@@ -51,18 +52,19 @@ pub enum BrokerError {
         "the gateway asked for a token in a way that WeChat does not understand, please report it: {cause}"
     )]
     Bug {
-        /// When the broker will try again.
+        /// When the broker will fetch again.
         retry_at: DateTime<Utc>,
-        /// WeChat's words.
+        /// The answer of WeChat.
         cause: Cause,
     },
-    /// No such app is registered. Not remembered: it may be registered any moment.
+    /// No such app is registered. The broker does not remember this error, because the app may be registered at any
+    /// moment.
     #[error("no such app is registered")]
     UnknownApp,
 }
 
 impl BrokerError {
-    /// When to ask again; asking earlier gets the same answer.
+    /// When to ask again. An earlier request gets the same answer. None for [`BrokerError::UnknownApp`].
     pub fn retry_at(&self) -> Option<DateTime<Utc>> {
         match self {
             Self::Blocked { retry_at, .. }
@@ -84,7 +86,7 @@ impl BrokerError {
         }
     }
 
-    /// In metrics: why the app gets no token.
+    /// The label in metrics: why the app gets no token.
     pub(crate) fn word(&self) -> &'static str {
         match self {
             Self::Blocked { reason, .. } => reason.as_str(),
@@ -101,7 +103,7 @@ impl BrokerError {
         blocked.chain([LATER, SPENT, BUG])
     }
 
-    /// The gateway itself does not ask, because its count says that WeChat would refuse.
+    /// The error for a call that the gateway does not make, because by its own count WeChat would refuse the call.
     pub(crate) fn spent(spent: Spent, now: DateTime<Utc>) -> Self {
         let Spent { kind, used } = spent;
         let (retry_at, span) = match kind {
@@ -128,17 +130,17 @@ impl BrokerError {
         }
     }
 
-    /// Whether the gateway itself holds back, to stay within what WeChat grants; WeChat was not asked.
+    /// Whether the gateway itself refuses, to stay within WeChat's limits. WeChat was not called.
     pub fn is_own_limit(&self) -> bool {
         matches!(self, Self::TooSoon { .. }) || self.is_saving()
     }
 
-    /// Whether it only keeps fetches for repairs, so that a repair need not heed it.
+    /// Whether the failure only keeps calls for repairs, so that a repair may ignore the failure.
     pub(crate) fn is_saving(&self) -> bool {
         matches!(self, Self::FetchesSpent { cause, .. } if cause.errcode.is_none())
     }
 
-    /// Reads WeChat's refusal of try number `attempt` (1 for the first).
+    /// Converts WeChat's refusal of fetch number `attempt` in a series of failures (1 for the first).
     pub(crate) fn refused(error: TokenError, now: DateTime<Utc>, attempt: u32) -> Self {
         match error {
             TokenError::Blocked {
@@ -152,7 +154,7 @@ impl BrokerError {
                 seen_ip,
                 cause,
             },
-            // WeChat counts by the minute, too (45011).
+            // WeChat has a limit a minute, too (45011).
             TokenError::Later {
                 delay: delay @ Delay::NextMinute,
                 cause,
@@ -164,12 +166,13 @@ impl BrokerError {
                 retry_at: delay.next_try(now, attempt, rand::random()),
                 detail: cause.to_string(),
             },
-            // A fetch whose answer was lost is simply made again.
+            // After a lost answer the broker simply fetches again.
             TokenError::Unclear(cause) => Self::Later {
                 retry_at: Delay::Backoff.next_try(now, attempt, rand::random()),
                 detail: cause.to_string(),
             },
-            // The reset is believed but not proven, and WeChat is known to say 45009 too early: probe, slowly.
+            // The time of the reset is not proven, and WeChat is known to answer 45009 too early: fetch again at a slow
+            // rate.
             TokenError::QuotaSpent(cause) => Self::FetchesSpent {
                 retry_at: quota::reset_at(now).min(now + SPENT_PROBE),
                 cause,
@@ -182,7 +185,7 @@ impl BrokerError {
     }
 }
 
-/// With the address that WeChat saw, where it refuses one.
+/// Adds the address that WeChat saw, where WeChat refuses an address.
 fn advice(reason: BlockReason, seen_ip: Option<IpAddr>) -> String {
     let advice = reason.advice();
     seen_ip.map_or_else(

@@ -1,4 +1,4 @@
-//! Asking WeChat.
+//! Fetches of access tokens from WeChat.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,32 +22,32 @@ use crate::{
     trial::Trial,
 };
 
-/// How long a legacy token's refresh is put off while replicas cannot agree.
+/// How long the refresh of a legacy token is postponed while Redis does not answer.
 const LATER_TOGETHER: Duration = Duration::from_secs(30);
 
-/// What an AppSecret that WeChat takes has brought: a token, for [`Broker::adopt`](crate::Broker::adopt).
+/// The token that WeChat returned for a proven AppSecret, for [`Broker::adopt`](crate::Broker::adopt).
 #[derive(Debug)]
 pub struct Proof {
     pub(crate) held: Held,
     pub(crate) ledger: Ledger,
 }
 
-/// One turn at WeChat for one app.
+/// One fetch for one app: one or two calls of WeChat.
 pub(crate) struct Fetch<'a> {
     inner: &'a Inner,
     appid: &'a AppId,
     memory: &'a Arc<Memory>,
     ledger: Ledger,
-    /// Whether the other replicas' ledger is known.
+    /// Whether the ledger of the other replicas is known.
     sees_others: bool,
     /// The ledger as the other replicas see it.
     shown: Ledger,
-    /// Whether WeChat may have carried the last call out although its answer was lost.
+    /// Whether WeChat may have carried out the last call although the answer was lost.
     is_lost: bool,
 }
 
 impl<'a> Fetch<'a> {
-    /// Opens the day's account.
+    /// Reads the ledger of the day and starts the fetch.
     pub(crate) async fn begin(inner: &'a Inner, appid: &'a AppId, memory: &'a Arc<Memory>) -> Self {
         let now = inner.coord.clock().now();
         let others = inner.shared.ledger(appid).await;
@@ -65,14 +65,14 @@ impl<'a> Fetch<'a> {
         }
     }
 
-    /// Brings what is wanted. `alone` means that the other replicas could not be asked.
+    /// Fetches a token that meets the goal. `alone`: the other replicas could not be asked.
     pub(crate) async fn bring(mut self, goal: &Goal, alone: bool) -> Result<Held, BrokerError> {
         self.sees_others &= !alone;
         let AppCredentials { secret, mode } = self.credentials().await?;
         match (&goal.reason, mode) {
-            // A legacy fetch kills the token that the other replicas use, five minutes on. So without Redis each
-            // lives on what is in its memory, and fetches only when that has ended: better a few repairs than no
-            // sending. Stable mode has no such trouble, because all get the same token.
+            // A legacy fetch ends the token that the other replicas use, five minutes later. So without Redis each
+            // replica uses the token in memory, and fetches only after the end of that token: a few repairs are better
+            // than no sending. In stable mode all replicas get the same token.
             (Reason::Ending(held), TokenMode::Legacy) if alone => Ok(Held {
                 refresh_at: self.inner.coord.clock().now() + LATER_TOGETHER,
                 ..held.clone()
@@ -85,7 +85,7 @@ impl<'a> Fetch<'a> {
         }
     }
 
-    /// Proves a secret by asking for a token with it.
+    /// Proves a secret by fetching a token with that secret.
     pub(crate) async fn prove(
         mut self,
         secret: &AppSecret,
@@ -102,11 +102,11 @@ impl<'a> Fetch<'a> {
         })
     }
 
-    /// Counts the call of a trial, and keeps what it has brought.
+    /// Counts the call of a trial in the ledger, and turns the token of the trial into a proof.
     pub(crate) async fn of_trial(mut self, trial: Trial) -> Proof {
         let Trial { fetched, asked_at } = trial;
         self.ledger = self.ledger.at(asked_at);
-        // The call is made: a budget that is spent by it stands in the way of the next one.
+        // WeChat has answered the call already, so a spent budget stops the next call, not this one.
         let _ = self.ledger.spend(TokenMode::Stable, false);
         self.save().await;
         let goal = Goal {
@@ -134,7 +134,7 @@ impl<'a> Fetch<'a> {
         }
         .filter(|refused| is_foreign(refused, &self.ledger));
         if mode == TokenMode::Stable {
-            // Mostly WeChat has a new one already: then nothing needs to be forced.
+            // WeChat usually has a new token already, so a normal call comes before a forced refresh.
             let held = self.ask(goal, secret, mode, false).await?;
             if !goal.is_unwanted(&held.token.value) {
                 self.blame(foreign).await;
@@ -159,7 +159,7 @@ impl<'a> Fetch<'a> {
         Ok(held)
     }
 
-    /// Replaces a token because somebody asks for it. Nothing is asked of WeChat that it would not do.
+    /// Replaces a token on request, within WeChat's limits.
     async fn replace(
         &mut self,
         goal: &Goal,
@@ -186,8 +186,8 @@ impl<'a> Fetch<'a> {
         self.force(goal, secret, mode).await
     }
 
-    /// Fetches a token that ends the one before it. The repair that was booked for it is given back where it brought
-    /// nothing: the next try waits for its backoff alone.
+    /// Fetches a token that ends the one before. After a failure the booked repair is refunded, so that the next fetch
+    /// waits for its backoff only.
     async fn force(
         &mut self,
         goal: &Goal,
@@ -196,9 +196,9 @@ impl<'a> Fetch<'a> {
     ) -> Result<Held, BrokerError> {
         let forced = mode == TokenMode::Stable;
         let asked = self.ask(goal, secret, mode, forced).await;
-        // WeChat keeps to its own spacing of forced refreshes, and it may have made one whose answer was lost.
+        // WeChat keeps its own interval between forced refreshes, and may have made one whose answer was lost.
         if asked.is_err() && !(forced && self.is_lost) {
-            // What the others have forced meanwhile is not known here: then the count stays on the safe side.
+            // Without the ledger of the other replicas the forced refresh stays counted, to be on the safe side.
             self.ledger.give_back_repair(forced && self.sees_others);
             self.save().await;
         }
@@ -209,8 +209,8 @@ impl<'a> Fetch<'a> {
         Ok(held)
     }
 
-    /// Says that another system replaced the token. Who cannot ask the other replicas does not know whether one of them
-    /// was the cause, and finds out when they can be asked.
+    /// Reports that another system replaced the token. Without Redis another replica may have been the cause, so the
+    /// death is judged when Redis answers again.
     async fn blame(&mut self, refused: Option<&Refused>) {
         let Some(refused) = refused else { return };
         if self.sees_others {
@@ -229,7 +229,7 @@ impl<'a> Fetch<'a> {
         }
     }
 
-    /// One call. It is counted before it is made, so that a crash cannot hide it.
+    /// Makes one call. The ledger counts the call beforehand, so that a crash cannot hide the call.
     async fn ask(
         &mut self,
         goal: &Goal,
@@ -274,7 +274,7 @@ impl<'a> Fetch<'a> {
         Ok(Held::new(token, mode, asked_at))
     }
 
-    /// What a call that brought nothing comes to. One that WeChat has not seen is not counted.
+    /// Converts the error of a call. Refunds a call that did not reach WeChat.
     async fn failed(&mut self, error: TokenError, mode: TokenMode) -> BrokerError {
         tracing::warn!(appid = %self.appid, %error, "no access token");
         if error.is_unseen() {
@@ -285,7 +285,7 @@ impl<'a> Fetch<'a> {
         BrokerError::refused(error, now, self.memory.next_try())
     }
 
-    /// Shows the ledger to the other replicas, and the budgets that have become low to whoever listens.
+    /// Writes the ledger to the shared cell, and reports budgets that have become low to the log and the observer.
     async fn save(&mut self) {
         let now = self.inner.coord.clock().now();
         let shown = std::mem::replace(&mut self.shown, self.ledger).at(now);
@@ -301,7 +301,7 @@ impl<'a> Fetch<'a> {
                 .tell(self.appid, Event::BudgetLow { kind, budget });
         }
         self.memory.keep_ledger(self.ledger, now);
-        // What the others know must not be written over unseen.
+        // A ledger that was not read before must not be overwritten.
         let added = if self.sees_others {
             self.inner
                 .shared
@@ -333,11 +333,11 @@ impl<'a> Fetch<'a> {
     }
 }
 
-/// Puts a token into the order of the app's tokens.
+/// Gives a fetched token a place in the order of the app's tokens, the generation.
 fn number(goal: &Goal, fetched: FetchedToken, asked_at: DateTime<Utc>) -> Token {
     let FetchedToken { token, expires_in } = fetched;
     let generation = match &goal.reason {
-        // The same one again, with another end.
+        // The same token again, with another end.
         Reason::Ending(held) if held.token.value.expose() == token.expose() => {
             held.token.generation
         }

@@ -1,9 +1,9 @@
-//! One fetch for everybody: in this process by the flight, over replicas by a short lease.
+//! Single flight: callers in this process share one fetch, and replicas share a short fetch lease.
 //!
-//! The lease saves fetches and is not needed for correctness. Its holder looks into the shared cell again, fetches,
-//! leaves the token there and wakes the others, who look too. A holder that dies is waited for until its lease ends,
-//! which is after all that its calls of WeChat may take: sooner, a second legacy fetch would end the first one's
-//! token. When Redis is away everybody is the holder.
+//! The lease saves fetches and is not needed for correctness. The holder reads the shared cell again, fetches, puts the
+//! token into the cell and wakes the other replicas, which read the cell too. After the death of a holder the others
+//! wait until the lease ends, which is after the longest time that the calls of WeChat may take: a second legacy fetch
+//! before that would end the token of the first. When Redis is away every replica fetches without a lease.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,25 +22,25 @@ use crate::{
     memory::{Flight, Memory},
 };
 
-/// How many calls a repair may take, each with the client's time-out.
+/// The number of calls that a repair may take, each with the client's time-out.
 const CALLS: u32 = 2;
-/// How much longer than its calls a turn may take: for the credentials and what Redis is told.
+/// The time of a fetch lease beyond the calls of WeChat: for reading the credentials and for the calls of Redis.
 const REST: Duration = Duration::from_secs(5);
-/// How often who waits for the lease looks, beside being woken.
+/// How often a replica that waits for the lease reads the cell, besides after wake-ups.
 const POLL: Duration = Duration::from_millis(250);
 
-/// Whose turn it is.
+/// How the wait for the fetch lease ended.
 enum Turn {
-    /// Nobody's: another replica has left what is wanted.
+    /// Another replica has fetched a suitable token.
     Found(Held),
-    /// Ours, by the lease.
+    /// This replica holds the lease.
     Leased,
-    /// Ours, because nobody can say otherwise.
+    /// This replica fetches without a lease, because Redis does not answer.
     Alone,
 }
 
-/// Starts a fetch that goes on when its callers leave: a fetched legacy token that nobody kept would have killed the
-/// one before it for nothing.
+/// Starts a fetch that continues without callers: a legacy token that was fetched and not kept would have ended the
+/// token before for nothing.
 pub(crate) fn launch(
     inner: &Arc<Inner>,
     appid: &AppId,
@@ -66,7 +66,7 @@ pub(crate) fn launch(
     let task = inner.tasks.spawn(task);
     let (inner, memory) = (Arc::clone(inner), Arc::clone(memory));
     let landed = async move {
-        // A flight that panicked or was cut off by the runtime's end has not landed itself.
+        // A fetch that panicked or that the end of the runtime cancelled has not called `land`.
         task.await.unwrap_or_else(|crash| {
             memory.land(Err(inner.later(&memory, crash.to_string())), asked)
         })
@@ -100,8 +100,8 @@ async fn fly(
     landed
 }
 
-/// Proves a secret in a turn of its own: a legacy fetch beside another one would leave it to chance whose token lives.
-/// Goes on when its caller leaves, so that the turn ends.
+/// Proves a secret under the fetch lease: after two concurrent legacy fetches, chance decides which token lives.
+/// Continues without the caller, so that the lease is released.
 pub(crate) async fn prove(
     inner: &Arc<Inner>,
     appid: &AppId,
@@ -114,7 +114,7 @@ pub(crate) async fn prove(
         let secret = secret.clone();
         async move {
             let (name, owner) = (format!("token:{appid}"), inner.owner());
-            // No token that is there will do.
+            // No existing token meets this goal.
             let mut goal = Goal {
                 beyond: u64::MAX,
                 reason: Reason::Missing,
@@ -131,14 +131,14 @@ pub(crate) async fn prove(
     proven.unwrap_or_else(|crash| Err(inner.later(memory, crash.to_string())))
 }
 
-/// Ends a turn. One that was taken without an answer of Redis may be held all the same.
+/// Releases the lease and wakes the waiting replicas. Redis may have granted the lease although no answer arrived.
 async fn give_back(inner: &Inner, name: &str, owner: &str) {
-    // Fails when Redis has just gone; then the lease ends by itself.
+    // Fails when Redis has just gone away; the lease then ends by its ttl.
     let _ = inner.coord.leases().release(name, owner).await;
     inner.coord.wakeups().wake(name, "");
 }
 
-/// Waits for a turn or for what is wanted, whichever comes first.
+/// Waits for the lease or for a suitable token, whichever comes first.
 async fn take_turn(
     inner: &Inner,
     appid: &AppId,
@@ -147,14 +147,14 @@ async fn take_turn(
     owner: &str,
 ) -> Result<Turn, BrokerError> {
     let lease = inner.client.timeout() * CALLS + REST;
-    // A topic costs tens of kilobytes as long as it is open, so only who has to wait opens it.
+    // An open topic costs tens of kilobytes, so only a replica that has to wait opens the topic.
     let mut woken = None;
     let turn = loop {
         if let Some(held) = look(inner, appid, goal).await {
             break Turn::Found(held);
         }
         match inner.coord.leases().take(name, owner, lease).await {
-            // What the last holder brought may have arrived between the look and the lease.
+            // The token of the last holder may have arrived between the look and the lease.
             Ok(true) => {
                 let Some(held) = look(inner, appid, goal).await else {
                     break Turn::Leased;
@@ -169,7 +169,7 @@ async fn take_turn(
             Ok(false) => {}
         }
         let Some(woken) = &mut woken else {
-            // And look again, for what came before it was open.
+            // The next round looks again, for a token that arrived before the topic was open.
             woken = Some(inner.coord.wakeups().subscribe(name));
             continue;
         };
@@ -180,14 +180,14 @@ async fn take_turn(
         }
     };
     if woken.take().is_some() && matches!(turn, Turn::Found(_)) {
-        // Closes the topic, if nobody else waits here. Who fetches wakes it anyway.
+        // Closes the topic if no other caller waits here. A replica that fetches wakes the topic anyway.
         inner.coord.wakeups().wake(name, "");
     }
     Ok(turn)
 }
 
-/// Looks into the shared cell. A token there that will not do still moves the goal: what is fetched must be later, and
-/// the dead one may be known to the others only.
+/// Reads the shared cell. An unsuitable token there still changes the goal: the new token must have a later generation,
+/// and only the other replicas may know the dead token.
 async fn look(inner: &Inner, appid: &AppId, goal: &mut Goal) -> Option<Held> {
     let held = inner.shared.token(appid).await?;
     if goal.is_met_by(&held) {

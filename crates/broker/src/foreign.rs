@@ -1,4 +1,4 @@
-//! Tokens that die young: who else fetches them.
+//! Foreign refreshes: tokens that die young because another system fetches.
 
 use std::time::Duration;
 
@@ -8,29 +8,29 @@ use domain::app::AppId;
 
 use crate::{Event, broker::Inner, goal::Refused, ledger::Ledger};
 
-/// A token that is refused this close to its end has only ended: both clocks and the order of refreshes may be off by
-/// so much.
+/// A token that WeChat refuses this close to the end has only ended: both clocks and the order of refreshes may be off
+/// by this much.
 const NEAR_END: Duration = Duration::from_mins(15);
 
-/// When Redis answers this replica, all of them have told it what they did within this time.
+/// After Redis answers this replica, all replicas have written their ledgers within this time.
 const ALL_BACK: Duration = Duration::from_secs(3);
 
-/// Somebody else replaces an app's tokens: a token of this gateway died well before its end, and no fetch of the
+/// Another system replaces an app's tokens: a token of this gateway died well before the end, and no fetch of the
 /// gateway was the cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ForeignRefresh {
-    /// How often since 00:00 in Shanghai.
+    /// The number of foreign refreshes since 00:00 in Shanghai.
     pub count_today: u32,
-    /// When WeChat last refused a token for it.
+    /// When WeChat last refused a token that another system had replaced.
     pub last_at: DateTime<Utc>,
 }
 
-/// A token that died young while the other replicas could not be asked: one of them may have been the cause.
+/// A token that died young while the other replicas could not be asked. Another replica may have been the cause.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Suspicion {
     fetched_at: DateTime<Utc>,
     refused_at: DateTime<Utc>,
-    /// When Redis has been back long enough; none: it is not back yet.
+    /// When the judgement is due; none: Redis has not answered yet.
     due: Option<DateTime<Utc>>,
 }
 
@@ -43,13 +43,13 @@ impl Suspicion {
         }
     }
 
-    /// Whether it may be judged. The first call, when Redis has just answered, leaves the other replicas some time to
-    /// show what they did meanwhile.
+    /// Whether the judgement is due. The first call, when Redis has just answered, gives the other replicas
+    /// [`ALL_BACK`] to write their ledgers.
     pub(crate) fn is_due(&mut self, now: DateTime<Utc>) -> bool {
         now >= *self.due.get_or_insert(now + ALL_BACK)
     }
 
-    /// Counts it, unless the ledger of all replicas explains the death or has it already.
+    /// Counts the death as a foreign refresh, unless the ledger of all replicas explains or already contains the death.
     pub(crate) fn judge(&self, ledger: &mut Ledger) -> Option<ForeignRefresh> {
         let is_known = ledger.explains(self.fetched_at, self.refused_at)
             || ledger.has_counted(self.fetched_at);
@@ -64,7 +64,7 @@ impl ForeignRefresh {
 }
 
 impl Inner {
-    /// Says that another system replaced a token.
+    /// Reports that another system replaced a token.
     pub(crate) fn blame(&self, appid: &AppId, seen: ForeignRefresh) {
         self.metrics.foreign_refresh();
         tracing::warn!(
@@ -77,7 +77,8 @@ impl Inner {
     }
 }
 
-/// Whether the token that WeChat refuses was replaced by somebody else, given that a different one came in its place.
+/// Whether another system replaced the token that WeChat refuses, given that WeChat returned a different one
+/// afterwards.
 pub(crate) fn is_foreign(refused: &Refused, ledger: &Ledger) -> bool {
     let Refused { held, at } = refused;
     let life = (held.token.expires_at - held.fetched_at)

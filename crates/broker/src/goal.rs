@@ -1,4 +1,4 @@
-//! A token in hand, and what a fetch is to bring in its place.
+//! The token in memory, and the goal of a fetch that replaces the token.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,7 +7,7 @@ use domain::{app::TokenMode, secret::AccessToken};
 
 use crate::token::Token;
 
-/// How long a request may be on its way: a token is not used that ends meanwhile.
+/// The longest time that a request may travel: a token that ends within this time is not used.
 const LAST_MOMENTS: Duration = Duration::from_secs(5);
 
 /// A token in memory.
@@ -16,17 +16,17 @@ pub(crate) struct Held {
     pub(crate) token: Token,
     pub(crate) mode: TokenMode,
     pub(crate) fetched_at: DateTime<Utc>,
-    /// When to look for its successor.
+    /// When to refresh the token.
     pub(crate) refresh_at: DateTime<Utc>,
 }
 
 impl Held {
-    /// Decides when to refresh: ahead of the end, with jitter so that replicas do not come at once, and in no case
-    /// before half of the token's life.
+    /// Decides when to refresh: ahead of the end, with jitter so that replicas do not refresh at the same moment, and
+    /// never before half of the token's life.
     pub(crate) fn new(token: Token, mode: TokenMode, fetched_at: DateTime<Utc>) -> Self {
         let life = (token.expires_at - fetched_at).to_std().unwrap_or_default();
         let (least, jitter) = match mode {
-            // WeChat makes the next stable token five minutes before the end; earlier it returns the same.
+            // WeChat makes the next stable token five minutes before the end; earlier calls return the same token.
             TokenMode::Stable => (Duration::from_mins(4), Duration::from_secs(55)),
             TokenMode::Legacy => (Duration::from_mins(10), Duration::from_mins(5)),
         };
@@ -48,42 +48,42 @@ impl Held {
     }
 }
 
-/// A token that was in use when WeChat refused it.
+/// A token that WeChat refused while the token was in use.
 #[derive(Clone, Debug)]
 pub(crate) struct Refused {
     pub(crate) held: Held,
     pub(crate) at: DateTime<Utc>,
 }
 
-/// What a flight is to bring.
+/// The goal of a fetch.
 #[derive(Clone, Debug)]
 pub(crate) struct Goal {
-    /// A token later than this.
+    /// The new token must have a later generation than this.
     pub(crate) beyond: u64,
-    /// Why the present one will not do.
+    /// Why the present token must be replaced.
     pub(crate) reason: Reason,
 }
 
-/// Why a token is wanted.
+/// Why a token is needed.
 #[derive(Clone, Debug)]
 pub(crate) enum Reason {
-    /// There is none, or it has ended.
+    /// There is no token, or the token has ended.
     Missing,
-    /// This one ends soon; it serves until then.
+    /// This token ends soon, and serves until then.
     Ending(Held),
-    /// WeChat refuses the one of the goal's generation; the token itself, where this replica knows it.
+    /// WeChat refuses the token of the goal's generation. Contains the token, where this replica knows it.
     Dead(Option<Refused>),
-    /// Somebody asked for another than this one, where there is one. It serves until then.
+    /// A caller requested another token than this one, where there is one. The present token serves until then.
     Asked(Option<Arc<AccessToken>>),
 }
 
 impl Goal {
-    /// Whether `held` is what is wanted.
+    /// Whether `held` meets the goal.
     pub(crate) fn is_met_by(&self, held: &Held) -> bool {
         held.token.generation > self.beyond && !self.is_unwanted(&held.token.value)
     }
 
-    /// Takes in a token of the other replicas that is not what is wanted.
+    /// Adapts the goal to a token of the other replicas that does not meet the goal.
     pub(crate) fn meet(&mut self, held: Held, now: DateTime<Utc>) {
         let generation = held.token.generation;
         if let Reason::Dead(refused @ None) = &mut self.reason
@@ -94,7 +94,7 @@ impl Goal {
         self.beyond = self.beyond.max(generation);
     }
 
-    /// Whether this is the very token that is to be replaced.
+    /// Whether `value` is the token that is to be replaced.
     pub(crate) fn is_unwanted(&self, value: &AccessToken) -> bool {
         let unwanted = match &self.reason {
             Reason::Missing | Reason::Ending(_) => None,

@@ -1,4 +1,4 @@
-//! The day's account of an app's fetches, so that they stay within what WeChat allows.
+//! The ledger of an app's fetches of the day, by which fetches stay within WeChat's limits.
 
 use std::time::Duration;
 
@@ -10,53 +10,53 @@ use crate::{
     foreign::ForeignRefresh,
 };
 
-/// Repairs of one app's tokens are at least this far apart. WeChat ignores a forced refresh that comes earlier,
-/// and a legacy token that dies so young twice is no case for more fetches.
+/// The minimum time between two repairs of one app's tokens. WeChat ignores an earlier forced refresh. A legacy token
+/// that dies twice in this time cannot be helped by more fetches.
 pub(crate) const REPAIR_INTERVAL: Duration = Duration::from_secs(30);
-/// When the day's forced refreshes are spent: how long until a normal fetch looks for a token that WeChat renewed.
+/// After the day's forced refreshes are spent: the time until a normal fetch looks for a token that WeChat renewed.
 const SPENT_PAUSE: Duration = Duration::from_mins(5);
-/// How exactly times are kept.
+/// The precision of the stored times.
 const MOMENT: Duration = Duration::from_millis(1);
 /// How long a ledger is kept after its day, for the spacing of repairs around midnight.
 const AFTER_MIDNIGHT: Duration = Duration::from_mins(1);
 /// How long a foreign refresh is shown.
 const FOREIGN_SHOWN: Duration = Duration::from_hours(7 * 24);
-/// How many of the calls that end a token are remembered. Replicas that could not ask each other made them close
-/// together, and each may explain another token's death.
+/// How many of the calls that end a token are remembered. Replicas that cannot reach each other make such calls close
+/// together, and each call may explain the death of another token.
 const REPLACEMENTS: usize = 4;
 
-/// What was fetched today. Kept in memory and, for the other replicas, in a cell. Merging is all that it takes to bring
-/// two of them together, in any order and as often as one likes. Times are in whole milliseconds, as in the cell.
+/// The fetches of the day. Kept in memory and, for the other replicas, in a cell. Two ledgers are combined by merging,
+/// in any order and any number of times. Times are in whole milliseconds, as in the cell.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Ledger {
     day: NaiveDate,
     legacy: u32,
     stable: u32,
     forced: u32,
-    /// The minute of the clock in which the last stable call was made, and how many were made in it.
+    /// The clock minute of the last stable call, and the number of stable calls in that minute.
     minute: i64,
     in_minute: u32,
     repaired_at: Option<DateTime<Utc>>,
-    /// What was counted for calls that were not made, or brought nothing, and is given back. It grows too, so that
-    /// merging goes on to be a maximum.
+    /// The refunds: counted calls that were not made or brought nothing. The refunds only grow, so that merging stays a
+    /// maximum.
     back: GivenBack,
-    /// When the gateway made calls that end the token before them: milliseconds, the last first, zero for none.
+    /// When the gateway made calls that end the token before: milliseconds since 1970, latest first, zero for none.
     replaced: [i64; REPLACEMENTS],
     foreign: u32,
     foreign_at: Option<DateTime<Utc>>,
 }
 
-/// See [`Ledger::give_back_fetch`] and [`Ledger::give_back_repair`].
+/// The refunds of [`Ledger::give_back_fetch`] and [`Ledger::give_back_repair`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct GivenBack {
     legacy: u32,
     stable: u32,
     forced: u32,
-    /// The last repair that was given back. A later one holds.
+    /// The time of the last refunded repair. A later repair still counts.
     repair: Option<DateTime<Utc>>,
 }
 
-/// A budget that a fetch would overrun.
+/// A budget that a fetch would exceed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Spent {
     pub(crate) kind: BudgetKind,
@@ -64,7 +64,7 @@ pub(crate) struct Spent {
 }
 
 impl Ledger {
-    /// The account as of `now`: a new day begins at zero.
+    /// The ledger as of `now`: a new day begins at zero.
     pub(crate) fn at(self, now: DateTime<Utc>) -> Self {
         let (day, minute) = (quota::day(now), now.timestamp().div_euclid(60));
         let in_minute = if self.minute == minute {
@@ -94,8 +94,8 @@ impl Ledger {
         }
     }
 
-    /// What two replicas know together. What they fetched apart, while Redis was away, is not added up: the part of a
-    /// budget that is kept back is for that too.
+    /// Combines the ledgers of two replicas. The fetches that the replicas made apart, while Redis was away, are not
+    /// added up; the reserve of each budget covers those too.
     pub(crate) fn merge(self, other: Self, now: DateTime<Utc>) -> Self {
         let (one, two) = (self.at(now), other.at(now));
         Self {
@@ -113,7 +113,7 @@ impl Ledger {
         }
     }
 
-    /// Counts a fetch, unless it is beyond a budget.
+    /// Counts a fetch, or fails when the fetch would exceed a budget.
     pub(crate) fn spend(&mut self, mode: TokenMode, repair: bool) -> Result<(), Spent> {
         let (kind, counted, back) = match mode {
             TokenMode::Legacy => (
@@ -138,7 +138,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Gives a fetch back that WeChat has certainly not seen.
+    /// Refunds a fetch that certainly did not reach WeChat.
     pub(crate) fn give_back_fetch(&mut self, mode: TokenMode) {
         match mode {
             TokenMode::Legacy => self.back.legacy += 1,
@@ -146,20 +146,20 @@ impl Ledger {
         }
     }
 
-    /// Gives the last repair back, which brought nothing: the next one need not wait for it. `forced`: it counted as a
-    /// forced refresh.
+    /// Refunds the last repair, which brought nothing, so that the next repair need not wait. `forced`: the repair was
+    /// counted as a forced refresh.
     pub(crate) fn give_back_repair(&mut self, forced: bool) {
         self.back.repair = self.repaired_at;
         self.back.forced += u32::from(forced);
     }
 
-    /// Whether the gateway has asked WeChat to replace a token since `fetched_at`, whatever came of it.
+    /// Whether the gateway has requested a replacement of the token since `fetched_at`, with or without success.
     pub(crate) fn has_replaced_since(&self, fetched_at: DateTime<Utc>) -> bool {
         self.replaced[0] > fetched_at.timestamp_millis()
     }
 
-    /// Asks for leave to make a token end early, and notes it; `forced` as WeChat's stable mode does. Otherwise says
-    /// when to ask again.
+    /// Books a repair, which makes a token end early; `forced`: by a forced refresh of a stable token. The error is the
+    /// time from which to ask again.
     pub(crate) fn repair(&mut self, now: DateTime<Utc>, forced: bool) -> Result<(), DateTime<Utc>> {
         self.may_repair(now, forced)?;
         self.forced += u32::from(forced);
@@ -168,7 +168,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Whether [`Ledger::repair`] would give leave.
+    /// Whether [`Ledger::repair`] would succeed.
     pub(crate) fn may_repair(&self, now: DateTime<Utc>, forced: bool) -> Result<(), DateTime<Utc>> {
         if let Some(again) = self
             .repaired_at
@@ -184,18 +184,18 @@ impl Ledger {
         Ok(())
     }
 
-    /// Whether the day's forced refreshes are gone.
+    /// Whether the day's forced refreshes are spent.
     pub(crate) fn has_spent_forced(&self) -> bool {
         self.forced() >= BudgetKind::ForcedRefreshes.limit()
     }
 
-    /// Notes a call that ends the token before it, whether or not its answer arrives.
+    /// Records a call that ends the token before, whether or not the answer arrives.
     pub(crate) fn replace(&mut self, now: DateTime<Utc>) {
         self.replaced = newest(self.replaced.into_iter().chain([now.timestamp_millis()]));
     }
 
-    /// Whether a call of the gateway explains that a token of this age was refused at `refused_at`. The call that repairs
-    /// it comes later, or at the same moment.
+    /// Whether a call of the gateway explains that a token fetched at `fetched_at` was refused at `refused_at`. The
+    /// call that repairs the token comes later, or at the same moment.
     pub(crate) fn explains(&self, fetched_at: DateTime<Utc>, refused_at: DateTime<Utc>) -> bool {
         let life = fetched_at.timestamp_millis()..refused_at.timestamp_millis();
         self.replaced
@@ -203,7 +203,7 @@ impl Ledger {
             .any(|at| *at > life.start && *at < life.end)
     }
 
-    /// Counts a refresh by somebody else, which was noticed at `at`.
+    /// Counts a foreign refresh that was noticed at `at`.
     pub(crate) fn count_foreign(&mut self, at: DateTime<Utc>) -> ForeignRefresh {
         let last_at = self.foreign_at.max(Some(at.trunc_subsecs(3))).unwrap_or(at);
         self.foreign = self.foreign.saturating_add(1);
@@ -214,12 +214,13 @@ impl Ledger {
         }
     }
 
-    /// Whether a refresh by somebody else was counted since `fetched_at`: then the end of a token of that age is.
+    /// Whether a foreign refresh was counted since `fetched_at`: then the death of a token fetched at that time is
+    /// counted.
     pub(crate) fn has_counted(&self, fetched_at: DateTime<Utc>) -> bool {
         self.foreign_at.is_some_and(|at| at > fetched_at)
     }
 
-    /// The refreshes by somebody else, if there was one in the last week.
+    /// The foreign refreshes, if one happened in the last seven days.
     pub(crate) fn foreign(&self, now: DateTime<Utc>) -> Option<ForeignRefresh> {
         self.foreign_at
             .filter(|at| *at + FOREIGN_SHOWN > now)
@@ -229,12 +230,12 @@ impl Ledger {
             })
     }
 
-    /// Fetches of both kinds.
+    /// The number of legacy and stable fetches.
     pub(crate) fn fetches(&self) -> u32 {
         self.legacy().saturating_add(self.stable())
     }
 
-    /// Forced refreshes.
+    /// The number of forced refreshes.
     pub(crate) fn forced(&self) -> u32 {
         self.forced.saturating_sub(self.back.forced)
     }
@@ -247,25 +248,25 @@ impl Ledger {
         self.stable.saturating_sub(self.back.stable)
     }
 
-    /// What is used of each budget.
+    /// The used part of each budget.
     pub(crate) fn budgets(&self) -> Budgets {
         Budgets::used([self.legacy(), self.stable(), self.in_minute, self.forced()])
     }
 
-    /// Grows with every fetch, from day to day too.
+    /// A number that grows with every fetch and every day.
     pub(crate) fn generation(&self) -> u64 {
         let counted = self.legacy.saturating_add(self.stable);
         u64::from(self.day.num_days_from_ce().unsigned_abs()) << 32 | u64::from(counted)
     }
 
-    /// When the other replicas need it no longer.
+    /// The time after which the other replicas no longer need the ledger.
     pub(crate) fn deadline(&self, now: DateTime<Utc>) -> DateTime<Utc> {
         let day_over = quota::reset_at(now) + AFTER_MIDNIGHT;
         self.foreign_at
             .map_or(day_over, |at| day_over.max(at + FOREIGN_SHOWN))
     }
 
-    /// For the cell.
+    /// The form in the cell.
     pub(crate) fn to_text(self) -> String {
         let Self {
             day,
@@ -295,7 +296,7 @@ impl Ledger {
         )
     }
 
-    /// From the cell.
+    /// Reads the form in the cell.
     pub(crate) fn from_text(text: &str) -> Option<Self> {
         let (day, rest) = text.split_once(' ')?;
         let numbers: Vec<i64> = rest
@@ -321,7 +322,7 @@ impl Ledger {
         else {
             return None;
         };
-        // A replica of an earlier version gives nothing back.
+        // A replica of an earlier version writes no refunds.
         let [back_legacy, back_stable, back_forced, back_at] = back.try_into().unwrap_or_default();
         let time = |ms| DateTime::from_timestamp_millis(ms).filter(|_| ms != 0);
         Some(Self {
@@ -356,7 +357,7 @@ impl GivenBack {
     }
 }
 
-/// The last of these times, each once.
+/// The latest of these times, each once.
 fn newest(times: impl Iterator<Item = i64>) -> [i64; REPLACEMENTS] {
     let mut times: Vec<_> = times.collect();
     times.sort_unstable_by(|one, two| two.cmp(one));

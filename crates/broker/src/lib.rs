@@ -1,30 +1,30 @@
-//! One valid access token per appid, fetched once and refreshed ahead.
+//! One valid access token per appid, fetched once and refreshed ahead of the end.
 //!
-//! What it promises:
+//! Guarantees:
 //!
-//! - **One fetch for everybody.** A hundred senders that need a token of a cold app cause one fetch, on one
-//!   replica; a thousand that learn that their token is dead cause one refresh. They wait for the cell that
-//!   replicas share, not for WeChat.
-//! - **Nobody waits while a token is good.** [`Broker::token`] answers from memory; the refresh starts ahead of
-//!   the end, in the background.
-//! - **One refusal is no proof.** A token that WeChat refuses is tried again by a cheap call of its own before it is taken
-//!   out of use: stray refusals cost neither a fetch nor a budget.
-//! - **A failing app is left alone.** What WeChat said is remembered until its pause ends, and told to whoever
-//!   asks in between.
-//! - **Redis is not needed.** Leases and cells save fetches; without them each replica asks for itself. What Redis could
-//!   not be told is told when it answers again, be it after a slow second or empty.
-//! - **Tokens stay sealed.** In the shared cell they are encrypted for their appid, and neither errors nor logs
-//!   contain them.
-//! - **Budgets are kept, and shown before they are gone.** Fetches end before WeChat's limits do, with some left
-//!   for repairs; [`TokenState::budgets`] shows the rest, and an [`Observer`] hears of a low one.
-//! - **Whoever else fetches is noticed.** A token that dies young is counted as a [`ForeignRefresh`]; one that dies while
-//!   Redis does not answer is judged when it does.
-//! - **A proven secret wins.** [`Broker::prove`] asks with it before it is stored, [`Broker::adopt`] uses its token after
-//!   that, and no fetch with the old secret puts its own in that place.
-//! - **Idle apps cost nothing.** Nothing is fetched for them, and after some hours nothing is remembered of them.
+//! - **Single flight.** A hundred senders that need a token of a cold app cause one fetch, on one replica. A thousand
+//!   senders that learn that a token is dead cause one refresh. The other callers wait for the cell that replicas
+//!   share, not for WeChat.
+//! - **No waiting while a token is good.** [`Broker::token`] answers from memory; the refresh starts ahead of the end,
+//!   in the background.
+//! - **One refusal proves nothing.** Before the broker takes a refused token out of use, a cheap call of WeChat checks
+//!   the token. Stray refusals cost neither a fetch nor a budget.
+//! - **No calls for a failing app.** The broker remembers the failure until the pause ends, and returns the same
+//!   failure to every caller meanwhile.
+//! - **Redis is optional.** Leases and cells save fetches; without Redis each replica fetches alone. Updates that Redis
+//!   could not take are written when Redis answers again, after a slow second as well as after a restart without data.
+//! - **Tokens stay sealed.** In the shared cell a token is encrypted for the appid. Neither errors nor logs contain
+//!   tokens.
+//! - **Budgets are kept, and shown before the end.** Fetches stop before WeChat's limits, with some calls left for
+//!   repairs. [`TokenState::budgets`] shows how much is used, and an [`Observer`] receives an event for a low budget.
+//! - **Foreign refreshes are noticed.** A token that dies young is counted as a [`ForeignRefresh`]. A token that dies
+//!   while Redis does not answer is judged when Redis answers again.
+//! - **A proven secret wins.** [`Broker::prove`] fetches with a new secret before the secret is stored, and
+//!   [`Broker::adopt`] uses the fetched token afterwards. No fetch with the old secret can replace that token.
+//! - **Idle apps cost nothing.** The broker fetches nothing for idle apps, and forgets an idle app after some hours.
 //!
-//! To add a way of fetching: its [`domain::app::TokenMode`], its call and what repairs a dead token of that kind in
-//! `fetch`, its margin in `goal`, its limit in `budget`.
+//! To add a way of fetching, add the [`domain::app::TokenMode`], the call and the repair of a dead token in `fetch`,
+//! the margin in `goal`, and the limit in `budget`.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -50,7 +50,7 @@
 //!
 //! let appid = AppId::parse("wx0a1b2c3d4e5f6789")?;
 //! let token = broker.token(&appid).await?;
-//! // … WeChat says 40001 to a send with it, and takes it at a second look …
+//! // … WeChat answers 40001 to a send with this token, and accepts the token in a token check …
 //! let again = broker.stale(&appid, token.generation).await?;
 //! assert_eq!(again.generation, token.generation);
 //! broker.shutdown().await;

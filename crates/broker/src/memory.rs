@@ -1,4 +1,4 @@
-//! What this replica knows of one app, and whom it lets through: pure decisions under one lock.
+//! The memory of one app on this replica, and the answer to each caller: decisions without IO under one lock.
 
 use std::{
     sync::{
@@ -21,60 +21,60 @@ use crate::{
     token::{LiveToken, Token, TokenState},
 };
 
-/// A fetch under way. Everybody who waits for it holds a clone; it goes on when they leave.
+/// A fetch in progress. Every waiting caller holds a clone; the fetch continues without callers.
 pub(crate) type Flight = Shared<BoxFuture<'static, Result<Token, BrokerError>>>;
 
-/// How long an app is remembered after its last use: longer than a token lives.
+/// How long an app is remembered after the last use: longer than a token lives.
 const IDLE: Duration = Duration::from_hours(3);
-/// An app counts as in use for so long: shorter than any margin of a refresh, so that a token of an app in use which
-/// is near its end is one whose refresh fails.
+/// How long after a use an app counts as in use. Shorter than any refresh margin, so that an app in use with a token
+/// near the end is an app with a failing refresh.
 const IN_USE: Duration = Duration::from_mins(1);
-/// How many deaths of an app wait to be judged while Redis is away; repairs are 30 s apart.
+/// How many token deaths of an app may wait for judgement while Redis is away; repairs are 30 s apart.
 const SUSPICIONS: usize = 20;
-/// How exactly the last use is known, in seconds: most uses write nothing.
+/// The precision of the time of the last use, in seconds, so that most uses write nothing.
 const USE_GRAIN: i64 = 15;
 
-/// What a caller gets.
+/// The answer to a caller.
 pub(crate) enum Entry {
-    /// At once.
+    /// A token, at once.
     Token(Token),
-    /// At once, as remembered.
+    /// The remembered failure, at once.
     Failed(BrokerError),
-    /// After the fetch.
+    /// The fetch to wait for.
     Wait(Flight),
 }
 
-/// One app's memory.
+/// The memory of one app.
 pub(crate) struct Memory {
     state: RwLock<State>,
-    /// When the app last used it, in seconds.
+    /// When the app was last used, in seconds since 1970.
     used_at: AtomicI64,
-    /// What second looks at refused tokens have shown.
+    /// The results of token checks.
     pub(crate) checks: Checks,
 }
 
 #[derive(Default)]
 struct State {
     held: Option<Held>,
-    /// The highest generation known to be refused by WeChat, until a later token is held.
+    /// The highest generation that WeChat is known to refuse, until a later token is held.
     dead: Option<(u64, Option<Refused>)>,
     /// The highest generation seen.
     newest: u64,
-    /// Told to everybody until its `retry_at`.
+    /// The answer to every caller until `retry_at`.
     failure: Option<BrokerError>,
     failures_in_a_row: u32,
     flight: Option<Flight>,
-    /// When somebody last asked for another token, and why there was none.
+    /// When a caller last requested another token, and why that request failed.
     asked: Option<(DateTime<Utc>, Option<BrokerError>)>,
-    /// Whether the flight ends the token in use at once: then nobody uses it meanwhile.
+    /// Whether the fetch in progress ends the token in use at once; no caller uses the token meanwhile.
     ends_present: bool,
     ledger: Ledger,
-    /// Deaths of tokens that the other replicas have not been asked about yet.
+    /// Deaths of tokens that wait for the ledger of the other replicas.
     suspicions: Vec<Suspicion>,
 }
 
 impl Memory {
-    /// A memory of nothing yet.
+    /// Creates an empty memory.
     pub(crate) fn new(now: DateTime<Utc>) -> Self {
         Self {
             state: RwLock::default(),
@@ -83,14 +83,14 @@ impl Memory {
         }
     }
 
-    /// A memory that begins with a token.
+    /// Creates a memory that starts with a token.
     pub(crate) fn of(held: Held, ledger: Ledger, now: DateTime<Utc>) -> Self {
         let memory = Self::new(now);
         memory.learn(Some(held), Some(ledger), now);
         memory
     }
 
-    /// The token, if it is alive and not yet due for a refresh. The hot path.
+    /// The token, if alive and not yet due for a refresh. The hot path.
     pub(crate) fn fresh(&self, now: DateTime<Utc>) -> Option<Token> {
         self.touch(now);
         let state = self.read();
@@ -101,7 +101,7 @@ impl Memory {
             .map(|held| held.token.clone())
     }
 
-    /// Notes a use.
+    /// Records a use.
     pub(crate) fn touch(&self, now: DateTime<Utc>) {
         let now = now.timestamp();
         if now - self.used_at.load(Ordering::Relaxed) >= USE_GRAIN {
@@ -109,8 +109,8 @@ impl Memory {
         }
     }
 
-    /// Lets a caller in who wants a token, one later than the `refused` one if given. `launch` starts a flight; it is called at
-    /// most once, and only if none is under way and WeChat may be asked.
+    /// Answers a caller that wants a token, later than `refused` if given. `launch` starts a fetch, and is called at
+    /// most once: only without a fetch in progress and when WeChat may be called.
     pub(crate) fn enter(
         &self,
         now: DateTime<Utc>,
@@ -121,14 +121,15 @@ impl Memory {
         if let Some(generation) = refused
             && state.bury(generation, now)
         {
-            // What is saved for repairs is for this one.
+            // The calls that a budget keeps for repairs are meant for this fetch.
             state.failure.take_if(|failure| failure.is_saving());
         }
         let failure = state.present_failure(now);
         if let Some(held) = state.held.clone().filter(|held| held.is_alive(now)) {
             let token = held.token.clone();
             if held.refresh_at <= now && state.flight.is_none() && failure.is_none() {
-                // WeChat keeps the last two legacy tokens. If it made one whose answer was lost, the next ends this.
+                // WeChat keeps the last two legacy tokens. After a fetch whose answer was lost, the next fetch ends the
+                // present token.
                 state.ends_present = held.mode == TokenMode::Legacy
                     && state.ledger.has_replaced_since(held.fetched_at);
                 state.flight = Some(launch(Goal {
@@ -148,8 +149,8 @@ impl Memory {
         Entry::Wait(state.flight.get_or_insert_with(|| launch(goal)).clone())
     }
 
-    /// Lets somebody in who asks for a token later than `beyond` although nothing is wrong with it, or although WeChat
-    /// is to be left alone. What is under way will do, if it brings one.
+    /// Answers a caller that wants a token later than `beyond` although the present token is good, or although WeChat
+    /// is not to be called during a pause. A fetch in progress serves the caller too.
     pub(crate) fn enter_asking(
         &self,
         now: DateTime<Utc>,
@@ -178,8 +179,8 @@ impl Memory {
         Entry::Wait(state.flight.get_or_insert_with(|| launch(goal)).clone())
     }
 
-    /// Ends a flight: keeps what it brought. One that was only `asked` for and brought nothing changes nothing but what
-    /// the next who ask are told.
+    /// Ends a fetch and keeps the result. A failure of a fetch that was only `asked` for changes nothing but the answer
+    /// to the next such requests.
     pub(crate) fn land(
         &self,
         landed: Result<Held, BrokerError>,
@@ -209,7 +210,7 @@ impl Memory {
         }
     }
 
-    /// Takes in what other replicas know.
+    /// Merges the token and the ledger of other replicas.
     pub(crate) fn learn(&self, held: Option<Held>, ledger: Option<Ledger>, now: DateTime<Utc>) {
         let mut state = self.write();
         if let Some(held) = held.filter(|held| held.token.generation > state.newest) {
@@ -220,7 +221,7 @@ impl Memory {
         }
     }
 
-    /// Forgets failures, because somebody may have repaired the app.
+    /// Forgets failures, because the app may have been repaired.
     pub(crate) fn forgive(&self) {
         let mut state = self.write();
         state.failure = None;
@@ -228,7 +229,7 @@ impl Memory {
         state.asked = None;
     }
 
-    /// The token, if it is alive.
+    /// The token, if alive.
     pub(crate) fn held(&self, now: DateTime<Utc>) -> Option<Held> {
         self.read().held.clone().filter(|held| held.is_alive(now))
     }
@@ -238,7 +239,7 @@ impl Memory {
         self.read().newest
     }
 
-    /// The number of the next try, for the backoff.
+    /// The number of the next fetch in a series of failures, for the backoff.
     pub(crate) fn next_try(&self) -> u32 {
         self.read().failures_in_a_row.saturating_add(1)
     }
@@ -247,13 +248,13 @@ impl Memory {
         self.read().ledger
     }
 
-    /// Takes in what a fetch has counted.
+    /// Merges the ledger of a fetch.
     pub(crate) fn keep_ledger(&self, ledger: Ledger, now: DateTime<Utc>) {
         let mut state = self.write();
         state.ledger = state.ledger.merge(ledger, now);
     }
 
-    /// Notes a death whose cause can be told only when the other replicas can be asked.
+    /// Records a death that is judged when the ledger of the other replicas can be read.
     pub(crate) fn suspect(&self, suspicion: Suspicion) {
         let mut state = self.write();
         if state.suspicions.len() < SUSPICIONS {
@@ -261,13 +262,13 @@ impl Memory {
         }
     }
 
-    /// Whether there are deaths to be judged.
+    /// Whether deaths wait for judgement.
     pub(crate) fn suspects(&self) -> bool {
         !self.read().suspicions.is_empty()
     }
 
-    /// Judges the deaths that may be judged by now, after the ledger of the other replicas was learned: counts those
-    /// that nothing else explains.
+    /// Judges the deaths that are due, after the ledger of the other replicas was merged. Counts the deaths without
+    /// another explanation.
     pub(crate) fn judge(&self, now: DateTime<Utc>) -> Vec<ForeignRefresh> {
         let state = &mut *self.write();
         let due: Vec<_> = state
@@ -281,7 +282,7 @@ impl Memory {
             .collect()
     }
 
-    /// Whether a fetch is under way.
+    /// Whether a fetch is in progress.
     pub(crate) fn is_fetching(&self) -> bool {
         self.read().flight.is_some()
     }
@@ -291,7 +292,8 @@ impl Memory {
         !self.is_unused_for(IN_USE, now)
     }
 
-    /// Whether nothing in here is worth keeping: long unused, no token, nothing under way or to be judged, no pause.
+    /// Whether the memory may be dropped: long unused, no live token, no fetch in progress, no death to judge, no
+    /// pause.
     pub(crate) fn is_idle(&self, now: DateTime<Utc>) -> bool {
         self.is_unused_for(IDLE, now) && {
             let state = self.read();
@@ -302,7 +304,7 @@ impl Memory {
         }
     }
 
-    /// What may be shown.
+    /// The state for the API and the console.
     pub(crate) fn state(&self, now: DateTime<Utc>) -> TokenState {
         let state = self.read();
         let held = state.held.as_ref().filter(|held| held.is_alive(now));
@@ -320,7 +322,7 @@ impl Memory {
 
     fn is_unused_for(&self, span: Duration, now: DateTime<Utc>) -> bool {
         let unused = now.timestamp() - self.used_at.load(Ordering::Relaxed);
-        // The last use may be later than is known.
+        // The last use may be up to `USE_GRAIN` later than recorded.
         u64::try_from(unused - USE_GRAIN).is_ok_and(|unused| unused >= span.as_secs())
     }
 
@@ -334,14 +336,14 @@ impl Memory {
 }
 
 impl State {
-    /// What is told to everybody now.
+    /// The failure that every caller gets now.
     fn present_failure(&self, now: DateTime<Utc>) -> Option<BrokerError> {
         self.failure
             .clone()
             .filter(|failure| failure.retry_at().is_some_and(|retry_at| retry_at > now))
     }
 
-    /// What is told to who asks for another token now: why the last one who asked got none, for half a minute at most.
+    /// The failure that a request for another token gets now: the reason of the last failed request, for at most 30 s.
     fn failed_asking(&self, now: DateTime<Utc>) -> Option<BrokerError> {
         let (at, why) = self.asked.as_ref()?;
         let why = why.clone()?;
@@ -349,7 +351,7 @@ impl State {
         (now < until).then_some(why)
     }
 
-    /// Takes the token of `generation` out of use, and older ones with it; says whether one was in use. A later one
+    /// Takes the token of `generation` and older tokens out of use, and returns whether one was in use. A later token
     /// stays.
     fn bury(&mut self, generation: u64, now: DateTime<Utc>) -> bool {
         self.newest = self.newest.max(generation);
@@ -380,7 +382,7 @@ impl State {
         }
     }
 
-    /// Holds a token, unless it was buried while it was fetched or a later one is there.
+    /// Holds a token, unless WeChat refused the token during the fetch or a later one is there.
     fn adopt(&mut self, held: Held) {
         let Token {
             generation, value, ..

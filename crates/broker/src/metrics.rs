@@ -1,4 +1,4 @@
-//! What operators see of the broker.
+//! The metrics of the broker.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -16,7 +16,7 @@ use crate::{
     check::Health,
 };
 
-/// The broker's metrics. Clones count together.
+/// The broker's metrics. Clones share their counts.
 #[derive(Clone, Default)]
 pub struct Metrics(Arc<Inner>);
 
@@ -26,7 +26,7 @@ struct Inner {
     checks: Family<CheckLabels, Counter>,
     waiting: Gauge,
     foreign_refreshes: Counter,
-    /// Whose apps are counted.
+    /// The brokers of the census.
     brokers: Mutex<Vec<Weak<broker::Inner>>>,
 }
 
@@ -42,7 +42,7 @@ struct CheckLabels {
 }
 
 impl Metrics {
-    /// Adds them to a registry.
+    /// Creates the metrics and adds them to a registry.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         let Inner {
@@ -76,7 +76,7 @@ impl Metrics {
         metrics
     }
 
-    /// Counts this broker's apps from now on.
+    /// Includes this broker's apps in the census from now on.
     pub(crate) fn watch(&self, broker: Weak<broker::Inner>) {
         let mut brokers = self
             .0
@@ -87,7 +87,7 @@ impl Metrics {
         brokers.push(broker);
     }
 
-    /// How it stands with all apps.
+    /// Counts the apps of all brokers.
     pub(crate) fn census(&self) -> Census {
         let brokers = self
             .0
@@ -101,12 +101,12 @@ impl Metrics {
         census
     }
 
-    /// Counts a token that somebody else replaced.
+    /// Counts a token that another system replaced.
     pub(crate) fn foreign_refresh(&self) {
         self.0.foreign_refreshes.inc();
     }
 
-    /// Counts a second look at a refused token; none: it had no result.
+    /// Counts a token check; none: no clear result.
     pub(crate) fn checked(&self, found: Option<Health>) {
         let result = match found {
             Some(Health::Alive) => "alive",
@@ -136,7 +136,7 @@ impl Metrics {
             .inc();
     }
 
-    /// Counts a waiting caller until the answer is dropped.
+    /// Counts a waiting caller until the returned value is dropped.
     pub(crate) fn waiting(&self) -> Waiting {
         self.0.waiting.inc();
         Waiting(self.0.waiting.clone())

@@ -1,31 +1,31 @@
-//! What an audit log wants to hear of the broker.
+//! The events of the broker for an audit log.
 
 use async_trait::async_trait;
 use domain::app::AppId;
 
 use crate::{Budget, BudgetKind, ForeignRefresh};
 
-/// Something that the owner of an app should know.
+/// An event that the owner of an app should know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Another system replaced the app's token. Told once for each token, by the replica that repaired it.
+    /// Another system replaced the app's token. Sent once for each token, by the replica that repaired the token.
     ForeignRefresh(ForeignRefresh),
-    /// A token died young while Redis did not answer, so that another replica may have replaced it as well as another
-    /// system. [`Event::ForeignRefresh`] follows when Redis answers and no replica did.
+    /// A token died young while Redis did not answer, so that another replica or another system may have replaced the
+    /// token. [`Event::ForeignRefresh`] follows when Redis answers and no replica was the cause.
     DiedYoung,
-    /// A budget has passed 80 or 95 percent. Told once for each, by the replica whose fetch passed it.
+    /// A budget has passed 80 or 95 percent. Sent once for each mark, by the replica whose fetch passed the mark.
     BudgetLow {
-        /// Which.
+        /// The kind of budget.
         kind: BudgetKind,
-        /// How much of it is used.
+        /// The limit and the used part.
         budget: Budget,
     },
 }
 
-/// Hears of events. Runs beside the fetch, so no sender waits for it; [`Broker::shutdown`](crate::Broker::shutdown)
-/// does.
+/// Receives events. An observer runs beside the fetch, so no sender waits for it;
+/// [`Broker::shutdown`](crate::Broker::shutdown) does.
 #[async_trait]
 pub trait Observer: Send + Sync {
-    /// Takes notice.
+    /// Handles one event.
     async fn observe(&self, appid: &AppId, event: Event);
 }

@@ -1,7 +1,6 @@
-//! What replicas show each other of an app: its token, sealed, and its ledger.
+//! The cells that replicas share for each app: the sealed token and the ledger.
 //!
-//! All of it saves fetches and none of it is needed to send. What could not be shown is shown when Redis answers
-//! again: see `arrears`.
+//! The cells save fetches, and no send needs a cell. Updates that Redis could not take are deferred: see `arrears`.
 
 use chrono::DateTime;
 use coord::{Cell, Coord, CoordError};
@@ -14,7 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::{goal::Held, ledger::Ledger, token::Token};
 
-/// How often a ledger is written until it is there.
+/// The most rounds of merging and writing a ledger.
 const PUTS: u32 = 4;
 
 /// The cells of all apps.
@@ -28,7 +27,7 @@ impl Shared {
         Self { coord, master_key }
     }
 
-    /// The token that a replica left, if it is alive.
+    /// The token in the cell, if alive.
     pub(crate) async fn token(&self, appid: &AppId) -> Option<Held> {
         let cell = self.coord.cells().get(&token_key(appid)).await.ok()??;
         let held = self.unseal(appid, &cell);
@@ -38,7 +37,7 @@ impl Shared {
         held.filter(|held| held.is_alive(self.coord.clock().now()))
     }
 
-    /// Leaves a token for the other replicas, unless they have a later one.
+    /// Puts a token into the cell for the other replicas, unless a later one is there.
     pub(crate) async fn put_token(&self, appid: &AppId, held: &Held) -> Result<(), CoordError> {
         let cell = Cell {
             value: self.seal(appid, held),
@@ -51,7 +50,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Takes back the token of this generation, or whatever is there.
+    /// Removes the token of this generation; none: any token.
     pub(crate) async fn drop_token(&self, appid: &AppId, generation: Option<u64>) {
         let (cells, key) = (self.coord.cells(), token_key(appid));
         let generation = match generation {
@@ -64,25 +63,25 @@ impl Shared {
                 .map(|cell| cell.generation),
         };
         if let Some(generation) = generation {
-            // Fails when Redis is away; then the token stays until its end, which harms nobody.
+            // Fails when Redis is away; the token then harmlessly stays until its end.
             let _ = cells.drop_if(&key, generation).await;
         }
     }
 
-    /// What the other replicas know of today's fetches.
+    /// The ledger in the cell: today's fetches of the other replicas.
     pub(crate) async fn ledger(&self, appid: &AppId) -> Result<Option<Ledger>, CoordError> {
         let cell = self.coord.cells().get(&ledger_key(appid)).await?;
         Ok(cell.and_then(|cell| Ledger::from_text(str::from_utf8(&cell.value).ok()?)))
     }
 
-    /// Adds what this replica knows of today's fetches to what the others know, and says what they know together.
+    /// Merges this replica's ledger into the cell, and returns the merged ledger.
     pub(crate) async fn add_to_ledger(
         &self,
         appid: &AppId,
         ours: Ledger,
     ) -> Result<Ledger, CoordError> {
         let mut together = ours;
-        // Ends when the cell has it: another replica may write at the same time.
+        // Ends when the cell has the merged ledger: another replica may write at the same time.
         for _ in 0..PUTS {
             let now = self.coord.clock().now();
             let theirs = self.ledger(appid).await?.unwrap_or_default().at(now);
@@ -100,8 +99,8 @@ impl Shared {
         Ok(together)
     }
 
-    /// Generation, mode, times and token as lines. The generation is in there too, so that nobody with access to Redis
-    /// alone can pass an old token off as a new one.
+    /// Generation, mode, times and token as lines, sealed. The generation is sealed too, so that an attacker with
+    /// access to Redis alone cannot present an old token as a new one.
     fn seal(&self, appid: &AppId, held: &Held) -> Vec<u8> {
         let Held {
             token:

@@ -1,4 +1,4 @@
-//! Tokens, and what may be shown of them.
+//! Tokens, and the parts of a token's state that may be shown.
 
 use std::sync::Arc;
 
@@ -10,41 +10,41 @@ use crate::{BrokerError, Budgets, ForeignRefresh, goal::Held};
 /// An access token and its place in the order of the app's tokens. Cloning is cheap.
 #[derive(Clone, Debug)]
 pub struct Token {
-    /// The token itself.
+    /// The value of the token.
     pub value: Arc<AccessToken>,
-    /// Grows with every new token of the app, over all replicas and restarts.
+    /// A number that grows with every new token of the app, over all replicas and restarts.
     pub generation: u64,
-    /// When it ends.
+    /// When the token ends.
     pub expires_at: DateTime<Utc>,
 }
 
-/// How it stands with an app's token: for the console and the API. Never contains the token.
+/// The state of an app's token, for the console and the API. Never contains the token.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TokenState {
-    /// The token that is alive, if any.
+    /// The live token, if any.
     pub token: Option<LiveToken>,
-    /// Whether a fetch is under way on this replica.
+    /// Whether a fetch is in progress on this replica.
     pub is_fetching: bool,
     /// Fetches since 00:00 in Shanghai, as far as this replica knows.
     pub fetches_today: u32,
-    /// How many of them forced a new stable token.
+    /// Forced refreshes of a stable token since 00:00 in Shanghai.
     pub forced_today: u32,
-    /// What is used of WeChat's limits, as far as this replica knows.
+    /// The used part of WeChat's limits, as far as this replica knows.
     pub budgets: Budgets,
-    /// Whether somebody else replaced the app's tokens in the last week.
+    /// The foreign refreshes, if another system replaced the app's tokens in the last seven days.
     pub foreign_refresh: Option<ForeignRefresh>,
-    /// What went wrong last, until the next success.
+    /// The last failure, until the next success.
     pub failure: Option<BrokerError>,
 }
 
-/// A token that is alive, without its value.
+/// A live token without the value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LiveToken {
     /// See [`Token::generation`].
     pub generation: u64,
-    /// When it was fetched.
+    /// When the token was fetched.
     pub fetched_at: DateTime<Utc>,
-    /// When it ends.
+    /// When the token ends.
     pub expires_at: DateTime<Utc>,
 }
 

@@ -1,8 +1,8 @@
-//! Trying the AppSecret of an app that may have an owner already.
+//! Trials of an AppSecret for an app that may have an owner already.
 //!
-//! Whoever asks has proven nothing yet, so nothing here touches what the app's owner lives on: neither its tokens nor
-//! its budgets, nor the turn in which they are fetched. WeChat's stable tokens make that possible: without force it
-//! answers with the token that there is, and they are apart from legacy tokens.
+//! The requester has proven nothing yet, so a trial changes nothing that the app's owner uses: neither the tokens nor
+//! the budgets nor the fetch lease. WeChat's stable tokens make this possible: a call without force returns the present
+//! token, and stable tokens are separate from legacy tokens.
 
 use chrono::{DateTime, Utc};
 use domain::{
@@ -13,7 +13,7 @@ use wechat::FetchedToken;
 
 use crate::{Broker, BrokerError, Proof, fetch::Fetch, memory::Memory};
 
-/// What an AppSecret that WeChat takes has brought, before anybody knows whether the app is free.
+/// The answer of WeChat to an AppSecret, before the gateway knows whether the app is free.
 #[derive(Debug)]
 pub struct Trial {
     pub(crate) fetched: FetchedToken,
@@ -21,8 +21,8 @@ pub struct Trial {
 }
 
 impl Broker {
-    /// Tries a secret with one harmless call, which no budget of the app's counts. The refusal is the same for an app
-    /// that is registered and for one that is not.
+    /// Tries a secret with one harmless call, which the app's budgets do not count. The refusal is the same for a
+    /// registered and for an unregistered app.
     pub async fn try_secret(
         &self,
         appid: &AppId,
@@ -43,8 +43,8 @@ impl Broker {
         Ok(Trial { fetched, asked_at })
     }
 
-    /// Makes the proof of an app that is free of the trial of its secret: the trial's token, or in legacy mode one more
-    /// fetch, which ends the legacy token that another system may use.
+    /// Turns the trial of a secret into the proof of an app that is free. In stable mode the proof has the token of the
+    /// trial. Legacy mode takes one more fetch, which ends the legacy token that another system may use.
     pub async fn prove_tried(
         &self,
         appid: &AppId,

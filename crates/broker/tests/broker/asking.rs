@@ -1,4 +1,4 @@
-//! A refresh that a person asks for.
+//! Refreshes on request.
 
 use coord::Coord;
 use domain::{app::TokenMode, verdict::BlockReason};
@@ -138,7 +138,7 @@ async fn who_has_repaired_the_app_need_not_wait_for_its_pause() {
         "{again:?}"
     );
     assert_eq!(world.fetches(), 2);
-    // Who asks again at once is told what WeChat has just said.
+    // A second request within 30 s gets WeChat's last answer.
     world.advance(SECOND * 29);
     assert_eq!(broker.refresh(&world.appid).await.unwrap_err(), again);
     assert_eq!(world.fetches(), 2);

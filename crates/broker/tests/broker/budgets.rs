@@ -1,4 +1,4 @@
-//! What WeChat grants, kept and shown.
+//! The budgets of WeChat's limits: how the broker keeps and shows the budgets.
 
 use std::sync::Arc;
 
@@ -37,7 +37,7 @@ async fn a_spent_legacy_budget_is_told_not_overrun_and_keeps_its_last_for_repair
     assert_eq!((budget.used, budget.limit), (1_900, 2_000));
     assert!(budget.is_low() && budget.is_nearly_spent());
 
-    // A refresh ahead of the end is refused too, and that does not keep a dead token from being repaired.
+    // A spent budget also stops a refresh ahead of the end, but not the repair of a dead token.
     world.advance(SECOND * 6_600);
     world.token(&broker).await;
     crate::until(async || broker.state(&world.appid).unwrap().failure).await;
@@ -47,14 +47,14 @@ async fn a_spent_legacy_budget_is_told_not_overrun_and_keeps_its_last_for_repair
 
     assert_eq!(legacy_marks(&diary), [1_600, 1_900], "each mark once");
 
-    // The day turns at 16:00 UTC.
+    // The day ends at 16:00 UTC.
     world.advance(SECOND * 3_600 * 4);
     world.token(&broker).await;
     let budget = broker.state(&world.appid).unwrap().budgets.legacy_fetches;
     assert_eq!(budget.used, 1);
 }
 
-/// At how many legacy fetches somebody was warned.
+/// The numbers of used legacy fetches at which the observer got an event.
 fn legacy_marks(diary: &Diary) -> Vec<u32> {
     let used = |event| match event {
         Event::BudgetLow {

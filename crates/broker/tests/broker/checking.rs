@@ -1,4 +1,4 @@
-//! Tokens that WeChat refuses once and takes at a second look.
+//! Token checks: tokens that WeChat refuses once and accepts in the check.
 
 use domain::app::TokenMode;
 use futures::future::join_all;
@@ -51,7 +51,7 @@ async fn a_dead_token_is_looked_at_once_by_all_who_meet_it() {
             .iter()
             .all(|token| token.as_ref().unwrap().generation > dead.generation)
     );
-    // Four refusals prove it.
+    // Four refusals prove the token dead.
     assert_eq!((world.checks(), world.fetches()), (4, 2));
     assert!(
         !broker
@@ -127,11 +127,11 @@ async fn a_token_of_another_replica_is_looked_at_before_it_is_replaced() {
     let first = world.token(&two).await;
     let second = one.refresh(&world.appid).await.unwrap();
     assert_eq!(world.token(&two).await.generation, first.generation);
-    // Alive: it is used from now on, and nothing is fetched.
+    // The token is alive: it is used from now on, and nothing is fetched.
     let again = two.stale(&world.appid, second.generation).await.unwrap();
     assert_eq!(again.generation, second.generation);
     assert_eq!(world.forced(), 1);
-    // Dead: it is not given back.
+    // The token is dead: `stale` does not return it.
     world.advance(SECOND * 30);
     world.refuse_checks();
     let third = two.stale(&world.appid, second.generation).await.unwrap();

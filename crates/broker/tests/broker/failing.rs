@@ -137,7 +137,7 @@ async fn each_refusal_has_its_pause_and_says_what_to_do() {
             Some(world.clock.now() + SECOND * pause),
             "{errcode}"
         );
-        // Nobody asks WeChat until then, however many ask here.
+        // Until then no call of WeChat is made, for any number of callers.
         world.advance(SECOND * (pause - 1));
         for _ in 0..100 {
             broker.token(&world.appid).await.unwrap_err();

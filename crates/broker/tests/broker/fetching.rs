@@ -1,4 +1,4 @@
-//! One fetch for everybody, and ahead of the end.
+//! Single flight, and refreshes ahead of the end.
 
 use domain::{app::TokenMode, secret::AppSecret};
 use futures::{FutureExt, future::join_all};

@@ -1,4 +1,4 @@
-//! Somebody else with the same AppSecret.
+//! Another system with the same AppSecret.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ async fn a_foreign_fetch_among_two_thousand_users_costs_one_refresh() {
     let client = world.client();
     let before = world.token(&replicas[0]).await;
 
-    // A user sends with the token, and once more with another when WeChat refuses the first.
+    // A sender uses the token, and sends again with another token when WeChat refuses the first.
     let user = async |n: usize| {
         let broker = &replicas[n % 3];
         let token = world.token(broker).await;
@@ -110,7 +110,7 @@ async fn what_a_replica_did_is_not_foreign() {
     let (one, two) = (world.replica(&coord), world.replica(&coord));
     let old = world.token(&two).await;
     world.advance(SECOND);
-    // The first replica replaces the token, and its new one is lost with its memory and the cell.
+    // The first replica replaces the token; the new token is then lost with the replica's memory and the cell.
     let new = one.refresh(&world.appid).await.unwrap();
     let key = format!("token:{}", world.appid);
     assert!(coord.cells().drop_if(&key, new.generation).await.unwrap());
@@ -145,7 +145,7 @@ async fn replicas_that_cannot_ask_each_other_blame_nobody() {
     };
     unseen().await;
 
-    // And not either when they can: the other's fetch explains the death.
+    // Nor when the other replicas can be asked: the fetch of the other replica explains the death.
     redis.restart();
     let coord = over(&redis, &world);
     let key = format!("token:{}", world.appid);
@@ -188,7 +188,7 @@ async fn a_death_while_redis_is_away_is_judged_when_it_is_back() {
             .filter(|there| there.generation == second)
     })
     .await;
-    // Redis answers in real time, and rests in it where it was slow: no day must pass meanwhile.
+    // Redis and the circuit breaker use real time, so the manual clock must not move on by a day meanwhile.
     let mut pace = tokio::time::interval(SECOND / 50);
     let seen = until(async || {
         pace.tick().await;
@@ -208,7 +208,7 @@ async fn a_death_while_redis_is_away_is_judged_when_it_is_back() {
     })
     .await;
     assert_eq!(world.fetches(), 2, "the first, and one repair");
-    // Who still had the dead one uses what the repair has brought.
+    // A caller with the dead token gets the token of the repair.
     let late = replicas[1].stale(&world.appid, first.generation).await;
     assert_eq!(late.unwrap().generation, second);
     join_all(replicas.iter().map(wxgate_broker::Broker::shutdown)).await;
@@ -222,7 +222,7 @@ async fn a_death_while_redis_is_away_is_judged_when_it_is_back() {
 async fn a_death_while_redis_is_slow_is_foreign_all_the_same() {
     let redis = Redis::start();
     let mut world = World::new(TokenMode::Legacy).await;
-    // What Redis is too slow for is told again by a clock that goes.
+    // The retry of updates for which Redis was too slow needs a clock that moves.
     world.clock = coord::Clock::system();
     world.wechat.control().clock().release();
     let replicas = [0; 2].map(|_| world.replica(&over(&redis, &world)));

@@ -1,4 +1,4 @@
-//! Budgets of calls that brought nothing: what was booked for them is given back.
+//! Refunds: what was booked for calls that brought nothing.
 
 use domain::app::TokenMode;
 use simulator::{Effect, Fault};
@@ -55,7 +55,7 @@ async fn a_forced_refresh_that_wechat_did_not_make_is_not_counted() {
         let token = world.token(&broker).await;
         world.refuse_checks();
         let control = world.wechat.control();
-        // The first call asks whether there is a new token; the second is the forced one.
+        // The first call asks whether there is a new token; the second call is the forced refresh.
         let shape = simulator::Shape::TextPlain;
         control.add_fault(Fault::next(1, Effect::OddAnswer { shape }).for_path(STABLE));
         control.add_fault(Fault::next(1, effect.clone()).for_path(STABLE));
@@ -68,7 +68,7 @@ async fn a_forced_refresh_that_wechat_did_not_make_is_not_counted() {
 
         world.advance(SECOND);
         let again = broker.token(&world.appid).await;
-        // WeChat may have made one whose answer was lost, and makes no second one within 30 s.
+        // WeChat may have made a token and lost the answer, and makes no second token within 30 s.
         assert_eq!(again.is_err(), is_lost, "{effect:?}: {again:?}");
         world.advance(SECOND * 30);
         let fresh = broker.token(&world.appid).await.unwrap();
@@ -114,7 +114,7 @@ async fn fetches_that_wechat_never_saw_are_not_counted() {
         assert_eq!(broker.state(&world.appid).unwrap().fetches_today, 0);
         world.token(&broker).await;
         assert_eq!(broker.state(&world.appid).unwrap().fetches_today, 1);
-        // WeChat may count what it answers.
+        // WeChat may count the calls that it answers.
         world.advance(SECOND * 7200);
         control.add_fault(Fault::next(1, busy()));
         broker.token(&world.appid).await.unwrap_err();

@@ -1,4 +1,4 @@
-//! Many apps: what operators see of them, and what idle ones cost.
+//! Many apps: what operators see of the apps, and what idle apps cost.
 
 use coord::Coord;
 use domain::app::{AppId, TokenMode};
@@ -15,7 +15,7 @@ fn appid(n: usize) -> AppId {
     AppId::parse(format!("wx{n:016x}")).unwrap()
 }
 
-/// All apps have the world's secret, because the simulator takes any for an account that it does not know.
+/// All apps have the world's secret, because the simulator accepts any secret for an account that is unknown to it.
 async fn warm(broker: &Broker, apps: usize) {
     for token in join_all((0..apps).map(|n| async move { broker.token(&appid(n)).await })).await {
         token.unwrap();
@@ -32,7 +32,7 @@ async fn idle_apps_cost_nothing_and_are_forgotten() {
     let broker = world.alone();
     warm(&broker, 200).await;
     assert_eq!(calls(&world), 200);
-    // One app goes on; nobody asks for the others.
+    // One app remains in use; the other apps are idle.
     for _ in 0..40 {
         world.advance(HOUR / 10);
         broker.token(&appid(7)).await.unwrap();

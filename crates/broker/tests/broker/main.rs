@@ -1,4 +1,4 @@
-//! The broker with the real client against the simulator, under a clock that is turned by hand.
+//! Tests of the broker with the real client against the simulator, under a manual clock.
 
 #![expect(
     clippy::unwrap_used,
@@ -40,14 +40,14 @@ use wxgate_broker::{
 };
 
 const SECOND: Duration = Duration::from_secs(1);
-/// How long something in the background may take on a busy machine before the test calls it lost.
+/// How long a background task may take on a busy machine before the test fails.
 const LOST: Duration = Duration::from_secs(20);
 const STABLE: &str = "/cgi-bin/stable_token";
 const LEGACY: &str = "/cgi-bin/token";
 const CHECK: &str = "/cgi-bin/get_api_domain_ip";
 const SECRET: &str = "0f1e2d3c4b5a69788796a5b4c3d2e1f0";
 
-/// WeChat, the time, and what the gateway knows of its one app.
+/// The simulator, the time, and the registration of the one app.
 struct World {
     wechat: Simulator,
     clock: Clock,
@@ -56,7 +56,7 @@ struct World {
     app: Arc<Registered>,
 }
 
-/// The one app's credentials, if it is registered.
+/// The credentials of the one app, if registered.
 #[derive(Default)]
 struct Registered(Mutex<Option<AppCredentials>>);
 
@@ -98,7 +98,7 @@ impl World {
         });
     }
 
-    /// A gateway that is alone.
+    /// A broker that shares nothing with other replicas.
     fn alone(&self) -> Broker {
         self.replica(&Coord::in_process(self.clock.clone()))
     }
@@ -125,25 +125,25 @@ impl World {
         )
     }
 
-    /// Moves the gateway's time and WeChat's.
+    /// Moves the gateway's time and the simulator's time.
     fn advance(&self, by: Duration) {
         self.wechat.control().clock().advance(by);
         self.time.advance(by);
     }
 
-    /// Token fetches that WeChat has seen, whatever it answered.
+    /// The number of token fetches that WeChat has seen, with any answer.
     fn fetches(&self) -> u64 {
         let stats = self.wechat.control().app_stats(self.appid.as_str());
         stats.total(STABLE) + stats.total(LEGACY)
     }
 
-    /// Second looks at refused tokens that WeChat has seen.
+    /// The number of token checks that WeChat has seen.
     fn checks(&self) -> u64 {
         let stats = self.wechat.control().app_stats(self.appid.as_str());
         stats.total(CHECK)
     }
 
-    /// From now on WeChat refuses every token at the second look, though it goes on to give it out.
+    /// From now on WeChat refuses every token in a token check, but still returns the token to fetches.
     fn refuse_checks(&self) {
         let refused = Effect::Errcode {
             errcode: 40001,
@@ -153,7 +153,7 @@ impl World {
         control.add_fault(Fault::always(refused).for_path(CHECK));
     }
 
-    /// Effective forced refreshes.
+    /// The number of effective forced refreshes.
     fn forced(&self) -> u64 {
         let stats = self.wechat.control().app_stats(self.appid.as_str());
         stats.total(&format!("{STABLE}#force_refresh"))
@@ -163,14 +163,14 @@ impl World {
         broker.token(&self.appid).await.unwrap()
     }
 
-    /// Waits until the background has brought a token later than `generation`.
+    /// Waits until the background refresh has brought a token later than `generation`.
     async fn later_than(&self, broker: &Broker, generation: u64) -> Token {
         until(async || Some(self.token(broker).await).filter(|token| token.generation > generation))
             .await
     }
 }
 
-/// Whether WeChat takes the token for a call.
+/// Whether WeChat accepts the token in a call.
 async fn accepts(client: &Client, token: &Token) -> bool {
     client.quota(&token.value, Channel::Subscribe).await.is_ok()
 }
@@ -180,7 +180,7 @@ fn over(redis: &Redis, world: &World) -> Coord {
     Coord::redis(&redis.url(), world.clock.clone()).unwrap()
 }
 
-/// Writes down what it hears.
+/// Records the events.
 #[derive(Default)]
 struct Diary(Mutex<Vec<(AppId, Event)>>);
 
@@ -198,7 +198,7 @@ impl Diary {
     }
 }
 
-/// Asks until there is an answer.
+/// Repeats `ask` until the answer is not `None`.
 async fn until<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     let answered = async {
         loop {

@@ -1,4 +1,4 @@
-//! Tokens that WeChat refuses.
+//! Repairs of tokens that WeChat refuses.
 
 use domain::app::TokenMode;
 use futures::{FutureExt, future::join_all};

@@ -1,4 +1,4 @@
-//! Replicas that share, and replicas that cannot.
+//! Replicas that share tokens, and replicas that cannot reach each other.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ async fn replicas_cause_one_fetch() {
         join_all((0..100).map(|n| world.token(&replicas[n % 2]))).await;
         assert_eq!(world.fetches(), 1);
     }
-    // Over Redis with the system's clock: who missed a wake-up polls.
+    // Over Redis with the system's clock, because a replica that missed a wake-up polls.
     let mut world = World::new(TokenMode::Stable).await;
     world.clock = coord::Clock::system();
     world.wechat.control().clock().release();
@@ -110,7 +110,7 @@ async fn a_dead_holder_of_the_lease_is_waited_for_no_longer_than_the_lease() {
     token.unwrap();
 }
 
-/// Legacy mode, where another fetch would end the token of the first.
+/// In legacy mode, where another fetch would end the token of the first.
 #[tokio::test]
 async fn a_fetch_keeps_its_lease_for_as_long_as_wechat_may_take() {
     let world = World::new(TokenMode::Legacy).await;
@@ -207,7 +207,7 @@ async fn tokens_are_put_back_into_a_redis_that_somebody_emptied() {
     let broker = world.replica(&coord);
     let token = world.token(&broker).await;
     let key = format!("token:{}", world.appid);
-    // Whether before the listener has connected or after: both are noticed.
+    // Both cases are noticed: emptied before the listener has connected, and after.
     redis.empty();
     let there = until(async || coord.cells().get(&key).await.ok().flatten()).await;
     assert_eq!(there.generation, token.generation);

@@ -1,4 +1,4 @@
-//! A new AppSecret, while fetches with the old one are under way.
+//! A new AppSecret, while fetches with the old one are in progress.
 
 use std::cell::Cell;
 
@@ -11,13 +11,13 @@ use wxgate_broker::Broker;
 
 use crate::{LEGACY, SECOND, SECRET, World, over, until};
 
-/// WeChat's next answer takes long enough for what is to happen meanwhile.
+/// Delays WeChat's next answer long enough for the concurrent steps of the test.
 fn slow_answer(world: &World) {
     let fault = Fault::next(1, Effect::Latency { ms: 300 });
     world.wechat.control().add_fault(fault);
 }
 
-/// Waits until WeChat has been asked `times` times.
+/// Waits until WeChat has received `times` fetches.
 async fn asked(world: &World, broker: &Broker, times: u32) {
     until(async || {
         let budget = broker.survey(&world.appid).await.budgets.legacy_fetches;
@@ -48,7 +48,7 @@ async fn a_refresh_with_the_old_secret_does_not_take_the_place_of_the_new_ones_t
             .unwrap();
         world.advance(SECOND);
 
-        // The secret is proven and about to be stored; another replica fetches with the old one.
+        // The new secret is proven and about to be stored; another replica fetches with the old one.
         slow_answer(&world);
         let adopt = async {
             asked(&world, &one, 3).await;

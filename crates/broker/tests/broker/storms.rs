@@ -1,4 +1,4 @@
-//! Crowds, and things that die at a bad moment.
+//! Many concurrent callers, and replicas that die at a bad moment.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ async fn six_hundred_cold_callers_on_three_replicas_cause_one_legacy_fetch() {
     for shared in [false, true] {
         let mut world = World::new(TokenMode::Legacy).await;
         if shared {
-            // Who missed a wake-up polls, by a clock that goes.
+            // A replica that missed a wake-up polls, which needs a clock that moves.
             world.clock = coord::Clock::system();
             world.wechat.control().clock().release();
         }
@@ -41,7 +41,7 @@ async fn six_hundred_cold_callers_on_three_replicas_cause_one_legacy_fetch() {
     }
 }
 
-/// Every app's token on every replica, at once.
+/// Returns every app's token on every replica, without waiting.
 fn all_at_once(replicas: &[Broker], apps: &[AppId]) -> Vec<Token> {
     let everywhere = replicas
         .iter()
@@ -103,7 +103,7 @@ async fn redis_may_die_and_come_back_empty_under_load() {
         all_at_once(&replicas, &apps);
         assert_eq!(fetches(), 20, "{mode:?}: the tokens are put back");
 
-        // Replicas refresh again together.
+        // The replicas refresh again at the same time.
         world.advance(due);
         all_renewed(&replicas, &apps).await;
         assert_eq!(fetches(), 40, "{mode:?}: one fetch for each app");
@@ -115,7 +115,7 @@ async fn redis_may_die_and_come_back_empty_under_load() {
     }
 }
 
-/// A gateway of its own that can be killed: its tasks end wherever they are.
+/// A gateway with its own runtime that can be killed: its tasks end at any point.
 struct Doomed(tokio::runtime::Runtime);
 
 impl Doomed {
@@ -152,7 +152,8 @@ async fn a_replica_killed_in_the_middle_of_its_refresh_is_replaced_within_the_le
         let first = world.token(&survivor).await;
         kill_in_the_middle(&world, coord, due).await;
 
-        // The other needs the same lease. It goes on with the old token, and has a new one when the lease has ended.
+        // The survivor needs the same lease, uses the old token meanwhile, and has a new one after the end of the
+        // lease.
         let before = world.fetches();
         for _ in 0..15 * 4 {
             let token = survivor.token(&world.appid).now_or_never();
@@ -168,7 +169,7 @@ async fn a_replica_killed_in_the_middle_of_its_refresh_is_replaced_within_the_le
     }
 }
 
-/// Runs another replica until its refresh, which is `due` after now, waits for WeChat with the lease in its hand.
+/// Runs another replica until the refresh, which is due in `due`, waits for WeChat with the lease held; then kills it.
 async fn kill_in_the_middle(world: &World, coord: impl Fn() -> Coord, due: Duration) {
     let doomed = Doomed(tokio::runtime::Runtime::new().unwrap());
     let killed = {
