@@ -119,8 +119,7 @@ impl Broker {
         self
     }
 
-    /// Returns the app's token, from memory without waiting while the token is good; the refresh runs in the
-    /// background.
+    /// Returns the app's token: at once from memory while the token is good. The refresh runs in the background.
     pub async fn token(&self, appid: &AppId) -> Result<Token, BrokerError> {
         let now = self.0.coord.clock().now();
         if let Some(token) = self
@@ -187,8 +186,7 @@ impl Broker {
         Err(self.0.later(&memory, "WeChat keeps the present token"))
     }
 
-    /// Proves a secret with one fetch, before the secret is stored. Changes nothing: [`Broker::adopt`] does, after the
-    /// storing.
+    /// Proves a secret with one fetch, before the secret is stored. Changes nothing; call [`Broker::adopt`] later.
     pub async fn prove(
         &self,
         appid: &AppId,
@@ -259,7 +257,7 @@ impl Broker {
         self.0.memories.get(appid).map(|memory| memory.state(now))
     }
 
-    /// Waits for the fetches in progress, each for at most the client's time-out. Later callers still get the tokens in
+    /// Waits for the fetches in progress, each for at most the client's time-out. Later callers still get tokens from
     /// memory.
     pub async fn shutdown(&self) {
         self.0.stop.cancel();

@@ -32,8 +32,7 @@ impl BudgetKind {
         }
     }
 
-    /// The limit that WeChat documents. An old account may have more legacy fetches, but no account comes near this
-    /// number.
+    /// The limit that WeChat documents. Old accounts may have more legacy fetches; none comes near this number.
     pub fn limit(self) -> u32 {
         match self {
             Self::LegacyFetches => 2_000,
@@ -43,8 +42,7 @@ impl BudgetKind {
         }
     }
 
-    /// The number of calls at which fetches stop. Fetches that repair no dead token leave the last twentieth for
-    /// repairs.
+    /// The calls at which fetches stop. Only fetches that repair a dead token may use the last twentieth.
     pub(crate) fn ceiling(self, repair: bool) -> u32 {
         if repair {
             self.limit()

@@ -15,8 +15,7 @@ pub struct AppCredentials {
     pub mode: TokenMode,
 }
 
-/// The source of AppSecrets. Every fetch reads the credentials just before the call, so a changed secret is used at
-/// once.
+/// The source of AppSecrets. A fetch reads the credentials just before the call, so a changed secret is used at once.
 #[async_trait]
 pub trait Credentials: Send + Sync {
     /// Returns the credentials of `appid`.

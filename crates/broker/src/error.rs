@@ -32,8 +32,7 @@ pub enum BrokerError {
         /// A description of the failure.
         detail: String,
     },
-    /// Returned by [`Broker::refresh`](crate::Broker::refresh) only: the token was replaced a moment ago, or too often
-    /// today.
+    /// Of [`Broker::refresh`](crate::Broker::refresh) only: the token was replaced a moment ago, or too often today.
     #[error("the token was replaced a moment ago, or too often today")]
     TooSoon {
         /// When another refresh may be requested.
@@ -57,8 +56,7 @@ pub enum BrokerError {
         /// The answer of WeChat.
         cause: Cause,
     },
-    /// No such app is registered. The broker does not remember this error, because the app may be registered at any
-    /// moment.
+    /// No such app is registered. Not remembered, because the app may be registered at any moment.
     #[error("no such app is registered")]
     UnknownApp,
 }
@@ -171,8 +169,7 @@ impl BrokerError {
                 retry_at: Delay::Backoff.next_try(now, attempt, rand::random()),
                 detail: cause.to_string(),
             },
-            // The time of the reset is not proven, and WeChat is known to answer 45009 too early: fetch again at a slow
-            // rate.
+            // The time of the reset is not proven, and WeChat is known to answer 45009 too early: fetch again, slowly.
             TokenError::QuotaSpent(cause) => Self::FetchesSpent {
                 retry_at: quota::reset_at(now).min(now + SPENT_PROBE),
                 cause,

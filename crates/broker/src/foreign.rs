@@ -77,8 +77,7 @@ impl Inner {
     }
 }
 
-/// Whether another system replaced the token that WeChat refuses, given that WeChat returned a different one
-/// afterwards.
+/// Whether another system replaced the token that WeChat refuses, given that WeChat then returned another one.
 pub(crate) fn is_foreign(refused: &Refused, ledger: &Ledger) -> bool {
     let Refused { held, at } = refused;
     let life = (held.token.expires_at - held.fetched_at)

@@ -37,8 +37,8 @@ pub(crate) struct Ledger {
     minute: i64,
     in_minute: u32,
     repaired_at: Option<DateTime<Utc>>,
-    /// The refunds: counted calls that were not made or brought nothing. The refunds only grow, so that merging stays a
-    /// maximum.
+    /// The refunds, for counted calls that were not made or brought nothing. Refunds only grow too, so that merging
+    /// remains a maximum.
     back: GivenBack,
     /// When the gateway made calls that end the token before: milliseconds since 1970, latest first, zero for none.
     replaced: [i64; REPLACEMENTS],
@@ -214,8 +214,7 @@ impl Ledger {
         }
     }
 
-    /// Whether a foreign refresh was counted since `fetched_at`: then the death of a token fetched at that time is
-    /// counted.
+    /// Whether a foreign refresh was counted since `fetched_at`: then the death of such a token is counted.
     pub(crate) fn has_counted(&self, fetched_at: DateTime<Utc>) -> bool {
         self.foreign_at.is_some_and(|at| at > fetched_at)
     }

@@ -292,8 +292,7 @@ impl Memory {
         !self.is_unused_for(IN_USE, now)
     }
 
-    /// Whether the memory may be dropped: long unused, no live token, no fetch in progress, no death to judge, no
-    /// pause.
+    /// Whether the memory may be dropped: long unused, no live token, no fetch, no death to judge, no pause.
     pub(crate) fn is_idle(&self, now: DateTime<Utc>) -> bool {
         self.is_unused_for(IDLE, now) && {
             let state = self.read();

@@ -8,29 +8,29 @@ use dashmap::{DashMap, Entry};
 
 use crate::{Clock, CoordError};
 
-/// How many puts may pass before cells whose deadline is over are swept out.
+/// The number of puts after which cells with a passed deadline are removed.
 const PUTS_PER_SWEEP: usize = 1024;
 
-/// A value and its place in the order of values that its key has had.
+/// A value and its place in the order of the values of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cell {
-    /// The value. Whoever puts a secret here seals it first.
+    /// The value. A caller must seal a secret before putting the secret here.
     pub value: Vec<u8>,
-    /// Grows with every new value of a key.
+    /// A number that grows with every new value of a key.
     pub generation: u64,
 }
 
-/// Values that replicas show each other. A cell may be missing at any time: it is a hint that saves work.
+/// Values that replicas show each other. A cell saves work, and may be missing at any time.
 #[async_trait]
 pub trait Cells: Send + Sync {
-    /// The cell at `key`, unless its deadline has passed.
+    /// Returns the cell at `key`, unless the deadline has passed.
     async fn get(&self, key: &str) -> Result<Option<Cell>, CoordError>;
 
-    /// Puts a value that is gone at `deadline`. Replaces an older or equal generation only; says whether it did.
+    /// Puts a value that expires at `deadline`. Replaces only an older or equal generation; returns whether it did.
     async fn put(&self, key: &str, cell: Cell, deadline: DateTime<Utc>)
     -> Result<bool, CoordError>;
 
-    /// Drops the cell if it still has this generation; says whether it did.
+    /// Removes the cell if the generation is still `generation`; returns whether a cell was removed.
     async fn drop_if(&self, key: &str, generation: u64) -> Result<bool, CoordError>;
 }
 

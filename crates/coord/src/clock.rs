@@ -1,4 +1,4 @@
-//! The time, as a thing that can be handed over and turned by hand.
+//! The program's source of time: the machine's clock, which may follow another clock, or a manual clock for tests.
 
 mod anchor;
 mod machine;
@@ -15,13 +15,13 @@ pub use self::{
     manual::ManualClock,
 };
 
-/// The longest stretch a system sleep goes without looking at the wall clock again, which may have been set.
+/// The longest time that a system sleep goes without reading the wall clock again, which may have been set.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
 /// The program's only source of time. Cloning is cheap, and clones show the same time.
 ///
-/// [`Clock::system`] is the machine's, until somebody makes it follow another one by [`Clock::follow`]: then its time is what
-/// that one answered last and what has passed since on the monotonic clock, whatever the machine's own clock says.
+/// [`Clock::system`] shows the machine's time until [`Clock::follow`] makes the clock follow another one. The time is
+/// then the last answer of the followed clock plus the monotonic time since, whatever the machine's clock shows.
 #[derive(Clone)]
 pub struct Clock(Source);
 
@@ -32,18 +32,18 @@ enum Source {
 }
 
 impl Clock {
-    /// The machine's clock.
+    /// Creates a clock that shows the machine's time.
     pub fn system() -> Self {
         Self(Source::System(Arc::new(Machine::new())))
     }
 
-    /// A clock that stands still at `start` until its [`ManualClock`] moves it. Sleeps under it take no real time.
+    /// Creates a clock that stands still at `start` until moved by the [`ManualClock`]. Sleeps take no real time.
     pub fn manual(start: DateTime<Utc>) -> (Self, ManualClock) {
         let hand = ManualClock::starting(start);
         (Self(Source::Manual(hand.clone())), hand)
     }
 
-    /// Has this clock, and its clones, follow another one from the first sample on. None: it is turned by hand and follows
+    /// Makes this clock and all clones follow another clock from the first sample on; none: a manual clock follows
     /// nothing.
     pub fn follow(&self) -> Option<Leader> {
         match &self.0 {
@@ -60,8 +60,7 @@ impl Clock {
         }
     }
 
-    /// How far the machine's own clock is ahead of the one that this one follows; none: it follows none, or has not heard of
-    /// it.
+    /// How far the machine's clock is ahead of the followed clock; none: no clock is followed, or none has answered.
     pub fn off(&self) -> Option<TimeDelta> {
         match &self.0 {
             Source::System(machine) => machine.off(),
@@ -69,7 +68,7 @@ impl Clock {
         }
     }
 
-    /// Why nobody should take work by this clock; none: there is no reason.
+    /// Why the replica should take no work by this clock; none: no trouble.
     pub fn trouble(&self) -> Option<ClockTrouble> {
         match &self.0 {
             Source::System(machine) => machine.trouble(),
@@ -77,14 +76,14 @@ impl Clock {
         }
     }
 
-    /// Returns when there is no [`trouble`](Self::trouble): at once, as a rule.
+    /// Returns when there is no [`trouble`](Self::trouble), usually at once.
     pub async fn right(&self) {
         if let Source::System(machine) = &self.0 {
             machine.right().await;
         }
     }
 
-    /// The time, from a question that the followed clock answers now. Before what cannot be taken back.
+    /// Returns the time after a new question to the followed clock. For use before irrevocable steps.
     pub async fn checked(&self) -> DateTime<Utc> {
         if let Source::System(machine) = &self.0 {
             machine.ask().await;
@@ -92,8 +91,8 @@ impl Clock {
         self.now()
     }
 
-    /// For how long this clock has gone on without a jump of more than a second, which the clock that it follows has made, or
-    /// somebody who set the machine's. What was to take a minute by the clock may not have taken one before that.
+    /// How long this clock has run without a jump of more than a second. A jump comes from the followed clock, or from
+    /// a change of the machine's clock. Before a jump, a minute by the clock may not have been a minute.
     pub fn steady_for(&self) -> Duration {
         match &self.0 {
             Source::System(machine) => machine.steady_for(),
@@ -101,7 +100,7 @@ impl Clock {
         }
     }
 
-    /// Sleeps for `duration`, whatever happens to the wall clock meanwhile.
+    /// Sleeps for `duration`, independent of changes of the wall clock.
     pub async fn sleep(&self, duration: Duration) {
         match &self.0 {
             Source::System(_) => tokio::time::sleep(duration).await,
@@ -109,8 +108,8 @@ impl Clock {
         }
     }
 
-    /// Sleeps until `deadline`; returns at once when it has passed. When the clock jumps the sleep follows; when the wall clock
-    /// of a machine that follows no other is set, within half a minute.
+    /// Sleeps until `deadline`, and returns at once when `deadline` has passed. The sleep follows jumps of the clock; a
+    /// change of the wall clock of a machine that follows no other clock is noticed within half a minute.
     pub async fn sleep_until(&self, deadline: DateTime<Utc>) {
         match &self.0 {
             Source::System(machine) => loop {
@@ -120,15 +119,15 @@ impl Clock {
                 if left.is_zero() {
                     return;
                 }
-                // A jump ends the nap too.
+                // A jump ends this sleep too.
                 let _ = tokio::time::timeout(left.min(LOOK_AGAIN), jumped).await;
             },
             Source::Manual(hand) => hand.sleep_until(deadline).await,
         }
     }
 
-    /// Time since this clock was made, which never goes back: for rates and rounds, where a wall clock that is set would
-    /// grant or refuse hours at once.
+    /// The time since this clock was made, which never goes back. For rates and rounds, where a change of the wall
+    /// clock would grant or refuse hours at once.
     pub fn elapsed(&self) -> Duration {
         match &self.0 {
             Source::System(machine) => machine.elapsed(),
@@ -136,7 +135,7 @@ impl Clock {
         }
     }
 
-    /// Whether time is turned by hand, so that Redis's own clock must not be asked.
+    /// Whether the clock is manual, so that scripts must not use Redis's own clock.
     pub(crate) fn is_manual(&self) -> bool {
         matches!(self.0, Source::Manual(_))
     }
@@ -201,7 +200,7 @@ mod tests {
         assert!(before.elapsed() >= SECOND / 50);
     }
 
-    /// What a clock answers that is so far from this machine's.
+    /// An answer of a clock that is `ahead` of this machine's clock.
     #[expect(
         clippy::disallowed_methods,
         reason = "stands for another machine's clock"

@@ -1,6 +1,6 @@
-//! Why an agreement could not be reached.
+//! The errors of coordination.
 
-/// Why a call did not work. None of them may stop a message: whoever gets one goes on alone.
+/// Why a call of Redis failed. No error may stop a message: the caller continues without coordination.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum CoordError {
     /// Redis does not answer, or refuses.
@@ -8,7 +8,7 @@ pub enum CoordError {
         "Redis is unavailable ({detail}): sending goes on, but each replica counts for itself; check that the server of WXGATE_REDIS_URL runs and can be reached"
     )]
     Unavailable {
-        /// What the connection says, without the URL.
+        /// The text of the failure, without the URL.
         detail: String,
     },
     /// Redis shows a certificate that is not trusted.
@@ -16,15 +16,15 @@ pub enum CoordError {
         "the certificate of Redis is not trusted ({detail}): set WXGATE_REDIS_CA_FILE to the certificate of the CA that signed it, and name the host in WXGATE_REDIS_URL as the certificate does"
     )]
     Certificate {
-        /// What the connection says, without the URL.
+        /// The text of the failure, without the URL.
         detail: String,
     },
-    /// Redis answers, and does not do what replicas need.
+    /// Redis answers, but does not do what replicas need.
     #[error(
         "Redis does not do what replicas need ({detail}): let its user run scripts and write keys (`ACL SETUSER … ~wxgate:* &wxgate:* +@read +@write +@pubsub +@scripting +@connection +@hash +time +ping`), let WXGATE_REDIS_URL name the primary, and give it memory"
     )]
     Refused {
-        /// What Redis says.
+        /// The answer of Redis.
         detail: String,
     },
     /// Redis is a cluster, and this server does not have every key.
@@ -32,25 +32,25 @@ pub enum CoordError {
         "the server of WXGATE_REDIS_URL is part of a cluster ({detail}), and the gateway talks to one server: use a Redis without cluster mode, or a cluster of one master that has all 16384 slots"
     )]
     Cluster {
-        /// What it has of the cluster.
+        /// The part of the cluster that the masters serve.
         detail: String,
     },
-    /// The URL names no Redis.
+    /// The URL cannot be used for a connection to Redis.
     #[error(
         "WXGATE_REDIS_URL cannot be used ({detail}): write it as redis://[user:password@]host[:port][/database], or rediss:// for TLS, where / ? # @ : and % in the password are %2F %3F %23 %40 %3A and %25"
     )]
     BadUrl {
-        /// What is wrong with it, without the URL.
+        /// What is wrong with the URL, without the URL.
         detail: String,
     },
 }
 
-/// What a caller may make of a [`CoordError`].
+/// How a caller may react to a [`CoordError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CoordErrorKind {
-    /// Passes by itself.
+    /// The failure passes without a change of the settings.
     Unavailable,
-    /// Stays until the settings change.
+    /// The failure stays until the settings change.
     Settings,
 }
 

@@ -1,8 +1,8 @@
-//! Leases: turns at doing something that need not be done twice.
+//! Leases for work that need not be done twice.
 //!
-//! A lease saves work and is not needed for correctness: it ends by itself, Redis may forget it, and then two
-//! replicas do the same thing. Whoever uses one looks again after taking it, because the work may have been
-//! done while it waited.
+//! A lease saves work and is not needed for correctness: a lease ends after its ttl, Redis may lose the lease, and two
+//! replicas then do the same work. The owner of a new lease must check again whether the work is still needed, because
+//! the previous owner may have done the work meanwhile.
 
 use std::time::Duration;
 
@@ -12,16 +12,16 @@ use dashmap::{DashMap, Entry};
 
 use crate::{Clock, CoordError};
 
-/// Turns, by name. An owner is whoever the caller says: make it different for every turn of every replica.
+/// Leases by name. The caller chooses the owner, which must be different for every use by every replica.
 #[async_trait]
 pub trait Leases: Send + Sync {
-    /// Takes the lease for `ttl`, unless another owner has it. Taking one's own again prolongs it.
+    /// Takes the lease for `ttl`, unless another owner has the lease. The same owner prolongs the lease.
     async fn take(&self, name: &str, owner: &str, ttl: Duration) -> Result<bool, CoordError>;
 
-    /// Prolongs the lease to `ttl` from now; `false` means that it was lost.
+    /// Prolongs the lease to `ttl` from now; `false` means that the lease was lost.
     async fn renew(&self, name: &str, owner: &str, ttl: Duration) -> Result<bool, CoordError>;
 
-    /// Gives the lease back; `false` means that it was lost before.
+    /// Releases the lease; `false` means that the lease was lost before.
     async fn release(&self, name: &str, owner: &str) -> Result<bool, CoordError>;
 }
 

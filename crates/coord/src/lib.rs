@@ -1,20 +1,19 @@
-//! What replicas agree on quickly: rate limits, shared cells with deadlines, leases and wake-ups, and the
-//! time they all go by.
+//! Fast coordination of replicas: rate limits, shared cells with deadlines, leases, wake-ups, and the common time.
 //!
-//! A [`Coord`] comes in two kinds: in process, for a gateway that is alone, and over Redis, for replicas. This
-//! is the only crate that knows Redis, and [`Clock`] is the only reader of the wall clock in the program.
+//! A [`Coord`] comes in two forms: in process, for a gateway of one replica, and over Redis, for several replicas. This
+//! is the only crate that uses Redis, and [`Clock`] is the only reader of the wall clock in the program.
 //!
-//! Two promises hold for everything here:
+//! Two guarantees hold for everything here:
 //!
-//! - **Nothing is on the path of correctness.** A cell may be missing, a lease may be held twice, a wake-up may
-//!   come for nothing or not at all. Callers look for themselves and go on when Redis is gone.
-//! - **Answers are quick.** The first call that Redis leaves without an answer fails after a second, and all others with it:
-//!   a breaker opens. Calls then fail at once until a background probe, one a second, finds Redis back. A Redis that comes back empty, or that somebody empties,
-//!   needs no restart: every subscriber hears [`Wake::Missed`].
+//! - **Correctness does not depend on coordination.** A cell may be missing, two owners may hold a lease, a wake-up may
+//!   come without a reason or not at all. Callers check the facts themselves and continue without Redis.
+//! - **Answers are quick.** The first call without an answer from Redis fails after a second, together with all other
+//!   calls, and opens a circuit breaker. Calls then fail at once until a background probe, one a second, gets an
+//!   answer. After a loss of all data in Redis no restart is needed: every subscriber receives [`Wake::Missed`].
 //!
-//! To add a thing that replicas share: write its trait and its in-process form in one module, its Redis form
-//! under `remote`, give [`Coord`] an accessor, and add its rules to `tests/conformance`, which runs them
-//! against both.
+//! To add another thing that replicas share: write the trait and the in-process form in one module and the Redis form
+//! under `remote`, give [`Coord`] an accessor, and add the rules to `tests/conformance`, which runs the rules against
+//! both forms.
 //!
 //! ```
 //! use std::time::Duration;
@@ -54,7 +53,7 @@ pub use self::{
     wakeups::{Subscription, Wake, Wakeups},
 };
 
-/// Everything that replicas agree on quickly. Cloning is cheap, and clones are the same thing.
+/// The entry point to everything that replicas coordinate. Cloning is cheap, and clones share their state.
 #[derive(Clone)]
 pub struct Coord(Arc<Inner>);
 
@@ -68,7 +67,7 @@ struct Inner {
 }
 
 impl Coord {
-    /// For a gateway that is alone: everything in this process's memory.
+    /// Creates the form for a gateway of one replica: everything is in this process's memory.
     pub fn in_process(clock: Clock) -> Self {
         Self(Arc::new(Inner {
             cells: Box::new(LocalCells::new(clock.clone())),
@@ -80,20 +79,20 @@ impl Coord {
         }))
     }
 
-    /// Whether [`Coord::redis`] takes this URL. A refusal has nothing of it in it.
+    /// Whether [`Coord::redis`] accepts this URL. The error contains no part of the URL.
     pub fn check_url(url: &str) -> Result<(), CoordError> {
         remote::check_url(url)
     }
 
-    /// For replicas: shared through the Redis at `url` (`redis://` or `rediss://`).
+    /// Creates the form for several replicas, shared through the Redis at `url` (`redis://` or `rediss://`).
     ///
-    /// Does not wait for Redis: it connects at the first use, and again by itself whenever it must. Has to be
-    /// called inside a Tokio runtime; the tasks that carry wake-ups end with the last clone.
+    /// Does not wait for Redis: the connection is made at the first use, and again whenever necessary. Must be called
+    /// inside a Tokio runtime. The tasks that carry wake-ups end with the last clone.
     pub fn redis(url: &str, clock: Clock) -> Result<Self, CoordError> {
         Self::redis_trusting(url, None, clock)
     }
 
-    /// As [`Coord::redis`] at a `rediss://` URL whose server shows a certificate that one of `ca` (PEM) has signed.
+    /// As [`Coord::redis`], for a `rediss://` server with a certificate that one of `ca` (PEM) has signed.
     pub fn redis_trusting(url: &str, ca: Option<&[u8]>, clock: Clock) -> Result<Self, CoordError> {
         let hub = Hub::default();
         let remote = Remote::open(url, ca, clock.clone(), hub.clone())?;
@@ -112,17 +111,17 @@ impl Coord {
         &*self.0.cells
     }
 
-    /// Turns at doing something that need not be done twice.
+    /// Leases for work that need not be done twice.
     pub fn leases(&self) -> &dyn Leases {
         &*self.0.leases
     }
 
-    /// "Look now", said to whoever waits for a topic.
+    /// Wake-ups: messages to the subscribers of a topic that something has changed.
     pub fn wakeups(&self) -> &dyn Wakeups {
         &*self.0.wakeups
     }
 
-    /// How often something may happen.
+    /// Rate limits.
     pub fn limits(&self) -> &dyn Limits {
         &*self.0.limits
     }
@@ -132,7 +131,7 @@ impl Coord {
         &self.0.clock
     }
 
-    /// Asks Redis for a sign of life; in process there is nothing to ask. For the readiness page.
+    /// Sends a PING to Redis, for the readiness page. Always succeeds in process.
     pub async fn health(&self) -> Result<(), CoordError> {
         match &self.0.remote {
             Some(remote) => remote.ping().await,
@@ -140,8 +139,8 @@ impl Coord {
         }
     }
 
-    /// Asks Redis for all that replicas need of it, such as scripts and every key, and leaves nothing in it; in process there is
-    /// nothing to ask.
+    /// Checks that Redis can do all that replicas need, such as scripts and access to every key, and leaves nothing in
+    /// Redis. Always succeeds in process.
     pub async fn examine(&self) -> Result<(), CoordError> {
         match &self.0.remote {
             Some(remote) => remote.examine().await,
@@ -149,13 +148,13 @@ impl Coord {
         }
     }
 
-    /// Whether Redis took the last thing that it was asked, by anybody here; none: there is no Redis. For metrics: it
-    /// asks nothing. A Redis that goes or comes back is noticed within 5 s, also where nobody needs it.
+    /// Whether Redis answers and takes writes, as the last calls by any caller here have shown; none: there is no
+    /// Redis. For metrics: this method makes no call. A change is noticed within 5 s, also without other calls.
     pub fn is_up(&self) -> Option<bool> {
         self.0.remote.as_ref().map(Remote::is_up)
     }
 
-    /// Whether other replicas see what this one puts here.
+    /// Whether other replicas see what this replica writes here.
     pub fn is_shared(&self) -> bool {
         self.0.remote.is_some()
     }

@@ -1,4 +1,4 @@
-//! Limits: how often something may happen, by key, judged by the generic cell rate algorithm.
+//! Rate limits: how often something may happen, by key, judged by the generic cell rate algorithm.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -19,10 +19,10 @@ use governor::{
 
 use crate::{Clock, CoordError};
 
-/// How often keys that are back at a full bucket are swept out.
+/// How often keys with a full bucket are removed.
 const SWEEP: Duration = Duration::from_mins(1);
 
-/// A bucket of `burst`, filled at `per_period` in each `period`.
+/// A bucket of `burst` permits, filled at `per_period` in each `period`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Quota {
     interval: Duration,
@@ -30,8 +30,8 @@ pub struct Quota {
 }
 
 impl Quota {
-    /// `per_period` in each `period` in the long run, and at most `burst` at once. What is zero counts as one.
-    /// The rate is kept as the time from one permit to the next, in whole microseconds.
+    /// Creates a quota of `per_period` in each `period` in the long run, and at most `burst` at once. Zero counts as
+    /// one. The rate is kept as the time from one permit to the next, in whole microseconds.
     pub fn new(per_period: u32, period: Duration, burst: u32) -> Self {
         let micros = period.as_micros() / u128::from(per_period.max(1));
         let interval = Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX).max(1));
@@ -41,17 +41,17 @@ impl Quota {
         }
     }
 
-    /// `rate` a second, and as many at once.
+    /// A quota of `rate` a second, and as many at once.
     pub fn per_second(rate: u32) -> Self {
         Self::new(rate, Duration::from_secs(1), rate)
     }
 
-    /// `rate` a minute, and as many at once.
+    /// A quota of `rate` a minute, and as many at once.
     pub fn per_minute(rate: u32) -> Self {
         Self::new(rate, Duration::from_mins(1), rate)
     }
 
-    /// The most that may happen at once.
+    /// The most permits at once.
     pub fn burst(self) -> u32 {
         self.burst.get()
     }
@@ -61,7 +61,7 @@ impl Quota {
         self.interval
     }
 
-    /// What `cost` takes out of the bucket: at least one, at most all of it.
+    /// The permits that `cost` takes out of the bucket: at least one, at most the whole bucket.
     pub(crate) fn charge(self, cost: u32) -> NonZeroU32 {
         NonZeroU32::new(cost)
             .unwrap_or(NonZeroU32::MIN)
@@ -69,18 +69,18 @@ impl Quota {
     }
 }
 
-/// What a limit says to one request. The fields are those of the `RateLimit` headers.
+/// The answer of a limit to one request. The fields are those of the `RateLimit` headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decision {
-    /// Whether it may happen. If not, nothing was charged.
+    /// Whether the request is allowed. A refused request is not charged.
     pub allowed: bool,
-    /// The bucket's size.
+    /// The size of the bucket, in permits.
     pub limit: u32,
-    /// What is left in the bucket.
+    /// The permits left in the bucket.
     pub remaining: u32,
-    /// When the bucket will be full again, rounded up to the time of one permit.
+    /// The time until the bucket is full again, rounded up to the time of one permit.
     pub reset_after: Duration,
-    /// When the same cost will be allowed; zero when it was.
+    /// The time until the same cost will be allowed; zero for an allowed request.
     pub retry_after: Duration,
 }
 
@@ -108,23 +108,23 @@ impl Decision {
     }
 }
 
-/// How often something may happen. A key is always asked with the same quota; another quota is another bucket in
+/// How often something may happen. A key is always asked with the same quota. Another quota is another bucket in
 /// process, and the same bucket measured with another rule over Redis.
 #[async_trait]
 pub trait Limits: Send + Sync {
-    /// Takes `cost` out of `key`'s bucket, or nothing. A cost above the burst takes the whole bucket, when it is
-    /// full: otherwise it would wait for ever.
+    /// Takes `cost` permits out of the bucket of `key`, or none. A cost above the burst takes the whole bucket when the
+    /// bucket is full, because such a request would otherwise wait for ever.
     async fn check(&self, key: &str, quota: Quota, cost: u32) -> Result<Decision, CoordError>;
 }
 
 type Keyed = RateLimiter<u64, DashMapStateStore<u64>, Ticks, StateInformationMiddleware>;
 
-/// Limits of this process, by governor: one limiter holds one quota for all its keys.
+/// Limits of this process, by governor: one limiter holds one quota for all keys with that quota.
 pub(crate) struct LocalLimits {
     clock: Clock,
     limiters: DashMap<Quota, Arc<Keyed>>,
-    /// Keys are kept as a hash under a random seed: seven times faster than text, and nobody can choose two keys
-    /// that collide.
+    /// Keys are kept as a hash under a random seed: seven times faster than text, and an attacker cannot choose two
+    /// keys that collide.
     seed: RandomState,
     swept: AtomicU64,
 }
@@ -144,7 +144,7 @@ impl LocalLimits {
             return Arc::clone(&limiter);
         }
         let made = self.limiters.entry(quota).or_insert_with(|| {
-            // Only a zero interval has no governor quota, and ours is at least a microsecond.
+            // Only a zero interval has no governor quota, and a [`Quota`] has at least a microsecond.
             let rule = governor::Quota::with_period(quota.interval)
                 .unwrap_or(governor::Quota::per_second(quota.burst))
                 .allow_burst(quota.burst);
@@ -157,7 +157,7 @@ impl LocalLimits {
         Arc::clone(&made)
     }
 
-    /// Forgets keys whose bucket is full, once a minute: whoever comes first does it.
+    /// Forgets keys with a full bucket, once a minute, in the first call after that time.
     fn sweep(&self) {
         let now = self.clock.elapsed().as_secs();
         let swept = self.swept.load(Ordering::Relaxed);
@@ -188,7 +188,7 @@ impl Limits for LocalLimits {
             Ok(Ok(state)) => Decision::allow(quota, state.remaining_burst_capacity()),
             Ok(Err(not_until)) => {
                 let wait = not_until.wait_time_from(limiter.clock().now());
-                // `charge` intervals fit once `wait` has passed; what fits already is the rest of them.
+                // `charge` intervals fit after `wait`; the intervals that fit already are the rest.
                 let there = quota
                     .interval
                     .saturating_mul(charge.get())
@@ -202,7 +202,7 @@ impl Limits for LocalLimits {
     }
 }
 
-/// Our clock, as governor reads it.
+/// The gateway's clock in the form that governor reads.
 #[derive(Clone)]
 struct Ticks(Clock);
 

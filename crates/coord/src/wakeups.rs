@@ -1,7 +1,7 @@
-//! Wake-ups: "look now", said to whoever waits for a topic.
+//! Wake-ups: messages to the subscribers of a topic that something has changed.
 //!
-//! A wake-up may come for nothing, and one from another replica may not come at all: who waits polls slowly as
-//! the net. But none is lost between a look and the wait, if one subscribes before looking:
+//! A wake-up may come without a reason, and one from another replica may not come at all, so subscribers also poll
+//! slowly. But no wake-up between a look and the wait is lost, if the subscription comes before the look:
 //!
 //! ```
 //! # use wxgate_coord::{Clock, Coord};
@@ -24,46 +24,46 @@ use tokio::sync::broadcast::{
     error::{RecvError, TryRecvError},
 };
 
-/// How many wake-ups a subscriber may be behind before it is only told that it missed some.
+/// How many wake-ups a subscriber may be behind before the subscriber only gets [`Wake::Missed`].
 const BACKLOG: usize = 1024;
 
 /// One wake-up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wake {
-    /// Somebody woke the topic and said this.
+    /// The topic was woken, with this payload.
     Said(Arc<str>),
-    /// Some may have been missed: look.
+    /// Wake-ups may have been missed: check the state.
     Missed,
 }
 
-/// "Look now", by topic.
+/// Wake-ups by topic.
 pub trait Wakeups: Send + Sync {
-    /// Wakes every subscriber of `topic`: those in this process at once, those of other replicas soon. Never
-    /// waits and never fails. `payload` is a short word such as a message id, or empty.
+    /// Wakes every subscriber of `topic`: those in this process at once, those of other replicas soon. Never waits and
+    /// never fails. `payload` is a short word such as a message id, or empty.
     fn wake(&self, topic: &str, payload: &str);
 
-    /// Every wake-up of `topic` from now on.
+    /// Subscribes to every wake-up of `topic` from now on.
     fn subscribe(&self, topic: &str) -> Subscription;
 }
 
-/// The wake-ups of a topic since it was subscribed. Dropping a wait half-way loses nothing.
+/// The wake-ups of a topic since the subscription. Cancelling a wait loses no wake-up.
 pub struct Subscription {
-    /// Dropped before the topic, which then sees whether it was the last.
+    /// Dropped before the topic, which then sees whether this was the last receiver.
     receiver: broadcast::Receiver<Call>,
     _topic: Topic,
 }
 
 type Topics = Arc<DashMap<String, broadcast::Sender<Call>>>;
 
-/// A wake-up and where it comes from.
+/// A wake-up and its origin.
 #[derive(Clone)]
 struct Call {
     wake: Wake,
-    /// Whether it was said in this process.
+    /// Whether this process sent the wake-up.
     is_ours: bool,
 }
 
-/// Keeps a topic open, so that waiting for it never ends by itself; the last subscriber closes it.
+/// Keeps a topic open, so that a wait for the topic never ends early. The last subscriber closes the topic.
 struct Topic {
     topics: Topics,
     name: String,
@@ -78,12 +78,12 @@ impl Drop for Topic {
 }
 
 impl Subscription {
-    /// The next wake-up, with what was said.
+    /// Waits for the next wake-up.
     pub async fn next(&mut self) -> Wake {
         self.receive().await.wake
     }
 
-    /// The next wake-up that has come already; none: nothing has. Waits for nothing.
+    /// Returns the next wake-up that has already arrived; none: nothing has arrived. Does not wait.
     pub fn try_next(&mut self) -> Option<Wake> {
         match self.receiver.try_recv() {
             Ok(call) => Some(call.wake),
@@ -99,13 +99,13 @@ impl Subscription {
         }
     }
 
-    /// Waits for a wake-up and takes all that have come with it: one look answers them all.
+    /// Waits for a wake-up and takes all further ones that have arrived: one look answers all.
     pub async fn notified(&mut self) {
         self.gathered().await;
     }
 
-    /// As [`notified`](Self::notified), with what was said, each once, if all of it was said in this process. What
-    /// another one says is not this one's to act upon before it has looked.
+    /// As [`notified`](Self::notified). Returns the distinct payloads if all wake-ups came from this process. Before
+    /// acting on the payload of another process, the caller must look, so the result is then none.
     pub async fn gathered(&mut self) -> Option<BTreeSet<Arc<str>>> {
         let mut said = Some(BTreeSet::new());
         let mut call = self.receive().await;
@@ -142,17 +142,17 @@ pub(crate) struct Hub {
 }
 
 impl Hub {
-    /// Tells every subscriber of every topic that it may have missed something.
+    /// Sends [`Wake::Missed`] to every subscriber of every topic.
     pub(crate) fn missed(&self) {
         for topic in self.topics.iter() {
-            // Fails when nobody listens, which is fine.
+            // Fails without subscribers, which is fine.
             let _ = topic.send(Call::MISSED);
         }
     }
 }
 
 impl Hub {
-    /// Passes on what another process said.
+    /// Passes on a wake-up of another process.
     pub(crate) fn relay(&self, topic: &str, payload: &str) {
         self.call(topic, payload, false);
     }
@@ -172,7 +172,7 @@ impl Wakeups for Hub {
     }
 
     fn subscribe(&self, topic: &str) -> Subscription {
-        // The entry stays locked until the receiver counts, so that nobody who leaves removes it in between.
+        // The entry stays locked until the receiver counts, so that no leaving subscriber removes the topic in between.
         let sender = self
             .topics
             .entry(topic.to_owned())

@@ -152,8 +152,7 @@ async fn a_replica_killed_in_the_middle_of_its_refresh_is_replaced_within_the_le
         let first = world.token(&survivor).await;
         kill_in_the_middle(&world, coord, due).await;
 
-        // The survivor needs the same lease, uses the old token meanwhile, and has a new one after the end of the
-        // lease.
+        // The survivor needs the same lease, uses the old token meanwhile, and gets a new one after the lease.
         let before = world.fetches();
         for _ in 0..15 * 4 {
             let token = survivor.token(&world.appid).now_or_never();

@@ -1,62 +1,62 @@
-//! A line through time: what a clock that follows another one shows at each instant of the monotonic clock. No IO, no
-//! clock of its own.
+//! The time of a clock that follows another one, as a line over the instants of the monotonic clock. Pure computation
+//! without IO and without a clock.
 
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-/// The longest round trip of an answer that is of use: half of it is how far the answer may be off.
+/// The longest round trip of a useful answer. The answer may be off by half of the round trip.
 const LONGEST: Duration = Duration::from_secs(1);
-/// A difference that is worked off, so that time never goes back; a larger one is a jump of the other clock.
+/// A difference up to this is worked off, so that time never goes back; a larger one is a jump of the other clock.
 pub(super) const STEP: Duration = Duration::from_secs(1);
-/// While time is ahead it goes slower by a tenth.
+/// While the time is ahead, the clock runs slower by one part in this many.
 const SLOWER: u32 = 10;
 
-/// What another clock answered.
+/// An answer of another clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sample {
-    /// The time that it showed at some moment between the question and the answer.
+    /// The time that the other clock showed at some moment between the question and the answer.
     pub time: DateTime<Utc>,
-    /// When it was asked.
+    /// When the question was sent.
     pub asked_at: Instant,
-    /// How long the answer took.
+    /// The time from the question to the answer.
     pub round_trip: Duration,
 }
 
 impl Sample {
-    /// Whether it says enough: an answer that took long may be off by as much.
+    /// Whether the answer is precise enough: a slow answer may be off by half of its round trip.
     pub fn is_useful(&self) -> bool {
         self.round_trip <= LONGEST
     }
 
-    /// What the other clock shows at `at`.
+    /// The time of the other clock at `at`.
     fn shows(&self, at: Instant) -> DateTime<Utc> {
         let middle = self.asked_at + self.round_trip / 2;
         self.time + at.saturating_duration_since(middle)
     }
 }
 
-/// What a sample changed.
+/// The effect of a sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
-    /// Nothing to speak of: time goes on without a jump.
+    /// The time continues without a jump.
     Smooth,
-    /// The other clock has jumped, so this one has.
+    /// The other clock has jumped, and this clock with it.
     Jump,
 }
 
-/// The line.
+/// A point of the line, and the lead that is being worked off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Anchor {
     at: Instant,
-    /// What is shown at `at`.
+    /// The time shown at `at`.
     time: DateTime<Utc>,
-    /// How far that is ahead of the other clock.
+    /// How far `time` is ahead of the other clock.
     ahead: Duration,
 }
 
 impl Anchor {
-    /// The line through the first sample, seen from `at`, which is after its answer.
+    /// The line through the first sample, as of `at`, which is after the answer.
     pub(super) fn first(sample: &Sample, at: Instant) -> Self {
         Self {
             at,
@@ -71,11 +71,11 @@ impl Anchor {
         self.time + passed.saturating_sub(self.ahead.min(passed / SLOWER))
     }
 
-    /// The line from `at` on, with what one more sample says.
+    /// Returns the line from `at` on, corrected by one more sample.
     ///
-    /// A difference that the round trip explains changes nothing. One to the front is made up for at once. A small one to
-    /// the back is worked off: time goes slower and never back. A large one means that the other clock was set back, and is
-    /// followed at once: as long as replicas differ, one of them judges the leases of another.
+    /// A difference within half of the round trip changes nothing. A clock that is behind is corrected at once. A small
+    /// lead is worked off: the time runs slower and never goes back. A large lead means that the other clock was set
+    /// back, and is corrected at once, because replicas with different times misjudge each other's leases.
     pub(super) fn take(&self, sample: &Sample, at: Instant) -> (Self, Change) {
         let (shown, wanted) = (self.now(at), sample.shows(at));
         let ahead = shown - wanted;
@@ -106,8 +106,8 @@ mod tests {
         Duration::from_millis(ms)
     }
 
-    /// An answer of a clock that is `off` from the time since `zero`: asked for at `asked`, read `there` later, here `back`
-    /// after that, all in milliseconds. And when it was here.
+    /// An answer of a clock that is `off` from the time since `zero`: asked at `asked`, read `there` later, received
+    /// `back` after that, all in milliseconds. Returns the instant of receipt too.
     fn sample(zero: Instant, asked: u64, there: u64, back: u64, off: i64) -> (Sample, Instant) {
         let sample = Sample {
             time: start() + ms(asked + there) + TimeDelta::milliseconds(off),
@@ -126,7 +126,7 @@ mod tests {
         let zero = Instant::now();
         let (first, at) = sample(zero, 0, 0, 0, 0);
         let line = Anchor::first(&first, at);
-        // The other clock is 500 ms behind what it was.
+        // The other clock is set back by 500 ms.
         let (back, at) = sample(zero, 1000, 0, 0, -500);
         let (slowed, change) = line.take(&back, at);
         assert_eq!(change, Change::Smooth);
@@ -138,7 +138,7 @@ mod tests {
         );
         assert_eq!(slowed.now(at + ms(5000)), start() + ms(5500), "worked off");
         assert_eq!(slowed.now(at + ms(9000)), start() + ms(9500));
-        // And a minute behind.
+        // The other clock is set back by a minute.
         let (back, at) = sample(zero, 1000, 0, 0, -60_000);
         let (set_back, change) = line.take(&back, at);
         assert_eq!(change, Change::Jump);
@@ -153,8 +153,8 @@ mod tests {
     }
 
     proptest! {
-        /// However the answers travel: the line is as near to the other clock as their round trips permit, and never goes
-        /// back by itself.
+        /// For any delays of the answers, the line stays as near to the other clock as the round trips permit, and
+        /// never goes back.
         #[test]
         fn a_line_follows_a_clock_and_never_goes_back(
             trips in proptest::collection::vec((1u64..9_000, 0u64..200, 0u64..200, -80i64..80), 1..40),
@@ -174,7 +174,7 @@ mod tests {
                     }
                 };
                 prop_assert_eq!(change, Change::Smooth);
-                // As it shows from now on, and when a lead is worked off.
+                // The line shows no earlier time at once, and is near the truth after a lead is worked off.
                 prop_assert!(next.now(at) >= shown);
                 let settled = at + ms(20_000);
                 let truth = start() + (settled - zero) + TimeDelta::milliseconds(off);
@@ -184,7 +184,7 @@ mod tests {
             }
         }
 
-        /// A clock that is set, by whatever, is followed with the next answer.
+        /// After the other clock was set, the line follows with the next answer.
         #[test]
         fn a_clock_that_is_set_is_followed_at_once(set in prop_oneof![-4_000_000i64..-2_000, 2_000i64..4_000_000], there in 0u64..400, back in 0u64..400) {
             let zero = Instant::now();

@@ -1,4 +1,4 @@
-//! The machine's clock, and how it follows another one.
+//! The machine's clock, and how the machine's clock follows another one.
 
 use std::{
     fmt,
@@ -11,30 +11,30 @@ use tokio::sync::{Notify, watch};
 
 use super::anchor::{Anchor, Change, STEP, Sample};
 
-/// How far a machine's clock may be from the one that all go by, before the replica takes no work. Due times and leases would
-/// still be right; certificates, the log and what is signed would not.
+/// The largest difference between a machine's clock and the followed clock with which a replica still takes work. Due
+/// times and leases would still be right beyond that; certificates, the log and signatures would not.
 pub const FARTHEST: TimeDelta = TimeDelta::seconds(30);
 
 /// Why a replica takes no work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClockTrouble {
-    /// It has not heard of the other clock yet.
+    /// No answer of the followed clock has come yet.
     #[error("the database's time is not known yet: this replica takes no work until it is")]
     Unknown,
-    /// Its own clock is too far off.
+    /// The machine's clock is too far off.
     #[error(
         "this machine's clock is {} the database's, and more than {} s is too far: this replica takes no work until both clocks are synchronised (NTP)",
         Off(*.0), FARTHEST.num_seconds()
     )]
     Far(TimeDelta),
-    /// Its own clock was set, or the machine was suspended, since the other clock was last heard of.
+    /// The machine's clock was set, or the machine was suspended, since the last answer of the followed clock.
     #[error(
         "this machine's clock has jumped: this replica takes no work until it has asked for the database's time again"
     )]
     Jumped,
 }
 
-/// A difference in words: `1.2 s ahead of`.
+/// Shows a difference in words: `1.2 s ahead of`.
 pub struct Off(pub TimeDelta);
 
 impl fmt::Display for Off {
@@ -55,19 +55,19 @@ pub(super) struct Machine {
     state: Mutex<State>,
     /// Changes with every useful sample.
     samples: watch::Sender<u64>,
-    /// Rung when somebody cannot wait for the next sample.
+    /// Notified when a caller cannot wait for the next regular sample.
     asks: Notify,
-    /// Rung when time jumps, for those who sleep until some time.
+    /// Notified when the time jumps, for sleeps until a time of day.
     jumps: Notify,
 }
 
 #[derive(Default)]
 struct State {
-    /// Whether it follows another clock.
+    /// Whether this clock follows another one.
     follows: bool,
     line: Option<Anchor>,
-    /// How far the wall clock was from what is shown, when that was last looked at; of a clock that follows none: from the
-    /// monotonic one.
+    /// The difference between the wall clock and the shown time at the last sample; when no clock is followed: between
+    /// the wall clock and the monotonic clock at the last look.
     off: Option<TimeDelta>,
     jumped_at: Option<Instant>,
 }
@@ -92,7 +92,7 @@ impl Machine {
         self.started.elapsed()
     }
 
-    /// Rung when time jumps.
+    /// Notified when the time jumps.
     pub(super) fn jumps(&self) -> &Notify {
         &self.jumps
     }
@@ -133,7 +133,7 @@ impl Machine {
         }
     }
 
-    /// Returns when the other clock has been asked once more.
+    /// Requests a sample, and returns after the next useful one.
     pub(super) async fn ask(&self) {
         if !self.lock().follows {
             return;
@@ -144,7 +144,7 @@ impl Machine {
         let _ = samples.changed().await;
     }
 
-    /// For how long time has gone on without a jump.
+    /// The time since the last jump.
     pub(super) fn steady_for(&self) -> Duration {
         let elapsed = TimeDelta::from_std(self.elapsed()).unwrap_or(TimeDelta::MAX);
         let mut state = self.lock();
@@ -196,8 +196,8 @@ fn wall() -> DateTime<Utc> {
     Utc::now()
 }
 
-/// What a [`Clock`](crate::Clock) follows another one by: whoever has this asks the other clock, every few seconds and
-/// whenever [`Leader::asked`] says so.
+/// The handle by which a [`Clock`](crate::Clock) follows another clock. The owner of the handle asks the other clock
+/// every few seconds, and whenever [`Leader::asked`] returns.
 #[derive(Clone)]
 pub struct Leader(Arc<Machine>);
 
@@ -207,13 +207,13 @@ impl Leader {
         Self(machine.clone())
     }
 
-    /// Tells the clock what the other one showed, just now. Returns whether that was of use: an answer that took more than a
-    /// second is not.
+    /// Passes an answer of the other clock, received just now, to this clock. Returns whether the answer was of use: an
+    /// answer that took more than a second is not.
     pub fn take(&self, sample: &Sample) -> bool {
         self.0.take(sample)
     }
 
-    /// Returns when somebody cannot wait for the next sample.
+    /// Returns when a caller cannot wait for the next regular sample.
     pub async fn asked(&self) {
         self.0.asks.notified().await;
     }

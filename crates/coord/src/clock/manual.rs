@@ -1,4 +1,4 @@
-//! A clock that is turned by hand.
+//! A manual clock, for tests.
 
 use std::{
     collections::BTreeMap,
@@ -10,20 +10,20 @@ use std::{
 use chrono::{DateTime, Utc};
 use tokio::sync::{Notify, oneshot};
 
-/// The hand that turns a manual [`Clock`](crate::Clock).
+/// The control of a manual [`Clock`](crate::Clock).
 #[derive(Clone)]
 pub struct ManualClock(Arc<Manual>);
 
 struct Manual {
     state: Mutex<State>,
-    /// Rung at every new sleeper, for [`ManualClock::sleepers`].
+    /// Notified at every new sleeper, for [`ManualClock::sleepers`].
     more_sleepers: Notify,
 }
 
 struct State {
     start: DateTime<Utc>,
     now: DateTime<Utc>,
-    /// Who sleeps, by deadline and then by arrival.
+    /// The sleeping tasks, by deadline and then by arrival.
     sleepers: BTreeMap<SleeperId, oneshot::Sender<()>>,
     next_sleeper: u64,
 }
@@ -31,7 +31,7 @@ struct State {
 type SleeperId = (DateTime<Utc>, u64);
 
 impl ManualClock {
-    /// One that stands still at `start`.
+    /// Creates a clock that stands still at `start`.
     pub(super) fn starting(start: DateTime<Utc>) -> Self {
         let state = State {
             start,
@@ -45,25 +45,25 @@ impl ManualClock {
         }))
     }
 
-    /// How many sleep.
+    /// The number of sleeping tasks.
     #[cfg(test)]
     pub(super) fn count(&self) -> usize {
         self.lock().sleepers.len()
     }
 
-    /// Moves the time forward and wakes whoever's deadline it reaches, earliest first.
+    /// Moves the time forward and wakes all sleepers with a deadline up to the new time, earliest first.
     pub fn advance(&self, by: Duration) {
         let mut state = self.lock();
         let to = state.now + by;
         state.turn(to);
     }
 
-    /// Sets the time and wakes whoever's deadline it reaches, earliest first.
+    /// Sets the time and wakes all sleepers with a deadline up to the new time, earliest first.
     pub fn set(&self, to: DateTime<Utc>) {
         self.lock().turn(to);
     }
 
-    /// Waits, without any time passing, until at least `count` tasks sleep: then it makes sense to turn the clock.
+    /// Waits, while the time stands still, until at least `count` tasks sleep. After that the test may move the clock.
     pub async fn sleepers(&self, count: usize) {
         loop {
             let more = self.0.more_sleepers.notified();
@@ -96,7 +96,7 @@ impl ManualClock {
             Sleeper { hand: self, id }
         };
         self.0.more_sleepers.notify_waiters();
-        // The sender lives in `sleepers` until it is sent, and only `sleeper` takes it out before.
+        // The sender stays in `sleepers` until `turn` sends, and only dropping `sleeper` removes the sender earlier.
         let _ = woken.await;
         drop(sleeper);
     }
@@ -112,7 +112,7 @@ impl State {
         while let Some(first) = self.sleepers.first_entry()
             && first.key().0 <= to
         {
-            // A receiver that is gone was cancelled a moment ago.
+            // Fails when the sleep was cancelled a moment ago.
             let _ = first.remove().send(());
         }
     }
@@ -124,7 +124,7 @@ impl fmt::Debug for ManualClock {
     }
 }
 
-/// Takes a sleeper off the list when its sleep is cancelled.
+/// Removes a sleeper from the list when the sleep is cancelled.
 struct Sleeper<'a> {
     hand: &'a ManualClock,
     id: SleeperId,

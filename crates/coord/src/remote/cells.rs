@@ -6,8 +6,8 @@ use chrono::{DateTime, Utc};
 use super::link::{Link, TimedScript};
 use crate::{Cell, Cells, Clock, CoordError};
 
-/// A hash of `v`alue, `g`eneration and `d`eadline (µs). Generations are compared as text of twenty digits, because
-/// Lua's numbers lose precision from 2^53 on.
+/// A cell is a hash of `v`alue, `g`eneration and `d`eadline (µs). Generations are compared as text of twenty digits,
+/// because Lua's numbers lose precision from 2^53 on.
 const PUT: &str = "
 local there = redis.call('HMGET', KEYS[1], 'g', 'd')
 if there[1] and tonumber(there[2]) > now and there[1] > ARGV[4] then return 0 end

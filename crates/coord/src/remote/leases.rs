@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use super::link::{Link, TimedScript};
 use crate::{Clock, CoordError, Leases};
 
-/// A hash of `o`wner and `u`ntil (µs). The three scripts begin by finding the holder.
+/// A lease is a hash of `o`wner and `u`ntil (µs). All three scripts start by finding the holder.
 const HOLDER: &str = "
 local holder = redis.call('HMGET', KEYS[1], 'o', 'u')
 local owner = holder[1]

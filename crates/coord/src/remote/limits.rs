@@ -8,7 +8,7 @@ use super::link::{Link, TimedScript};
 use crate::{Clock, CoordError, Decision, Limits, Quota};
 
 /// Keeps one number: when the bucket will be full (µs). All arithmetic is in whole microseconds, exact in Lua.
-/// Arguments: interval, burst, cost. Answers: allowed, remaining, microseconds to wait.
+/// Arguments: interval, burst, cost. Results: allowed, remaining, microseconds to wait.
 const CHECK: &str = "
 local interval, burst, cost = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local full = tonumber(redis.call('GET', KEYS[1]) or 0)

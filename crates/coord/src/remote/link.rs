@@ -1,8 +1,9 @@
-//! The connection to Redis, and how long a caller waits for it.
+//! The connection to Redis, and the time that a caller waits for Redis.
 //!
-//! A breaker stands before the connection. The first exchange that is not answered in time, or that loses its connection,
-//! opens it: from then on every call fails at once, those that are under way among them. No caller ever tries Redis out:
-//! one background task, [`Link::probe`], asks for a sign of life until there is one and closes the breaker.
+//! A circuit breaker protects callers from a Redis that does not answer. The first exchange without an answer in time,
+//! or with a lost connection, opens the breaker. From then on every call fails at once, including the calls in
+//! progress. No caller ever tests Redis: one background task, [`Link::probe`], sends a PING once a second and closes
+//! the breaker at the first answer.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -16,26 +17,26 @@ use tokio::sync::watch;
 use super::standing::Standing;
 use crate::{Clock, CoordError};
 
-/// The longest that a call waits for an answer: long enough for a busy Redis, short enough to go on without it.
+/// The longest time that a call waits for an answer: long enough for a busy Redis, short enough to go on without Redis.
 pub(super) const PATIENCE: Duration = Duration::from_secs(1);
-/// The time between two probes. In real time under every clock: the network has its own.
+/// The time between two probes. In real time under every clock, because the network uses real time.
 const REST: Duration = Duration::from_secs(1);
-/// Data that stays unacknowledged for this long ends a connection, where a peer vanished without a word.
+/// Data that stays unacknowledged for this long ends a connection, where a peer vanished silently.
 const USER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// One connection that all calls share; it comes back by itself. Clones share it too.
+/// One connection that all calls share. The connection restores itself, and clones share the connection.
 #[derive(Clone)]
 pub(super) struct Link {
     client: Client,
     manager: ConnectionManager,
-    /// Why the breaker is open; none: it is closed, and calls are made.
+    /// Why the breaker is open; none: the breaker is closed, and calls are made.
     breaker: Arc<watch::Sender<Option<Arc<str>>>>,
     standing: Standing,
 }
 
 impl Link {
-    /// Prepares a connection that is made at the first use. `ca`: the certificates that the server's is to be signed by, in
-    /// PEM; none: those that the system trusts.
+    /// Prepares a connection that is made at the first use. `ca`: the CA certificates for the server's certificate, in
+    /// PEM; none: the certificates that the system trusts.
     pub(super) fn open(url: &str, ca: Option<&[u8]>) -> Result<Self, CoordError> {
         let tcp = TcpSettings::default()
             .set_nodelay(true)
@@ -67,17 +68,17 @@ impl Link {
         })
     }
 
-    /// For connections of one's own.
+    /// The client, for separate connections.
     pub(super) fn client(&self) -> &Client {
         &self.client
     }
 
-    /// For building the future that [`Link::ask`] runs.
+    /// The shared connection, to build the future that [`Link::ask`] runs.
     pub(super) fn manager(&self) -> ConnectionManager {
         self.manager.clone()
     }
 
-    /// Whether Redis took the last thing that it was asked.
+    /// Whether Redis answers and takes writes, as the last calls have shown.
     pub(super) fn is_up(&self) -> bool {
         self.standing.is_up()
     }
@@ -90,7 +91,7 @@ impl Link {
         self.exchange(exchange, false).await
     }
 
-    /// As [`Link::ask`]; `to_watch`: a refusal is one of everything.
+    /// As [`Link::ask`]; `to_watch`: a refusal of this exchange means that Redis refuses everything.
     async fn exchange<T>(
         &self,
         exchange: impl Future<Output = RedisResult<T>>,
@@ -110,7 +111,7 @@ impl Link {
         }
     }
 
-    /// Runs one exchange whatever the breaker says. One that is lost opens it.
+    /// Runs one exchange even while the breaker is open. An exchange without an answer opens the breaker.
     async fn exchange_alone<T>(
         &self,
         exchange: impl Future<Output = RedisResult<T>>,
@@ -137,12 +138,12 @@ impl Link {
         }
     }
 
-    /// Asks for a sign of life.
+    /// Sends a PING.
     pub(super) async fn ping(&self) -> Result<(), CoordError> {
         self.ask(ping(self.manager())).await
     }
 
-    /// Asks for all that replicas need of Redis, and leaves nothing in it.
+    /// Checks that Redis can do all that replicas need, and leaves nothing in Redis.
     pub(super) async fn examine(&self) -> Result<(), CoordError> {
         let mut manager = self.manager();
         let cluster = redis::cmd("CLUSTER").arg("INFO").to_owned();
@@ -169,8 +170,8 @@ impl Link {
         }
     }
 
-    /// The name that Redis keeps as long as it keeps anything: another one means that it was emptied. `new` is what it is
-    /// called from now on if it has none.
+    /// Returns the name that Redis keeps as long as Redis keeps data, and sets the name to `new` if there is none. A
+    /// changed name means that Redis was emptied.
     pub(super) async fn name(&self, new: &str) -> Result<String, CoordError> {
         let mut manager = self.manager();
         let script = Script::new(NAME);
@@ -180,8 +181,8 @@ impl Link {
             .await
     }
 
-    /// Called where Redis was just seen alive over another connection: has the shared connection find out now. Its first
-    /// try may only report that the last one had failed.
+    /// Probes the shared connection at once, after Redis has answered on another connection. The first probe may only
+    /// report that the previous one had failed.
     pub(super) async fn revive(&self) {
         for _ in 0..2 {
             if self.try_out().await {
@@ -190,7 +191,7 @@ impl Link {
         }
     }
 
-    /// The background task of the breaker: closes it when Redis answers.
+    /// The background task that closes the breaker when Redis answers.
     pub(super) async fn probe(self) {
         let mut breaker = self.breaker.subscribe();
         while breaker.wait_for(Option::is_some).await.is_ok() {
@@ -200,7 +201,7 @@ impl Link {
         }
     }
 
-    /// Whether Redis answers: then the breaker is closed.
+    /// Sends a probe. Closes the breaker and returns true if Redis answers.
     async fn try_out(&self) -> bool {
         let answer = self.exchange_alone(ping(self.manager()), false).await;
         if answer.is_ok() {
@@ -223,21 +224,21 @@ async fn ping(mut manager: ConnectionManager) -> RedisResult<()> {
     redis::cmd("PING").query_async(&mut manager).await
 }
 
-/// Whether an exchange ended without an answer of Redis's.
+/// Whether an exchange ended without an answer from Redis.
 fn is_lost(error: &RedisError) -> bool {
     error.is_io_error() || error.is_timeout() || error.is_connection_dropped()
 }
 
-/// A script that is told the time.
+/// A script that gets the time as an argument.
 pub(super) struct TimedScript(Script);
 
 impl TimedScript {
-    /// `body` finds the time in microseconds as `now` and, in milliseconds as `grace`, how long to keep keys beyond their end.
+    /// `body` gets the time in microseconds as `now`, and how long to keep expired keys in milliseconds as `grace`.
     pub(super) fn new(body: &str) -> Self {
         Self(Script::new(&format!("{PRELUDE}{body}")))
     }
 
-    /// A call on `key`, to which the arguments from `ARGV[3]` on are added.
+    /// Prepares a call on `key`. The caller adds the arguments from `ARGV[3]` on.
     pub(super) fn call<'a>(&'a self, clock: &Clock, key: &str) -> redis::ScriptInvocation<'a> {
         if clock.is_manual() {
             return self.call_by(clock, key);
@@ -247,7 +248,7 @@ impl TimedScript {
         call
     }
 
-    /// The same, which goes by `clock` instead of Redis's own: where what is compared is a time that a replica gave.
+    /// As [`TimedScript::call`], by `clock` instead of Redis's own clock: for comparisons with a replica's time.
     pub(super) fn call_by<'a>(&'a self, clock: &Clock, key: &str) -> redis::ScriptInvocation<'a> {
         let mut call = self.0.key(key);
         let grace = if clock.is_manual() {
@@ -260,7 +261,7 @@ impl TimedScript {
     }
 }
 
-/// What the scripts of this crate do, on a key that is gone afterwards.
+/// The kinds of commands that this crate uses, on a key that is deleted again.
 const EXAMINE: &str = "
 redis.call('TIME')
 redis.call('HSET', KEYS[1], 'a', 1)
@@ -273,7 +274,7 @@ redis.call('DEL', KEYS[1])
 redis.call('PUBLISH', 'wxgate:examined', '')
 ";
 
-/// What keeps a server that has told this of its cluster from having every key.
+/// Why a server with this `CLUSTER INFO` does not have every key; none: the server has every key, or no cluster.
 fn incomplete(told: &str) -> Option<String> {
     const ALL: &str = "16384";
     let of = |name: &str| {
@@ -285,15 +286,15 @@ fn incomplete(told: &str) -> Option<String> {
     (!is_whole).then(|| format!("{masters} masters serve {slots} of {ALL} slots"))
 }
 
-/// Ends by itself, a day after the last replica has asked.
+/// The name expires one day after the last replica has asked.
 const NAME: &str = "
 redis.call('SET', KEYS[1], ARGV[1], 'NX')
 redis.call('EXPIRE', KEYS[1], 86400)
 return redis.call('GET', KEYS[1])
 ";
 
-/// Redis's own clock judges what Redis alone has timed, such as leases and limits: it is one for all replicas. A clock that is
-/// turned by hand replaces it.
+/// Redis's own clock judges what Redis alone has timed, such as leases and limits, because that clock is the same for
+/// all replicas. A manual clock replaces Redis's clock.
 const PRELUDE: &str = "
 local now = tonumber(ARGV[1])
 local grace = tonumber(ARGV[2])
@@ -303,24 +304,24 @@ if now < 0 then
 end
 ";
 
-/// Redis removes keys by real time; under a manual clock they stay long enough for the scripts to be the judge.
+/// Redis removes keys by real time; under a manual clock keys stay long enough for the scripts to judge deadlines.
 const MANUAL_GRACE_MS: i64 = 86_400_000;
 
 fn unavailable(error: &RedisError) -> CoordError {
     lost(error.to_string())
 }
 
-/// Why there is no connection, by what was said of it.
+/// Chooses the error for a lost connection by the text of the failure.
 fn lost(detail: String) -> CoordError {
-    // What rustls says of one that it does not trust, or that is for another host.
+    // The text of rustls for a certificate that is not trusted, or that is for another host.
     if detail.contains("certificate") {
         return CoordError::Certificate { detail };
     }
     CoordError::Unavailable { detail }
 }
 
-/// What a URL says. A bare `/`, `?` or `#` in its password ends the part that names the server: what is left of the password
-/// would be taken for something else.
+/// Parses a URL. A bare `/`, `?` or `#` in the password ends the part that names the server, and the rest of the
+/// password would be read as something else.
 pub(super) fn connection(url: &str) -> Result<ConnectionInfo, CoordError> {
     let rest = url.split_once("://").map_or("", |(_, rest)| rest);
     let server = rest.split(['/', '?', '#']).next().unwrap_or_default();

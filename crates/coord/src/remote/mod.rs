@@ -1,8 +1,7 @@
-//! The forms of everything over Redis.
+//! The forms over Redis of everything that replicas share.
 //!
-//! Keys: `wxgate:cell:…` and `wxgate:lease:…` (hashes), `wxgate:limit:…` (a number), `wxgate:name` (tells an
-//! emptied Redis from the one before); channel: `wxgate:wakes`.
-//! All keys end by themselves.
+//! Keys: `wxgate:cell:…` and `wxgate:lease:…` (hashes), `wxgate:limit:…` (a number), `wxgate:name` (shows that Redis
+//! was emptied); channel: `wxgate:wakes`. All keys expire.
 
 mod cells;
 mod leases;
@@ -26,8 +25,8 @@ use self::{
 };
 use crate::{Clock, CoordError, wakeups::Hub};
 
-/// What all forms over Redis share: the connection, the tasks that carry wake-ups, and the one that probes a Redis that
-/// does not answer.
+/// The common part of all forms over Redis: the connection, the tasks that carry wake-ups, and the task that probes a
+/// Redis that does not answer.
 pub(crate) struct Remote {
     clock: Clock,
     link: Link,
@@ -36,13 +35,13 @@ pub(crate) struct Remote {
     _stop: DropGuard,
 }
 
-/// Whether [`Remote::open`] takes this URL.
+/// Whether [`Remote::open`] accepts this URL.
 pub(crate) fn check_url(url: &str) -> Result<(), CoordError> {
     link::connection(url).map(|_| ())
 }
 
 impl Remote {
-    /// Starts the tasks; connects to nothing yet.
+    /// Starts the tasks; makes no connection yet.
     pub(crate) fn open(
         url: &str,
         ca: Option<&[u8]>,
@@ -78,17 +77,17 @@ impl Remote {
         RemoteWakeups::new(hub, self.outbox.clone())
     }
 
-    /// Whether Redis took the last thing that it was asked.
+    /// Whether Redis answers and takes writes, as the last calls have shown.
     pub(crate) fn is_up(&self) -> bool {
         self.link.is_up()
     }
 
-    /// Asks for all that replicas need of Redis.
+    /// Checks that Redis can do all that replicas need.
     pub(crate) async fn examine(&self) -> Result<(), CoordError> {
         self.link.examine().await
     }
 
-    /// Asks for a sign of life.
+    /// Sends a PING.
     pub(crate) async fn ping(&self) -> Result<(), CoordError> {
         self.link.ping().await
     }

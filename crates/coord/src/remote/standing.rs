@@ -1,31 +1,31 @@
-//! How it stands with Redis, as calls find it: each change is told once, in the log.
+//! The state of Redis as the calls find it. Each change is logged once.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// What was last known. Clones share it.
+/// The last known state. Clones share the state.
 #[derive(Clone, Default)]
 pub(super) struct Standing(Arc<Mutex<Known>>);
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Known {
-    /// Nobody has asked yet.
+    /// No call has been made yet.
     #[default]
     Nothing,
-    /// It answers.
+    /// Redis answers.
     Up,
-    /// It does not answer.
+    /// Redis does not answer.
     Away,
-    /// It answers and lets nobody write: a wrong password, a replica, a server that loads its data.
+    /// Redis answers and refuses writes: a wrong password, a Redis replica, a server that loads its data.
     Refusing,
 }
 
 impl Standing {
-    /// Whether it took the last thing that it was asked.
+    /// Whether Redis answers and takes writes.
     pub(super) fn is_up(&self) -> bool {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) == Known::Up
     }
 
-    /// No answer came.
+    /// Records a call without an answer.
     pub(super) fn is_away(&self, why: &str) {
         if matches!(self.turn(|_| Known::Away), Known::Nothing | Known::Up) {
             tracing::warn!(
@@ -35,7 +35,7 @@ impl Standing {
         }
     }
 
-    /// The answer was a refusal of what the watch does regularly.
+    /// Records a refusal of the regular watch.
     pub(super) fn is_refusing(&self, why: &str) {
         if self.turn(|_| Known::Refusing) != Known::Refusing {
             tracing::warn!(
@@ -45,7 +45,7 @@ impl Standing {
         }
     }
 
-    /// An answer came. `to_watch`: it was what the watch does regularly, so nothing is refused any more.
+    /// Records an answer. `to_watch`: the answer was to the regular watch, so Redis no longer refuses.
     pub(super) fn answers(&self, to_watch: bool) {
         let refuses_still = |known| known == Known::Refusing && !to_watch;
         let turn = |known| {
@@ -61,7 +61,7 @@ impl Standing {
         }
     }
 
-    /// Returns what was known before.
+    /// Changes the state, and returns the previous one.
     fn turn(&self, next: impl FnOnce(Known) -> Known) -> Known {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let before = *known;

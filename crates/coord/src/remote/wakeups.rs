@@ -1,9 +1,9 @@
-//! Wake-ups over Redis: local ones at once, the others by publish and subscribe.
+//! Wake-ups over Redis: local ones at once, those of other replicas by publish and subscribe.
 //!
-//! Two tasks, both ended by the token: the *publisher* takes what local callers leave in the outbox and sends it
-//! in pipelines; the *listener* holds a connection of its own and hands the wake-ups of other replicas to the
-//! hub. When the listener connects, or finds that Redis was emptied, it tells every subscriber that it may have missed
-//! something, because nobody keeps wake-ups for it while it is away.
+//! Two tasks, which the cancellation token ends: the *publisher* takes the wake-ups of local callers from the outbox
+//! and sends pipelines; the *listener* holds a connection of its own and passes the wake-ups of other replicas to the
+//! hub. When the listener connects, or finds that Redis was emptied, every subscriber gets
+//! [`Wake::Missed`](crate::Wake::Missed), because Redis keeps no wake-ups for a listener that is away.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -23,19 +23,19 @@ use super::link::{Link, PATIENCE};
 use crate::{Subscription, Wakeups, wakeups::Hub};
 
 const CHANNEL: &str = "wxgate:wakes";
-/// Wake-ups waiting to be published. What does not fit is dropped: the other replicas poll as well.
+/// The most wake-ups that wait to be published. Further ones are dropped: the other replicas poll as well.
 const OUTBOX: usize = 4096;
 /// The most wake-ups in one pipeline.
 const PIPELINE: usize = 256;
-/// How long the listener waits before it connects again. In real time under every clock: the network has its own.
+/// How long the listener waits before connecting again. In real time under every clock: the network has its own.
 const RECONNECT: Duration = Duration::from_millis(250);
-/// How often the listener asks for a sign of life, and whether Redis is still the one that it was.
+/// How often the listener sends a PING and checks whether Redis was emptied.
 const WATCH: Duration = Duration::from_secs(5);
 
-/// Where local callers leave a topic and a payload for the publisher.
+/// The queue of topics and payloads from local callers to the publisher.
 pub(super) type Outbox = mpsc::Sender<(String, String)>;
 
-/// Wakes this process's hub and leaves the rest to the publisher.
+/// Wakes this process's hub and passes the wake-up to the publisher.
 pub(crate) struct RemoteWakeups {
     hub: Hub,
     outbox: Outbox,
@@ -50,7 +50,7 @@ impl RemoteWakeups {
 impl Wakeups for RemoteWakeups {
     fn wake(&self, topic: &str, payload: &str) {
         self.hub.wake(topic, payload);
-        // Full while Redis is away, for example: then the others poll.
+        // Fails when the outbox is full, for example while Redis is away: the other replicas then poll.
         let _ = self.outbox.try_send((topic.to_owned(), payload.to_owned()));
     }
 
@@ -62,7 +62,7 @@ impl Wakeups for RemoteWakeups {
 /// Starts the publisher and the listener.
 pub(super) fn start(link: &Link, hub: Hub, stop: &CancellationToken) -> Outbox {
     let (outbox, waiting) = mpsc::channel(OUTBOX);
-    // Tells our own publications from those of others; it only has to differ among a few replicas.
+    // Distinguishes this process's publications from those of others; must only differ among a few replicas.
     let instance = new_name();
     let tasks = TaskTracker::new();
     tasks.spawn(
@@ -99,7 +99,7 @@ async fn listen(link: Link, instance: String, hub: Hub) {
         if let Err(error) = listen_once(&link, &instance, &hub).await {
             tracing::debug!(%error, "no wake-ups from other replicas");
         }
-        // A call of the shared connection finds out whether all of Redis is away; how it ends is told there.
+        // A call on the shared connection finds out whether Redis is away; the `Standing` logs the result.
         let _ = link.name(&new_name()).await;
         tokio::time::sleep(RECONNECT).await;
     }
@@ -132,7 +132,7 @@ async fn listen_once(link: &Link, instance: &str, hub: &Hub) -> RedisResult<()> 
     }
 }
 
-/// A name that nobody else has.
+/// Returns a random name.
 fn new_name() -> String {
     format!("{:016x}", RandomState::new().hash_one(std::process::id()))
 }

@@ -1,4 +1,4 @@
-//! What holds for cells.
+//! The rules of cells.
 
 use wxgate_coord::Cell;
 
@@ -43,7 +43,7 @@ pub(crate) async fn a_cell_keeps_its_newest_generation_until_its_deadline(
             .await
             .unwrap()
     );
-    // 10 > 9 as numbers, and above the 53 bits of a double too.
+    // Generations compare as numbers (10 > 9), above the 53 bits of a double too.
     let (big, bigger) = (u64::MAX - 1, u64::MAX);
     for generation in [10, big, bigger] {
         assert!(

@@ -1,4 +1,4 @@
-//! What holds for leases.
+//! The rules of leases.
 
 use futures::future::join_all;
 

@@ -1,4 +1,4 @@
-//! What holds for limits.
+//! The rules of limits.
 
 use std::time::Duration;
 

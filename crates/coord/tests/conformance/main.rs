@@ -1,7 +1,7 @@
-//! One suite for both forms: what holds in process holds over Redis.
+//! One test suite for both forms: the same rules hold in process and over Redis.
 //!
-//! Every rule is a function of two replicas and the hand of their clock. In process "two replicas" are two
-//! clones; over Redis they are two connections to a private server, which the test starts and kills.
+//! Every rule is a function of two replicas and the control of their clock. In process the two replicas are two clones;
+//! over Redis two connections to a private server, which the test starts and kills.
 
 #![expect(
     clippy::unwrap_used,
@@ -21,14 +21,14 @@ use chrono::{DateTime, Utc};
 use wxgate_coord::{Clock, Coord, ManualClock};
 
 const SECOND: Duration = Duration::from_secs(1);
-/// How long a wake-up may take through a busy machine before the test calls it lost.
+/// How long a wake-up may take on a busy machine before the test fails.
 const LOST: Duration = Duration::from_secs(20);
 
 fn start() -> DateTime<Utc> {
     "2026-03-01T10:00:00Z".parse().unwrap()
 }
 
-/// Two replicas and their time.
+/// Two replicas and the time of both.
 struct Pair {
     one: Coord,
     two: Coord,

@@ -1,4 +1,4 @@
-//! What holds over Redis alone: it may be away, come back empty, or be no Redis.
+//! The rules over Redis only: Redis may be away, come back empty, or be no Redis.
 
 use std::time::{Duration, Instant};
 
@@ -110,7 +110,7 @@ async fn a_slow_moment_is_over_when_redis_answers_again() {
     }
 }
 
-/// A machine that hangs takes connections and answers nothing. The error says whether a call has waited for it.
+/// A Redis that hangs accepts connections and answers nothing. The error shows whether a call has waited.
 #[tokio::test]
 async fn a_redis_that_hangs_costs_one_wait_however_long_it_hangs() {
     let server = testkit::Redis::start();
@@ -119,7 +119,7 @@ async fn a_redis_that_hangs_costs_one_wait_however_long_it_hangs() {
     let deadline = clock.now() + SECOND * 60;
     check(&one, quota, 1).await;
     server.freeze();
-    // Those that are under way share the wait of the first.
+    // Calls in progress share the wait of the first call.
     let calls = join_all((0..8).map(|_| one.limits().check("key", quota, 1))).await;
     assert!(calls.iter().all(Result::is_err), "{calls:?}");
 
@@ -216,7 +216,7 @@ async fn what_was_said_elsewhere_is_no_hint() {
 #[tokio::test]
 async fn without_redis_it_starts_and_says_so() {
     let (clock, _time) = Clock::manual(start());
-    // Port 1 of this machine: nobody listens.
+    // Nothing listens on port 1 of this machine.
     let coord = Coord::redis("redis://user:hunter2@127.0.0.1:1", clock).unwrap();
     let error = coord.health().await.unwrap_err();
     assert_eq!(error.kind(), CoordErrorKind::Unavailable);

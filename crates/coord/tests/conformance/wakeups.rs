@@ -1,4 +1,4 @@
-//! What holds for wake-ups.
+//! The rules of wake-ups.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,7 +6,7 @@ use wxgate_coord::{Coord, Subscription, Wake};
 
 use crate::{LOST, Pair};
 
-/// The next thing said, past the notices of a connection that has only just come up.
+/// Returns the next payload, and skips the [`Wake::Missed`] of a connection that has only just been made.
 pub(crate) async fn said(subscription: &mut Subscription) -> Arc<str> {
     let words = async {
         loop {
@@ -20,7 +20,7 @@ pub(crate) async fn said(subscription: &mut Subscription) -> Arc<str> {
         .expect("the wake-up was lost")
 }
 
-/// Waits until wake-ups of `one` reach `two`. The first of them may fall into the time before `two` listens.
+/// Waits until wake-ups of `one` reach `two`. The first ones may be lost, because `two` does not listen yet.
 pub(crate) async fn connect(one: &Coord, two: &Coord) {
     let mut hello = two.wakeups().subscribe("hello");
     loop {
@@ -43,7 +43,7 @@ pub(crate) async fn a_wake_up_reaches_both_replicas_once(Pair { one, two, .. }: 
 
     one.wakeups().wake("message ended", "msg_1\nline");
     two.wakeups().wake("message ended", "msg_2");
-    // What is said here is heard before what is said elsewhere.
+    // A local wake-up may arrive before one of another replica, so the order is not checked.
     let mut heard = [said(&mut there).await, said(&mut there).await];
     heard.sort();
     assert_eq!(
