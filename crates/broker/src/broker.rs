@@ -33,7 +33,7 @@ use crate::{
     shared::Shared,
 };
 
-/// The wake-up topic by which replicas invalidate what other replicas remember of an app. Payload: `instance appid`.
+/// The wake-up topic after which other replicas forget what is in memory of an app. Payload: `instance appid`.
 const CHANGED: &str = "app credentials changed";
 /// How many unsuitable results of shared fetches a caller accepts before the broker answers [`BrokerError::Later`].
 const TRANSFERS: u32 = 3;
@@ -186,7 +186,7 @@ impl Broker {
         Err(self.0.later(&memory, "WeChat keeps the present token"))
     }
 
-    /// Proves a secret with one fetch, before the secret is stored. Changes nothing; call [`Broker::adopt`] later.
+    /// Proves a secret with one fetch. Changes nothing: the caller stores the secret, then calls [`Broker::adopt`].
     pub async fn prove(
         &self,
         appid: &AppId,
@@ -207,8 +207,8 @@ impl Broker {
     }
 
     /// Uses the token of a secret that is now stored, on all replicas, so that the first send needs no further fetch.
-    /// The broker forgets what it knew of the app before, and drops the results of fetches that began before, because
-    /// these may have read the old secret. No [`Broker::forget`] is needed afterwards.
+    /// The broker forgets the earlier state of the app, and drops the results of fetches that began before, which may
+    /// have read the old secret. No [`Broker::forget`] is needed afterwards.
     pub async fn adopt(&self, appid: &AppId, proof: Proof) {
         let Proof { mut held, ledger } = proof;
         let there = self.0.shared.token(appid).await;

@@ -146,7 +146,7 @@ fn launch(inner: &Arc<Inner>, appid: &AppId, memory: &Arc<Memory>, token: Token)
         }
     };
     let task = inner.tasks.spawn(task);
-    // A check that panicked or that the end of the runtime cancelled has not called `end`.
+    // A check that panicked, or that the end of the runtime cancelled, has not called `end`.
     let health = async move { task.await.unwrap_or_else(|_| ended(None)) };
     health.boxed().shared()
 }

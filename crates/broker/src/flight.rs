@@ -66,7 +66,7 @@ pub(crate) fn launch(
     let task = inner.tasks.spawn(task);
     let (inner, memory) = (Arc::clone(inner), Arc::clone(memory));
     let landed = async move {
-        // A fetch that panicked or that the end of the runtime cancelled has not called `land`.
+        // A fetch that panicked, or that the end of the runtime cancelled, has not called `land`.
         task.await.unwrap_or_else(|crash| {
             memory.land(Err(inner.later(&memory, crash.to_string())), asked)
         })
@@ -187,7 +187,7 @@ async fn take_turn(
 }
 
 /// Reads the shared cell. An unsuitable token there still changes the goal: the new token must have a later generation,
-/// and only the other replicas may know the dead token.
+/// and the token there may be the dead one that this replica does not know.
 async fn look(inner: &Inner, appid: &AppId, goal: &mut Goal) -> Option<Held> {
     let held = inner.shared.token(appid).await?;
     if goal.is_met_by(&held) {

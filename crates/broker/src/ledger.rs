@@ -195,7 +195,7 @@ impl Ledger {
     }
 
     /// Whether a call of the gateway explains that a token fetched at `fetched_at` was refused at `refused_at`. The
-    /// call that repairs the token comes later, or at the same moment.
+    /// call that repairs the token comes later or at the same moment, and does not count.
     pub(crate) fn explains(&self, fetched_at: DateTime<Utc>, refused_at: DateTime<Utc>) -> bool {
         let life = fetched_at.timestamp_millis()..refused_at.timestamp_millis();
         self.replaced

@@ -42,7 +42,7 @@ struct CheckLabels {
 }
 
 impl Metrics {
-    /// Creates the metrics and adds them to a registry.
+    /// Creates metrics in a registry.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         let Inner {

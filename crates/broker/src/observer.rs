@@ -23,7 +23,7 @@ pub enum Event {
 }
 
 /// Receives events. An observer runs beside the fetch, so no sender waits for it;
-/// [`Broker::shutdown`](crate::Broker::shutdown) does.
+/// [`Broker::shutdown`](crate::Broker::shutdown) waits.
 #[async_trait]
 pub trait Observer: Send + Sync {
     /// Handles one event.

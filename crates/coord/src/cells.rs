@@ -26,7 +26,7 @@ pub trait Cells: Send + Sync {
     /// Returns the cell at `key`, unless the deadline has passed.
     async fn get(&self, key: &str) -> Result<Option<Cell>, CoordError>;
 
-    /// Puts a value that expires at `deadline`. Replaces only an older or equal generation; returns whether it did.
+    /// Puts a value that expires at `deadline`. Replaces only an older or equal generation; true if written.
     async fn put(&self, key: &str, cell: Cell, deadline: DateTime<Utc>)
     -> Result<bool, CoordError>;
 

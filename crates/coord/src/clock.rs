@@ -21,7 +21,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// The program's only source of time. Cloning is cheap, and clones show the same time.
 ///
 /// [`Clock::system`] shows the machine's time until [`Clock::follow`] makes the clock follow another one. The time is
-/// then the last answer of the followed clock plus the monotonic time since, whatever the machine's clock shows.
+/// then the last answer of the followed clock plus the monotonic time since, independent of the machine's clock.
 #[derive(Clone)]
 pub struct Clock(Source);
 
@@ -83,7 +83,7 @@ impl Clock {
         }
     }
 
-    /// Returns the time after a new question to the followed clock. For use before irrevocable steps.
+    /// Asks the followed clock now, and returns the time after the answer. For use before irrevocable steps.
     pub async fn checked(&self) -> DateTime<Utc> {
         if let Source::System(machine) = &self.0 {
             machine.ask().await;
@@ -92,7 +92,7 @@ impl Clock {
     }
 
     /// How long this clock has run without a jump of more than a second. A jump comes from the followed clock, or from
-    /// a change of the machine's clock. Before a jump, a minute by the clock may not have been a minute.
+    /// a change of the machine's clock. A minute by the clock that began before a jump may have been no minute.
     pub fn steady_for(&self) -> Duration {
         match &self.0 {
             Source::System(machine) => machine.steady_for(),

@@ -188,7 +188,7 @@ impl Limits for LocalLimits {
             Ok(Ok(state)) => Decision::allow(quota, state.remaining_burst_capacity()),
             Ok(Err(not_until)) => {
                 let wait = not_until.wait_time_from(limiter.clock().now());
-                // `charge` intervals fit after `wait`; the intervals that fit already are the rest.
+                // After `wait` the bucket has `charge` permits; now it lacks those that `wait` brings.
                 let there = quota
                     .interval
                     .saturating_mul(charge.get())

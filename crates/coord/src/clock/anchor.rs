@@ -7,9 +7,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 /// The longest round trip of a useful answer. The answer may be off by half of the round trip.
 const LONGEST: Duration = Duration::from_secs(1);
-/// A difference up to this is worked off, so that time never goes back; a larger one is a jump of the other clock.
+/// A lead up to this is worked off, so that time never goes back; a larger difference is a jump of the other clock.
 pub(super) const STEP: Duration = Duration::from_secs(1);
-/// While the time is ahead, the clock runs slower by one part in this many.
+/// While the time is ahead, the clock runs a tenth slower.
 const SLOWER: u32 = 10;
 
 /// An answer of another clock.

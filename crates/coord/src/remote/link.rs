@@ -274,7 +274,7 @@ redis.call('DEL', KEYS[1])
 redis.call('PUBLISH', 'wxgate:examined', '')
 ";
 
-/// Why a server with this `CLUSTER INFO` does not have every key; none: the server has every key, or no cluster.
+/// Why a server with this `CLUSTER INFO` does not have every key; none: the server has every key, or is no cluster.
 fn incomplete(told: &str) -> Option<String> {
     const ALL: &str = "16384";
     let of = |name: &str| {
