@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct AppId(String);
 
-/// Why a text is no appid.
+/// Why a text is not an appid.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("an appid is `wx` followed by 16 lower-case letters or digits, without blanks")]
 pub struct AppIdFormat;
@@ -55,11 +55,11 @@ impl<'de> Deserialize<'de> for AppId {
     }
 }
 
-/// What an appid stands for.
+/// The kind of account that an appid identifies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AppKind {
-    /// A mini-program: subscribe messages and, of old, template messages with form ids.
+    /// A mini-program: subscribe messages and, with the older interface, template messages with form ids.
     #[default]
     MiniProgram,
     /// An official (service) account: template messages to followers.
@@ -70,26 +70,27 @@ pub enum AppKind {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TokenMode {
-    /// `POST /cgi-bin/stable_token`: asking again returns the same token.
+    /// `POST /cgi-bin/stable_token`: repeated fetches return the same token.
     #[default]
     Stable,
-    /// `GET /cgi-bin/token`: every fetch kills the token before it.
+    /// `GET /cgi-bin/token`: every fetch ends the previous token.
     Legacy,
 }
 
-/// What becomes of a message with a value that breaks the rule of its type.
+/// What happens to a message with a value that breaks the rule of its type.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ValueRules {
-    /// It is refused before it costs a grant.
+    /// The gateway refuses the message before the message costs a grant.
     #[default]
     Strict,
-    /// It is sent, with a warning: for accounts of which WeChat asks less than it documents, such as test accounts.
+    /// The gateway sends the message with a warning. For accounts of which WeChat requires less than WeChat documents,
+    /// such as test accounts.
     Warn,
 }
 
 impl ValueRules {
-    /// The word in the API and the database.
+    /// The name in the API and the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Strict => "strict",
@@ -97,7 +98,7 @@ impl ValueRules {
         }
     }
 
-    /// The rules named `text`.
+    /// The rules with the name `text`.
     pub fn parse(text: &str) -> Option<Self> {
         [Self::Strict, Self::Warn]
             .into_iter()
@@ -105,7 +106,7 @@ impl ValueRules {
     }
 }
 
-/// The daily quota of an app that names none: what WeChat grants an account for template messages.
+/// The daily quota of an app without a configured quota: WeChat's quota of an account for template messages.
 pub const DEFAULT_DAILY_QUOTA: u64 = 1_000_000;
 
 #[cfg(test)]

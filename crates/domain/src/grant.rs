@@ -1,8 +1,9 @@
 //! Grants: what permits a message to a user.
 //!
-//! Of old a mini-program sent with a *form id* (one message within seven days) or a *prepay id* (three); they are
-//! collected in a pool and taken when a message is sent. Today a user *accepts* templates; no call of WeChat's says how
-//! many acceptances are left, so they are counted in a ledger: what tenants report, what WeChat's events say, what is sent.
+//! The older interface of mini-programs needs a *form id* (one message within seven days) or a *prepay id* (three
+//! messages). The gateway collects these ids in the form-id pool and takes an id when a message is sent. In the present
+//! interface a user *accepts* templates. No call of WeChat says how many acceptances are left, so the subscription
+//! ledger counts them from the tenants' reports, WeChat's events and the sent messages.
 
 use std::fmt;
 
@@ -15,9 +16,10 @@ mod request;
 pub use balance::{Balance, Entry};
 pub use request::{GrantKind, GrantRequest, NewGrant};
 
-/// How long WeChat takes an id of the pool.
+/// How long WeChat accepts an id of the pool.
 pub const LIFE: Duration = Duration::days(7);
-/// How long before that the gateway gives an id up: for clocks, and for messages that are on their way.
+/// How long before the end of [`LIFE`] the gateway stops using an id: a margin for clock differences and for messages
+/// in flight.
 pub const MARGIN: Duration = Duration::hours(1);
 
 /// What produced an id of the pool.
@@ -31,7 +33,7 @@ pub enum IdKind {
 }
 
 impl IdKind {
-    /// The word in the API and the database.
+    /// The name in the API and the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::FormId => "form_id",
@@ -39,14 +41,14 @@ impl IdKind {
         }
     }
 
-    /// The kind named `text`.
+    /// The kind with the name `text`.
     pub fn parse(text: &str) -> Option<Self> {
         [Self::FormId, Self::PrepayId]
             .into_iter()
             .find(|kind| kind.as_str() == text)
     }
 
-    /// The kind that an id looks like whose origin is not known: payments make `wx` and digits.
+    /// The kind that an id of unknown origin has by its shape: ids from payments are `wx` and digits.
     pub fn of_shape(id: &str) -> Self {
         let digits = id
             .strip_prefix("wx")
@@ -73,11 +75,11 @@ impl fmt::Display for IdKind {
     }
 }
 
-/// What the ledger decides about subscribe messages.
+/// What the subscription ledger decides about subscribe messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GrantPolicy {
-    /// Nothing: it is kept, and WeChat is asked.
+    /// The ledger counts and decides nothing; WeChat decides.
     #[default]
     Observe,
     /// A message without a grant fails and is not sent.
@@ -85,7 +87,7 @@ pub enum GrantPolicy {
 }
 
 impl GrantPolicy {
-    /// The word in the API and the database.
+    /// The name in the API and the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Observe => "observe",
@@ -93,7 +95,7 @@ impl GrantPolicy {
         }
     }
 
-    /// The policy named `text`.
+    /// The policy with the name `text`.
     pub fn parse(text: &str) -> Option<Self> {
         [Self::Observe, Self::Strict]
             .into_iter()
@@ -101,18 +103,19 @@ impl GrantPolicy {
     }
 }
 
-/// Until when an id that was collected at `collected_at` is used.
+/// The time until which the gateway uses an id that was collected at `collected_at`.
 pub fn usable_until(collected_at: DateTime<Utc>) -> DateTime<Utc> {
     collected_at + LIFE - MARGIN
 }
 
-/// The prepay id in `prepay_id=…`, which is how WeChat's payment API hands it to clients (`package`); none: it is bare.
+/// The prepay id in `prepay_id=…`, the form in which WeChat's payment API gives the id to clients (`package`). `None`:
+/// `id` has no such prefix.
 pub fn bare_prepay_id(id: &str) -> Option<&str> {
     id.trim().strip_prefix("prepay_id=").map(str::trim)
 }
 
-/// Why `id` is none of WeChat's, as a sentence, where it is one of the texts that clients hand out in place of a form id.
-/// The shape of real ones is not fixed, so nothing else is refused.
+/// Why `id` cannot be an id from WeChat, as a sentence, where `id` is one of the texts that clients send in place of a
+/// form id. The shape of real ids is not fixed, so no other text is refused.
 pub fn fake(id: &str) -> Option<&'static str> {
     let id = id.trim();
     if id == "the formId is a mock one" {

@@ -33,16 +33,16 @@ kinds! {
     Message = "msg" => MessageId;
     /// A tenant's webhook endpoint.
     Webhook = "whk" => WebhookId;
-    /// One event, as told to webhooks and written to the audit log.
+    /// One event, in webhook deliveries and in the audit log.
     Event = "evt" => EventId;
 }
 
-/// How many ids [`new`] can tell apart, and keep in order, within one millisecond.
+/// How many ids [`new`] can keep distinct and in order within one millisecond.
 pub const SEQUENCE_LIMIT: u16 = 1 << 12;
 
-/// Makes an id that sorts by `now`, then by `sequence` (its low 12 bits), and is made unique by `entropy`.
+/// Makes an id that sorts by `now`, then by the low 12 bits of `sequence`. `entropy` makes the id unique.
 ///
-/// The layout is RFC 9562 §6.2 method 1: the counter sits in `rand_a`.
+/// The layout is RFC 9562 §6.2 method 1: the counter is in `rand_a`.
 pub fn new<K: StaticType>(now: DateTime<Utc>, sequence: u16, entropy: u64) -> TypeSafeId<K> {
     let millis = u64::try_from(now.timestamp_millis()).unwrap_or(0);
     let mut random = [0; 10];
@@ -51,16 +51,16 @@ pub fn new<K: StaticType>(now: DateTime<Utc>, sequence: u16, entropy: u64) -> Ty
     TypeSafeId::from_uuid(Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
 }
 
-/// The longest that a [`Sequence`] runs ahead of the time it is given, in milliseconds: a clock that was set back
-/// by more starts it anew.
+/// The most milliseconds that a [`Sequence`] runs ahead of the given time. If the clock was set back by more, the
+/// sequence restarts at the new time.
 const AHEAD: u64 = 1000;
 
-/// Keeps the ids of one maker in the order in which they are made, also within a millisecond.
+/// Keeps the ids of one source in the order of creation, also within a millisecond.
 #[derive(Debug, Default)]
 pub struct Sequence(AtomicU64);
 
 impl Sequence {
-    /// A new id, behind all that were made before.
+    /// A new id that sorts after all earlier ids.
     pub fn id<K: StaticType>(&self, now: DateTime<Utc>, entropy: u64) -> TypeSafeId<K> {
         let limit = u64::from(SEQUENCE_LIMIT);
         let start = u64::try_from(now.timestamp_millis()).unwrap_or(0) * limit;
@@ -80,7 +80,7 @@ impl Sequence {
     }
 }
 
-/// The smallest UUID that an id made at `time` or later can have: turns a time filter into a key range.
+/// The smallest UUID of an id made at `time` or later: converts a time filter into a key range.
 pub fn lower_bound(time: DateTime<Utc>) -> Uuid {
     let millis = u64::try_from(time.timestamp_millis()).unwrap_or(0);
     Builder::from_unix_timestamp_millis(millis, &[0; 10]).into_uuid()

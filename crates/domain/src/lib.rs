@@ -1,11 +1,11 @@
-//! The words and rules of the gateway.
+//! The domain types and rules of the gateway.
 //!
-//! Everything here is a value or a pure function: no IO, no async, no clock and no randomness. Time and
-//! entropy come in as arguments, so every rule can be tested by calling it. All other crates use this one;
-//! it uses none of them.
+//! This crate contains values and pure functions only: no IO, no async, no clock and no randomness. Callers pass time and
+//! entropy as arguments, so a test can call every rule directly. All other crates use this crate; this crate uses none
+//! of the other crates.
 //!
-//! To add a rule: put it in the module of its noun, take what it needs as arguments, return the next value
-//! or a typed refusal, and test it beside the code.
+//! To add a rule: put the rule into the module of its noun, take the inputs as arguments, return the next value or a
+//! typed refusal, and test the rule beside the code.
 //!
 //! ```
 //! use chrono::{TimeZone, Utc};

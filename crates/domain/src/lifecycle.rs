@@ -8,13 +8,13 @@
 //!  expired  ← Lapsed (unsent)  └── failed, expired, canceled, uncertain, undelivered
 //! ```
 //!
-//! *Unsent* means that WeChat answered every try. Once a try had no answer, WeChat may have the message: what would end
-//! it as failed, expired or canceled ends it as uncertain. A retry by hand permits one more send; it does not answer the
-//! earlier try.
+//! *Unsent* means that WeChat answered every attempt. After an attempt without an answer, WeChat may have the message:
+//! an event that otherwise ends the message as failed, expired or canceled then ends the message as uncertain. A retry by
+//! hand permits one more send; the retry does not answer the earlier attempt.
 //!
-//! Nothing else may change a status. A state that ends is left by an explicit [`Event::Retry`] alone;
-//! a receipt of WeChat's may still settle what was `sent` or `uncertain`, and so may WeChat's own word about the
-//! send, where it comes after the lease ([`Verdict::is_final`]).
+//! No other event changes a status. Three events change a status that ends a message: an explicit [`Event::Retry`]; a
+//! receipt from WeChat, for a message that is `sent` or `uncertain`; and a final answer of WeChat about the send that
+//! arrives after the lease has ended ([`Verdict::is_final`]).
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -25,34 +25,34 @@ use crate::{
     verdict::{FailureCode, Verdict},
 };
 
-/// Where a message is in its life.
+/// The status of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// Accepted, to be sent at a later time.
     Scheduled,
-    /// Accepted, to be sent as soon as it can.
+    /// Accepted, to be sent as soon as possible.
     Queued,
-    /// With a worker.
+    /// A worker has claimed the message.
     Sending,
     /// WeChat answered errcode 0.
     Sent,
-    /// WeChat's event says that it arrived.
+    /// WeChat's receipt says that the message arrived.
     Delivered,
-    /// WeChat's event says that it did not arrive.
+    /// WeChat's receipt says that the message did not arrive.
     Undelivered,
-    /// WeChat refuses it for good.
+    /// WeChat refuses the message permanently.
     Failed,
-    /// Its ttl ran out before it could be sent.
+    /// The ttl ended before the gateway could send the message.
     Expired,
-    /// Its tenant called it back in time.
+    /// The tenant canceled the message before the gateway sent the message.
     Canceled,
-    /// WeChat may or may not have it.
+    /// WeChat may or may not have the message.
     Uncertain,
 }
 
 impl Status {
-    /// Every status there is.
+    /// All statuses.
     pub const ALL: [Self; 10] = [
         Self::Scheduled,
         Self::Queued,
@@ -66,7 +66,7 @@ impl Status {
         Self::Uncertain,
     ];
 
-    /// The word in the API and the database.
+    /// The name in the API and the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Scheduled => "scheduled",
@@ -82,87 +82,87 @@ impl Status {
         }
     }
 
-    /// The status named `text`.
+    /// The status with the name `text`.
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|status| status.as_str() == text)
     }
 
-    /// Whether the gateway is done with the message. `sent` counts: what WeChat does with it is WeChat's.
+    /// Whether the gateway has finished with the message. `sent` counts as finished: delivery is up to WeChat.
     pub fn is_end(self) -> bool {
         !matches!(self, Self::Scheduled | Self::Queued | Self::Sending)
     }
 }
 
-/// What the state machine needs to know of a message.
+/// The properties of a message that the state machine needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Facts {
-    /// Where it is.
+    /// The present status.
     pub status: Status,
-    /// How many times it was claimed for sending.
+    /// How many times workers have claimed the message.
     pub attempts: u32,
-    /// Until when it may be sent.
+    /// The time until which the message may be sent.
     pub expires_at: DateTime<Utc>,
-    /// What its tenant wants when the outcome of a send is unknown.
+    /// What the tenant wants when the outcome of a send is unknown.
     pub on_uncertain: OnUncertain,
-    /// Until when WeChat itself refuses a second copy, where it does.
+    /// The time until which WeChat itself refuses a second copy, where WeChat does so.
     pub repeatable_until: Option<DateTime<Utc>>,
-    /// Whether an earlier try had no answer, also one before a retry by hand: then the message can end unsent no more,
-    /// only `uncertain`.
+    /// Whether an earlier attempt, including one before a retry by hand, had no answer. Such a message can no longer
+    /// end as unsent, only as `uncertain`.
     pub maybe_sent: bool,
 }
 
 /// What happened to a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Its time has come.
+    /// The time of a scheduled message has come.
     Due,
-    /// A worker took it.
+    /// A worker claimed the message.
     Claimed,
-    /// The send came to a verdict.
+    /// The attempt ended with a verdict.
     Answered(Verdict),
-    /// The worker gave it back without having sent it.
+    /// The worker released the message without having sent the message.
     Released,
-    /// The worker's lease ended without word from it.
+    /// The worker's lease ended before the worker recorded an outcome.
     LeaseEnded,
-    /// Its ttl ran out.
+    /// The ttl ended.
     Lapsed,
-    /// Its tenant calls it back.
+    /// The tenant cancels the message.
     Cancel,
-    /// Its tenant wants it sent again.
+    /// The tenant wants the gateway to send the message again.
     Retry {
-        /// From when: the time for which it was scheduled, where that is still to come.
+        /// The earliest time of the new send: the scheduled time of the message, if this time is in the future.
         due_at: DateTime<Utc>,
     },
-    /// WeChat's event about a message it took.
+    /// WeChat's receipt for a message that WeChat accepted.
     Receipt {
-        /// Whether it arrived.
+        /// Whether the message arrived.
         delivered: bool,
     },
 }
 
-/// What an event makes of a message.
+/// The change of a message that an event causes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transition {
     /// The new status.
     pub status: Status,
-    /// When it is due, where the new status is `scheduled` or `queued`.
+    /// The due time, where the new status is `scheduled` or `queued`.
     pub due_at: Option<DateTime<Utc>>,
-    /// Why it did not arrive, where the new status says so.
+    /// The reason for the failure, where the new status is a failure.
     pub failure: Option<FailureCode>,
 }
 
-/// An event that a message in this status cannot have.
+/// An event that is impossible in the present status of the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a message that is {} cannot {attempted}", status.as_str())]
 pub struct Refusal {
-    /// Where the message is.
+    /// The present status.
     pub status: Status,
-    /// What was asked.
+    /// The refused change, as a verb for the error text.
     pub attempted: &'static str,
 }
 
 impl Facts {
-    /// What `event` at `now` makes of this message. `jitter` is a random value in `0.0..1.0`.
+    /// The transition that `event` at `now` causes. `jitter` is a random value in `0.0..1.0`.
     pub fn apply(
         &self,
         event: &Event,
@@ -204,17 +204,17 @@ impl Facts {
     fn answered(&self, verdict: &Verdict, now: DateTime<Utc>, jitter: f64) -> Transition {
         match verdict {
             Verdict::Accepted { .. } => to(Status::Sent, None),
-            // It answers this try alone: an earlier one without an answer may have arrived.
+            // The rejection answers this attempt alone: an earlier attempt without an answer may have arrived.
             Verdict::Rejected(code) => self.unsent(Status::Failed, Some(*code)),
             Verdict::Later(delay) => {
                 self.queued_in_time(delay.next_try(now, self.attempts, jitter))
             }
-            // The engine repeats once, with a fresh token or the same; what comes here is the second refusal of one that
-            // is alive.
+            // The worker repeats a refused attempt once, with a fresh token or the same token. This verdict is the
+            // second refusal, of a token that is alive.
             Verdict::StaleToken => {
                 self.queued_in_time(Delay::Backoff.next_try(now, self.attempts, jitter))
             }
-            // The whole app rests: its messages go on as soon as it does, which a repair may bring early.
+            // The whole app is paused. Its messages continue when the pause ends; a repair may end the pause early.
             Verdict::AppBlocked { .. } | Verdict::QuotaSpent => self.queued_in_time(now),
             Verdict::Unknown => self.unknown(now, jitter),
         }
@@ -224,7 +224,7 @@ impl Facts {
         let again = Delay::Backoff.next_try(now, self.attempts, jitter);
         let harmless = self.repeatable_until.is_some_and(|until| again < until);
         let wanted = harmless || self.on_uncertain == OnUncertain::Retry;
-        // With no time for a repeat it stays unknown whether it was sent.
+        // Without time for a repeat, the outcome stays unknown.
         if wanted && again < self.expires_at {
             queued(again)
         } else {
@@ -232,7 +232,7 @@ impl Facts {
         }
     }
 
-    /// Queued for `due_at`; a message that would come too late ends now rather than then.
+    /// Queued for `due_at`. A message whose `due_at` is not before `expires_at` ends now.
     fn queued_in_time(&self, due_at: DateTime<Utc>) -> Transition {
         if due_at >= self.expires_at {
             self.unsent(Status::Expired, EXPIRED)
@@ -241,7 +241,7 @@ impl Facts {
         }
     }
 
-    /// The end of a message that is not sent any more.
+    /// The end of a message that the gateway does not send any more.
     fn unsent(&self, end: Status, why: Option<FailureCode>) -> Transition {
         if self.maybe_sent {
             UNCERTAIN
@@ -260,7 +260,7 @@ const UNCERTAIN: Transition = Transition {
 };
 
 impl Event {
-    /// Whether it is WeChat's last word about the message.
+    /// Whether the event is WeChat's final answer about the message.
     pub fn is_final(&self) -> bool {
         matches!(self, Self::Answered(verdict) if verdict.is_final())
     }

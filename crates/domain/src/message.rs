@@ -1,6 +1,6 @@
-//! Messages: what a tenant asks for, checked once.
+//! Messages: the request of a tenant, checked once.
 //!
-//! A [`Draft`] can only be made by [`Request::check`]; everything behind it may rely on its fields.
+//! Only [`Request::check`] makes a [`Draft`], so all later code may rely on the fields of a draft.
 
 use std::time::Duration;
 
@@ -14,50 +14,51 @@ mod request;
 
 pub use request::{DATA_MEMBERS, Request, Unfit};
 
-/// The ttl of a message that names none.
+/// The ttl of a message whose request names no ttl.
 pub const DEFAULT_TTL: Duration = Duration::from_hours(24);
-/// The longest ttl.
+/// The longest ttl that a request may name.
 pub const MAX_TTL: Duration = Duration::from_hours(7 * 24);
-/// How far ahead a message may be scheduled.
+/// How far in the future `send_at` may be.
 pub const MAX_SCHEDULE: Duration = Duration::from_hours(30 * 24);
 
-/// WeChat remembers a `client_msg_id` for ten minutes; the last of them is left for clocks and connections.
+/// WeChat remembers a `client_msg_id` for ten minutes. The gateway uses nine of these minutes; the last minute is a
+/// margin for clock differences and slow connections.
 const CLIENT_MSG_ID_WINDOW: Duration = Duration::from_mins(9);
 
-/// Which of WeChat's three ways a message takes.
+/// The WeChat interface that sends a message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Channel {
     /// Mini-program subscribe message.
     #[default]
     Subscribe,
-    /// Mini-program template message with a form id: the way of the origin, since replaced by `Subscribe`.
+    /// Mini-program template message with a form id. WeChat has replaced this interface by `Subscribe`.
     Template,
     /// Official-account template message.
     Official,
 }
 
-/// Who goes first within an app, and how much of the day's quota may be used.
+/// The order of messages within an app, and the share of the daily quota that a message may use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Priority {
-    /// Before all others.
+    /// Sent before all other messages.
     High,
     /// The default.
     #[default]
     Normal,
-    /// Bulk.
+    /// For bulk messages.
     Low,
 }
 
-/// What to do when nobody knows whether WeChat got a send.
+/// What to do when the outcome of a send is unknown: WeChat may or may not have the message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnUncertain {
-    /// End as `uncertain`: never repeat somebody's message.
+    /// End the message as `uncertain`: the recipient never gets a second copy.
     #[default]
     Hold,
-    /// Send again: a second copy is better than none.
+    /// Send again: the tenant prefers a second copy to a lost message.
     Retry,
 }
 
@@ -67,11 +68,12 @@ pub enum OnTooLong {
     /// Refuse the message.
     #[default]
     Reject,
-    /// Cut a `thing` to 20 characters, the last of them `…`. Other types cannot be cut: half an order number is another one.
+    /// Cut a `thing` to 20 characters, the last of which is `…`. Values of other types are not cut: half an order
+    /// number is a different order number.
     Truncate,
 }
 
-/// Which release of the mini-program the card opens.
+/// The release of the mini-program that the card opens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MiniprogramState {
@@ -79,12 +81,12 @@ pub enum MiniprogramState {
     Developer,
     /// The trial build.
     Trial,
-    /// The released one.
+    /// The released version.
     #[default]
     Formal,
 }
 
-/// The language of the fixed words on the card.
+/// The language of the fixed texts on the card.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Lang {
     /// Simplified Chinese.
@@ -102,18 +104,18 @@ pub enum Lang {
     ZhTw,
 }
 
-/// The mini-program that an official account's message opens; wins over its `url`.
+/// The mini-program that the message of an official account opens. The mini-program takes precedence over `url`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MiniprogramLink {
     /// The mini-program's appid.
     pub appid: String,
-    /// The page in it.
+    /// The page in the mini-program.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pagepath: Option<String>,
 }
 
-/// What is sent, in the fields of its channel.
+/// The content of a message, in the fields of its channel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "channel", rename_all = "snake_case")]
 pub enum Content {
@@ -136,10 +138,10 @@ pub enum Content {
         /// The page that the card opens.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         page: Option<String>,
-        /// The form id or prepay id that permits the send; none: one is taken from the pool.
+        /// The form id or prepay id that permits the send. Without an id the gateway takes an id from the form-id pool.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         form_id: Option<String>,
-        /// The keyword to show large, such as `keyword1.DATA`.
+        /// The keyword that the card shows in large type, such as `keyword1.DATA`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         emphasis_keyword: Option<String>,
     },
@@ -153,14 +155,14 @@ pub enum Content {
         /// The mini-program that the card opens.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         miniprogram: Option<MiniprogramLink>,
-        /// WeChat sends the same openid the same id once within ten minutes.
+        /// WeChat sends a message with the same id to the same openid only once within ten minutes.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         client_msg_id: Option<String>,
     },
 }
 
 impl Content {
-    /// The channel this content is for.
+    /// The channel that sends this content.
     pub fn channel(&self) -> Channel {
         match self {
             Self::Subscribe { .. } => Channel::Subscribe,
@@ -169,7 +171,7 @@ impl Content {
         }
     }
 
-    /// The same without anything that was said to the user: what is left when payloads are dropped.
+    /// A copy without data, page, links and ids: the content that remains when the gateway deletes payloads.
     #[must_use]
     pub fn emptied(&self) -> Self {
         let data = Map::new();
@@ -199,8 +201,8 @@ impl Content {
         }
     }
 
-    /// Whether what permits it is used up by one message: a form id of its own that has not the shape of a prepay id,
-    /// which is good for three and may have been used up by others.
+    /// Whether one message uses up the grant of this content. This is so for an own form id that does not have the
+    /// shape of a prepay id. A prepay id permits three messages, and other messages may have used the prepay id up.
     pub fn is_good_once(&self) -> bool {
         match self {
             Self::Template {
@@ -210,8 +212,8 @@ impl Content {
         }
     }
 
-    /// For how long after a send WeChat itself refuses a second copy, so that repeating one of unknown outcome is
-    /// harmless; none: it never does.
+    /// The time after a send during which WeChat itself refuses a second copy, so that a repeat of a send with unknown
+    /// outcome is harmless. `None`: WeChat does not refuse second copies.
     pub fn repeatable_for(&self) -> Option<Duration> {
         match self {
             Self::Official {
@@ -226,39 +228,40 @@ impl Content {
 /// A checked message: every field obeys its rule.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Draft {
-    /// The receiver's openid under the app.
+    /// The recipient's openid under the app.
     pub touser: String,
     /// The template's id in the account.
     pub template_id: String,
-    /// What is sent.
+    /// The content to send.
     pub content: Content,
-    /// Who goes first.
+    /// The order within the app.
     pub priority: Priority,
-    /// When to send; none: now.
+    /// The time at which to send; `None`: now.
     pub send_at: Option<DateTime<Utc>>,
-    /// How long the message is worth sending, counted from `send_at` or from now.
+    /// How long the message may be sent, counted from `send_at` or, without `send_at`, from now.
     pub ttl: Duration,
-    /// The tenant's own id for it.
+    /// The tenant's own id for the message.
     pub reference: Option<String>,
-    /// Whatever the tenant wants back with it.
+    /// Data of the tenant that the gateway returns with the message.
     pub metadata: Option<Map<String, Value>>,
     /// What to do when the outcome of a send is unknown.
     pub on_uncertain: OnUncertain,
-    /// What the ledger decides about it; none: what its app says.
+    /// The policy of the subscription ledger for this message; `None`: the policy of the app.
     pub grant_policy: Option<GrantPolicy>,
     /// Check everything, send nothing.
     pub dry_run: bool,
-    /// What was rewritten into WeChat's form, in sentences: for the answer to the request, and kept nowhere.
+    /// Sentences that describe which values the gateway rewrote into WeChat's form. The answer to the request contains
+    /// these sentences; the gateway does not store them.
     pub warnings: Vec<String>,
 }
 
 impl Draft {
-    /// From when the message may be sent.
+    /// The earliest time at which the message may be sent.
     pub fn due_at(&self, now: DateTime<Utc>) -> DateTime<Utc> {
         self.send_at.map_or(now, |send_at| send_at.max(now))
     }
 
-    /// Until when the message may be sent. One whose `send_at` has passed may be over before it has begun.
+    /// The time at which the message expires. With a `send_at` in the past, this time may already be over.
     pub fn expires_at(&self, now: DateTime<Utc>) -> DateTime<Utc> {
         self.send_at.unwrap_or(now) + self.ttl
     }

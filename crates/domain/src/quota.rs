@@ -1,7 +1,7 @@
-//! Quota arithmetic: how much of an app's day may be used, and when the next day begins.
+//! Quota arithmetic: how much of an app's daily quota a message may use, and when the next day begins.
 //!
-//! WeChat counts per account and day. No page names the hour of the reset; 00:00 Asia/Shanghai is what its
-//! users see, so that is the day counted here.
+//! WeChat counts per account and day. No page of WeChat states the hour of the reset. Users observe a reset at 00:00
+//! Asia/Shanghai, so the gateway counts days in this time zone.
 
 use chrono::{DateTime, Days, FixedOffset, NaiveDate, NaiveTime, TimeZone, Utc};
 
@@ -29,16 +29,16 @@ pub fn reset_at(now: DateTime<Utc>) -> DateTime<Utc> {
     }
 }
 
-/// The part of a day's limit, in percent, that messages of a priority may use.
+/// The share of the daily limit, in percent, that messages of each priority may use.
 ///
-/// The rest is kept for those that matter more: bulk mail cannot eat the last sends of the day.
+/// The rest is reserved for higher priorities: bulk messages cannot use the last sends of the day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shares {
-    /// For `low`.
+    /// The share for `low`.
     pub low: u8,
-    /// For `normal`.
+    /// The share for `normal`.
     pub normal: u8,
-    /// For `high`.
+    /// The share for `high`.
     pub high: u8,
 }
 
@@ -53,19 +53,19 @@ impl Default for Shares {
 }
 
 impl Shares {
-    /// The highest use of a day's `limit` at which a message of `priority` may still go out.
+    /// The highest use of a daily `limit` at which a message of `priority` may still be sent.
     pub fn ceiling(self, limit: u64, priority: Priority) -> u64 {
         let percent = match priority {
             Priority::High => self.high,
             Priority::Normal => self.normal,
             Priority::Low => self.low,
         };
-        // Rounded up: the only send of a tiny quota belongs to everybody.
+        // Rounded up, so that every priority may use the only send of a tiny quota.
         let share = (u128::from(limit) * u128::from(percent.min(100))).div_ceil(100);
         u64::try_from(share).unwrap_or(limit)
     }
 
-    /// How many more messages of `priority` may go out today.
+    /// How many more messages of `priority` may be sent today.
     pub fn remaining(self, limit: u64, used: u64, priority: Priority) -> u64 {
         self.ceiling(limit, priority).saturating_sub(used)
     }

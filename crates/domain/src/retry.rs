@@ -1,33 +1,33 @@
-//! When to try again.
+//! The times of retries.
 
 use std::time::Duration;
 
 use chrono::{DateTime, DurationRound, Timelike, Utc};
 
-/// How a message that was not sent comes back.
+/// How long a message that was not sent waits for its next attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delay {
-    /// After an exponential backoff with jitter: the platform is busy.
+    /// After an exponential backoff with jitter: WeChat is busy.
     Backoff,
-    /// When the next minute has begun: a per-minute limit was met (errcode 45011).
+    /// When the next minute has begun: a per-minute limit was reached (errcode 45011).
     NextMinute,
-    /// Within the second: another send to the same user was under way (errcode 43108).
+    /// Within the second: another send to the same user was in flight (errcode 43108).
     Moment,
-    /// After the time the other side asked for.
+    /// After the time that WeChat asked for.
     After(Duration),
-    /// At once: what stood in the way is gone.
+    /// Immediately: the obstacle is gone.
     AtOnce,
 }
 
 /// The first backoff.
 const BASE: Duration = Duration::from_secs(1);
-/// How often a message comes back within the second before it backs off like any other.
+/// How many retries within the second a message gets before the ordinary backoff applies.
 const MOMENTS: u32 = 5;
 /// The longest backoff.
 const CAP: Duration = Duration::from_mins(10);
 
 impl Delay {
-    /// When attempt number `attempt` (1 for the first) that ended at `now` may be followed by another.
+    /// The earliest time of the next attempt after attempt number `attempt` (1 for the first) that ended at `now`.
     ///
     /// `jitter` is a random value in `0.0..1.0`.
     pub fn next_try(self, now: DateTime<Utc>, attempt: u32, jitter: f64) -> DateTime<Utc> {
@@ -44,8 +44,8 @@ impl Delay {
     }
 }
 
-/// Doubles from one second to ten minutes with each attempt; jitter takes up to half of it away, so that
-/// messages that failed together do not come back together.
+/// The backoff doubles from one second to ten minutes with each attempt. Jitter subtracts up to half, so that messages
+/// that failed together are not retried together.
 pub fn backoff(attempt: u32, jitter: f64) -> Duration {
     let doublings = attempt.saturating_sub(1).min(16);
     let full = BASE.saturating_mul(1 << doublings).min(CAP);

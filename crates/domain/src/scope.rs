@@ -9,10 +9,10 @@ macro_rules! scopes {
         pub enum Scope { $($(#[$doc])* $scope,)* }
 
         impl Scope {
-            /// Every scope there is, in the order of the documentation.
+            /// All scopes, in the order of the documentation.
             pub const ALL: &'static [Self] = &[$(Self::$scope,)*];
 
-            /// The name used in tokens and requests.
+            /// The name in tokens and requests.
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$scope => $text,)* }
             }
@@ -27,13 +27,13 @@ scopes! {
     MessagesRead = "messages:read",
     /// Add form ids and subscribe grants.
     GrantsWrite = "grants:write",
-    /// Read the pool, the ledger and reach estimates.
+    /// Read the form-id pool, the subscription ledger and reach estimates.
     GrantsRead = "grants:read",
     /// Read apps, token state and quota.
     AppsRead = "apps:read",
     /// Register, change and remove apps.
     AppsWrite = "apps:write",
-    /// Be handed WeChat's access token itself.
+    /// Read WeChat's access token itself.
     TokensRead = "tokens:read",
     /// Read synced templates.
     TemplatesRead = "templates:read",
@@ -47,7 +47,7 @@ scopes! {
     AuditRead = "audit:read",
     /// Pass other WeChat calls through the gateway.
     WechatProxy = "wechat:proxy",
-    /// Run the gateway: opens `/v1/tenants`. Only an operator's key has it.
+    /// Operate the gateway: opens `/v1/tenants`. Only an operator's key has this scope.
     Operator = "operator",
 }
 
@@ -57,7 +57,7 @@ impl fmt::Display for Scope {
     }
 }
 
-/// Why a text names no scope.
+/// Why a text is not a scope.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("`{name}` is no scope; scopes are: {all}", name = .0, all = ScopeSet::all())]
 pub struct UnknownScope(pub String);
@@ -74,12 +74,12 @@ impl FromStr for Scope {
     }
 }
 
-/// A set of scopes. Prints and parses as RFC 6749's blank-separated list.
+/// A set of scopes. Displays and parses as the blank-separated list of RFC 6749.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ScopeSet(u32);
 
 impl ScopeSet {
-    /// Every scope, the operator's included.
+    /// Every scope, including the operator's scope.
     pub fn all() -> Self {
         Scope::ALL.iter().copied().collect()
     }
@@ -103,12 +103,12 @@ impl ScopeSet {
         other.0 & !self.0 == 0
     }
 
-    /// Whether nothing is in the set.
+    /// Whether the set is empty.
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// What both sets have.
+    /// The scopes that are in both sets.
     #[must_use]
     pub fn intersection(self, other: Self) -> Self {
         Self(self.0 & other.0)

@@ -1,7 +1,7 @@
-//! Sealing: AES-256-GCM under the master key, bound to the owner as associated data.
+//! Sealing: AES-256-GCM under the master key, with the owner as associated data.
 //!
-//! A sealed secret that is copied to another row, tenant or purpose does not open there.
-//! Layout: version (1 byte), key id (4), nonce (12), ciphertext and tag.
+//! A sealed secret that is copied to another row, tenant or purpose does not open there. Layout: version (1 byte), key
+//! id (4), nonce (12), ciphertext and tag.
 
 use std::fmt;
 
@@ -23,15 +23,15 @@ const HEADER: usize = 1 + KEY_ID + NONCE;
 const KEY_ID: usize = 4;
 const NONCE: usize = 12;
 
-/// Bytes of fresh randomness that [`MasterKey::seal`] wants.
+/// The fresh random bytes that [`MasterKey::seal`] needs.
 pub type SealNonce = [u8; NONCE];
 
-/// Names a master key without giving it away: the first bytes of a hash of it.
+/// Identifies a master key without revealing the key: the first bytes of a hash of the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct MasterKeyId([u8; KEY_ID]);
 
 impl MasterKeyId {
-    /// What everything sealed under this key begins with.
+    /// The first bytes of every value that is sealed under this key.
     pub fn mark(self) -> [u8; 1 + KEY_ID] {
         let mut mark = [VERSION; 1 + KEY_ID];
         mark[1..].copy_from_slice(&self.0);
@@ -45,7 +45,7 @@ impl fmt::Display for MasterKeyId {
     }
 }
 
-/// The key that seals every secret at rest; beside it, while one is exchanged for another, the other one, which only
+/// The key that seals every secret at rest. During a key rotation the master key also contains a second key, which only
 /// opens.
 #[derive(Clone)]
 pub struct MasterKey {
@@ -53,7 +53,7 @@ pub struct MasterKey {
     other: Option<Zeroizing<[u8; 32]>>,
 }
 
-/// Why a text is no master key.
+/// Why a text is not a master key.
 #[derive(Debug, thiserror::Error)]
 #[error("a master key is 32 random bytes in base64, for example from `openssl rand -base64 32`")]
 pub struct MasterKeyFormat;
@@ -66,9 +66,9 @@ pub enum OpenError {
         "sealed under master key {sealed_under}, but the configured master key is {configured}: set WXGATE_MASTER_KEY to the key of this database, or WXGATE_MASTER_KEY_PREVIOUS while one is exchanged for another"
     )]
     WrongKey {
-        /// The key the secret was sealed under.
+        /// The key that sealed the secret.
         sealed_under: MasterKeyId,
-        /// The key that was tried.
+        /// The configured key.
         configured: MasterKeyId,
     },
     /// Not a sealed secret, changed, or sealed for another owner.
@@ -77,7 +77,7 @@ pub enum OpenError {
 }
 
 impl MasterKey {
-    /// A key from raw bytes.
+    /// Makes a key from raw bytes.
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
         Self {
             key: Zeroizing::new(bytes),
@@ -85,7 +85,7 @@ impl MasterKey {
         }
     }
 
-    /// The same key, which also opens what `other` sealed.
+    /// Returns the same key, which also opens values that `other` sealed.
     #[must_use]
     pub fn opening_too(self, other: &Self) -> Self {
         Self {
@@ -94,7 +94,7 @@ impl MasterKey {
         }
     }
 
-    /// Reads the base64 of 32 bytes; blanks around it are ignored.
+    /// Reads the base64 form of 32 bytes. White space around the text is ignored.
     pub fn from_base64(text: &str) -> Result<Self, MasterKeyFormat> {
         let bytes = Zeroizing::new(
             BASE64_STANDARD
@@ -105,17 +105,17 @@ impl MasterKey {
         Ok(Self::from_bytes(bytes))
     }
 
-    /// The base64 form, for the key file that the embedded mode makes.
+    /// The base64 form, for the key file of the embedded mode.
     pub fn to_base64(&self) -> Zeroizing<String> {
         Zeroizing::new(BASE64_STANDARD.encode(self.key.as_slice()))
     }
 
-    /// The name of this key.
+    /// The id of this key.
     pub fn id(&self) -> MasterKeyId {
         id(&self.key)
     }
 
-    /// The name of the key that only opens, where there is one.
+    /// The id of the second key, which only opens, if there is one.
     pub fn other_id(&self) -> Option<MasterKeyId> {
         self.other.as_deref().map(id)
     }
@@ -145,7 +145,7 @@ impl MasterKey {
         sealed
     }
 
-    /// Opens what [`MasterKey::seal`] made for the same owner.
+    /// Opens a value that [`MasterKey::seal`] made for the same owner.
     pub fn open(&self, owner: &SealOwner, sealed: &[u8]) -> Result<Zeroizing<String>, OpenError> {
         if sealed.len() < HEADER || sealed[0] != VERSION {
             return Err(OpenError::Damaged);
@@ -195,7 +195,7 @@ impl fmt::Debug for MasterKey {
     }
 }
 
-/// Whom a sealed secret belongs to: the associated data of the seal.
+/// The owner of a sealed secret: the associated data of the seal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SealOwner(String);
 
@@ -215,7 +215,7 @@ impl SealOwner {
         Self(format!("callback-aes-key\0{tenant}\0{appid}"))
     }
 
-    /// An app's access token in the cell that replicas share.
+    /// An app's access token in the shared cell.
     pub fn access_token(appid: &AppId) -> Self {
         Self(format!("access-token\0{appid}"))
     }
@@ -225,7 +225,7 @@ impl SealOwner {
         Self(format!("webhook-secret\0{tenant}\0{webhook}"))
     }
 
-    /// The answer to a request under an idempotency key of a tenant, or of the operators.
+    /// The stored answer of a request under an idempotency key of a tenant or, without a tenant, of the operators.
     pub fn kept_answer(tenant: Option<TenantId>, key: &str) -> Self {
         let owner = tenant.map_or_else(String::new, |tenant| tenant.to_string());
         Self(format!("kept-answer\0{owner}\0{key}"))

@@ -1,17 +1,17 @@
-//! Secrets as types: they cannot be printed or serialised, and their memory is wiped when they go.
+//! Secret types: secrets cannot be printed or serialised, and the memory of a dropped secret is wiped.
 
 use std::{fmt, marker::PhantomData};
 
 use serde::{Deserialize, Deserializer};
 use zeroize::Zeroizing;
 
-/// A secret text of kind `K`. `Debug` shows the kind alone; the text leaves only through [`Secret::expose`].
+/// A secret text of kind `K`. `Debug` shows only the kind; only [`Secret::expose`] returns the text.
 pub struct Secret<K> {
     text: Zeroizing<String>,
     kind: PhantomData<fn() -> K>,
 }
 
-/// Names a kind of secret for `Debug`.
+/// Gives a kind of secret its name for `Debug`.
 pub trait SecretKind {
     /// The name shown instead of the text.
     const NAME: &'static str;
@@ -45,14 +45,14 @@ kinds! {
     CallbackAesKeyKind => CallbackAesKey;
     /// The private half of a token-signing key, PKCS#8 PEM.
     SigningKeyPemKind => SigningKeyPem;
-    /// What client secrets are hashed with.
+    /// The key of the hash of client secrets.
     PepperKind => Pepper;
-    /// What signs the events of one webhook endpoint: `whsec_` and base64.
+    /// The key that signs the events of one webhook endpoint: `whsec_` and base64.
     WebhookSecretKind => WebhookSecret;
 }
 
 impl<K> Secret<K> {
-    /// Takes `text` into custody.
+    /// Wraps `text` as a secret.
     pub fn new(text: impl Into<String>) -> Self {
         Self {
             text: Zeroizing::new(text.into()),
@@ -60,7 +60,7 @@ impl<K> Secret<K> {
         }
     }
 
-    /// The text itself. Every call is a place to ask where the text goes next.
+    /// The text itself. A reviewer of a call must check where the text goes next.
     pub fn expose(&self) -> &str {
         &self.text
     }

@@ -1,7 +1,8 @@
-//! Message templates: what WeChat says of them, and what a message must have to fit one.
+//! Message templates: what WeChat lists about a template, and what a message needs to match a template.
 //!
-//! A template's keys stand in its content, `订单编号:{{character_string1.DATA}}`; the type of a key is part of its name, and
-//! [`crate::template_value`] has the rules of the types. An app's templates together are its [`Catalog`].
+//! The content of a template contains the keys, `订单编号:{{character_string1.DATA}}`. The type of a key is part of its
+//! name; [`crate::template_value`] has the rules of the types. All templates of an app together are the app's
+//! [`Catalog`].
 
 use std::{borrow::Cow, collections::BTreeMap};
 
@@ -14,24 +15,24 @@ use crate::{
     violation::{Violation, pointer_token},
 };
 
-/// How a template is sent, and what permits it.
+/// How messages of a template are sent, and what permits the messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TemplateKind {
-    /// A subscribe message: each accept of a user is good for one.
+    /// A subscribe message: each acceptance permits one message.
     OneTime,
-    /// A subscribe message: one accept is good for all.
+    /// A subscribe message: one acceptance permits any number of messages.
     LongTerm,
-    /// The mini-program template message of old: a form id is good for one.
+    /// A mini-program template message of the older interface: a form id permits one message.
     FormId,
-    /// An official account's template message: permitted by following the account.
+    /// A template message of an official account: following the account permits messages.
     Official,
 }
 
 impl TemplateKind {
-    /// Every kind there is.
+    /// All kinds.
     pub const ALL: [Self; 4] = [Self::OneTime, Self::LongTerm, Self::FormId, Self::Official];
 
-    /// The word in the API and the database.
+    /// The name in the API and the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::OneTime => "one_time",
@@ -41,12 +42,12 @@ impl TemplateKind {
         }
     }
 
-    /// The kind named `text`.
+    /// The kind with the name `text`.
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == text)
     }
 
-    /// The channel that its messages take.
+    /// The channel of messages with a template of this kind.
     pub fn channel(self) -> Channel {
         match self {
             Self::OneTime | Self::LongTerm => Channel::Subscribe,
@@ -59,24 +60,24 @@ impl TemplateKind {
 /// A template as WeChat lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
-    /// Its id in the account.
+    /// The template's id in the account.
     pub id: String,
-    /// How it is sent.
+    /// The kind of the template.
     pub kind: TemplateKind,
-    /// Its title.
+    /// The title.
     pub title: String,
-    /// Its lines, such as `订单编号:{{character_string1.DATA}}`.
+    /// The lines of the template, such as `订单编号:{{character_string1.DATA}}`.
     pub content: String,
-    /// The same with example values.
+    /// The content with example values.
     pub example: String,
-    /// The values that a key may take, where WeChat lists them: of `enum_string` keys.
+    /// The allowed values of a key, where WeChat lists the values: for `enum_string` keys.
     pub values: BTreeMap<String, Vec<String>>,
 }
 
 impl Template {
-    /// The keys of its content, in order.
+    /// The keys of the content, in order.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
-        // Some pages write `{ {key.DATA} }`, and blanks inside do no harm.
+        // Some pages write `{ {key.DATA} }`, and blanks inside the braces are harmless.
         let after_brace = self.content.split('{').skip(1);
         after_brace.filter_map(|rest| {
             let (key, _) = rest.split_once(".DATA")?;
@@ -89,20 +90,20 @@ impl Template {
         })
     }
 
-    /// Its keys whose type has no rule here: what is sent under them is not checked.
+    /// The keys whose type has no rule here: values under these keys are not checked.
     pub fn unknown_keys(&self) -> impl Iterator<Item = &str> {
         let untyped = self.kind == TemplateKind::FormId;
         self.keys()
             .filter(move |key| !untyped && !template_value::is_known(key))
     }
 
-    /// What of `data` does not fit.
+    /// Adds the violations of `data` to `found`.
     fn judge(&self, data: &Map<String, Value>, found: &mut Vec<Violation>) {
         let wanted: Vec<&str> = self.keys().collect();
         if wanted.is_empty() {
             return;
         }
-        // The other two channels take a message without some of its values.
+        // On the other two channels WeChat accepts a message without some of the values.
         if self.kind.channel() == Channel::Subscribe {
             for key in wanted.iter().filter(|key| !data.contains_key(**key)) {
                 let rule = template_value::rule(key).unwrap_or("a value that WeChat accepts");
@@ -116,7 +117,7 @@ impl Template {
         for (key, item) in data {
             let pointer = format!("/data/{}", pointer_token(key));
             if !wanted.contains(&key.as_str()) {
-                // WeChat withdrew these two in 2023 and ignores them; many callers still send them.
+                // WeChat withdrew these two keys in 2023 and ignores both; many callers still send these keys.
                 if self.kind == TemplateKind::Official && matches!(key.as_str(), "first" | "remark")
                 {
                     continue;
@@ -140,7 +141,7 @@ impl Template {
     }
 }
 
-/// The text that a value is sent as: of a number its digits as they were written.
+/// The text under which a value is sent: of a number the original digits.
 pub(crate) fn text_of(value: &Value) -> Option<Cow<'_, str>> {
     match value {
         Value::String(text) => Some(Cow::Borrowed(text)),
@@ -149,33 +150,33 @@ pub(crate) fn text_of(value: &Value) -> Option<Cow<'_, str>> {
     }
 }
 
-/// What is known of the template that a message names.
+/// What the gateway knows about the template that a message names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Knowledge<'a> {
-    /// Nothing: WeChat has not told the app's templates. Whatever is sent may be right.
+    /// WeChat has not listed the app's templates to the gateway yet. Any data may be right.
     Nothing,
-    /// WeChat told the app's templates when it had none of this channel. Whatever is sent may be right.
+    /// WeChat's last list of the app's templates contained no template of this channel. Any data may be right.
     NoneListed,
     /// The template.
     Template(&'a Template),
-    /// WeChat listed it once and does so no more.
+    /// WeChat listed the template before and no longer lists the template.
     Gone,
-    /// WeChat lists templates of the app, and this one is not among them.
+    /// WeChat lists templates of the app, and this template is not in the list.
     Unlisted,
 }
 
 impl Knowledge<'_> {
-    /// Whether WeChat should be asked again before a message is refused over it.
+    /// Whether the gateway should ask WeChat again before the gateway refuses a message because of this knowledge.
     pub fn is_doubtful(self) -> bool {
         matches!(self, Self::Gone | Self::Unlisted)
     }
 
-    /// Whether WeChat should be asked again, if that was not done lately, before a message is sent unchecked.
+    /// Whether the gateway should ask WeChat again before an unchecked send, unless the gateway asked recently.
     pub fn may_be_outdated(self) -> bool {
         matches!(self, Self::NoneListed)
     }
 
-    /// What of a message with `data` it refuses.
+    /// Adds the violations of a message with `data` to `found`.
     pub(crate) fn judge(self, data: Option<&Map<String, Value>>, found: &mut Vec<Violation>) {
         match self {
             Self::Nothing | Self::NoneListed => {}
@@ -215,7 +216,7 @@ impl Knowledge<'_> {
     }
 }
 
-/// All templates of an app that are known.
+/// All known templates of an app.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Catalog {
     entries: BTreeMap<String, Entry>,
@@ -230,7 +231,8 @@ struct Entry {
 }
 
 impl Catalog {
-    /// A catalog of `templates`, each with whether it is gone. `complete`: there are no others, by WeChat's latest word.
+    /// Makes a catalogue of `templates`, each with a flag that the template is gone. `complete`: WeChat's latest list
+    /// contains no other templates.
     pub fn new(templates: impl IntoIterator<Item = (Template, bool)>, complete: bool) -> Self {
         let entries = templates
             .into_iter()
@@ -242,7 +244,7 @@ impl Catalog {
         }
     }
 
-    /// The same of an app with these rules.
+    /// The same catalogue with the value rules of the app.
     #[must_use]
     pub fn with_rules(self, value_rules: ValueRules) -> Self {
         Self {
@@ -251,12 +253,12 @@ impl Catalog {
         }
     }
 
-    /// What becomes of messages of the app with values that break the rules of their types.
+    /// What happens to messages of the app with values that break the rules of their types.
     pub fn value_rules(&self) -> ValueRules {
         self.value_rules
     }
 
-    /// What is known of a template for messages of `channel`.
+    /// What is known about a template for messages of `channel`.
     pub fn look_up(&self, channel: Channel, template_id: &str) -> Knowledge<'_> {
         let of_channel = |entry: &&Entry| entry.template.kind.channel() == channel;
         let lists_any = || {
@@ -268,13 +270,13 @@ impl Catalog {
             Some(entry) => Knowledge::Template(&entry.template),
             None if !self.complete => Knowledge::Nothing,
             None if lists_any() => Knowledge::Unlisted,
-            // WeChat withdrew the list of this channel: that there is none in it means nothing.
+            // WeChat withdrew the list of this channel, so a missing template means nothing.
             None if channel == Channel::Template => Knowledge::Nothing,
             None => Knowledge::NoneListed,
         }
     }
 
-    /// About how many bytes it takes.
+    /// The approximate size in bytes.
     pub fn weight(&self) -> usize {
         let of = |Entry { template, .. }: &Entry| {
             let values: usize = template.values.values().flatten().map(String::len).sum();

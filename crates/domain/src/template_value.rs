@@ -1,10 +1,10 @@
 //! The value rules of message templates.
 //!
-//! A key is a type and a number (`thing2`); the type limits the value. WeChat answers 47003 to a value that
-//! breaks its rule, after the gateway spent a call on it, so the rules are checked before. Its documentation
-//! admits that the list can lag behind: a key of unknown type passes.
+//! A key is a type and a number (`thing2`); the type limits the value. WeChat answers 47003 to a value that breaks its
+//! rule, and by then the gateway has spent a call. The gateway therefore checks the rules first. WeChat's documentation
+//! admits that its list of types can be out of date: the check accepts keys of unknown type.
 //!
-//! Lengths are in UTF-16 units, the safe reading where WeChat does not say how it counts emoji.
+//! Lengths are in UTF-16 units, the safe interpretation, because WeChat does not say how WeChat counts emoji.
 
 use std::fmt;
 
@@ -18,10 +18,10 @@ mod shapes;
 
 pub use convert::converted;
 
-/// The longest `thing`.
+/// The maximum length of a `thing`.
 const THING: usize = 20;
 
-/// The rule that a value breaks.
+/// A violated rule of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rule {
     kind: Kind,
@@ -29,8 +29,8 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// Whether it is a rule of the value's type: an account that WeChat asks less of may break it. No account may leave
-    /// a value empty.
+    /// Whether the violated rule is one of the value's type. WeChat does not enforce the rules of types for some
+    /// accounts. No account may leave a value empty.
     pub fn is_of_type(self) -> bool {
         self.broken != Broken::Empty
     }
@@ -71,9 +71,9 @@ enum Kind {
     Name,
     Phrase,
     Const,
-    /// One of the template's list, which the template has.
+    /// One of the values that the template lists.
     EnumString,
-    /// A type that is newer than this table.
+    /// A type that this table does not contain.
     Other,
 }
 
@@ -157,14 +157,14 @@ pub fn is_known(key: &str) -> bool {
     Kind::of(key) != Kind::Other
 }
 
-/// What the value of the template key `key` must be, after "must be"; none: its type has no rule here.
+/// What the value of the template key `key` must be, as the words after "must be"; `None`: the type has no rule here.
 pub fn rule(key: &str) -> Option<&'static str> {
     let kind = Kind::of(key);
     (kind != Kind::Other).then(|| kind.wants())
 }
 
-/// The value as far as the template key `key` takes it, with `…` at its end; none: it is not too long, or its type is
-/// none that can be cut without saying something else.
+/// The value, cut to the maximum length of the template key `key`, with `…` at the end. `None`: the value is not too
+/// long, or a cut value of this type would have another meaning.
 pub fn truncated(key: &str, value: &str) -> Option<String> {
     const MARK: char = '…';
     if Kind::of(key) != Kind::Thing || Kind::Thing.accepts(value) {
@@ -184,7 +184,7 @@ pub fn truncated(key: &str, value: &str) -> Option<String> {
     Some(cut)
 }
 
-/// Whether a reader sees nothing of `value`: WeChat takes it for empty.
+/// Whether `value` has no visible character: WeChat treats such a value as empty.
 pub fn is_blank(value: &str) -> bool {
     value.chars().all(is_invisible)
 }

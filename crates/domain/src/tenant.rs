@@ -6,19 +6,19 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TenantStatus {
-    /// May.
+    /// The tenant may use the gateway.
     #[default]
     Active,
-    /// May not: its credentials are refused and its queue rests.
+    /// The tenant may not use the gateway: the gateway refuses the tenant's credentials and sends none of the messages.
     Suspended,
 }
 
-/// What a tenant may use up.
+/// The limits of a tenant's use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TenantLimits {
     /// API requests a second, over all keys of the tenant.
     pub requests_per_second: u32,
-    /// Messages accepted in one Beijing day; none: no limit but the apps' own quotas.
+    /// Messages accepted in one Beijing day; `None`: only the quotas of the apps apply.
     pub messages_per_day: Option<u64>,
 }
 

@@ -1,7 +1,8 @@
-//! Texts that people give to things and read again in lists, logs and consoles.
+//! Texts that people write as names and later read in lists, logs and consoles.
 
-/// Whether `c` changes how the text around it is shown instead of being shown itself: control characters, line separators
-/// and the characters that turn the direction of writing (Unicode `Bidi_Control`). A name with one can look like another.
+/// Whether `c` is invisible and changes how the surrounding text is shown: control characters, line separators and the
+/// characters that change the direction of writing (Unicode `Bidi_Control`). A name with such a character can look like
+/// another name.
 pub fn misleads(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

@@ -1,7 +1,7 @@
-//! Verdicts: what an answer of WeChat, or the lack of one, means for a message and its app.
+//! Verdicts: what an answer of WeChat, or a missing answer, means for a message and its app.
 //!
-//! The table that turns error codes into verdicts lives with the WeChat client; what a verdict does to a
-//! message is decided in [`crate::lifecycle`].
+//! The table that maps error codes to verdicts is in the WeChat client; [`crate::lifecycle`] decides how a verdict
+//! changes a message.
 
 use std::time::Duration;
 
@@ -10,40 +10,41 @@ use serde::{Deserialize, Serialize};
 
 use crate::retry::Delay;
 
-/// What one send came to.
+/// The result of one attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// WeChat took the message (errcode 0).
+    /// WeChat accepted the message (errcode 0).
     Accepted {
-        /// WeChat's id for it, where it names one. It passes 2^53.
+        /// WeChat's id of the message, where WeChat returns an id. The id can exceed 2^53.
         msgid: Option<u64>,
     },
     /// Not sent; the same send may succeed later.
     Later(Delay),
-    /// Not sent: WeChat refuses the access token. Repeat once, with another if it is dead.
+    /// Not sent: WeChat refuses the access token. The worker repeats the attempt once, with another token if the
+    /// refused token is dead.
     StaleToken,
-    /// Not sent, and never will be.
+    /// Not sent: WeChat refuses this message permanently.
     Rejected(FailureCode),
-    /// Not sent: the app cannot send at all until somebody repairs it.
+    /// Not sent: the app cannot send until a person repairs the configuration or the account.
     AppBlocked {
-        /// Why.
+        /// The reason.
         reason: BlockReason,
-        /// How long to leave WeChat alone before the next probe.
+        /// How long to wait before the next probe.
         pause: Duration,
     },
-    /// Not sent: the app's quota for the day is spent.
+    /// Not sent: the app's daily quota is used up.
     QuotaSpent,
-    /// The request left and no answer came: nobody knows.
+    /// The request left and no answer came: the outcome is unknown.
     Unknown,
 }
 
 impl Verdict {
-    /// Whether it is WeChat's last word about this message: true whenever it comes, even after the lease of its send.
+    /// Whether this is WeChat's final answer about the message. A final answer counts even after the lease has ended.
     pub fn is_final(&self) -> bool {
         matches!(self, Self::Accepted { .. } | Self::Rejected(_))
     }
 
-    /// The word an attempt is recorded with.
+    /// The outcome under which the attempt is recorded.
     pub fn outcome(&self) -> Outcome {
         match self {
             Self::Accepted { .. } => Outcome::Accepted,
@@ -57,28 +58,28 @@ impl Verdict {
     }
 }
 
-/// How an attempt ended, in one word.
+/// How an attempt ended, as a name in the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// WeChat took the message.
+    /// WeChat accepted the message.
     Accepted,
-    /// Not sent; comes back later.
+    /// Not sent; the worker retries later.
     Retry,
-    /// Not sent: the token was dead.
+    /// Not sent: WeChat refused the access token.
     StaleToken,
     /// Not sent, final.
     Rejected,
     /// Not sent: the app is misconfigured or suspended.
     AppBlocked,
-    /// Not sent: the day's quota is spent.
+    /// Not sent: the daily quota is used up.
     QuotaSpent,
-    /// Nobody knows.
+    /// The outcome is unknown.
     Unknown,
 }
 
 impl Outcome {
-    /// The word.
+    /// The name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Accepted => "accepted",
@@ -99,10 +100,10 @@ macro_rules! codes {
         pub enum $name { $($(#[$doc])* $code,)* }
 
         impl $name {
-            /// Every one there is.
+            /// All values.
             pub const ALL: &'static [Self] = &[$(Self::$code,)*];
 
-            /// The word in the API and the database.
+            /// The name in the API and the database.
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$code => $text,)* }
             }
@@ -112,7 +113,7 @@ macro_rules! codes {
                 match self { $(Self::$code => $advice,)* }
             }
 
-            /// The one named `text`.
+            /// The value with the name `text`.
             pub fn parse(text: &str) -> Option<Self> {
                 Self::ALL.iter().copied().find(|code| code.as_str() == text)
             }
@@ -123,13 +124,13 @@ macro_rules! codes {
 codes! {
     /// Why a message ended without being sent.
     FailureCode {
-        /// 43101 and kin.
+        /// 43101 and similar codes.
         NoGrant = "no_grant": "the user has not subscribed to this template, has used the subscription up, or refuses it: ask again with wx.requestSubscribeMessage",
-        /// 40003 and kin.
+        /// 40003 and similar codes.
         InvalidRecipient = "invalid_recipient": "the openid is not one of this app: check which app the user signed in to",
         /// 43004, 43019, 48002.
         RecipientRefuses = "recipient_refuses": "the user does not follow the account or is on its blacklist",
-        /// 40037 and kin.
+        /// 40037 and similar codes.
         InvalidTemplate = "invalid_template": "the template is not in this account, or WeChat has disabled it: sync the templates and use one that is listed",
         /// 41030, 40165, 40039.
         InvalidPage = "invalid_page": "the page, url or linked mini-program does not exist or is not released",
@@ -143,13 +144,13 @@ codes! {
         EndpointGone = "endpoint_gone": "WeChat has withdrawn this way of sending: use channel `subscribe`",
         /// Any other refusal.
         Refused = "refused": "WeChat refuses the message: see the attempt's errcode and errmsg",
-        /// 41001, 44002, 47001: the request was built wrong.
+        /// 41001, 44002, 47001: the gateway built an invalid request.
         GatewayBug = "gateway_bug": "the gateway built a request that WeChat does not understand: please report it with the attempt's rid",
-        /// The ttl ran out first.
+        /// The ttl ended before the message was sent.
         Expired = "expired": "the message could not be sent within its ttl",
         /// The connection broke after the request left.
         Unanswered = "unanswered": "the connection broke after the request had left, so WeChat may or may not have the message: ask for another send if a second copy does no harm",
-        /// WeChat's event says that it was not delivered.
+        /// WeChat's receipt says that the message was not delivered.
         Undelivered = "undelivered": "WeChat took the message and reported later that it could not deliver it",
     }
 }
@@ -159,13 +160,13 @@ codes! {
     BlockReason {
         /// 40001 on a token endpoint, 40125: the AppSecret is wrong or was reset.
         WrongSecret = "wrong_secret": "the AppSecret is wrong or was reset: take the current one from WeChat's console (a registered app gets it by `wxgate app set-secret` or PUT /v1/apps/{appid}/secret)",
-        /// 40013: no such appid.
+        /// 40013: the appid does not exist.
         UnknownAppid = "unknown_appid": "WeChat knows no such appid: check it in the console, then remove and add the app again",
         /// 40164, 61004: the gateway's address is not on the app's IP whitelist.
         IpNotAllowed = "ip_not_allowed": "the gateway's address is not on the app's IP whitelist: add the address named in errmsg in WeChat's console",
-        /// 89501–89505: the app's administrator has not answered WeChat's question about the gateway's address yet.
+        /// 89501–89505: the app's administrator has not yet confirmed the gateway's address to WeChat.
         IpUnconfirmed = "ip_unconfirmed": "WeChat has asked the app's administrator whether the gateway's address may call: let the administrator confirm it in WeChat",
-        /// 89506, 89507: the administrator said no.
+        /// 89506, 89507: the administrator refused the gateway's address.
         IpRefused = "ip_refused": "the app's administrator refused the gateway's address, so WeChat blocks it for an hour, or for a day after the second time: put it on the IP whitelist in WeChat's console, or let the administrator confirm it when WeChat asks again",
         /// 40243: the AppSecret is frozen.
         SecretFrozen = "secret_frozen": "the AppSecret is frozen: unfreeze it in WeChat's console; that takes about ten minutes",
@@ -173,30 +174,30 @@ codes! {
         NoPermission = "no_permission": "the account may not use this interface: check its type and permissions in WeChat's console",
         /// 40234: the account takes signed calls only.
         SignatureRequired = "signature_required": "the account accepts signed API calls only, which the gateway does not make yet: switch the signature of API calls off in WeChat's console (development settings, API security)",
-        /// 40066, 41001, 43002, 43003, 44002: whatever is sent arrives otherwise than the gateway sends it.
+        /// 40066, 41001, 43002, 43003, 44002: requests reach WeChat in another form than the gateway sends.
         NotUnderstood = "not_understood": "WeChat does not get the gateway's calls as they are made: check that WXGATE_WECHAT_BASE_URL is https://api.weixin.qq.com and that no proxy changes requests; if so, report it with the attempt's rid",
         /// 48004, 50002, 50004, 50007 …: the platform suspended or punished the account.
         Suspended = "suspended": "WeChat has suspended or punished the account: only its owner can repair that in WeChat's console",
-        /// Fresh tokens are refused again and again.
+        /// WeChat refuses fresh tokens repeatedly.
         TokenRefused = "token_refused": "WeChat refuses fresh access tokens: look for another system that fetches tokens with the same AppSecret",
     }
 }
 
-/// One try to send a message, as kept in its history.
+/// One attempt to send a message, as stored in the message's history.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
     /// 1 for the first.
     pub number: u32,
     /// When the request started.
     pub started_at: DateTime<Utc>,
-    /// From start to answer.
+    /// Milliseconds from the start of the request to the answer.
     pub duration_ms: u64,
-    /// How it ended.
+    /// How the attempt ended.
     pub outcome: Outcome,
-    /// WeChat's code, when it answered.
+    /// WeChat's error code, if WeChat answered.
     pub errcode: Option<i64>,
-    /// WeChat's words without the rid, or what went wrong with the connection.
+    /// WeChat's error text without the rid, or the error of the connection.
     pub errmsg: Option<String>,
-    /// WeChat's request id, for its support.
+    /// WeChat's request id, which WeChat's support asks for.
     pub rid: Option<String>,
 }

@@ -1,15 +1,16 @@
-//! What is wrong with a request, field by field.
+//! Violations: what is wrong with a request, one entry for each field.
 
-/// How much of a request's own words a violation repeats, in bytes.
+/// The most bytes of a request's own text that a violation repeats.
 const MOST_POINTER: usize = 300;
 const MOST_DETAIL: usize = 1000;
 
-/// One offending field: where it is and which rule it breaks.
+/// One invalid field: the position and the broken rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// JSON pointer (RFC 6901) into the request body, such as `/data/thing1/value`; one that is very long is cut.
+    /// JSON pointer (RFC 6901) into the request body, such as `/data/thing1/value`. A very long pointer is cut at its
+    /// end.
     pub pointer: String,
-    /// The rule, as a sentence that says what would be right; one that repeats a long value is cut in its middle.
+    /// The rule, as a sentence that names a valid value. A sentence that repeats a long value is cut in the middle.
     pub detail: String,
 }
 
@@ -23,7 +24,7 @@ impl Violation {
     }
 }
 
-/// The first `most` of what was found; the last of them says how many more there are.
+/// The first `most` violations. The last entry states how many more violations there are.
 pub fn first(mut found: Vec<Violation>, most: usize) -> Vec<Violation> {
     let more = found.len().saturating_sub(most);
     found.truncate(most);
@@ -38,7 +39,7 @@ pub fn pointer_token(key: &str) -> String {
     key.replace('~', "~0").replace('/', "~1")
 }
 
-/// A text that is longer than `head` and `tail` together without what is between them.
+/// Returns a text that is longer than `head` and `tail` bytes together without its middle.
 fn cut(text: String, head: usize, tail: usize) -> String {
     if text.len() <= head + tail {
         return text;

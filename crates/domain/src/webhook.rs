@@ -1,4 +1,4 @@
-//! Webhooks: which events there are, who wants which, and when one is tried again.
+//! Webhooks: the types of events, the filters of endpoints, and the times of retries.
 
 use std::{collections::BTreeSet, fmt, time::Duration};
 
@@ -6,49 +6,49 @@ use chrono::{DateTime, Utc};
 
 use crate::lifecycle::Status;
 
-/// How long an event is tried.
+/// How long the gateway retries a webhook delivery.
 pub const PATIENCE: Duration = Duration::from_hours(24);
-/// An endpoint that has answered nothing well for so long is disabled.
+/// How long an endpoint may fail every delivery before the gateway disables the endpoint.
 pub const GIVE_UP: Duration = Duration::from_hours(5 * 24);
-/// How long the secret before the last rotation still signs.
+/// How long the previous secret still signs after a rotation.
 pub const ROTATION: Duration = Duration::from_hours(24);
 
-/// The first pause between two tries.
+/// The first pause between two attempts.
 const BASE: Duration = Duration::from_secs(5);
-/// The longest.
+/// The longest pause between two attempts.
 const CAP: Duration = Duration::from_hours(2);
-/// How far the last try is spread behind the end of [`PATIENCE`].
+/// The longest random delay of the last attempt after the end of [`PATIENCE`].
 const LAST_SPREAD: Duration = Duration::from_mins(10);
 
-/// What a tenant can be told.
+/// The type of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EventType {
-    /// WeChat took a message.
+    /// WeChat accepted a message.
     MessageSent,
-    /// WeChat says that a message arrived.
+    /// WeChat's receipt says that a message arrived.
     MessageDelivered,
-    /// WeChat says that a message did not arrive.
+    /// WeChat's receipt says that a message did not arrive.
     MessageUndelivered,
-    /// WeChat refuses a message for good.
+    /// WeChat refuses a message permanently.
     MessageFailed,
     /// A message could not be sent in time.
     MessageExpired,
-    /// Nobody knows whether WeChat has a message.
+    /// The outcome of a message is unknown: WeChat may or may not have the message.
     MessageUncertain,
-    /// An app stopped sending, because WeChat refuses everything it sends.
+    /// An app stopped sending, because WeChat refuses every message of the app.
     AppBreakerOpened,
-    /// Most of an app's day is used.
+    /// Most of an app's daily quota is used.
     AppQuotaWarning,
     /// Another system replaced an app's access token.
     AppForeignRefresh,
-    /// A template is not what it was.
+    /// A template has changed.
     TemplateChanged,
-    /// The tenant tries its endpoint.
+    /// The tenant tests its endpoint.
     WebhookTest,
 }
 
 impl EventType {
-    /// Every type there is.
+    /// All types.
     pub const ALL: [Self; 11] = [
         Self::MessageSent,
         Self::MessageDelivered,
@@ -63,7 +63,7 @@ impl EventType {
         Self::WebhookTest,
     ];
 
-    /// The word in the API, the database and the payload.
+    /// The name in the API, the database and the payload.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::MessageSent => "message.sent",
@@ -80,19 +80,19 @@ impl EventType {
         }
     }
 
-    /// The type named `text`.
+    /// The type with the name `text`.
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == text)
     }
 
-    /// Those that an endpoint can ask for: a test is sent to the endpoint that is tried and to no other.
+    /// The types that an endpoint can subscribe to. A test event goes only to the endpoint under test.
     pub fn subscribable() -> impl Iterator<Item = Self> {
         Self::ALL
             .into_iter()
             .filter(|kind| *kind != Self::WebhookTest)
     }
 
-    /// What a message's new status is told as; none: it is not told.
+    /// The event type of a message's new status; `None`: the status has no event.
     pub fn of(status: Status) -> Option<Self> {
         match status {
             Status::Sent => Some(Self::MessageSent),
@@ -105,7 +105,7 @@ impl EventType {
         }
     }
 
-    /// Its place in [`EventType::ALL`]: events of one message and one millisecond sort by it.
+    /// The index in [`EventType::ALL`], by which events of one message in the same millisecond sort.
     pub fn ordinal(self) -> u16 {
         let place = Self::ALL.iter().position(|kind| *kind == self);
         place
@@ -120,17 +120,17 @@ impl fmt::Display for EventType {
     }
 }
 
-/// Which events an endpoint wants.
+/// The events that an endpoint wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EventFilter {
-    /// All, those of later versions among them.
+    /// All events, including those of later versions.
     All,
-    /// These.
+    /// The listed events.
     Only(BTreeSet<EventType>),
 }
 
 impl EventFilter {
-    /// Whether it lets `kind` through.
+    /// Whether the filter accepts `kind`.
     pub fn wants(&self, kind: EventType) -> bool {
         match self {
             Self::All => true,
@@ -138,7 +138,7 @@ impl EventFilter {
         }
     }
 
-    /// Reads what [`fmt::Display`] writes; none: a word in it is no event.
+    /// Parses the output of [`fmt::Display`]; `None`: a word is not an event.
     pub fn parse(text: &str) -> Option<Self> {
         if text == "*" {
             return Some(Self::All);
@@ -147,7 +147,7 @@ impl EventFilter {
         kinds.collect::<Option<BTreeSet<_>>>().map(Self::Only)
     }
 
-    /// Its words, as the API lists them.
+    /// The names of the filter, as the API lists the names.
     pub fn words(&self) -> Vec<&'static str> {
         match self {
             Self::All => vec!["*"],
@@ -162,11 +162,13 @@ impl fmt::Display for EventFilter {
     }
 }
 
-/// When an event is tried again whose try number `attempt` `began` then and failed at `now`; none: that was the last.
+/// The time of the next attempt after attempt number `attempt` that started at `began` and failed at `now`. `None`: the
+/// failed attempt was the last.
 ///
-/// The pauses triple from five seconds to two hours; jitter takes up to a third of each away. `asked` is the
-/// receiver's own wish and makes a pause longer, never shorter. The last try comes when [`PATIENCE`] is over since
-/// `since`, so that a receiver that was away for a day has missed nothing. `jitter` is a random value in `0.0..1.0`.
+/// The pauses triple from five seconds to two hours; jitter subtracts up to a third of each pause. `asked` is the pause
+/// that the receiver asked for, and makes a pause longer, never shorter. The last attempt comes when [`PATIENCE`] since
+/// `since` is over, so that a receiver that was down for a day misses nothing. `jitter` is a random value in
+/// `0.0..1.0`.
 pub fn next_try(
     since: DateTime<Utc>,
     began: DateTime<Utc>,

@@ -1,70 +1,71 @@
-//! The ledger's account of one user and one template.
+//! The count of the subscription ledger for one user and one template.
 
 use chrono::{DateTime, Duration, Utc};
 use serde::{Deserialize, Serialize};
 
-/// How far the times may lie apart at which a tenant and WeChat tell of one acceptance.
+/// The longest distance between the time of a tenant's report and the time of WeChat's event about the same acceptance.
 const SAME: Duration = Duration::minutes(10);
-/// How many acceptances are remembered that one side alone has told of: the latest.
+/// How many one-sided acceptances the balance remembers on each side; the latest stay.
 const REMEMBERED: usize = 16;
 
-/// How many messages of one template a user still takes, as far as anybody has said.
+/// How many messages of one template a user accepts, as far as the tenant and WeChat have reported.
 ///
-/// An acceptance may be told twice: by the tenant, whose client saw it, and by WeChat's event, in any order. What one side
-/// alone has told is remembered with its time, and what the other tells of the same ten minutes is the same acceptance.
+/// The gateway may learn of one acceptance twice, in any order: from the tenant, whose client saw the acceptance, and
+/// from WeChat's event. The balance remembers each one-sided acceptance with its time. A report of the other side
+/// within ten minutes of that time is the same acceptance.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Balance {
     /// How many messages may be sent.
     pub remaining: u32,
-    /// Whether sending leaves that as it is: one acceptance of a long-term template permits any number.
+    /// Whether `remaining` stays unchanged after a send: one acceptance of a long-term template permits any number.
     pub long_term: bool,
-    /// What only one side has told of.
+    /// The acceptances that only one side has reported.
     pub untold: Untold,
-    /// When the tenant last reported an acceptance.
+    /// The time of the last acceptance that the tenant reported.
     pub reported_at: Option<DateTime<Utc>>,
-    /// When WeChat last told of one.
+    /// The time of the last acceptance in an event from WeChat.
     pub confirmed_at: Option<DateTime<Utc>>,
-    /// When the user last wanted no messages any more.
+    /// The time of the user's last revocation.
     pub revoked_at: Option<DateTime<Utc>>,
 }
 
-/// Acceptances of which the other side has not told, by their time.
+/// Acceptances that only one side has reported, by their time.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Untold {
-    /// Those that the tenant reported.
+    /// Reported by the tenant, without an event from WeChat yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty", with = "times")]
     by_wechat: Vec<DateTime<Utc>>,
-    /// Those that WeChat told of.
+    /// In an event from WeChat, without a report of the tenant yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty", with = "times")]
     by_tenant: Vec<DateTime<Utc>>,
 }
 
-/// Something that is entered into the ledger.
+/// An entry of the subscription ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entry {
-    /// The tenant says that its client saw so many acceptances.
+    /// The tenant reports that its client saw `count` acceptances.
     Reported {
-        /// How many.
+        /// The number of acceptances.
         count: u32,
         /// Whether the template is a long-term one.
         long_term: bool,
-        /// When the last of them was.
+        /// The time of the last of these acceptances.
         at: DateTime<Utc>,
     },
-    /// WeChat says that the user accepted.
+    /// WeChat reports that the user accepted.
     Accepted {
-        /// When.
+        /// The time of the acceptance.
         at: DateTime<Utc>,
     },
-    /// WeChat says that the user wants no messages any more.
+    /// WeChat reports that the user wants no more messages.
     Revoked {
-        /// When.
+        /// The time of the revocation.
         at: DateTime<Utc>,
     },
 }
 
 impl Balance {
-    /// Enters `entry`.
+    /// Changes the balance by `entry`.
     pub fn enter(&mut self, entry: Entry) {
         let Untold {
             by_wechat,
@@ -97,7 +98,7 @@ impl Balance {
         }
     }
 
-    /// Counts acceptances, unless the user has taken them back since.
+    /// Adds acceptances, unless the user has revoked the subscription since.
     fn credit(&mut self, count: u32, at: DateTime<Utc>) {
         if self.revoked_at.is_none_or(|revoked_at| at >= revoked_at) {
             self.remaining = self.remaining.saturating_add(count);
@@ -105,7 +106,7 @@ impl Balance {
     }
 }
 
-/// Takes the nearest of `times` that may be the same as `at`; false: there is none.
+/// Removes the time nearest to `at` that may belong to the same acceptance. Returns false if there is none.
 fn strike(times: &mut Vec<DateTime<Utc>>, at: DateTime<Utc>) -> bool {
     let apart = |time: &DateTime<Utc>| (*time - at).abs();
     let nearest = (0..times.len()).min_by_key(|place| apart(&times[*place]));
@@ -225,7 +226,7 @@ mod tests {
                 .iter()
                 .flat_map(|hour| [reported(1, hour * 60), accepted(hour * 60 + 1)])
                 .collect();
-            // Any order will do.
+            // Any order is valid.
             entries.sort_by_key(|entry| {
                 let (Entry::Reported { at, .. } | Entry::Accepted { at } | Entry::Revoked { at }) = entry;
                 (at.timestamp().cast_unsigned() ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15)

@@ -1,4 +1,4 @@
-//! A grant as a tenant reports it, and the check that makes it a [`NewGrant`].
+//! The grant in a tenant's report, and the check that makes a [`NewGrant`] of the report.
 
 use chrono::{DateTime, Duration, Utc};
 
@@ -7,10 +7,10 @@ use crate::violation::Violation;
 
 const MAX_ID: usize = 128;
 const MAX_COUNT: u32 = 1000;
-/// How far the tenant's clock may be ahead.
+/// How far ahead the tenant's clock may be.
 const AHEAD: Duration = Duration::minutes(5);
 
-/// What a grant is.
+/// The kind of a grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum GrantKind {
     /// A form id: one message within seven days.
@@ -21,7 +21,7 @@ pub enum GrantKind {
     Subscription,
 }
 
-/// A grant as it is reported, not checked yet.
+/// A grant in a tenant's report, before the check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(
     missing_docs,
@@ -40,34 +40,34 @@ pub struct GrantRequest {
 /// A checked grant: every field obeys its rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NewGrant {
-    /// For the pool.
+    /// An id for the form-id pool.
     Id {
-        /// What produced it.
+        /// What produced the id.
         kind: IdKind,
-        /// Who produced it: it permits messages to this user alone.
+        /// The openid of the user that produced the id: the id permits messages to this openid only.
         openid: String,
         /// The id itself.
         value: String,
-        /// When it was produced.
+        /// When the id was produced.
         collected_at: DateTime<Utc>,
     },
-    /// For the ledger.
+    /// Acceptances for the subscription ledger.
     Subscription {
-        /// Who accepted.
+        /// The openid of the user that accepted.
         openid: String,
-        /// Which template.
+        /// The accepted template.
         template_id: String,
-        /// How often.
+        /// How many times the user accepted.
         count: u32,
         /// Whether the template is a long-term one.
         long_term: bool,
-        /// When it was last accepted.
+        /// The time of the last acceptance.
         accepted_at: DateTime<Utc>,
     },
 }
 
 impl GrantRequest {
-    /// Checks every field and says everything that is wrong at once.
+    /// Checks every field and returns all violations at once.
     pub fn check(self, now: DateTime<Utc>) -> Result<NewGrant, Vec<Violation>> {
         let mut found = Vec::new();
         check_id(&self.openid, "/openid", "the user's openid", &mut found);
@@ -151,7 +151,7 @@ impl GrantRequest {
     }
 }
 
-/// A field of another kind would be dropped silently: refuse it instead.
+/// Refuses a field that belongs to another kind, because the gateway would otherwise drop the field silently.
 fn refuse_foreign(present: bool, pointer: &str, names: &str, found: &mut Vec<Violation>) {
     if present {
         let rule = format!("belongs to {names}, not to this one");

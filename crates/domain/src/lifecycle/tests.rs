@@ -205,7 +205,7 @@ fn events() -> impl Strategy<Value = Event> {
 }
 
 proptest! {
-    /// Whatever happens, in whatever order: the machine stays legal.
+    /// The state machine stays legal for any events in any order.
     #[test]
     fn every_sequence_of_events_is_legal(
         scheduled in any::<bool>(),
@@ -221,43 +221,43 @@ proptest! {
             repeatable_until: None,
             maybe_sent: false,
         };
-        // Whether a try without an answer may not be repeated, because nobody has asked for it since.
+        // Whether the tenant has to ask before the gateway may repeat an attempt without an answer.
         let mut held = false;
         for (event, seconds, jitter) in history {
             now += chrono::Duration::seconds(seconds);
             let Ok(next) = facts.apply(&event, now, jitter) else { continue };
 
-            // An end is left by an explicit retry or settled by a receipt, by nothing else.
+            // Only an explicit retry or a receipt changes the status of an ended message.
             if facts.status.is_end() {
                 let allowed = matches!(event, Event::Retry { .. } | Event::Receipt { .. });
                 prop_assert!(allowed, "{:?} left {:?}", event, facts.status);
             }
-            // Scheduled and queued say when; no other status does, and never after the ttl.
+            // Only scheduled and queued have a due time, and the due time is never after the ttl.
             prop_assert_eq!(next.due_at.is_some(), matches!(next.status, Status::Scheduled | Status::Queued));
             if let (Some(due_at), false) = (next.due_at, matches!(event, Event::Retry { .. } | Event::Due)) {
                 prop_assert!(due_at < facts.expires_at);
             }
-            // A failure is told exactly where the message did not arrive.
+            // A failure code is present exactly where the message did not arrive.
             let told = matches!(next.status, Status::Failed | Status::Expired | Status::Uncertain | Status::Undelivered);
             prop_assert_eq!(next.failure.is_some(), told);
-            // A send of unknown outcome is repeated only where that was asked for.
+            // The gateway repeats a send of unknown outcome only where the tenant asked for the repeat.
             if matches!(event, Event::Answered(Verdict::Unknown) | Event::LeaseEnded) {
                 (facts.maybe_sent, held) = (true, true);
                 prop_assert!(retry || next.status == Status::Uncertain);
             }
-            // What was sent is never claimed again without an explicit retry.
+            // A sent message is never claimed again without an explicit retry.
             if let Event::Answered(Verdict::Accepted { .. }) = event {
                 prop_assert_eq!(next.status, Status::Sent);
                 held = true;
             }
-            // A message that may have been sent never ends as unsent, also after an explicit retry.
+            // A message that may have been sent never ends as unsent, not even after an explicit retry.
             if matches!(next.status, Status::Failed | Status::Expired | Status::Canceled) {
                 prop_assert!(!facts.maybe_sent, "{:?} ended it as {:?}", event, next.status);
             }
             if next.status == Status::Uncertain {
                 prop_assert!(facts.maybe_sent);
             }
-            // A retry keeps to a schedule that is still to come, permits one more send, and answers no earlier one.
+            // A retry respects a schedule in the future, permits one more send, and answers no earlier attempt.
             if let Event::Retry { due_at } = event {
                 prop_assert_eq!(next.status == Status::Scheduled, due_at > now);
                 prop_assert_eq!(next.due_at, Some(due_at.max(now)));

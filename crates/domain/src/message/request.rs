@@ -1,4 +1,4 @@
-//! A message as asked for, and the check that makes it a [`Draft`].
+//! The request for a message, and the check that makes a request a [`Draft`].
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use crate::{
 mod convert;
 mod page;
 
-/// What one value of a template is made of.
+/// The fields of one value of a template.
 pub const DATA_MEMBERS: [&str; 2] = ["value", "color"];
 
 const MAX_ID: usize = 128;
@@ -30,7 +30,7 @@ const MAX_METADATA_BYTES: usize = 4096;
 const MAX_DATA_KEYS: usize = 50;
 const MAX_DATA_BYTES: usize = 8192;
 
-/// A message as asked for, not checked yet. Absent fields take their defaults in [`Request::check`].
+/// The request for a message, before the check. [`Request::check`] fills absent fields with the defaults.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[expect(
     missing_docs,
@@ -60,24 +60,25 @@ pub struct Request {
     pub dry_run: bool,
 }
 
-/// A request that is no message.
+/// Why a request is not a valid message.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Unfit {
-    /// Everything that is wrong with it.
+    /// All violations.
     pub violations: Vec<Violation>,
-    /// The message that it would be if nothing were known of its template: it may have been accepted before that changed.
+    /// The message that the request makes if the check ignores the template. The gateway may have accepted this message
+    /// before the template changed.
     pub otherwise: Option<Box<Draft>>,
 }
 
 impl Request {
-    /// As [`Request::check_against`], where nothing is known of the template.
+    /// As [`Request::check_against`], for an unknown template.
     pub fn check(self, now: DateTime<Utc>) -> Result<Draft, Vec<Violation>> {
         self.check_against(now, Knowledge::Nothing, ValueRules::Strict)
             .map_err(|unfit| unfit.violations)
     }
 
-    /// Checks every field, and the values against what is known of the template and by the app's rules. Says everything
-    /// that is wrong at once.
+    /// Checks every field, and checks the values against the known template and by the app's rules. Returns all
+    /// violations at once.
     pub fn check_against(
         mut self,
         now: DateTime<Utc>,
@@ -90,7 +91,7 @@ impl Request {
         let mut violations = self.broken_rules(now, rules, &mut broken_types);
         warnings.extend(broken_types);
         let is_message = violations.is_empty();
-        // Of too much data there would be as much to say.
+        // Data with too many keys or bytes would cause as many violations.
         let data = self.data.as_ref().filter(|data| excess(data).is_none());
         template.judge(data, &mut violations);
         match (is_message, violations.is_empty()) {
@@ -106,7 +107,7 @@ impl Request {
         }
     }
 
-    /// Cuts what may be cut.
+    /// Shortens the values that may be cut.
     fn cut_values(&mut self) {
         if self.on_too_long == OnTooLong::Reject || self.channel == Channel::Template {
             return;
@@ -123,7 +124,7 @@ impl Request {
         }
     }
 
-    /// The rules that are broken whatever the template is.
+    /// The violations that do not depend on the template.
     fn broken_rules(
         &self,
         now: DateTime<Utc>,
@@ -152,7 +153,7 @@ impl Request {
         found
     }
 
-    /// The message of a request that breaks no rule.
+    /// The message of a request without violations.
     fn into_draft(self, warnings: Vec<String>) -> Draft {
         let data = self.data.unwrap_or_default();
         let content = match self.channel {
@@ -204,7 +205,7 @@ fn required_id(value: &str, pointer: &str, what: &str, found: &mut Vec<Violation
     }
 }
 
-/// A field of another channel would be dropped silently: refuse it instead.
+/// Refuses a field that belongs to another channel, because the gateway would otherwise drop the field silently.
 fn check_foreign_fields(request: &Request, found: &mut Vec<Violation>) {
     use Channel::{Official, Subscribe, Template};
     let mut only = |present: bool, channels: &[Channel], pointer: &str, names: &str| {
@@ -274,7 +275,7 @@ fn check_foreign_fields(request: &Request, found: &mut Vec<Violation>) {
 fn check_data(channel: Channel, data: Option<&Map<String, Value>>, found: &mut Vec<Violation>) {
     let data = match data {
         Some(data) => data,
-        // The origin's template message may be empty: an empty card is sent.
+        // A template message of the older interface may have no data: WeChat sends an empty card.
         None if channel == Channel::Template => return,
         None => {
             found.push(Violation::new(
@@ -324,7 +325,7 @@ fn check_data(channel: Channel, data: Option<&Map<String, Value>>, found: &mut V
             ));
             continue;
         };
-        // Its text is not certain: `1e5` and `1E+5` are read alike.
+        // The text of the number is ambiguous: the parser reads `1e5` and `1E+5` alike.
         if value.is_number() && text.contains('e') {
             found.push(Violation::new(
                 format!("{pointer}/value"),
@@ -334,14 +335,14 @@ fn check_data(channel: Channel, data: Option<&Map<String, Value>>, found: &mut V
     }
 }
 
-/// The values by the rules of their types. Where `rules` say so a broken one is among `warnings` instead of `found`.
+/// Checks the values by the rules of their types. With lenient `rules`, violations go to `warnings` instead of `found`.
 fn check_types(
     channel: Channel,
     data: Option<&Map<String, Value>>,
     (rules, warnings): (ValueRules, &mut Vec<String>),
     found: &mut Vec<Violation>,
 ) {
-    // The values of the origin's templates have no types: their keys are keyword1, keyword2 …
+    // Values of form-id templates have no types: the keys are keyword1, keyword2 …
     let typed = data.filter(|data| channel != Channel::Template && excess(data).is_none());
     for (key, item) in typed.into_iter().flatten() {
         let Some(text) = item.get("value").and_then(template::text_of) else {
@@ -358,7 +359,7 @@ fn check_types(
     }
 }
 
-/// The rule that is broken by more data than a message may have. What is in it need not be looked at then.
+/// The violated size limit of `data`, if the data exceeds a limit. The caller then need not check the content.
 fn excess(data: &Map<String, Value>) -> Option<String> {
     if data.len() > MAX_DATA_KEYS {
         Some(format!("must have at most {MAX_DATA_KEYS} keys"))

@@ -1,12 +1,12 @@
-//! Values that break the rule of their type, rewritten into the form that WeChat takes where the meaning is certain.
+//! Rewrites values that break the rule of their type into the form that WeChat accepts, where the meaning is certain.
 
 use super::Kind;
 
-/// The value of the template key `key` in the form that its type takes; none: it fits as it is, or no other form says
-/// the same.
+/// The value of the template key `key` in the form that the key's type accepts; `None`: the value is valid as given, or
+/// no other form has the same meaning.
 ///
-/// Full-width digits, letters, colons and tildes become ASCII, blanks around the value and around `~` go, and so do
-/// thousands separators.
+/// Full-width digits, letters, colons and tildes become ASCII. Blanks around the value and around `~`, and thousands
+/// separators, are removed.
 pub fn converted(key: &str, value: &str) -> Option<String> {
     let kind = Kind::of(key);
     if kind.accepts(value) {
@@ -29,7 +29,7 @@ fn narrow(c: char) -> char {
             char::from_u32(u32::from(c) - 0xff01 + u32::from('!')).unwrap_or(c)
         }
         '\u{3000}' => ' ',
-        // The wave dash and the tilde operator, which input methods write for a range.
+        // The wave dash and the tilde operator, which input methods produce for a range.
         '\u{301c}' | '\u{223c}' => '~',
         other => other,
     }
@@ -43,7 +43,7 @@ fn close_range(value: &str) -> String {
     }
 }
 
-/// A number without its thousands separators; none: its commas do not part groups of three digits.
+/// A number without thousands separators; `None`: the commas do not separate groups of three digits.
 fn without_separators(value: &str) -> Option<String> {
     let whole = value.split('.').next().unwrap_or_default();
     let groups_of_three = whole.split(',').skip(1).all(|group| {

@@ -1,4 +1,4 @@
-//! The forms that the typed values of a template take.
+//! The formats of typed template values.
 
 pub(super) fn is_chinese(c: char) -> bool {
     matches!(c, '\u{3007}' | '\u{3400}'..='\u{4dbf}' | '\u{4e00}'..='\u{9fff}' | '\u{f900}'..='\u{faff}' | '\u{20000}'..='\u{323af}')
@@ -8,8 +8,8 @@ pub(super) fn is_symbol(c: char) -> bool {
     !c.is_alphanumeric() && !is_chinese(c)
 }
 
-/// Whether a reader sees nothing of `c`: white space, control characters, and the characters that Unicode calls default
-/// ignorable or draws as a blank.
+/// Whether `c` is invisible: white space, control characters, and the characters that Unicode calls default ignorable
+/// or draws as a blank.
 pub(super) fn is_invisible(c: char) -> bool {
     c.is_whitespace()
         || c.is_control()
@@ -19,7 +19,7 @@ pub(super) fn is_invisible(c: char) -> bool {
             | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// The currency signs of Unicode (general category Sc) that prices are written with.
+/// The currency signs of Unicode (general category Sc) that are used in prices.
 fn is_currency(c: char) -> bool {
     matches!(c, '$' | '\u{a2}'..='\u{a5}' | '\u{e3f}' | '\u{20a0}'..='\u{20cf}' | '\u{fe69}' | '\u{ff04}' | '\u{ffe0}'
         | '\u{ffe1}' | '\u{ffe5}' | '\u{ffe6}')
@@ -45,7 +45,7 @@ pub(super) fn is_car_number(value: &str) -> bool {
     (1..=8).contains(&chars.len()) && inner_is_plain
 }
 
-/// At most 10 characters of Chinese, or 20 letters or symbols; a mix counts as Chinese. Digits are none of these.
+/// At most 10 characters of Chinese, or 20 letters or symbols; a mixture counts as Chinese. Digits are not allowed.
 pub(super) fn is_name(value: &str) -> bool {
     let most = if value.chars().any(is_chinese) {
         10
@@ -75,7 +75,7 @@ pub(super) fn is_time(value: &str) -> bool {
     }
 }
 
-/// A day or a month, a time may follow.
+/// A day or a month, optionally with a time.
 pub(super) fn is_date(value: &str) -> bool {
     is_day(value) || (value.contains(':') && is_time(value) && !is_clock(value))
 }

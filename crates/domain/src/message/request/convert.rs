@@ -1,4 +1,4 @@
-//! What of a request is rewritten into WeChat's form before it is checked, with a sentence about each change.
+//! Rewrites values of a request into WeChat's form before the check, with a warning about each change.
 
 use chrono::DateTime;
 use serde_json::{Map, Value};
@@ -7,10 +7,11 @@ use super::{Request, page};
 use crate::{grant, message::Channel, template_value, violation::pointer_token};
 
 impl Request {
-    /// Rewrites what breaks a rule of WeChat's and can mean only one thing. Says what was rewritten, with its pointer.
+    /// Rewrites values that break a rule of WeChat and can have only one meaning. Returns a warning with the JSON
+    /// pointer for each change.
     pub(super) fn convert(&mut self) -> Vec<String> {
         let mut warnings = Vec::new();
-        // As the database keeps it: in milliseconds, a leap second as the second that follows.
+        // As the database stores times: in milliseconds, and a leap second as the following second.
         self.send_at = self.send_at.map(|send_at| {
             DateTime::from_timestamp_millis(send_at.timestamp_millis()).unwrap_or(send_at)
         });
@@ -49,7 +50,8 @@ impl Request {
     }
 }
 
-/// Leaves out `first` and `remark` of an official account's message where they have no text: WeChat withdrew both in 2023.
+/// Removes `first` and `remark` without text from a message of an official account: WeChat withdrew both fields in
+/// 2023.
 fn drop_withdrawn(channel: Channel, data: &mut Map<String, Value>, warnings: &mut Vec<String>) {
     if channel != Channel::Official {
         return;

@@ -1,9 +1,9 @@
-//! Pages of a mini-program: what `page` and `miniprogram.pagepath` may name.
+//! Pages of a mini-program: the valid values of `page` and `miniprogram.pagepath`.
 
-/// What is wrong with a page, as a sentence that says what would be right; none: it may be one.
+/// What is wrong with a page, as a sentence that names a valid value; `None`: the page may be valid.
 ///
-/// WeChat answers 41030 or 40165 to a page that the released version does not have, after the grant is spent on some
-/// channels. What can never be a page is refused here.
+/// WeChat answers 41030 or 40165 for a page that the released version does not have; on some channels the grant is
+/// spent by then. This check refuses values that can never be a page.
 pub(super) fn fault(page: &str) -> Option<&'static str> {
     const EXAMPLE: &str =
         "must be a page of the mini-program with its parameters, such as pages/order/detail?id=1";
@@ -20,7 +20,8 @@ pub(super) fn fault(page: &str) -> Option<&'static str> {
     has_stray_blank.then_some(BLANKS)
 }
 
-/// The page without slashes at its start, where it has some: WeChat takes none there, and the page is the same.
+/// The page without leading slashes; `None`: the page has no leading slash. WeChat accepts no leading slash, and the
+/// page is the same without the slash.
 pub(super) fn without_slash(page: &str) -> Option<&str> {
     let bare = page.trim_start_matches('/');
     (page.starts_with('/') && !page.starts_with("//") && !bare.is_empty()).then_some(bare)

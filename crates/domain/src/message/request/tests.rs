@@ -1,4 +1,4 @@
-//! The rules of a request.
+//! Tests of the rules of a request.
 
 use std::collections::BTreeMap;
 
@@ -232,7 +232,7 @@ fn data(value: Value) -> Map<String, Value> {
     data
 }
 
-/// What is sent, and the pointers of the warnings.
+/// The sent content, and the pointers of the warnings.
 fn converted(request: Request) -> (Value, Vec<String>) {
     let draft = request.check(now()).unwrap();
     let pointers = draft.warnings.iter().map(|warning| {
