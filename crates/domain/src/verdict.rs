@@ -144,7 +144,7 @@ codes! {
         EndpointGone = "endpoint_gone": "WeChat has withdrawn this way of sending: use channel `subscribe`",
         /// Any other refusal.
         Refused = "refused": "WeChat refuses the message: see the attempt's errcode and errmsg",
-        /// 41001, 44002, 47001: the gateway built an invalid request.
+        /// 40002, 40033, 47001, 47002: the gateway built an invalid request.
         GatewayBug = "gateway_bug": "the gateway built a request that WeChat does not understand: please report it with the attempt's rid",
         /// The ttl ended before the message was sent.
         Expired = "expired": "the message could not be sent within its ttl",

@@ -1,4 +1,4 @@
-//! What the calls come to, in the gateway's words.
+//! The results of the calls.
 
 use std::{fmt, net::IpAddr, time::Duration};
 
@@ -16,21 +16,21 @@ use crate::{
     transport::Heard,
 };
 
-/// The longest lifetime of a token that is believed.
+/// The longest token lifetime that the gateway accepts.
 const MAX_TOKEN_LIFE: Duration = Duration::from_hours(24);
 
-/// What one send came to.
+/// The result of one send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// What it means for the message and its app.
+    /// The meaning for the message and its app.
     pub verdict: Verdict,
-    /// WeChat's code, when it answered.
+    /// WeChat's error code, if WeChat answered.
     pub errcode: Option<i64>,
-    /// WeChat's words without the request id, or what went wrong with the connection. At most 1 KiB.
+    /// WeChat's error text without the request id, or the error of the connection. At most 1 KiB.
     pub errmsg: String,
-    /// WeChat's request id, when it names one.
+    /// WeChat's request id, if the answer contains an id.
     pub rid: Option<String>,
-    /// From the start of the request to the end of the answer.
+    /// The time from the start of the request to the end of the answer.
     pub duration: Duration,
 }
 
@@ -39,11 +39,11 @@ pub struct Answer {
 pub struct FetchedToken {
     /// The token.
     pub token: AccessToken,
-    /// The life it has left: at most 7200 s today, and at most a day whatever WeChat says.
+    /// The remaining life: at most 7200 s today, and at most a day for any answer of WeChat.
     pub expires_in: Duration,
 }
 
-/// How much of an endpoint's day is left, as WeChat counts it (to about 1 %).
+/// The state of an endpoint's daily quota, as WeChat counts calls (with an error of about 1 %).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WechatQuota {
     /// Calls a day.
@@ -54,14 +54,14 @@ pub struct WechatQuota {
     pub remain: u64,
 }
 
-/// What WeChat, or the connection, said when a call failed. Free of tokens and secrets.
+/// What WeChat answered, or how the connection failed, when a call failed. Contains no tokens and no secrets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cause {
-    /// WeChat's code; none when WeChat did not answer.
+    /// WeChat's error code; `None`: WeChat did not answer.
     pub errcode: Option<i64>,
-    /// WeChat's words without the request id, or what went wrong with the connection.
+    /// WeChat's error text without the request id, or the error of the connection.
     pub errmsg: String,
-    /// WeChat's request id, when it names one.
+    /// WeChat's request id, if the answer contains an id.
     pub rid: Option<String>,
 }
 
@@ -80,39 +80,40 @@ impl fmt::Display for Cause {
 /// Why no token was fetched.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
-    /// The app gets no tokens until somebody repairs it. Every further try costs quota.
+    /// WeChat gives the app no tokens until a person repairs the cause. Every further fetch costs quota.
     #[error("{}: {cause}", reason.advice())]
     Blocked {
-        /// Why.
+        /// The reason.
         reason: BlockReason,
-        /// How long to leave WeChat alone before the next probe.
+        /// How long to wait before the next probe.
         pause: Duration,
-        /// The address that WeChat saw, where it refuses it (40164). It may differ from call to call.
+        /// The gateway's address as WeChat saw the address, where WeChat refuses the address (40164). May differ
+        /// between calls.
         seen_ip: Option<IpAddr>,
-        /// WeChat's words.
+        /// WeChat's error.
         cause: Cause,
     },
-    /// WeChat is busy, out of reach or not understood.
+    /// WeChat is busy or unreachable, or the answer is unintelligible.
     #[error("no token now: {cause}")]
     Later {
-        /// When to try again.
+        /// The time of the next fetch.
         delay: Delay,
-        /// What happened.
+        /// The cause.
         cause: Cause,
     },
     /// The request left and no usable answer came: WeChat may have made a token.
     #[error("no token now: {0}")]
     Unclear(Cause),
-    /// The day's fetches are spent (45009). A token that is still alive stays usable.
+    /// The day's fetches are used up (45009). A token that is still alive stays usable.
     #[error("the day's token fetches are spent: {0}")]
     QuotaSpent(Cause),
-    /// The gateway built the request wrong.
+    /// The gateway built an invalid request.
     #[error("the gateway asked for a token in a way that WeChat does not understand: {0}")]
     Bug(Cause),
 }
 
 impl TokenError {
-    /// What WeChat or the connection said.
+    /// WeChat's error or the error of the connection.
     pub fn cause(&self) -> &Cause {
         match self {
             Self::Blocked { cause, .. }
@@ -129,28 +130,28 @@ impl TokenError {
     }
 }
 
-/// Why a question about the quota or the templates has no answer.
+/// Why a call for the quota or the templates failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
-    /// The access token is dead: refresh it and ask again once.
+    /// The access token is dead: refresh the token and repeat the call once.
     #[error("the access token is dead: {0}")]
     StaleToken(Cause),
-    /// WeChat is busy, out of reach or not understood.
+    /// WeChat is busy or unreachable, or the answer is unintelligible.
     #[error("no answer now: {cause}")]
     Later {
-        /// When to ask again.
+        /// The time of the next call.
         delay: Delay,
-        /// What happened.
+        /// The cause.
         cause: Cause,
     },
-    /// The app cannot ask until somebody repairs it.
+    /// The app cannot make the call until a person repairs the cause.
     #[error("{}: {cause}", reason.advice())]
     Blocked {
-        /// Why.
+        /// The reason.
         reason: BlockReason,
-        /// How long to leave WeChat alone before the next probe.
+        /// How long to wait before the next probe.
         pause: Duration,
-        /// WeChat's words.
+        /// WeChat's error.
         cause: Cause,
     },
     /// WeChat refuses for another reason.
@@ -159,7 +160,7 @@ pub enum CallError {
 }
 
 impl CallError {
-    /// What WeChat or the connection said.
+    /// WeChat's error or the error of the connection.
     pub fn cause(&self) -> &Cause {
         match self {
             Self::StaleToken(cause)
@@ -171,7 +172,7 @@ impl CallError {
 }
 
 impl Answer {
-    /// The answer to a send.
+    /// Converts the result of the transport into the answer to a send.
     pub(crate) fn to_send(
         heard: Heard,
         channel: Channel,
@@ -190,7 +191,7 @@ impl Answer {
 
     fn of_reply(reply: Reply, channel: Channel, secret: &str, duration: Duration) -> Self {
         match (reply.errcode, reply.msgid) {
-            // A message id without a code is a success, too.
+            // A message id without a code is also a success.
             (Some(0), msgid) | (None, msgid @ Some(_)) => {
                 let (verdict, errcode) = (Verdict::Accepted { msgid }, reply.errcode);
                 let cause = Cause::of_reply(reply, secret);
@@ -200,7 +201,7 @@ impl Answer {
                 }
             }
             (Some(code), _) => {
-                // WeChat answered and did not say yes, so a code that nobody knows is a refusal.
+                // WeChat answered and did not accept, so an unknown code is a refusal.
                 let refused = Verdict::Rejected(FailureCode::Refused);
                 let verdict = codes::action(code, channel.into()).map_or(refused, Action::verdict);
                 Self::with_cause(verdict, Cause::of_reply(reply, secret), duration)
@@ -209,7 +210,7 @@ impl Answer {
         }
     }
 
-    /// The answer to a message that the gateway cannot put into WeChat's words.
+    /// The answer for a message that the gateway cannot serialise.
     pub(crate) fn unserialised(error: &serde_json::Error, duration: Duration) -> Self {
         let cause = Cause {
             errcode: None,
@@ -230,7 +231,7 @@ impl Answer {
     }
 }
 
-/// The answer to a fetch of a token.
+/// Converts the result of the transport into the result of a token fetch.
 pub(crate) fn to_fetch(heard: Heard, secret: &str) -> Result<FetchedToken, TokenError> {
     let later = |delay, cause| Err(TokenError::Later { delay, cause });
     let reply = match heard {
@@ -275,7 +276,7 @@ pub(crate) fn to_fetch(heard: Heard, secret: &str) -> Result<FetchedToken, Token
     })
 }
 
-/// The answer to a question about the quota.
+/// Converts the result of the transport into the result of a quota call.
 pub(crate) fn to_quota(heard: Heard, secret: &str) -> Result<WechatQuota, CallError> {
     let told = |reply: &mut Reply| {
         let (daily_limit, used, remain) = reply.quota?;
@@ -288,14 +289,14 @@ pub(crate) fn to_quota(heard: Heard, secret: &str) -> Result<WechatQuota, CallEr
     to_call(heard, Endpoint::Quota, secret, told)
 }
 
-/// The answer to a question for templates.
+/// Converts the result of the transport into a list of templates.
 pub(crate) fn to_list(heard: Heard, secret: &str) -> Result<Vec<WireTemplate>, CallError> {
     to_call(heard, Endpoint::Templates, secret, |reply| {
         reply.templates.take()
     })
 }
 
-/// The answer to a question that can be asked again; `told` finds what it tells in a success.
+/// Converts the result of a call that may be repeated. The last argument extracts the value from a success.
 fn to_call<T>(
     heard: Heard,
     endpoint: Endpoint,
@@ -353,7 +354,7 @@ impl Cause {
     }
 }
 
-/// WeChat's words never repeat the token or secret that it was called with.
+/// Removes the token or the secret of the call from WeChat's text.
 fn redact(text: &str, secret: &str) -> String {
     if secret.is_empty() {
         text.to_owned()

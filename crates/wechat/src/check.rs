@@ -1,4 +1,4 @@
-//! The cheap call that tells whether WeChat takes an access token.
+//! The token check: a cheap call that shows whether WeChat accepts an access token.
 
 use domain::{retry::Delay, secret::AccessToken, verdict::BlockReason};
 use reqwest::{Method, Request};
@@ -12,22 +12,23 @@ use crate::{
     transport::{self, Heard},
 };
 
-/// The addresses of WeChat's API: any account's token opens the call, it needs nothing else and changes nothing.
+/// The list of WeChat's API addresses. Any account's token permits the call; the call has no other requirements and
+/// changes nothing.
 pub(crate) const PATH: &str = "/cgi-bin/get_api_domain_ip";
 
-/// What WeChat says of an access token.
+/// WeChat's answer about an access token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TokenCheck {
-    /// WeChat takes the token.
+    /// WeChat accepts the token.
     Alive,
     /// WeChat refuses the token (40001, 40014, 42001).
     Refused(Cause),
-    /// WeChat did not answer, or its answer says nothing of the token.
+    /// WeChat did not answer, or the answer does not show whether the token is alive.
     Unclear(Cause),
 }
 
 impl Client {
-    /// `GET /cgi-bin/get_api_domain_ip`: whether WeChat takes this token, in a call that depends on nothing but the token.
+    /// `GET /cgi-bin/get_api_domain_ip`: whether WeChat accepts this token. The call depends on nothing but the token.
     pub async fn check_token(&self, token: &AccessToken) -> TokenCheck {
         let Some(route) = self.route(PATH) else {
             return TokenCheck::Unclear(Cause::of_connection("no route", token.expose()));
@@ -42,7 +43,8 @@ impl Client {
     }
 }
 
-/// WeChat looks at the token before it looks at quotas and permissions: who is refused for these has a live token.
+/// WeChat checks the token before quotas and permissions: a refusal because of a quota or permission proves a live
+/// token.
 fn of_reply(reply: Reply, secret: &str) -> TokenCheck {
     let Some(code) = reply.errcode.filter(|&code| code != 0) else {
         return if reply.has_addresses {

@@ -25,19 +25,19 @@ use crate::{
 
 const GRANT_TYPE: &str = "client_credential";
 
-/// How to reach WeChat.
+/// The address and the time-outs for calls to WeChat.
 #[derive(Clone, Debug)]
 pub struct ClientOptions {
-    /// Scheme, host and, behind a proxy of one's own, a path: `https://api.weixin.qq.com`, or one of its stand-ins
-    /// `api2`, `sh.api`, `sz.api` and `hk.api`. Plain `http` is for the simulator: it shows secrets to the network.
+    /// Scheme, host and, behind an own proxy, a path: `https://api.weixin.qq.com`, or one of WeChat's alternative hosts
+    /// `api2`, `sh.api`, `sz.api` and `hk.api`. Plain `http` is for the simulator: it reveals secrets to the network.
     pub base_url: String,
-    /// For name, connection and TLS together. Must be shorter than `timeout`: what takes longer is known not to
-    /// have left.
+    /// The limit for name resolution, connection and TLS together. Must be shorter than `timeout`: a request that fails
+    /// at this limit certainly did not leave.
     pub connect_timeout: Duration,
-    /// For a whole call. WeChat publishes no time; samples answer within 30 to 310 ms.
+    /// The limit for a whole call. WeChat publishes no limit; samples answer within 30 to 310 ms.
     pub timeout: Duration,
-    /// How long an idle connection is kept. Shorter than the usual minute of servers, so that it is rarely the server
-    /// that closes first, in the moment of a send.
+    /// How long an idle connection is kept. Shorter than the usual minute of servers, so that the server rarely closes
+    /// a connection at the moment of a send.
     pub pool_idle_timeout: Duration,
 }
 
@@ -52,13 +52,13 @@ impl Default for ClientOptions {
     }
 }
 
-/// Why there is no client. Each text says what to fix.
+/// Why no client was made. Each text says what to fix.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClientError {
     /// The base URL cannot be used.
     #[error("WeChat's base URL {fault}: give it as https://api.weixin.qq.com")]
     BaseUrl {
-        /// What is wrong with it. The URL itself is left out: it may hold a password.
+        /// The fault of the URL. The error omits the URL itself, because the URL may contain a password.
         fault: String,
     },
     /// The time-outs contradict each other.
@@ -67,9 +67,9 @@ pub enum ClientError {
          ({timeout:?}): otherwise a send that never left looks like one that was lost"
     )]
     Timeouts {
-        /// As given.
+        /// The given connect time-out.
         connect_timeout: Duration,
-        /// As given.
+        /// The given total time-out.
         timeout: Duration,
     },
     /// TLS cannot be set up.
@@ -77,10 +77,10 @@ pub enum ClientError {
     Setup(String),
 }
 
-/// A client of WeChat's server API. Cheap to clone; clones share their connections.
+/// A client of WeChat's server API. Cheap to clone; clones share the connections.
 ///
-/// TLS certificates are always verified, proxy variables of the environment are ignored, redirects are not followed
-/// and nothing is sent again once a byte has left.
+/// The client always verifies TLS certificates, ignores the proxy variables of the environment, follows no redirects
+/// and never repeats a request of which a byte has left.
 #[derive(Clone, Debug)]
 pub struct Client {
     http: reqwest::Client,
@@ -91,7 +91,7 @@ pub struct Client {
 /// The URLs, parsed once.
 #[derive(Debug)]
 struct Routes {
-    /// The base URL without a slash at its end.
+    /// The base URL without a trailing slash.
     prefix: String,
     token: Url,
     stable_token: Url,
@@ -102,7 +102,7 @@ struct Routes {
 }
 
 impl Client {
-    /// Checks the options and sets up TLS. Connects to nobody.
+    /// Checks the options and sets up TLS. Opens no connection.
     pub fn new(options: ClientOptions) -> Result<Self, ClientError> {
         let ClientOptions {
             base_url,
@@ -136,12 +136,12 @@ impl Client {
         })
     }
 
-    /// The longest that one call may take.
+    /// The maximum duration of one call.
     pub fn timeout(&self) -> Duration {
         self.timeout
     }
 
-    /// `GET /cgi-bin/token`. Each success kills the legacy token before it, after five minutes in which both work.
+    /// `GET /cgi-bin/token`. Each success ends the previous legacy token, after five minutes in which both tokens work.
     pub async fn fetch_legacy_token(
         &self,
         appid: &AppId,
@@ -156,8 +156,8 @@ impl Client {
         answer::to_fetch(heard, secret.expose())
     }
 
-    /// `POST /cgi-bin/stable_token`. Without `force_refresh` it returns the token that is alive, so it may be called by
-    /// many and again; with it, that token dies (20 a day, at least 30 s apart).
+    /// `POST /cgi-bin/stable_token`. Without `force_refresh` WeChat returns the token that is alive, so many callers
+    /// may repeat the call. With `force_refresh` that token ends (at most 20 calls a day, at least 30 s apart).
     pub async fn fetch_stable_token(
         &self,
         appid: &AppId,
@@ -177,7 +177,7 @@ impl Client {
         answer::to_fetch(heard, secret.expose())
     }
 
-    /// Sends a message by the call of its channel. Never fails: whatever happens is a verdict.
+    /// Sends a message by the call of the message's channel. Never fails: every result is a verdict.
     pub async fn send(&self, token: &AccessToken, message: Outgoing<'_>) -> Answer {
         let started = Instant::now();
         let channel = message.content.channel();
@@ -191,7 +191,7 @@ impl Client {
         Answer::to_send(heard, channel, token.expose(), started.elapsed())
     }
 
-    /// `POST /cgi-bin/openapi/quota/get`: what is left of the day for a channel's sends.
+    /// `POST /cgi-bin/openapi/quota/get`: the rest of the daily quota for sends on a channel.
     pub async fn quota(
         &self,
         token: &AccessToken,
@@ -210,7 +210,7 @@ impl Client {
         &self.http
     }
 
-    /// The URL of a path that is not one of the calls here.
+    /// The URL of a path without a call of its own in this module.
     pub(crate) fn route(&self, path: &str) -> Option<Url> {
         Url::parse(&format!("{}{path}", self.routes.prefix)).ok()
     }

@@ -1,11 +1,11 @@
-//! WeChat's error codes: what each means at which endpoint, and what the gateway does about it.
+//! WeChat's error codes: the meaning of each code at each endpoint, and the gateway's reaction.
 //!
-//! One table for all calls of this crate, so that documentation can be made from what the program does. The
-//! same code can mean different things at different endpoints (40001 is a wrong `AppSecret` where tokens are
-//! issued and a dead token everywhere else), so a code is only ever looked up together with its [`Endpoint`].
+//! One table covers all calls of this crate, so that documentation can be generated from the behaviour of the program.
+//! One code can have different meanings at different endpoints (40001 is a wrong `AppSecret` at the token endpoints and
+//! a dead token everywhere else), so every lookup needs the code and the [`Endpoint`].
 //!
-//! Sources: the official pages of the endpoints, WeChat's global return-code table, and threads of the
-//! developer community where a wording was only observed.
+//! Sources: the official pages of the endpoints, WeChat's global return-code table, and threads of the developer
+//! community where a wording was only observed.
 
 use std::{fmt, time::Duration};
 
@@ -15,7 +15,7 @@ use domain::{
     verdict::{BlockReason, FailureCode, Verdict},
 };
 
-/// An endpoint, as far as error codes tell them apart.
+/// An endpoint, or a group of endpoints with the same error codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Endpoint {
     /// `GET /cgi-bin/token` and `POST /cgi-bin/stable_token`.
@@ -33,7 +33,7 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
-    /// Every endpoint there is.
+    /// All endpoints.
     pub const ALL: &'static [Self] = &[
         Self::Token,
         Self::Subscribe,
@@ -43,7 +43,7 @@ impl Endpoint {
         Self::Templates,
     ];
 
-    /// The name in documentation.
+    /// The name in the documentation.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Token => "token",
@@ -66,7 +66,7 @@ impl From<Channel> for Endpoint {
     }
 }
 
-/// The path that a channel's messages are posted to; also what `openapi/quota/get` calls its `cgi_path`.
+/// The path to which messages of a channel are posted; also the `cgi_path` of `openapi/quota/get`.
 pub fn path(channel: Channel) -> &'static str {
     match channel {
         Channel::Subscribe => "/cgi-bin/message/subscribe/send",
@@ -75,32 +75,32 @@ pub fn path(channel: Channel) -> &'static str {
     }
 }
 
-/// What the gateway does about a code.
+/// The gateway's reaction to a code.
 ///
-/// On a send it becomes a [`Verdict`], on the other calls a [`crate::TokenError`] or [`crate::CallError`].
+/// A send converts the action into a [`Verdict`], the other calls into a [`crate::TokenError`] or [`crate::CallError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Nothing was done; the same call may succeed later.
+    /// WeChat did nothing; the same call may succeed later.
     Later(Delay),
-    /// The access token is refused: find out whether it is dead, and repeat once.
+    /// WeChat refuses the access token: find out whether the token is dead, and repeat once.
     StaleToken,
-    /// The message will never be sent. Only at the three sends.
+    /// The message will never be sent. Only for the three sends.
     Reject(FailureCode),
-    /// The app cannot do this until somebody repairs it.
+    /// The app cannot make this call until a person repairs the cause.
     Block {
-        /// Why.
+        /// The reason.
         reason: BlockReason,
-        /// How long to leave WeChat alone before the next probe.
+        /// How long to wait before the next probe.
         pause: Duration,
     },
-    /// The endpoint's calls of the day are spent.
+    /// The endpoint's calls of the day are used up.
     QuotaSpent,
-    /// The gateway built the request wrong.
+    /// The gateway built an invalid request.
     Bug,
 }
 
 impl Action {
-    /// What it comes to for a message.
+    /// The verdict of this action for a message.
     pub fn verdict(self) -> Verdict {
         match self {
             Self::Later(delay) => Verdict::Later(delay),
@@ -138,25 +138,25 @@ impl fmt::Display for Action {
     }
 }
 
-/// One code at the endpoints where it means the same.
+/// The meaning and the action of one code at a group of endpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CodeRow {
     /// WeChat's `errcode`.
     pub code: i64,
-    /// Where it means this.
+    /// The endpoints at which the code has this meaning.
     pub endpoints: &'static [Endpoint],
-    /// What it means, in a few words.
+    /// The meaning, in a few words.
     pub meaning: &'static str,
-    /// What the gateway does.
+    /// The gateway's reaction.
     pub action: Action,
 }
 
-/// Every row, by code.
+/// All rows, by code.
 pub fn table() -> impl Iterator<Item = &'static CodeRow> {
     TABLE.iter()
 }
 
-/// What to do about `code` at `endpoint`; none for a code that is not known there.
+/// The action for `code` at `endpoint`; `None`: the table does not contain the code for this endpoint.
 pub fn action(code: i64, endpoint: Endpoint) -> Option<Action> {
     let from = TABLE.partition_point(|row| row.code < code);
     let rows = TABLE.iter().skip(from).take_while(|row| row.code == code);
@@ -186,7 +186,7 @@ const SUBSCRIPTIONS: &[Endpoint] = &[Endpoint::Subscribe, Endpoint::Templates];
 
 const BACKOFF: Action = Action::Later(Delay::Backoff);
 
-/// Something a tenant can repair in minutes, so it is looked at again after minutes.
+/// A cause that a tenant can repair in minutes, so the pause is in minutes.
 const fn misconfigured(reason: BlockReason) -> Action {
     Action::Block {
         reason,
@@ -200,7 +200,7 @@ const SUSPENDED: Action = Action::Block {
     pause: Duration::from_mins(30),
 };
 
-/// The administrator refused the gateway's address, and WeChat remembers that for so long.
+/// The administrator refused the gateway's address, and WeChat remembers the refusal for `hours`.
 const fn address_refused(hours: u64) -> Action {
     Action::Block {
         reason: BlockReason::IpRefused,
@@ -232,7 +232,7 @@ use FailureCode::{
     InvalidValue, NoGrant, RecipientRefuses, Refused,
 };
 
-/// The code that says of a form id that it is used up: of one that may be, that it was.
+/// The code for a used-up form id. After an attempt without an answer, the code means that this attempt used the id up.
 pub const FORM_ID_USED_UP: i64 = 41029;
 
 #[rustfmt::skip]
@@ -252,7 +252,7 @@ static TABLE: &[CodeRow] = &[
     row(40066, OTHERS, Bug,                       "unknown path"),
     row(40066, SENDS,     misconfigured(NotUnderstood), "unknown path: so would the next message be refused"),
     row(40125, TOKEN,     misconfigured(WrongSecret),  "the AppSecret is wrong or was reset"),
-    // Official accounts guard every API with the whitelist, mini-programs only those that take the AppSecret.
+    // Official accounts enforce the whitelist for every API, mini-programs only for calls that take the AppSecret.
     row(40164, ANY,       misconfigured(IpNotAllowed), "the gateway's address is not on the app's IP whitelist"),
     row(40165, OFFICIAL,  Reject(InvalidPage),         "the linked mini-program has no such page"),
     row(40166, OFFICIAL,  Reject(InvalidPage),         "the linked mini-program cannot be used"),
@@ -301,7 +301,7 @@ static TABLE: &[CodeRow] = &[
     row(47002, ANY,       Bug,                         "the body is not plain UTF-8"),
     row(47003, SENDS,     Reject(InvalidValue),        "a value breaks the rule of its type, is empty or missing"),
     row(48001, ANY,       misconfigured(NoPermission), "the account's type may not use this interface"),
-    // About one user, so it must not pause the app.
+    // The code is about one user, so the app must not pause.
     row(48002, SENDS,     Reject(RecipientRefuses),    "the user has switched the account's messages off"),
     row(48004, ANY,       SUSPENDED,                   "the interface is forbidden for irregularities"),
     row(50001, ANY,       SUSPENDED,                   "the account is not authorized"),
@@ -364,12 +364,12 @@ mod tests {
         }
     }
 
-    /// What is about the message, its user, its template or its endpoint alone; everything else would refuse the next
-    /// message of the app, too.
+    /// Codes that are about the message, its user, its template or its endpoint alone. With every other code WeChat
+    /// would also refuse the next message of the app.
     const OF_ONE_MESSAGE: &[i64] = &[
         // The user.
         40003, 43004, 43019, 43101, 48002,
-        // The template: the app's others are sent. 43107 says either this or the whole account.
+        // The template: the app's other templates still work. 43107 means either this or the whole account.
         40036, 40037, 43107, 43116, // The content: wording, values, page, link.
         40008, 40033, 40039, 40165, 40166, 40249, 41030, 45168, 47001, 47002, 47003,
         // The form id.

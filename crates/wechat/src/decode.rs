@@ -1,8 +1,8 @@
-//! WeChat's JSON, read the way WeChat writes it.
+//! Parses WeChat's JSON in the form in which WeChat writes JSON.
 //!
-//! `errcode` comes as a number or, from some calls, as a string, and not at all with some successes; `msgid` may be
-//! missing, a number or a string; strings may hold raw control characters; the content type says anything. A strict
-//! parse comes first and is all that a usual answer needs.
+//! `errcode` is a number or, from some calls, a string, and some successes have none; `msgid` may be missing, a number
+//! or a string; strings may contain raw control characters; the content type is unreliable. The parser first tries a
+//! strict parse, which suffices for a usual answer.
 
 use domain::secret::AccessToken;
 use serde::{Deserialize, Deserializer, de::IgnoredAny};
@@ -13,33 +13,33 @@ use crate::{
     mend,
 };
 
-/// The longest `errmsg` kept, in bytes.
+/// The longest `errmsg` that is kept, in bytes.
 const MAX_ERRMSG: usize = 1024;
 
-/// An answer of any call. Has no `Debug`: it may hold an access token.
+/// An answer to any call. Has no `Debug`, because the answer may contain an access token.
 pub(crate) struct Reply {
-    /// `errcode`; none where WeChat left it out, as it does when it issues a token.
+    /// `errcode`; `None` where WeChat left the field out, for example when WeChat issues a token.
     pub(crate) errcode: Option<i64>,
-    /// `errmsg` as it came.
+    /// `errmsg` as received.
     pub(crate) errmsg: Option<String>,
-    /// `msgid`, when it is one.
+    /// `msgid`, if the value is a valid id.
     pub(crate) msgid: Option<u64>,
-    /// `access_token`, when it can be sent back.
+    /// `access_token`, if the value is usable in a request.
     pub(crate) access_token: Option<AccessToken>,
     /// `expires_in`, seconds.
     pub(crate) expires_in: Option<u64>,
     /// `quota`: daily limit, used, remaining.
     pub(crate) quota: Option<(u64, u64, u64)>,
-    /// The templates, where it is a list of them.
+    /// The templates, if the answer is a list of templates.
     pub(crate) templates: Option<Vec<WireTemplate>>,
-    /// Whether it lists addresses (`ip_list`).
+    /// Whether the answer lists addresses (`ip_list`).
     pub(crate) has_addresses: bool,
 }
 
-/// Reads a body; none when it is not an answer of WeChat.
+/// Parses a body; `None`: the body is not an answer of WeChat.
 pub(crate) fn decode(body: &[u8]) -> Option<Reply> {
     let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
-    // A JSON array would do for a struct, too.
+    // serde would also accept a JSON array for a struct.
     if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
         return None;
     }
@@ -49,14 +49,14 @@ pub(crate) fn decode(body: &[u8]) -> Option<Reply> {
         .and_then(Reply::new)
 }
 
-/// Once more, mended, with broken UTF-8 as question marks.
+/// Parses the repaired text, with invalid UTF-8 replaced.
 fn decode_mended(body: &[u8]) -> Option<Wire> {
     serde_json::from_str(&mend::json(&String::from_utf8_lossy(body))).ok()
 }
 
 impl Reply {
     fn new(wire: Wire) -> Option<Self> {
-        // A code that cannot be read says neither yes nor no.
+        // With an unreadable code the answer is neither a success nor a refusal.
         let errcode = match wire.errcode {
             Scalar::Missing => None,
             code => Some(code.signed()?),
@@ -85,29 +85,29 @@ impl Reply {
     }
 }
 
-/// WeChat's words in their parts.
+/// The parts of WeChat's error text.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Words {
-    /// What it says, at most [`MAX_ERRMSG`] bytes.
+    /// The error text, at most [`MAX_ERRMSG`] bytes.
     pub(crate) errmsg: String,
-    /// The request id that WeChat's support asks for: ` rid: …`, or of old ` hint: […]`.
+    /// The request id that WeChat's support asks for: ` rid: …`, or in older answers ` hint: […]`.
     pub(crate) rid: Option<String>,
 }
 
-/// Splits the request id off `errmsg`. What WeChat says behind the id stays: it may name the field that is wrong.
+/// Removes the request id from `errmsg`. The text after the id stays: the text may name the invalid field.
 pub(crate) fn split_words(errmsg: &str) -> Words {
     let (said, rid) = split_rid(errmsg)
         .or_else(|| split_hint(errmsg, "hint:"))
         .or_else(|| split_hint(errmsg, "hints:"))
         .unwrap_or_else(|| (errmsg.trim().to_owned(), ""));
     Words {
-        // No control characters: PostgreSQL keeps no NUL, and a log line should stay one.
+        // No control characters: PostgreSQL does not store NUL, and a log entry should stay one line.
         errmsg: said[..said.floor_char_boundary(MAX_ERRMSG)].replace(char::is_control, " "),
         rid: (!rid.is_empty() && rid.len() <= 128).then(|| rid.to_owned()),
     }
 }
 
-/// `… rid: ID`, and perhaps more words.
+/// `… rid: ID`, optionally with more words.
 fn split_rid(errmsg: &str) -> Option<(String, &str)> {
     let (before, tail) = split_at_mark(errmsg, "rid:")?;
     let tail = tail.trim_start();
@@ -115,7 +115,7 @@ fn split_rid(errmsg: &str) -> Option<(String, &str)> {
     Some((joined(before, after), rid))
 }
 
-/// `… hint: [ID]`, and perhaps more words.
+/// `… hint: [ID]`, optionally with more words.
 fn split_hint<'a>(errmsg: &'a str, mark: &str) -> Option<(String, &'a str)> {
     let (before, tail) = split_at_mark(errmsg, mark)?;
     let inside = tail.trim_start().strip_prefix('[')?;
@@ -165,7 +165,7 @@ struct WireQuota {
     remain: Scalar,
 }
 
-/// A value whose type WeChat does not keep to.
+/// A value for which WeChat uses varying types.
 #[derive(Default)]
 pub(crate) enum Scalar {
     /// Absent or null.
@@ -205,7 +205,7 @@ impl Scalar {
         }
     }
 
-    /// A text, or a number as one.
+    /// A text, or a number as text.
     pub(crate) fn word(self) -> Option<String> {
         match self {
             Self::Signed(number) => Some(number.to_string()),

@@ -1,4 +1,5 @@
-//! Calls that the gateway does not understand and passes on: what leaves, what comes back, and what never does.
+//! The pass-through: calls that the gateway forwards to WeChat without an own implementation. This module controls what
+//! leaves, what comes back, and what must never do either.
 
 use std::time::Duration;
 
@@ -29,63 +30,63 @@ use crate::{
     transport::{self, Heard},
 };
 
-/// The largest body that is passed on, in either direction.
+/// The largest body that is forwarded, in either direction.
 pub const MAX_FORWARDED: usize = 10 * 1024 * 1024;
-/// For a whole call: pictures and videos are uploaded by these.
+/// The limit for a whole call. The limit is long because pictures and videos are uploaded by these calls.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// The longest answer that can be a refusal in JSON.
+/// The largest body that is parsed as a refusal in JSON.
 const LONGEST_REFUSAL: usize = 64 * 1024;
-/// Where a mini-program's users sign in.
+/// The path of the login of a mini-program's users.
 const CODE_TO_SESSION: &str = "/sns/jscode2session";
 const NOT_PASSED_ON: ForwardError = ForwardError::Refused("this path is not passed on");
 
-/// A call to pass on.
+/// A call to forward.
 #[derive(Clone, Debug)]
 pub struct ForwardedCall {
-    /// Such as `POST`.
+    /// The HTTP method, such as `POST`.
     pub method: String,
-    /// Below the base URL, such as `/cgi-bin/menu/create`: see [`is_forwardable`].
+    /// The path below the base URL, such as `/cgi-bin/menu/create`: see [`is_forwardable`].
     pub path: String,
-    /// The query without its token, byte for byte as it came; may be empty.
+    /// The query without its token, with the original bytes; may be empty.
     pub query: String,
-    /// What the body is.
+    /// The content type of the body.
     pub content_type: Option<String>,
     /// The body.
     pub body: Bytes,
 }
 
-/// What WeChat answered: always with HTTP 200.
+/// WeChat's answer, which always has HTTP status 200.
 #[derive(Clone, Debug)]
 pub struct ForwardedAnswer {
-    /// What the body is: one of a list.
+    /// The content type of the body, from a list of allowed types.
     pub content_type: Option<String>,
-    /// That it is a file, and its name.
+    /// Marks the body as a file, with the name of the file.
     pub content_disposition: Option<String>,
-    /// The body, without the token or the AppSecret.
+    /// The body, with the token or the AppSecret masked.
     pub body: Bytes,
-    /// WeChat refuses the token, or the AppSecret in the words for a token, and has done nothing.
+    /// Whether WeChat refused the token, or refused the AppSecret with the error code for a token, and did nothing.
     pub is_stale: bool,
 }
 
-/// Why there is no answer. Free of tokens.
+/// Why there is no answer. The texts contain no tokens.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ForwardError {
-    /// The call cannot be passed on.
+    /// The gateway may not forward the call.
     #[error("{0}")]
     Refused(&'static str),
-    /// The call has a secret in its query or its body.
+    /// The query or the body contains a secret.
     #[error("calls with a secret are not passed on")]
     Secret,
-    /// WeChat has not acted on it.
+    /// WeChat has not acted on the call.
     #[error("{0}")]
     NotDone(String),
-    /// Nobody knows whether WeChat acted on it.
+    /// The outcome is unknown: WeChat may have acted on the call.
     #[error("{0}")]
     Unclear(String),
 }
 
 impl Client {
-    /// Passes a call on with the app's token in place of the caller's. The token is in nothing that comes back.
+    /// Forwards a call with the app's token in place of the caller's. No part of the answer contains the token.
     pub async fn forward(
         &self,
         token: &AccessToken,
@@ -118,15 +119,15 @@ impl Client {
         if !call.body.is_empty() {
             *request.body_mut() = Some(Body::from(call.body.clone()));
         } else if *request.method() == Method::POST {
-            // Some proxies refuse a POST that does not say how long it is (411).
+            // Some proxies refuse a POST without a content length (411).
             let headers = request.headers_mut();
             headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
         self.answer(request, token.expose()).await
     }
 
-    /// `GET /sns/jscode2session`: who stands behind the code of `wx.login()`, which is good once, within five minutes.
-    /// The AppSecret is in nothing that comes back.
+    /// `GET /sns/jscode2session`: the identity behind a code from `wx.login()`, which is valid once, within five
+    /// minutes. No part of the answer contains the AppSecret.
     pub async fn code_to_session(
         &self,
         appid: &AppId,
@@ -154,7 +155,7 @@ impl Client {
         };
         let encoding = text(response.headers(), &CONTENT_ENCODING);
         if encoding.is_some_and(|encoding| !encoding.eq_ignore_ascii_case("identity")) {
-            // Nothing in it could be masked, and no refusal be seen.
+            // In an encoded body the gateway can neither mask secrets nor detect a refusal.
             let why = "an answer in an encoding that nobody asked for";
             return Err(ForwardError::Unclear(why.to_owned()));
         }
@@ -169,7 +170,7 @@ impl Client {
         }
         let content_type = text(response.headers(), &CONTENT_TYPE);
         let disposition = text(response.headers(), &CONTENT_DISPOSITION);
-        // What a file or a page holds is nothing that WeChat says of the call.
+        // The content of a file or a page is not WeChat's answer to the call.
         let is_said = disposition.is_none() && headers::may_be_json(content_type.as_deref());
         Ok(ForwardedAnswer {
             content_type: content_type.map(|value| headers::content_type(&value)),
@@ -211,12 +212,12 @@ async fn read(response: &mut Response) -> Result<Vec<u8>, ForwardError> {
     }
 }
 
-/// The errcode with which WeChat says no.
+/// The errcode of WeChat's refusal.
 fn refusal(reply: Option<&Reply>) -> Option<i64> {
     reply?.errcode.filter(|&code| code != 0)
 }
 
-/// Whether WeChat says with this code that an access token is dead, at a call that is not about tokens.
+/// Whether this code means that the access token is dead, for calls that are not about tokens.
 pub fn is_token_refusal(errcode: i64) -> bool {
     codes::action(errcode, Endpoint::Quota) == Some(Action::StaleToken)
 }

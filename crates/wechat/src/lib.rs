@@ -1,19 +1,19 @@
-//! The gateway's one way to WeChat's server API.
+//! The only client of WeChat's server API in the gateway.
 //!
-//! What it promises:
+//! The crate guarantees:
 //!
-//! - **A send always ends in a [`domain::verdict::Verdict`].** [`Client::send`] cannot fail; what an error code,
-//!   a gateway's error page or a broken connection means is decided here, once. The error codes are one table,
+//! - **A send always ends in a [`domain::verdict::Verdict`].** [`Client::send`] cannot fail. This crate decides, in one
+//!   place, what an error code, a proxy's error page or a broken connection means. The error codes are one table,
 //!   [`codes::table`].
-//! - **Nothing is sent twice behind the caller's back.** No redirects, no retries after bytes have left. When
-//!   the connection breaks after that, the verdict is `Unknown`, never a guess.
-//! - **Secrets stay here.** Access tokens and `AppSecrets` travel in URLs and bodies; no error, no `Debug` and
-//!   no text of an [`Answer`] contains them, not even where WeChat echoes them.
-//! - **What WeChat pushes is checked before it is read.** [`callback::Keys`] verify, decrypt and read it, whatever
-//!   the form; no bytes make them panic.
+//! - **The crate never repeats a send without the caller's knowledge.** No redirects, no retries after bytes have left.
+//!   When the connection breaks after that, the verdict is `Unknown`, never a guess.
+//! - **Secrets do not leave the crate.** Access tokens and `AppSecrets` are sent in URLs and bodies. No error, no `Debug`
+//!   and no text of an [`Answer`] contains a secret, not even where WeChat echoes the secret.
+//! - **Callbacks are checked before the content is used.** [`callback::Keys`] verify, decrypt and read a callback in any
+//!   format; no input makes the code panic.
 //!
 //! To add a call: its path and name in [`codes::Endpoint`], its URL in `client::Routes`, its fields in
-//! `decode::Wire`, the verb on [`Client`], its error codes in [`codes`], and its examples in
+//! `decode::Wire`, the method on [`Client`], its error codes in [`codes`], and its examples in
 //! `fixtures/fixtures.json`.
 //!
 //! ```no_run

@@ -1,6 +1,7 @@
-//! WeChat's lists of an account's templates, read.
+//! Parses WeChat's lists of an account's templates.
 //!
-//! There are three, each with names of its own for the same things, and some calls of this family write numbers as texts.
+//! There are three lists with different field names for the same values, and some of these calls write numbers as
+//! texts.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +11,7 @@ use serde_json::Value;
 
 use crate::decode::Scalar;
 
-/// The longest list that is read: an account may have 50 templates.
+/// The most templates that are read: an account may have 50 templates.
 const MAX_TEMPLATES: usize = 500;
 /// The longest text of a template that is kept, in bytes.
 const MAX_TEXT: usize = 8192;
@@ -39,7 +40,7 @@ struct WireValues {
     enum_value_list: Vec<Scalar>,
 }
 
-/// Reads a list; none: it is no list of templates. Other calls have other things under the same name.
+/// Parses a list; `None`: the value is no list of templates. Other calls use the same field name for other values.
 pub(crate) fn lenient<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Vec<WireTemplate>>, D::Error> {
@@ -47,7 +48,7 @@ pub(crate) fn lenient<'de, D: Deserializer<'de>>(
     Ok(serde_json::from_value(value).ok())
 }
 
-/// The templates of a list that name themselves. `kind` is what they are where the list does not say.
+/// The templates in a list that have a valid id. `kind` applies where the list names no kind.
 pub(crate) fn templates(
     list: Vec<WireTemplate>,
     kind: TemplateKind,
@@ -86,7 +87,7 @@ impl WireTemplate {
     }
 }
 
-/// A text without control characters but line breaks, and not too long to keep.
+/// The text without control characters except line breaks, cut to [`MAX_TEXT`].
 fn clean(text: &str) -> String {
     text[..text.floor_char_boundary(MAX_TEXT)].replace(|c: char| c.is_control() && c != '\n', " ")
 }

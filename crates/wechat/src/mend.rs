@@ -1,4 +1,4 @@
-//! JSON and XML that break the rules of their formats in the ways that WeChat's do, repaired.
+//! Repairs JSON and XML that violate their formats in the ways in which WeChat's JSON and XML do.
 
 use std::borrow::Cow;
 
@@ -7,8 +7,8 @@ use quick_xml::escape::escape;
 /// The replacement character as JSON escapes it.
 const REPLACED: &str = "\\ufffd";
 
-/// JSON with blanks for raw control characters, `U+FFFD` for halves of surrogate pairs, and backslashes as such where they
-/// begin no escape.
+/// Repairs JSON: raw control characters become blanks, unpaired surrogates become `U+FFFD`, and a backslash that begins
+/// no escape becomes an escaped backslash.
 pub(crate) fn json(text: &str) -> String {
     let mut mended = String::with_capacity(text.len());
     let mut rest = text;
@@ -49,23 +49,23 @@ pub(crate) fn json(text: &str) -> String {
     mended
 }
 
-/// Whether `text` begins with one of JSON's escapes of two characters.
+/// Whether `text` begins with a two-character escape of JSON.
 fn is_escape(text: &str) -> bool {
     let mut chars = text.chars();
     chars.next() == Some('\\') && chars.next().is_some_and(|c| "\"\\/bfnrt".contains(c))
 }
 
-/// The UTF-16 unit of a `\uXXXX` that `text` begins with.
+/// The UTF-16 unit of the `\uXXXX` escape at the start of `text`.
 fn escaped_unit(text: &str) -> Option<u16> {
     let digits = text.strip_prefix("\\u")?.get(..4)?;
     let is_hex = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
     is_hex.then(|| u16::from_str_radix(digits, 16).ok())?
 }
 
-/// XML whose CDATA sections end where the element around them does, and whose `&` is escaped where it begins no reference
-/// of XML's own.
+/// Repairs XML: a CDATA section ends where the surrounding element ends, and an `&` that begins no reference of
+/// standard XML is escaped.
 ///
-/// Users write `]]>` and whole CDATA sections into their messages, and WeChat does not escape them.
+/// Users write `]]>` and whole CDATA sections into messages, and WeChat escapes neither.
 pub(crate) fn xml(text: &str) -> String {
     const BEGIN: &str = "<![CDATA[";
     let mut mended = String::with_capacity(text.len());
@@ -91,7 +91,7 @@ pub(crate) fn xml(text: &str) -> String {
     mended
 }
 
-/// The markup with `&amp;` for each `&` that begins no reference.
+/// The markup with `&amp;` for each `&` that begins no reference of standard XML.
 fn escape_stray(markup: &str) -> Cow<'_, str> {
     const KNOWN: [&str; 6] = ["amp;", "lt;", "gt;", "quot;", "apos;", "#"];
     if !markup.contains('&') {

@@ -1,4 +1,4 @@
-//! Messages in WeChat's own shape.
+//! Messages in WeChat's JSON format.
 
 use std::io;
 
@@ -12,20 +12,20 @@ use serde_json::{
     ser::{CharEscape, Formatter},
 };
 
-/// A message on its way out, borrowed from where it is kept. It serialises to the body of its channel's call.
+/// A message to send, borrowed from the caller. Serialises to the body of the channel's call.
 #[derive(Clone, Copy, Debug)]
 pub struct Outgoing<'a> {
-    /// The receiver's openid.
+    /// The recipient's openid.
     pub touser: &'a str,
     /// The template's id in the account.
     pub template_id: &'a str,
-    /// What is sent; its channel chooses the call.
+    /// The content; its channel selects the call.
     pub content: &'a Content,
 }
 
 impl Outgoing<'_> {
-    /// The body: raw UTF-8 without a single `\u` escape, which WeChat refuses (40033). Control characters,
-    /// for which JSON knows nothing else, become blanks.
+    /// The body: raw UTF-8 without `\u` escapes, which WeChat refuses (40033). Control characters, which JSON can only
+    /// write as `\u` escapes, become blanks.
     pub(crate) fn to_bytes(self) -> Result<Vec<u8>, serde_json::Error> {
         let mut body = Vec::with_capacity(512);
         self.serialize(&mut serde_json::Serializer::with_formatter(
@@ -48,7 +48,7 @@ impl Serialize for Outgoing<'_> {
                 lang,
             } => {
                 optional(&mut body, "page", page.as_ref())?;
-                // Optional in old documentation and required in new: always there.
+                // Optional in WeChat's older documentation and required in the newer one: always sent.
                 body.serialize_field("miniprogram_state", miniprogram_state)?;
                 body.serialize_field("lang", lang)?;
                 body.serialize_field("data", &Data(data))?;
@@ -88,7 +88,7 @@ fn optional<S: SerializeStruct>(
     value.map_or(Ok(()), |value| body.serialize_field(key, value))
 }
 
-/// The template's keys.
+/// The map of the template's keys.
 struct Data<'a>(&'a Map<String, Value>);
 
 impl Serialize for Data<'_> {
@@ -97,7 +97,7 @@ impl Serialize for Data<'_> {
     }
 }
 
-/// One key's `{"value": …}`.
+/// The `{"value": …}` of one key.
 struct Item<'a>(&'a Value);
 
 impl Serialize for Item<'_> {
@@ -108,7 +108,7 @@ impl Serialize for Item<'_> {
         let mut item = serializer.serialize_map(Some(fields.len()))?;
         for (name, field) in fields {
             match field {
-                // Tenants may give numbers; WeChat wants strings.
+                // Tenants may send numbers; WeChat requires strings.
                 Value::Number(number) if name == "value" => {
                     item.serialize_entry(name, &Quoted(number))?;
                 }

@@ -16,9 +16,9 @@ use crate::{
     transport::{self, Heard},
 };
 
-/// Templates on one page of the list of form-id templates, as many as WeChat allows.
+/// Templates on one page of the list of form-id templates, the maximum that WeChat allows.
 const PAGE: usize = 20;
-/// How many pages are read: an account could have 25 templates.
+/// The most pages that are read: an account could have 25 templates.
 const PAGES: usize = 10;
 
 #[derive(Serialize)]
@@ -28,10 +28,10 @@ struct PageBody {
 }
 
 impl Client {
-    /// All templates of the account for messages of a channel. WeChat allows few of these calls a day, so ask by the hour.
+    /// All templates of the account for messages of a channel. WeChat allows few of these calls a day: call hourly at most.
     ///
     /// - `GET /wxaapi/newtmpl/gettemplate`: subscribe messages.
-    /// - `POST /cgi-bin/wxopen/template/list`: form-id messages; WeChat has withdrawn it in 2020.
+    /// - `POST /cgi-bin/wxopen/template/list`: form-id messages; WeChat has withdrawn this call in 2020.
     /// - `GET /cgi-bin/template/get_all_private_template`: an official account's.
     pub async fn templates(
         &self,

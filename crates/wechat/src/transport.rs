@@ -1,4 +1,4 @@
-//! One request, one answer, and an honest word on what is known when there is none.
+//! Sends one request, and states exactly what is known if no answer comes.
 
 use std::{error::Error, fmt::Write as _, time::Duration};
 
@@ -7,38 +7,38 @@ use reqwest::{Request, Response, StatusCode, header::RETRY_AFTER};
 
 use crate::decode::{self, Reply};
 
-/// The longest body read. WeChat's answers have some hundred bytes.
+/// The longest body that is read. WeChat's answers have some hundred bytes.
 const MAX_BODY: usize = 64 * 1024;
-/// The same for a list: WeChat's longest have 50 templates of a few kilobytes.
+/// The longest body of a list that is read: WeChat's longest lists have 50 templates of a few kilobytes.
 const MAX_LIST: usize = 1024 * 1024;
-/// The longest wait that a `Retry-After` may ask for.
+/// The longest wait that the gateway accepts from `Retry-After`.
 const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
 
-/// What came of a request.
+/// The result of a request.
 pub(crate) enum Heard {
-    /// WeChat answered in its own words.
+    /// WeChat answered with JSON of the expected form.
     Reply(Box<Reply>),
-    /// WeChat has certainly not acted on it; the text says why.
+    /// WeChat has certainly not acted on the request; the text states the reason.
     NotDone(Delay, String),
-    /// The request left and nobody knows what became of it; the text says how it broke.
+    /// The request left and the outcome is unknown; the text states the error.
     Unclear(String),
 }
 
 /// Sends `request` once.
 ///
-/// WeChat's API answers every request with HTTP 200, errors too. Another status comes from a gateway on the way:
+/// WeChat's API answers every request with HTTP 200, errors too. Another status comes from a proxy on the way:
 ///
-/// - 503 means that it did not pass the request on. So do 3xx and 4xx, by HTTP's own rules: a firewall or a wrong base
-///   URL must not fail every message of every tenant for good. Tried later, when `Retry-After` says if that is within
-///   an hour.
-/// - All others (500, 502, 504 …) may come from a gateway that had passed the request on: the outcome is unknown.
-/// - An `errcode` of a refusal in the body is WeChat's word and counts whatever the status. A success in it contradicts
+/// - 503 means that the proxy did not pass the request on. The same holds for 3xx and 4xx, by the rules of HTTP: a firewall
+///   or a wrong base URL must not end every message of every tenant as failed. The request is retried later, after the time
+///   in `Retry-After` if that is within an hour.
+/// - All others (500, 502, 504 …) may come from a proxy that had passed the request on: the outcome is unknown.
+/// - An `errcode` of a refusal in the body comes from WeChat and counts with any status. A success in the body contradicts
 ///   the status: the outcome is unknown.
 pub(crate) async fn exchange(http: &reqwest::Client, request: Request) -> Heard {
     exchange_up_to(MAX_BODY, http, request).await
 }
 
-/// As [`exchange`], where the answer is a list.
+/// As [`exchange`], for an answer that is a list.
 pub(crate) async fn exchange_list(http: &reqwest::Client, request: Request) -> Heard {
     exchange_up_to(MAX_LIST, http, request).await
 }
@@ -68,8 +68,8 @@ async fn exchange_up_to(most: usize, http: &reqwest::Client, request: Request) -
     }
 }
 
-/// What a status other than success says where the body, which may be read as `reply`, is no refusal of WeChat's: a
-/// gateway before WeChat answers, or a success is dressed in it.
+/// The result for a status other than success, where the body (parsed as `reply`) contains no refusal from WeChat: a
+/// proxy in front of WeChat answers, or a success comes with the wrong status.
 pub(crate) fn proxied(status: StatusCode, reply: Option<&Reply>, delay: Delay) -> Heard {
     let is_kept = status.is_redirection()
         || status.is_client_error()
@@ -82,14 +82,14 @@ pub(crate) fn proxied(status: StatusCode, reply: Option<&Reply>, delay: Delay) -
     }
 }
 
-/// What is known of a request that got no answer.
+/// The result of a request without an answer.
 pub(crate) fn unanswered(error: reqwest::Error) -> Heard {
     let at_connect = error.is_connect();
     let timed_out = error.is_timeout();
     let unbuilt = error.is_builder();
     let causes = describe(error);
     if at_connect {
-        // Nothing of the request leaves before the connection, TLS included, stands.
+        // No byte of the request leaves before the connection, including TLS, is established.
         Heard::NotDone(
             Delay::Backoff,
             format!("cannot connect to WeChat: {causes}"),
@@ -102,13 +102,13 @@ pub(crate) fn unanswered(error: reqwest::Error) -> Heard {
     } else if timed_out {
         Heard::Unclear("no answer within the time-out".to_owned())
     } else {
-        // hyper repeats a request itself when it had picked an idle connection that was closed and knows that no
-        // byte of it was written; whatever arrives here may have been read by WeChat.
+        // hyper repeats a request itself if hyper had picked a closed idle connection and knows that no byte was
+        // written. With any other error WeChat may have read the request.
         Heard::Unclear(format!("the connection broke before the answer: {causes}"))
     }
 }
 
-/// Reads the body, or says why it cannot be used.
+/// Reads the body, or returns why the body cannot be used.
 async fn read(response: &mut Response, most: usize) -> Result<Vec<u8>, String> {
     let announced = response.content_length().unwrap_or(0);
     let mut body = Vec::with_capacity(usize::try_from(announced).unwrap_or(MAX_BODY).min(MAX_BODY));
@@ -127,7 +127,8 @@ async fn read(response: &mut Response, most: usize) -> Result<Vec<u8>, String> {
     }
 }
 
-/// The whole seconds of a `Retry-After`, when they are usable; its other form, a date, is not worth a clock here.
+/// The whole seconds of a `Retry-After`, if the value is usable. The other form, a date, is not supported: it needs a
+/// clock.
 fn retry_after(response: &Response) -> Option<Duration> {
     let seconds: u64 = response
         .headers()
@@ -148,7 +149,7 @@ fn describe_status(status: StatusCode) -> String {
     )
 }
 
-/// The causes from the outside in. The URL is cut off first: it carries the token or the `AppSecret`.
+/// The error and its causes, outermost first, without the URL: the URL contains the token or the `AppSecret`.
 pub(crate) fn describe(error: reqwest::Error) -> String {
     let error = error.without_url();
     let mut text = error.to_string();

@@ -1,37 +1,37 @@
-//! Bodies: JSON or XML, read into one shape.
+//! Bodies of callbacks: JSON or XML, parsed into one type.
 
 use serde_json::Value;
 
 use super::{Refusal, xml};
 use crate::mend;
 
-/// A piece of a body. JSON's numbers and words are texts, as XML has nothing else.
+/// A node of a body. Numbers and literals of JSON become texts, because XML has only texts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Node {
     /// A value.
     Text(String),
     /// A JSON array.
     List(Vec<Node>),
-    /// A JSON object, or an element with elements in it. A name may come several times in XML.
+    /// A JSON object, or an element with child elements. In XML a name may occur several times.
     Fields(Vec<(String, Node)>),
 }
 
 impl Node {
-    /// Reads a body of either form that keeps to the rules of its format: all that a body may be whose signature is not
-    /// checked yet.
+    /// Parses a JSON or XML body that obeys the rules of its format. A body without a verified signature must obey the
+    /// rules.
     pub(super) fn read(body: &[u8]) -> Result<Self, Refusal> {
         let text = std::str::from_utf8(body).map_err(|_| Refusal::Unreadable("it is not UTF-8"))?;
         Self::parse(text, str::to_owned, str::to_owned)
     }
 
-    /// Reads a body that is proven to be WeChat's, also one that breaks the rules of its format in a way that leaves its
-    /// meaning clear.
+    /// Parses a body with a verified signature, also a body that breaks the rules of its format where the meaning stays
+    /// clear.
     pub(super) fn read_authentic(body: &[u8]) -> Result<Self, Refusal> {
         let text = String::from_utf8_lossy(body);
         Self::parse(&text, mend::json, mend::xml)
     }
 
-    /// Reads `text`, or else what the function of its format makes of it.
+    /// Parses `text`. If that fails, parses the text that the repair function of the format returns.
     fn parse(
         text: &str,
         mend_json: fn(&str) -> String,
@@ -88,7 +88,7 @@ impl Node {
         }
     }
 
-    /// Itself, or what it lists: WeChat writes a list of one as the one.
+    /// The items of a list, or the node itself: WeChat writes a list of one item as the item.
     pub(super) fn items(&self) -> &[Self] {
         match self {
             Self::List(items) => items,

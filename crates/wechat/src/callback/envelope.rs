@@ -1,8 +1,8 @@
-//! The envelope of an encrypted push: AES-256-CBC over 16 random bytes, the length of the message (4 bytes, big
+//! The envelope of an encrypted callback: AES-256-CBC over 16 random bytes, the length of the message (4 bytes, big
 //! endian), the message and the appid.
 //!
-//! The initialisation vector is the first half of the key. The padding is PKCS#7 to blocks of 32 bytes, not 16: it may
-//! be 1 to 32 bytes long.
+//! The initialisation vector is the first half of the key. The padding is PKCS#7 to blocks of 32 bytes, not 16: the
+//! padding may be 1 to 32 bytes long.
 
 use aes::cipher::{BlockModeDecrypt, BlockModeEncrypt, KeyIvInit, block_padding::NoPadding};
 use base64::{
@@ -14,15 +14,16 @@ use zeroize::Zeroizing;
 
 use super::Refusal;
 
-/// What the padding fills up.
+/// The block size of the padding.
 const BLOCK: usize = 32;
-/// What AES works on.
+/// The block size of AES.
 const AES_BLOCK: usize = 16;
-/// The random bytes and the length.
+/// The size of the random bytes and the length field.
 const HEAD: usize = RANDOM + 4;
 const RANDOM: usize = 16;
 
-/// WeChat's console makes keys whose last character has bits that no byte takes up; other decoders refuse them.
+/// WeChat's console makes keys whose last character has unused bits that are not zero; strict decoders refuse such
+/// keys.
 const LENIENT: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new()
@@ -30,12 +31,12 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
         .with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// Why a text is no `EncodingAESKey`.
+/// Why a text is not an `EncodingAESKey`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an EncodingAESKey is 43 letters and digits, as WeChat's console shows it")]
 pub struct KeyFormat;
 
-/// The key behind an `EncodingAESKey`.
+/// The AES key that an `EncodingAESKey` encodes.
 #[derive(Clone)]
 pub(super) struct AesKey(Zeroizing<[u8; 32]>);
 
@@ -46,7 +47,7 @@ impl AesKey {
         Ok(Self(Zeroizing::new(bytes)))
     }
 
-    /// The message in the envelope, if it is one for `appid`.
+    /// Decrypts the message in the envelope, if the message is for `appid`.
     pub(super) fn open(&self, appid: &AppId, ciphertext: &str) -> Result<Vec<u8>, Refusal> {
         let mut bytes = LENIENT
             .decode(ciphertext.trim())
@@ -67,7 +68,7 @@ impl AesKey {
         }
     }
 
-    /// Puts `message` into an envelope for `appid`. `random` is fresh for each.
+    /// Encrypts `message` into an envelope for `appid`. `random` must be fresh for each call.
     ///
     /// # Panics
     ///
@@ -116,7 +117,7 @@ fn unpad(bytes: &[u8]) -> Option<&[u8]> {
     ((1..=BLOCK).contains(&length) && tail.iter().all(|byte| *byte == padding)).then_some(message)
 }
 
-/// The message and the appid after it.
+/// Splits the message from the appid after the message.
 fn split(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (head, rest) = bytes.split_at_checked(HEAD)?;
     let length = u32::from_be_bytes(head[RANDOM..].try_into().ok()?);

@@ -1,53 +1,53 @@
-//! Events: what WeChat says happened.
+//! Events: what WeChat reports in a callback.
 //!
-//! WeChat writes a list of one as the one itself, numbers as texts, and the list under `List`, under the event's own
-//! name, or both in each other; XML and JSON differ. All of that is read here, and what is not known is
-//! [`EventKind::Unknown`], never an error.
+//! WeChat writes a list of one item as the item itself and numbers as texts. WeChat writes the list under `List`, under
+//! the event's own name, or under both nested; XML and JSON differ. This module reads all these forms. An unknown event
+//! is [`EventKind::Unknown`], never an error.
 
 use super::{Refusal, body::Node};
 
-/// The longest id kept: an openid has 28 characters, a template id 43.
+/// The longest id that is kept: an openid has 28 characters, a template id 43.
 const MAX_ID: usize = 128;
-/// The most items of one event. WeChat's have one, or as many as a popup has templates (at most five).
+/// The most items of one event. WeChat's events have one item, or one for each template of a popup (at most five).
 const MAX_ITEMS: usize = 100;
-/// The longest text of WeChat's kept.
+/// The longest text from WeChat that is kept.
 const MAX_WORDS: usize = 256;
 
-/// Something that happened to an app.
+/// An event of an app.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// The user whom it concerns: an openid.
+    /// The openid of the user that the event is about.
     pub openid: String,
-    /// When, in seconds since 1970.
+    /// The time of the event, in seconds since 1970.
     pub created_at: i64,
-    /// What.
+    /// The kind and the content.
     pub kind: EventKind,
 }
 
-/// What happened.
+/// The kind and content of an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EventKind {
     /// `subscribe_msg_popup_event`: the user answered the popup that asks for permission.
     Popup(Vec<TemplateChoice>),
-    /// `subscribe_msg_change_event`: the user changed what is allowed in the settings.
+    /// `subscribe_msg_change_event`: the user changed the permission in the settings.
     Change(Vec<TemplateChoice>),
-    /// `subscribe_msg_sent_event`: what became of subscribe messages.
+    /// `subscribe_msg_sent_event`: the receipts of subscribe messages.
     Sent(Vec<Receipt>),
-    /// `TEMPLATESENDJOBFINISH`: what became of a message of an official account.
+    /// `TEMPLATESENDJOBFINISH`: the receipt of a message of an official account.
     JobFinished(Vec<Receipt>),
-    /// Anything else: another event, or what a user wrote.
+    /// Anything else: another event, or a message from a user.
     Unknown {
-        /// Its `Event`, or its `MsgType` where it is none.
+        /// The `Event` of the callback, or the `MsgType` if the callback is no event.
         name: String,
     },
-    /// A push of WeChat's that cannot be read.
+    /// An authentic callback that cannot be read.
     Unreadable {
-        /// What is wrong with it.
+        /// The reason.
         why: &'static str,
     },
 }
 
-/// What a user says to one template.
+/// A user's choice for one template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TemplateChoice {
     /// The template.
@@ -56,32 +56,33 @@ pub struct TemplateChoice {
     pub choice: Choice,
 }
 
-/// What a user chose.
+/// The choice of a user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Choice {
-    /// Messages may come: after a popup, one more of them.
+    /// The user allows messages: after a popup, one more message.
     Accept,
-    /// No messages.
+    /// The user allows no messages.
     Reject,
-    /// Another word.
+    /// An unknown choice.
     Other(String),
 }
 
-/// What became of one message.
+/// The receipt of one message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Receipt {
-    /// WeChat's id of the message: the one it answered the send with.
+    /// WeChat's id of the message: the id in the answer to the send.
     pub msgid: u64,
-    /// The template, where WeChat names it.
+    /// The template, if WeChat names the template.
     pub template_id: Option<String>,
-    /// Whether it arrived.
+    /// Whether the message arrived.
     pub delivered: bool,
-    /// WeChat's words, where it did not.
+    /// WeChat's reason, if the message did not arrive.
     pub words: Option<String>,
 }
 
 impl EventKind {
-    /// WeChat's name of the event; `unknown` for all that are not known, so that there are few, and `unreadable`.
+    /// WeChat's name of the event; `unknown` for all unknown events, so that the number of names is small; or
+    /// `unreadable`.
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Popup(_) => POPUP.0,
@@ -94,14 +95,14 @@ impl EventKind {
     }
 }
 
-/// The names of an event in `Event`, and of the element around its list.
+/// The `Event` name, and the name of the element around the list.
 const POPUP: (&str, &str) = ("subscribe_msg_popup_event", "SubscribeMsgPopupEvent");
 const CHANGE: (&str, &str) = ("subscribe_msg_change_event", "SubscribeMsgChangeEvent");
 const SENT: (&str, &str) = ("subscribe_msg_sent_event", "SubscribeMsgSentEvent");
 const JOB_FINISHED: &str = "TEMPLATESENDJOBFINISH";
 
 impl Event {
-    /// What the body of a push says that is proven to be WeChat's. What cannot be read is an event of its own.
+    /// Reads the event from an authentic callback body. An unreadable body becomes [`EventKind::Unreadable`].
     pub(super) fn of_authentic(body: &[u8]) -> Result<Self, Refusal> {
         match Node::read_authentic(body).and_then(|body| Self::read(&body)) {
             Err(Refusal::Unreadable(why)) => Ok(Self {
@@ -114,7 +115,7 @@ impl Event {
     }
 
     pub(super) fn read(body: &Node) -> Result<Self, Refusal> {
-        // What a user writes may hold an `Event` of the user's making: only an event has one.
+        // A message from a user may contain a forged `Event`: only a `MsgType` of `event` makes `Event` valid.
         let kind = body.text("MsgType").filter(|kind| *kind != "event");
         let name = kind.or_else(|| body.text("Event"));
         let name = name.ok_or(Refusal::Unreadable("it has neither `Event` nor `MsgType`"))?;
@@ -150,7 +151,7 @@ impl Event {
     }
 }
 
-/// What the event lists, wherever it does.
+/// The items of the event, in all places where WeChat lists items.
 fn list<'a>(body: &'a Node, container: &'a str) -> Result<Vec<&'a Node>, Refusal> {
     let mut found: Vec<&Node> = body.all("List").flat_map(Node::items).collect();
     for held in body.all(container).flat_map(Node::items) {
@@ -171,7 +172,7 @@ fn list<'a>(body: &'a Node, container: &'a str) -> Result<Vec<&'a Node>, Refusal
 fn choices(body: &Node, container: &str) -> Result<Vec<TemplateChoice>, Refusal> {
     let read = |item: &Node| {
         let choice = match item.text("SubscribeStatusString").unwrap_or_default() {
-            // `acceptWithAudio` and `acceptWithAlert` among them.
+            // Includes `acceptWithAudio` and `acceptWithAlert`.
             text if text.starts_with("accept") => Choice::Accept,
             "reject" => Choice::Reject,
             other => Choice::Other(words(other)),
@@ -184,7 +185,7 @@ fn choices(body: &Node, container: &str) -> Result<Vec<TemplateChoice>, Refusal>
     readable(list(body, container)?, read)
 }
 
-/// The items that can be read; where none can, why the first cannot.
+/// The readable items. If no item is readable, the fault of the first item.
 fn readable<T>(
     items: Vec<&Node>,
     read: impl Fn(&Node) -> Result<T, Refusal>,
@@ -230,7 +231,7 @@ fn job_finished(body: &Node) -> Result<Receipt, Refusal> {
 }
 
 fn msgid(item: &Node) -> Result<u64, Refusal> {
-    // `MsgId` is the spelling of ordinary messages; events have been seen with both.
+    // `MsgId` is the spelling of ordinary messages; events with both spellings have been observed.
     let text = item.text("MsgID").or_else(|| item.text("MsgId"));
     text.and_then(|text| text.trim().parse().ok())
         .ok_or(Refusal::Unreadable("it has no `MsgID` that is a number"))
@@ -242,14 +243,14 @@ fn required<'a>(item: &'a Node, name: &'static str) -> Result<&'a str, Refusal> 
         .ok_or(Refusal::Unreadable("an item of its list is not complete"))
 }
 
-/// An id that every database can keep.
+/// An id that every database can store.
 fn id(text: &str) -> Result<String, Refusal> {
     let fine = text.len() <= MAX_ID && !text.contains(char::is_control);
     fine.then(|| text.to_owned())
         .ok_or(Refusal::Unreadable("it has an id that is none of WeChat's"))
 }
 
-/// Words on one line that every database can keep.
+/// A text on one line that every database can store.
 fn words(text: &str) -> String {
     text[..text.floor_char_boundary(MAX_WORDS)].replace(char::is_control, " ")
 }

@@ -1,10 +1,10 @@
-//! Callbacks: what WeChat pushes to a gateway, checked and read.
+//! Callbacks: verifies and reads WeChat's requests to the gateway.
 //!
-//! WeChat signs a push with the Token of the app's message push settings: SHA-1 over the sorted Token, timestamp and
-//! nonce. That signature never covers the body. In *safe* mode the body is encrypted with the `EncodingAESKey` and a
-//! second signature covers the ciphertext; in *compatible* mode the same ciphertext comes beside plain fields, which
-//! are ignored here. So what is read is authentic where there is an `EncodingAESKey`, and [`Keys`] that have one
-//! refuse plain pushes: nobody can talk the gateway down to the weaker mode.
+//! WeChat signs a callback with the Token of the app's message push settings: SHA-1 over the sorted Token, timestamp and
+//! nonce. This signature never covers the body. In *safe* mode the body is encrypted with the `EncodingAESKey`, and a
+//! second signature covers the ciphertext. In *compatible* mode the same ciphertext comes beside plain fields, which this
+//! module ignores. With an `EncodingAESKey` the content is therefore authentic, and [`Keys`] with an `EncodingAESKey` refuse
+//! plain callbacks: no attacker can downgrade the gateway to the weaker mode.
 //!
 //! Source: <https://developers.weixin.qq.com/miniprogram/dev/framework/server-ability/message-push.html>.
 //!
@@ -76,54 +76,55 @@ fn present<'a>(value: Option<&'a String>, name: &'static str) -> Result<&'a str,
     value.map(String::as_str).ok_or(Refusal::Missing(name))
 }
 
-/// Why a request is not taken. The text is for the gateway's log: a stranger who learnt which check failed could
-/// search for a way round it.
+/// Why a request is refused. The text is only for the gateway's log: an attacker that learns which check failed could
+/// search for a way around the check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// A parameter that every request of WeChat has.
+    /// A required parameter is missing.
     #[error("the query has no `{0}`: this is no request of WeChat's")]
     Missing(&'static str),
-    /// The timestamp.
+    /// The timestamp is invalid.
     #[error("the timestamp is no number of seconds in ten digits")]
     Timestamp,
-    /// The nonce.
+    /// The nonce is invalid.
     #[error("the nonce is no word of letters and digits")]
     Nonce,
-    /// The signature is not that of this Token.
+    /// The signature was not made with this Token.
     #[error(
         "the signature does not fit: set the Token of WeChat's console as callback_token, or it is no request of WeChat's"
     )]
     Signature,
-    /// A plain push to an app whose key is known.
+    /// A plain callback to an app with a known `EncodingAESKey`.
     #[error(
         "the push is not encrypted, but the app has an EncodingAESKey: choose the safe mode in WeChat's console"
     )]
     Plain,
-    /// An encrypted push to an app whose key is not known.
+    /// An encrypted callback to an app without a known `EncodingAESKey`.
     #[error(
         "the push is encrypted: set the EncodingAESKey of WeChat's console as callback_aes_key"
     )]
     NoKey,
-    /// The ciphertext is not what this key made.
+    /// The ciphertext was not made with this key.
     #[error(
         "the push does not decrypt ({0}): set the EncodingAESKey of WeChat's console as callback_aes_key"
     )]
     Cipher(&'static str),
-    /// It was encrypted for another app.
+    /// The callback was encrypted for another app.
     #[error(
         "the push was encrypted for another appid: check the URL in the console of the app that sends it"
     )]
     OtherApp,
-    /// The body is not one of WeChat's.
+    /// The body has not the form of WeChat's callbacks.
     #[error("the body cannot be read: {0}")]
     Unreadable(&'static str),
-    /// The body lists more than WeChat tells of at once: the tenant, who has the Token too, can make such a push.
+    /// The list in the body is longer than any list of WeChat: the tenant, who also has the Token, can forge such a
+    /// callback.
     #[error("its list is longer than WeChat's")]
     TooLong,
 }
 
 impl Refusal {
-    /// The kind in one word, for metrics.
+    /// The kind as one word, for metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Missing(_) | Self::Timestamp | Self::Nonce => "malformed",
@@ -137,7 +138,7 @@ impl Refusal {
     }
 }
 
-/// The message push settings of an app, as far as its tenant has told them.
+/// The message push settings of an app, as configured by the tenant.
 #[derive(Clone, Debug)]
 pub struct Keys {
     token: CallbackToken,
@@ -145,21 +146,21 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// Keys that check with `token`, and decrypt with `aes_key`. Without one, plain pushes are taken.
+    /// Keys that verify with `token` and decrypt with `aes_key`. Without an `aes_key`, plain callbacks are accepted.
     pub fn new(token: CallbackToken, aes_key: Option<&CallbackAesKey>) -> Result<Self, KeyFormat> {
         let aes_key = aes_key.map(AesKey::parse).transpose()?;
         Ok(Self { token, aes_key })
     }
 
-    /// The `echostr` that answers WeChat's check of the URL.
+    /// The `echostr` to answer WeChat's check of the URL.
     pub fn check_url<'a>(&self, query: &'a Query) -> Result<&'a str, Refusal> {
         let echo = present(query.echostr.as_ref(), "echostr")?;
         self.check_signature(query)?;
         Ok(echo)
     }
 
-    /// Checks a push to `appid` and reads what happened. A push that proves to be WeChat's and cannot be read is
-    /// [`EventKind::Unreadable`]: WeChat would only repeat it.
+    /// Verifies a callback to `appid` and reads the event. An authentic callback that cannot be read becomes
+    /// [`EventKind::Unreadable`], because WeChat would repeat a refused callback without effect.
     pub fn open(&self, appid: &AppId, query: &Query, body: &[u8]) -> Result<Event, Refusal> {
         if !query.is_encrypted() {
             self.check_signature(query)?;

@@ -1,28 +1,28 @@
-//! Encrypted replies, for apps in safe mode. A gateway answers `success` to every push, which is never encrypted; this
-//! is for whoever has more to say.
+//! Encrypted replies, for apps in safe mode. A gateway answers every callback with `success`, which is never encrypted;
+//! this module is for callers with other replies.
 
 use domain::app::AppId;
 use serde::Serialize;
 
 use super::{KeyFormat, Keys, signature};
 
-/// A reply as WeChat reads it: serialise it for JSON, or ask for [`Reply::to_xml`].
+/// A reply in WeChat's format: serialise for JSON, or call [`Reply::to_xml`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Reply {
-    /// The message in its envelope.
+    /// The encrypted message.
     pub encrypt: String,
     /// The signature over the other fields.
     pub msg_signature: String,
-    /// When it was made, in seconds since 1970.
+    /// The time of the reply, in seconds since 1970.
     pub time_stamp: i64,
-    /// Whatever the maker chose.
+    /// A nonce that the caller chose.
     pub nonce: String,
 }
 
 impl Keys {
-    /// Encrypts and signs `message` for `appid`, as of `time_stamp` (seconds since 1970). `random` is fresh for each.
-    /// Without an `EncodingAESKey` there is nothing to encrypt with.
+    /// Encrypts and signs `message` for `appid`, with the time `time_stamp` (seconds since 1970). `random` must be
+    /// fresh for each call. Without an `EncodingAESKey` the gateway cannot encrypt.
     pub fn reply(
         &self,
         appid: &AppId,

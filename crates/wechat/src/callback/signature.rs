@@ -4,7 +4,7 @@ use domain::secret::CallbackToken;
 use sha1::{Digest, Sha1};
 use subtle::ConstantTimeEq;
 
-/// The signature of a request; with `ciphertext` that of an encrypted body.
+/// The signature of a request or, with `ciphertext`, of an encrypted body.
 pub(super) fn of(
     token: &CallbackToken,
     timestamp: &str,
@@ -27,7 +27,7 @@ pub(super) fn of(
     hex
 }
 
-/// Whether both are the same, in a time that does not tell where they differ.
+/// Whether both texts are equal, compared in constant time.
 pub(super) fn equal(right: &str, claimed: &str) -> bool {
     right.as_bytes().ct_eq(claimed.as_bytes()).into()
 }

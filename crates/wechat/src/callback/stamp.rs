@@ -1,17 +1,17 @@
-//! When a request was signed, as its query says.
+//! The signing time of a request, from the query.
 //!
-//! WeChat joins the sorted parts of what it signs without anything between them. So one signature may fit other parts
-//! too: timestamp and nonce in each other's place, or a boundary that is shifted. A [`Stamp`] has one form only, and
-//! [`Stamp::other_times`] are the times that the same signature could claim.
+//! WeChat signs the sorted parts joined without a separator. One signature may therefore also fit other parts:
+//! timestamp and nonce swapped, or the boundary shifted. A [`Stamp`] has only one form, and [`Stamp::other_times`]
+//! returns the times that the same signature could claim.
 
 use super::{Query, Refusal, present};
 
-/// Seconds since 1970 have so many digits from 2001 to 2286.
+/// The number of digits of seconds since 1970, from 2001 to 2286.
 const DIGITS: usize = 10;
-/// WeChat's nonces are numbers of at most ten digits; tools that push as WeChat does use letters too.
+/// WeChat's nonces are numbers of at most ten digits; tools that imitate WeChat's callbacks also use letters.
 const LONGEST_NONCE: usize = 64;
 
-/// The timestamp and the nonce of a push, each in its only form.
+/// The timestamp and the nonce of a callback, each in its only form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stamp {
     timestamp: String,
@@ -20,7 +20,7 @@ pub struct Stamp {
 }
 
 impl Query {
-    /// When WeChat signed the push, and with which nonce.
+    /// The signing time and the nonce of the callback.
     pub fn stamp(&self) -> Result<Stamp, Refusal> {
         let timestamp = present(self.timestamp.as_ref(), "timestamp")?;
         let signed_at = seconds(timestamp).ok_or(Refusal::Timestamp)?;
@@ -39,13 +39,13 @@ impl Query {
 }
 
 impl Stamp {
-    /// When WeChat signed the push, in seconds since 1970.
+    /// The signing time of the callback, in seconds since 1970.
     pub fn signed_at(&self) -> i64 {
         self.signed_at
     }
 
-    /// The other times that the signature of the same Token over other parts could claim: the parts are sorted and
-    /// joined, so what it is over may also be read with the timestamp at the other end.
+    /// The other times that the same signature could claim. The signature covers the sorted and joined parts, so
+    /// another reading may have the timestamp at the other end.
     pub fn other_times(&self) -> impl Iterator<Item = i64> {
         let mut parts = [self.timestamp.as_str(), self.nonce.as_str()];
         parts.sort_unstable();
@@ -53,12 +53,12 @@ impl Stamp {
         let ends = [DIGITS, joined.len().saturating_sub(DIGITS)];
         let times = ends.map(|end| {
             let (first, last) = joined.split_at_checked(end)?;
-            // In another order they would have been joined the other way round.
+            // Parts in another order would be joined the other way round.
             let is_sorted = !first.is_empty() && !last.is_empty() && first <= last;
             let claimed = if end == DIGITS { first } else { last };
             seconds(claimed).filter(|_| is_sorted)
         });
-        // Of twenty digits both ends are the same place.
+        // With twenty digits, both ends split at the same place.
         let both = (joined.len() == 2 * DIGITS && parts[0] <= parts[1])
             .then(|| seconds(joined.get(DIGITS..)?))
             .flatten();
@@ -71,7 +71,7 @@ impl Stamp {
     }
 }
 
-/// Reads a timestamp in the one form that it has: ten digits that begin with none of zero.
+/// Parses a timestamp in the only valid form: ten digits without a leading zero.
 fn seconds(text: &str) -> Option<i64> {
     let is_canonical = text.len() == DIGITS
         && text.bytes().all(|byte| byte.is_ascii_digit())
@@ -143,21 +143,21 @@ mod tests {
 
     #[test]
     fn what_else_a_signature_could_claim() {
-        // In each other's place.
+        // Timestamp and nonce swapped.
         assert_eq!(others("1714036504", "1514711492"), [1_514_711_492]);
         assert_eq!(others("1514711492", "1714036504"), [1_714_036_504]);
-        // 1714036504|9 is 1|7140365049 too.
+        // 1714036504|9 is also 1|7140365049.
         assert_eq!(others("1714036504", "9"), [7_140_365_049]);
-        // Nothing else fits.
+        // No other reading is valid.
         assert!(others("1714036504", "1714036504").is_empty());
         assert!(others("1714036504", "abc").is_empty());
-        // The boundary is shifted: 1714036504|17999999001 is 17140365041|7999999001 too.
+        // The boundary is shifted: 1714036504|17999999001 is also 17140365041|7999999001.
         assert_eq!(others("1714036504", "17999999001"), [7_999_999_001]);
-        // A nonce that sorts first, and is longer than a time: 1114036504 at its beginning.
+        // A nonce that sorts first and is longer than a time: the nonce begins with 1114036504.
         assert_eq!(others("1714036504", "11140365047"), [1_114_036_504]);
     }
 
-    /// Whatever else is signed alike, its time is among them.
+    /// The times include the time of every other reading of the signed text.
     #[test]
     fn no_other_reading_is_forgotten() {
         let texts = [

@@ -1,7 +1,7 @@
-//! XML as WeChat writes it: elements, text and CDATA, nothing that expands.
+//! XML in WeChat's form: elements, text and CDATA, and no entity expansion.
 //!
-//! A document type is refused, so there are no entities but XML's own five and character references, and neither the
-//! depth nor the size of what is read can exceed that of the body.
+//! The parser refuses a document type, so only the five predefined entities and character references exist, and neither
+//! the depth nor the size of the result can exceed the depth and size of the body.
 
 use quick_xml::{
     Reader, escape,
@@ -10,10 +10,10 @@ use quick_xml::{
 
 use super::body::Node;
 
-/// WeChat's deepest event has three elements in each other.
+/// WeChat's deepest event has three nested elements.
 const MAX_DEPTH: usize = 8;
 
-/// An element that is open.
+/// An open element.
 struct Open {
     name: String,
     text: String,
@@ -39,7 +39,7 @@ impl Open {
     }
 }
 
-/// Reads a document; the name of its root does not matter.
+/// Parses a document; the name of the root element is ignored.
 pub(super) fn read(text: &str) -> Result<Node, &'static str> {
     let mut reader = Reader::from_str(text);
     let mut open: Vec<Open> = Vec::new();

@@ -1,8 +1,9 @@
-//! The headers of an answer, made anew: of WeChat's only what is on a list, so that nothing else comes through in them.
+//! Builds the headers of an answer from a list of allowed headers, so that no other content of WeChat's headers comes
+//! through.
 
 use super::mask::holds_a_part;
 
-/// What WeChat's calls answer with. Anything else is passed on as bytes.
+/// The content types of WeChat's answers. An answer of another type is forwarded as bytes.
 const TYPES: [&str; 33] = [
     "application/gzip",
     "application/javascript",
@@ -38,7 +39,7 @@ const TYPES: [&str; 33] = [
     "video/mpeg4",
     "video/quicktime",
 ];
-/// What a text may be written in.
+/// The character sets of texts.
 const CHARSETS: [&str; 7] = [
     "gb18030",
     "gb2312",
@@ -49,10 +50,10 @@ const CHARSETS: [&str; 7] = [
     "utf8",
 ];
 const BYTES: &str = "application/octet-stream";
-/// The longest name of a file.
+/// The longest file name.
 const LONGEST_NAME: usize = 128;
 
-/// A content type from the list, with its charset.
+/// A content type from the list, with the charset.
 pub(super) fn content_type(value: &str) -> String {
     let value = value.to_ascii_lowercase();
     let mut parts = value.split(';').map(str::trim);
@@ -62,7 +63,7 @@ pub(super) fn content_type(value: &str) -> String {
     };
     let charset = parts.find_map(|part| {
         let (name, charset) = part.split_once('=')?;
-        // WeChat writes both.
+        // WeChat writes both names.
         let name = ["charset", "encoding"]
             .into_iter()
             .find(|known| *known == name.trim())?;
@@ -73,7 +74,7 @@ pub(super) fn content_type(value: &str) -> String {
     charset.unwrap_or_else(|| known.to_owned())
 }
 
-/// A file, with its name where that is plain and holds nothing of `secret`.
+/// A file disposition, with the file name if the name is plain and contains no part of `secret`.
 pub(super) fn content_disposition(value: &str, secret: &str) -> String {
     let name = value.split(';').find_map(|part| {
         let (name, text) = part.split_once('=')?;
@@ -94,7 +95,7 @@ pub(super) fn content_disposition(value: &str, secret: &str) -> String {
     }
 }
 
-/// Whether an answer of this type may be WeChat's JSON: it comes as plain text, too.
+/// Whether an answer of this type may be WeChat's JSON: WeChat also sends JSON as plain text.
 pub(super) fn may_be_json(content_type: Option<&str>) -> bool {
     content_type.is_none_or(|value| {
         let value = value.to_ascii_lowercase();

@@ -1,4 +1,4 @@
-//! Takes a secret out of what WeChat answers, in every form in which programs echo what they were called with.
+//! Removes a secret from WeChat's answers, in every form in which programs echo request parameters.
 
 use std::ops::Range;
 
@@ -11,13 +11,13 @@ use memchr::memmem;
 
 use super::rules::undo_escapes;
 
-/// What stands in an answer where it echoed the secret.
+/// The replacement for the secret in an answer.
 const MASK: &[u8] = b"***";
-/// A part of a secret that is no accident, in bytes.
+/// The length in bytes of a part of a secret that cannot match by accident.
 const PART: usize = 12;
 
-/// The body with every copy of `secret` masked: as it is, with its letters in upper or lower case, percent-encoded, as
-/// text of JSON or HTML, in hex and in base64.
+/// The body with every copy of `secret` masked: unchanged, in upper or lower case, percent-encoded, as text of JSON or
+/// HTML, in hex and in base64.
 pub(super) fn mask(body: Vec<u8>, secret: &str) -> Bytes {
     let mut found: Vec<Range<usize>> = Vec::new();
     for form in forms(secret) {
@@ -40,7 +40,7 @@ pub(super) fn mask(body: Vec<u8>, secret: &str) -> Bytes {
     clean.into()
 }
 
-/// Whether a short text holds a part of `secret` that is no accident.
+/// Whether a short text contains a part of `secret` that cannot match by accident.
 pub(super) fn holds_a_part(text: &str, secret: &str) -> bool {
     let mut text = text.as_bytes().to_vec();
     while let Some(next) = undo_escapes(&text) {
@@ -52,7 +52,7 @@ pub(super) fn holds_a_part(text: &str, secret: &str) -> bool {
     parts.any(|part| memmem::find(&text, part).is_some())
 }
 
-/// Every form of the secret that is masked, each once.
+/// Every form of the secret to mask, each once.
 fn forms(secret: &str) -> Vec<Vec<u8>> {
     if secret.is_empty() {
         return Vec::new();
@@ -96,8 +96,8 @@ fn forms(secret: &str) -> Vec<Vec<u8>> {
     texts.into_iter().map(String::into_bytes).collect()
 }
 
-/// The middle of what base64 makes of the secret where it stands `shift` bytes behind the start of a group of three: the
-/// letters that depend on nothing around it.
+/// The base64 characters that depend only on the secret, where the secret starts `shift` bytes after the start of a
+/// three-byte group.
 fn in_base64(secret: &[u8], shift: usize) -> Vec<String> {
     let padded = [&vec![0; shift], secret].concat();
     let first = (shift * 8).div_ceil(6);

@@ -1,11 +1,11 @@
-//! Which calls are passed on: a rule over the words of a path, and over the names in a query and a body.
+//! The rules of the pass-through: which paths are forwarded, and which names in a query and a body are refused.
 //!
-//! Names are compared by their letters and digits alone, in lower case and with every escape undone, so that no spelling
-//! gets past: `/cgi-bin/Component/API-clear%5FQuota` and `App_Secret` are read like their plain forms.
+//! Names are compared by their letters and digits only, in lower case and with all escapes decoded, so that no spelling
+//! bypasses a rule: `/cgi-bin/Component/API-clear%5FQuota` and `App_Secret` match like the plain forms.
 
 use crate::codes;
 
-/// Words that a path has which hands out tokens, tickets or credentials, or takes them.
+/// Words in the paths of calls that return or take tokens, tickets or credentials.
 const CREDENTIALS: [&str; 7] = [
     "token",
     "secret",
@@ -13,13 +13,13 @@ const CREDENTIALS: [&str; 7] = [
     "pushticket",
     "preauthcode",
     "queryauth",
-    // Answers with an authorization code.
+    // Returns an authorization code.
     "fastregister",
 ];
 
-/// Whether a path may be passed on: plain segments under `/cgi-bin`, `/wxa` or `/wxaapi`, so that it means here what it
-/// means to WeChat, and none of the calls that the gateway has its own way for, that hand out tokens, tickets or
-/// credentials, or that clear quotas.
+/// Whether a path may be forwarded. The path must consist of plain segments under `/cgi-bin`, `/wxa` or `/wxaapi`, so
+/// that the gateway and WeChat interpret the path alike. Calls that the gateway implements itself, calls that return or
+/// take tokens, tickets or credentials, and calls that clear quotas are not forwarded.
 pub fn is_forwardable(path: &str) -> bool {
     let mut segments = path.split('/');
     let rooted = segments.next() == Some("");
@@ -39,16 +39,16 @@ pub fn is_forwardable(path: &str) -> bool {
         && !is_denied(path)
 }
 
-/// Whether a path, in whatever spelling, is one of those that are never passed on.
+/// Whether a path, in any spelling, is one of the paths that are never forwarded.
 fn is_denied(path: &str) -> bool {
     use domain::message::Channel::{Official, Subscribe, Template};
     let segments = segments(path);
     let has = |word: &str| segments.iter().any(|segment| segment == word);
     let contains = |word: &str| segments.iter().any(|segment| segment.contains(word));
-    // Pages sign themselves with a ticket of this call: it opens nothing else, and a new one ends no other.
+    // Web pages sign with the ticket of this call. The ticket permits nothing else, and a new ticket ends no other.
     let is_page_ticket = segments == ["cgibin", "ticket", "getticket"];
     let hands_out = CREDENTIALS.into_iter().any(contains) || has("ticket") && !is_page_ticket;
-    // What a third-party platform does about its authorizers: it answers with their refresh tokens.
+    // The calls of a third-party platform about its authorizers return refresh tokens of the authorizers.
     let is_platform = has("component") && segments.iter().any(|segment| segment.starts_with("api"));
     let clears = contains("quota") && (contains("clear") || contains("reset"));
     let is_send = [Subscribe, Template, Official]
@@ -57,10 +57,10 @@ fn is_denied(path: &str) -> bool {
     hands_out || is_platform || clears || is_send
 }
 
-/// The segments of a path by their letters and digits, as a server sees them that undoes escapes and dots.
+/// The segments of a path, reduced to letters and digits, as read by a server that decodes escapes and resolves dots.
 fn segments(path: &str) -> Vec<String> {
     let mut decoded = path.as_bytes().to_vec();
-    // A server behind a server may undo escapes once more.
+    // A second server behind the first may decode escapes once more.
     while let Some(next) = undo_escapes(&decoded) {
         decoded = next;
     }
@@ -76,14 +76,14 @@ fn segments(path: &str) -> Vec<String> {
     segments
 }
 
-/// The bytes with their percent-encodings undone; none: there are none.
+/// Decodes percent-encodings once; `None`: `bytes` contains no percent-encoding.
 pub(super) fn undo_escapes(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut plain = Vec::with_capacity(bytes.len());
     let mut rest = bytes;
     while let Some((&first, others)) = rest.split_first() {
         let escaped = (first == b'%').then(|| others.get(..2)).flatten();
         let escaped = escaped.and_then(|digits| str::from_utf8(digits).ok());
-        // `from_str_radix` would take a sign.
+        // `from_str_radix` would accept a sign.
         let escaped = escaped.filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()));
         if let Some(byte) = escaped.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
             plain.push(byte);
@@ -102,9 +102,9 @@ fn letters(name: &str) -> String {
     letters.flat_map(char::to_lowercase).collect()
 }
 
-/// Whether a query has a secret in it, or an access token beside the one that the gateway puts in.
+/// Whether a query contains a secret, or an access token in addition to the gateway's token.
 pub fn query_carries_secret(query: &str) -> bool {
-    // Some servers take a semicolon for an ampersand.
+    // Some servers treat a semicolon as an ampersand.
     query.split(['&', ';']).any(|pair| {
         let name = pair.split('=').next().unwrap_or_default().replace('+', " ");
         let mut name = name.into_bytes();
@@ -116,7 +116,7 @@ pub fn query_carries_secret(query: &str) -> bool {
     })
 }
 
-/// Whether a body has a member, a field or a part that is named as a secret is.
+/// Whether a body has a member, a field or a form part with the name of a secret.
 pub(super) fn body_carries_secret(content_type: Option<&str>, body: &[u8]) -> bool {
     let content_type = content_type.unwrap_or_default().to_ascii_lowercase();
     let text = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
@@ -136,8 +136,8 @@ fn is_secret(name: &str) -> bool {
     letters(name).contains("secret")
 }
 
-/// Whether JSON has a member, at any depth, that is named as a secret is. Looks at its texts alone and keeps no other rule
-/// of JSON's: WeChat's parser may be lenient.
+/// Whether JSON has a member, at any depth, with the name of a secret. The scan looks at JSON strings only and ignores
+/// all other rules of JSON, because WeChat's parser may be lenient.
 fn has_secret_member(json: &[u8]) -> bool {
     let mut rest = json;
     while let Some(start) = rest.iter().position(|&byte| byte == b'"') {
@@ -153,7 +153,7 @@ fn has_secret_member(json: &[u8]) -> bool {
     false
 }
 
-/// The bytes up to the quote that ends a text.
+/// The number of bytes up to the quote that ends a JSON string.
 fn text_length(text: &[u8]) -> usize {
     let mut at = 0;
     while let Some(&byte) = text.get(at) {
@@ -166,7 +166,8 @@ fn text_length(text: &[u8]) -> usize {
     text.len()
 }
 
-/// A JSON text with its `\u` escapes undone; of others only the letter is left, which no name needs.
+/// A JSON string with the `\u` escapes decoded. Other escapes stay: no name needs other escapes, and the comparison
+/// ignores backslashes.
 fn unescaped(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(text);
     let mut plain = String::with_capacity(text.len());
@@ -187,7 +188,7 @@ fn unescaped(text: &[u8]) -> String {
     plain
 }
 
-/// Whether a part of a form has the name of a secret.
+/// Whether a form has a part with the name of a secret.
 fn has_secret_part(body: &[u8]) -> bool {
     const HEAD: &[u8] = b"content-disposition:";
     body.split(|&byte| byte == b'\n').any(|line| {

@@ -1,4 +1,4 @@
-//! What a broken connection or a strange answer means for a send.
+//! The meaning of a broken connection or a strange answer for a send.
 
 use std::time::Duration;
 
@@ -49,7 +49,7 @@ async fn what_never_left_is_sent_later() {
 async fn a_failed_or_endless_tls_handshake_is_sent_later() {
     let (listener, base_url) = listen().await;
     let base_url = base_url.replace("http:", "https:");
-    // The listener's backlog takes the connection, and nobody answers.
+    // The listener's backlog takes the connection, and no server answers.
     let answer = send_without_server(base_url.clone()).await;
     assert_eq!(answer.verdict, Verdict::Later(Delay::Backoff), "{answer:?}");
 
@@ -103,7 +103,7 @@ async fn a_200_that_says_neither_yes_nor_no_is_unknown() {
     }
 }
 
-/// A gateway's page with this status line and these headers.
+/// A page of a proxy with this status line and these headers.
 fn page(head: &str) -> String {
     format!("HTTP/1.1 {head}Content-Length: 6\r\n\r\n<html>")
 }
@@ -128,7 +128,7 @@ async fn a_gateway_that_kept_the_request_is_asked_later_at_its_own_time() {
     ] {
         assert_eq!(verdict_of(&page(head)).await, verdict, "{head}");
     }
-    // The page is not even complete: its status has said enough.
+    // The page is incomplete: the status alone is sufficient.
     assert_eq!(
         verdict_of("HTTP/1.1 503 Busy\r\nContent-Length: 99\r\n\r\n").await,
         backoff
@@ -143,7 +143,7 @@ async fn a_gateway_that_may_have_passed_the_request_on_leaves_the_outcome_unknow
             assert_eq!(verdict_of(&page(&head)).await, Verdict::Unknown, "{head}");
         }
     }
-    // The page is not even complete.
+    // The page is incomplete.
     let broken = "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 99\r\n\r\n";
     assert_eq!(verdict_of(broken).await, Verdict::Unknown);
 }
@@ -160,7 +160,7 @@ async fn wechats_own_word_counts_whatever_the_status() {
     assert_eq!(answer.errcode, Some(43101));
     assert_eq!(answer.errmsg.as_str(), "user refuse to accept the msg");
     assert_eq!(answer.rid.as_deref(), Some("68c1f0a2-2b9d47e1-5f03ab9c"));
-    // A success is only believed with HTTP 200; with another status it contradicts itself.
+    // The client accepts a success only with HTTP 200; with another status the answer contradicts itself.
     for status in [404, 502, 503] {
         for body in ["{\"errcode\":0}", "{\"msgid\":12345}"] {
             let length = body.len();
@@ -202,7 +202,7 @@ async fn a_send_is_posted_as_json_with_the_token_in_the_query() {
     );
 }
 
-/// Two sends in a row; `serve` plays the server and says how many connections it took.
+/// Two sends in a row; `serve` is the server and returns the number of accepted connections.
 async fn send_twice(
     serve: impl AsyncFnOnce(TcpListener) -> usize,
     pause: impl AsyncFn(),
@@ -250,7 +250,7 @@ async fn an_idle_connection_that_was_closed_is_replaced() {
         }
         2
     };
-    // Lets the client's side of the connection see that the server has closed.
+    // Gives the client's side of the connection time to notice that the server has closed.
     let pause = async || {
         for _ in 0..16 {
             tokio::task::yield_now().await;

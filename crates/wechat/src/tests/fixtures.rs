@@ -17,7 +17,7 @@ use crate::{
     transport::Heard,
 };
 
-/// The endpoints of this crate, by their names in the fixtures.
+/// The endpoints of this crate, by the names in the fixtures.
 const CALLS: &[(&str, Endpoint)] = &[
     ("token_legacy", Endpoint::Token),
     ("token_stable", Endpoint::Token),
@@ -45,14 +45,14 @@ fn heard(body: &Value) -> Heard {
     ))
 }
 
-/// Whether the table does what the fixture's word asks for.
+/// Whether the table's action is the one that the fixture's word names.
 fn agrees(word: &str, action: Action) -> bool {
     use FailureCode::{
         BlockedContent, EndpointGone, InvalidFormId, InvalidPage, InvalidRecipient,
         InvalidTemplate, InvalidValue, NoGrant, RecipientRefuses,
     };
     match word {
-        // 43108 comes back within the second: the send that it collided with lasts no longer.
+        // 43108 is retried within the second: the colliding send takes no longer.
         "retry_backoff" => matches!(action, Action::Later(Delay::Backoff | Delay::Moment)),
         "retry_next_minute" => action == Action::Later(Delay::NextMinute),
         "refresh_token_retry_once" => action == Action::StaleToken,
@@ -69,9 +69,9 @@ fn agrees(word: &str, action: Action) -> bool {
         "quota_stop" => action == Action::QuotaSpent,
         "drop_form_id" => action == Action::Reject(InvalidFormId),
         // Deliberately finer: a user who does not follow (43004) or is on the blacklist (43019) never had a grant, and
-        // the tenant is told so.
+        // the tenant gets this reason.
         "grant_exhausted" => matches!(action, Action::Reject(NoGrant | RecipientRefuses)),
-        // 40036, a template id of the wrong length, is the tenant's to repair like any wrong template id.
+        // 40036, a template id of the wrong length, is for the tenant to repair, like any wrong template id.
         "reject_request" => matches!(
             action,
             Action::Reject(
@@ -81,7 +81,7 @@ fn agrees(word: &str, action: Action) -> bool {
         // Deliberately by message: there is no switch that stops a template. 40249 is about the wording.
         "template_disabled" => matches!(action, Action::Reject(InvalidTemplate | BlockedContent)),
         "endpoint_gone" => action == Action::Reject(EndpointGone),
-        // At the sends a pause, where the next message would meet the same.
+        // At the sends a pause, where WeChat would refuse the next message for the same reason.
         "bug" => matches!(
             action,
             Action::Bug
@@ -114,7 +114,7 @@ fn every_documented_error_does_what_it_should() {
     assert!(checked > 90, "only {checked} examples");
 }
 
-/// The row's action arrives at the caller, with the words and the request id apart.
+/// The row's action reaches the caller, with WeChat's text and the request id separate.
 fn comes_out(endpoint: Endpoint, action: Action, body: &Value) {
     let rid = Some("68c1f0a2-2b9d47e1-5f03ab9c".to_owned());
     let cause = match endpoint {

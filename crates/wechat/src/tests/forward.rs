@@ -1,4 +1,4 @@
-//! What leaves with a call that is passed on, and what of its answer comes back.
+//! What leaves with a forwarded call, and which parts of the answer come back.
 
 use bytes::Bytes;
 
@@ -15,7 +15,7 @@ fn call(method: &str, query: &str, body: &'static [u8]) -> ForwardedCall {
     }
 }
 
-/// What was asked of a WeChat that says this, and what came of it.
+/// The request to a WeChat that answers `says`, and the result of the call.
 async fn forward(
     call: &ForwardedCall,
     says: &str,

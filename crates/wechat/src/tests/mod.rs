@@ -1,4 +1,4 @@
-//! The crate as its users see it: against the fixtures, and against servers that misbehave.
+//! The crate from the callers' view: against the fixtures, and against servers that misbehave.
 
 mod faults;
 mod fixtures;
@@ -44,7 +44,7 @@ fn content() -> Content {
     }
 }
 
-/// A client of a server at `base_url`, patient enough for a busy machine.
+/// A client of the server at `base_url`, with time-outs long enough for a busy machine.
 fn client(base_url: String) -> Client {
     Client::new(ClientOptions {
         base_url,
@@ -53,7 +53,7 @@ fn client(base_url: String) -> Client {
     .unwrap()
 }
 
-/// A client whose time-outs a test can wait for.
+/// A client with time-outs short enough for a test.
 fn impatient(base_url: String) -> Client {
     let options = ClientOptions {
         base_url,
@@ -64,7 +64,7 @@ fn impatient(base_url: String) -> Client {
     Client::new(options).unwrap()
 }
 
-/// A client that waits for a connection as short as a test can wait, and for an answer as long as a busy machine needs.
+/// A client with the shortest connect time-out for a test, and an answer time-out long enough for a busy machine.
 fn impatient_to_connect(base_url: String) -> Client {
     let options = ClientOptions {
         base_url,
@@ -75,21 +75,21 @@ fn impatient_to_connect(base_url: String) -> Client {
     Client::new(options).unwrap()
 }
 
-/// What a server does with a request that it has read, or not.
+/// The behaviour of a test server.
 #[derive(Clone, Copy)]
 enum Server<'a> {
     /// Closes without reading.
     Deaf,
     /// Reads and closes.
     Mute,
-    /// Reads and holds the line until the client gives up.
+    /// Reads and keeps the connection open until the client gives up.
     Hung,
     /// Reads, writes these bytes and closes.
     Says(&'a str),
 }
 
 impl Server<'_> {
-    /// The client to try it with.
+    /// The client for this server.
     fn client(self, base_url: String) -> Client {
         if matches!(self, Self::Hung) {
             impatient(base_url)
@@ -98,7 +98,7 @@ impl Server<'_> {
         }
     }
 
-    /// Serves one connection and returns what was asked.
+    /// Serves one connection and returns the received request.
     async fn serve(self, listener: TcpListener) -> String {
         self.serve_on(&listener).await
     }
@@ -159,10 +159,10 @@ async fn listen() -> (TcpListener, String) {
     (listener, base_url)
 }
 
-/// Sends one message to `server`; returns the answer and what the server was asked.
+/// Sends one message to `server`; returns the answer and the request that the server received.
 async fn send_to(server: Server<'_>) -> (Answer, String) {
     let (listener, base_url) = listen().await;
-    // A second handle of the socket shows afterwards whether anybody else connected.
+    // A second handle of the socket shows afterwards whether another connection came.
     let watch = listener.into_std().unwrap();
     let listener = TcpListener::from_std(watch.try_clone().unwrap()).unwrap();
     let client = server.client(base_url);

@@ -1,4 +1,4 @@
-//! Tokens and secrets stay out of everything that can be printed.
+//! Tests that no printable value contains a token or a secret.
 
 use std::{error::Error, fmt::Write as _};
 
@@ -7,7 +7,7 @@ use domain::message::Channel;
 use super::{SECRET, Server, TOKEN, appid, client, content, listen, ok, secret, token};
 use crate::{Client, Outgoing};
 
-/// Everything an error can print: itself, its `Debug`, and those of its sources.
+/// Everything that an error can print: the text, the `Debug` output, and those of the sources.
 fn print(error: &(dyn Error + 'static)) -> String {
     let mut text = String::new();
     let mut next = Some(error);
@@ -26,7 +26,7 @@ fn check(text: &str) {
     );
 }
 
-/// All calls against `client`, each served by `server` when there is one.
+/// All calls with `client`; `server` serves each call.
 async fn try_all(client: &Client, mut server: impl AsyncFnMut()) {
     let (token, secret, appid, content) = (token(), secret(), appid(), content());
     let message = Outgoing {

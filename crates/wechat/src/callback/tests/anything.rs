@@ -1,10 +1,10 @@
-//! Properties: nothing makes it panic, and what is sealed opens.
+//! Properties: no input causes a panic, and every sealed envelope opens.
 
 use super::*;
 use crate::callback::{Event, body::Node, envelope::AesKey};
 use proptest::prelude::*;
 
-/// Pieces of which bodies are made.
+/// Pieces for generated bodies.
 const PIECES: [&str; 20] = [
     "<xml>",
     "</xml>",
@@ -50,7 +50,7 @@ proptest! {
         }
     }
 
-    /// Whatever an envelope holds, also what no WeChat made.
+    /// Any envelope content, including content that WeChat never makes.
     #[test]
     fn no_ciphertext_makes_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..160)) {
         use base64::{Engine, prelude::BASE64_STANDARD};

@@ -1,4 +1,4 @@
-//! Events in every shape that WeChat writes them in.
+//! Events in every form in which WeChat writes events.
 
 use super::*;
 use crate::callback::{Choice, Event, EventKind, Receipt, Refusal, TemplateChoice, body::Node};
@@ -11,7 +11,7 @@ fn read(body: &str) -> Result<Event, Refusal> {
     Event::read(&Node::read(body.as_bytes())?)
 }
 
-/// The body of a fixture, as it would come.
+/// The body of a fixture, in the received form.
 fn body_of(fixture: &Value) -> String {
     match &fixture["example"] {
         Value::String(xml) => xml.clone(),
@@ -230,7 +230,7 @@ fn xml_that_could_do_more_than_say_something_is_refused() {
     );
 }
 
-/// What a push says that is signed with the plain signature.
+/// The event of a body with the plain signature.
 fn pushed(body: &[u8]) -> EventKind {
     let query = signed(TOKEN, None);
     let event = keys(TOKEN, None).open(&appid(), &query, body);

@@ -1,4 +1,4 @@
-//! Callbacks against the documented vectors and bodies, and against anything else.
+//! Callbacks against the documented vectors and bodies, and against arbitrary input.
 
 mod anything;
 mod bodies;
@@ -31,7 +31,7 @@ fn appid() -> AppId {
     AppId::parse("wx0a1b2c3d4e5f6789").unwrap()
 }
 
-/// The query that signs a request as WeChat does; with `ciphertext` that of an encrypted body.
+/// The query of a request with WeChat's signature; with `ciphertext` the query of an encrypted body.
 fn signed(token: &str, ciphertext: Option<&str>) -> Query {
     let token = CallbackToken::new(token);
     let (timestamp, nonce) = ("1726569013", "884213607");

@@ -1,4 +1,4 @@
-//! Signatures and envelopes: WeChat's own numbers, and what must not pass.
+//! Signatures and envelopes: WeChat's own examples, and requests that must not pass.
 
 use super::*;
 use crate::callback::{EventKind, KeyFormat, Refusal, envelope::AesKey};
@@ -27,7 +27,7 @@ fn vectors(kinds: &[&str]) -> Vec<Value> {
     found
 }
 
-/// What an authentic push says whose body is no event.
+/// The event of an authentic callback whose body is no event.
 const NO_EVENT: EventKind = EventKind::Unreadable {
     why: "it has neither `Event` nor `MsgType`",
 };
@@ -81,7 +81,7 @@ fn encrypted_pushes_are_checked_by_the_signature_of_their_ciphertext() {
         let appid = AppId::parse(text(&vector, "appid")).unwrap();
         let encrypt = text(&vector, "encrypt");
         let safe = json!({"ToUserName": "gh_1", "Encrypt": encrypt}).to_string();
-        // Plain fields beside the ciphertext are nobody's word.
+        // Plain fields beside the ciphertext have no authentic origin.
         let compatible =
             json!({"Event": "subscribe_msg_sent_event", "MsgType": "event", "Encrypt": encrypt});
         let xml = format!(
@@ -118,7 +118,7 @@ fn a_reply_is_signed_over_its_own_values() {
             "TimeStamp": time_stamp, "Nonce": vector["nonce"],
         })
     );
-    // What was made can be read: WeChat checks a reply as the gateway checks a push.
+    // The created reply is readable: WeChat checks a reply as the gateway checks a callback.
     let pushed = Query {
         timestamp: Some(time_stamp.to_string()),
         nonce: Some(reply.nonce.clone()),

@@ -1,6 +1,6 @@
 use super::*;
 
-/// Calls of WeChat's that hand out tokens, tickets or credentials, clear quotas, or are the gateway's own.
+/// WeChat calls that return tokens, tickets or credentials, clear quotas, or are implemented by the gateway.
 const DENIED: &[&str] = &[
     "/cgi-bin/token",
     "/cgi-bin/stable_token",
@@ -32,7 +32,7 @@ const DENIED: &[&str] = &[
     "/cgi-bin/message/wxopen/template/send",
 ];
 
-/// Other published calls: all that the pages at hand list, and the commonest of the rest.
+/// Other published calls: all calls on the pages at hand, and the most common of the rest.
 const PASSED_ON: &[&str] = &[
     "/cgi-bin/callback/check",
     "/cgi-bin/component/getprivacysetting",
@@ -100,7 +100,7 @@ fn wechats_published_calls_are_passed_on_or_not() {
     }
 }
 
-/// What a server might take for the same path.
+/// Other spellings that a server might accept for the same path.
 fn spellings(path: &str) -> Vec<String> {
     let in_escapes = |escape: fn(u8) -> String| {
         let letters = path.bytes().map(|byte| match byte {
@@ -133,7 +133,7 @@ fn spellings(path: &str) -> Vec<String> {
 fn no_spelling_gets_past_the_rule() {
     for path in DENIED {
         for spelling in spellings(path) {
-            // The sends alone are told by the whole path.
+            // Only the sends are matched by the whole path.
             if !path.ends_with("/send") || segments(&spelling) == segments(path) {
                 assert!(is_denied(&spelling), "{spelling}");
             }
@@ -210,7 +210,7 @@ fn a_member_of_json_is_found_at_any_depth_and_in_any_spelling() {
         r#"{"\u0073\u0065cret":"x"}"#,
         r#"{"a":"\"","App\u005fSecret":"x"}"#,
         "\u{feff} {\"a\": 1,\n\"client_secret\"\t:\"x\"}",
-        // What a lenient parser takes.
+        // JSON that only a lenient parser accepts.
         "{\"a\":\"raw\ncontrol\",\"secret\":\"x\",}",
         r#"[{"secret":"x"}] trailing"#,
     ] {
