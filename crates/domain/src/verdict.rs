@@ -132,7 +132,7 @@ codes! {
         RecipientRefuses = "recipient_refuses": "the user does not follow the account or is on its blacklist",
         /// 40037 and similar codes.
         InvalidTemplate = "invalid_template": "the template is not in this account, or WeChat has disabled it: sync the templates and use one that is listed",
-        /// 41030, 40165, 40039.
+        /// 41030, 40165, 40166, 40039.
         InvalidPage = "invalid_page": "the page, url or linked mini-program does not exist or is not released",
         /// 47003.
         InvalidValue = "invalid_value": "a value breaks the rule of its type, is empty, or a key of the template is missing",
