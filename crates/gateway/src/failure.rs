@@ -1,4 +1,4 @@
-//! Failures as the command line tells them: a word for programs and a sentence that says what to do next.
+//! Failures as the command line reports them: a code for programs, and a sentence that names the next step.
 
 use std::{fmt, process::ExitCode};
 
@@ -12,18 +12,18 @@ use crate::{gateway::StartError, settings::SettingsError};
 /// The code of a failure by wrong usage.
 pub(crate) const USAGE: &str = "usage";
 
-/// Why a command did not do what it was asked for.
+/// The reason why a command failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Failure {
-    /// A word for programs.
+    /// The code for programs.
     pub code: &'static str,
-    /// A sentence for people.
+    /// The sentence for people.
     pub message: String,
 }
 
 impl Failure {
-    /// A failure of this kind.
+    /// A failure with this code and message.
     pub fn new(code: &'static str, message: impl Into<String>) -> Self {
         Self {
             code,
@@ -31,7 +31,7 @@ impl Failure {
         }
     }
 
-    /// What the program exits with: 2 where it was used wrongly, else 1.
+    /// The exit code of the program: 2 after wrong usage, otherwise 1.
     pub(crate) fn exit_code(&self) -> ExitCode {
         if self.code == USAGE {
             ExitCode::from(2)
@@ -40,7 +40,7 @@ impl Failure {
         }
     }
 
-    /// There is no such thing; where to find those that there are.
+    /// A failure for a missing object, with the command that lists the existing objects.
     fn not_found(error: &impl fmt::Display, what: &str) -> Self {
         let place = match what {
             "tenant" => "`wxgate tenant list` shows all",
@@ -51,7 +51,7 @@ impl Failure {
         Self::new("not_found", format!("{error}: {place}"))
     }
 
-    /// Fields that are wrong, one a line.
+    /// A failure for invalid fields, one field a line.
     pub(crate) fn violations(violations: &[Violation]) -> Self {
         let each = violations
             .iter()

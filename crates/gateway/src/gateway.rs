@@ -1,4 +1,4 @@
-//! The gateway as a library: started, used, stopped; several in one process do not know of each other.
+//! The gateway as a library: start, use, stop. Several gateways in one process are independent of each other.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -26,13 +26,13 @@ use crate::{
     watch::{Health, Watch},
 };
 
-/// Connections that may wait to be accepted; the system may allow fewer (`net.core.somaxconn`).
+/// The length of the accept queue. The system may allow fewer connections (`net.core.somaxconn`).
 const CROWD: u32 = 4096;
 
-/// Why a gateway did not start; the text says what to do.
+/// The reason why a gateway did not start. The text names the remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The database.
+    /// The database refused.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The schema is older than the program.
@@ -40,40 +40,40 @@ pub enum StartError {
         "the database's schema is older than this program (pending migrations: {pending}): run `wxgate migrate up`, or `wxgate serve` without --no-migrate"
     )]
     Pending {
-        /// How many.
+        /// The number of pending migrations.
         pending: usize,
     },
-    /// Redis.
+    /// Redis refused, or the URL of Redis is wrong.
     #[error(transparent)]
     Coord(#[from] CoordError),
-    /// WeChat's base URL.
+    /// The base URL of WeChat is wrong.
     #[error(transparent)]
     Wechat(#[from] ClientError),
-    /// The keys in the database, or the master key that opens them.
+    /// The keys in the database do not open, or the master key is wrong.
     #[error(transparent)]
     Tenancy(#[from] TenancyError),
-    /// Another program listens there.
+    /// Another program listens on the address.
     #[error(
         "{address} is taken by another program: choose another address with WXGATE_LISTEN, or stop that program"
     )]
     AddressTaken {
-        /// Where the gateway should have listened.
+        /// The address on which the gateway should listen.
         address: SocketAddr,
     },
-    /// The system does not let the gateway listen there.
+    /// The system does not let the gateway listen on the address.
     #[error(
         "cannot listen on {address} ({source}): choose an address of this machine and a port above 1023 with WXGATE_LISTEN"
     )]
     Listen {
-        /// Where the gateway should have listened.
+        /// The address on which the gateway should listen.
         address: SocketAddr,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
 }
 
-/// A running gateway. End it with [`Gateway::stop`]: dropping it closes its port, but its engine goes on until the
-/// runtime ends.
+/// A running gateway. [`Gateway::stop`] ends the gateway. Dropping the gateway closes its port, but its engine
+/// continues until the runtime ends.
 #[derive(Debug)]
 pub struct Gateway {
     store: Store,
@@ -83,17 +83,17 @@ pub struct Gateway {
     watch: Watch,
     server: Server,
     base_url: String,
-    /// Cancelled when it begins to stop.
+    /// Cancelled when the gateway begins to stop.
     stopping: CancellationToken,
     grace: Duration,
     patience: Duration,
 }
 
 impl Gateway {
-    /// Starts everything; when this returns, requests are answered and due messages sent.
+    /// Starts all parts. When this function returns, the gateway answers requests and sends due messages.
     pub async fn start(config: Config, clock: Clock) -> Result<Self, StartError> {
         let store = replica::open_store(&config).await?;
-        // Before anything reads the time.
+        // The timekeeper starts before any part reads the time.
         let timekeeper = Timekeeper::start(&store, &clock).await?;
         let coord = replica::open_coord(&config, clock.clone())?;
         let (listener, address) = bind(config.listen)?;
@@ -147,27 +147,28 @@ impl Gateway {
         })
     }
 
-    /// Where it listens.
+    /// The address on which the gateway listens.
     pub fn address(&self) -> SocketAddr {
         self.server.address()
     }
 
-    /// Where the world reaches it, without a slash at the end; also the issuer and audience of its access tokens.
+    /// The public base URL of the gateway, without a trailing slash; also the issuer and the audience of its access
+    /// tokens.
     pub fn base_url(&self) -> &str {
         &self.base_url
     }
 
-    /// Where this machine reaches it.
+    /// The URL of the gateway on this machine.
     pub fn local_url(&self) -> String {
         local_url(self.address())
     }
 
-    /// Who may call.
+    /// The tenants, their keys and tokens.
     pub fn tenancy(&self) -> &Tenancy {
         &self.tenancy
     }
 
-    /// What happens to messages.
+    /// The engine that accepts and sends messages.
     pub fn delivery(&self) -> &Delivery {
         &self.sending.delivery
     }
@@ -177,9 +178,10 @@ impl Gateway {
         &self.store
     }
 
-    /// Stops: is ready no more, answers those who wait for a message, accepts connections for the grace that was set, then
-    /// nothing more; answers the requests under way, waits for the sends under way and their records, closes the database.
-    /// Returns whether all of that was done within the shutdown time-out; what was not recorded is left to its lease.
+    /// Stops the gateway: reports not ready, answers requests that wait for a message, accepts connections during the
+    /// configured grace period and none after; then answers the requests in progress, waits for the sends in flight and
+    /// their records, and closes the database. Returns whether all steps finished within the shutdown time-out. The
+    /// leases of unrecorded sends decide about the rest.
     pub async fn stop(self) -> bool {
         let deadline = Instant::now() + self.patience;
         let left = || deadline.saturating_duration_since(Instant::now());
@@ -187,7 +189,7 @@ impl Gateway {
         self.server.drain();
         self.delivery().dismiss_waiters();
         sleep(self.grace.min(self.patience / 2)).await;
-        // Those who attend to their sends are answered while the engine still works.
+        // Requests that wait for the result of their own send are answered while the engine still works.
         self.delivery().dismiss_attending(left() / 4);
         let answered = self.server.stop(left() / 2).await;
         let recorded = self.sending.stop(left()).await;
@@ -204,7 +206,7 @@ impl Gateway {
     }
 }
 
-/// What the routes are made of.
+/// The parts from which the router is built.
 struct Rooms<'a> {
     config: &'a Config,
     store: &'a Store,
@@ -272,7 +274,8 @@ impl Rooms<'_> {
     }
 }
 
-/// Whether a gateway could listen there, for whoever writes nothing before that is known. Nobody can connect meanwhile.
+/// Checks whether a gateway could listen on the address, for commands that write nothing before the check. No client
+/// can connect meanwhile.
 pub(crate) fn check_address(address: SocketAddr) -> Result<(), StartError> {
     reserve(address)
         .map(drop)
@@ -286,8 +289,8 @@ fn refused(address: SocketAddr, source: io::Error) -> StartError {
     }
 }
 
-/// As `TcpListener::bind`, with a queue for a crowd that comes at once: whom the queue of 1,024 has no room for
-/// waits seconds for the next attempt of its kernel.
+/// Like `TcpListener::bind`, with a longer accept queue for many simultaneous clients: a client that finds the default
+/// queue of 1,024 full waits seconds until its kernel connects again.
 fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
     let listen = || {
         let listener = reserve(address)?.listen(CROWD)?;
@@ -297,7 +300,7 @@ fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
     listen().map_err(|source| refused(address, source))
 }
 
-/// Takes the address; nobody can connect yet.
+/// Binds the address. No client can connect yet.
 fn reserve(address: SocketAddr) -> io::Result<TcpSocket> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
@@ -316,7 +319,7 @@ fn base_url(config: &Config, address: SocketAddr) -> String {
     url.trim_end_matches('/').to_owned()
 }
 
-/// A URL that works on this machine, also where the gateway listens on all its addresses.
+/// A URL that works on this machine, also where the gateway listens on all addresses.
 fn local_url(mut address: SocketAddr) -> String {
     if address.ip().is_unspecified() {
         address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());

@@ -1,7 +1,7 @@
-//! `wxgate`, the program: settings, command line, wiring, lifecycle. It decides nothing; it brings the crates
-//! below together.
+//! `wxgate`, the program: settings, command line, wiring, lifecycle. This crate connects the crates below and contains
+//! no rules of its own.
 //!
-//! As a library it starts gateways in process, any number of them:
+//! As a library the crate starts any number of gateways in process:
 //!
 //! ```
 //! use wxgate::{Config, Gateway};
@@ -19,8 +19,8 @@
 //! # }).unwrap();
 //! ```
 //!
-//! To add a command: a module under `commands`, its arguments beside it, a variant of `cli::Command`. To add a
-//! setting: see [`settings`].
+//! A new command needs a module under `commands` with its arguments, and a variant of `cli::Command`. For a new setting
+//! see [`settings`].
 
 pub mod cli;
 mod commands;

@@ -1,13 +1,14 @@
-//! The binary: everything is in the library.
+//! The binary. All code is in the library.
 
 use std::process::ExitCode;
 
-/// Faster than the system's under many threads, and it gives memory back.
+/// mimalloc: faster than the system's allocator under many threads, and returns memory to the system.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    // First of all: rustls asks for it at the first TLS connection. An error means that it is there already.
+    // Comes first: rustls needs the provider at the first TLS connection. An error means that a provider is already
+    // installed.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     wxgate::cli::main()
 }

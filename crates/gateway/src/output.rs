@@ -1,4 +1,4 @@
-//! What a command answers: results to standard output, failures to standard error.
+//! Output of a command: results to standard output, failures to standard error.
 
 use std::io::{self, Write};
 
@@ -7,24 +7,24 @@ use serde_json::json;
 
 use crate::failure::Failure;
 
-/// Where results go, and in which form.
+/// The form of the output: JSON or text.
 #[derive(Clone, Copy, Debug)]
 pub struct Output {
     json: bool,
 }
 
 impl Output {
-    /// For machines (`--json`) or for people.
+    /// Output for machines (`--json`) or for people.
     pub fn new(json: bool) -> Self {
         Self { json }
     }
 
-    /// Whether a person reads it.
+    /// Whether the output is for people.
     pub(crate) fn is_for_people(self) -> bool {
         !self.json
     }
 
-    /// The result: `value` for machines, `text` for people.
+    /// Prints the result: `value` for machines, `text` for people.
     pub fn result(
         self,
         value: &impl Serialize,
@@ -39,18 +39,18 @@ impl Output {
         write(&mut io::stdout().lock(), &line)
     }
 
-    /// Words for people; nothing for machines.
+    /// Prints a note for people, and nothing for machines.
     pub fn note(self, text: &str) -> Result<(), Failure> {
         if self.json { Ok(()) } else { self.text(text) }
     }
 
-    /// Text as it is, whoever reads it.
+    /// Prints `text` unchanged, for machines and for people.
     pub fn text(self, text: &str) -> Result<(), Failure> {
         let end = if text.ends_with('\n') { "" } else { "\n" };
         write(&mut io::stdout().lock(), &format!("{text}{end}"))
     }
 
-    /// Tells a failure. There is nowhere left to tell that this failed.
+    /// Prints a failure. A failed write is ignored, because no other output is left.
     pub fn failure(self, failure: &Failure) {
         let text = if self.json {
             format!(
@@ -64,7 +64,7 @@ impl Output {
     }
 }
 
-/// A reader who has seen enough, as `head` has, is no failure.
+/// A closed pipe is not a failure: a reader such as `head` may stop early.
 fn write(to: &mut impl Write, text: &str) -> Result<(), Failure> {
     match to.write_all(text.as_bytes()).and_then(|()| to.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::new(
@@ -75,7 +75,7 @@ fn write(to: &mut impl Write, text: &str) -> Result<(), Failure> {
     }
 }
 
-/// An aligned table; the last column is not padded.
+/// An aligned table. The last column is not padded.
 pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     if rows.is_empty() {
         return "none\n".to_owned();
@@ -101,7 +101,7 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     text
 }
 
-/// Names and values, aligned.
+/// Aligned pairs of name and value.
 pub(crate) fn card(lines: &[(&str, String)]) -> String {
     let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     lines.iter().fold(String::new(), |text, (name, value)| {

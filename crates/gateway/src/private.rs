@@ -1,4 +1,4 @@
-//! What the process keeps to itself: files that it makes, its memory, secrets that are typed.
+//! Protection of the process: permissions of new files, core dumps, hidden input of secrets.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -8,8 +8,8 @@ use nix::sys::{
     termios::{LocalFlags, SetArg, tcgetattr, tcsetattr},
 };
 
-/// Files that are made from now on are their owner's alone. Without `core_dumps` a crash writes no memory into a file, and
-/// other processes of the same user cannot read it.
+/// Makes new files readable for their owner alone. Without `core_dumps` a crash writes no memory into a file, and other
+/// processes of the same user cannot read the memory.
 pub(crate) fn keep(core_dumps: bool) -> io::Result<()> {
     umask(Mode::S_IRWXG | Mode::S_IRWXO);
     if core_dumps {
@@ -17,13 +17,13 @@ pub(crate) fn keep(core_dumps: bool) -> io::Result<()> {
     }
     let (_, most) = getrlimit(Resource::RLIMIT_CORE)?;
     setrlimit(Resource::RLIMIT_CORE, 0, most)?;
-    // A dump that the system pipes to a program has no limit.
+    // The resource limit does not cover a dump that the system pipes to a program.
     #[cfg(target_os = "linux")]
     nix::sys::prctl::set_dumpable(false)?;
     Ok(())
 }
 
-/// The next line of standard input. At a terminal it is asked for, and not shown while it is typed.
+/// Reads the next line of standard input. At a terminal, prints `ask` first and hides the typed characters.
 pub(crate) fn secret_line(ask: &str) -> io::Result<String> {
     let stdin = io::stdin();
     let mut line = String::new();

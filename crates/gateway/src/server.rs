@@ -1,4 +1,4 @@
-//! Connections: accepted, bounded in number, time and size, ended gracefully.
+//! HTTP connections: limits on number, time and size, and a graceful end.
 
 mod activity;
 mod bodies;
@@ -38,47 +38,48 @@ use self::{
 };
 use crate::{config::Patience, proxies::TrustedProxies};
 
-/// How many fields a head may have: what HTTP/1 has room for.
+/// The largest number of header fields in a request: the number that HTTP/1 has room for.
 const FIELDS: usize = 100;
-/// How many bytes of requests that have proven nothing are held at once, and how many of them from one network.
+/// The bytes of unproven requests that the process holds at once, for all networks and for one network.
 const UNPROVEN_BYTES: usize = 32 << 20;
 const UNPROVEN_BYTES_OF_ONE: usize = 4 << 20;
-/// One network may hold this part of all connections, but never fewer than the number beside it.
+/// One network may hold this fraction (a tenth) of all connections, and at least `FEW` connections.
 const PART_OF_ONE: usize = 10;
 const FEW: usize = 64;
-/// How often it is said that one holds as many as it may.
+/// The shortest interval between two warnings about an address that holds its full share of connections.
 const WARNING: Duration = Duration::from_mins(1);
-/// The wait after the system refused a connection, most likely for want of file descriptors.
+/// The wait after a failed `accept`, whose most likely cause is a lack of file descriptors.
 const BREATH: Duration = Duration::from_millis(50);
-/// What an HTTP/2 connection begins with.
+/// The connection preface: the first bytes of every HTTP/2 connection (RFC 9113, section 3.4).
 const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Who comes in.
+/// The settings of the listener.
 #[derive(Clone, Debug)]
 pub(crate) struct Doorway {
-    /// The proxies that are believed when they say whom they speak for.
+    /// The proxies whose statement about the client's address the gateway trusts.
     pub(crate) proxies: TrustedProxies,
-    /// Connections at the same time; more wait in the system's queue.
+    /// The largest number of simultaneous connections. Further connections wait in the accept queue of the system.
     pub(crate) max_connections: usize,
-    /// How long clients may take.
+    /// The time limits for clients.
     pub(crate) patience: Patience,
 }
 
-/// A listening server. Dropping it closes the listener and tells its connections to end.
+/// A listening server. Dropping the server closes the listener and starts the graceful end of its connections.
 #[derive(Debug)]
 pub(crate) struct Server {
     address: SocketAddr,
-    /// Told to all connections: ask clients to go elsewhere. Requests are answered as before.
+    /// Cancelled to drain: each HTTP/1.1 answer asks the client to open its next connection elsewhere. Requests are
+    /// answered as before.
     farewell: CancellationToken,
-    /// Told to all connections: answer what is under way, then close.
+    /// Dropped to stop: each connection answers its requests in progress and then closes.
     goodbye: DropGuard,
-    /// Told to all connections: close.
+    /// Cancelled to abort: each connection closes at once.
     abort: CancellationToken,
     tasks: TaskTracker,
 }
 
 impl Server {
-    /// Serves `router` on `listener` from now on, in the background.
+    /// Starts a background task that serves `router` on `listener`.
     pub(crate) fn start(
         listener: TcpListener,
         address: SocketAddr,
@@ -115,18 +116,19 @@ impl Server {
         }
     }
 
-    /// Where it listens.
+    /// The address on which the server listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Goes on as before, but each answer over HTTP/1.1 ends its connection, so that the client's next one may lead elsewhere.
+    /// Drains the server: requests are answered as before, but each HTTP/1.1 answer ends its connection, so that a load
+    /// balancer can send the client's next connection to another replica.
     pub(crate) fn drain(&self) {
         self.farewell.cancel();
     }
 
-    /// Accepts nothing more and waits for the requests under way, but not longer than `patience`. Returns whether
-    /// all were answered.
+    /// Accepts no more connections and waits at most `patience` for the requests in progress. Returns whether all
+    /// requests were answered.
     pub(crate) async fn stop(self, patience: Duration) -> bool {
         drop(self.goodbye);
         let answered = tokio::time::timeout(patience, self.tasks.wait())
@@ -141,9 +143,9 @@ impl Server {
 struct Doors {
     builder: Arc<Builder<TokioExecutor>>,
     proxy_builder: Arc<Builder<TokioExecutor>>,
-    /// The connections of each network.
+    /// The number of connections of each network.
     connections: Arc<Shares>,
-    /// The bytes of requests that have proven nothing.
+    /// The bytes of unproven requests.
     unproven: Arc<Shares>,
     router: Router,
     doorway: Arc<Doorway>,
@@ -179,7 +181,7 @@ impl Doors {
                 }
             }
         }
-        // Those that the system has accepted for us: they would be reset with the listener.
+        // Connections that wait in the accept queue of the system: closing the listener would reset these connections.
         while let Some(Ok((stream, peer))) = listener.accept().now_or_never() {
             if let Ok(share) = self.share(peer) {
                 let place = self.room.clone().try_acquire_owned().ok();
@@ -199,7 +201,7 @@ impl Doors {
             .spawn(self.abort.clone().run_until_cancelled_owned(talk));
     }
 
-    /// A place for one more connection, as soon as there is one. None: there are no places any more.
+    /// Waits for a free connection permit. `None`: the semaphore is closed.
     async fn place(&self) -> Option<OwnedSemaphorePermit> {
         if self.room.available_permits() == 0 {
             tracing::warn!(
@@ -209,7 +211,7 @@ impl Doors {
         self.room.clone().acquire_owned().await.ok()
     }
 
-    /// The peer's share of the connections. A trusted proxy has as many as it likes.
+    /// Counts the connection in the share of the peer's network. A trusted proxy has no limit.
     fn share(&self, peer: SocketAddr) -> Result<Share, NoRoom> {
         let share = self.connections.share(Network::of(peer.ip()));
         if self.doorway.proxies.trusts(peer.ip()) {
@@ -218,7 +220,7 @@ impl Doors {
         share.take(1).map(|()| share)
     }
 
-    /// One connection, from its first byte to its end; it has its place until then.
+    /// Serves one connection from its first byte to its end. The connection holds `place` until the end.
     fn talk(
         &self,
         stream: TcpStream,
@@ -256,7 +258,7 @@ impl Doors {
                 tracing::debug!(%error, "a connection keeps Nagle's delay");
             }
             let spoken = tokio::time::timeout(silence, protocol(&stream));
-            // At a stop those are not silent whose request is on its way.
+            // At a stop, a short wait lets a request arrive that is already on the network.
             let silent = async {
                 goodbye.cancelled().await;
                 tokio::time::sleep(BREATH).await;
@@ -269,10 +271,10 @@ impl Doors {
                 },
                 () = silent => return,
             };
-            // Counts from the moment at which the system takes no more bytes until it takes one.
+            // The time-out starts when the system takes no more bytes, and ends when the system takes a byte.
             let mut stream = TimeoutStream::new(stream);
             stream.set_write_timeout(Some(answer));
-            // HTTP/2 refuses a request without its connection.
+            // HTTP/2 refuses a request by resetting one stream, so the connection needs no staged close.
             let rest = if version == Version::HTTP_2 {
                 Duration::ZERO
             } else {
@@ -282,7 +284,7 @@ impl Doors {
             let connection = builder.serve_connection(TokioIo::new(stream), service);
             let mut connection = std::pin::pin!(connection);
             let ended = tokio::select! {
-                // Reads a request that is there before it is told to close.
+                // `biased`: the server reads a request that has already arrived before the shutdown starts.
                 biased;
                 ended = connection.as_mut() => ended,
                 () = goodbye.cancelled() => {
@@ -293,7 +295,7 @@ impl Doors {
                     connection.as_mut().graceful_shutdown();
                     tokio::time::timeout(answer, connection).await.unwrap_or(Ok(()))
                 }
-                // One slow client of a proxy must not end the requests of its others.
+                // Excludes proxies: one slow client of a proxy must not end the requests of the proxy's other clients.
                 () = activity.stuck(answer), if !is_proxy => Err("no part of an answer is taken".into()),
             };
             if let Err(error) = ended {
@@ -303,7 +305,7 @@ impl Doors {
     }
 }
 
-/// Waits until the protocol is known, which the server below would do without a limit. None: the peer hung up.
+/// Waits until the protocol is known: hyper's own detection has no time limit. `None`: the peer closed the connection.
 async fn protocol(stream: &TcpStream) -> Option<Version> {
     let mut start = [0; HTTP2.len()];
     loop {
@@ -311,7 +313,7 @@ async fn protocol(stream: &TcpStream) -> Option<Version> {
             Ok(0) | Err(_) => return None,
             Ok(read) if !HTTP2.starts_with(&start[..read]) => return Some(Version::HTTP_11),
             Ok(read) if read == HTTP2.len() => return Some(Version::HTTP_2),
-            // What is there stays readable: look again a little later.
+            // `peek` leaves the bytes in the buffer, so readiness cannot signal more bytes: the loop polls.
             Ok(_) => tokio::time::sleep(Duration::from_millis(5)).await,
         }
     }

@@ -1,5 +1,5 @@
-//! The timekeeper: has the program's clock follow the database's, which is one for all replicas, and says when this machine's
-//! own is off.
+//! The timekeeper keeps the program's clock in step with the database's clock, which is the same for all replicas, and
+//! reports when this machine's own clock is off.
 
 use std::time::{Duration, Instant};
 
@@ -9,20 +9,20 @@ use store::{Store, StoreError};
 use tokio::time::{sleep, timeout};
 use tokio_util::{future::FutureExt, sync::CancellationToken, task::TaskTracker};
 
-/// How often the database is asked. In real time under every clock: the other one is real.
+/// The interval of the questions to the database, in real time under every clock: the database's clock is real.
 const EVERY: Duration = Duration::from_secs(5);
-/// Questions in a row, of which the one that was answered soonest says most.
+/// The number of questions in a row. The answer with the shortest round trip is the most exact.
 const QUESTIONS: usize = 3;
-/// The longest wait for one answer; one that takes so long is of no use.
+/// The longest wait for one answer. An answer that takes longer is useless.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How often the first answer is tried for.
+/// The number of attempts to get the first answer.
 const FIRST_TRIES: usize = 5;
-/// How far off a machine's clock may be unmentioned.
+/// The largest offset of this machine's clock that the log does not mention.
 pub(crate) const NOTICEABLE: TimeDelta = TimeDelta::seconds(1);
-/// A clock that is mentioned is so much nearer again before that ends.
+/// Hysteresis: the offset must be smaller than a threshold by this margin before the report ends.
 const MARGIN: TimeDelta = TimeDelta::milliseconds(200);
 
-/// The task that asks, where there is somebody to ask.
+/// The task that asks the database, where the database has a clock.
 #[derive(Debug)]
 pub(crate) struct Timekeeper {
     tasks: TaskTracker,
@@ -30,8 +30,8 @@ pub(crate) struct Timekeeper {
 }
 
 impl Timekeeper {
-    /// Has `clock` follow the clock of the database, whose time is known when this returns. An embedded database has none, and
-    /// a clock that is turned by hand follows nothing.
+    /// Keeps `clock` in step with the database's clock. When this function returns, the time of the database is known.
+    /// An embedded database has no clock, and a manual clock follows none.
     pub(crate) async fn start(store: &Store, clock: &Clock) -> Result<Self, StoreError> {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         if store.time().await?.is_some()
@@ -45,7 +45,7 @@ impl Timekeeper {
         Ok(Self { tasks, stop })
     }
 
-    /// Asks no more.
+    /// Stops the questions.
     pub(crate) async fn stop(self) {
         self.stop.cancel();
         self.tasks.wait().await;
@@ -78,13 +78,13 @@ async fn keep(store: Store, clock: Clock, leader: Leader) {
         match ask(&store).await {
             Ok(Some(sample)) => drop(leader.take(&sample)),
             Ok(None) => {}
-            // The watch says it.
+            // The watch reports an unavailable database.
             Err(error) => tracing::debug!(%error, "the database does not tell its time"),
         }
     }
 }
 
-/// The answer that came soonest; none: none came.
+/// The answer with the shortest round trip. `None`: no answer came.
 pub(crate) async fn ask(store: &Store) -> Result<Option<Sample>, StoreError> {
     let mut best: Option<Sample> = None;
     for _ in 0..QUESTIONS {
@@ -107,7 +107,7 @@ pub(crate) async fn ask(store: &Store) -> Result<Option<Sample>, StoreError> {
     Ok(best)
 }
 
-/// What is said of this machine's clock.
+/// The reported state of this machine's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
     Right,
@@ -116,7 +116,7 @@ enum Standing {
 }
 
 impl Standing {
-    /// What it is now; each change is a line in the log.
+    /// The next state. Each change writes a line to the log.
     fn next(self, off: TimeDelta) -> Self {
         let now = self.of(off.abs());
         let by = Off(off);

@@ -1,4 +1,5 @@
-//! What the gateway stands on, for its operators and balancers: whether the database takes writes and Redis answers.
+//! Health of the gateway's dependencies, for operators and load balancers: whether the database takes writes and Redis
+//! answers.
 
 use std::{
     fmt,
@@ -24,12 +25,12 @@ use tokio::{
 };
 use tokio_util::{future::FutureExt, sync::CancellationToken, task::TaskTracker};
 
-/// How often the database is asked. In real time under every clock: the network has its own.
+/// The interval of the database checks, in real time under every clock: the network does not follow a manual clock.
 const LOOK: Duration = Duration::from_secs(1);
-/// The longest that an answer may take.
+/// The longest wait for one answer.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Whether the database takes what the gateway writes. Cheap to clone.
+/// Whether the database takes the writes of the gateway. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Health(Arc<Inner>);
 
@@ -38,11 +39,11 @@ struct Inner {
     store: Store,
     delivery: Delivery,
     is_up: AtomicBool,
-    /// Held while the database is asked: who comes meanwhile shares the answer.
+    /// Locked while the database is asked, so that concurrent callers share one answer.
     known: Mutex<Option<Known>>,
 }
 
-/// What the database answered.
+/// The last answer of the database.
 #[derive(Clone, Debug)]
 struct Known {
     at: Instant,
@@ -50,19 +51,19 @@ struct Known {
 }
 
 impl Health {
-    /// Of this database and of those who write to it.
+    /// Health of `store` and of the engine that writes into `store`.
     pub(crate) fn new(store: Store, delivery: Delivery) -> Self {
         Self(Arc::new(Inner {
             store,
             delivery,
-            // Who starts has just opened it.
+            // The database has just been opened, so the initial state is up.
             is_up: AtomicBool::new(true),
             known: Mutex::new(None),
         }))
     }
 
-    /// Why the gateway cannot work, if it cannot. The database is asked at most once a second, and again when a statement
-    /// has failed since.
+    /// Returns the reason why the gateway cannot work, if any. Asks the database at most once a second, and again when
+    /// a statement has failed since.
     pub(crate) async fn look(&self) -> Result<(), String> {
         let mut known = self.0.known.lock().await;
         let is_good =
@@ -102,7 +103,7 @@ impl Health {
     }
 }
 
-/// The task that looks. Redis is watched by `coord`, which talks to it all the time.
+/// The task that checks the database. `coord` watches Redis, because `coord` uses Redis all the time.
 #[derive(Debug)]
 pub(crate) struct Watch {
     tasks: TaskTracker,
@@ -110,7 +111,7 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Starts it; its gauges go into `registry`.
+    /// Starts the task and registers its gauges in `registry`.
     pub(crate) fn start(health: Health, coord: Coord, registry: &mut Registry) -> Self {
         registry.register_collector(Box::new(Gauges {
             health: health.clone(),
@@ -119,7 +120,7 @@ impl Watch {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let looking = async move {
             loop {
-                // Who asks is told; here it is enough that somebody asks.
+                // `look` logs a change and returns the answer to its other callers; this task needs only the check.
                 let _ = health.look().await;
                 sleep(LOOK).await;
             }
@@ -129,14 +130,14 @@ impl Watch {
         Self { tasks, stop }
     }
 
-    /// Looks no more.
+    /// Stops the checks.
     pub(crate) async fn stop(self) {
         self.stop.cancel();
         self.tasks.wait().await;
     }
 }
 
-/// What is known when the metrics are read.
+/// The gauges of the last known state, read at each scrape of the metrics.
 #[derive(Debug)]
 struct Gauges {
     health: Health,

@@ -1,4 +1,4 @@
-//! What goes on on a connection, so that one on which nothing does can end.
+//! Activity of one connection, so that the server can end a connection without activity.
 
 use std::{
     collections::HashMap,
@@ -11,10 +11,10 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-/// The requests of a connection that are worked on, and its answers that are not taken whole yet.
+/// The requests of one connection in progress, and the answers that the client has not taken completely.
 #[derive(Debug)]
 pub(super) struct Activity {
-    /// How many requests are worked on. Whatever happens is a new version of it.
+    /// The number of requests in progress. Every activity makes a new version of this watch value.
     working: watch::Sender<usize>,
     answers: Mutex<Answers>,
 }
@@ -22,7 +22,7 @@ pub(super) struct Activity {
 #[derive(Debug, Default)]
 struct Answers {
     next: u64,
-    /// When a part of it was last taken.
+    /// For each answer: the time at which the client last took a part.
     taken_at: HashMap<u64, Instant>,
 }
 
@@ -34,13 +34,13 @@ impl Activity {
         })
     }
 
-    /// A request is worked on until this is dropped.
+    /// Counts a request as in progress until the returned guard is dropped.
     pub(super) fn work(self: &Arc<Self>) -> Work {
         self.working.send_modify(|working| *working += 1);
         Work(self.clone())
     }
 
-    /// An answer is on its way until this is dropped.
+    /// Counts an answer as in transfer until the returned guard is dropped.
     pub(super) fn answer(self: &Arc<Self>) -> Answer {
         let mut answers = self.lock();
         let id = answers.next;
@@ -50,11 +50,11 @@ impl Activity {
         Answer(self.clone(), id)
     }
 
-    /// Returns when no request has been worked on and no answer taken for so long.
+    /// Returns when for `patience` no request was in progress and no part of an answer was taken.
     pub(super) async fn quiet(&self, patience: Duration) {
         let mut working = self.working.subscribe();
         loop {
-            // Neither fails while the sender is here.
+            // Neither call fails while the sender exists, and `self` owns the sender.
             let _ = working.wait_for(|working| *working == 0).await;
             if timeout(patience, working.changed()).await.is_err() {
                 return;
@@ -62,7 +62,7 @@ impl Activity {
         }
     }
 
-    /// Returns when an answer has waited for so long, and up to half as long again, without a part of it being taken.
+    /// Returns when an answer has waited for `patience` (at most half as long again) without a part being taken.
     pub(super) async fn stuck(&self, patience: Duration) {
         loop {
             sleep(patience / 2).await;
@@ -78,7 +78,7 @@ impl Activity {
     }
 }
 
-/// A request that is worked on.
+/// The guard of a request in progress.
 #[derive(Debug)]
 pub(super) struct Work(Arc<Activity>);
 
@@ -88,12 +88,12 @@ impl Drop for Work {
     }
 }
 
-/// An answer on its way.
+/// The guard of an answer in transfer.
 #[derive(Debug)]
 pub(super) struct Answer(Arc<Activity>, u64);
 
 impl Answer {
-    /// The client has taken what was there, and the next part is asked for.
+    /// Notes that the client has taken the previous part, because hyper asks for the next part.
     pub(super) fn taken(&self) {
         self.0.lock().taken_at.insert(self.1, Instant::now());
         self.0.working.send_modify(|_| ());

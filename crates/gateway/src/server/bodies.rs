@@ -1,5 +1,5 @@
-//! Bodies on their way in and out: they come in time and are not kept for those who have proven nothing; who takes none of
-//! an answer is noticed.
+//! Bodies of requests and answers: a request body has a time limit and, while unproven, a size limit; the server
+//! notices a client that takes no part of an answer.
 
 use std::{
     future::poll_fn,
@@ -23,17 +23,17 @@ use tokio::{
 
 use super::{FIELDS, activity::Answer, shares::Share};
 
-/// How much of a body is read that a route has left, and for how long.
+/// The largest unread rest of a body that the server reads after the route, and the time limit for reading.
 const REST: usize = 64 << 10;
 const REST_PATIENCE: Duration = Duration::from_secs(1);
-/// What a part of a body takes beside its bytes.
+/// The memory of one body frame in addition to its bytes.
 const FRAME: usize = 64;
-/// A smaller part of a body is copied: it would keep all that came with it.
+/// A smaller frame is copied: a slice would keep the whole receive buffer in memory.
 const SMALL_PART: usize = 1024;
-/// An answer leaves in parts of this size, so that it is seen how much of it was taken.
+/// Answers are sent in pieces of this size, so that the server sees how much the client has taken.
 const PIECE: usize = 16 << 10;
 
-/// A request's body, which can still be read when its route has done with it.
+/// A request body that remains readable after the route has finished.
 pub(super) struct Shared<B>(Arc<Mutex<B>>);
 
 impl<B> Clone for Shared<B> {
@@ -58,7 +58,8 @@ impl<B: HttpBody<Data = Bytes> + Unpin> Shared<B> {
         Pin::new(&mut *self.lock()).poll_frame(context)
     }
 
-    /// Reads what a route has left, as far as it is little and comes soon. Returns whether that was all.
+    /// Reads the rest that the route has left, up to `REST` bytes and `REST_PATIENCE`. Returns whether the body was
+    /// read to its end.
     pub(super) async fn read_rest(&self) -> bool {
         if self.lock().is_end_stream() {
             return true;
@@ -83,8 +84,7 @@ impl<B: HttpBody<Data = Bytes> + Unpin> Shared<B> {
     }
 }
 
-/// A request's body that breaks off when its time is over, or when it is more than may be held of requests that have proven
-/// nothing.
+/// A request body that fails when its time limit ends, or when unproven requests hold too many bytes.
 pub(super) struct Arriving<B> {
     body: Shared<B>,
     deadline: Pin<Box<Sleep>>,
@@ -148,13 +148,13 @@ fn accept(frame: Frame<Bytes>, held: &Share) -> Result<Frame<Bytes>, BoxError> {
     }))
 }
 
-/// An answer's body on its way to the client.
+/// The body of an answer during transfer to the client.
 pub(super) struct Leaving {
     body: Body,
-    /// What of it is still to be handed over.
+    /// The bytes of the last frame that hyper has not taken yet.
     rest: Bytes,
     answer: Answer,
-    /// Where its request had one, it has it until the answer is taken.
+    /// The permit of the request, if any, held until the client has taken the answer.
     _place: Option<OwnedSemaphorePermit>,
 }
 

@@ -1,4 +1,4 @@
-//! One connection: what it may do until it has proven something, and how long it may do nothing.
+//! One connection: its limits while unproven, and its time limits without activity.
 
 use std::{
     net::SocketAddr,
@@ -24,18 +24,19 @@ use crate::config::Patience;
 
 /// The largest head of a request, in bytes.
 const HEAD_SIZE: usize = 32 * 1024;
-/// How many requests may be under way on one HTTP/2 connection.
+/// The largest number of simultaneous requests on one HTTP/2 connection.
 const STREAMS: u32 = 128;
-/// How many of them are looked at until one has proven something.
+/// The largest number of simultaneous requests on a connection while no request has proven a credential.
 const UNPROVEN: usize = 8;
-/// How much of bodies an HTTP/2 connection takes before somebody reads it: what the protocol begins with. It cannot be less.
+/// The HTTP/2 flow-control window, in bytes: body bytes that arrive before a route reads. This is the initial value of
+/// the protocol, and the window of a connection cannot be smaller.
 const WINDOW: u32 = 65_535;
-/// The same from a proxy, which speaks for many.
+/// The same window for a proxy, which carries the requests of many clients.
 const PROXY_WINDOW: u32 = 1024 * 1024;
-/// How HTTP/2 peers that went away are noticed.
+/// The interval and the time-out of the HTTP/2 pings that detect peers without a connection.
 const PING: Duration = Duration::from_secs(30);
 
-/// What speaks HTTP on connections.
+/// Configures the HTTP protocols of a connection.
 pub(super) fn builder(patience: Patience, is_proxy: bool) -> Arc<Builder<TokioExecutor>> {
     let mut builder = Builder::new(TokioExecutor::new());
     builder
@@ -56,20 +57,21 @@ pub(super) fn builder(patience: Patience, is_proxy: bool) -> Arc<Builder<TokioEx
     Arc::new(builder)
 }
 
-/// What the requests of one connection share.
+/// The state that the requests of one connection share.
 #[derive(Debug)]
 pub(super) struct Connection {
-    /// Where it comes from: a client, or a proxy that speaks for one.
+    /// The address of the peer: a client, or a proxy that forwards requests of clients.
     pub(super) peer: SocketAddr,
     pub(super) activity: Arc<Activity>,
-    /// Whether something has come since the last request that was read to its end.
+    /// Whether bytes have arrived since the last request that was read to its end.
     unread: AtomicBool,
-    /// Places of requests while nothing is proven; closed from then on.
+    /// The permits of simultaneous requests while the connection is unproven. Closed once the connection is proven.
     places: Arc<Semaphore>,
 }
 
 impl Connection {
-    /// A connection from `peer`. One of a trusted proxy has nothing to prove: one client of it would hold up the others.
+    /// A connection from `peer`. A connection of a trusted proxy counts as proven: otherwise one client would delay the
+    /// proxy's other clients.
     pub(super) fn new(peer: SocketAddr, is_proxy: bool) -> Self {
         let connection = Self {
             peer,
@@ -83,27 +85,28 @@ impl Connection {
         connection
     }
 
-    /// A request on it has proven who sends it: all are looked at from now on, those that wait among them.
+    /// Marks the connection as proven: from now on all its requests are processed, also those that wait for a permit.
     pub(super) fn prove(&self) {
         self.places.close();
     }
 
-    /// Bytes have come.
+    /// Notes that bytes have arrived.
     pub(super) fn hear(&self) {
         self.unread.store(true, Ordering::Relaxed);
     }
 
-    /// A request is answered and was read to its end.
+    /// Notes that a request is answered and was read to its end.
     pub(super) fn finish(&self) {
         self.unread.store(false, Ordering::Relaxed);
     }
 
-    /// Whether the client may still be sending the rest of a request that is answered.
+    /// Whether the client may still be sending the rest of an answered request.
     pub(super) fn is_unread(&self) -> bool {
         self.unread.load(Ordering::Relaxed)
     }
 
-    /// A place for one more request, as soon as there is one; none: it needs none.
+    /// Waits at most `patience` for a request permit. `None`: the connection is proven, and its requests need no
+    /// permit.
     pub(super) async fn place(
         &self,
         patience: Duration,

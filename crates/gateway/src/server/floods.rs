@@ -1,4 +1,4 @@
-//! Connections that do nothing, come in crowds or take no answers.
+//! Tests with connections that are idle, too many, or take no answers.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -15,11 +15,11 @@ use tokio::{
 use super::{Doorway, Server};
 use crate::config::Patience;
 
-/// Nothing here takes this long unless it never ends.
+/// The time limit of each wait in these tests: a longer wait counts as endless.
 const LONG: Duration = Duration::from_secs(30);
-/// More than a connection keeps for a peer that takes nothing.
+/// More bytes than a connection buffers for a peer that takes none.
 const LARGE: usize = 1 << 20;
-/// After so much of it a slow client pauses.
+/// The number of bytes after which the slow client pauses.
 const STEP: usize = LARGE / 8;
 
 async fn start(router: Router, max_connections: usize, patience: Patience) -> Server {
@@ -41,7 +41,7 @@ async fn connect_from(last: u8, server: &Server) -> TcpStream {
     socket.connect(server.address()).await.unwrap()
 }
 
-/// An HTTP/2 connection whose windows are `window`, and the moment at which it ends.
+/// An HTTP/2 connection with windows of `window` bytes, and a task that returns the time of its end.
 async fn http2(server: &Server, window: u32) -> (SendRequest<Bytes>, JoinSet<Instant>) {
     let mut builder = h2::client::Builder::new();
     builder.initial_window_size(window);
@@ -61,7 +61,7 @@ async fn ask(requests: &SendRequest<Bytes>, path: &str) -> http::Response<h2::Re
     answer.await.unwrap()
 }
 
-/// Whether the server answers on this connection.
+/// Whether the server answers a request on this connection.
 async fn is_served(stream: &mut TcpStream) -> bool {
     let asked = stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
     let mut answer = Vec::new();
@@ -93,7 +93,7 @@ async fn a_connection_on_which_nothing_happens_ends_in_both_protocols() {
     };
     let server = start(routes(), 1000, patience).await;
     let began = Instant::now();
-    // One that has asked nothing, one that has been answered, one that waits for its answer.
+    // Three connections: one without a request, one with an answered request, one that waits for an answer.
     let (_requests, mut unused) = http2(&server, 65_535).await;
     let (used, mut ended) = http2(&server, 65_535).await;
     let (working, mut going) = http2(&server, 65_535).await;
@@ -114,7 +114,7 @@ async fn a_connection_on_which_nothing_happens_ends_in_both_protocols() {
     let mut rest = Vec::new();
     let closed = timeout(LONG, one.read_to_end(&mut rest)).await;
     assert!(closed.is_ok(), "an HTTP/1 connection stays");
-    // Where another request comes in time, the connection goes on.
+    // A connection whose next request comes in time stays open.
     let mut busy = connect_from(1, &server).await;
     for _ in 0..6 {
         tokio::time::sleep(idle / 4).await;
@@ -144,7 +144,7 @@ async fn one_address_has_a_share_of_the_connections_and_a_proxy_has_all() {
         is_served(&mut connect_from(2, &server).await).await,
         "of another address"
     );
-    // One that ends makes room for the next.
+    // A connection that ends makes room for the next connection.
     drop(held.remove(0));
     timeout(LONG, async {
         while !is_served(&mut connect_from(1, &server).await).await {}
@@ -163,7 +163,7 @@ async fn who_takes_no_answer_on_http2_loses_the_connection() {
     for window in [0, 1] {
         let (requests, mut connection) = http2(&server, window).await;
         let held = ask(&requests, "/large").await;
-        // The connection is in use all the time.
+        // Keeps the connection in use all the time.
         let using = async {
             loop {
                 let request = http::Request::get("http://x/").body(()).unwrap();
@@ -183,7 +183,7 @@ async fn who_takes_no_answer_on_http2_loses_the_connection() {
         timeout(LONG, ended).await.expect("an end");
         drop(held);
     }
-    // Who takes a little now and then is not hurried.
+    // A client that takes a little now and then keeps the connection.
     let (requests, _connection) = http2(&server, 65_535).await;
     let mut body = ask(&requests, "/large").await.into_body();
     let mut read = 0;

@@ -1,5 +1,5 @@
-//! What many clients take from, and of which one network has a share at most: connections, bytes of requests that have
-//! proven nothing.
+//! Limits on a resource that many clients use, with a smaller limit for one network: connections, or bytes of unproven
+//! requests.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -8,7 +8,7 @@ use std::{
 
 use tenancy::{Network, NoRoom};
 
-/// How much there is, for all and for one network.
+/// The limits of one resource, for all networks and for one network.
 #[derive(Debug)]
 pub(super) struct Shares {
     of_all: usize,
@@ -23,7 +23,7 @@ struct Taken {
 }
 
 impl Shares {
-    /// So much for all, and of it so much for one network.
+    /// Creates limits of `of_all` units for all networks, and `of_one` units for one network.
     pub(super) fn new(of_all: usize, of_one: usize) -> Arc<Self> {
         Arc::new(Self {
             of_all,
@@ -32,7 +32,7 @@ impl Shares {
         })
     }
 
-    /// A share of `network`, which is nothing yet.
+    /// An empty share of `network`.
     pub(super) fn share(self: &Arc<Self>, network: Network) -> Share {
         Share {
             shares: self.clone(),
@@ -68,7 +68,7 @@ impl Shares {
     }
 }
 
-/// What one holds. Given back when it is dropped.
+/// The units that one holder has taken. Dropping the share returns the units.
 #[derive(Debug)]
 pub(super) struct Share {
     shares: Arc<Shares>,
@@ -78,14 +78,14 @@ pub(super) struct Share {
 
 #[derive(Clone, Copy, Debug)]
 enum Held {
-    /// So much.
+    /// The number of units taken.
     Counted(usize),
-    /// What is taken is not counted any more.
+    /// The share is no longer counted.
     Free,
 }
 
 impl Share {
-    /// Takes so much more.
+    /// Takes `amount` more units. Error: a limit is reached.
     pub(super) fn take(&self, amount: usize) -> Result<(), NoRoom> {
         let mut held = self.lock();
         if let Held::Counted(before) = *held {
@@ -95,7 +95,7 @@ impl Share {
         Ok(())
     }
 
-    /// Gives back all, and takes without a count from now on.
+    /// Returns all units, and stops counting this share.
     pub(super) fn free(&self) {
         let held = std::mem::replace(&mut *self.lock(), Held::Free);
         if let Held::Counted(amount) = held {

@@ -1,8 +1,9 @@
-//! Connections closed in stages, as RFC 9112, section 9.6, asks for: the half for writing first, the rest when the client has
-//! closed its own or has sent nothing for a while.
+//! Staged close of a connection, as RFC 9112, section 9.6, requires: first the write half, then the rest, when the
+//! client has closed its own half or has sent nothing for a while.
 //!
-//! A client may still be sending the body of a request that is answered already (413, 401, 429 …). A connection that is
-//! closed with bytes that nobody has read is reset, and a reset can take the answer away before the client has read it.
+//! A client may still be sending the body of a request that is already answered (413, 401, 429 …). The system resets a
+//! connection that is closed with unread bytes, and a reset can discard the answer before the client has read the
+//! answer.
 
 use std::{
     io,
@@ -20,31 +21,31 @@ use tokio::{
 
 use super::connection::Connection;
 
-/// How long a client that is still sending may send nothing.
+/// The longest silence of a client that is still sending.
 const QUIET: Duration = Duration::from_secs(2);
-/// How much a client may go on to send: more than any route takes.
+/// The bytes that a client may still send: more than any route accepts.
 const REST: usize = 16 << 20;
-/// How much is read at once.
+/// The size of one read, in bytes.
 const ROOM: usize = 8 << 10;
 
-/// A stream that is closed in stages.
+/// A stream with a staged close.
 pub(super) struct Staged<S> {
     stream: S,
     connection: Arc<Connection>,
-    /// How long the client may go on sending what nobody reads.
+    /// The longest time for which the client may send bytes that the server discards.
     patience: Duration,
     closing: Option<Closing>,
 }
 
-/// The half for writing is closed.
+/// The state after the close of the write half.
 struct Closing {
-    /// When the rest is closed, whatever comes.
+    /// The deadline of the full close, also while bytes arrive.
     end: Instant,
-    /// When the rest is closed if nothing comes.
+    /// The time of the full close if no bytes arrive.
     quiet: Pin<Box<Sleep>>,
-    /// How many bytes are still read.
+    /// The number of bytes that the server still reads.
     rest: usize,
-    /// Whether something is to be expected.
+    /// Whether the client may still be sending.
     is_unread: bool,
 }
 
@@ -113,7 +114,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Staged<S> {
                 Poll::Pending if closing.is_unread => {
                     return closing.quiet.as_mut().poll(context).map(Ok);
                 }
-                // The client has closed its half, or nothing is to be expected of it.
+                // The client has closed its half, or the server expects no more bytes.
                 _ => return Poll::Ready(Ok(())),
             }
         }

@@ -73,7 +73,7 @@ async fn send(address: SocketAddr, head: &str) -> TcpStream {
 
 async fn answer(mut stream: TcpStream) -> String {
     let mut answer = Vec::new();
-    // A connection that is cut while there is something left to say ends with an error.
+    // Reading ends with an error where the server cuts the connection before the end of the answer.
     let _ = stream.read_to_end(&mut answer).await;
     String::from_utf8(answer).unwrap()
 }
@@ -134,7 +134,7 @@ async fn connections_beyond_the_limit_wait_for_a_place() {
     assert!(fifth.await.ends_with("fine"));
 }
 
-/// More than the system keeps for a peer that takes nothing.
+/// More bytes than the system buffers for a peer that takes none.
 const LARGE: usize = 64 * 1024 * 1024;
 
 #[tokio::test]
@@ -166,7 +166,8 @@ async fn who_waits_for_an_answer_and_then_takes_it_is_not_hurried() {
     assert!(whole.len() > LARGE, "{}", whole.len());
 }
 
-/// Sends `pieces` of a mebibyte's eighth with a pause before each, as a slow client does. Returns what it was answered, or how far it came.
+/// Sends `pieces` of 128 KiB with a pause before each, as a slow client does. Returns the answer, or the number of
+/// pieces sent and the error.
 async fn send_slowly(
     address: SocketAddr,
     head: &str,
@@ -208,7 +209,7 @@ async fn who_still_sends_reads_the_answer_that_came_early() {
             "/",
             format!("X-Long: {}\r\n{length}", "x".repeat(40_000)),
         ),
-        // A chunk that is no chunk.
+        // The body bytes are not a valid chunk.
         ("401", "/", chunked.to_owned()),
     ] {
         let method = if status == "405" { "PUT" } else { "POST" };
@@ -233,7 +234,7 @@ async fn who_goes_on_sending_after_the_answer_is_cut_off() {
     let sending = send_slowly(server.address(), &head, usize::MAX);
     let ended = tokio::time::timeout(Duration::from_secs(20), sending).await;
     assert!(ended.expect("an end").is_err());
-    // Who sends nothing more holds the place no longer.
+    // A client that sends nothing more frees its connection permit.
     let mut quiet = Vec::new();
     for _ in 0..4 {
         quiet.push(send(server.address(), &head).await);

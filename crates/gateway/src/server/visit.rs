@@ -1,8 +1,9 @@
-//! Requests as the routes see them: with the client's address, with few others beside them until something is proven, and
-//! with a body that comes in time or not at all.
+//! Requests as the routes see them: with the client's address, with a limit on simultaneous requests until one is
+//! proven, and with a body that has a time limit.
 //!
-//! What a route leaves unread of a body is read before its answer goes out, as far as it is little. HTTP/1.1 has to close
-//! the connection otherwise: the answer says so, and the connection is [closed in stages](super::staged).
+//! Before an answer is sent, the server reads the rest of the body that the route has left, if the rest is small.
+//! Otherwise HTTP/1.1 has to close the connection: the answer announces the close, and the connection is [closed in
+//! stages](super::staged).
 
 use std::{
     convert::Infallible,
@@ -31,18 +32,18 @@ use super::{
     shares::{Share, Shares},
 };
 
-/// What a field of a head takes beside its bytes.
+/// The memory of one header field in addition to its bytes.
 const FIELD: usize = 64;
 
-/// The requests of one connection.
+/// The service that handles the requests of one connection.
 #[derive(Clone)]
 pub(super) struct Visits {
     pub(super) router: Router,
     pub(super) doorway: Arc<Doorway>,
-    /// The bytes of all requests that have proven nothing.
+    /// The bytes of all unproven requests.
     pub(super) unproven: Arc<Shares>,
     pub(super) connection: Arc<Connection>,
-    /// Cancelled when clients should go elsewhere.
+    /// Cancelled when clients should connect to another replica.
     pub(super) farewell: CancellationToken,
 }
 
@@ -82,7 +83,7 @@ impl Visits {
         if !is_left {
             self.connection.finish();
         }
-        // HTTP/2 gives up one stream, and says by GOAWAY when the listener closes.
+        // HTTP/2 resets one stream only, and announces the closing of the listener by GOAWAY.
         if version <= Version::HTTP_11 && (is_left || self.farewell.is_cancelled()) {
             let headers = response.headers_mut();
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -92,7 +93,7 @@ impl Visits {
         Ok(response.map(|body| Body::new(Leaving::new(body, answer, place))))
     }
 
-    /// What a request is answered, and the place that it has until its answer is taken.
+    /// The answer to a request, and the permit that the request holds until the client has taken the answer.
     async fn respond<B>(
         &mut self,
         head: Parts,
@@ -102,7 +103,7 @@ impl Visits {
         B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BoxError>,
     {
-        // As HTTP/1 does, whose heads are read in a fixed room.
+        // The same limit as in HTTP/1, whose parser has room for a fixed number of fields.
         if head.headers.len() > FIELDS {
             let refused = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
             return (refused.into_response(), None);
@@ -134,7 +135,7 @@ impl Visits {
         (response, place)
     }
 
-    /// What follows when a request proves who sends it.
+    /// The proof that a route reports when a request shows a valid credential.
     fn proof(&self, held: Arc<Share>) -> Proof {
         let connection = self.connection.clone();
         Proof::new(move || {
@@ -144,7 +145,8 @@ impl Visits {
     }
 }
 
-/// Whether a request says once for which host it is. HTTP/1.0 need not say it, and HTTP/2 says it elsewhere.
+/// Whether a request names its host exactly once. HTTP/1.0 may omit the host, and HTTP/2 names the host in
+/// `:authority`.
 fn names_one_host(head: &Parts) -> bool {
     let mut hosts = head.headers.get_all(header::HOST).iter();
     match (hosts.next(), hosts.next()) {
@@ -154,7 +156,7 @@ fn names_one_host(head: &Parts) -> bool {
     }
 }
 
-/// What a head takes of memory, about.
+/// The approximate memory of a request's head, in bytes.
 fn weight(head: &Parts) -> usize {
     let fields = head.headers.iter();
     let fields = fields.map(|(name, value)| name.as_str().len() + value.len() + FIELD);
