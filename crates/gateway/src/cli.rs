@@ -1,4 +1,4 @@
-//! The command line: its grammar, and how a command ends.
+//! The command line: its grammar, and the exit code of a command.
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -16,7 +16,7 @@ use crate::{
     settings::{Flags, Settings},
 };
 
-/// Where settings are explained: once, and not in the help of every command.
+/// Points to the one page that explains the settings, so that the help of each command need not repeat the settings.
 const SETTINGS: &str = "Every command takes settings too: `wxgate help config` lists them.";
 
 /// Notification gateway for WeChat mini-programs.
@@ -29,13 +29,13 @@ pub struct Cli {
     command: Command,
 }
 
-/// What every command takes.
+/// The arguments of every command.
 #[derive(Args, Debug)]
 struct Globals {
-    /// Print results, and errors, as JSON
+    /// Print results and errors as JSON
     #[arg(long, global = true)]
     json: bool,
-    /// A TOML file with settings; `wxgate help config` lists them all
+    /// A TOML file with settings; `wxgate help config` lists all settings
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(flatten)]
@@ -44,49 +44,50 @@ struct Globals {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Try it: everything in one process, with a simulated WeChat, a demo app and a demo message
+    /// Try the gateway: everything in one process, with a simulated WeChat, a demo app and demo messages
     Dev(dev::Arguments),
     /// Run the gateway
     Serve(serve::Arguments),
-    /// Change the database's schema, or tell how it stands
+    /// Change the database schema, or show its state
     #[command(subcommand)]
     Migrate(migrate::Command),
-    /// Tenants, straight on the database
+    /// Manage tenants, directly in the database
     #[command(subcommand)]
     Tenant(tenant::Command),
-    /// API keys, straight on the database
+    /// Manage API keys, directly in the database
     #[command(subcommand)]
     Key(key::Command),
-    /// The keys that sign access tokens
+    /// Manage the keys that sign access tokens
     #[command(subcommand)]
     SigningKey(signing_key::Command),
-    /// The key that seals every secret in the database
+    /// Manage the master key, which encrypts every secret in the database
     #[command(subcommand)]
     MasterKey(master_key::Command),
-    /// Mini-programs and official accounts, straight on the database
+    /// Manage mini-programs and official accounts, directly in the database
     #[command(subcommand)]
     App(app::Command),
     /// Send one message and wait for WeChat's answer
     Send(send::Arguments),
-    /// Send a file of messages, each once however often this runs
+    /// Send a file of messages, each message once however often the command runs
     Import(import::Arguments),
     /// Run the WeChat simulator alone
     Simulate(simulate::Arguments),
     /// Print the OpenAPI document
     Openapi(openapi::Arguments),
-    /// Print the settings in effect and where each came from
+    /// Print the settings in effect and the source of each
     Config,
-    /// Look at everything that the gateway needs, and say what to do where something is wrong
+    /// Check everything that the gateway needs, and name the remedy of each fault
     Doctor,
 }
 
 impl Command {
-    /// How much it says in the log where nobody has set it: what runs until it is stopped has one worth reading.
+    /// The log level of the command where the settings name none. A command that runs until it is stopped logs the
+    /// most.
     fn voice(&self, output: Output) -> Voice {
         match self {
             Self::Serve(_) | Self::Simulate(_) => Voice::Full,
             Self::Dev(_) => Voice::Quiet,
-            // What would be warned of is what it finds.
+            // The findings of the command already contain the warnings.
             Self::Doctor => Voice::Mute,
             _ if output.is_for_people() => Voice::Quiet,
             _ => Voice::Mute,
@@ -94,7 +95,7 @@ impl Command {
     }
 }
 
-/// Runs the command line of this process to its end.
+/// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let parsed = grammar()
         .try_get_matches()
@@ -125,7 +126,7 @@ fn start(cli: Cli, output: Output) -> Result<ExitCode, Failure> {
     if let Err(error) = closed {
         tracing::warn!(%error, "a crash may write the memory of this process into a file: set ulimit -c 0");
     }
-    // A thousand, as many systems have it, is less than the connections that may be open to tenants and to WeChat.
+    // The default of many systems, 1,024, is smaller than the number of connections to tenants and to WeChat.
     if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
         tracing::warn!(%error, "cannot raise the limit of open files: set it with ulimit -n");
     }
@@ -156,7 +157,7 @@ async fn run(command: Command, settings: &Settings, output: Output) -> Result<Ex
     Ok(ExitCode::SUCCESS)
 }
 
-/// Help and version are results; everything else is wrong usage: exit code 2.
+/// Help and version are results. All other parser errors are wrong usage, with exit code 2.
 fn wrong_usage(error: &clap::Error) -> ExitCode {
     let asked_for = matches!(
         error.kind(),
@@ -174,7 +175,7 @@ fn wrong_usage(error: &clap::Error) -> ExitCode {
         let words = format!("{message}: `wxgate --help` shows what there is");
         Output::new(true).failure(&Failure::new(USAGE, words));
     } else {
-        // Fails only when there is nobody to tell.
+        // Fails only when standard error is closed.
         let _ = error.print();
     }
     if asked_for {
@@ -196,7 +197,7 @@ pub(crate) fn secret_from_stdin(what: &str) -> Result<String, Failure> {
     })
 }
 
-/// As [`secret_from_stdin`]; none: the line is empty, or there is none.
+/// Like [`secret_from_stdin`]. `None`: the line is empty, or standard input has no line.
 pub(crate) fn maybe_secret_from_stdin(what: &str) -> Result<Option<String>, Failure> {
     let line = private::secret_line(&format!("{what}, then Enter (it is not shown): "));
     let line = line.map_err(|error| {
@@ -209,7 +210,7 @@ pub(crate) fn maybe_secret_from_stdin(what: &str) -> Result<Option<String>, Fail
     Ok((!secret.is_empty()).then(|| secret.to_owned()))
 }
 
-/// The grammar, for tests and for shells.
+/// The grammar with the help of the settings, for tests and shell completion.
 pub fn grammar() -> clap::Command {
     let grammar = Cli::command();
     let settings = Flags::help(&grammar);

@@ -22,75 +22,75 @@ use crate::{
     settings::Settings,
 };
 
-/// What to do with apps.
+/// The subcommands of `wxgate app`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Register one: its AppSecret is proven at WeChat and stored encrypted
+    /// Register an app: the AppSecret is checked with WeChat and stored encrypted
     Add(Add),
-    /// List all, or a tenant's
+    /// List all apps, or the apps of one tenant
     List {
-        /// Only those of this tenant: its id or its name
+        /// List the apps of this tenant only: its id (ten_…) or name
         #[arg(long, value_name = "TENANT", value_parser = tenant_word)]
         tenant: Option<TenantWord>,
     },
-    /// Show one
+    /// Show one app
     Show {
-        /// WeChat's id of it: wx…
+        /// The appid, WeChat's id of the app: wx…
         appid: AppId,
     },
-    /// Prove its AppSecret at WeChat, and let it send again if it was paused
+    /// Check the stored AppSecret with WeChat, and resume sending if the app was paused
     Verify {
-        /// WeChat's id of it: wx…
+        /// The appid, WeChat's id of the app: wx…
         appid: AppId,
     },
-    /// Replace its AppSecret, as WeChat's console shows it after a reset: the new one is proven first, nothing that waits
-    /// is lost, and the app sends again if it was paused
+    /// Replace the AppSecret after a reset in WeChat's console. The new AppSecret is checked with WeChat first, no
+    /// waiting message is lost, and a paused app sends again
     SetSecret {
-        /// WeChat's id of it: wx…
+        /// The appid, WeChat's id of the app: wx…
         #[arg(long)]
         appid: AppId,
-        /// Read the AppSecret from standard input: as an argument, every user of the machine could see it
+        /// Read the AppSecret from standard input: every user of the machine could see an argument
         #[arg(long, required = true)]
         secret_stdin: bool,
     },
-    /// Remove it; what it has not sent is canceled, or uncertain where WeChat may have it
+    /// Remove an app. Its unsent messages become canceled, or uncertain where WeChat may have the message
     Remove {
-        /// WeChat's id of it: wx…
+        /// The appid, WeChat's id of the app: wx…
         appid: AppId,
         #[command(flatten)]
         consent: Consent,
     },
 }
 
-/// What the new app is.
+/// The properties of the new app.
 #[derive(Args, Debug)]
 pub(crate) struct Add {
-    /// Whose it is: the id (ten_…) or the name of a tenant
+    /// The tenant that owns the app: its id (ten_…) or name
     #[arg(long, value_name = "TENANT", value_parser = tenant_word)]
     tenant: TenantWord,
-    /// WeChat's id of it: wx…
+    /// The appid, WeChat's id of the app: wx…
     #[arg(long)]
     appid: AppId,
-    /// Read the AppSecret from standard input: as an argument, every user of the machine could see it
+    /// Read the AppSecret from standard input: every user of the machine could see an argument
     #[arg(long, required = true)]
     secret_stdin: bool,
-    /// Read the message push settings after the AppSecret, each on a line of its own: the Token, then the
+    /// After the AppSecret, also read the message push settings, each on a line of its own: the Token, then the
     /// EncodingAESKey if there is one
     #[arg(long)]
     callback_stdin: bool,
-    /// What to call it; its appid by default
+    /// A name for the app (default: the appid)
     #[arg(long, default_value = "")]
     name: String,
-    /// What the appid stands for
+    /// The kind of the app
     #[arg(long, default_value = "mini_program", value_parser = kind())]
     kind: AppKind,
-    /// How its access token is fetched
+    /// How the gateway fetches the app's access token
     #[arg(long, default_value = "stable", value_parser = token_mode())]
     token_mode: TokenMode,
-    /// What becomes of messages with values that break the rules of their types: `warn` sends them
+    /// Treatment of messages with values that break the rules of their types: `strict` refuses them, `warn` sends them
     #[arg(long, default_value = "strict", value_parser = value_rules())]
     value_rules: ValueRules,
-    /// Keep the AppSecret without trying it
+    /// Store the AppSecret without checking it with WeChat
     #[arg(long)]
     no_verify: bool,
 }
@@ -145,7 +145,7 @@ impl Add {
     }
 }
 
-/// Does it.
+/// Runs the subcommand.
 pub(crate) async fn run(
     settings: &Settings,
     output: Output,
@@ -217,7 +217,7 @@ pub(crate) async fn run(
     }
 }
 
-/// Lets the onboarding desk work and shows the app that comes of it.
+/// Runs `verb` on the apps of the onboarding part, and shows the resulting app.
 async fn change(
     desk: Desk,
     output: Output,
@@ -244,7 +244,7 @@ fn state(now: DateTime<Utc>, app: &App) -> String {
     }
 }
 
-/// Whether WeChat is heard.
+/// The state of callbacks from WeChat.
 fn callbacks(app: &App) -> &'static str {
     match (app.has_callback_token, app.has_callback_aes_key) {
         (false, _) => "not heard: the Token of its message push settings is not set",

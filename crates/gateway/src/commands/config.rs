@@ -11,7 +11,7 @@ use crate::{
     settings::{Settings, Shown},
 };
 
-/// Prints the settings in effect and where each came from.
+/// Prints the settings in effect and the source of each.
 pub(crate) fn run(settings: &Settings, output: Output) -> Result<(), Failure> {
     let mode = settings.mode.as_str();
     let all: Vec<Shown> = settings.shown().iter().cloned().map(absolute).collect();
@@ -32,7 +32,7 @@ pub(crate) fn run(settings: &Settings, output: Output) -> Result<(), Failure> {
     })
 }
 
-/// Files as they are named from everywhere: which one is meant must not depend on where somebody asks.
+/// Makes file paths absolute, so that the printed path does not depend on the current folder.
 fn absolute(shown: Shown) -> Shown {
     let value = shown.value.map(|value| match shown.name {
         "database_url" => embedded::absolute_url(&value),

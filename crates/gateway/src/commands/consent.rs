@@ -1,4 +1,4 @@
-//! The question before what cannot be taken back.
+//! The confirmation before an irreversible action.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -6,16 +6,17 @@ use clap::Args;
 
 use crate::failure::{Failure, USAGE};
 
-/// Whether the question is answered already.
+/// Whether the arguments already give the confirmation.
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct Consent {
-    /// Do it without a question: what a script must say
+    /// Do not ask for confirmation; scripts need this option
     #[arg(long)]
     yes: bool,
 }
 
 impl Consent {
-    /// Goes on where `yes` was said; `what` is a sentence that names what is lost. A script is refused and not asked.
+    /// Succeeds if `--yes` was given or the user answers `yes`. `what` is a sentence that names the loss. Without a
+    /// terminal, as in a script, the function refuses and does not ask.
     pub(crate) fn to(self, what: &str) -> Result<(), Failure> {
         if self.yes {
             return Ok(());

@@ -19,18 +19,18 @@ use crate::{
     settings::Settings,
 };
 
-/// How to try it.
+/// The arguments of `wxgate dev`.
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
-    /// Where the WeChat simulator listens on this machine; 0 takes a free port
+    /// The port of the WeChat simulator on this machine; 0 takes a free port
     #[arg(long, default_value_t = 8090, value_name = "PORT")]
     simulator_port: u16,
-    /// How WeChat misbehaves once everything was shown; may be given several times
+    /// Faults of the simulated WeChat after the demo; may be given several times
     #[arg(long, value_enum, value_name = "NAME")]
     scenario: Vec<simulate::Scenario>,
 }
 
-/// Shows everything once, and stays up until it is stopped.
+/// Runs the demo once, and then serves until the process is stopped.
 pub(crate) async fn run(
     settings: &Settings,
     output: Output,
@@ -48,7 +48,7 @@ pub(crate) async fn run(
             "WXGATE_WECHAT_BASE_URL has no effect: `wxgate dev` talks to its own simulator"
         );
     }
-    // What may fail comes before anything is written.
+    // Steps that may fail come before the first write.
     gateway::check_address(settings.listen)?;
     let simulator = simulate::start(
         Options::at((Ipv4Addr::LOCALHOST, arguments.simulator_port).into()),

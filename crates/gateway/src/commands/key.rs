@@ -17,42 +17,42 @@ use crate::{
     settings::Settings,
 };
 
-/// What to do with keys.
+/// The subcommands of `wxgate key`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Make one; its secret is shown once
+    /// Create a key; the secret is shown once
     Create(Create),
-    /// List an owner's, revoked ones among them
+    /// List the keys of an owner, including revoked keys
     List(Owner),
-    /// Refuse one from now on, and the keys that were made with it
+    /// Revoke a key, and all keys that were made with it
     Revoke {
-        /// Its id: key_…
+        /// The key's id: key_…
         #[arg(value_parser = key_id)]
         id: KeyId,
-        /// Let the keys that were made with it stay in force: it is exchanged, and was not stolen
+        /// Keep the keys that were made with this key: for a key that is replaced and was not stolen
         #[arg(long)]
         keep_descendants: bool,
     },
 }
 
-/// Whose key it is.
+/// The owner of a key.
 #[derive(Args, Debug)]
 #[command(group(ArgGroup::new("owner").required(true).args(["tenant", "operator"])))]
 pub(crate) struct Owner {
-    /// A tenant's, by its id (ten_…) or its name
+    /// A key of this tenant: its id (ten_…) or name
     #[arg(long, value_name = "TENANT", value_parser = tenant_word)]
     tenant: Option<TenantWord>,
-    /// The operators'
+    /// A key of the operators
     #[arg(long)]
     operator: bool,
 }
 
-/// What the new key is.
+/// The properties of the new key.
 #[derive(Args, Debug)]
 pub(crate) struct Create {
     #[command(flatten)]
     owner: Owner,
-    /// What it may do, such as messages:send messages:read. An operator's key may do everything by default
+    /// The scopes of the key, such as messages:send messages:read. An operator's key has all scopes by default
     #[arg(
         long = "scope",
         value_name = "SCOPE",
@@ -61,7 +61,7 @@ pub(crate) struct Create {
         required_unless_present = "operator"
     )]
     scopes: Vec<Scope>,
-    /// What to call it
+    /// A name for the key
     #[arg(long, default_value = "command line")]
     name: String,
 }
@@ -86,7 +86,7 @@ impl Create {
     }
 }
 
-/// Does it.
+/// Runs the subcommand.
 pub(crate) async fn run(
     settings: &Settings,
     output: Output,

@@ -12,15 +12,15 @@ use crate::{
     settings::Settings,
 };
 
-/// What to do with the key that seals every secret.
+/// The subcommands of `wxgate master-key`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Seal everything anew under `WXGATE_MASTER_KEY` that is sealed under `WXGATE_MASTER_KEY_PREVIOUS`. Broken off, it
-    /// goes on where it was when it is run again
+    /// Encrypt all secrets with `WXGATE_MASTER_KEY` that are encrypted with `WXGATE_MASTER_KEY_PREVIOUS`. After an
+    /// interruption, a second run continues at the same place
     Rotate,
 }
 
-/// Does it.
+/// Runs the subcommand.
 pub(crate) async fn run(
     settings: &Settings,
     output: Output,
@@ -33,7 +33,7 @@ pub(crate) async fn run(
     tell(output, &done?)
 }
 
-/// What came of it.
+/// The result of a rotation.
 struct Rotated {
     key: MasterKeyId,
     previous: MasterKeyId,

@@ -16,18 +16,18 @@ use crate::{
     settings::Settings,
 };
 
-/// What to do with the schema.
+/// The subcommands of `wxgate migrate`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Apply all pending migrations
     Up,
-    /// Take the last one back: its data is lost
+    /// Revert the last migration: its data is lost
     Down(Consent),
-    /// List them
+    /// List all migrations and their states
     Status,
 }
 
-/// Migrates, and tells how the schema stands then.
+/// Runs the subcommand, and prints the resulting state of the schema.
 pub(crate) async fn run(
     settings: &Settings,
     output: Output,
@@ -58,7 +58,7 @@ pub(crate) async fn run(
     tell(output, &states)
 }
 
-/// A configuration that serves to open the database alone: the schema holds no secrets.
+/// A configuration that can only open the database. The schema holds no secrets, so the master key is a dummy.
 fn schema_only(settings: &Settings) -> Config {
     Config {
         listen: settings.listen,

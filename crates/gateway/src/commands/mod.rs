@@ -1,4 +1,4 @@
-//! The commands, one module each: its arguments, and a `run` that reads like a sentence.
+//! The commands, one module each, with its arguments and a short `run`.
 
 pub(crate) mod app;
 pub(crate) mod config;
@@ -34,12 +34,12 @@ use crate::{
     timekeeper::Timekeeper,
 };
 
-/// How many items of a list are read at once.
+/// The number of items in one page of a list.
 const PAGE: u64 = 200;
-/// The exit code of a program that was interrupted.
+/// The exit code of an interrupted program.
 const INTERRUPTED: i32 = 130;
 
-/// What a gateway is started with by these settings.
+/// The configuration of a gateway from these settings.
 async fn configure(settings: &Settings, migrate: bool) -> Result<Config, Failure> {
     Ok(Config {
         listen: settings.listen,
@@ -64,7 +64,7 @@ async fn configure(settings: &Settings, migrate: bool) -> Result<Config, Failure
     })
 }
 
-/// What a short command works with.
+/// The connections and services that a short command uses.
 struct Desk {
     config: Config,
     store: Store,
@@ -75,8 +75,8 @@ struct Desk {
 }
 
 impl Desk {
-    /// Opens the database, which must be there. An embedded one is migrated on the way; a production one must be up
-    /// to date, because a short command is no occasion to migrate it.
+    /// Opens the database, which must exist. An embedded database is migrated. A production database must already have
+    /// the current schema, because a short command is no reason to migrate a shared database.
     async fn open(settings: &Settings) -> Result<Self, Failure> {
         embedded::must_exist(settings)?;
         let config = configure(settings, settings.mode == Mode::Embedded).await?;
@@ -102,7 +102,7 @@ impl Desk {
         })
     }
 
-    /// Becomes a replica that sends, for a moment.
+    /// Starts the sending part, so that the command acts as a replica for a short time.
     fn sending(&self) -> Result<replica::Sending, Failure> {
         if let Some(trouble) = self.clock.trouble() {
             return Err(Failure::new("clock", trouble.to_string()));
@@ -116,7 +116,7 @@ impl Desk {
         )?)
     }
 
-    /// Opens the onboarding desk.
+    /// Opens the onboarding of apps.
     fn onboarding(&self) -> Result<replica::Onboarding, Failure> {
         Ok(replica::Onboarding::open(
             &self.config,
@@ -134,14 +134,14 @@ impl Desk {
     }
 }
 
-/// A tenant on the command line: by its id, or by its name where no other tenant has it.
+/// A tenant as named on the command line: by id, or by a name that no other tenant has.
 #[derive(Clone, Debug)]
 pub(crate) enum TenantWord {
     Id(TenantId),
     Name(String),
 }
 
-/// Reads one.
+/// Parses the id or name of a tenant.
 fn tenant_word(text: &str) -> Result<TenantWord, &'static str> {
     const WRONG: &str = "give a tenant's id, which begins with ten_, or its name; `wxgate tenant list` shows them all";
     let text = text.trim();
@@ -155,7 +155,7 @@ fn tenant_word(text: &str) -> Result<TenantWord, &'static str> {
 }
 
 impl Desk {
-    /// The tenant that is meant.
+    /// The id of the named tenant.
     async fn tenant(&self, word: &TenantWord) -> Result<TenantId, Failure> {
         let name = match word {
             TenantWord::Id(id) => return Ok(self.tenancy.tenant(*id).await?.id),
@@ -183,13 +183,13 @@ impl Desk {
     }
 }
 
-/// A key's id on the command line.
+/// Parses the id of a key.
 fn key_id(text: &str) -> Result<KeyId, &'static str> {
     text.parse()
         .map_err(|_| "a key's id begins with key_; `wxgate key list` shows an owner's")
 }
 
-/// All items of a list, page by page.
+/// Reads all items of a list, page by page.
 async fn all<T, K, E>(
     mut page_of: impl AsyncFnMut(Page<K>) -> Result<Listing<T, K>, E>,
 ) -> Result<Vec<T>, E> {
@@ -205,11 +205,11 @@ async fn all<T, K, E>(
     }
 }
 
-/// The wishes of whoever runs the process.
+/// The signals that ask the process to stop.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
-    /// The terminal was closed; none: the process was started to outlive it (`nohup`).
+    /// The terminal was closed. `None`: the process was started to survive the terminal (`nohup`).
     hangup: Option<Signal>,
 }
 
@@ -221,7 +221,7 @@ impl Signals {
                 Failure::new("internal", words)
             })
         };
-        // Before a handler takes the place of what the parent asked for.
+        // Must come before a handler replaces the disposition that the parent has set.
         let outlives = ignores_hangup();
         Ok(Self {
             terminate: listen(SignalKind::terminate())?,
@@ -249,8 +249,8 @@ impl Signals {
         }
     }
 
-    /// Runs `stopping` to its end, unless a second signal ends the process at once. A closed terminal may say so twice, by the
-    /// shell and by the system, so that is no second signal.
+    /// Runs `stopping` to its end; a second signal ends the process at once. `SIGHUP` does not count as a second
+    /// signal: the shell and the system may each send one for a closed terminal.
     async fn finish<T>(mut self, stopping: impl Future<Output = T>) -> T {
         tokio::select! {
             done = stopping => done,
@@ -260,7 +260,7 @@ impl Signals {
     }
 }
 
-/// Whether the process was started with `SIGHUP` ignored. The system shows it as the lowest bit of a hexadecimal number.
+/// Whether the process was started with `SIGHUP` ignored: the lowest bit of the hexadecimal mask `SigIgn`.
 fn ignores_hangup() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

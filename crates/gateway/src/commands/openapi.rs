@@ -4,13 +4,13 @@ use clap::{Args, ValueEnum};
 
 use crate::{failure::Failure, output::Output};
 
-/// Which document, and in which form.
+/// The document and its form.
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
-    /// What it is about: the gateway's own API, or what is in WeChat's form (calls for SDKs, and callbacks)
+    /// The API to document: the gateway's own API, or the interface in WeChat's form (calls for SDKs, and callbacks)
     #[arg(long, value_enum, default_value_t = Document::Api, value_name = "PART")]
     part: Document,
-    /// The version of OpenAPI that it is written in: 3.0 is for generators that read no 3.1
+    /// The OpenAPI version of the document; 3.0 is for generators that cannot read 3.1
     #[arg(long, value_enum, default_value_t = Version::V3_1, value_name = "VERSION")]
     openapi_version: Version,
 }
@@ -29,7 +29,7 @@ enum Version {
     V3_0,
 }
 
-/// Prints the document, which is JSON whoever reads it.
+/// Prints the document: JSON, with and without `--json`.
 pub(crate) fn run(output: Output, arguments: &Arguments) -> Result<(), Failure> {
     let part = match arguments.part {
         Document::Api => api::Part::Api,

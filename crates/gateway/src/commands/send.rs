@@ -22,34 +22,34 @@ use crate::{
     settings::Settings,
 };
 
-/// What to send.
+/// The message to send.
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
-    /// The app that sends it: wx…
+    /// The app that sends the message: wx…
     #[arg(long)]
     appid: AppId,
-    /// The receiver's openid
+    /// The openid of the recipient
     #[arg(long, value_name = "OPENID")]
     to: String,
-    /// The template's id
+    /// The id of the template
     #[arg(long, value_name = "ID")]
     template: String,
     /// The values of the template
     #[arg(long, value_name = "KEY=VALUE", num_args = 1.., value_parser = pair)]
     data: Vec<(String, String)>,
-    /// Which of WeChat's ways it takes
+    /// The WeChat interface that sends the message
     #[arg(long, default_value = "subscribe", value_parser = channel())]
     channel: Channel,
-    /// The form id or prepay id; on channel template
+    /// The form id or prepay id, for channel template
     #[arg(long, value_name = "ID")]
     form_id: Option<String>,
-    /// The page that the card opens
+    /// The page that opens when the recipient taps the message
     #[arg(long)]
     page: Option<String>,
-    /// Seconds that it is worth sending
+    /// The time in seconds after which an unsent message expires
     #[arg(long, value_name = "SECONDS")]
     ttl: Option<u64>,
-    /// Seconds to wait for its end
+    /// The time in seconds to wait for the result
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
     wait: u64,
 }
@@ -91,7 +91,7 @@ impl Arguments {
     }
 }
 
-/// Sends, as a replica for a moment, and waits for the end.
+/// Sends the message as a replica for a short time, and waits for the end of the message.
 pub(crate) async fn run(
     settings: &Settings,
     output: Output,
@@ -168,7 +168,7 @@ fn tell(
     verdict.map(|()| ExitCode::SUCCESS)
 }
 
-/// Whether it was sent; if not, in WeChat's words.
+/// Whether WeChat accepted the message. The error has WeChat's text.
 fn verdict(message: &Message, wait: Duration) -> Result<(), Failure> {
     let status = message.status;
     if matches!(status, Status::Sent | Status::Delivered) {

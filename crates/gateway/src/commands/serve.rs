@@ -13,7 +13,7 @@ use crate::{
     settings::{LogFormat, Settings},
 };
 
-/// How to serve.
+/// The arguments of `wxgate serve`.
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
     /// Do not apply pending migrations; refuse to start if there are any
@@ -21,7 +21,7 @@ pub(crate) struct Arguments {
     no_migrate: bool,
 }
 
-/// Runs the gateway until it is stopped.
+/// Runs the gateway until the process is stopped.
 pub(crate) async fn run(
     settings: &Settings,
     output: Output,
@@ -37,7 +37,8 @@ pub(crate) async fn run(
         () = signals.stop() => return Ok(()),
     };
     let (address, url) = (gateway.address(), gateway.base_url());
-    // The log says it too, and whoever wants that as JSON reads both as one stream.
+    // The log contains the same fact. A reader of the JSON log may read standard output in the same stream, so text is
+    // not printed there.
     if settings.log_format == LogFormat::Text || !output.is_for_people() {
         output.result(
             &json!({"address": address, "base_url": url, "mode": mode}),

@@ -12,21 +12,22 @@ use crate::{
     settings::Settings,
 };
 
-/// What to do with the keys that sign access tokens.
+/// The subcommands of `wxgate signing-key`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Give the newest a successor: published at once, it signs ten minutes later. No token is refused over it
+    /// Create a new signing key. The key is published at once and signs ten minutes later. All issued tokens remain
+    /// valid
     Rotate {
-        /// The old ones are stolen: refuse every token that they signed, within 5 seconds everywhere. The new one signs at
-        /// once; whoever holds a token fetches another
+        /// For stolen keys: refuse every token that the old keys signed, on all replicas within 5 seconds. The new key
+        /// signs at once, and clients must fetch new tokens
         #[arg(long)]
         revoke_old: bool,
     },
-    /// List those that sign or verify
+    /// List the keys that sign or verify
     List,
 }
 
-/// Does it.
+/// Runs the subcommand.
 pub(crate) async fn run(
     settings: &Settings,
     output: Output,

@@ -9,49 +9,49 @@ use simulator::{Effect, Fault, Options, Simulator};
 use super::Signals;
 use crate::{failure::Failure, output::Output};
 
-/// How to simulate.
+/// The arguments of `wxgate simulate`.
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
-    /// Where to listen; 0 takes a free port
+    /// The port of the simulator; 0 takes a free port
     #[arg(long, default_value_t = 8090)]
     port: u16,
-    /// On which address
+    /// The address of the simulator
     #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     host: IpAddr,
     /// For benchmarks: keep no messages and count no users
     #[arg(long)]
     lean: bool,
-    /// How WeChat misbehaves from the start; may be given several times
+    /// Faults of the simulated WeChat from the start; may be given several times
     #[arg(long, value_enum, value_name = "NAME")]
     scenario: Vec<Scenario>,
 }
 
-/// A WeChat that misbehaves.
+/// A fault of the simulated WeChat.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Scenario {
     /// Every answer takes two seconds
     Slow,
-    /// A fifth of the sends is answered -1 (WeChat is busy)
+    /// A fifth of the sends is answered with -1 (WeChat is busy)
     Busy,
-    /// A tenth of the sends is taken, and the connection breaks before the answer
+    /// WeChat accepts a tenth of the sends, but the connection breaks before the answer
     LostAnswers,
-    /// A tenth of the sends is answered 40001, though the token is good
+    /// A tenth of the sends is answered with 40001, although the token is valid
     StrayRefusals,
-    /// Sends are answered 45009: the day's quota is spent
+    /// All sends are answered with 45009: the daily quota is spent
     QuotaSpent,
-    /// Tokens are refused with 40164: the gateway's address is not on the list
+    /// Token fetches are refused with 40164: the gateway's address is not on the IP whitelist
     AddressRefused,
-    /// Every call is answered by a proxy with 502
+    /// A proxy answers every call with 502
     Down,
 }
 
-/// The calls that send.
+/// The paths of the send interfaces.
 const SENDS: [&str; 3] = [
     "/cgi-bin/message/subscribe/send",
     "/cgi-bin/message/wxopen/template/send",
     "/cgi-bin/message/template/send",
 ];
-/// The calls that fetch a token.
+/// The paths of the token endpoints.
 const TOKENS: [&str; 2] = ["/cgi-bin/token", "/cgi-bin/stable_token"];
 
 impl Scenario {
@@ -86,7 +86,7 @@ impl Scenario {
     }
 }
 
-/// Makes WeChat misbehave.
+/// Adds the faults of the scenarios to the simulator.
 pub(crate) fn misbehave(simulator: &Simulator, scenarios: &[Scenario]) {
     let control = simulator.control();
     for fault in scenarios.iter().flat_map(|scenario| scenario.faults()) {
@@ -94,7 +94,7 @@ pub(crate) fn misbehave(simulator: &Simulator, scenarios: &[Scenario]) {
     }
 }
 
-/// Runs the simulator until it is stopped.
+/// Runs the simulator until the process is stopped.
 pub(crate) async fn run(output: Output, arguments: &Arguments) -> Result<(), Failure> {
     let mut signals = Signals::listen()?;
     let options = Options::at(SocketAddr::from((arguments.host, arguments.port)));
@@ -114,7 +114,7 @@ pub(crate) async fn run(output: Output, arguments: &Arguments) -> Result<(), Fai
     Ok(())
 }
 
-/// Starts a simulator; a refusal names the flag that helps.
+/// Starts a simulator. The error names the flag that sets the port.
 pub(crate) async fn start(options: Options, flag: &str) -> Result<Simulator, Failure> {
     let started = Simulator::start(options).await;
     started.map_err(|error| {

@@ -12,37 +12,37 @@ use crate::{
     settings::Settings,
 };
 
-/// What to do with tenants.
+/// The subcommands of `wxgate tenant`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Register one
+    /// Create a tenant
     Create {
-        /// What to call it
+        /// A name for the tenant
         name: String,
     },
-    /// List all
+    /// List all tenants
     List,
-    /// Show one
+    /// Show one tenant
     Show {
-        /// Its id (ten_…), or its name
+        /// The id (ten_…) or name of the tenant
         #[arg(value_name = "TENANT", value_parser = tenant_word)]
         tenant: TenantWord,
     },
-    /// Refuse its credentials and let its queue rest
+    /// Suspend a tenant: refuse its credentials and stop sending its messages
     Suspend {
-        /// Its id (ten_…), or its name
+        /// The id (ten_…) or name of the tenant
         #[arg(value_name = "TENANT", value_parser = tenant_word)]
         tenant: TenantWord,
     },
-    /// Let it use the gateway again
+    /// Resume a suspended tenant
     Resume {
-        /// Its id (ten_…), or its name
+        /// The id (ten_…) or name of the tenant
         #[arg(value_name = "TENANT", value_parser = tenant_word)]
         tenant: TenantWord,
     },
 }
 
-/// Does it.
+/// Runs the subcommand.
 pub(crate) async fn run(
     settings: &Settings,
     output: Output,

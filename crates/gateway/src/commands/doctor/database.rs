@@ -1,4 +1,4 @@
-//! What is kept: the database, its schema and clock, what it seals, the apps in it, and Redis beside it.
+//! Checks of the database, its schema and clock, the master key, the apps, and Redis.
 
 use std::time::Duration;
 
@@ -20,9 +20,9 @@ use crate::{
     timekeeper,
 };
 
-/// The longest wait for a database or Redis.
+/// The longest wait for the database or Redis.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Pauses that end by themselves.
+/// The reasons of pauses that end without a repair.
 const PASSING: [&str; 4] = [
     "quota_exhausted",
     "throttled",
@@ -30,7 +30,7 @@ const PASSING: [&str; 4] = [
     "no_token",
 ];
 
-/// Looks at all of it.
+/// Runs all checks of this module.
 pub(super) async fn look(settings: &Settings) -> Vec<Finding> {
     let mut findings = Vec::new();
     let clock = Clock::system();
@@ -109,7 +109,7 @@ async fn open(settings: &Settings) -> Result<(Store, Finding), Box<Finding>> {
     }
 }
 
-/// And whether it is that of this program.
+/// Whether the schema is the one of this program.
 async fn schema(store: &Store) -> (Finding, bool) {
     match store.migrations().await {
         Ok(states) => {
@@ -132,8 +132,8 @@ async fn schema(store: &Store) -> (Finding, bool) {
     }
 }
 
-/// Whether a gateway could accept and record messages: reading alone says nothing of that. Before the schema is this program's,
-/// whether migrations could make it so.
+/// Whether a gateway could accept and record messages, which a read alone does not show. If the schema is not current,
+/// whether migrations could run.
 async fn writes(store: &Store, is_current: bool) -> Finding {
     let name = "database writes";
     let look = async {
@@ -153,7 +153,7 @@ async fn writes(store: &Store, is_current: bool) -> Finding {
     }
 }
 
-/// What the rights of the database's user are enough for.
+/// Whether the rights of the database user suffice.
 fn judge(rights: &Rights, is_current: bool) -> Finding {
     let name = "database writes";
     if rights.is_read_only {
@@ -187,7 +187,8 @@ fn judge(rights: &Rights, is_current: bool) -> Finding {
     )
 }
 
-/// How far this machine's clock is from the database's, by which all replicas go, and which `clock` follows from then on.
+/// The offset of this machine's clock from the database's clock, which all replicas use. From then on `clock` follows
+/// the database's clock.
 async fn compare(store: &Store, clock: &Clock) -> Finding {
     let name = "database clock";
     let answer = match timekeeper::ask(store).await {
@@ -230,7 +231,7 @@ async fn redis(settings: &Settings, clock: Clock, findings: &mut Vec<Finding>) -
     };
     let began = Instant::now();
     let mut why = None;
-    // A connection that was just begun may need a second look.
+    // Repeats the check, because a new connection may fail the first time.
     let answered = timeout(PATIENCE, async {
         loop {
             match coord.health().await {
@@ -261,7 +262,7 @@ async fn redis(settings: &Settings, clock: Clock, findings: &mut Vec<Finding>) -
     None
 }
 
-/// Whether the master key opens what the database seals.
+/// Whether the master key opens the secrets in the database.
 async fn sealed(settings: &Settings, store: Option<&Store>) -> (Finding, Option<MasterKey>) {
     let name = "master key";
     let key = match master_key::find(settings).await {
@@ -299,7 +300,7 @@ async fn sealed(settings: &Settings, store: Option<&Store>) -> (Finding, Option<
     }
 }
 
-/// A key that is right, and who may read its files.
+/// A finding for a valid key, with a warning if other users may read a key file.
 fn judged(settings: &Settings, words: String) -> Finding {
     let name = "master key";
     let files = [
@@ -324,7 +325,8 @@ fn judged(settings: &Settings, words: String) -> Finding {
     ))
 }
 
-/// How many kinds of secrets have one under another key that opens too.
+/// The number of kinds of secrets of which at least one is sealed under another key that also opens. Error: a secret
+/// does not open.
 async fn still_sealed_otherwise(store: &Store, key: &MasterKey) -> Result<usize, Failure> {
     let mut others = 0;
     for place in Place::ALL {
@@ -342,7 +344,7 @@ async fn still_sealed_otherwise(store: &Store, key: &MasterKey) -> Result<usize,
     Ok(others)
 }
 
-/// A line for all apps, and one for each that does not send. WeChat is not asked.
+/// One finding for all apps, and one for each app in trouble. Calls no WeChat interface.
 async fn apps(settings: &Settings, store: &Store, coord: Coord) -> Vec<Finding> {
     match try_apps(settings, store, coord).await {
         Ok(findings) => findings,
@@ -379,7 +381,7 @@ async fn try_apps(
     Ok(findings)
 }
 
-/// What is wrong with an app.
+/// The fault of an app, if any.
 fn trouble(
     app: &App,
     no_token: Option<String>,

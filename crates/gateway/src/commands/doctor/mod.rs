@@ -1,5 +1,5 @@
-//! `wxgate doctor`: looks at everything that a gateway with these settings needs, changes nothing, and says what to do
-//! where something is wrong.
+//! `wxgate doctor`: checks everything that a gateway with these settings needs, changes nothing, and names the remedy
+//! of each fault.
 
 mod database;
 mod surroundings;
@@ -15,17 +15,17 @@ use crate::{
     settings::Settings,
 };
 
-/// How a check ended.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Verdict {
-    /// Nothing is wrong with it.
+    /// No fault found.
     Ok,
-    /// It was not looked at: it is not used, or what it needs is not there.
+    /// Not checked: not in use, or a precondition is missing.
     Skipped,
-    /// It works, and should be looked at.
+    /// Works, but needs attention.
     Warning,
-    /// The gateway does not work with it.
+    /// The gateway cannot work.
     Failed,
 }
 
@@ -40,13 +40,13 @@ impl Verdict {
     }
 }
 
-/// One thing that was looked at.
+/// One check and its result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 struct Finding {
     check: &'static str,
     status: Verdict,
     detail: String,
-    /// What to do, where `detail` does not say it already.
+    /// The remedy, where `detail` does not already name it.
     next: Option<String>,
 }
 
@@ -76,14 +76,14 @@ impl Finding {
         Self::new(check, Verdict::Failed, detail)
     }
 
-    /// Says what to do.
+    /// Adds the remedy.
     fn next(mut self, next: impl Into<String>) -> Self {
         self.next = Some(next.into());
         self
     }
 }
 
-/// Looks at everything. Exit code 1: something does not work.
+/// Runs all checks. Exit code 1: a check has failed.
 pub(crate) async fn run(settings: &Settings, output: Output) -> Result<ExitCode, Failure> {
     let mut findings = vec![surroundings::settings(settings)];
     findings.extend(database::look(settings).await);

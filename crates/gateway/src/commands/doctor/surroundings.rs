@@ -1,4 +1,4 @@
-//! What is around: the settings themselves, WeChat, the clock, the way in, the machine.
+//! Checks of the settings, WeChat, the clock, the public URL, proxies, traces, and the machine.
 
 use std::{error::Error, path::Path, time::Duration};
 
@@ -22,18 +22,18 @@ use crate::{
     settings::Settings,
 };
 
-/// The longest wait for WeChat or for the gateway's own URL.
+/// The longest wait for WeChat, the gateway's own URL or the collector.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How far this machine's clock may be off: WeChat's callbacks are believed for 5 minutes.
+/// The largest acceptable offset of this machine's clock. The gateway accepts callbacks of WeChat for 5 minutes.
 const SKEW: chrono::Duration = chrono::Duration::seconds(30);
-/// Free space below which a disk is as good as full.
+/// The free disk space, in bytes, below which the check warns.
 const LITTLE: u64 = 1 << 30;
-/// And with less than this nothing more can be accepted.
+/// The free disk space, in bytes, below which the gateway cannot accept messages.
 const FULL: u64 = 16 << 20;
-/// Open files beside connections: the database, Redis, WeChat, webhooks.
+/// Open files in addition to client connections: the database, Redis, WeChat, webhooks.
 const OTHER_FILES: u64 = 512;
 
-/// The settings, which were readable or this would not run.
+/// The warnings of the settings. Unreadable settings would have stopped the command earlier.
 pub(super) fn settings(settings: &Settings) -> Finding {
     let set = settings
         .shown()
@@ -48,7 +48,7 @@ pub(super) fn settings(settings: &Settings) -> Finding {
     }
 }
 
-/// Whether WeChat answers, and what time it has.
+/// Whether WeChat answers, and the offset of the clock.
 pub(super) async fn wechat(settings: &Settings) -> [Finding; 2] {
     let url = &settings.wechat_base_url;
     let answer = match client() {
@@ -69,7 +69,7 @@ pub(super) async fn wechat(settings: &Settings) -> [Finding; 2] {
     }
 }
 
-/// This machine's clock beside that of whoever answered.
+/// Compares this machine's clock with the `Date` header of the answer.
 fn clock(response: &Response, url: &str) -> Finding {
     let theirs = response.headers().get(header::DATE);
     let theirs = theirs.and_then(|date| DateTime::parse_from_rfc2822(date.to_str().ok()?).ok());
@@ -105,7 +105,7 @@ fn shown(time: DateTime<Utc>) -> String {
     )
 }
 
-/// Whether the gateway can be reached where it says.
+/// Whether a gateway answers at the public URL.
 pub(super) async fn public_url(settings: &Settings) -> Finding {
     let name = "public URL";
     let Some(url) = &settings.public_url else {
@@ -142,7 +142,7 @@ pub(super) async fn public_url(settings: &Settings) -> Finding {
     }
 }
 
-/// Whose access tokens the server at this URL issues: what a gateway says of itself (RFC 8414).
+/// The issuer of access tokens at this URL, from the gateway's metadata (RFC 8414). `None`: no gateway answers.
 async fn issuer(url: &str) -> Option<String> {
     let place = format!("{url}/.well-known/oauth-authorization-server");
     let answer = ask(&client().ok()?, &place).await.ok()?;
@@ -150,7 +150,7 @@ async fn issuer(url: &str) -> Option<String> {
     metadata["issuer"].as_str().map(str::to_owned)
 }
 
-/// Whether clients are told apart behind a proxy.
+/// Whether the gateway can distinguish the clients behind a proxy.
 pub(super) fn proxies(settings: &Settings) -> Finding {
     let name = "proxies";
     let is_fronted = settings
@@ -170,7 +170,7 @@ pub(super) fn proxies(settings: &Settings) -> Finding {
     }
 }
 
-/// Whether somebody takes the traces.
+/// Whether the collector of traces answers.
 pub(super) async fn traces(settings: &Settings) -> Finding {
     let name = "traces";
     let Some(url) = &settings.otlp_endpoint else {
@@ -188,7 +188,7 @@ pub(super) async fn traces(settings: &Settings) -> Finding {
     }
 }
 
-/// How much room the database's disk has, where the database is a file.
+/// The free space on the database's disk, where the database is a file.
 pub(super) fn disk(settings: &Settings) -> Finding {
     if settings.mode != Mode::Embedded {
         return Finding::skipped("disk", "the database is elsewhere: watch its disk there");
@@ -218,7 +218,7 @@ pub(super) fn disk(settings: &Settings) -> Finding {
     }
 }
 
-/// How much is left, and whether that is enough.
+/// Judges the free space.
 fn room(free: u64, folder: &Path) -> Finding {
     let words = format!("{:.1} GiB free for {}", gib(free), folder.display());
     let finding = match free {
@@ -234,7 +234,7 @@ fn gib(bytes: u64) -> f64 {
     bytes as f64 / (1u64 << 30) as f64
 }
 
-/// Whether the system lets so many connections in as the settings do.
+/// Whether the system allows as many open files as the settings need.
 pub(super) fn open_files(settings: &Settings) -> Finding {
     let name = "open files";
     let wanted = settings.max_connections as u64 + OTHER_FILES;
@@ -260,13 +260,13 @@ fn client() -> Result<Client, Failure> {
     client.map_err(|error| Failure::new("internal", error.to_string()))
 }
 
-/// Any answer will do.
+/// Requests `url`. Any status counts as an answer.
 async fn ask(client: &Client, url: &str) -> Result<Response, String> {
     let answer = client.get(url).send().await;
     answer.map_err(|error| {
         let error = error.without_url();
         let mut cause: &dyn Error = &error;
-        // The innermost says most.
+        // The innermost cause is the most precise.
         while let Some(deeper) = cause.source() {
             cause = deeper;
         }
