@@ -1,14 +1,14 @@
 //! Operator pages, rendered on the server: `/console`.
 //!
-//! They show what the API knows and change nothing: tenants, apps with their state and today's use, messages with
-//! WeChat's answers. They need no JavaScript and fetch nothing from elsewhere.
+//! The pages show the data of the API and change nothing: tenants, apps with their state and today's quota use,
+//! messages with WeChat's answers. The pages need no JavaScript and load nothing from other sites.
 //!
-//! A session is a token in a cookie that scripts cannot read and that no other site can make the browser send. It is
-//! no access token: it opens these pages, which read and do nothing else, and nothing of the API. It ends after 15
-//! minutes. What may be seen is what the key behind it may read, through the same doors as in the API.
+//! A session is a token in a cookie that scripts cannot read and that other sites cannot make the browser send. The
+//! token is not an access token: it gives read access to these pages only, and none to the API. A session ends after 15
+//! minutes. Visitors see the data that their key may read, through the same entry points as in the API.
 //!
-//! To add a page: its template, a struct beside it in `pages`, a handler that asks `session` for its visitor first,
-//! and a line in [`router`].
+//! A new page needs a template, a struct beside the template in `pages`, a handler that first asks `session` for the
+//! visitor, and a line in [`router`].
 
 use std::{fmt, sync::Arc};
 
@@ -31,18 +31,18 @@ mod pages;
 mod refusal;
 mod session;
 
-/// What the pages work with. Cheap to clone.
+/// The state that the pages share. Cheap to clone.
 #[derive(Clone)]
 pub struct ConsoleState {
-    /// Who may look.
+    /// Authentication and tenants.
     pub tenancy: Tenancy,
     /// Apps and messages.
     pub delivery: Delivery,
-    /// Tenants and the use of quotas.
+    /// The use of quotas.
     pub store: Store,
     /// The clock.
     pub now: Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>,
-    /// Where the world reaches the gateway, if that is not where it listens. With `https`, cookies are kept to it.
+    /// The public URL of the gateway, if different from the listen address. With `https`, cookies are marked `Secure`.
     pub public_url: Option<String>,
 }
 
@@ -66,10 +66,10 @@ const HEADERS: [(HeaderName, &str); 5] = [
     (header::CACHE_CONTROL, "no-store"),
 ];
 
-/// The largest form: a client secret has 69 characters.
+/// The largest form, in bytes. A client secret has 69 characters.
 const MAX_FORM: usize = 16 * 1024;
 
-/// All pages.
+/// The router of all pages.
 pub fn router(state: ConsoleState) -> Router {
     let routes = Router::new()
         .route("/console", get(overview::front))
@@ -84,7 +84,7 @@ pub fn router(state: ConsoleState) -> Router {
     around(routes).with_state(state)
 }
 
-/// Whatever happens is answered with a page.
+/// Adds the layers that answer every failure with a page.
 fn around<S: Clone + Send + Sync + 'static>(routes: Router<S>) -> Router<S> {
     routes
         .layer(DefaultBodyLimit::max(MAX_FORM))

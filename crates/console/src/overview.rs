@@ -1,4 +1,4 @@
-//! The pages' handlers: what is shown, read through the same doors as in the API.
+//! The handlers of the pages, which read through the same entry points as the API.
 
 use axum::{
     extract::{Path, Query, State},
@@ -17,10 +17,10 @@ use crate::{
     session::Visitor,
 };
 
-/// How many items a page shows.
+/// The number of items on one page.
 const SHOWN: u64 = 50;
 
-/// Where lists go on.
+/// The cursors of the next pages of lists.
 #[derive(Deserialize)]
 pub(crate) struct After {
     tenants: Option<Uuid>,
@@ -42,7 +42,7 @@ impl After {
     }
 }
 
-/// All tenants and apps, or those of the visitor's tenant.
+/// All tenants and apps, or the apps of the visitor's tenant.
 pub(crate) async fn front(
     State(state): State<ConsoleState>,
     visitor: Visitor,
@@ -60,7 +60,7 @@ pub(crate) async fn front(
         more_tenants = listing.next.map(|next| format!("/console?tenants={next}"));
         tenants = Some(listing.items.into_iter().map(tenant_row).collect());
     }
-    // A key that reads no apps may still have tenants to see; one that sees neither is told why.
+    // A key without the scope for apps may still show tenants. A key that shows neither gets the refusal.
     let lists_apps = visitor.require(Scope::AppsRead);
     let (apps, more_apps) = match lists_apps {
         Ok(()) => apps(&state, visitor.tenant(), &after.apps()?, "/console").await?,
@@ -105,7 +105,7 @@ pub(crate) async fn tenant(
     }))
 }
 
-/// One app and its last messages.
+/// One app and its latest messages.
 pub(crate) async fn app(
     State(state): State<ConsoleState>,
     visitor: Visitor,
@@ -152,7 +152,8 @@ async fn apps(
     Ok((rows, listing.next.map(|next| format!("{path}?apps={next}"))))
 }
 
-/// As counted here: asking WeChat for every app of a list would spend the apps' own calls.
+/// Shows the gateway's own count of the day, because asking WeChat for every app of a list would spend the quota of the
+/// apps.
 async fn app_row(
     state: &ConsoleState,
     now: DateTime<Utc>,

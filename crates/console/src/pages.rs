@@ -1,4 +1,4 @@
-//! The pages as values; askama escapes whatever is put into them.
+//! The pages as askama templates, which escape all values.
 
 use askama::Template;
 
@@ -6,100 +6,93 @@ use askama::Template;
 #[derive(Template)]
 #[template(path = "sign_in.html")]
 pub(crate) struct SignIn {
-    /// Why the last try did not work.
+    /// The reason why the last sign-in failed.
     pub(crate) refused: Option<String>,
 }
 
-/// Something other than the page that was asked for.
+/// The page that explains a refusal.
 #[derive(Template)]
 #[template(path = "problem.html")]
 pub(crate) struct Problem {
-    /// What and why.
+    /// What went wrong, and the remedy.
     pub(crate) words: String,
 }
 
-/// Tenants, for operators, and apps.
+/// The tenants, for operators, and the apps.
 #[derive(Template)]
 #[template(path = "overview.html")]
 pub(crate) struct Overview {
-    /// What the page is about.
+    /// The title of the page.
     pub(crate) title: String,
-    /// None: the page has no such list.
+    /// `None`: the page has no list of tenants.
     pub(crate) tenants: Option<Vec<TenantRow>>,
-    /// Where more tenants are.
+    /// The URL of the next page of tenants.
     pub(crate) more_tenants: Option<String>,
-    /// The apps.
     pub(crate) apps: Vec<AppRow>,
-    /// Where more apps are.
+    /// The URL of the next page of apps.
     pub(crate) more_apps: Option<String>,
 }
 
 /// A tenant in a list.
 pub(crate) struct TenantRow {
-    /// Its id.
     pub(crate) id: String,
-    /// Its name.
     pub(crate) name: String,
-    /// Whether it may use the gateway.
+    /// Whether the tenant may use the gateway.
     pub(crate) active: bool,
-    /// When it was made.
+    /// The time of creation.
     pub(crate) created: String,
 }
 
 /// An app in a list.
 pub(crate) struct AppRow {
-    /// WeChat's id of it.
     pub(crate) appid: String,
-    /// Its name.
     pub(crate) name: String,
-    /// Whose it is.
+    /// The id of the tenant that owns the app.
     pub(crate) tenant: String,
-    /// Why it does not send, if it does not.
+    /// The pause, if the app is paused.
     pub(crate) pause: Option<Pause>,
-    /// Messages a minute that it keeps to since WeChat refused more.
+    /// The messages a minute that the app keeps to after WeChat has answered 45011.
     pub(crate) pace: Option<u64>,
-    /// Sends counted today.
+    /// The number of sends counted today.
     pub(crate) used: u64,
-    /// Sends that are possible today.
+    /// The number of sends that are possible today.
     pub(crate) limit: u64,
 }
 
-/// Why an app does not send.
+/// The pause of an app.
 pub(crate) struct Pause {
-    /// A word.
+    /// The code of the reason.
     pub(crate) reason: String,
-    /// What to do about it.
+    /// The remedy.
     pub(crate) detail: String,
-    /// Until when.
+    /// The end of the pause.
     pub(crate) until: String,
 }
 
-/// An app and its last messages.
+/// An app and its latest messages.
 #[derive(Template)]
 #[template(path = "app.html")]
 pub(crate) struct AppPage {
-    /// The app.
     pub(crate) app: AppRow,
-    /// When WeChat last accepted its AppSecret.
+    /// The time at which WeChat last accepted the AppSecret.
     pub(crate) verified: String,
-    /// Its messages; none: the key may not read them.
+    /// The messages of the app. `None`: the key may not read messages.
     pub(crate) messages: Option<Vec<MessageRow>>,
 }
 
 /// A message in a list.
 pub(crate) struct MessageRow {
-    /// Its id.
     pub(crate) id: String,
-    /// When it was accepted.
+    /// The time of acceptance.
     pub(crate) created: String,
-    /// Where it is in its life.
+    /// The status of the message.
     pub(crate) status: &'static str,
-    /// The receiver.
+    /// The openid of the recipient.
     pub(crate) touser: String,
-    /// The template.
+    /// The id of the template.
     pub(crate) template: String,
-    /// How many tries there were.
+    /// The number of attempts.
     pub(crate) attempts: usize,
-    /// What WeChat last said, or why it did not arrive.
+    /// The failure of the message, or else WeChat's last answer.
     pub(crate) said: String,
 }

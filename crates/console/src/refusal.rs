@@ -1,4 +1,4 @@
-//! What is shown instead of a page.
+//! The page that replaces a refused page.
 
 use std::{any::Any, time::Duration};
 
@@ -15,22 +15,22 @@ use crate::pages;
 
 const BROKEN: &str = "Something broke; the gateway's log says what.";
 
-/// Why there is no page.
+/// The reason of a refusal.
 #[derive(Debug)]
 pub(crate) enum Refusal {
-    /// Nobody is signed in, or not any more.
+    /// The request has no valid session.
     SignIn,
-    /// There is nothing there, or nothing that the visitor may see.
+    /// The object does not exist, or the visitor may not see the object.
     NotFound,
-    /// The key lacks a scope.
+    /// The key lacks this scope.
     Scope(&'static str),
-    /// Too many requests; when there may be more.
+    /// Too many requests, with the wait until the next request.
     TooMany(Duration),
-    /// The form did not come from these pages.
+    /// The form was not sent from these pages.
     ForeignOrigin,
-    /// Trying again may help.
+    /// A retry may succeed.
     Unavailable,
-    /// A defect.
+    /// A defect of the program.
     Broken,
 }
 
@@ -62,7 +62,7 @@ impl IntoResponse for Refusal {
     }
 }
 
-/// A page in the place of what was refused before a handler had it, which says so in bare words or in none.
+/// Replaces a refusal that a layer or extractor wrote as plain text, or without text, by a page.
 pub(crate) fn in_words(response: Response) -> Response {
     let (status, headers) = (response.status(), response.headers());
     let is_page = headers
@@ -94,7 +94,7 @@ pub(crate) fn in_words(response: Response) -> Response {
     refused
 }
 
-/// A page in the place of one whose handler panicked.
+/// The page after a panic of the handler.
 #[expect(
     clippy::needless_pass_by_value,
     reason = "the layer hands it over like this"
@@ -106,12 +106,13 @@ pub(crate) fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
     Refusal::Broken.into_response()
 }
 
-/// Whole seconds, at least one: who waits that long does not come too early.
+/// The duration in whole seconds, rounded up, at least one, so that a client that waits as long does not come too
+/// early.
 pub(crate) fn seconds_up(wait: Duration) -> u64 {
     (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
 }
 
-/// A page as an answer.
+/// Renders a page as a response.
 pub(crate) fn page(template: &impl Template) -> Response {
     match template.render() {
         Ok(html) => axum::response::Html(html).into_response(),

@@ -1,4 +1,4 @@
-//! Who is looking: sign-in with a client secret, a cookie, sign-out.
+//! Sessions: sign-in with a client secret, the cookie, sign-out.
 
 use std::{error::Error, iter::successors};
 
@@ -24,16 +24,16 @@ use crate::{
 
 const COOKIE: &str = "wxgate_console";
 
-/// Whoever is signed in.
+/// The signed-in visitor.
 pub(crate) struct Visitor(Caller);
 
 impl Visitor {
-    /// Whose things are shown; none: everybody's.
+    /// The tenant whose data the visitor sees. `None`: the visitor is an operator and sees the data of all tenants.
     pub(crate) fn tenant(&self) -> Option<TenantId> {
         self.0.tenant
     }
 
-    /// Lets only visitors with `scope` pass.
+    /// Refuses a visitor without `scope`.
     pub(crate) fn require(&self, scope: Scope) -> Result<(), Refusal> {
         self.0
             .require(scope)
@@ -58,19 +58,19 @@ impl FromRequestParts<ConsoleState> for Visitor {
     }
 }
 
-/// Asked by the request, which says where it comes from: who fails too often there is refused for a while, and what is
-/// on record of it has its id.
+/// Tenancy on behalf of the request's origin: too many failures from an address are refused for a while, and audit
+/// lines contain the request id.
 fn asked_from(tenancy: &Tenancy, extensions: &Extensions) -> Tenancy {
     let origin = extensions.get().cloned().unwrap_or(Origin::GATEWAY);
     tenancy.by(origin)
 }
 
-/// Given as soon as the visitor has proven to be one.
+/// The proof that the handler reports as soon as the visitor has shown a valid credential.
 fn proof(extensions: &Extensions) -> Proof {
     extensions.get().cloned().unwrap_or_default()
 }
 
-/// Whether the form was not read for want of room.
+/// Whether the form was not read because unproven requests hold too many bytes.
 fn has_no_room(rejection: &FormRejection) -> bool {
     let mut causes = successors(Some(rejection as &(dyn Error + 'static)), |error| {
         (**error).source()
@@ -78,7 +78,7 @@ fn has_no_room(rejection: &FormRejection) -> bool {
     causes.any(<dyn Error>::is::<NoRoom>)
 }
 
-/// What the pages read, of all that a key may do.
+/// The scopes that the pages need to read, out of all scopes of a key.
 fn readable() -> ScopeSet {
     [Scope::Operator, Scope::AppsRead, Scope::MessagesRead]
         .into_iter()
@@ -90,13 +90,13 @@ pub(crate) async fn form() -> Response {
     page(&pages::SignIn { refused: None })
 }
 
-/// What is filled in there.
+/// The fields of the sign-in form.
 #[derive(Deserialize)]
 pub(crate) struct SignIn {
     client_secret: ClientSecret,
 }
 
-/// Takes a client secret and gives the session cookie.
+/// Checks a client secret and sets the session cookie.
 pub(crate) async fn sign_in(
     State(state): State<ConsoleState>,
     extensions: Extensions,
@@ -120,7 +120,7 @@ pub(crate) async fn sign_in(
     Ok(([(header::SET_COOKIE, cookie)], Redirect::to("/console")).into_response())
 }
 
-/// The form once more, with the reason.
+/// The sign-in form with the reason of the failure.
 fn refused(error: &OauthError) -> Response {
     let (status, wait) = match error {
         OauthError::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, Some(1)),
@@ -138,7 +138,7 @@ fn refused(error: &OauthError) -> Response {
     response
 }
 
-/// Takes the cookie back.
+/// Deletes the session cookie.
 pub(crate) async fn sign_out(
     State(state): State<ConsoleState>,
     headers: HeaderMap,
@@ -172,7 +172,7 @@ fn cookie(headers: &HeaderMap) -> Option<&str> {
     ours.next().map(|(_, value)| value)
 }
 
-/// Lets a form pass that was sent from these pages: browsers name the site that a form comes from.
+/// Accepts only forms from these pages: browsers send the origin of a form.
 fn check_origin(state: &ConsoleState, headers: &HeaderMap) -> Result<(), Refusal> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let origin = text(header::ORIGIN).ok_or(Refusal::ForeignOrigin)?;

@@ -1,4 +1,4 @@
-//! What a gateway is started with, as values: no environment, no files.
+//! The configuration of a gateway as values, independent of environment and files.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -13,28 +13,28 @@ use store::Engine;
 
 use crate::proxies::TrustedProxies;
 
-/// Where the real WeChat is.
+/// The base URL of the real WeChat.
 pub(crate) const WECHAT: &str = "https://api.weixin.qq.com";
 
-/// How the gateway runs, as it follows from the two URLs. Matched once, when it starts.
+/// The mode of the gateway, which follows from the URLs of the database and of Redis. Evaluated once, at the start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// SQLite, alone: coordination in this process.
+    /// SQLite and a single process: coordination in this process.
     Embedded,
-    /// PostgreSQL, any number of replicas, which agree through Redis.
+    /// PostgreSQL and any number of replicas, which coordinate through Redis.
     Production {
-        /// Where Redis is.
+        /// The URL of Redis.
         redis_url: String,
     },
 }
 
-/// Why two URLs make no mode.
+/// The reason why two URLs give no mode.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ModeError {
-    /// The database URL names no database that is known.
+    /// The database URL names no supported database.
     #[error("{0}")]
     DatabaseUrl(String),
-    /// The Redis URL names no Redis.
+    /// The Redis URL is invalid.
     #[error("{0}")]
     RedisUrl(String),
     /// SQLite with Redis.
@@ -50,7 +50,7 @@ pub enum ModeError {
 }
 
 impl Mode {
-    /// The mode that these URLs ask for.
+    /// The mode that follows from these URLs.
     pub fn of(database_url: &str, redis_url: Option<&str>) -> Result<Self, ModeError> {
         let engine =
             Engine::of(database_url).map_err(|error| ModeError::DatabaseUrl(error.to_string()))?;
@@ -67,7 +67,7 @@ impl Mode {
         }
     }
 
-    /// Its name.
+    /// The name of the mode.
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Embedded => "embedded",
@@ -76,20 +76,20 @@ impl Mode {
     }
 }
 
-/// How long clients may take, so that slow ones hold nothing for ever.
+/// Time limits for clients, so that slow clients cannot hold resources for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Patience {
-    /// A new connection, to say its first word, or to leave open which protocol it speaks.
+    /// For the first bytes of a new connection, until its protocol is known.
     pub silence: Duration,
-    /// A connection on which no request is worked on and no answer taken. Longer than the minute after which load balancers
-    /// close theirs: they must be the ones to hang up.
+    /// For a connection on which no request is in progress and no part of an answer is taken. Longer than the minute
+    /// after which load balancers close their connections, so that the load balancer closes first.
     pub idle: Duration,
-    /// A request, to send its head.
+    /// For the head of a request.
     pub head: Duration,
-    /// A request, to send its body, counted from the end of its head.
+    /// For the body of a request, counted from the end of its head.
     pub body: Duration,
-    /// Who is answered, to take some more of the answer. While there is nothing to send, as while a request waits, nobody is
-    /// hurried.
+    /// For the client to take more bytes of an answer. The limit does not apply while there are no bytes to send, such
+    /// as while a request waits.
     pub answer: Duration,
 }
 
@@ -105,52 +105,52 @@ impl Default for Patience {
     }
 }
 
-/// What a gateway is started with.
+/// The configuration of a gateway.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where to listen. Port 0 takes a free one.
+    /// The address on which the gateway listens. Port 0 takes a free port.
     pub listen: SocketAddr,
-    /// The database.
+    /// The URL of the database.
     pub database_url: String,
-    /// What follows from the two URLs: see [`Mode::of`].
+    /// The mode that follows from the two URLs: see [`Mode::of`].
     pub mode: Mode,
-    /// The certificates that the one of Redis is to be signed by, in PEM; none: those that the system trusts.
+    /// The CA certificates for Redis, in PEM. `None`: the certificates that the system trusts.
     pub redis_ca: Option<Vec<u8>>,
-    /// Seals secrets at rest.
+    /// The master key, which encrypts secrets at rest.
     pub master_key: MasterKey,
-    /// Where WeChat is.
+    /// The base URL of WeChat's API.
     pub wechat_base_url: String,
-    /// The longest that one call of WeChat may take.
+    /// The time-out of one call of WeChat's API.
     pub wechat_timeout: Duration,
-    /// Where the world reaches the gateway; none: where it listens. Access tokens are issued by and for this URL,
-    /// so replicas must be given the same one.
+    /// The public URL of the gateway. `None`: the listen address. This URL is the issuer and the audience of access
+    /// tokens, so all replicas need the same URL.
     pub public_url: Option<String>,
-    /// Sends under way at the same time.
+    /// The largest number of simultaneous sends.
     pub sending_slots: usize,
-    /// How long a stop takes at most.
+    /// The longest time that a stop takes.
     pub shutdown_timeout: Duration,
-    /// How long of that connections are still accepted, at most half.
+    /// The part of the shutdown time-out in which the gateway still accepts connections, at most half.
     pub shutdown_grace: Duration,
-    /// How long messages are kept after they have ended.
+    /// The times for which ended messages, payloads and audit lines are kept.
     pub retention: Retention,
-    /// The proxies that are believed when they say whom they speak for.
+    /// The proxies whose statement about the client's address the gateway trusts.
     pub trusted_proxies: TrustedProxies,
-    /// Origins whose web pages may call the API.
+    /// The origins whose web pages may call the API.
     pub cors_origins: Vec<HeaderValue>,
-    /// Connections at the same time.
+    /// The largest number of simultaneous connections.
     pub max_connections: usize,
-    /// How long clients may take.
+    /// The time limits for clients.
     pub patience: Patience,
-    /// Whether webhooks may be in private networks, also without https.
+    /// Whether webhook URLs may lead into private networks and may use plain http.
     pub allow_private_webhooks: bool,
-    /// Whether requests go on with the traces of their callers.
+    /// Whether requests continue the traces of their callers.
     pub traced: bool,
-    /// Whether to apply pending migrations; if not, they are a reason not to start.
+    /// Whether the start applies pending migrations. If not, a pending migration prevents the start.
     pub migrate: bool,
 }
 
 impl Config {
-    /// The defaults, on a free port of this machine.
+    /// The default configuration, on a free port of this machine.
     pub fn new(
         database_url: &str,
         redis_url: Option<&str>,

@@ -1,4 +1,4 @@
-//! The file of an embedded database: where it is, that it is there, and that one gateway has it to itself.
+//! The file of an embedded database: its path, its existence, and the lock that allows one gateway only.
 
 use std::{
     fs::{File, OpenOptions, Permissions, TryLockError},
@@ -16,12 +16,12 @@ use crate::{
 
 const SQLITE: &str = "sqlite://";
 
-/// A path as it is from everywhere.
+/// The absolute form of a path.
 pub(crate) fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
-/// A URL of a database, naming the file from everywhere if it is one.
+/// The URL of a database, with an absolute path if the database is a file.
 pub(crate) fn absolute_url(url: &str) -> String {
     match url.strip_prefix(SQLITE) {
         Some(path) if !path.starts_with('/') && !path.starts_with(':') => {
@@ -31,8 +31,8 @@ pub(crate) fn absolute_url(url: &str) -> String {
     }
 }
 
-/// Refuses to go on where the file is missing. A short command in the wrong folder would make a database that nobody
-/// looks at again.
+/// Refuses to continue if the database file is missing: a short command in the wrong folder would create a database
+/// that stays unused.
 pub(crate) fn must_exist(settings: &Settings) -> Result<(), Failure> {
     let file = database_file(&settings.database_url);
     if settings.mode != Mode::Embedded || file.exists() {
@@ -47,21 +47,22 @@ pub(crate) fn must_exist(settings: &Settings) -> Result<(), Failure> {
     ))
 }
 
-/// The right to be the one gateway on an embedded database. Ends with the process, however that ends.
+/// The exclusive lock of the one gateway on an embedded database. The system releases the lock with the end of the
+/// process, also after a crash.
 #[derive(Debug)]
 pub(crate) struct Alone {
     _lock: Option<File>,
 }
 
 impl Alone {
-    /// Takes it. In production mode there is nothing to take: replicas agree through Redis.
+    /// Takes the lock. In production mode there is no lock: replicas coordinate through Redis.
     pub(crate) fn on(settings: &Settings) -> Result<Self, Failure> {
         if settings.mode != Mode::Embedded {
             return Ok(Self { _lock: None });
         }
         make_folder(&settings.database_url)?;
         let file = database_file(&settings.database_url);
-        // Two names of one file are one database.
+        // Two paths of the same file are the same database.
         let file = file.canonicalize().unwrap_or_else(|_| absolute(&file));
         let path = beside(&file);
         let opened = OpenOptions::new()
@@ -71,7 +72,8 @@ impl Alone {
             .mode(0o600)
             .open(&path);
         let lock = opened.map_err(|error| cannot(&path, &error))?;
-        // Whoever can open it can take the lock. Where it is somebody else's, the lock decides.
+        // A user that can open the lock file could take the lock. The call fails for a file of another user, and then
+        // the lock below decides.
         let _ = lock.set_permissions(Permissions::from_mode(0o600));
         match lock.try_lock() {
             Ok(()) => Ok(Self { _lock: Some(lock) }),

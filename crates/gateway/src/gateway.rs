@@ -32,7 +32,7 @@ const CROWD: u32 = 4096;
 /// The reason why a gateway did not start. The text names the remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The database refused.
+    /// The database cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The schema is older than the program.
@@ -43,13 +43,13 @@ pub enum StartError {
         /// The number of pending migrations.
         pending: usize,
     },
-    /// Redis refused, or the URL of Redis is wrong.
+    /// Redis cannot be used.
     #[error(transparent)]
     Coord(#[from] CoordError),
-    /// The base URL of WeChat is wrong.
+    /// The client of WeChat cannot start, such as for a wrong base URL.
     #[error(transparent)]
     Wechat(#[from] ClientError),
-    /// The keys in the database do not open, or the master key is wrong.
+    /// The keys in the database, or the master key that opens the keys, cannot be used.
     #[error(transparent)]
     Tenancy(#[from] TenancyError),
     /// Another program listens on the address.

@@ -1,4 +1,4 @@
-//! Log lines, to standard error; and beside them traces, to a collector where one is set.
+//! Log lines to standard error, and traces to a collector if one is configured.
 
 use std::io::IsTerminal;
 
@@ -17,27 +17,27 @@ use crate::{
     traces::{self, Traces},
 };
 
-/// How much a command says where nobody has set it.
+/// The verbosity of a command if the setting `log` is not set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Voice {
-    /// As much as the setting's default: it runs until it is stopped.
+    /// As in the default of the setting: for commands that run until they are stopped.
     Full,
-    /// Warnings: it ends by itself.
+    /// Warnings only: for commands that end by themselves.
     Quiet,
-    /// Nothing: it ends by itself, and a program reads its failure from standard error.
+    /// Nothing: for commands that end by themselves and whose failure a program reads from standard error.
     Mute,
 }
 
-/// Starts logging.
+/// Starts logging, and returns the export of traces if one is configured.
 pub(crate) fn start(
     settings: &Settings,
     voice: Voice,
     runtime: &Handle,
 ) -> Result<Option<Traces>, Failure> {
-    // PostgreSQL's notices are for those who write SQL; whoever wants them names `sqlx` in the setting. The pool has a line
-    // for every try to connect; `store` says why it refuses a server.
+    // PostgreSQL's notices are useful for authors of SQL only; the setting can name `sqlx` to show the notices. The
+    // pool logs each attempt to connect, which is redundant: `store` reports why it refuses a server.
     let directives = match voice {
-        // What WeChat refuses is the failure of the command, which says it once.
+        // A refusal by WeChat is the failure of the command, which prints the failure once.
         Voice::Quiet if !settings.log_is_set => {
             "warn,wxgate_broker=error,wxgate_delivery=error,wxgate_wechat=error".to_owned()
         }
@@ -48,7 +48,7 @@ pub(crate) fn start(
         .map_err(|error| Failure::new("settings", format!("WXGATE_LOG: {error}")))?;
     let lines = fmt::layer()
         .with_writer(std::io::stderr)
-        // Where nothing can be written, as to a terminal that was closed, there is nobody to say that to.
+        // A failed write, such as to a closed terminal, cannot be reported anywhere.
         .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal());
     let lines = match settings.log_format {

@@ -1,4 +1,4 @@
-//! The master key: given, or for the embedded mode made once and kept beside the database.
+//! The master key: given by a setting, or, in embedded mode, created once and kept beside the database.
 
 use std::{
     fs::{DirBuilder, OpenOptions},
@@ -14,8 +14,8 @@ use crate::{config::Mode, failure::Failure, settings::Settings};
 
 const FILE: &str = "master.key";
 
-/// The key that these settings ask for, and beside it the one that is exchanged. Embedded, one is made where there is
-/// none yet.
+/// The master key of these settings, which also opens secrets of the previous key if one is set. In embedded mode a
+/// missing key is created.
 pub(crate) async fn obtain(settings: &Settings) -> Result<MasterKey, Failure> {
     let Settings {
         master_key_previous: text,
@@ -35,7 +35,7 @@ pub(crate) async fn obtain(settings: &Settings) -> Result<MasterKey, Failure> {
     )
 }
 
-/// The key that a setting gives as a text or in a file.
+/// The key that a setting gives as text or in a file.
 fn given(
     text: Option<&str>,
     file: Option<&Path>,
@@ -48,7 +48,7 @@ fn given(
             .map_err(|error| failure(format!("{variable} is not usable: {error}")));
     }
     let Some(path) = file else { return Ok(None) };
-    // Not refused if others can read it: container platforms mount secrets that way.
+    // A file that other users can read is accepted here: container platforms mount secrets in this way.
     let missing = || {
         let shown = path.display();
         failure(format!(
@@ -71,7 +71,7 @@ async fn obtain_own(settings: &Settings) -> Result<MasterKey, Failure> {
     }
 }
 
-/// The key that these settings ask for, without making one; none: the first start will make it.
+/// The master key of these settings. Creates no key. `None`: the first start will create the key.
 pub(crate) async fn find(settings: &Settings) -> Result<Option<MasterKey>, Failure> {
     let is_given = settings.master_key.is_some() || settings.master_key_file.is_some();
     let will_be_made = settings.mode == Mode::Embedded && !is_given;
@@ -95,7 +95,7 @@ pub(crate) fn folder(database_url: &str) -> PathBuf {
     }
 }
 
-/// Makes the folder of a SQLite database, for its owner alone.
+/// Creates the folder of a SQLite database, accessible for its owner alone.
 pub(crate) fn make_folder(database_url: &str) -> Result<PathBuf, Failure> {
     let folder = folder(database_url);
     let made = DirBuilder::new()
@@ -111,9 +111,10 @@ pub(crate) fn make_folder(database_url: &str) -> Result<PathBuf, Failure> {
     Ok(folder)
 }
 
-/// Puts `text` into a new file that only its owner can read; never over an existing one.
+/// Writes `text` into a new file that only its owner can read. Never replaces an existing file.
 pub(crate) fn create_private(path: &Path, text: &str) -> io::Result<()> {
-    // Written aside and linked into its place: nobody ever sees half of it, and a link replaces nothing.
+    // Writes a temporary file and links the file to its final path: no reader sees a partial file, and a link replaces
+    // no file.
     let aside = path.with_extension(format!("{:08x}.tmp", rand::random::<u32>()));
     let mut file = OpenOptions::new()
         .write(true)
@@ -155,7 +156,7 @@ async fn beside(database_url: &str) -> Result<MasterKey, Failure> {
             tracing::info!(file = %path.display(), "made a master key; keep a copy of it apart from the database");
             Ok(key)
         }
-        // Another process that started at the same moment was faster.
+        // Another process that started at the same moment has created the file first.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             read(&path)?.ok_or_else(|| failure("the master key file went away: start again"))
         }
@@ -166,7 +167,7 @@ async fn beside(database_url: &str) -> Result<MasterKey, Failure> {
     }
 }
 
-/// Whether the database was used under a master key before: a new one could open nothing in it.
+/// Whether the database already has secrets under a master key, which a new key could not open.
 async fn seals_something(database_url: &str) -> bool {
     if !database_file(database_url).exists() {
         return false;
@@ -181,7 +182,7 @@ async fn seals_something(database_url: &str) -> bool {
     used
 }
 
-/// The key in a file; none: there is no such file.
+/// The key in a file. `None`: the file does not exist.
 fn read(path: &Path) -> Result<Option<MasterKey>, Failure> {
     let shown = path.display();
     let text = match std::fs::read_to_string(path) {
@@ -208,13 +209,13 @@ fn read(path: &Path) -> Result<Option<MasterKey>, Failure> {
     Ok(Some(key))
 }
 
-/// Whether its owner alone can read a file, and nobody runs it.
+/// Whether only the owner can read the file, and no user can execute the file.
 pub(crate) fn is_private(path: &Path) -> bool {
     let mode = std::fs::metadata(path).map(|metadata| metadata.permissions().mode() & 0o777);
     matches!(mode, Ok(0o600 | 0o400))
 }
 
-/// Refuses a file that others than its owner can read.
+/// Refuses a file that other users than its owner can access.
 fn check_private(path: &Path) -> Result<(), Failure> {
     let open =
         std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0);

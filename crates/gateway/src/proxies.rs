@@ -1,7 +1,8 @@
-//! Which proxies are believed when they say whom they speak for.
+//! The proxies that may report the address of a client.
 //!
-//! `X-Forwarded-For` and `Forwarded` (RFC 7239) name the hops of a request, and anybody can write anything into them.
-//! Only what trusted proxies appended counts: from the right, the first hop that is no trusted proxy is the client.
+//! `X-Forwarded-For` and `Forwarded` (RFC 7239) list the hops of a request, and any client can write any text into
+//! these headers. Only the entries that trusted proxies appended count: from the right, the first hop that is no
+//! trusted proxy is the client.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -12,18 +13,18 @@ use axum::http::{HeaderMap, HeaderName, header};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// The proxies that are believed.
+/// The trusted proxies.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TrustedProxies(Vec<Range>);
 
-/// An address, or a range of them.
+/// An address, or a range of addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Range {
     address: IpAddr,
     bits: u32,
 }
 
-/// A text names no addresses.
+/// The text is no address and no range of addresses.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is no address and no range such as 10.0.0.0/8 or fd00::/8")]
 pub struct NoRange(String);
@@ -51,7 +52,7 @@ impl Range {
     fn contains(self, address: IpAddr) -> bool {
         let differ = |one: u128, other: u128, width: u32| {
             let differing = one ^ other;
-            // A shift by the whole width would be none.
+            // With zero bits, the shift of an IPv6 address by its whole width would overflow.
             self.bits > 0 && differing >> (width - self.bits) != 0
         };
         match (self.address, address) {
@@ -64,7 +65,7 @@ impl Range {
     }
 }
 
-/// Addresses and ranges, with commas between them.
+/// Parses addresses and ranges, separated by commas.
 impl FromStr for TrustedProxies {
     type Err = NoRange;
 
@@ -78,7 +79,7 @@ impl FromStr for TrustedProxies {
 }
 
 impl TrustedProxies {
-    /// Who sent the request with these headers that came from `peer`.
+    /// The address of the client whose request came from `peer` with these headers.
     pub(crate) fn client(&self, peer: SocketAddr, headers: &HeaderMap) -> IpAddr {
         let peer = peer.ip().to_canonical();
         if !self.trusts(peer) {
@@ -90,18 +91,19 @@ impl TrustedProxies {
         match (x_forwarded_for, forwarded) {
             (Some(client), None) | (None, Some(client)) => client,
             (Some(one), Some(other)) if one == other => one,
-            // The proxy writes one of them and passes the other on as the client sent it: nobody can say which.
+            // The proxy writes one header and forwards the client's other header unchanged; the gateway cannot know
+            // which.
             (Some(_), Some(_)) | (None, None) => peer,
         }
     }
 
-    /// Whether the proxy at this address is believed.
+    /// Whether the gateway trusts the proxy at this address.
     pub(crate) fn trusts(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.0.iter().any(|range| range.contains(address))
     }
 
-    /// The first hop from the right that is not trusted. A hop that cannot be read ends the walk at the one before.
+    /// The first hop from the right that is not trusted. An unreadable hop ends the search at the hop before.
     fn walk(&self, peer: IpAddr, hops: Vec<Option<IpAddr>>) -> IpAddr {
         let mut client = peer;
         for hop in hops.into_iter().rev() {
@@ -115,7 +117,7 @@ impl TrustedProxies {
     }
 }
 
-/// The hops that a header lists, over all its lines; none: there is no such header.
+/// The hops in all lines of a header. `None`: the header is absent.
 fn hops(
     headers: &HeaderMap,
     name: &HeaderName,
@@ -129,7 +131,7 @@ fn hops(
     (!hops.is_empty()).then_some(hops)
 }
 
-/// An address as proxies write it: bare, with a port, in brackets.
+/// Parses an address in the forms of proxies: bare, with a port, in brackets.
 fn parse_hop(text: &str) -> Option<IpAddr> {
     let bare = text
         .strip_prefix('[')
@@ -140,7 +142,7 @@ fn parse_hop(text: &str) -> Option<IpAddr> {
     address.map(|address| address.to_canonical())
 }
 
-/// The `for` of one element of `Forwarded`.
+/// Parses the `for` parameter of one element of `Forwarded`.
 fn parse_forwarded(element: &str) -> Option<IpAddr> {
     let pairs = element
         .split(';')

@@ -1,5 +1,5 @@
-//! What every process that works on the database is made of: the gateway itself, and commands that act as a
-//! replica for a moment.
+//! The parts of a process that works on the database: of the gateway itself, and of commands that act as a replica for
+//! a short time.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,17 +16,17 @@ use crate::{
     gateway::StartError,
 };
 
-/// How long a database that does not answer yet is waited for: it may be starting too.
+/// The longest wait for a database that does not answer yet, because the database may be starting too.
 const PATIENCE: Duration = Duration::from_secs(10);
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// The longest wait for one connection.
 const PROBE: Duration = Duration::from_secs(5);
 /// The shortest lease of a claimed message.
 const LEASE: Duration = Duration::from_mins(1);
-/// The longest wait for the token fetches that are under way at a stop.
+/// The longest wait at a stop for token fetches in progress.
 const FETCHES: Duration = Duration::from_secs(5);
 
-/// The database, opened and of this version's schema.
+/// Opens the database and checks that its schema is the current one, or applies pending migrations.
 pub(crate) async fn open_store(config: &Config) -> Result<Store, StartError> {
     let store = connect(config).await?;
     if config.migrate {
@@ -43,7 +43,7 @@ pub(crate) async fn open_store(config: &Config) -> Result<Store, StartError> {
     }
 }
 
-/// Coordination as the mode wants it.
+/// Opens coordination: in process or through Redis, by the mode.
 pub(crate) fn open_coord(config: &Config, clock: Clock) -> Result<Coord, StartError> {
     match &config.mode {
         Mode::Embedded => Ok(Coord::in_process(clock)),
@@ -54,7 +54,7 @@ pub(crate) fn open_coord(config: &Config, clock: Clock) -> Result<Coord, StartEr
     }
 }
 
-/// Tenancy, issuing tokens by and for `base_url`.
+/// Opens tenancy, with `base_url` as issuer and audience of access tokens.
 pub(crate) async fn open_tenancy(
     config: &Config,
     store: Store,
@@ -70,12 +70,12 @@ pub(crate) async fn open_tenancy(
     .await?)
 }
 
-/// Where replicas show each other the URL by and for which they issue access tokens.
+/// The shared cell in which the last started replica publishes its public URL.
 const SHOWN_URL: &str = "public-url";
-/// How long it is shown.
+/// The lifetime of that cell.
 const SHOWN_FOR: TimeDelta = TimeDelta::days(400);
 
-/// Says so where the replica that started last has another public URL. Without Redis nothing is known of it.
+/// Logs a warning if the replica that started last has another public URL. Without Redis the comparison is skipped.
 pub(crate) async fn compare_urls(coord: &Coord, base_url: &str) {
     let cells = coord.cells();
     let now = coord.clock().now();
@@ -92,11 +92,11 @@ pub(crate) async fn compare_urls(coord: &Coord, base_url: &str) {
         value: base_url.into(),
         generation: now.timestamp_millis().unsigned_abs(),
     };
-    // It is for the next one that starts, and a hint to that one.
+    // The cell is only a hint for the next replica that starts, so a failed write is ignored.
     let _ = cells.put(SHOWN_URL, own, now + SHOWN_FOR).await;
 }
 
-/// WeChat's API.
+/// Creates the client of WeChat's API.
 fn open_wechat(config: &Config) -> Result<wechat::Client, StartError> {
     Ok(wechat::Client::new(wechat::ClientOptions {
         base_url: config.wechat_base_url.clone(),
@@ -106,7 +106,7 @@ fn open_wechat(config: &Config) -> Result<wechat::Client, StartError> {
     })?)
 }
 
-/// The access tokens of the apps in `store`.
+/// Creates the broker of access tokens for the apps in `store`.
 fn open_broker(
     config: &Config,
     wechat: &wechat::Client,
@@ -134,15 +134,15 @@ async fn close_broker(broker: &Broker) {
     }
 }
 
-/// The onboarding desk, for a process that sends nothing.
+/// The onboarding of apps, for a process that sends no messages.
 pub(crate) struct Onboarding {
-    /// The desk.
+    /// Registers, verifies and removes apps.
     pub(crate) apps: Apps,
     broker: Broker,
 }
 
 impl Onboarding {
-    /// Opens it.
+    /// Opens the onboarding of apps.
     pub(crate) fn open(config: &Config, store: Store, coord: Coord) -> Result<Self, StartError> {
         let wechat = open_wechat(config)?;
         let broker = open_broker(config, &wechat, &store, &coord, &mut Registry::default());
@@ -150,21 +150,21 @@ impl Onboarding {
         Ok(Self { apps, broker })
     }
 
-    /// Waits for the token fetches that are under way.
+    /// Waits for the token fetches in progress.
     pub(crate) async fn close(self) {
         close_broker(&self.broker).await;
     }
 }
 
-/// What sends messages.
+/// The parts that send messages.
 pub(crate) struct Sending {
-    /// The engine.
+    /// The delivery engine.
     pub(crate) delivery: Delivery,
     broker: Broker,
 }
 
 impl Sending {
-    /// Starts it; its counters go into `registry`.
+    /// Starts the engine and registers its counters in `registry`.
     pub(crate) fn start(
         config: &Config,
         store: Store,
@@ -196,7 +196,7 @@ impl Sending {
         })
     }
 
-    /// Stops claiming and waits for the sends under way. Returns whether all were recorded.
+    /// Stops claiming and waits for the sends in flight. Returns whether all were recorded.
     pub(crate) async fn stop(self, deadline: Duration) -> bool {
         let recorded = self.delivery.stop(deadline).await;
         close_broker(&self.broker).await;
@@ -212,7 +212,7 @@ impl std::fmt::Debug for Sending {
     }
 }
 
-/// Webhooks show a message as the API does.
+/// Gives webhooks the same view of a message as the API.
 fn show_message(message: delivery::Message) -> serde_json::Value {
     serde_json::to_value(api::views::Message::from(message)).unwrap_or_default()
 }
@@ -233,7 +233,7 @@ async fn connect(config: &Config) -> Result<Store, StoreError> {
     }
 }
 
-/// Opens a database that one connection can reach, so that a refusal has its reason.
+/// Tests one connection first, so that a refusal has a precise reason, and then opens the pool.
 pub(crate) async fn open(database_url: &str) -> Result<Store, StoreError> {
     let probed = tokio::time::timeout(PROBE, Store::probe(database_url)).await;
     probed.unwrap_or_else(|_| {

@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const FIRST_TRIES: usize = 5;
 /// The largest offset of this machine's clock that the log does not mention.
 pub(crate) const NOTICEABLE: TimeDelta = TimeDelta::seconds(1);
-/// Hysteresis: the offset must be smaller than a threshold by this margin before the report ends.
+/// Hysteresis: a reported offset must fall below `NOTICEABLE` by this margin before the report ends.
 const MARGIN: TimeDelta = TimeDelta::milliseconds(200);
 
 /// The task that asks the database, where the database has a clock.

@@ -1,9 +1,9 @@
-//! Traces for an OpenTelemetry collector, where one is set: OTLP over HTTP, in protobuf.
+//! Traces for an OpenTelemetry collector, if one is configured: OTLP over HTTP, in protobuf.
 //!
-//! What leaves are the spans of the gateway's own crates and nothing else: `http` (one request, in the trace that its
-//! caller's `traceparent` names), in it `request` with the route, and `intake`; `send` (one message's flight) and in it
-//! `wechat` (one call). Their fields are ids, routes, codes and times. No events, so no log line and no error text; no URL,
-//! so no token in a query.
+//! Only spans of the gateway's own crates are exported: `http` (one request, in the trace that the caller's
+//! `traceparent` names), within `http` the spans `request` (with the route) and `intake`; `send` (one attempt to send a
+//! message) and within `send` the span `wechat` (one call). The fields are ids, routes, codes and times. Events are not
+//! exported, so no log line and no error text; nor URLs, so no token in a query.
 
 use std::time::Duration;
 
@@ -26,25 +26,24 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use crate::failure::Failure;
 
-/// The longest that the collector may take for a batch.
+/// The time-out of one batch at the collector.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The name of the gateway in traces.
 const SERVICE: &str = "wxgate";
 
-/// Takes spans to a collector. Ended by [`Traces::flush`].
+/// Exports spans to a collector. [`Traces::flush`] ends the export.
 #[derive(Debug)]
 pub(crate) struct Traces(SdkTracerProvider);
 
 impl Traces {
-    /// Takes them to the collector at `endpoint`, such as `http://127.0.0.1:4318`, by the runtime of `runtime`.
+    /// Exports spans to the collector at `endpoint`, such as `http://127.0.0.1:4318`, on the runtime of `runtime`.
     pub(crate) fn to(endpoint: &str, runtime: Handle) -> Result<Self, Failure> {
         let refused =
             |error: String| Failure::new("settings", format!("WXGATE_OTLP_ENDPOINT: {error}"));
         let http = reqwest::Client::builder()
             .timeout(PATIENCE)
             .connect_timeout(PATIENCE)
-            // Spans go where the setting says and nowhere else: through no proxy of the environment, and not where an
-            // answer points.
+            // Spans go only to the configured address: environment proxies and redirects are ignored.
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .build()
@@ -71,12 +70,12 @@ impl Traces {
         Ok(Self(provider))
     }
 
-    /// What spans are made with.
+    /// The tracer that creates the spans.
     pub(crate) fn tracer(&self) -> Tracer {
         self.0.tracer(SERVICE)
     }
 
-    /// Takes there what has ended, and ends. Blocks, while the runtime still runs.
+    /// Exports the spans that have ended, and ends the export. Blocks; the runtime must still be running.
     pub(crate) fn flush(self) {
         if let Err(error) = self.0.shutdown() {
             tracing::warn!(%error, "the last traces are lost: check WXGATE_OTLP_ENDPOINT");
@@ -84,14 +83,14 @@ impl Traces {
     }
 }
 
-/// Whether it is a span of ours.
+/// Whether the metadata describes a span of the gateway's own crates.
 pub(crate) fn is_told(metadata: &Metadata<'_>) -> bool {
     metadata.is_span()
         && *metadata.level() <= Level::DEBUG
         && metadata.target().starts_with(SERVICE)
 }
 
-/// Posts batches. The exporter has a thread of its own, which is no place for reqwest.
+/// Posts batches on the runtime: the exporter's own thread has no runtime, which reqwest needs.
 #[derive(Debug)]
 struct Post {
     http: reqwest::Client,
@@ -118,7 +117,7 @@ impl HttpClient for Post {
     }
 }
 
-/// The layer that puts a request into its caller's trace, or begins one.
+/// The layer that places a request into the trace of its caller, or begins a trace.
 pub(crate) async fn follow(request: Request, next: Next) -> Response {
     let caller = TraceContextPropagator::new().extract(&Headers(request.headers()));
     let span = tracing::debug_span!(
@@ -127,7 +126,7 @@ pub(crate) async fn follow(request: Request, next: Next) -> Response {
         http.request.method = %request.method(),
         http.response.status_code = Empty,
     );
-    // Fails where nobody listens, and then nothing is lost.
+    // Fails where no layer exports spans; then the parent is not needed.
     let _ = span.set_parent(caller);
     let answered = next.run(request).instrument(span.clone());
     let response = answered.await;

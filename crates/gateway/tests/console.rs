@@ -1,4 +1,4 @@
-//! The console over HTTP: who gets in, what is shown to whom, what a page may do.
+//! The console over HTTP: access, the visible data of operators and tenants, and the limits of a session.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on stops")]
 
@@ -224,7 +224,7 @@ async fn an_operators_session_makes_no_keys() {
         let refused = request.send().await.unwrap();
         assert_eq!(refused.status(), StatusCode::UNAUTHORIZED, "{path}");
     }
-    // Nor is an access token a session.
+    // An access token is not valid as a session either.
     let issued = site
         .gateway
         .tenancy()

@@ -217,7 +217,7 @@ pub(crate) async fn run(
     }
 }
 
-/// Runs `verb` on the apps of the onboarding part, and shows the resulting app.
+/// Runs `verb`, and shows the resulting app.
 async fn change(
     desk: Desk,
     output: Output,

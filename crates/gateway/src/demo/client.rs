@@ -1,4 +1,4 @@
-//! A client of the REST API, as anybody could write it.
+//! A client of the public REST API.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use serde_json::{Value, json};
 use super::{Credentials, Demo};
 use crate::failure::Failure;
 
-/// The template of the demo's subscribe message.
+/// The id of the template for the subscribe message of the demo.
 pub(super) const SHIPPED: &str = "demo-order-shipped";
-/// The template of its form-id message.
+/// The id of the template for the form-id message of the demo.
 pub(super) const PAID: &str = "demo-order-paid";
-/// How long the demo waits for WeChat's answer.
+/// The longest wait for WeChat's answer, in seconds.
 pub(super) const WAIT: u64 = 5;
 
-/// A signed-in client.
+/// A client with an access token.
 #[derive(Debug)]
 pub(crate) struct Client {
     http: reqwest::Client,
@@ -51,7 +51,7 @@ impl Client {
     /// Sends one message of each kind, waits for WeChat's answers, and reads both messages back.
     pub(crate) async fn send_demo(&self, demo: &Demo) -> Result<[Value; 2], Failure> {
         let (appid, openid) = (&demo.appid, demo.openid.as_str());
-        // A form id is good for one message, so each start brings its own.
+        // A form id permits one message only, so each start uses a new form id.
         let form_id = format!("demo-form-{:016x}", rand::random::<u64>());
         let template = json!({
             "channel": "template", "touser": openid, "template_id": PAID, "form_id": form_id,
@@ -81,7 +81,7 @@ impl Client {
     }
 }
 
-/// The subscribe message of the demo, and of the curl lines.
+/// The body of the subscribe message, used by the demo and in the curl commands.
 pub(super) fn subscribe_body(openid: &str) -> Value {
     json!({
         "touser": openid, "template_id": SHIPPED, "page": "pages/order?id=1",

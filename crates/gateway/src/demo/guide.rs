@@ -1,22 +1,22 @@
-//! What to look at and what to paste next.
+//! The text that `wxgate dev` prints: addresses, keys, and commands to paste.
 
 use serde_json::Value;
 
 use super::{Demo, client};
 
-/// Where everything is.
+/// The addresses and the demo that the text describes.
 #[derive(Debug)]
 pub(crate) struct Guide<'a> {
-    /// The gateway.
+    /// The URL of the gateway.
     pub(crate) url: &'a str,
-    /// The simulator.
+    /// The URL of the simulator.
     pub(crate) simulator: &'a str,
     /// The demo.
     pub(crate) demo: &'a Demo,
 }
 
 impl Guide<'_> {
-    /// All of it.
+    /// The whole text.
     pub(crate) fn text(&self) -> String {
         let Self {
             url,
@@ -37,7 +37,7 @@ impl Guide<'_> {
         )
     }
 
-    /// Lines that work as they are in any POSIX shell, with nothing but curl and sed.
+    /// Commands that run unchanged in any POSIX shell with curl and sed.
     pub(crate) fn curl(&self) -> String {
         let Self { url, demo, .. } = self;
         let key = &demo.keys.tenant;
@@ -60,7 +60,7 @@ impl Guide<'_> {
     }
 }
 
-/// What became of a message, on one line.
+/// The result of a message, in one line.
 pub(crate) fn answer(message: &Value) -> String {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let attempt = &message["attempts"][0];

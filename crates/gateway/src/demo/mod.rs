@@ -1,5 +1,4 @@
-//! The demo of `wxgate dev`: a tenant, its keys and its app, two messages over the real API, and what to paste
-//! next.
+//! The demo of `wxgate dev`: a tenant, its keys and app, two messages over the public API, and commands to paste.
 
 mod client;
 mod guide;
@@ -25,42 +24,42 @@ pub(crate) use templates::furnish;
 
 use crate::{failure::Failure, gateway::Gateway, master_key::create_private};
 
-/// The demo's mini-program.
+/// The appid of the demo's mini-program.
 const APPID: &str = "wxde00000000000001";
-/// Where its keys are remembered, beside the database.
+/// The file with the demo's keys, beside the database.
 const FILE: &str = "dev.json";
 
-/// Everything that the demo works with.
+/// The objects of the demo.
 #[derive(Debug)]
 pub(crate) struct Demo {
-    /// Its tenant.
+    /// The tenant of the demo.
     pub(crate) tenant: TenantId,
-    /// Its app.
+    /// The app of the demo.
     pub(crate) appid: AppId,
-    /// Its keys.
+    /// The keys of the demo.
     pub(crate) keys: Keys,
-    /// Who gets its messages: another user at each start. A send that a killed start left under way holds back
-    /// messages to the same user until its lease ends.
+    /// The recipient of the demo's messages, new at each start: a send that a killed start left in flight delays
+    /// messages to the same recipient until its lease ends.
     pub(crate) openid: String,
-    /// Where the keys are remembered.
+    /// The file with the keys.
     pub(crate) file: PathBuf,
 }
 
-/// The keys of the demo. A gateway keeps no secrets of keys, so the demo has to.
+/// The keys of the demo. The gateway does not store the secrets of keys, so the demo stores these itself.
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct Keys {
-    /// May do everything.
+    /// The operator's key, with all scopes.
     pub(crate) operator: Credentials,
-    /// May do everything that a tenant may.
+    /// The tenant's key, with all scopes of a tenant.
     pub(crate) tenant: Credentials,
 }
 
-/// One key.
+/// The client id and client secret of a key.
 #[derive(Deserialize, Serialize)]
 pub(crate) struct Credentials {
-    /// Its id.
+    /// The client id.
     pub(crate) client_id: String,
-    /// Its secret.
+    /// The client secret.
     pub(crate) client_secret: String,
 }
 
@@ -71,7 +70,7 @@ impl std::fmt::Debug for Credentials {
 }
 
 impl Demo {
-    /// Finds the demo that an earlier start left in `folder`, and makes what is missing of it.
+    /// Finds the demo that an earlier start left in `folder`, and creates the missing objects.
     pub(crate) async fn prepare(gateway: &Gateway, folder: &Path) -> Result<Self, Failure> {
         let appid =
             AppId::parse(APPID).map_err(|error| Failure::new("internal", error.to_string()))?;
@@ -125,7 +124,7 @@ async fn onboard(gateway: &Gateway, appid: &AppId) -> Result<TenantId, Failure> 
     Ok(tenant)
 }
 
-/// Undoes what somebody who played with the demo may have done to it.
+/// Reverts changes that a user may have made to the demo: activates the tenant and verifies the app.
 async fn reopen(gateway: &Gateway, tenant: TenantId, appid: &AppId) -> Result<TenantId, Failure> {
     if gateway.tenancy().tenant(tenant).await?.status != TenantStatus::Active {
         let active = TenantPatch {
@@ -152,7 +151,7 @@ fn remember(file: &Path, keys: &Keys) -> Result<(), Failure> {
     written.map_err(|error| Failure::new("settings", format!("cannot write {} ({error}): make its folder writable, or choose another with WXGATE_DATABASE_URL", file.display())))
 }
 
-/// Whether both keys still open this database, and the tenant's key is this tenant's.
+/// Whether both keys are still valid in this database, and the tenant's key belongs to this tenant.
 async fn still_good(gateway: &Gateway, keys: &Keys, tenant: TenantId) -> bool {
     let tenancy = gateway.tenancy();
     for (key, owner) in [(&keys.operator, None), (&keys.tenant, Some(tenant))] {

@@ -1,4 +1,4 @@
-//! The templates of the demo's mini-program, which WeChat lists.
+//! The templates of the demo's mini-program, as the simulated WeChat lists them.
 
 use simulator::{Simulator, Template};
 
@@ -7,10 +7,10 @@ use super::{
     client::{PAID, SHIPPED},
 };
 
-/// The one that the programs of `tests/clients` send.
+/// The template that the programs in `tests/clients` use.
 const TRIED: &str = "8-VxnRzHxkMVwBSkPGXFUNkRDfMlAqV0P1nVTW4Zx9k";
 
-/// Gives the demo's mini-program its templates.
+/// Adds the templates to the demo's mini-program.
 pub(crate) fn furnish(simulator: &Simulator) {
     simulator.control().change_app(APPID, |app| {
         app.templates = vec![
@@ -39,7 +39,7 @@ pub(crate) fn furnish(simulator: &Simulator) {
     });
 }
 
-/// A template with these lines: what each is called, its key, an example.
+/// A template with these lines, each with a label, a key and an example.
 fn template(id: &str, title: &str, lines: &[(&str, &str, &str)]) -> Template {
     let written = |value: fn(&str, &str) -> String| {
         let line = |(label, key, example): &(&str, &str, &str)| {

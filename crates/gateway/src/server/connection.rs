@@ -33,7 +33,7 @@ const UNPROVEN: usize = 8;
 const WINDOW: u32 = 65_535;
 /// The same window for a proxy, which carries the requests of many clients.
 const PROXY_WINDOW: u32 = 1024 * 1024;
-/// The interval and the time-out of the HTTP/2 pings that detect peers without a connection.
+/// The interval and the time-out of the HTTP/2 pings that detect peers that are gone.
 const PING: Duration = Duration::from_secs(30);
 
 /// Configures the HTTP protocols of a connection.

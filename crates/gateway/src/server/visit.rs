@@ -93,7 +93,7 @@ impl Visits {
         Ok(response.map(|body| Body::new(Leaving::new(body, answer, place))))
     }
 
-    /// The answer to a request, and the permit that the request holds until the client has taken the answer.
+    /// The answer to a request, and the request permit that the request holds until the client has taken the answer.
     async fn respond<B>(
         &mut self,
         head: Parts,

@@ -1,11 +1,11 @@
-//! The filter for log lines. What its parser takes for the name of a module, and so silences everything by, is more
-//! often a level that is misspelt.
+//! Checks the filter for log lines. The filter's own parser accepts a misspelt level as the name of a module, and then
+//! logs nothing.
 
 use tracing_subscriber::EnvFilter;
 
 const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
 
-/// What is wrong with a filter.
+/// Error: the fault of the filter.
 pub(crate) fn check(text: &str) -> Result<(), String> {
     for directive in text.split(',') {
         check_directive(directive.trim())?;
@@ -16,7 +16,7 @@ pub(crate) fn check(text: &str) -> Result<(), String> {
     }
 }
 
-/// How to write one.
+/// How to write a filter.
 pub(crate) fn advice() -> String {
     format!(
         "must be one of {}, or directives with commas between them such as warn,wxgate_broker=debug",

@@ -1,4 +1,4 @@
-//! Settings as flags.
+//! Settings as flags of the command line.
 
 use std::fmt::Write;
 
@@ -8,8 +8,8 @@ use super::keys::variable;
 
 macro_rules! flags {
     ($($(#[$doc:meta])* $name:ident: $value:literal;)*) => {
-        /// Settings given on the command line. The master key is not among them, and URLs with a password are refused:
-        /// every user of the machine can read the arguments of a process.
+        /// Settings given on the command line. The master key has no flag, and URLs with a password are refused: every
+        /// user of the machine can read the arguments of a process.
         #[derive(Args, Clone, Debug, Default)]
         pub struct Flags {$(
             $(#[$doc])*
@@ -20,7 +20,7 @@ macro_rules! flags {
         impl Flags {
             const NAMES: &[&str] = &[$(stringify!($name)),*];
 
-            /// Those that were given, by the name of their setting.
+            /// The given flags, with the names of their settings.
             pub(crate) fn values(&self) -> Vec<(&'static str, String)> {
                 let all = [$((stringify!($name), &self.$name)),*];
                 all.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))).collect()
@@ -30,7 +30,7 @@ macro_rules! flags {
 }
 
 impl Flags {
-    /// All settings, as `wxgate help config` explains them.
+    /// The help of all settings, for `wxgate help config`.
     pub(crate) fn help(grammar: &clap::Command) -> String {
         let mut text = String::from(
             "Settings, as flags of every command, in the environment, or in the file of --config (the name in lower case without \
@@ -57,50 +57,50 @@ impl Flags {
 }
 
 flags! {
-    /// Where to listen (default: 127.0.0.1:8080)
+    /// The address on which the gateway listens (default: 127.0.0.1:8080)
     listen: "ADDRESS:PORT";
     /// The database: `sqlite://FILE` or `postgres://…` (default: `sqlite://wxgate-data/wxgate.db`)
     database_url: "URL";
     /// Redis, for replicas on PostgreSQL
     redis_url: "URL";
-    /// The certificates that sign that of Redis, where it is of a private CA: PEM, with a `rediss://` URL
+    /// The CA certificates for Redis in PEM, if a private CA signed the certificate of Redis; needs a `rediss://` URL
     redis_ca_file: "FILE";
     /// The file with the master key: base64 of 32 bytes
     master_key_file: "FILE";
-    /// The file with the master key that is exchanged for another
+    /// The file with the previous master key, during the change to a new master key
     master_key_previous_file: "FILE";
-    /// Where WeChat is (default: `https://api.weixin.qq.com`)
+    /// The base URL of WeChat's API (default: `https://api.weixin.qq.com`)
     wechat_base_url: "URL";
-    /// The longest that one call of WeChat may take (default: 5s)
+    /// The time-out of one call of WeChat's API (default: 5s)
     wechat_timeout: "SECONDS";
-    /// Where the world reaches the gateway; the same on all replicas
+    /// The public URL of the gateway; the same on all replicas
     public_url: "URL";
-    /// Proxies whose word on the client's address counts: addresses and ranges, comma-separated
+    /// Proxies that may report the client's address: addresses and ranges, comma-separated
     trusted_proxies: "RANGES";
     /// Origins whose web pages may call the API, such as `https://admin.example.com`: comma-separated, none by default
     cors_origins: "ORIGINS";
-    /// Connections at the same time (default: 10000)
+    /// The largest number of simultaneous connections (default: 10000)
     max_connections: "N";
-    /// Sends under way at the same time (default: 1024)
+    /// The largest number of simultaneous sends (default: 1024)
     sending_slots: "N";
-    /// How long a stop takes at most (default: 30s)
+    /// The longest time that a stop takes (default: 30s)
     shutdown_timeout: "SECONDS";
-    /// How long of that connections are still accepted (default: 5s in production mode, else 0s)
+    /// The part of that time in which the gateway still accepts connections (default: 5s in production mode, else 0s)
     shutdown_grace: "SECONDS";
-    /// How long messages are kept after they have ended (default: 90d)
+    /// The time for which ended messages are kept (default: 90d)
     message_retention: "DAYS";
-    /// How long the values and metadata of messages are kept (default: as long as the messages)
+    /// The time for which the values and metadata of messages are kept (default: as long as the messages)
     payload_retention: "DAYS";
-    /// How long the lines of the audit log are kept (default: 400d)
+    /// The time for which the lines of the audit log are kept (default: 400d)
     audit_retention: "DAYS";
-    /// Whether webhooks may be in private networks, also without https (default: false)
+    /// Whether webhook URLs may lead into private networks and may use plain http (default: false)
     allow_private_webhooks: "true|false";
-    /// Whether a crash may write the memory of the process, secrets among it, into a file (default: false)
+    /// Whether a crash may write the memory of the process, including secrets, into a file (default: false)
     core_dumps: "true|false";
-    /// What to log (default: info)
+    /// The filter for log lines (default: info)
     log: "FILTER";
-    /// How to log it: text or json (default: text)
+    /// The format of log lines: text or json (default: text)
     log_format: "FORMAT";
-    /// An OpenTelemetry collector that takes OTLP over HTTP, such as `http://127.0.0.1:4318`
+    /// The URL of an OpenTelemetry collector that accepts OTLP over HTTP, such as `http://127.0.0.1:4318`
     otlp_endpoint: "URL";
 }

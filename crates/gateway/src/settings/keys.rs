@@ -1,24 +1,24 @@
-//! Every setting there is, by name.
+//! All settings, by name.
 
-/// One setting: its key in the file, `WXGATE_` and its upper case in the environment, `--its-name` as a flag.
+/// One setting: a key in the file, `WXGATE_` and the name in upper case in the environment, `--the-name` as a flag.
 #[derive(Debug)]
 pub(crate) struct Key {
-    /// Its name in the file.
+    /// The name in the settings file.
     pub(crate) name: &'static str,
-    /// What counts where nobody sets it.
+    /// The default value, if any.
     pub(crate) default: Option<&'static str>,
-    /// What of it may be shown.
+    /// The part of the value that may be shown.
     pub(crate) shown: Shown,
 }
 
-/// What of a value may be shown.
+/// The part of a value that may be shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shown {
-    /// All.
+    /// The whole value.
     Plain,
-    /// All but the password in it.
+    /// The value without the password of the URL.
     Url,
-    /// Nothing.
+    /// No part of the value.
     Never,
 }
 
@@ -64,7 +64,7 @@ pub(crate) const KEYS: &[Key] = &[
 ];
 
 impl Key {
-    /// Its variable in the environment.
+    /// The environment variable of the setting.
     pub(crate) fn variable(&self) -> String {
         variable(self.name)
     }
@@ -75,19 +75,19 @@ pub(crate) fn find(name: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.name == name)
 }
 
-/// The variable of a setting in the environment.
+/// The environment variable of the setting with this name.
 pub(crate) fn variable(name: &str) -> String {
     format!("WXGATE_{}", name.to_ascii_uppercase())
 }
 
 impl Key {
-    /// Whether some of this value must not be shown.
+    /// Whether a part of this value must not be shown.
     pub(crate) fn hides(&self, value: &str) -> bool {
         mask(self.shown, value) != value
     }
 }
 
-/// A value as it may be shown.
+/// The value with its secret parts masked.
 pub(crate) fn mask(shown: Shown, value: &str) -> String {
     match shown {
         Shown::Plain => value.to_owned(),
@@ -96,8 +96,8 @@ pub(crate) fn mask(shown: Shown, value: &str) -> String {
     }
 }
 
-/// Hides what stands between the user's name and the last `@`, whatever it is, and the values of parameters that are named as
-/// secrets are. Where one may be in the other, nothing is shown.
+/// Masks all text between the user name and the last `@`, and the values of parameters whose names suggest a secret.
+/// Where one of these may contain the other, the whole rest of the URL is masked.
 fn mask_url(url: &str) -> String {
     let (scheme, rest) = url.split_at(url.find("://").map_or(0, |at| at + 3));
     let Some((who, place)) = rest.rsplit_once('@') else {

@@ -1,4 +1,4 @@
-//! Where settings come from: file, environment, flags, in this order; the later one wins.
+//! The sources of settings: file, environment, flags. A later source overrides an earlier one.
 
 use std::{
     collections::BTreeMap,
@@ -14,15 +14,15 @@ use super::{
 };
 
 const PREFIX: &str = "WXGATE_";
-/// Names the file when `--config` does not.
+/// Names the settings file where `--config` does not.
 const CONFIG: &str = "WXGATE_CONFIG";
 
-/// Where a value came from; the later one wins.
+/// The source of a value. A later source overrides an earlier one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Source {
-    /// Nobody set it.
+    /// The default of the program.
     Default,
-    /// The file.
+    /// The settings file.
     File(PathBuf),
     /// The environment.
     Environment,
@@ -41,16 +41,16 @@ impl fmt::Display for Source {
     }
 }
 
-/// The values of all layers, and what is odd about them.
+/// The values of all sources, with warnings.
 #[derive(Debug, Default)]
 pub(crate) struct Layers {
     values: BTreeMap<&'static str, (String, Source)>,
-    /// What does not stop the program but should be seen.
+    /// Faults that do not stop the program but deserve attention.
     pub(crate) warnings: Vec<String>,
 }
 
 impl Layers {
-    /// Reads the three layers. `environment` is that of the process.
+    /// Reads the three sources. `environment` holds the variables of the process.
     pub(crate) fn read(
         file: Option<&Path>,
         environment: impl IntoIterator<Item = (OsString, OsString)>,
@@ -89,12 +89,13 @@ impl Layers {
         Ok(layers)
     }
 
-    /// The value that counts, without the blanks and line breaks around it that files and shells leave there.
+    /// The effective value, without the surrounding blanks and line breaks that files and shells may add.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.values.get(name).map(|(value, _)| value.trim())
     }
 
-    /// Refuses a value with a line break or another control character within: it would name something else than it shows.
+    /// Refuses a value that contains a line break or another control character, because the shown value would differ
+    /// from the real one.
     fn refuse_control(&self, name: &str) -> Result<(), SettingsError> {
         match self.get(name) {
             Some(value) if value.contains(char::is_control) => Err(SettingsError::new(format!(
@@ -105,14 +106,14 @@ impl Layers {
         }
     }
 
-    /// Where the value that counts came from.
+    /// The source of the effective value.
     pub(crate) fn source(&self, name: &str) -> Source {
         self.values
             .get(name)
             .map_or(Source::Default, |(_, source)| source.clone())
     }
 
-    /// How to name a setting to whoever has to change it: the way it was set.
+    /// The name of a setting for error messages, in the form of its source: flag, key in the file, or variable.
     pub(crate) fn name(&self, name: &str) -> String {
         match self.source(name) {
             Source::Flag => format!("--{}", name.replace('_', "-")),
@@ -130,7 +131,7 @@ struct Environment {
 }
 
 impl Environment {
-    /// An empty variable counts as none: that is how compose files leave one out.
+    /// Reads the variables. An empty variable counts as unset, because compose files leave a variable out in this way.
     fn read(
         variables: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Self, SettingsError> {
@@ -166,7 +167,7 @@ impl Environment {
     }
 }
 
-/// Refuses a flag with a password in it.
+/// Refuses a flag that contains a password.
 fn refuse_secret(name: &str, value: &str) -> Result<(), SettingsError> {
     if keys::find(name).is_some_and(|key| key.hides(value)) {
         return Err(SettingsError::new(format!(
@@ -178,7 +179,7 @@ fn refuse_secret(name: &str, value: &str) -> Result<(), SettingsError> {
     Ok(())
 }
 
-/// What is to be said of a settings file with secrets that other users can read.
+/// The warning about a settings file that contains secrets and that other users can read.
 fn open_secrets(path: &Path, values: &[(&'static str, String)]) -> Option<String> {
     let is_secret =
         |(name, value): &(&str, String)| keys::find(name).is_some_and(|key| key.hides(value));
@@ -227,7 +228,7 @@ fn read_file(path: &Path) -> Result<Vec<(&'static str, String)>, SettingsError> 
     Ok(values)
 }
 
-/// What is wrong with a file and where, without what stands there: it may be a secret.
+/// The fault in a settings file and its position. The text omits the content at that position, which may be a secret.
 fn fault(text: &str, error: &toml::de::Error) -> String {
     let why = error.message();
     let Some(before) = error.span().and_then(|span| text.get(..span.start)) else {

@@ -1,6 +1,6 @@
-//! Settings: from a TOML file, over it the environment, over both the flags. Read once, checked once.
+//! Settings: from a TOML file, overridden by the environment, overridden by flags. Read and checked once.
 //!
-//! To add a setting: its line in `keys`, its flag in [`Flags`], its field and its check here.
+//! A new setting needs a line in `keys`, a flag in [`Flags`], and a field with its check here.
 
 mod filter;
 mod flags;
@@ -25,7 +25,7 @@ pub use layers::Source;
 use self::{keys::KEYS, layers::Layers};
 use crate::{config::Mode, proxies::TrustedProxies};
 
-/// Why the settings cannot be used, as a sentence that says how to fix it.
+/// The reason why the settings cannot be used, as a sentence that names the remedy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct SettingsError(String);
@@ -36,80 +36,80 @@ impl SettingsError {
     }
 }
 
-/// How log lines are written.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
+    /// Text for people.
     Text,
-    /// For machines, one object a line.
+    /// JSON for machines, one object a line.
     Json,
 }
 
-/// Everything that can be set, checked.
+/// All settings, checked.
 #[derive(Debug)]
 pub struct Settings {
-    /// Where to listen.
+    /// The address on which the gateway listens.
     pub listen: SocketAddr,
-    /// The database.
+    /// The URL of the database.
     pub database_url: String,
-    /// What follows from the two URLs.
+    /// The mode that follows from the URLs of the database and of Redis.
     pub mode: Mode,
-    /// The certificates that the one of Redis is to be signed by, in PEM; none: those that the system trusts.
+    /// The CA certificates for Redis, in PEM. `None`: the certificates that the system trusts.
     pub(crate) redis_ca: Option<Vec<u8>>,
-    /// The master key itself, base64.
+    /// The master key in base64.
     pub(crate) master_key: Option<String>,
     /// The file with the master key.
     pub(crate) master_key_file: Option<PathBuf>,
-    /// The master key that is exchanged for another, base64.
+    /// The previous master key in base64, during the change to a new master key.
     pub(crate) master_key_previous: Option<String>,
-    /// The file with that key.
+    /// The file with the previous master key.
     pub(crate) master_key_previous_file: Option<PathBuf>,
-    /// Where WeChat is.
+    /// The base URL of WeChat's API.
     pub wechat_base_url: String,
-    /// The longest that one call of WeChat may take.
+    /// The time-out of one call of WeChat's API.
     pub wechat_timeout: Duration,
-    /// Where the world reaches the gateway.
+    /// The public URL of the gateway.
     pub public_url: Option<String>,
-    /// The proxies that are believed when they say whom they speak for.
+    /// The proxies whose statement about the client's address the gateway trusts.
     pub trusted_proxies: TrustedProxies,
-    /// Origins whose web pages may call the API.
+    /// The origins whose web pages may call the API.
     pub cors_origins: Vec<HeaderValue>,
-    /// Connections at the same time.
+    /// The largest number of simultaneous connections.
     pub max_connections: usize,
-    /// Sends under way at the same time.
+    /// The largest number of simultaneous sends.
     pub sending_slots: usize,
-    /// How long a stop takes at most.
+    /// The longest time that a stop takes.
     pub shutdown_timeout: Duration,
-    /// How long of that connections are still accepted.
+    /// The part of the shutdown time-out in which the gateway still accepts connections.
     pub shutdown_grace: Duration,
-    /// How long messages are kept after they have ended.
+    /// The times for which ended messages, payloads and audit lines are kept.
     pub retention: Retention,
-    /// Whether webhooks may be in private networks, also without https.
+    /// Whether webhook URLs may lead into private networks and may use plain http.
     pub allow_private_webhooks: bool,
     /// Whether a crash may write the memory of the process into a file.
     pub core_dumps: bool,
-    /// What to log: `info`, or directives such as `warn,wxgate_broker=debug`.
+    /// The filter for log lines: `info`, or directives such as `warn,wxgate_broker=debug`.
     pub log: String,
-    /// Whether somebody set `log`.
+    /// Whether a source other than the default sets `log`.
     pub log_is_set: bool,
-    /// How to log it.
+    /// The format of log lines.
     pub log_format: LogFormat,
-    /// The collector that takes traces.
+    /// The URL of the collector that accepts traces.
     pub otlp_endpoint: Option<String>,
-    /// What does not stop the program but should be seen.
+    /// Faults that do not stop the program but deserve attention.
     pub warnings: Vec<String>,
-    /// All of it, as it may be shown.
+    /// All settings as they may be shown.
     shown: Vec<Shown>,
 }
 
 /// One setting as `wxgate config` shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Shown {
-    /// Its name.
+    /// The name of the setting.
     pub name: &'static str,
-    /// Its value, with secrets masked; none: not set.
+    /// The value with secrets masked. `None`: not set.
     pub value: Option<String>,
-    /// Where it came from.
+    /// The source of the value.
     pub source: String,
 }
 
@@ -119,7 +119,7 @@ impl Settings {
         Self::from_layers(file, std::env::vars_os(), flags)
     }
 
-    /// Reads the settings from these places.
+    /// Reads the settings from the given file, variables and flags.
     pub(crate) fn from_layers(
         file: Option<&Path>,
         environment: impl IntoIterator<Item = (OsString, OsString)>,
@@ -166,7 +166,7 @@ impl Settings {
         })
     }
 
-    /// All settings with where they came from; secrets are masked.
+    /// All settings with their sources. Secrets are masked.
     pub fn shown(&self) -> &[Shown] {
         &self.shown
     }

@@ -1,4 +1,4 @@
-//! Checks of single values. Each refusal names the setting the way it was set.
+//! Checks of single values. Each refusal names the setting in the form of its source.
 
 use std::{cmp::Ordering, net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 
@@ -8,10 +8,10 @@ use reqwest::{Url, header::HeaderValue};
 use super::{LogFormat, SettingsError, filter, keys::variable, layers::Layers};
 use crate::{config::Mode, proxies::TrustedProxies};
 
-/// How long load balancers take, as a rule, to notice that a replica is not ready.
+/// The time in which load balancers usually notice that a replica is not ready.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// An address and a port.
+/// Parses an address and a port.
 pub(crate) fn address(layers: &Layers, name: &str) -> Result<SocketAddr, SettingsError> {
     let text = layers.get(name).unwrap_or_default();
     let numeric = text
@@ -25,7 +25,7 @@ pub(crate) fn address(layers: &Layers, name: &str) -> Result<SocketAddr, Setting
     })
 }
 
-/// A URL of a web site, without a slash at its end.
+/// Parses an http or https URL, and removes a trailing slash.
 pub(crate) fn url(layers: &Layers, name: &str) -> Result<Option<String>, SettingsError> {
     let Some(text) = layers.get(name) else {
         return Ok(None);
@@ -50,7 +50,7 @@ pub(crate) fn url(layers: &Layers, name: &str) -> Result<Option<String>, Setting
     Ok(Some(parsed.as_str().trim_end_matches('/').to_owned()))
 }
 
-/// A URL of a web site that is reached at the root of its host, without a slash at its end.
+/// Parses an http or https URL without a path, and removes a trailing slash.
 pub(crate) fn root_url(layers: &Layers, name: &str) -> Result<Option<String>, SettingsError> {
     let url = url(layers, name)?;
     let path = url.as_deref().and_then(|text| Url::parse(text).ok());
@@ -63,7 +63,7 @@ pub(crate) fn root_url(layers: &Layers, name: &str) -> Result<Option<String>, Se
     }
 }
 
-/// A time in seconds: `5`, `5s`, `2m`, `500ms` is refused.
+/// Parses a time in seconds: `5`, `5s`, `2m`. Refuses other units, such as `500ms`.
 pub(crate) fn seconds(
     layers: &Layers,
     name: &str,
@@ -96,8 +96,8 @@ pub(crate) fn seconds(
     }
 }
 
-/// For how long a stop that takes at most `timeout` goes on accepting connections. Where nobody sets it: [`GRACE`] in
-/// production mode, and none in embedded mode, where no other replica could take over.
+/// The time for which a stop of at most `timeout` still accepts connections. The default is [`GRACE`] in production
+/// mode, at most half of `timeout`, and zero in embedded mode, where no other replica could take over.
 pub(crate) fn grace(
     layers: &Layers,
     name: &str,
@@ -122,7 +122,7 @@ pub(crate) fn grace(
     Ok(grace)
 }
 
-/// How long messages, what is in them and the lines of the audit log are kept.
+/// The times for which messages, payloads and the lines of the audit log are kept.
 pub(crate) fn retention(layers: &Layers) -> Result<Retention, SettingsError> {
     let messages = days(layers, "message_retention")?.unwrap_or_default();
     let payloads = days(layers, "payload_retention")?.unwrap_or(messages);
@@ -141,7 +141,7 @@ pub(crate) fn retention(layers: &Layers) -> Result<Retention, SettingsError> {
     })
 }
 
-/// A time in days: `90d`.
+/// Parses a time in days: `90d`.
 fn days(layers: &Layers, name: &str) -> Result<Option<Duration>, SettingsError> {
     let Some(text) = layers.get(name) else {
         return Ok(None);
@@ -156,7 +156,7 @@ fn days(layers: &Layers, name: &str) -> Result<Option<Duration>, SettingsError> 
     }
 }
 
-/// Yes or no.
+/// Parses `true` or `false`.
 pub(crate) fn switch(layers: &Layers, name: &str) -> Result<bool, SettingsError> {
     match layers.get(name).unwrap_or_default().trim() {
         "true" => Ok(true),
@@ -168,7 +168,7 @@ pub(crate) fn switch(layers: &Layers, name: &str) -> Result<bool, SettingsError>
     }
 }
 
-/// A number.
+/// Parses a number within `range`.
 pub(crate) fn number(
     layers: &Layers,
     name: &str,
@@ -190,7 +190,7 @@ pub(crate) fn number(
     })
 }
 
-/// Proxies, by address or range.
+/// Parses proxies: addresses and ranges.
 pub(crate) fn proxies(layers: &Layers, name: &str) -> Result<TrustedProxies, SettingsError> {
     let text = layers.get(name).unwrap_or_default();
     text.parse().map_err(|error| {
@@ -201,7 +201,7 @@ pub(crate) fn proxies(layers: &Layers, name: &str) -> Result<TrustedProxies, Set
     })
 }
 
-/// Origins as browsers name them, exactly.
+/// Parses origins in exactly the form that browsers send.
 pub(crate) fn origins(layers: &Layers, name: &str) -> Result<Vec<HeaderValue>, SettingsError> {
     let text = layers.get(name).unwrap_or_default();
     let origins = text.split(',').map(str::trim).filter(|one| !one.is_empty());
@@ -220,7 +220,7 @@ pub(crate) fn origins(layers: &Layers, name: &str) -> Result<Vec<HeaderValue>, S
     origins.map(check).collect()
 }
 
-/// The certificates that the one of Redis is to be signed by, in PEM.
+/// Reads the CA certificates for Redis, in PEM.
 pub(crate) fn redis_ca(layers: &Layers, name: &str) -> Result<Option<Vec<u8>>, SettingsError> {
     let Some(file) = layers.get(name) else {
         return Ok(None);
@@ -250,8 +250,8 @@ pub(crate) fn redis_ca(layers: &Layers, name: &str) -> Result<Option<Vec<u8>>, S
     }
 }
 
-/// A master key or the file that holds it: `name`, or `file` whose value is a path. Both from one layer contradict
-/// each other.
+/// The master key, given as text by `name` or as a path by `file_name`. Both from the same source are an error;
+/// otherwise the later source wins.
 pub(crate) fn master_key(
     layers: &Layers,
     name: &str,
@@ -271,7 +271,7 @@ pub(crate) fn master_key(
     }
 }
 
-/// A filter for log lines.
+/// Checks the filter for log lines.
 pub(crate) fn log(layers: &Layers, name: &str) -> Result<String, SettingsError> {
     let text = layers.get(name).unwrap_or_default();
     match filter::check(text) {
@@ -284,7 +284,7 @@ pub(crate) fn log(layers: &Layers, name: &str) -> Result<String, SettingsError> 
     }
 }
 
-/// The form of log lines.
+/// Parses the format of log lines.
 pub(crate) fn log_format(layers: &Layers, name: &str) -> Result<LogFormat, SettingsError> {
     match layers.get(name).unwrap_or_default() {
         "text" => Ok(LogFormat::Text),
@@ -296,7 +296,7 @@ pub(crate) fn log_format(layers: &Layers, name: &str) -> Result<LogFormat, Setti
     }
 }
 
-/// What is to be said when AppSecrets would cross a network in the open.
+/// The warning about a base URL that sends AppSecrets unencrypted over a network.
 pub(crate) fn wechat_warning(base_url: &str) -> Option<String> {
     let url = Url::parse(base_url).ok()?;
     let host = url.host_str()?;

@@ -1,4 +1,4 @@
-//! What `wxgate import` is told, and the file that it is given.
+//! The arguments of `wxgate import`, and the content of its file.
 
 use std::{io::Read, path::PathBuf};
 
@@ -23,37 +23,37 @@ Stopped or failed, run it again: what was handed in before is not sent twice, fo
 line, wherever that stands: correct what was refused in its place, or add lines, and run it again. A line that stands
 in the file twice is sent twice.";
 
-/// What to send.
+/// The arguments of `wxgate import`.
 #[derive(Args, Debug)]
 #[command(after_help = FORMS)]
 pub(crate) struct Arguments {
-    /// The messages: FILE.csv or FILE.ndjson, or `-` for standard input, which wants --format
+    /// The messages: FILE.csv or FILE.ndjson, or `-` for standard input, which needs --format
     pub(super) file: PathBuf,
-    /// What the file is, where its name does not say it
+    /// The format of the file, if the file name does not show the format
     #[arg(long, value_parser = form())]
     pub(super) format: Option<Form>,
-    /// The app that sends them: wx…
+    /// The app that sends the messages: wx…
     #[arg(long)]
     pub(super) appid: AppId,
-    /// The template's id
+    /// The id of the template
     #[arg(long, value_name = "ID")]
     pub(super) template: String,
-    /// Who goes first: bulk leaves a part of the day's quota to others
+    /// The priority of the messages; low priority leaves a part of the daily quota to other messages
     #[arg(long, default_value = "low", value_parser = priority())]
     pub(super) priority: Priority,
-    /// Seconds that each is worth sending
+    /// The time in seconds after which an unsent message expires
     #[arg(long, value_name = "SECONDS")]
     pub(super) ttl: Option<u64>,
-    /// Tells this import from an earlier one, to send the same lines once more
+    /// A name that makes this import different from an earlier one, to send the same lines once more
     #[arg(long, value_name = "NAME", default_value = "")]
     pub(super) name: String,
-    /// Look at every line, by the templates that WeChat lists too, and send nothing
+    /// Check every line, also against the templates that WeChat lists, and send nothing
     #[arg(long)]
     pub(super) check: bool,
-    /// Put the lines that are refused into this file, to correct and import them
+    /// Write refused lines into this new file, to correct and import them
     #[arg(long, value_name = "FILE")]
     pub(super) rejects: Option<PathBuf>,
-    /// Return as soon as all are in the queue: a running gateway sends them
+    /// Return as soon as all messages are in the queue; a running gateway sends the messages
     #[arg(long)]
     pub(super) no_wait: bool,
 }
@@ -66,7 +66,7 @@ fn form() -> impl TypedValueParser<Value = Form> {
 }
 
 impl Arguments {
-    /// What the file is, by the option or by its name.
+    /// The format of the file, from the option or from the ending of the file name.
     pub(super) fn form(&self) -> Result<Form, Failure> {
         let ending = self.file.extension().and_then(|ending| ending.to_str());
         self.format.or_else(|| ending.and_then(Form::of)).ok_or_else(|| {
@@ -75,7 +75,7 @@ impl Arguments {
         })
     }
 
-    /// What is in it.
+    /// The content of the file.
     pub(super) fn content(&self) -> Result<Text, Failure> {
         let mut bytes = Vec::new();
         let read = if self.file.as_os_str() == "-" {

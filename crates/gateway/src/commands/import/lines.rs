@@ -1,4 +1,4 @@
-//! The lines of an import, as messages.
+//! Reads the lines of an import file as messages.
 
 use std::borrow::Cow;
 
@@ -12,17 +12,17 @@ use serde_json::{Map, Value, json};
 use super::table;
 use crate::failure::Failure;
 
-/// How a file holds messages.
+/// The format of an import file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
-    /// A table: `touser` and the keys of the template.
+    /// A table with the columns `touser` and the keys of the template.
     Csv,
-    /// A message object a line.
+    /// One message object in each line.
     Ndjson,
 }
 
 impl Form {
-    /// By the ending of the file's name.
+    /// The format that belongs to the ending of a file name.
     pub(super) fn of(ending: &str) -> Option<Self> {
         match ending.to_ascii_lowercase().as_str() {
             "csv" => Some(Self::Csv),
@@ -32,7 +32,7 @@ impl Form {
     }
 }
 
-/// What is filled in where a line says nothing else.
+/// The values for fields that a line leaves out.
 #[derive(Clone, Debug)]
 pub(super) struct Fill {
     pub(super) template_id: String,
@@ -40,26 +40,28 @@ pub(super) struct Fill {
     pub(super) ttl: Option<u64>,
 }
 
-/// Why a line is refused that is not to be sent.
+/// The reason for refusing a line with `dry_run`.
 const DRY_RUN: &str = "dry_run must not be true: an import sends what is in its file; leave it out, or try the message \
                        with POST /v1/apps/{appid}/messages";
 
 /// One message of the file.
 pub(super) struct Line<'a> {
-    /// The number of the line it begins on, from 1: what people are told. A line ends with CR, LF or both.
+    /// The number of the line on which the message begins, from 1, as reported to the user. A line ends with CR, LF or
+    /// both.
     pub(super) number: u64,
-    /// The line as it stands in the file, without its end.
+    /// The line as written in the file, without its end.
     pub(super) text: &'a str,
-    /// What the message is known by: its text, or a row's values by the names of their columns.
+    /// The bytes that identify the message: the text of an object, or the values of a row with the names of their
+    /// columns.
     pub(super) identity: Cow<'a, [u8]>,
-    /// The message, or why there is none.
+    /// The message. Error: the reason why the line is no valid message.
     pub(super) request: Result<Request, String>,
 }
 
 /// The messages of a file, in order.
 pub(super) type Lines<'a> = Box<dyn Iterator<Item = Line<'a>> + Send + 'a>;
 
-/// Reads the content of a file.
+/// Reads the content of a file. Error: the file as a whole is invalid.
 pub(super) fn read<'a>(form: Form, content: &'a str, fill: &'a Fill) -> Result<Lines<'a>, Failure> {
     match form {
         Form::Csv => rows(content, fill),
@@ -67,7 +69,7 @@ pub(super) fn read<'a>(form: Form, content: &'a str, fill: &'a Fill) -> Result<L
     }
 }
 
-/// What a file with the refused lines of this one begins with.
+/// The first line of a file with refused lines: the head of a table.
 pub(super) fn head(form: Form, content: &str) -> &str {
     match form {
         Form::Csv => content.split(['\n', '\r']).next().unwrap_or_default(),
@@ -146,12 +148,12 @@ fn rows<'a>(content: &'a str, fill: &'a Fill) -> Result<Lines<'a>, Failure> {
     })))
 }
 
-/// How many bytes of the file are read.
+/// The number of bytes that the reader has consumed.
 fn offset(reader: &csv::Reader<&[u8]>) -> usize {
     usize::try_from(reader.position().byte()).unwrap_or(usize::MAX)
 }
 
-/// Counts lines. The reader's own count stops before blank lines that it passes over.
+/// Counts lines. The reader's own count stops before the blank lines that the reader skips.
 struct Numbers<'a> {
     content: &'a [u8],
     at: usize,
@@ -159,7 +161,7 @@ struct Numbers<'a> {
 }
 
 impl Numbers<'_> {
-    /// The number of the line with the first text at `byte` or after.
+    /// The number of the first line with text at `byte` or later.
     fn of(&mut self, byte: usize) -> u64 {
         while let Some(next) = self.content.get(self.at)
             && (self.at < byte || matches!(next, b'\n' | b'\r'))
@@ -231,7 +233,7 @@ fn object(text: &[u8], fill: &Fill) -> Result<Request, String> {
     Ok(request)
 }
 
-/// What is wrong with a line, field by field.
+/// The faults of a line, field by field.
 fn told(found: &[Violation]) -> String {
     let told = found.iter().map(|Violation { pointer, detail }| {
         format!("{} {detail}", pointer.trim_start_matches('/'))

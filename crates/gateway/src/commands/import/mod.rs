@@ -1,8 +1,9 @@
-//! `wxgate import`: a file of messages, each sent once however often the command runs.
+//! `wxgate import`: sends a file of messages, each message once however often the command runs.
 //!
-//! Every message has an idempotency key made from the file and its place among the file's messages, so a second run
-//! finds what the first one handed in, waits for that, and hands in what is missing. The key's fingerprint holds the
-//! message's own bytes: were two messages ever to have one key, the second would be refused and not taken for the first.
+//! Every message has an idempotency key made from the appid, the template, the name of the import, the content of the
+//! line, and the number of the copy where the file contains the line more than once. A second run therefore finds the
+//! messages of the first run, waits for their end, and submits only the missing messages. The fingerprint of the key is
+//! the digest that the key contains.
 
 mod arguments;
 mod lines;
@@ -36,14 +37,14 @@ use self::{lines::Fill, progress::Progress, rejects::Rejects, report::Report};
 use super::{Desk, Signals};
 use crate::{failure::Failure, output::Output, settings::Settings};
 
-/// Messages under way at the same time: enough to fill transactions.
+/// The largest number of simultaneous submissions: enough to fill the transactions of intake.
 const AT_ONCE: usize = 512;
-/// For how long a message's key is kept: a second run within it sends nothing twice.
+/// The lifetime of a message's idempotency key: a second run within this time sends no message twice.
 const KEPT_FOR: Duration = Duration::from_hours(30 * 24);
-/// How long one look for the end of a message waits.
+/// The longest single wait for the end of a message.
 const LOOK: Duration = Duration::from_secs(30);
 
-/// Sends the file, as a replica for as long as it takes.
+/// Sends the file, as a replica while the import lasts.
 pub(crate) async fn run(
     settings: &Settings,
     output: Output,
@@ -56,7 +57,7 @@ pub(crate) async fn run(
         priority: arguments.priority,
         ttl: arguments.ttl,
     };
-    // The whole file, before anything of it is sent.
+    // Reads the whole file before the first message is sent, so that an invalid file is refused.
     let total = lines::read(form, &content.text, &fill)?.count();
     let rejects = arguments.rejects.clone().map(Rejects::create).transpose()?;
     let desk = Desk::open(settings).await?;
@@ -107,7 +108,7 @@ pub(crate) async fn run(
     report.tell(output)
 }
 
-/// What is to be said of an app that does not send at the moment.
+/// A note about an app that is paused.
 fn pause(app: &App, now: DateTime<Utc>) -> Option<String> {
     let pause = app.pause.as_ref().filter(|pause| pause.until > now)?;
     let appid = &app.appid;
@@ -118,7 +119,7 @@ fn pause(app: &App, now: DateTime<Utc>) -> Option<String> {
     ))
 }
 
-/// What makes other messages of the same lines.
+/// The digest of the import. Equal lines in imports with different digests are different messages.
 fn digest(arguments: &Arguments) -> [u8; 32] {
     let mut hash = Sha256::new();
     for word in [
@@ -132,15 +133,15 @@ fn digest(arguments: &Arguments) -> [u8; 32] {
     hash.finalize().into()
 }
 
-/// What the messages of an import are known by.
+/// The identities of the messages of an import.
 struct Identities {
     import: [u8; 32],
-    /// How often each was met.
+    /// The number of occurrences of each message so far.
     met: HashMap<[u8; 32], u64>,
 }
 
 impl Identities {
-    /// The key of the next message with this identity.
+    /// The idempotency key of the next message with this identity.
     fn key(&mut self, identity: &[u8]) -> IdempotencyKey {
         let message = Sha256::new()
             .chain_update(self.import)
@@ -150,7 +151,7 @@ impl Identities {
         let copy = self.met.entry(message).or_default();
         *copy += 1;
         IdempotencyKey {
-            // With blanks, which no key of a request has.
+            // The key contains blanks, which keys of requests cannot contain.
             key: format!("import {} {copy}", hex::encode(message)),
             fingerprint: message,
             kept_for: KEPT_FOR,
@@ -166,7 +167,7 @@ struct Import {
     digest: [u8; 32],
 }
 
-/// A line that is in the queue.
+/// A message that is in the queue.
 struct Taken {
     line: u64,
     id: MessageId,
@@ -189,7 +190,7 @@ impl Import {
         Ok(())
     }
 
-    /// Looks at every line as a send would, and sends nothing.
+    /// Checks every line in the same way as a send, and sends nothing.
     async fn look(&self, lines: lines::Lines<'_>, report: &mut Report, mut progress: Progress) {
         for lines::Line {
             number, request, ..
@@ -211,7 +212,7 @@ impl Import {
         progress.end();
     }
 
-    /// Puts every line into the queue that is not there.
+    /// Submits every line that is not in the queue yet.
     async fn hand_in(
         &self,
         lines: lines::Lines<'_>,
@@ -268,7 +269,7 @@ impl Import {
         request.check_against(self.clock.now(), template, catalog.value_rules())
     }
 
-    /// Hands a line in; again, for as long as the database cannot take more.
+    /// Submits one message, and repeats the submission while intake is overloaded.
     fn submit(
         &self,
         line: u64,
@@ -294,7 +295,7 @@ impl Import {
         }
     }
 
-    /// Waits for the end of what is in the queue and due.
+    /// Waits for the end of the messages in the queue, except scheduled messages.
     async fn wait(
         &self,
         mut taken: VecDeque<Taken>,
@@ -323,7 +324,7 @@ impl Import {
     }
 }
 
-/// Takes note of what one line came to.
+/// Notes the result of one submission.
 async fn settle(
     under_way: &mut JoinSet<(u64, Result<Accepted, SubmitError>)>,
     taken: &mut VecDeque<Taken>,
@@ -360,7 +361,7 @@ async fn settle(
     Ok(())
 }
 
-/// The message as it ended; none: it is not on record any more.
+/// Waits for the end of the message. `None`: the database no longer has the message.
 async fn ended(
     delivery: Delivery,
     tenant: TenantId,
@@ -393,7 +394,7 @@ mod tests {
         let (mut first, mut again) = (identities(), identities());
         let [one, two, copy] = [b"one", b"two", b"one"].map(|line| first.key(line));
         assert!(one.key != two.key && one.key != copy.key);
-        // Whatever stands before them.
+        // The lines before have no influence.
         assert_eq!([b"two", b"one"].map(|line| again.key(line)), [two, one]);
     }
 }

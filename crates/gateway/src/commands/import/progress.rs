@@ -1,4 +1,4 @@
-//! The bar that shows how far an import is: at a terminal only, and not for machines.
+//! The progress bar of an import: at a terminal only, and not with `--json`.
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -12,17 +12,17 @@ use crate::output::Output;
 const WIDTH: usize = 30;
 const EVERY: Duration = Duration::from_millis(100);
 
-/// How far it is.
+/// The progress of one part of the import.
 #[derive(Debug)]
 pub(super) struct Progress {
     total: usize,
     done: usize,
-    /// When the bar was last drawn; none: nobody looks.
+    /// The time at which the bar was last drawn. `None`: the bar is not shown.
     drawn: Option<Instant>,
 }
 
 impl Progress {
-    /// Nothing of `total` is done.
+    /// Starts with zero of `total` steps.
     pub(super) fn new(output: Output, total: usize) -> Self {
         let seen = output.is_for_people() && io::stderr().is_terminal();
         Self {
@@ -32,7 +32,7 @@ impl Progress {
         }
     }
 
-    /// One more is done.
+    /// Counts one step.
     pub(super) fn step(&mut self, what: &str) {
         self.done += 1;
         let Some(drawn) = self.drawn else { return };
@@ -42,12 +42,12 @@ impl Progress {
         }
     }
 
-    /// The next part begins.
+    /// Starts the next part with `total` steps.
     pub(super) fn restart(&mut self, total: usize) {
         (self.done, self.total) = (0, total);
     }
 
-    /// Makes room for what is told at the end.
+    /// Erases the bar before the report is printed.
     pub(super) fn end(self) {
         if self.drawn.is_some() {
             draw("\r\u{1b}[K");
@@ -67,7 +67,7 @@ fn bar(done: usize, total: usize) -> String {
 
 fn draw(text: &str) {
     let mut terminal = io::stderr().lock();
-    // A bar that cannot be drawn is not missed.
+    // A failed write is ignored, because the bar is not essential.
     let _ = terminal
         .write_all(text.as_bytes())
         .and_then(|()| terminal.flush());

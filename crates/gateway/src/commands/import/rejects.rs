@@ -1,4 +1,4 @@
-//! The file with the lines that are refused.
+//! The file with the refused lines.
 
 use std::{
     collections::HashSet,
@@ -10,14 +10,14 @@ use std::{
 use super::lines;
 use crate::failure::Failure;
 
-/// The file for the lines that are refused.
+/// The file for the refused lines.
 pub(super) struct Rejects {
     path: PathBuf,
     file: File,
 }
 
 impl Rejects {
-    /// Makes it, before anything is sent; over no file that is there.
+    /// Creates the file before any message is sent. Refuses an existing file.
     pub(super) fn create(path: PathBuf) -> Result<Self, Failure> {
         match File::create_new(&path) {
             Ok(file) => Ok(Self { path, file }),
@@ -25,7 +25,7 @@ impl Rejects {
         }
     }
 
-    /// Puts the lines with these numbers into it. Without any there is no such file.
+    /// Writes the lines with these numbers. Without refused lines the file is removed.
     pub(super) fn write(
         mut self,
         head: &str,
@@ -48,7 +48,7 @@ impl Rejects {
         written.map_err(|error| Self::failed(&self.path, &error))
     }
 
-    /// Takes it back, for a next run to make it.
+    /// Removes the file, so that the next run can create it.
     pub(super) fn discard(self) -> Result<(), Failure> {
         std::fs::remove_file(&self.path).map_err(|error| Self::failed(&self.path, &error))
     }

@@ -1,4 +1,4 @@
-//! What an import came to.
+//! The report of an import.
 
 use std::{collections::HashSet, fmt::Write, process::ExitCode};
 
@@ -11,36 +11,36 @@ use crate::{
     output::{Output, card},
 };
 
-/// What became of the lines.
+/// The results of the lines.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Report {
-    /// Lines that were looked at.
+    /// The number of lines checked.
     checked: usize,
-    /// What the file was written in.
+    /// The encoding of the file.
     encoding: &'static str,
-    /// Why the app does not send at the moment.
+    /// The reason why the app is paused, if the app is paused.
     pause: Option<String>,
-    /// Lines that are in the queue or through it.
+    /// The number of lines accepted into the queue, now or by an earlier run.
     accepted: usize,
-    /// Those of them that an earlier run had handed in.
+    /// The number of accepted lines that an earlier run submitted.
     repeated: usize,
-    /// Those of them that WeChat has taken.
+    /// The number of accepted lines that WeChat has accepted.
     sent: usize,
-    /// Lines that were not taken.
+    /// Lines that were not accepted.
     refused: Vec<Told>,
     /// Lines of which a value was rewritten into WeChat's form.
     rewritten: Vec<Told>,
-    /// Lines that were taken and did not get to WeChat.
+    /// Lines that were accepted and ended without being sent.
     failed: Vec<Told>,
-    /// Lines that an earlier run had handed in and whose messages are not on record any more.
+    /// Lines that an earlier run submitted and whose messages are no longer in the database.
     forgotten: Vec<Told>,
 }
 
-/// What is told of a line whose message is gone.
+/// The reason shown for a line whose message is no longer in the database.
 const FORGOTTEN: &str = "an earlier run handed it in, and its message is not on record any more: how it ended is not \
                          known, and it is not sent again";
 
-/// A line and what is wrong with it.
+/// A line and its fault.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 struct Told {
     line: u64,
@@ -48,7 +48,7 @@ struct Told {
 }
 
 impl Report {
-    /// Nothing has happened yet to a file that was written in `encoding`.
+    /// An empty report for a file in this encoding.
     pub(super) fn of(encoding: &'static str, pause: Option<String>) -> Self {
         Self {
             encoding,
@@ -57,12 +57,12 @@ impl Report {
         }
     }
 
-    /// One more line was looked at.
+    /// Counts one checked line.
     pub(super) fn check(&mut self) {
         self.checked += 1;
     }
 
-    /// The lines that were not taken.
+    /// The numbers of the refused lines.
     pub(super) fn refused_lines(&self) -> HashSet<u64> {
         self.refused.iter().map(|told| told.line).collect()
     }
@@ -102,9 +102,9 @@ impl Report {
         });
     }
 
-    /// Prints it. Exit code 1 where a line was refused, not sent, or nobody knows.
+    /// Prints the report. Exit code 1: a line was refused or not sent, or its end is unknown.
     pub(super) fn tell(mut self, output: Output) -> Result<ExitCode, Failure> {
-        // Many are under way at once: they end in any order.
+        // Simultaneous messages end in any order.
         self.refused.sort_unstable();
         self.rewritten.sort_unstable();
         self.failed.sort_unstable();

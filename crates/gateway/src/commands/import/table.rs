@@ -1,23 +1,23 @@
-//! How a table is written: what stands between its columns, and whether each quote is closed.
+//! The syntax of a table: its separator, and whether each quote is closed.
 
-/// What may stand between columns.
+/// The possible separators of columns.
 const SEPARATORS: [u8; 3] = [b',', b';', b'\t'];
 
-/// What stands between the columns of a table, by its first line: there is a column `touser`.
+/// The most frequent separator with which the first line has a column `touser`; the comma if there is none.
 pub(super) fn separator(text: &str) -> u8 {
     let head = text.split(['\n', '\r']).next().unwrap_or_default();
     let names_user = |separator: &u8| {
         head.split(char::from(*separator))
             .any(|name| name.trim().trim_matches('"').trim() == "touser")
     };
-    // Of as many the last one is taken: the comma.
+    // With equal counts `max_by_key` takes the last one: the comma.
     let found = SEPARATORS.into_iter().rev().filter(names_user);
-    // A name may hold a separator that is none here.
+    // A column name may contain another of the possible separators.
     let most = found.max_by_key(|separator| head.matches(char::from(*separator)).count());
     most.unwrap_or(b',')
 }
 
-/// The line of the first quote that is not closed: all that follows, up to the next quote, would be taken for one value.
+/// The line of the first unclosed quote: all text up to the next quote would be read as one value.
 pub(super) fn unclosed_quote(text: &str, separator: u8) -> Option<u64> {
     let bytes = text.as_bytes();
     let (mut line, mut at, mut begins) = (1, 0, true);
@@ -52,7 +52,7 @@ pub(super) fn unclosed_quote(text: &str, separator: u8) -> Option<u64> {
     None
 }
 
-/// Whether a line ends with this byte: with CR, LF or both.
+/// Whether this byte ends a line. A line ends with CR, LF or both.
 fn ends_line(bytes: &[u8], at: usize) -> bool {
     match bytes[at] {
         b'\n' => true,

@@ -1,17 +1,17 @@
-//! The bytes of a file as text: UTF-8, UTF-16, or GB18030, in which spreadsheets save in China.
+//! Decodes the bytes of a file: UTF-8, UTF-16, or GB18030, the encoding that spreadsheet programs use in China.
 
 use encoding_rs::{GB18030, UTF_16BE, UTF_16LE};
 
 use crate::failure::{Failure, USAGE};
 
-/// A file's content, and what it was written in.
+/// The decoded content of a file, and its encoding.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Text {
     pub(super) text: String,
     pub(super) encoding: &'static str,
 }
 
-/// Reads it; a mark at its beginning is left out.
+/// Decodes the bytes, and removes a byte order mark.
 pub(super) fn decode(bytes: Vec<u8>) -> Result<Text, Failure> {
     if let Some(encoding) = wide(&bytes) {
         let (text, is_broken) = encoding.decode_with_bom_removal(&bytes);
@@ -49,7 +49,7 @@ pub(super) fn decode(bytes: Vec<u8>) -> Result<Text, Failure> {
     })
 }
 
-/// UTF-16, by its mark, or by the zeros that the letters of the first line have in it.
+/// Detects UTF-16 by its byte order mark, or by the zero bytes of ASCII letters at the beginning.
 fn wide(bytes: &[u8]) -> Option<&'static encoding_rs::Encoding> {
     match bytes {
         [0xff, 0xfe, ..] => Some(UTF_16LE),
@@ -60,8 +60,8 @@ fn wide(bytes: &[u8]) -> Option<&'static encoding_rs::Encoding> {
     }
 }
 
-/// The first line that is not UTF-8, and whether more lines beyond ASCII are UTF-8 than are not: then the file is UTF-8
-/// with broken lines, and what GB18030 makes of it is nonsense.
+/// The number of the first line that is not UTF-8, and whether most lines with non-ASCII bytes are UTF-8. If most are,
+/// the file is UTF-8 with broken lines, and decoding as GB18030 would give wrong text.
 fn look(bytes: &[u8]) -> (usize, bool) {
     let (mut first, mut wrong, mut right) = (1, 0, 0);
     for (number, line) in (1..).zip(bytes.split(|byte| *byte == b'\n')) {
