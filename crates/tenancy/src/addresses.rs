@@ -1,8 +1,9 @@
-//! How often one address may try and fail to prove who it is.
+//! Limits on failed authentication per client address.
 //!
-//! Whoever succeeds is hardly limited; whoever fails is limited hard, and after that refused without a look at the
-//! database: this replica remembers until when. A client that has lately succeeded from an address, at whichever replica,
-//! is let through however many others fail from there: they may all stand behind one proxy.
+//! Successful clients are hardly limited. An address with many failures is limited strictly, and then refused without a
+//! query to the database: this replica remembers the end of the refusal. A client that recently succeeded from an
+//! address, at any replica, passes regardless of other clients' failures from that address: all of these clients may
+//! use one proxy.
 
 use std::{fmt, net::IpAddr, time::Duration};
 
@@ -15,34 +16,34 @@ use uuid::Uuid;
 use crate::{Tenancy, bearer::OPEN};
 
 const REMEMBERED: u64 = 100_000;
-/// How long a success speaks for a client at its address.
+/// How long after a success a client passes while the client's address is refused.
 const TRUST: Duration = Duration::from_hours(24);
-/// How often the other replicas are shown a client that goes on to succeed.
+/// The interval at which a replica shares the repeated success of one client with the other replicas.
 const SHOW_AGAIN: Duration = Duration::from_hours(1);
 
-/// Where a request comes from: the client, or the last hop before a proxy that is not trusted.
+/// The source address of a request: the client, or the last hop before a proxy that is not trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientAddress(pub IpAddr);
 
 impl ClientAddress {
-    /// Who is counted together: the address itself, or the first 64 bits of an IPv6 address.
+    /// The address that requests are counted under: the address itself, or the first 64 bits of an IPv6 address.
     pub fn network(self) -> IpAddr {
         Network::of(self.0).0
     }
 }
 
-/// Who is counted together: an IPv4 address, or the 64 bits of an IPv6 address that one customer gets.
+/// The unit of counting: an IPv4 address, or the 64 bits of an IPv6 address that one customer gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Network(IpAddr);
 
-/// The address, or the first of the 64 bits' own.
+/// Shows the address, or the first address of the 64-bit network.
 impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
 }
 
-/// What is counted.
+/// What is counted for each network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Door {
     /// A client secret, good or bad.
@@ -57,9 +58,10 @@ pub(crate) enum Door {
 
 /// What this replica remembers of addresses.
 pub(crate) struct Addresses {
-    /// Until when they are refused.
+    /// The end of each network's refusal.
     refused: Cache<(Door, Network), DateTime<Utc>>,
-    /// Which keys succeeded from there, and when the other replicas were last shown it.
+    /// The keys that succeeded from each network, and when this replica last shared the success with the other
+    /// replicas.
     proven: Cache<(Network, Uuid), DateTime<Utc>>,
 }
 
@@ -75,11 +77,11 @@ impl Network {
 }
 
 impl Door {
-    /// What it is counted as, and how often there may be one.
+    /// The name of the count, and the limit.
     fn limit(self) -> (&'static str, Quota) {
         let a_minute = |rate, burst| Quota::new(rate, Duration::from_mins(1), burst);
         match self {
-            // A hundred clients that all begin at once are no attack.
+            // A hundred clients that all start at once are no attack.
             Self::Try => ("tries", a_minute(600, 600)),
             Self::Secret => ("failed-secrets", a_minute(10, 20)),
             Self::Token => ("failed-tokens", a_minute(60, 120)),
@@ -105,7 +107,7 @@ impl Tenancy {
         self.1.address.map(Network::of)
     }
 
-    /// Whether the token endpoint looks at a secret that says it is `key`'s; if not, when it will.
+    /// Whether the token endpoint checks a secret that names `key`; if not, the error is the time to wait.
     pub(crate) async fn may_try(&self, key: Option<KeyId>) -> Result<(), Duration> {
         let Some(network) = self.network() else {
             return Ok(());
@@ -122,8 +124,8 @@ impl Tenancy {
         self.take(Door::Try, network).await
     }
 
-    /// Whether `key` has lately succeeded from there, at this replica or at another. What the others have shown is looked
-    /// at 50 times a second for each address at most: whoever is refused may name any key.
+    /// Whether `key` recently succeeded from `network`, at this replica or at another. For each network, at most 50
+    /// look-ups a second read what other replicas shared: a refused client may name any key.
     async fn is_proven(&self, network: Network, key: KeyId) -> bool {
         let inner = &*self.0;
         let proven = &inner.addresses.proven;
@@ -145,7 +147,7 @@ impl Tenancy {
         is_shown
     }
 
-    /// Remembers that `key` was proven, here and, once an hour, on the other replicas.
+    /// Remembers the success of `key` in this replica and shares the success with the other replicas once an hour.
     pub(crate) async fn has_proven(&self, key: KeyId) {
         let Some(network) = self.network() else {
             return;
@@ -161,8 +163,8 @@ impl Tenancy {
         inner.addresses.proven.insert(pair, shown);
     }
 
-    /// Shows the other replicas that `key` was proven. One key fills no more than some hundred places a day however many
-    /// addresses it has.
+    /// Shares the success of `key` with the other replicas. One key fills at most a few hundred shared cells a day,
+    /// from however many addresses.
     async fn show(&self, network: Network, key: KeyId, now: DateTime<Utc>) -> bool {
         let inner = &*self.0;
         let shows = Quota::new(10, Duration::from_hours(1), 100);
@@ -184,7 +186,7 @@ impl Tenancy {
             .is_ok()
     }
 
-    /// Counts a failure; too many: when the address may try again.
+    /// Counts a failure; for too many, the error is the time until the address may try again.
     pub(crate) async fn has_failed(&self, door: Door) -> Result<(), Duration> {
         match self.network() {
             Some(network) => self.take(door, network).await,
@@ -192,7 +194,8 @@ impl Tenancy {
         }
     }
 
-    /// Counts one at `door`; too many: when there may be another. Until then nobody is asked again.
+    /// Counts one at `door`; for too many, the error is the time to wait. Until then this replica refuses without
+    /// asking Redis.
     async fn take(&self, door: Door, network: Network) -> Result<(), Duration> {
         self.refused_until(door, network)?;
         let (what, quota) = door.limit();
@@ -207,9 +210,9 @@ impl Tenancy {
         Err(decision.retry_after)
     }
 
-    /// Counts a callback that did not prove that it is WeChat's; too many from one address: when it may try again.
-    /// Those that prove it are taken however many others fail: the callbacks of all apps come from WeChat's few
-    /// addresses, and one app with a wrong Token must not silence the rest.
+    /// Counts a callback without WeChat's valid signature; for too many from one address, the error is the time to
+    /// wait. Callbacks with a valid signature are accepted whatever the number of failures: the callbacks of all apps
+    /// come from WeChat's few addresses, and one app with a wrong Token must not block the others.
     pub async fn callback_failed(&self) -> Result<(), Duration> {
         self.has_failed(Door::Signature).await
     }
@@ -223,7 +226,8 @@ impl Tenancy {
         }
     }
 
-    /// Takes one from a bucket that all replicas share; from one of this replica's own while that is away.
+    /// Takes one from a bucket that all replicas share; from a bucket of this replica while the shared one is
+    /// unavailable.
     pub(crate) async fn count(&self, key: &str, quota: Quota) -> Decision {
         let inner = &*self.0;
         match inner.coord.limits().check(key, quota, 1).await {
@@ -237,7 +241,7 @@ impl Tenancy {
     }
 }
 
-/// Where replicas show each other that a key was proven from an address.
+/// The name of the shared cell that says that `key` succeeded from `network`.
 fn shown_at(network: Network, key: KeyId) -> String {
     format!("proven/{}/{key}", network.0)
 }

@@ -1,8 +1,8 @@
-//! Requests under an idempotency key: recognised, kept apart while they run, answered the same again.
+//! Requests under an idempotency key: recognised, serialised, and answered the same when repeated.
 //!
-//! A [`Turn`] is taken before anything is done. What is done then writes the answer down in its own transaction
-//! ([`store::Keep`]), sealed, because an answer may hold a secret that nothing else keeps. Twins on one replica are
-//! told apart here; of twins on two replicas the database lets one through.
+//! A request takes a [`Turn`] first. The request then stores the answer ([`store::Keep`]) in the transaction of the
+//! change, sealed, because an answer may hold a secret that is stored nowhere else. This module separates twins on one
+//! replica; for twins on two replicas the database lets one commit.
 
 use std::{
     collections::HashSet,
@@ -16,24 +16,24 @@ use crate::{Tenancy, TenancyError};
 
 type Name = (Option<TenantId>, String);
 
-/// The keys of requests that run at this moment.
+/// The idempotency keys of the requests that run at this moment.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Running(Arc<Mutex<HashSet<Name>>>);
 
-/// What is to be done with a request under a key.
+/// How to handle a request under an idempotency key.
 #[derive(Debug)]
 pub enum Turn {
-    /// Do it. Others with the key wait until this is dropped.
+    /// Execute the request. Other requests with the key get [`Turn::Busy`] until the value is dropped.
     Do(Held),
-    /// It has been done: this was the answer.
+    /// The request was executed before, with this answer.
     Done(String),
-    /// It is being done.
+    /// The request is running.
     Busy,
-    /// The key stands for another request.
+    /// The key belongs to another request.
     OtherRequest,
 }
 
-/// The turn of the one request that runs under a key.
+/// The right of one request to run under an idempotency key; dropping the value releases the key.
 #[derive(Debug)]
 pub struct Held {
     running: Running,
@@ -61,7 +61,7 @@ impl Running {
 }
 
 impl Tenancy {
-    /// Whose turn it is under a key of the tenant, or of the operators.
+    /// Decides how to handle a request under `key` of `tenant`; `None` for the operators' keys.
     pub async fn turn(
         &self,
         tenant: Option<TenantId>,
@@ -70,7 +70,7 @@ impl Tenancy {
         let Some(held) = self.0.running.hold((tenant, key.key.clone())) else {
             return Ok(Turn::Busy);
         };
-        // Looked at with the turn taken: who had it before has put its answer down.
+        // The query runs after `hold`: a previous holder has stored the answer by then.
         let now = self.0.coord.clock().now();
         Ok(match self.0.store.recall(tenant, key, now).await? {
             Recalled::Nothing => Turn::Do(held),
@@ -82,7 +82,7 @@ impl Tenancy {
         })
     }
 
-    /// `answer` as it is put down under the key.
+    /// The sealed form of `answer`, to store under `key`.
     pub fn kept(&self, tenant: Option<TenantId>, key: IdempotencyKey, answer: &str) -> KeptAnswer {
         let owner = SealOwner::kept_answer(tenant, &key.key);
         KeptAnswer {

@@ -1,4 +1,4 @@
-//! What every request goes through: its token becomes a caller, and the caller keeps to its rate.
+//! The checks of every request: authentication of the token, and the rate limit of the caller.
 
 use std::time::Duration;
 
@@ -6,16 +6,18 @@ use coord::{Decision, Quota};
 
 use crate::{AuthError, Caller, Tenancy, addresses::Door, standing, token::Tokens};
 
-/// A tenant with a small rate may still send a handful of requests at once.
+/// The smallest burst: a tenant with a low rate may still send ten requests at once.
 const LEAST_BURST: u32 = 10;
 
 impl Tenancy {
-    /// Who sends `bearer`, the token that follows `Bearer` in the `Authorization` header; empty: there is none.
+    /// The caller that sends `bearer`, the token after `Bearer` in the `Authorization` header; empty: the request has
+    /// no token.
     pub async fn authenticate(&self, bearer: &str) -> Result<Caller, AuthError> {
         self.believe(&self.0.tokens, bearer).await
     }
 
-    /// Who looks at the console with `session`, the token that [`Tenancy::sign_in`] gave; empty: there is none.
+    /// The caller of the console session `session`, a token from [`Tenancy::sign_in`]; empty: the request has no
+    /// session.
     pub async fn authenticate_session(&self, session: &str) -> Result<Caller, AuthError> {
         self.believe(&self.0.sessions, session).await
     }
@@ -27,8 +29,8 @@ impl Tenancy {
         }
     }
 
-    /// Counts a token that is no good against the address that sent it. Returns what is said of it: where there were
-    /// too many, that.
+    /// Counts a bad token against the address of the request. Returns the error to answer: `error`, or
+    /// [`AuthError::TooOften`] after too many bad tokens.
     pub(crate) async fn count_bad_token(&self, error: AuthError) -> AuthError {
         if matches!(error, AuthError::Unavailable | AuthError::TooOften(_)) {
             return error;
@@ -54,8 +56,8 @@ impl Tenancy {
         Ok(Caller::of(&credential, scopes))
     }
 
-    /// Counts a request of `caller` against its tenant's requests per second; an operator's key has its own count.
-    /// One second's worth may come at once. While the shared count is away, this replica counts for itself.
+    /// Counts a request of `caller` against the tenant's requests per second; each operator key has a separate count.
+    /// The requests of one second may come at once. While the shared count is unavailable, this replica counts alone.
     pub async fn admit(&self, caller: &Caller) -> Decision {
         let rate = caller.limits.requests_per_second;
         let quota = Quota::new(rate, Duration::from_secs(1), rate.max(LEAST_BURST));
@@ -67,7 +69,7 @@ impl Tenancy {
     }
 }
 
-/// What is said when nothing can count: counting in process does not fail.
+/// The decision where even the in-process count fails, which does not happen.
 pub(crate) const OPEN: Decision = Decision {
     allowed: true,
     limit: LEAST_BURST,

@@ -1,4 +1,4 @@
-//! Who is calling.
+//! The authenticated caller of a request.
 
 use chrono::{DateTime, Utc};
 use domain::{
@@ -8,34 +8,35 @@ use domain::{
 };
 use store::{Actor, Credential};
 
-/// An operator's rate: high, so that no script is in the way, and there, so that no loop takes the gateway down.
+/// An operator's limits: high enough for every script, low enough that a script in a loop does not overload the
+/// gateway.
 const OPERATOR_LIMITS: TenantLimits = TenantLimits {
     requests_per_second: 1000,
     messages_per_day: None,
 };
 
-/// Who is calling: an authenticated key, with what it may do just now.
+/// The caller of a request: an authenticated key, with the scopes and limits of this moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
     /// The key behind the access token.
     pub key: KeyId,
-    /// The key's tenant; none: an operator.
+    /// The key's tenant; `None` for an operator.
     pub tenant: Option<TenantId>,
-    /// What the access token may do: what was asked for, of what the key has.
+    /// What the access token may do: the requested scopes, of those that the key has.
     pub scopes: ScopeSet,
-    /// When the key ends; none: never.
+    /// When the key expires; `None`: never.
     pub expires_at: Option<DateTime<Utc>>,
-    /// What the tenant may use up.
+    /// The limits of the tenant, or of an operator.
     pub limits: TenantLimits,
 }
 
-/// The caller may not do this.
+/// The caller's access token lacks this scope.
 #[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
 #[error("this needs the scope `{0}`, which the access token does not have")]
 pub struct MissingScope(pub Scope);
 
 impl Caller {
-    /// Whoever has this key, with these of its scopes.
+    /// The caller that holds this key, limited to `scopes`.
     pub(crate) fn of(credential: &Credential, scopes: ScopeSet) -> Self {
         let limits = credential.tenant.as_ref().map(|tenant| tenant.limits);
         Self {
@@ -47,7 +48,7 @@ impl Caller {
         }
     }
 
-    /// Lets only callers with `scope` pass.
+    /// Fails unless the caller has `scope`.
     pub fn require(&self, scope: Scope) -> Result<(), MissingScope> {
         if self.scopes.contains(scope) {
             Ok(())
@@ -56,7 +57,7 @@ impl Caller {
         }
     }
 
-    /// Who this is in the audit log.
+    /// The caller's name in the audit log.
     pub(crate) fn actor(&self) -> Actor {
         if self.is_operator() {
             Actor::Operator(self.key)
@@ -65,7 +66,7 @@ impl Caller {
         }
     }
 
-    /// Whether this is an operator, who belongs to no tenant. What an operator may do is still a matter of scopes.
+    /// Whether the caller is an operator, which belongs to no tenant. Scopes limit operators too.
     pub fn is_operator(&self) -> bool {
         self.tenant.is_none()
     }

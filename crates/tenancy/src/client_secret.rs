@@ -1,9 +1,9 @@
-//! Client secrets: what they look like, and how one is checked without being kept.
+//! The format of client secrets, and how to check a secret that is not stored.
 //!
-//! `wxg_` (which secret scanners can look for), the 26 characters of the key's TypeID, `_`, 160 random bits in 32
-//! characters, and a checksum of 6. So a secret alone names its key, and a mistyped or truncated one is refused
-//! before the database is asked. At rest there is only an HMAC under a key that is sealed in the database: a
-//! stolen database without the master key gives away nothing to try guesses against.
+//! A secret is `wxg_` (which secret scanners can look for), the 26 characters of the key's TypeID, `_`, 160 random bits
+//! in 32 characters, and a checksum of 6 characters. So a secret alone names the key, and a mistyped or truncated
+//! secret is refused without a query to the database. The database stores only an HMAC under a key that is sealed in
+//! the database: with a stolen database, but without the master key, guesses cannot be checked.
 
 use domain::{
     id::KeyId,
@@ -20,10 +20,10 @@ const RANDOM_BYTES: usize = 20;
 const CHECKSUM_CHARS: usize = 6;
 const LENGTH: usize = PREFIX.len() + KEY_CHARS + 1 + RANDOM_BYTES * 8 / 5 + CHECKSUM_CHARS;
 
-/// Crockford's alphabet, as TypeIDs use it: no letter can be taken for a digit.
+/// Crockford's alphabet, as TypeIDs use it: no letter looks like a digit.
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
-/// Makes the secret of `key`.
+/// Generates a secret for `key`.
 pub(crate) fn mint(key: KeyId) -> ClientSecret {
     let random: [u8; RANDOM_BYTES] = rand::random();
     let key = key.to_string();
@@ -36,7 +36,7 @@ pub(crate) fn mint(key: KeyId) -> ClientSecret {
     ClientSecret::new(body + &checksum)
 }
 
-/// The key that `secret` says it belongs to; none: it cannot be a secret of this gateway.
+/// The key that `secret` names; `None`: `secret` does not have the format of this gateway.
 pub(crate) fn key_of(secret: &ClientSecret) -> Option<KeyId> {
     let text = secret.expose();
     if text.len() != LENGTH || !text.is_ascii() {
@@ -50,12 +50,12 @@ pub(crate) fn key_of(secret: &ClientSecret) -> Option<KeyId> {
     format!("{KEY_PREFIX}{key}").parse().ok()
 }
 
-/// What is kept of a secret.
+/// The hash of a secret, to store.
 pub(crate) fn hash(pepper: &Pepper, secret: &ClientSecret) -> Vec<u8> {
     mac(pepper, secret).finalize().into_bytes().to_vec()
 }
 
-/// Whether `hash` was made of `secret`; takes as long for a near miss as for a wild guess.
+/// Whether `kept` is the hash of `secret`, in constant time.
 pub(crate) fn matches(pepper: &Pepper, secret: &ClientSecret, kept: &[u8]) -> bool {
     hash(pepper, secret).ct_eq(kept).into()
 }
@@ -67,13 +67,13 @@ fn mac(pepper: &Pepper, secret: &ClientSecret) -> Hmac<Sha256> {
     mac.chain_update(secret.expose())
 }
 
-/// The first 30 bits of a SHA-256: catches slips of the hand and the clipboard, proves nothing.
+/// The first 30 bits of a SHA-256: detects errors of typing and copying, and proves nothing.
 fn checksum(body: &str) -> String {
     let digest = Sha256::digest(body);
     base32(&digest[..5])[..CHECKSUM_CHARS].to_owned()
 }
 
-/// Five bits a character, the first bits first. For lengths that are a multiple of five bytes.
+/// Encodes five bits a character, most significant bits first. The length of `bytes` must be a multiple of five.
 fn base32(bytes: &[u8]) -> String {
     let letters = bytes.chunks(5).flat_map(|chunk| {
         let bits = chunk

@@ -1,10 +1,11 @@
-//! Tokens for code that talks to the gateway as if it were WeChat: it has one word for a credential, the `AppSecret`,
-//! and takes what it gets for it as WeChat's access token.
+//! Tokens for clients that use the gateway as if the gateway were WeChat: such a client has one credential, the
+//! `AppSecret`, and uses the token that the gateway returns as WeChat's access token.
 //!
-//! These tokens are a kind of their own. They name one app, they open nothing of `/v1`, and no token of `/v1` opens
-//! what they do: the type and the audience differ. They live longer than the 7200 s that WeChat's tokens have, so
-//! that whoever renews in time never meets an expired one. They are kept short, under 512 characters for a public
-//! URL of up to 80, which is the room that WeChat tells its callers to make: so the audience alone says whose they are. What the key may do is looked up at each use.
+//! These tokens are a kind of their own. Each names one app. Type and audience differ from the tokens of `/v1`, so
+//! neither kind is accepted in place of the other. Drop-in tokens live longer than the 7200 s of WeChat's tokens, so
+//! that a client that renews in time never meets an expired one. With a public URL of up to 80 characters a token has
+//! less than 512 characters, the space that WeChat asks callers to reserve: so only the audience names the issuer. The
+//! scopes of the key are looked up at each use.
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,23 +26,23 @@ use crate::{
 };
 
 const TYPE: &str = "wechat+jwt";
-/// What callers are told is 7200 s; the rest is for their clocks and for requests on their way.
+/// The lifetime of a token. Callers see 7200 s; the rest allows for clock differences and for requests in transit.
 const LIFE: Duration = Duration::from_mins(120 + 5);
-/// For how long after its issue a token that this replica cannot check is not called wrong.
+/// How long after the issue of a token, in seconds, an unknown signing key does not make the token malformed.
 const YOUNG_SECONDS: i64 = 120;
 const LONGEST: usize = 2048;
 const REMEMBERED: u64 = 100_000;
 
-/// Signs and believes the tokens of the drop-in surface.
+/// The state for signing and verifying the tokens of the drop-in surface.
 pub(crate) struct DropInTokens {
     audience: String,
     validation: Validation,
-    /// Tokens that were verified, by their SHA-256.
+    /// Verified tokens, by SHA-256.
     verified: Cache<[u8; 32], Arc<Verified>>,
 }
 
 struct Verified {
-    /// The key that signed it.
+    /// The name of the signing key.
     kid: String,
     key: KeyId,
     appid: AppId,
@@ -63,7 +64,7 @@ impl DropInTokens {
         let audience = format!("{}/cgi-bin", options.audience);
         let mut validation = Validation::new(Algorithm::EdDSA);
         validation.set_audience(&[&audience]);
-        // `exp` is required by `Claims`: `Validation` would not find it, since serde_json keeps the text of each number.
+        // `Claims` requires `exp`: `Validation` would not find `exp`, since serde_json keeps the text of each number.
         validation.set_required_spec_claims(&["sub", "aud"]);
         validation.validate_exp = false;
         validation.validate_nbf = false;
@@ -79,14 +80,14 @@ impl DropInTokens {
 }
 
 impl Tenancy {
-    /// Whose secret this is, if its key may come in.
+    /// The caller that `secret` proves, if the key is in force.
     pub async fn prove(&self, secret: &ClientSecret) -> Result<Caller, OauthError> {
         let (_, credential) = self.proven(None, secret).await?;
         Ok(Caller::of(&credential, credential.key.scopes))
     }
 
-    /// A token with which `caller` acts as the app until a little more than 7200 s from now. Whether the app is the
-    /// caller's is for whoever asks to check.
+    /// A token with which `caller` acts as the app until a little more than 7200 s from now. This function does not
+    /// check that the app belongs to the caller's tenant; the code that calls this function must.
     pub fn issue_drop_in_token(
         &self,
         caller: &Caller,
@@ -111,11 +112,12 @@ impl Tenancy {
         Ok(AccessToken::new(token))
     }
 
-    /// Who acts as which app with this token.
+    /// The caller that sends `token`, and the app that the token is for.
     ///
-    /// A token that was issued a moment ago and whose signing key cannot be found here is [`AuthError::Unavailable`],
-    /// not [`AuthError::Malformed`]: callers answer the second by fetching another at once, for ever. An address that
-    /// sends too many bad ones, these among them, gets [`AuthError::TooOften`] for them.
+    /// A token that was issued a moment ago and whose signing key is unknown to this replica is
+    /// [`AuthError::Unavailable`], not [`AuthError::Malformed`]: on the second, clients fetch another token at once,
+    /// for ever. An address that sends too many bad tokens, including tokens of this sort, gets
+    /// [`AuthError::TooOften`].
     pub async fn authenticate_drop_in(&self, token: &str) -> Result<(Caller, AppId), AuthError> {
         match self.identify_drop_in(token).await {
             Err(error) => Err(self.count_bad_token(error).await),
@@ -168,7 +170,7 @@ impl Tenancy {
             if !is_young(token, now) {
                 return Err(AuthError::Malformed);
             }
-            // Whoever says so of itself may have made it: it counts as a bad one.
+            // The issue time is not verified, so the token may be forged: the token counts as a bad one.
             let counted = self.has_failed(Door::Token).await;
             return Err(counted
                 .err()
@@ -188,7 +190,8 @@ impl Tenancy {
     }
 }
 
-/// Whether the token says that it was issued a moment ago. Nothing is believed for it.
+/// Whether the token claims to have been issued a moment ago. The claim is not verified, so no access may depend on the
+/// claim.
 fn is_young(token: &str, now: DateTime<Utc>) -> bool {
     let claims = token.split('.').nth(1);
     let claims = claims.and_then(|part| BASE64_URL_SAFE_NO_PAD.decode(part).ok());

@@ -1,60 +1,60 @@
-//! Why something about identity did not work.
+//! The errors of this crate.
 
 use std::time::Duration;
 
 use domain::{scope::ScopeSet, seal::OpenError, violation::Violation};
 use store::{MOST_KEYS, NewKeyError, StoreError};
 
-/// Why a tenant or key could not be made, read or changed, or why tenancy could not start.
+/// Why creating, reading or changing a tenant or key failed, or why [`Tenancy::start`](crate::Tenancy::start) failed.
 #[derive(Debug, thiserror::Error)]
 pub enum TenancyError {
     /// Fields of the request break rules.
     #[error("{}", sentence(.0))]
     Invalid(Vec<Violation>),
-    /// A caller would hand out scopes that it does not have itself.
+    /// The caller asked for a key with scopes that the caller does not have.
     #[error("a key cannot be given scopes that its maker does not have: {0}")]
     Escalation(ScopeSet),
-    /// The tenant has as many keys in force as it may have.
+    /// The tenant has reached the maximum of keys in force.
     #[error(
         "the tenant has {MOST_KEYS} keys in force, as many as it may have: revoke one that is not needed any more"
     )]
     TooManyKeys,
-    /// The key that asks for another was revoked meanwhile.
+    /// The key that creates another key was revoked during the request.
     #[error("{}", AuthError::Revoked)]
     MakerRevoked,
-    /// There is no such thing here.
+    /// The named object does not exist, or not for this tenant.
     #[error("there is no such {0}")]
     NotFound(&'static str),
     /// The configured master key does not open what this database seals.
     #[error("what this database seals does not open: {0}")]
     MasterKey(#[from] OpenError),
-    /// The cryptographic library refused.
+    /// The cryptographic library returned an error.
     #[error("the key that signs access tokens cannot be used ({0})")]
     Crypto(String),
-    /// The database did not do it.
+    /// The database failed.
     #[error(transparent)]
     Store(StoreError),
 }
 
-/// What a caller may make of a [`TenancyError`].
+/// What a [`TenancyError`] means for the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TenancyErrorKind {
     /// The request must change.
     Invalid,
     /// The caller may not do this.
     Forbidden,
-    /// It cannot be as things stand.
+    /// The present state does not allow the change.
     Conflict,
-    /// There is nothing there, or nothing that the caller may see.
+    /// The object does not exist, or the caller may not see the object.
     NotFound,
-    /// Trying again may help.
+    /// A retry may succeed.
     Unavailable,
     /// Only an operator can help.
     Broken,
 }
 
 impl TenancyError {
-    /// The kind of failure.
+    /// The kind of the error.
     pub fn kind(&self) -> TenancyErrorKind {
         match self {
             Self::Invalid(_) => TenancyErrorKind::Invalid,
@@ -99,60 +99,60 @@ fn sentence(violations: &[Violation]) -> String {
     each.collect::<Vec<_>>().join("; ")
 }
 
-/// Why a bearer token is not accepted. All but [`AuthError::Missing`], [`AuthError::TooOften`] and
+/// Why the gateway refuses a bearer token. All but [`AuthError::Missing`], [`AuthError::TooOften`] and
 /// [`AuthError::Unavailable`] are `invalid_token` of RFC 6750 §3.1.
 #[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum AuthError {
-    /// There is none.
+    /// The request has no token.
     #[error("send `Authorization: Bearer TOKEN`, with a token from POST /oauth/token")]
     Missing,
-    /// Not a token that this gateway signed for itself, or changed on the way.
+    /// This gateway did not sign the token for this use, or the token was altered.
     #[error("this is no access token of this gateway: get one from POST /oauth/token")]
     Malformed,
-    /// Its time is over, or has not come.
+    /// The token has expired, or is not valid yet.
     #[error("the access token has expired: get a new one from POST /oauth/token")]
     Expired,
-    /// Its key was revoked, has expired or is gone.
+    /// The token's key was revoked, has expired or does not exist.
     #[error("the key of this access token was revoked or has expired: ask for a new key")]
     Revoked,
-    /// Its tenant is suspended.
+    /// The token's tenant is suspended.
     #[error("the tenant of this access token is suspended: ask the operator of the gateway")]
     Suspended,
-    /// Too many tokens from the same address were no good.
+    /// The address sent too many bad tokens; the address may try again after this time.
     #[error(
         "too many requests from this address had no good access token: wait as long as Retry-After says"
     )]
     TooOften(Duration),
-    /// The database has been away for too long to tell.
+    /// The database has been down for so long that the last known standing does not count any more.
     #[error("the gateway cannot check credentials just now: try again in a moment")]
     Unavailable,
 }
 
-/// Why no access token is issued, in the terms of RFC 6749 §5.2.
+/// Why the gateway issues no access token, in the terms of RFC 6749 §5.2.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum OauthError {
-    /// The client is unknown, its secret is wrong, or it may not come in any more.
+    /// The client is unknown, revoked, expired or suspended, or the client secret is wrong.
     #[error("{0}")]
     InvalidClient(&'static str),
-    /// A scope that does not exist, or that the key does not have.
+    /// A scope does not exist, or the key does not have the scope.
     #[error("{0}")]
     InvalidScope(String),
-    /// Something that must be there is missing.
+    /// A required parameter is missing.
     #[error("{0}")]
     InvalidRequest(&'static str),
-    /// Too many requests from the same address, or too many that failed.
+    /// The address sent too many requests, or too many that failed; the address may try again after this time.
     #[error(
         "too many requests for tokens from this address, or too many that failed: wait as long as Retry-After says, and keep an access token until it expires"
     )]
     TooOften(Duration),
-    /// The credentials cannot be checked just now.
+    /// The gateway cannot check credentials at the moment.
     #[error("the gateway cannot check credentials just now: try again in a moment")]
     Unavailable,
 }
 
 impl OauthError {
-    /// The `error` of the answer. RFC 6749 §5.2 has no word for an outage nor for haste; the one
-    /// for an outage is that of §4.1.2.1.
+    /// The `error` of the answer. RFC 6749 §5.2 has no code for an outage or for a rate limit; the code for an outage
+    /// is the one of §4.1.2.1.
     pub fn code(&self) -> &'static str {
         match self {
             Self::InvalidClient(_) => "invalid_client",
@@ -163,7 +163,7 @@ impl OauthError {
         }
     }
 
-    /// The `error_description` of the answer, in the characters that RFC 6749 allows there.
+    /// The `error_description` of the answer, with only the characters that RFC 6749 allows there.
     pub fn description(&self) -> String {
         let legal = |c: char| matches!(c, ' ' | '!' | '#'..='[' | ']'..='~');
         self.to_string().chars().filter(|c| legal(*c)).collect()

@@ -1,4 +1,4 @@
-//! API keys: made, listed, revoked.
+//! API keys: creation, listing, revocation.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use domain::{
@@ -11,42 +11,42 @@ use store::{Descendants, Keep, Key, Listing, Page};
 
 use crate::{Caller, Tenancy, TenancyError, client_secret, tenants::name_violation};
 
-/// Whose a key is.
+/// The owner of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyOwner {
-    /// The operators'.
+    /// The operators of the gateway.
     Operator,
-    /// A tenant's.
+    /// A tenant.
     Tenant(TenantId),
 }
 
-/// What a new key is asked to be.
+/// A request for a new key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewKey {
-    /// What its owner calls it.
+    /// The name that the owner gives the key.
     pub name: String,
-    /// What it may do.
+    /// The scopes of the key.
     pub scopes: ScopeSet,
-    /// From when on it is refused; none: when the key that makes it is, or never.
+    /// When the key expires; `None`: when the key that creates this key expires, or never.
     pub expires_at: Option<DateTime<Utc>>,
 }
 
-/// A key with its secret, which is shown this once and not kept.
+/// A key with the client secret, which is shown this once and not stored.
 #[derive(Debug)]
 pub struct CreatedKey {
-    /// The key; its id is the OAuth `client_id`.
+    /// The key; the id is the OAuth `client_id`.
     pub key: Key,
-    /// The secret, which alone identifies the key.
+    /// The client secret, which identifies the key without the `client_id`.
     pub secret: ClientSecret,
 }
 
 impl Tenancy {
-    /// Makes a key for `owner`.
+    /// Creates a key for `owner`.
     ///
-    /// `minted_by` is the caller who asks; none: the command line on the machine itself. A tenant's caller makes
-    /// keys of its own tenant, with no scope that it does not have itself. The scope `operator` stands above the
-    /// others: who has it may give out any. No key that expires makes one that outlives it. A tenant has at most
-    /// [`store::MOST_KEYS`] keys in force.
+    /// `minted_by` is the caller that asks; `None`: the command line on the machine itself. A tenant's caller creates
+    /// keys of the same tenant only, and only with scopes that the caller has. The scope `operator` stands above the
+    /// others: a caller with that scope may give out any. A key that expires creates no key that expires later. A
+    /// tenant has at most [`store::MOST_KEYS`] keys in force.
     pub async fn create_key(
         &self,
         owner: KeyOwner,
@@ -57,7 +57,7 @@ impl Tenancy {
             .await
     }
 
-    /// The same, answered as `keep` says.
+    /// As [`Tenancy::create_key`], and stores the answer under an idempotency key as `keep` says.
     pub async fn create_key_once(
         &self,
         owner: KeyOwner,
@@ -106,7 +106,7 @@ impl Tenancy {
         Ok(created)
     }
 
-    /// The keys of `owner`, newest first, revoked ones among them.
+    /// The keys of `owner`, revoked keys included, newest first.
     pub async fn keys(&self, owner: KeyOwner, page: &Page) -> Result<Listing<Key>, TenancyError> {
         let store = &self.0.store;
         Ok(match owner {
@@ -118,9 +118,9 @@ impl Tenancy {
         })
     }
 
-    /// Revokes a key of `owner`, and as `descendants` says the keys that were made with it, those that were made with
-    /// them, and so on: at once here, within 5 seconds on every replica. Returns all keys that this revoked. Revoking
-    /// a revoked key is no error.
+    /// Revokes a key of `owner` and, depending on `descendants`, the keys that were created with that key, directly or
+    /// over other keys: at once in this replica, within 5 seconds in every replica. Returns all keys that this call
+    /// revoked. Revoking a revoked key is no error.
     pub async fn revoke_key(
         &self,
         owner: KeyOwner,
@@ -166,7 +166,7 @@ fn may_mint(caller: &Caller, owner: KeyOwner, scopes: ScopeSet) -> Result<(), Te
     }
 }
 
-/// `latest` is when the key that makes it ends, if it does.
+/// Checks the request for a key. `latest` is when the key that creates the new key expires, if ever.
 fn validate(
     owner: KeyOwner,
     request: &NewKey,

@@ -1,19 +1,19 @@
-//! Who may call, and how often: tenants, API keys, access tokens and admission.
+//! Authentication and rate limits: tenants, API keys, access tokens and admission.
 //!
-//! A client secret is shown once, when its key is made, and proves that key in [`Tenancy::issue_token`]. The
-//! access token that comes back (a JWT, RFC 9068) is what every other request carries;
-//! [`Tenancy::authenticate`] turns it into a [`Caller`], [`Caller::require`] asks for a scope, and
-//! [`Tenancy::admit`] keeps a tenant to its rate. Who looks at the console proves the same secret in
-//! [`Tenancy::sign_in`], for a session that [`Tenancy::authenticate_session`] knows and no other door.
+//! The gateway shows a client secret once, when the key is created. [`Tenancy::issue_token`] exchanges the secret for
+//! an access token (a JWT, RFC 9068), which every other request carries. [`Tenancy::authenticate`] turns the token into
+//! a [`Caller`], [`Caller::require`] checks a scope, and [`Tenancy::admit`] enforces the tenant's rate limit.
+//! [`Tenancy::sign_in`] exchanges the same secret for a console session, which [`Tenancy::authenticate_session`]
+//! accepts and no other function does.
 //!
-//! **A revoked key or a suspended tenant is refused within 5 seconds on every replica:** a verified token may be
-//! remembered, the standing of its key only for 3 seconds. When the database is away, the last known standing
-//! counts for up to a minute; after that callers are told to come back.
+//! **Every replica refuses a revoked key or a suspended tenant within 5 seconds:** a replica may cache a verified
+//! token, but caches the standing of the key for 3 seconds only. While the database is down, the last known standing
+//! counts for up to a minute; after that callers are asked to try again later.
 //!
-//! Whoever asks is named by [`Tenancy::by`]: every change is on record in the audit log, in the same transaction.
+//! [`Tenancy::by`] names the origin of a request: the audit log records every change, in the transaction of the change.
 //!
-//! To add a scope: one line in `domain::scope`. To add a claim: `token::Claims`, both where it is signed and
-//! where it is believed. To add a rule for keys or tenants: the module of that noun, and a test in `tests/`.
+//! To add a scope: one line in `domain::scope`. To add a claim: `token::Claims`, where tokens are signed and where
+//! tokens are verified. To add a rule for keys or tenants: the module of that noun, and a test in `tests/`.
 //!
 //! ```no_run
 //! # async fn example(tenancy: wxgate_tenancy::Tenancy, bearer: &str) -> Result<(), Box<dyn std::error::Error>> {
@@ -73,7 +73,7 @@ use crate::{
     token::{TokenKind, Tokens},
 };
 
-/// Who may call, and how often. Cheap to clone; clones are the same thing, asked by the same one.
+/// The entry point of this crate. Clones are cheap and share all state and the origin.
 #[derive(Clone)]
 pub struct Tenancy(Arc<Inner>, Origin);
 
@@ -81,7 +81,7 @@ struct Inner {
     store: Store,
     coord: Coord,
     addresses: Addresses,
-    /// Counts requests of this replica alone, while the shared limits are away.
+    /// Counts requests for this replica alone, while the shared limits are unavailable.
     alone: Coord,
     master_key: MasterKey,
     pepper: Pepper,
@@ -95,19 +95,20 @@ struct Inner {
     running: Running,
 }
 
-/// What access tokens say about themselves.
+/// The claims and lifetime of access tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TenancyOptions {
-    /// The `iss` of tokens: the gateway's public URL, without a slash at its end.
+    /// The `iss` of tokens: the gateway's public URL, without a slash at the end.
     pub issuer: String,
     /// The `aud` of tokens.
     pub audience: String,
-    /// How long a token is good.
+    /// The lifetime of a token.
     pub token_ttl: Duration,
 }
 
 impl TenancyOptions {
-    /// For a gateway that the world reaches at `public_url`: it issues tokens for itself, good for 15 minutes.
+    /// The options of a gateway with the public URL `public_url`: issuer and audience are that URL, the lifetime is 15
+    /// minutes.
     pub fn at(public_url: &str) -> Self {
         let url = public_url.trim_end_matches('/').to_owned();
         Self {
@@ -119,9 +120,9 @@ impl TenancyOptions {
 }
 
 impl Tenancy {
-    /// Loads the keys that sign tokens, or makes the first one.
+    /// Loads the keys that sign tokens, or creates the first one.
     ///
-    /// Says so when `master_key` is not the one that this database was created with.
+    /// Fails with [`TenancyError::MasterKey`] when `master_key` is not the key that this database was created with.
     pub async fn start(
         store: Store,
         coord: Coord,
@@ -150,7 +151,8 @@ impl Tenancy {
         Ok(Self(Arc::new(inner), Origin::GATEWAY))
     }
 
-    /// The same, asked by `origin`: what it changes is on record with it, and its address must not fail too often.
+    /// The same tenancy for requests from `origin`: the audit log names `origin` for each change, and failures count
+    /// against the address of `origin`.
     #[must_use]
     pub fn by(&self, origin: Origin) -> Self {
         Self(Arc::clone(&self.0), origin)

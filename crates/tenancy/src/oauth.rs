@@ -1,4 +1,4 @@
-//! The token endpoint: OAuth 2.0 client credentials (RFC 6749 §4.4), and what is published about it.
+//! The token endpoint: OAuth 2.0 client credentials (RFC 6749 §4.4), and the published metadata.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,22 +18,22 @@ use crate::{
 
 const WRONG: &str = "the client secret is wrong, or does not belong to this client_id";
 
-/// An access token or a session, just issued.
+/// A new access token or console session.
 #[derive(Debug)]
 pub struct IssuedToken {
-    /// The token itself.
+    /// The token.
     pub access_token: AccessToken,
-    /// How many seconds it is good for.
+    /// The token's lifetime in seconds.
     pub expires_in: u64,
-    /// What it may do.
+    /// The token's scopes.
     pub scope: ScopeSet,
 }
 
 impl Tenancy {
-    /// Issues an access token to the key that `secret` proves. `client_id` may be left out, for the secret names
-    /// its key; `scope` narrows what the token may do, and left out it may do all that the key may.
+    /// Issues an access token to the key that `secret` proves. `client_id` is optional, because the secret names the
+    /// key. `scope` narrows the token's scopes; without `scope` the token has all scopes of the key.
     ///
-    /// An address that fails too often is refused for a while. Failures of a key that exists are on record.
+    /// An address with too many failures is refused for a while. The audit log records failures of a key that exists.
     pub async fn issue_token(
         &self,
         client_id: Option<&str>,
@@ -45,8 +45,8 @@ impl Tenancy {
         self.signed(&self.0.tokens, &credential.key, scope)
     }
 
-    /// A session of the console for the key that `secret` proves: it may do what the key may of `readable`, and it
-    /// opens those pages alone. Failures count as those of [`Tenancy::issue_token`] do.
+    /// Starts a console session for the key that `secret` proves. The session has the scopes that the key and
+    /// `readable` share, and is accepted by the console only. Failures count as those of [`Tenancy::issue_token`] do.
     pub async fn sign_in(
         &self,
         secret: &ClientSecret,
@@ -83,8 +83,8 @@ impl Tenancy {
         })
     }
 
-    /// The key that `secret` proves, if it may come in now. An address that fails too often is refused for a while, and
-    /// failures of a key that exists are on record.
+    /// The key that `secret` proves, if the key is in force. An address with too many failures is refused for a while,
+    /// and the audit log records failures of a key that exists.
     pub(crate) async fn proven(
         &self,
         client_id: Option<&str>,
@@ -112,7 +112,7 @@ impl Tenancy {
         }
     }
 
-    /// Puts a failure on record, a few a minute for each key: an attack must not fill the log.
+    /// Records a failure in the audit log, a few a minute for each key: an attack must not fill the log.
     async fn note_failure(&self, key: KeyId, why: &str) {
         let inner = &*self.0;
         let lines = Quota::new(10, Duration::from_mins(1), 10);
@@ -172,21 +172,21 @@ impl Tenancy {
         Ok((key, credential))
     }
 
-    /// The keys that tokens can be verified with, as a JWK set.
+    /// The public keys that verify tokens, as a JWK set.
     pub async fn jwks(&self) -> Value {
         self.0.ring.look(self.0.coord.clock().now()).await;
         self.0.ring.keys().jwks().clone()
     }
 
-    /// Gives the key that signs access tokens a successor: published at once, signing ten minutes later. Tokens stay
-    /// good until they end.
+    /// Creates a successor of the key that signs access tokens: published at once, signing ten minutes later. Issued
+    /// tokens stay valid until they expire.
     pub async fn rotate_signing_key(&self) -> Result<SigningKey, TenancyError> {
         let now = self.0.coord.clock().now();
         self.0.ring.rotate(&self.1, now).await
     }
 
-    /// Puts a new key in the place of all that sign access tokens, at once: whoever has one of those can make tokens.
-    /// Every token that was issued before is refused within 5 seconds on every replica, and its holder fetches another.
+    /// Replaces all keys that sign access tokens by a new key, at once: for stolen keys, with which a thief can sign
+    /// tokens. Every replica refuses all tokens issued before within 5 seconds, and their holders fetch new tokens.
     pub async fn replace_signing_keys(&self) -> Result<SigningKey, TenancyError> {
         let now = self.0.coord.clock().now();
         self.0.ring.replace(&self.1, now).await
@@ -198,7 +198,7 @@ impl Tenancy {
         Ok(self.0.store.platform().signing_keys(now).await?)
     }
 
-    /// What the token endpoint can do (RFC 8414).
+    /// The metadata of the token endpoint (RFC 8414).
     pub fn metadata(&self) -> Value {
         let issuer = &self.0.options.issuer;
         json!({

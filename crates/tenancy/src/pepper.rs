@@ -1,5 +1,5 @@
-//! What client secrets are hashed with: made once for a database and sealed in it, so that secrets stay good when
-//! the master key is exchanged.
+//! The pepper that client secrets are hashed with: generated once for a database and sealed there, so that secrets stay
+//! valid when the master key changes.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use chrono::{DateTime, Utc};
@@ -13,7 +13,7 @@ use crate::TenancyError;
 
 const NAME: &str = "client-secret-pepper";
 
-/// The pepper of this database; made where there is none yet.
+/// The pepper of this database; generates the pepper at the first start.
 pub(crate) async fn open(
     store: &Store,
     master_key: &MasterKey,

@@ -1,28 +1,28 @@
-//! That a request has proven who sends it.
+//! The proof that a request has shown a valid credential.
 
 use std::{fmt, sync::Arc};
 
-/// Goes with a request, in its extensions. Until the proof is given, the gateway keeps the request and its connection on
-/// short commons: few requests at once, few bytes in memory.
+/// The extension of a request that marks the request as proven. Until [`Proof::give`], the gateway limits the request
+/// and the connection strictly: few requests at once, few bytes in memory.
 ///
-/// Whoever checks a credential gives it: an access token or a session that is good, a client secret that is right, a
-/// callback with WeChat's signature. A check that forgets it costs the caller speed and no safety.
+/// The code that checks a credential calls [`Proof::give`]: for a valid access token or session, a right client secret,
+/// a callback with WeChat's signature. A check that forgets the call slows the caller down and harms no security.
 #[derive(Clone)]
 pub struct Proof(Arc<dyn Fn() + Send + Sync>);
 
 impl Proof {
-    /// The proof whose giving calls `given`.
+    /// A proof that calls `given` when the request is proven.
     pub fn new(given: impl Fn() + Send + Sync + 'static) -> Self {
         Self(Arc::new(given))
     }
 
-    /// The request has proven who sends it.
+    /// Marks the request as proven.
     pub fn give(&self) {
         (self.0)();
     }
 }
 
-/// Of a request that came over no connection.
+/// The proof of a request without a connection: has no effect.
 impl Default for Proof {
     fn default() -> Self {
         Self::new(|| ())
@@ -35,8 +35,8 @@ impl fmt::Debug for Proof {
     }
 }
 
-/// Ends a body that has no room: requests that have proven nothing hold as many bytes as they may, all together or those
-/// of one address. Servers end bodies with it; the answer is 503.
+/// The error that ends a body because unproven requests, all together or those of one address, hold as much memory as
+/// they may. Servers end bodies with this error; the answer is 503.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("requests that have proven nothing hold as much memory as they may")]
 pub struct NoRoom;

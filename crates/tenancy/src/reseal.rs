@@ -1,25 +1,25 @@
-//! A new master key: everything that the database seals is sealed anew.
+//! The change of the master key: seals all sealed values of the database again, under the new key.
 
 use domain::seal::MasterKeyId;
 use store::{AuditFilter, Page, Place};
 
 use crate::{Tenancy, TenancyError};
 
-/// How many values are read at once.
+/// How many values one query reads.
 const BATCH: u64 = 100;
 
-/// How many values of each kind were sealed anew.
+/// The number of values of each kind that were sealed again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Resealed(pub Vec<(Place, u64)>);
 
 impl Resealed {
-    /// All together.
+    /// The number of values of all kinds.
     pub fn total(&self) -> u64 {
         self.0.iter().map(|(_, count)| count).sum()
     }
 }
 
-/// The line of the audit log that an exchange leaves.
+/// The action in the audit log for a change of the master key.
 const ACTION: &str = "master_key.rotate";
 
 fn sealed_anew(previous: MasterKeyId) -> String {
@@ -27,9 +27,9 @@ fn sealed_anew(previous: MasterKeyId) -> String {
 }
 
 impl Tenancy {
-    /// Seals everything under the master key that is sealed under the other one which it opens too. What is done is
-    /// done: broken off and begun again, it goes on where it was. A value that somebody changes meanwhile keeps the
-    /// change.
+    /// Seals under the present master key all values that are sealed under the previous one, which the configured
+    /// master key also opens. An interrupted run keeps the values done so far, and the next run continues there. Where
+    /// another request changes a value during the run, that change stays.
     pub async fn reseal(&self) -> Result<Resealed, TenancyError> {
         let mut done = Resealed::default();
         for place in Place::ALL {
@@ -45,7 +45,7 @@ impl Tenancy {
         Ok(done)
     }
 
-    /// Whether the last exchange of the master key on record was that of `previous` for the present one.
+    /// Whether the last change of the master key in the audit log was from `previous` to the present key.
     pub async fn has_resealed(&self, previous: MasterKeyId) -> Result<bool, TenancyError> {
         let inner = &*self.0;
         let filter = AuditFilter {

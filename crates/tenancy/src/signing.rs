@@ -1,12 +1,13 @@
-//! The Ed25519 keys that sign access tokens. They live in the database, their private halves sealed under the
-//! master key, so that all replicas sign and verify with the same ones.
+//! The Ed25519 keys that sign access tokens. The database stores the keys, the private halves sealed under the master
+//! key, so that all replicas sign and verify with the same keys.
 //!
-//! A key has a successor when it is 90 days old, or when an operator wants one. The successor is published at once and
-//! signs only after [`LEAD`], when every replica and everybody who caches the JWK set knows it; the key before verifies
-//! for [`GRACE`] longer than that. So no token is refused over it.
+//! A key gets a successor when the key is 90 days old, or when an operator asks for one. The successor is published at
+//! once and signs only after [`LEAD`], when every replica and every cache of the JWK set has the successor; the
+//! previous key verifies for [`GRACE`] longer than that. So the change causes no refused token.
 //!
-//! A key that was stolen is *replaced*: the new one signs at once and the others verify nothing any more. Every replica
-//! looks for that while it verifies, at most every [`LOOK_EVERY`], so their tokens are refused within 5 seconds.
+//! A stolen key is *replaced*: the new key signs at once, and all other keys stop verifying. Every replica checks for a
+//! replacement while verifying tokens, at most every [`LOOK_EVERY`], so tokens of replaced keys are refused within 5
+//! seconds.
 
 use std::{
     collections::HashMap,
@@ -33,44 +34,46 @@ use store::{Origin, SigningKey, Store};
 
 use crate::TenancyError;
 
-/// How old a look may be when a token is verified, and how often one with an unknown key may make us look.
+/// The greatest age of the loaded keys when a token is verified, and the shortest time between two loads for tokens
+/// with an unknown key.
 const LOOK_EVERY: TimeDelta = TimeDelta::seconds(2);
-/// How often the age of the newest key is looked at.
+/// The interval of the check whether the newest key is old.
 const REGULARLY: TimeDelta = TimeDelta::minutes(1);
-/// How long a look may take.
+/// The time limit of a load from the database.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// The age at which a key gets its successor.
+/// The age at which a key gets a successor.
 const AGE: TimeDelta = TimeDelta::days(90);
-/// How long a key is published before it signs: the JWK set may be cached for five minutes.
+/// The time from the publication of a key until the key signs: clients may cache the JWK set for five minutes.
 const LEAD: TimeDelta = TimeDelta::minutes(10);
-/// How long a key verifies after its successor has begun to sign: much longer than its last token is good.
+/// The time for which a key still verifies after the successor has begun to sign: much longer than the lifetime of the
+/// last token.
 const GRACE: TimeDelta = TimeDelta::hours(3);
 
-/// The keys of all replicas, as this one knows them.
+/// The signing keys of all replicas, as this replica last loaded the keys.
 pub(crate) struct KeyRing {
     store: Store,
     master_key: MasterKey,
     keys: RwLock<Arc<Keys>>,
-    /// When the database was last asked, whether it answered or not: milliseconds since 1970.
+    /// When the last load from the database began, whether successful or not: milliseconds since 1970.
     asked_at: AtomicI64,
-    /// Held while looking, so that a crowd looks once.
+    /// Held during a load, so that concurrent requests cause one load.
     looks: tokio::sync::Mutex<Looks>,
 }
 
-/// When something was last done that is not done each time.
+/// The times of the last rate-limited checks.
 struct Looks {
-    /// A look at the age of the newest key.
+    /// The last check of the newest key's age.
     regular: DateTime<Utc>,
-    /// A look for the sake of a token with an unknown key.
+    /// The last load because of a token with an unknown key.
     special: DateTime<Utc>,
 }
 
-/// What was in the database at one look.
+/// The keys that one load found in the database.
 pub(crate) struct Keys {
-    /// The keys to sign with, the one that begins last first.
+    /// The keys to sign with, sorted by start of signing, latest first.
     signing: Vec<Signing>,
     verifying: HashMap<String, DecodingKey>,
-    /// The key that has no successor.
+    /// The key without a successor.
     newest: Newest,
     jwks: Value,
 }
@@ -82,15 +85,15 @@ struct Newest {
 
 /// A key to sign with.
 pub(crate) struct Signing {
-    /// Its name.
+    /// The key's name, for the `kid` of tokens.
     pub(crate) kid: String,
-    /// The key.
+    /// The private key.
     pub(crate) key: EncodingKey,
     from: DateTime<Utc>,
 }
 
 impl KeyRing {
-    /// Loads the keys; makes one where there is none.
+    /// Loads the keys; creates a key where the database has none in force.
     pub(crate) async fn open(
         store: &Store,
         master_key: &MasterKey,
@@ -116,12 +119,13 @@ impl KeyRing {
         })
     }
 
-    /// The keys as last seen.
+    /// The keys of the last successful load.
     pub(crate) fn keys(&self) -> Arc<Keys> {
         Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The key named `kid`. Where it is unknown, another replica may have just made it: looks, now and then.
+    /// The key named `kid`. For an unknown name, loads the keys again, at most every [`LOOK_EVERY`]: another replica
+    /// may have just created the key.
     pub(crate) async fn verifying(&self, kid: &str, now: DateTime<Utc>) -> Option<DecodingKey> {
         if let Some(key) = self.keys().verifying.get(kid) {
             return Some(key.clone());
@@ -134,9 +138,9 @@ impl KeyRing {
         self.keys().verifying.get(kid).cloned()
     }
 
-    /// Looks for new keys, and for those that are not to be believed any more, if the last look is too old. One request
-    /// does that; the others go on with what is known, unless that is much too old. While the database is away, the last
-    /// look counts: the standing of API keys ends that after a minute.
+    /// Loads new and replaced keys if the last load is older than [`LOOK_EVERY`]. One request loads; the others
+    /// continue with the known keys, but wait where these are older than twice that. While the database is down, the
+    /// last loaded keys count: the cached standing of API keys ends that after a minute.
     pub(crate) async fn keep_up(&self, now: DateTime<Utc>) {
         let age = self.age(now);
         if age < LOOK_EVERY {
@@ -157,7 +161,7 @@ impl KeyRing {
         TimeDelta::milliseconds((now.timestamp_millis() - asked_at).abs())
     }
 
-    /// Keeps up, and makes a new key if the newest is old. One request a minute looks at its age.
+    /// Calls [`KeyRing::keep_up`], and once a minute creates a successor if the newest key is old.
     pub(crate) async fn look(&self, now: DateTime<Utc>) {
         self.keep_up(now).await;
         let Ok(mut looks) = self.looks.try_lock() else {
@@ -188,8 +192,8 @@ impl KeyRing {
         }
     }
 
-    /// Gives the newest key a successor, and returns the one that is the newest then: where another replica was faster,
-    /// it is that one's.
+    /// Gives the newest key a successor, and returns the key that is then the newest: another replica's key where that
+    /// replica was faster.
     pub(crate) async fn rotate(
         &self,
         origin: &Origin,
@@ -200,7 +204,7 @@ impl KeyRing {
         Ok(self.store.platform().newest_signing_key().await?)
     }
 
-    /// Gives the key named `before` a successor, if it has none.
+    /// Gives the key named `before` a successor, unless the key has one.
     async fn succeed(
         &self,
         before: &str,
@@ -218,7 +222,7 @@ impl KeyRing {
         Ok(())
     }
 
-    /// Puts a new key in the place of all others, which verify nothing any more.
+    /// Replaces all keys by a new one; the replaced keys stop verifying.
     pub(crate) async fn replace(
         &self,
         origin: &Origin,
@@ -247,7 +251,7 @@ impl Keys {
             kid: newest.kid.clone(),
             made_at: newest.created_at,
         };
-        // Every key that may sign must open: one that does not is another master key at work on this database.
+        // Every stored key must open: a key that does not was sealed under another master key.
         let opened = stored.iter().map(|key| open(master_key, key));
         let mut signing = opened.collect::<Result<Vec<_>, _>>()?;
         signing.sort_by_key(|key| std::cmp::Reverse(key.from));
@@ -269,14 +273,14 @@ impl Keys {
 
     /// The key to sign with at `now`.
     pub(crate) fn signing(&self, now: DateTime<Utc>) -> Result<&Signing, TenancyError> {
-        // A clock that is behind that of whoever made the first key finds none that has begun.
+        // Where this replica's clock is behind the clock of the replica that created the first key, no key has begun.
         let begun = self.signing.iter().find(|key| key.from <= now);
         begun
             .or(self.signing.last())
             .ok_or(TenancyError::NotFound("signing key"))
     }
 
-    /// Whether tokens of the key named `kid` are good.
+    /// Whether the key named `kid` still verifies tokens.
     pub(crate) fn verifies(&self, kid: &str) -> bool {
         self.verifying.contains_key(kid)
     }
@@ -300,7 +304,7 @@ fn open(master_key: &MasterKey, key: &SigningKey) -> Result<Signing, TenancyErro
     })
 }
 
-/// A fresh key. Its name is the thumbprint of its public half (RFC 7638).
+/// Generates a key. The key's name is the thumbprint of the public half (RFC 7638).
 fn generate(
     master_key: &MasterKey,
     now: DateTime<Utc>,

@@ -1,4 +1,5 @@
-//! Whether a key may still come in: looked up at most every 3 seconds for each key, however many requests it makes.
+//! The standing of a key, that is, whether the key is in force: looked up at most every 3 seconds for each key,
+//! regardless of the number of requests.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,29 +12,29 @@ use uuid::Uuid;
 
 use crate::AuthError;
 
-/// How long a look at the database is believed: a revoked key is refused within 5 seconds everywhere.
+/// How long a look-up counts as current: a revoked key is refused within 5 seconds everywhere.
 const FRESH: Duration = Duration::from_secs(3);
-/// How long the last look counts while the database is away.
+/// How long the last successful look-up counts while the database is down.
 const OUTAGE: Duration = Duration::from_mins(1);
-/// How long a request waits for the database when the last look would still do.
+/// How long a request waits for the database while the last successful look-up still counts.
 const PATIENCE: Duration = Duration::from_secs(1);
 const REMEMBERED: u64 = 100_000;
 
-/// The standing of keys, as this replica knows it.
+/// The standings of keys, as this replica knows them.
 pub(crate) struct Standings {
     store: Store,
     clock: Clock,
     known: Cache<Uuid, Standing>,
 }
 
-/// What one look at the database said.
+/// The result of a look-up.
 #[derive(Clone)]
 struct Standing {
-    /// The key; none: there is no such key.
+    /// The key; `None` for a key that does not exist.
     credential: Option<Arc<Credential>>,
-    /// When the database last said so; none: it did not answer yet.
+    /// When the database last confirmed this; `None`: the database has not answered yet.
     confirmed_at: Option<DateTime<Utc>>,
-    /// When it was last asked, whether it answered or not.
+    /// When the last query began, whether answered or not.
     asked_at: DateTime<Utc>,
 }
 
@@ -46,7 +47,7 @@ impl Standings {
         }
     }
 
-    /// The key as it is, give or take 3 seconds; none: there is no such key.
+    /// The key as of at most 3 seconds ago, or a minute during an outage; `None` for a key that does not exist.
     pub(crate) async fn get(&self, key: KeyId) -> Result<Option<Arc<Credential>>, AuthError> {
         let now = self.clock.now();
         let last = self.known.get(&key.uuid()).await;
@@ -54,7 +55,7 @@ impl Standings {
             Some(last) if within(last.asked_at, now, FRESH) => last,
             last => {
                 let stale = |known: &Standing| !within(known.asked_at, now, FRESH);
-                // All requests that find it stale wait for one look.
+                // All requests that find the standing stale wait for one look-up.
                 let entry = self
                     .known
                     .entry(key.uuid())
@@ -74,12 +75,12 @@ impl Standings {
         }
     }
 
-    /// Forgets one key, which was just changed here.
+    /// Removes one key from the cache, after a change in this replica.
     pub(crate) async fn forget(&self, key: KeyId) {
         self.known.invalidate(&key.uuid()).await;
     }
 
-    /// Forgets all keys: those of a tenant that was just changed are among them.
+    /// Removes all keys from the cache, after a change of a tenant: the cache is not indexed by tenant.
     pub(crate) fn forget_all(&self) {
         self.known.invalidate_all();
     }
@@ -121,7 +122,7 @@ impl Standings {
         }
     }
 
-    /// Keeps `last_used_at` of a key true to the minute. No request fails over it.
+    /// Keeps `last_used_at` of a key accurate to the minute. An error here fails no request.
     async fn note_use(&self, standing: &Standing, now: DateTime<Utc>) {
         let Some(credential) = standing
             .credential
@@ -146,7 +147,7 @@ impl Standings {
     }
 }
 
-/// Lets a key pass that is in force, of a tenant that is active.
+/// Fails unless the key is in force and the key's tenant is active.
 pub(crate) fn check(credential: &Credential, now: DateTime<Utc>) -> Result<(), AuthError> {
     let key = &credential.key;
     if key.revoked_at.is_some() || key.expires_at.is_some_and(|end| end <= now) {
@@ -158,8 +159,8 @@ pub(crate) fn check(credential: &Credential, now: DateTime<Utc>) -> Result<(), A
     }
 }
 
-/// Whether `then` is less than `span` away from `now`. A request that waits for another's look finds a time that is a
-/// little later than its own; one that is far ahead does not count: the clock was set back.
+/// Whether `then` is less than `span` away from `now`. A request that waited for another request's look-up finds a time
+/// a little later than `now`, which counts; a time far ahead does not count, because the clock was set back.
 fn within(then: DateTime<Utc>, now: DateTime<Utc>, span: Duration) -> bool {
     (now - then).abs().to_std().is_ok_and(|age| age < span)
 }

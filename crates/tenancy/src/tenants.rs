@@ -1,4 +1,4 @@
-//! What operators do with tenants.
+//! The operators' actions on tenants.
 
 use domain::{
     id::TenantId,
@@ -14,7 +14,7 @@ const HIGHEST_RATE: u32 = 100_000;
 const MOST_MESSAGES: u64 = 1_000_000_000_000;
 
 impl Tenancy {
-    /// Registers a tenant.
+    /// Creates a tenant.
     pub async fn create_tenant(
         &self,
         name: &str,
@@ -23,7 +23,7 @@ impl Tenancy {
         self.create_tenant_once(name, limits, Keep::nothing()).await
     }
 
-    /// The same, answered as `keep` says.
+    /// As [`Tenancy::create_tenant`], and stores the answer under an idempotency key as `keep` says.
     pub async fn create_tenant_once(
         &self,
         name: &str,
@@ -48,7 +48,7 @@ impl Tenancy {
         Ok(door.create_tenant(id, name.trim(), limits, now).await?)
     }
 
-    /// One tenant.
+    /// The tenant with this id.
     pub async fn tenant(&self, id: TenantId) -> Result<Tenant, TenancyError> {
         Ok(self.0.store.platform().tenant(id).await?)
     }
@@ -58,7 +58,7 @@ impl Tenancy {
         Ok(self.0.store.platform().tenants(page).await?)
     }
 
-    /// The audit log of a tenant, newest first; none: of all tenants and of the platform.
+    /// The audit log of a tenant, newest first; `None`: of all tenants and of the platform.
     pub async fn audit(
         &self,
         tenant: Option<TenantId>,
@@ -72,8 +72,8 @@ impl Tenancy {
         })
     }
 
-    /// Changes a tenant: suspends it, resumes it, sets its name and limits. It counts at once here, and within 5
-    /// seconds on every replica.
+    /// Changes a tenant: suspends or resumes the tenant, sets name and limits. The change takes effect at once in this
+    /// replica, and within 5 seconds in every replica.
     pub async fn update_tenant(
         &self,
         id: TenantId,
@@ -97,7 +97,7 @@ impl Tenancy {
     }
 }
 
-/// What a patch changes, in words.
+/// Describes the changes of a patch, for the audit log.
 fn changes(patch: &TenantPatch) -> String {
     let words = [
         patch.name.as_ref().map(|name| format!("name `{name}`")),
@@ -145,7 +145,7 @@ fn validate(patch: &TenantPatch) -> Result<(), TenancyError> {
     }
 }
 
-/// What is wrong with a name that people give to a tenant or key.
+/// Why `name` is not valid for a tenant or key; `None`: the name is valid.
 pub(crate) fn name_violation(name: &str) -> Option<Violation> {
     let length = name.trim().chars().count();
     let fine = (1..=LONGEST_NAME).contains(&length) && !name.contains(domain::text::misleads);

@@ -1,7 +1,7 @@
-//! Access tokens: JWTs by RFC 9068, signed with Ed25519 and with nothing else. Sessions of the console are tokens of
-//! the same making and of a kind of their own.
+//! Access tokens: JWTs by RFC 9068, signed with Ed25519 only. Console sessions are JWTs of another kind, made the same
+//! way.
 //!
-//! Time is checked here and not by `jsonwebtoken`, which reads the machine's clock.
+//! This module checks times itself, because `jsonwebtoken` reads the machine's clock.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,18 +17,19 @@ use sha2::{Digest, Sha256};
 
 use crate::{AuthError, TenancyError, TenancyOptions, signing::KeyRing};
 
-/// How far the clocks of replicas may differ.
+/// The greatest difference between the clocks of replicas, in seconds.
 const LEEWAY_SECONDS: i64 = 30;
-/// Ours have about 600 bytes. Longer ones are not worth a hash.
+/// The greatest length of a token in bytes. The gateway's tokens have about 600; longer ones are refused without
+/// hashing.
 const LONGEST: usize = 4096;
 const REMEMBERED: u64 = 100_000;
 
-/// What tokens are for. Those of one kind open no door of the other: type and audience differ.
+/// The use of a token. Type and audience differ, so no token of one kind is accepted as the other.
 #[derive(Clone, Copy)]
 pub(crate) enum TokenKind {
-    /// Access tokens, which open `/v1`.
+    /// Access tokens, accepted by `/v1`.
     Access,
-    /// Sessions, which open the pages of the console.
+    /// Sessions, accepted by the console.
     Session,
 }
 
@@ -49,24 +50,24 @@ impl TokenKind {
     }
 }
 
-/// Signs and believes the tokens of one kind.
+/// Signs and verifies the tokens of one kind.
 pub(crate) struct Tokens {
     kind: TokenKind,
     issuer: String,
     audience: String,
     ttl: Duration,
     validation: Validation,
-    /// Tokens that were verified, by their SHA-256: a signature costs a hundred times a look-up.
+    /// Verified tokens, by SHA-256: a signature check costs a hundred times as much as a look-up.
     verified: Cache<[u8; 32], Arc<Verified>>,
 }
 
-/// What a verified token says.
+/// The content of a verified token.
 pub(crate) struct Verified {
-    /// The key that signed it.
+    /// The name of the signing key.
     kid: String,
-    /// Its key.
+    /// The token's API key.
     pub(crate) key: KeyId,
-    /// What it may do, if its key still may.
+    /// The token's scopes, valid as far as the API key still has these scopes.
     pub(crate) scopes: ScopeSet,
     expires: i64,
     not_before: Option<i64>,
@@ -94,7 +95,7 @@ impl Tokens {
         let mut validation = Validation::new(Algorithm::EdDSA);
         validation.set_issuer(&[&options.issuer]);
         validation.set_audience(&[&audience]);
-        // `exp` is required by `Claims`: `Validation` would not find it, since serde_json keeps the text of each number.
+        // `Claims` requires `exp`: `Validation` would not find `exp`, since serde_json keeps the text of each number.
         validation.set_required_spec_claims(&["iss", "sub", "aud"]);
         validation.validate_exp = false;
         validation.validate_nbf = false;
@@ -141,7 +142,7 @@ impl Tokens {
         Ok(jsonwebtoken::encode(&header, &claims, &signing.key)?)
     }
 
-    /// What `token` says, if this gateway signed it for itself and its time is now.
+    /// The content of `token`, if this gateway signed the token for this use and `now` is within the token's lifetime.
     pub(crate) async fn verify(
         &self,
         ring: &KeyRing,

@@ -1,4 +1,4 @@
-//! Addresses that fail to prove who they are.
+//! Addresses that fail to authenticate.
 
 use std::net::IpAddr;
 
@@ -18,7 +18,7 @@ fn from(tenancy: &Tenancy, address: &str) -> Tenancy {
     })
 }
 
-/// How many failures of `ask` are answered before the address is refused, and what it is told to wait.
+/// The number of failures of `ask` before the address is refused, and the wait in seconds that the refusal names.
 async fn failures<E: Copy>(
     ask: impl AsyncFn() -> E,
     wait: impl Fn(&E) -> Option<u64>,
@@ -52,7 +52,7 @@ async fn who_fails_too_often_is_refused_and_others_are_not() {
     };
     assert_eq!(failures(ask, |wait| *wait).await, (20, 6));
 
-    // Nobody new gets in from there, and who got in before still does; elsewhere nothing has changed.
+    // From there a new client is refused, and a client that succeeded before passes; other addresses are not affected.
     let refused = here.issue_token(None, &other.secret, None).await;
     assert_eq!(refused.unwrap_err().code(), "rate_limited");
     assert!(here.issue_token(None, &good.secret, None).await.is_ok());
@@ -68,7 +68,7 @@ async fn who_fails_too_often_is_refused_and_others_are_not() {
     assert!(here.issue_token(None, &other.secret, None).await.is_ok());
 }
 
-/// 25 bad secrets at a replica, then a key that was proven at another one.
+/// One replica gets many bad secrets, then the secret of a key that was proven at another replica.
 #[tokio::test]
 async fn who_was_proven_at_one_replica_is_let_in_at_all() {
     let gate = Gate::open().await;
@@ -77,7 +77,7 @@ async fn who_was_proven_at_one_replica_is_let_in_at_all() {
     let [here, there] = [&gate.tenancy, &other].map(|tenancy| from(tenancy, "192.0.2.1"));
     assert!(here.issue_token(None, &good.secret, None).await.is_ok());
     let wrong = good.key.id.to_string();
-    // Far more than are answered, and the time stands still.
+    // Far more than the limit, and the clock stands still.
     for _ in 0..150 {
         let refused = there.issue_token(Some(&wrong), &new.secret, None).await;
         refused.unwrap_err();
@@ -85,7 +85,7 @@ async fn who_was_proven_at_one_replica_is_let_in_at_all() {
     assert!(there.issue_token(None, &good.secret, None).await.is_ok());
     let refused = there.issue_token(None, &new.secret, None).await;
     assert_eq!(refused.unwrap_err().code(), "rate_limited");
-    // From elsewhere it was not proven.
+    // The key was not proven from the other address.
     let elsewhere = from(&other, "192.0.2.2");
     for _ in 0..25 {
         let refused = elsewhere.issue_token(Some(&wrong), &new.secret, None).await;
@@ -95,7 +95,8 @@ async fn who_was_proven_at_one_replica_is_let_in_at_all() {
     assert_eq!(refused.unwrap_err().code(), "rate_limited");
 }
 
-/// Tokens that say they were made a moment ago, by a key that nobody knows: callers must not fetch others for them.
+/// Tokens that claim to have been issued a moment ago, by an unknown signing key: clients must not fetch new tokens
+/// because of these.
 #[tokio::test]
 async fn forged_tokens_that_look_new_are_counted() {
     let gate = Gate::open().await;

@@ -17,7 +17,7 @@ async fn a_token_names_its_app_and_what_its_key_may_do() {
     let made = gate.key("messages:send wechat:proxy").await;
     let caller = gate.tenancy.prove(&made.secret).await.unwrap();
     let token = gate.tenancy.issue_drop_in_token(&caller, &appid()).unwrap();
-    // As with a URL of 80 characters, of which three make four.
+    // The length with a URL of 80 characters: base64 makes four characters of three.
     let longest = token.expose().len() + (80 - crate::gate::URL.len()) * 4 / 3;
     assert!(longest < 512, "{longest}");
 
@@ -55,7 +55,7 @@ async fn the_two_kinds_of_token_do_not_open_each_others_doors() {
     let caller = gate.tenancy.prove(&made.secret).await.unwrap();
     let drop_in = gate.tenancy.issue_drop_in_token(&caller, &appid()).unwrap();
     let bearer = gate.token(&made.secret).await;
-    // Each is remembered as good by its own door first.
+    // First, the cache of each kind holds the token of that kind as verified.
     gate.tenancy
         .authenticate_drop_in(drop_in.expose())
         .await

@@ -1,4 +1,4 @@
-//! A gateway's identity part on a SQLite database of its own.
+//! A test gateway: the tenancy of a gateway on a private SQLite database.
 
 use std::time::Duration;
 
@@ -63,7 +63,7 @@ impl Gate {
         }
     }
 
-    /// Another replica on the same database, with connections of its own.
+    /// Another replica on the same database, with separate connections.
     pub(crate) async fn replica(&self) -> Tenancy {
         self.start(master_key(1), TenancyOptions::at(URL))
             .await
@@ -85,7 +85,7 @@ impl Gate {
         .await
     }
 
-    /// Another replica that agrees with the first one quickly.
+    /// Another replica with the same `Coord` as the first replica.
     pub(crate) async fn close_replica(&self) -> Tenancy {
         let store = connect(&self.folder).await;
         let (coord, options) = (self.coord.clone(), TenancyOptions::at(URL));
@@ -93,7 +93,7 @@ impl Gate {
         replica.unwrap()
     }
 
-    /// A replica whose Redis is away: nobody listens on port 1.
+    /// A replica without Redis: no process listens on port 1.
     pub(crate) async fn without_redis(&self) -> Tenancy {
         let coord = Coord::redis("redis://127.0.0.1:1", self.clock.clone()).unwrap();
         let store = self.store.clone();
@@ -110,7 +110,7 @@ impl Gate {
             .id
     }
 
-    /// A key of a new tenant.
+    /// Creates a key of a new tenant.
     pub(crate) async fn key(&self, scopes: &str) -> CreatedKey {
         let owner = KeyOwner::Tenant(self.tenant().await);
         self.tenancy

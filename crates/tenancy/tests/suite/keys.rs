@@ -1,4 +1,4 @@
-//! Keys: their secrets, and who may make them.
+//! Keys: client secrets, and the rules for creating keys.
 
 use chrono::TimeDelta;
 use domain::{scope::ScopeSet, secret::ClientSecret};
@@ -101,7 +101,7 @@ async fn nobody_hands_out_more_than_they_have() {
         .unwrap_err();
     assert_eq!(refused.kind(), TenancyErrorKind::Forbidden);
 
-    // A token that was narrowed makes narrow keys.
+    // With a narrowed token, a caller creates only keys with these narrow scopes.
     let narrow = gate
         .tenancy
         .issue_token(None, &made.secret, Some("keys:write"))
@@ -119,7 +119,7 @@ async fn nobody_hands_out_more_than_they_have() {
             .is_err()
     );
 
-    // Not even an equal key for somebody else.
+    // A caller creates no key for another owner, not even one with the same scopes.
     let other = KeyOwner::Tenant(gate.tenant().await);
     for owner in [other, KeyOwner::Operator] {
         let refused = gate

@@ -1,4 +1,4 @@
-//! Tenancy as its callers see it, on a real database and a clock that is turned by hand.
+//! Tests of the tenancy crate through the public interface, on a real database and a manual clock.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 

@@ -1,4 +1,4 @@
-//! Keys that are exchanged while everybody goes on: those that sign tokens, and the master key.
+//! Changes of keys during operation: the keys that sign tokens, and the master key.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
@@ -18,7 +18,7 @@ async fn published(tenancy: &Tenancy) -> Vec<String> {
         .collect()
 }
 
-/// A replica that nobody asks of for a long time, and the tokens of both, minute by minute: none is ever refused.
+/// Two replicas issue and verify tokens, minute by minute, while the signing key changes: no token is ever refused.
 #[tokio::test]
 async fn no_token_is_refused_while_the_key_changes() {
     let gate = Gate::open().await;
@@ -89,7 +89,7 @@ async fn everything_opens_after_the_master_key_was_exchanged() {
     let options = || TenancyOptions::at(URL);
     let both = master_key(2).opening_too(&master_key(1));
 
-    // A replica with both keys, beside one that has only the old.
+    // A replica with both keys, beside a replica with the old key only.
     let replica = gate.start(both.clone(), options()).await.unwrap();
     assert!(replica.authenticate(&token).await.is_ok());
     let resealed = replica.reseal().await.unwrap();
@@ -119,7 +119,7 @@ async fn tokens_of_a_key_that_was_replaced_are_refused_within_five_seconds_every
     let other = gate.replica().await;
     gate.tenancy.rotate_signing_key().await.unwrap();
     let old = gate.token(&made.secret).await;
-    // Both remember it as good.
+    // Both replicas cache the token as verified.
     assert!(gate.tenancy.authenticate(&old).await.is_ok());
     assert!(other.authenticate(&old).await.is_ok());
 

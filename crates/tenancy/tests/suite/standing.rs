@@ -1,4 +1,4 @@
-//! Standing: how soon a change is seen, and what an outage changes.
+//! Standing: how soon a change takes effect, and the behaviour during an outage.
 
 use domain::tenant::TenantStatus;
 use store::SigningKey;
@@ -142,7 +142,7 @@ async fn replicas_share_their_signing_keys() {
     let made = gate.key("apps:read").await;
     let of_first = gate.token(&made.secret).await;
 
-    // Another replica has made the next key, which the first one does not know.
+    // Another replica has created the next key, which the first replica does not know.
     let elsewhere = Gate::open().await;
     let second = elsewhere
         .store

@@ -1,4 +1,4 @@
-//! Tenants: their limits, and how they are kept to them.
+//! Tenants: their limits, and the enforcement of the limits.
 
 use domain::tenant::TenantLimits;
 use wxgate_tenancy::{KeyOwner, TenancyError, TenancyErrorKind, TenantPatch};
@@ -92,7 +92,7 @@ async fn a_tenant_is_kept_to_its_rate() {
     for caller in callers.iter().cycle().take(10) {
         assert!(gate.tenancy.admit(caller).await.allowed);
     }
-    // All keys of a tenant share its rate.
+    // All keys of a tenant share the tenant's rate.
     for caller in &callers {
         let refused = gate.tenancy.admit(caller).await;
         assert!(

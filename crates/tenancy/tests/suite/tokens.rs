@@ -1,4 +1,4 @@
-//! Access tokens: what they say, and which ones are believed.
+//! Access tokens: content, and the checks of a token.
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use domain::{scope::Scope, seal::SealOwner};
@@ -60,7 +60,7 @@ async fn anybody_can_verify_with_the_published_keys() {
     let key = DecodingKey::from_jwk(keys.find(&kid).unwrap()).unwrap();
     let mut validation = Validation::new(Algorithm::EdDSA);
     validation.set_audience(&[URL]);
-    // The reader of `exp` in this crate wants numbers that are no texts.
+    // The check of `exp` in `jsonwebtoken` needs numbers, and serde_json here keeps the text of each number.
     validation.set_required_spec_claims(&["aud"]);
     validation.validate_exp = false;
     assert!(jsonwebtoken::decode::<Value>(&token, &key, &validation).is_ok());
@@ -265,7 +265,7 @@ async fn another_gateways_tokens_are_refused() {
     );
 }
 
-/// The private key itself, as somebody with the database and the master key would get it.
+/// The private signing key, as an attacker with the database and the master key would get the key.
 async fn signing_key(gate: &Gate) -> (String, EncodingKey) {
     let key = gate.store.platform().newest_signing_key().await.unwrap();
     let pem = master_key(1)
