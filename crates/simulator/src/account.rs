@@ -1,4 +1,4 @@
-//! What a test decides about an account: its secret, kind, state, limits and policies.
+//! The settings of an account that a test chooses: secret, kind, state, limits and policies.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,40 +7,40 @@ use crate::push::Push;
 use crate::refusal::Refusal;
 use crate::template::Template;
 
-/// Everything settable about one account. The default is what an account gets that nobody registered.
+/// All settings of one account. An account that no test registered has the default settings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AppSettings {
-    /// The one right `AppSecret`; `None` takes any. Another answers 40125.
+    /// The only right `AppSecret`; every other secret answers 40125. `None` accepts any secret.
     pub secret: Option<String>,
-    /// Which endpoints the account's tokens open.
+    /// Which endpoints accept the account's tokens.
     pub kind: AccountKind,
-    /// Whether the platform has punished or frozen it.
+    /// Whether WeChat restricts or freezes the account.
     pub state: AccountState,
     /// Lifetime of a new token in seconds.
     pub token_ttl: u32,
-    /// How many calls it may make.
+    /// The limits on the account's calls.
     pub limits: Limits,
-    /// Its templates. While there is none every template id is taken; as soon as there is one, an id that is not here
-    /// answers 40037.
+    /// The account's templates. An empty list accepts every template id; with a non-empty list, any other id answers
+    /// 40037.
     pub templates: Vec<Template>,
-    /// The templates of its form-id messages, which have a list of their own. While there is none every id is taken.
+    /// The templates of form-id messages, which WeChat lists separately. An empty list accepts every template id.
     pub wxopen_templates: Vec<Template>,
-    /// Whether a subscribe message needs a grant of its user.
+    /// Whether a subscribe message needs a grant of the recipient.
     pub grants: GrantPolicy,
     /// Which form ids exist.
     pub form_ids: FormIdPolicy,
-    /// Which openids exist; another answers 40003.
+    /// Which openids exist; any other answers 40003.
     pub users: UserPolicy,
-    /// `message/wxopen/template/send` and the list of its templates answer this code, as they have since 2020 (45103;
-    /// 46101 is written too). `None` keeps the endpoints alive.
+    /// `message/wxopen/template/send` and the list of form-id templates answer this code, as WeChat's endpoints have
+    /// since 2020 (45103; 46101 is documented too). `None` keeps the endpoints working.
     pub wxopen_withdrawn: Option<i64>,
-    /// How long each answer of this account takes; `None` takes the simulator's own latency.
+    /// The delay of each answer of this account, in milliseconds; `None` uses the simulator's latency.
     pub latency_ms: Option<u64>,
     /// The data key whose value marks a message for duplicate detection, for senders that cannot put `marker=…` into
     /// the page.
     pub marker_key: Option<String>,
-    /// Where its events are pushed; `None` pushes nothing.
+    /// The callback settings of the account; `None` sends no callbacks.
     pub push: Option<Push>,
 }
 
@@ -65,7 +65,7 @@ impl Default for AppSettings {
     }
 }
 
-/// The two kinds of account whose tokens are not interchangeable: 48001.
+/// The two kinds of account. A token of one kind does not work at the endpoints of the other kind: 48001.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AccountKind {
@@ -76,30 +76,30 @@ pub enum AccountKind {
     OfficialAccount,
 }
 
-/// What the platform or the tenant did to an account.
+/// The restriction of an account by WeChat or by the tenant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AccountState {
-    /// Nothing.
+    /// No restriction.
     #[default]
     Active,
-    /// The tenant froze the secret: token fetches answer 40243; live tokens keep working.
+    /// The tenant froze the secret: token fetches answer 40243; valid tokens keep working.
     SecretFrozen,
-    /// The caller's address is not on the whitelist, 40164: token fetches of a mini program, every call of an official
-    /// account.
+    /// The caller's address is not on the whitelist, 40164: affects token fetches of a mini program, and every call of
+    /// an official account.
     IpNotAllowed,
     /// Tokens are forbidden as a punishment: token fetches answer 50004.
     TokensForbidden,
     /// Sending is forbidden: business calls answer 48004.
     ApiForbidden,
-    /// Limited, cancelled or migrating: every call answers 50002.
+    /// The account is limited, cancelled or migrating: every call answers 50002.
     Limited,
     /// The account is frozen: every call answers 50007.
     Suspended,
 }
 
 impl AccountState {
-    /// Whether a token fetch is refused, or a business call if `issuing` is false.
+    /// Fails if the state refuses a token fetch, or a business call if `issuing` is false.
     pub(crate) fn check(self, kind: AccountKind, issuing: bool, ip: &str) -> Result<(), Refusal> {
         let code = match self {
             Self::SecretFrozen if issuing => 40243,
@@ -131,7 +131,7 @@ pub struct Limits {
     pub token: u64,
     /// `POST /cgi-bin/stable_token` a day.
     pub stable_token: u64,
-    /// `POST /cgi-bin/stable_token` a minute; beyond it 45011.
+    /// `POST /cgi-bin/stable_token` a minute; beyond that 45011.
     pub stable_token_per_minute: u64,
     /// Effective `force_refresh` calls a day.
     pub forced_token: u64,
@@ -141,9 +141,9 @@ pub struct Limits {
     pub wxopen_send: u64,
     /// `message/template/send` a day.
     pub template_send: u64,
-    /// Calls of each send endpoint a minute; beyond it 45011. WeChat does not publish this one.
+    /// Calls of each send endpoint a minute; beyond that 45011. WeChat does not publish this limit.
     pub sends_per_minute: u64,
-    /// `clear_quota` and its v2 together, a month.
+    /// `clear_quota` and `clear_quota/v2` together, a month.
     pub clear_quota: u64,
 }
 
@@ -163,7 +163,7 @@ impl Default for Limits {
     }
 }
 
-/// The limit of an endpoint for which none is documented.
+/// The limit of an endpoint without a documented limit.
 const UNLIMITED: u64 = 10_000_000;
 
 impl Limits {
@@ -202,10 +202,11 @@ impl Limits {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GrantPolicy {
-    /// Every user has accepted everything, for ever.
+    /// Every user has accepted every message, for ever.
     #[default]
     Unlimited,
-    /// A user has as many as were given through control; at none left 43101.
+    /// A user has only the grants added through [`Control`](crate::Control); without a grant left, a send answers
+    /// 43101.
     Counted,
 }
 
@@ -213,10 +214,10 @@ pub enum GrantPolicy {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FormIdPolicy {
-    /// An id that was never seen was made just now, by the user it is first used for.
+    /// Every id: an unknown id counts as created at the first use, by the recipient of that message.
     #[default]
     Any,
-    /// Only those that were registered through control; another answers 41028.
+    /// Only ids registered through [`Control`](crate::Control); any other answers 41028.
     Known,
 }
 
@@ -227,7 +228,7 @@ pub enum UserPolicy {
     /// Every openid that is not empty.
     #[default]
     Any,
-    /// Only those that were registered through control.
+    /// Only openids registered through [`Control`](crate::Control).
     Known,
 }
 

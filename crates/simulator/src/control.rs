@@ -1,4 +1,4 @@
-//! The strings that move the simulator, as direct calls.
+//! The control interface of the simulator, as direct calls.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,10 +13,10 @@ use crate::stats::Stats;
 use crate::sync::lock;
 use crate::world::World;
 
-/// Everything a test may change or ask. Cloning is cheap; all clones move the same simulator.
+/// Changes and reads the state of a simulator. Clones are cheap and control the same simulator.
 ///
-/// A call that changes something of an account registers the account if there was none, whatever its appid looks like.
-/// A question about an unknown account is answered with nothing: zero, an empty list.
+/// A call that changes an account registers the account if necessary, whatever the appid looks like. A query about an
+/// unknown account returns an empty result: zero, an empty list.
 #[derive(Clone, Debug)]
 pub struct Control {
     world: Arc<World>,
@@ -27,12 +27,12 @@ impl Control {
         Self { world }
     }
 
-    /// The simulated time.
+    /// The clock of the simulated time.
     pub fn clock(&self) -> &SimClock {
         &self.world.clock
     }
 
-    /// Forgets accounts, tokens, faults and counters, and releases the clock.
+    /// Removes accounts, tokens, faults and counters, and releases the clock.
     pub fn reset(&self) {
         self.world.reset();
     }
@@ -57,7 +57,7 @@ impl Control {
             .map(|app| AppSettings::clone(&app.settings()))
     }
 
-    /// All accounts.
+    /// The appids of all accounts.
     pub fn appids(&self) -> Vec<String> {
         self.world
             .apps()
@@ -66,52 +66,52 @@ impl Control {
             .collect()
     }
 
-    /// How long every answer takes where the account has no latency of its own.
+    /// Sets the delay of every answer of accounts without a latency setting.
     pub fn set_latency(&self, latency: Duration) {
         self.world.set_latency(latency);
     }
 
-    /// Puts a fault into force, and returns its number.
+    /// Adds a fault, and returns the fault's number.
     pub fn add_fault(&self, fault: Fault) -> u64 {
         self.world.faults.add(fault)
     }
 
-    /// Lifts one fault; false if there is none with this number.
+    /// Removes one fault; false if no fault has this number.
     pub fn remove_fault(&self, id: u64) -> bool {
         self.world.faults.remove(id)
     }
 
-    /// Lifts all faults.
+    /// Removes all faults.
     pub fn clear_faults(&self) {
         self.world.faults.clear();
     }
 
-    /// The faults in force, with how often each has fired.
+    /// The active faults, with how often each has fired.
     pub fn faults(&self) -> Vec<FaultReport> {
         self.world.faults.report()
     }
 
-    /// Somebody else fetches a legacy token of this account (no secret, no quota): the current one lives five more
-    /// minutes, the one before it dies.
+    /// Fetches a legacy token of this account as another system would (no secret, no quota): the current token stays
+    /// valid for five more minutes, the token before ends at once.
     pub fn foreign_fetch(&self, appid: &str) -> String {
         let app = self.world.register(appid);
         let ticket = self.world.issue_legacy(&app, self.world.clock.now_ms());
         ticket.text.to_string()
     }
 
-    /// The tokens of this account that are out, and the ones before them, for a test that looks where they turn up.
+    /// The current and previous tokens of this account, for a test that checks where tokens appear.
     pub fn tokens(&self, appid: &str) -> Vec<String> {
         let app = self.world.find(appid);
         app.map_or_else(Vec::new, |app| lock(&app.tokens).texts())
     }
 
-    /// Kills all tokens of this account at once, with no overlap: business calls answer 40001.
+    /// Ends all tokens of this account at once, with no overlap: business calls answer 40001.
     pub fn kill_tokens(&self, appid: &str) {
         let app = self.world.register(appid);
         lock(&app.tokens).kill_all(self.world.clock.now_ms());
     }
 
-    /// Lets users exist for accounts whose users are [`Known`](crate::UserPolicy::Known).
+    /// Registers users of an account with the policy [`Known`](crate::UserPolicy::Known).
     pub fn add_users<'a>(&self, appid: &str, openids: impl IntoIterator<Item = &'a str>) {
         let app = self.world.register(appid);
         for openid in openids {
@@ -119,7 +119,7 @@ impl Control {
         }
     }
 
-    /// A user accepts `count` more messages of a template. Counts only under
+    /// Adds `count` grants of a user for a template. Has an effect only under
     /// [`GrantPolicy::Counted`](crate::GrantPolicy::Counted).
     pub fn grant(&self, appid: &str, openid: &str, template_id: &str, count: u32) {
         self.world
@@ -128,7 +128,7 @@ impl Control {
             .add(openid, template_id, count);
     }
 
-    /// A user takes back every accept of a template.
+    /// Removes all grants of a user for a template.
     pub fn revoke(&self, appid: &str, openid: &str, template_id: &str) {
         self.world
             .register(appid)
@@ -136,7 +136,7 @@ impl Control {
             .revoke(openid, template_id);
     }
 
-    /// How many messages of a template a user still accepts.
+    /// The number of grants that a user has left for a template.
     pub fn grants_left(&self, appid: &str, openid: &str, template_id: &str) -> u32 {
         self.world
             .find(appid)
@@ -149,23 +149,23 @@ impl Control {
         self.world.register(appid).form_ids.add(form_id, now);
     }
 
-    /// Pushes an event to the account's URL, in the background.
+    /// Sends an event to the account's callback URL, in the background.
     pub fn push(&self, appid: &str, event: PushEvent) {
         let app = self.world.register(appid);
         self.world.push(&app, event);
     }
 
-    /// What would be pushed now, for a test that posts it itself.
+    /// The callback for `event` at this moment, for a test that posts the callback.
     pub fn letter(&self, appid: &str, event: &PushEvent) -> Result<Letter, PushError> {
         self.world.letter(&self.world.register(appid), event)
     }
 
-    /// The numbers of all accounts together, and of calls that belong to none.
+    /// The counts of all accounts together, including calls without an account.
     pub fn stats(&self) -> Stats {
         self.world.stats()
     }
 
-    /// The numbers of one account.
+    /// The counts of one account.
     pub fn app_stats(&self, appid: &str) -> Stats {
         self.world
             .find(appid)
@@ -177,21 +177,21 @@ impl Control {
         self.last_sent(appid, usize::MAX)
     }
 
-    /// The last accepted messages, oldest first.
+    /// The last `most` accepted messages, oldest first.
     pub fn last_sent(&self, appid: &str, most: usize) -> Vec<Sent> {
         self.world
             .find(appid)
             .map_or_else(Vec::new, |app| app.journal.last(most))
     }
 
-    /// Forgets the accepted messages of an account and their counts.
+    /// Removes the accepted messages of an account and the counts of these messages.
     pub fn clear_sent(&self, appid: &str) {
         if let Some(app) = self.world.find(appid) {
             app.journal.clear();
         }
     }
 
-    /// Which users and markers of an account got more than one message.
+    /// The users and markers of an account with more than one message.
     pub fn duplicates(&self, appid: &str) -> Duplicates {
         self.world
             .find(appid)

@@ -1,4 +1,4 @@
-//! Misbehaviour on demand.
+//! Faults: misbehaviour on request.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::mint::mix;
 use crate::sync::{read, write};
 
-/// One rule of misbehaviour. Every filter that is set must match; then it fires always, the next `count` times, or with
-/// a `probability`. Of the rules that fire for one call, every latency counts and the first other effect wins.
+/// One rule of misbehaviour. A call matches if every filter that is set matches; the fault then fires always, for the
+/// next `count` matching calls, or with a `probability`. Of the faults that fire for one call, all latencies add up,
+/// and of the other effects the first one applies.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Fault {
     /// Only calls of this account.
@@ -28,7 +29,7 @@ pub struct Fault {
     /// Fires this many times at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
-    /// What happens.
+    /// What happens to the call.
     #[serde(flatten)]
     pub effect: Effect,
 }
@@ -37,24 +38,24 @@ pub struct Fault {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Effect {
-    /// The call acts, and its answer comes later.
+    /// The call acts, and the answer comes later.
     Latency {
-        /// How much later.
+        /// The delay in milliseconds.
         ms: u64,
     },
     /// The call does nothing and answers this code.
     Errcode {
         /// The code.
         errcode: i64,
-        /// The text before the `rid`; without it the usual one.
+        /// The text before the `rid`; by default WeChat's text for the code.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         errmsg: Option<String>,
     },
-    /// The call does nothing and answers an HTTP status with HTML, as a proxy between would.
+    /// The call does nothing and answers an HTTP status with HTML, as a proxy in front of WeChat would.
     Status {
         /// Such as 502.
         status: u16,
-        /// The page; without it a short one.
+        /// The page; by default a short one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         body: Option<String>,
     },
@@ -63,18 +64,18 @@ pub enum Effect {
         /// Such as 504.
         status: u16,
     },
-    /// The connection breaks and nothing has happened.
+    /// The connection breaks, and the call does nothing.
     BreakBefore,
-    /// The call acts (the message is on its way), then the connection breaks without an answer.
+    /// The call acts (the message is sent), then the connection breaks without an answer.
     BreakAfter,
-    /// The call acts, and its answer is dressed as WeChat sometimes dresses it.
+    /// The call acts, and the answer has one of the odd forms that WeChat sometimes uses.
     OddAnswer {
-        /// How.
+        /// The form.
         shape: Shape,
     },
-    /// No answer ever comes; the connection stays open.
+    /// The answer never comes; the connection stays open.
     Hang {
-        /// Whether the call acted.
+        /// Whether the call acts.
         #[serde(default)]
         acted: bool,
     },
@@ -93,7 +94,7 @@ pub enum Shape {
 }
 
 impl Shape {
-    /// Dresses a JSON answer.
+    /// Changes a JSON answer to this form.
     pub(crate) fn dress(self, json: String) -> String {
         match self {
             Self::TextPlain => json,
@@ -115,7 +116,7 @@ fn quote_number(json: &str, key: &str) -> String {
 }
 
 impl Fault {
-    /// Every matching call.
+    /// A fault for every matching call.
     pub fn always(effect: Effect) -> Self {
         Self {
             appid: None,
@@ -127,7 +128,7 @@ impl Fault {
         }
     }
 
-    /// The next `count` matching calls.
+    /// A fault for the next `count` matching calls.
     pub fn next(count: u64, effect: Effect) -> Self {
         Self {
             count: Some(count),
@@ -135,7 +136,7 @@ impl Fault {
         }
     }
 
-    /// This part of the matching calls.
+    /// A fault for this part (0 to 1) of the matching calls.
     pub fn sometimes(probability: f64, effect: Effect) -> Self {
         Self {
             probability: Some(probability),
@@ -143,21 +144,21 @@ impl Fault {
         }
     }
 
-    /// Only calls of this account.
+    /// Limits the fault to calls of this account.
     #[must_use]
     pub fn for_app(mut self, appid: impl Into<String>) -> Self {
         self.appid = Some(appid.into());
         self
     }
 
-    /// Only sends to this user.
+    /// Limits the fault to sends to this user.
     #[must_use]
     pub fn for_user(mut self, openid: impl Into<String>) -> Self {
         self.openid = Some(openid.into());
         self
     }
 
-    /// Only this path.
+    /// Limits the fault to this path.
     #[must_use]
     pub fn for_path(mut self, path: impl Into<String>) -> Self {
         self.path = Some(path.into());
@@ -165,19 +166,19 @@ impl Fault {
     }
 }
 
-/// A fault in force and how often it has fired.
+/// An active fault, and how often the fault has fired.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct FaultReport {
-    /// Its number, to lift it with.
+    /// The fault's number, to remove the fault with.
     pub id: u64,
-    /// How often it has fired.
+    /// How often the fault has fired.
     pub fired: u64,
-    /// The rule.
+    /// The fault.
     #[serde(flatten)]
     pub fault: Fault,
 }
 
-/// What one call has to suffer.
+/// What the faults do to one call.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Plan {
     pub(crate) delay: Duration,
@@ -222,7 +223,7 @@ impl Rule {
     }
 }
 
-/// The rules in force.
+/// The active faults.
 #[derive(Debug)]
 pub(crate) struct Faults {
     seed: u64,
@@ -241,7 +242,7 @@ impl Faults {
         }
     }
 
-    /// Puts a rule into force, after those that are there.
+    /// Adds a fault after the present ones, and returns the fault's number.
     pub(crate) fn add(&self, fault: Fault) -> u64 {
         let id = self.serial.fetch_add(1, Ordering::Relaxed);
         let rule = Rule {
@@ -255,7 +256,7 @@ impl Faults {
         id
     }
 
-    /// Lifts one rule; false if there is none with this number.
+    /// Removes one fault; false if no fault has this number.
     pub(crate) fn remove(&self, id: u64) -> bool {
         let mut rules = write(&self.rules);
         let before = rules.len();
@@ -264,13 +265,13 @@ impl Faults {
         rules.len() < before
     }
 
-    /// Lifts all rules.
+    /// Removes all faults.
     pub(crate) fn clear(&self) {
         write(&self.rules).clear();
         self.any.store(false, Ordering::Release);
     }
 
-    /// All rules in force.
+    /// All active faults.
     pub(crate) fn report(&self) -> Vec<FaultReport> {
         read(&self.rules)
             .iter()
@@ -282,7 +283,7 @@ impl Faults {
             .collect()
     }
 
-    /// What a call suffers. Costs one load while there is no rule.
+    /// What the faults do to a call. Without faults this costs one atomic load.
     pub(crate) fn plan(&self, path: &str, appid: Option<&str>, openid: Option<&str>) -> Plan {
         let mut plan = Plan::default();
         if !self.any.load(Ordering::Acquire) {

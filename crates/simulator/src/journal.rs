@@ -1,4 +1,4 @@
-//! What was accepted, for tests that ask who got what, and how often.
+//! The journal of accepted messages, for tests that check which messages each user got, and how often.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -12,53 +12,53 @@ use crate::sync::lock;
 /// One accepted message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sent {
-    /// The endpoint that took it.
+    /// The endpoint's path.
     pub path: String,
-    /// The user.
+    /// The recipient's openid.
     pub touser: String,
-    /// The template.
+    /// The template's id.
     pub template_id: String,
-    /// The id that was answered; form-id messages are answered none, but have one here too.
+    /// The message's id in the answer; answers to form-id messages have no id, but their entries do.
     pub msgid: u64,
-    /// The form id it used up.
+    /// The form id that the message used up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub form_id: Option<String>,
-    /// The sender's own id (official accounts).
+    /// The sender's id for the message (official accounts).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_msg_id: Option<String>,
     /// The test's mark: `marker=…` in the page's query, or the value of the account's `marker_key`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub marker: Option<String>,
-    /// The request body as it came, unless [`Options::journal_bodies`](crate::Options::journal_bodies) is off.
+    /// The request body as received, unless [`Options::journal_bodies`](crate::Options::journal_bodies) is off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
-    /// When, in simulated epoch milliseconds.
+    /// The simulated time of the send, in milliseconds since 1970.
     pub at: i64,
 }
 
-/// Who got more than one message.
+/// Users and markers with more than one message.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Duplicates {
-    /// Users who got any message; 0 while per-user counting is off.
+    /// Users with any message; 0 while per-user counting is off.
     pub distinct_openids: u64,
-    /// The most that one user got.
+    /// The greatest number of messages of one user.
     pub max_per_openid: u32,
-    /// Users with more than one.
+    /// Users with more than one message.
     pub openids: Vec<Repeated>,
-    /// Markers seen at all.
+    /// The number of different markers.
     pub distinct_markers: u64,
-    /// The most messages under one marker.
+    /// The greatest number of messages with one marker.
     pub max_per_marker: u32,
     /// Markers with more than one message.
     pub markers: Vec<Repeated>,
 }
 
-/// Something that came more than once.
+/// A user or marker with more than one message.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Repeated {
     /// The openid or marker.
     pub name: String,
-    /// How often.
+    /// The number of messages.
     pub count: u32,
 }
 
@@ -85,7 +85,7 @@ impl Journal {
         }
     }
 
-    /// Records an accepted message. `sent` is only made if entries are kept.
+    /// Records an accepted message. `sent` is called only if entries are kept.
     pub(crate) fn record(&self, openid: &str, marker: Option<&str>, sent: impl FnOnce() -> Sent) {
         self.accepted.fetch_add(1, Ordering::Relaxed);
         if self.count_recipients {
@@ -104,7 +104,7 @@ impl Journal {
         }
     }
 
-    /// How many were accepted since the start.
+    /// The number of messages accepted since the start or the last [`Journal::clear`].
     pub(crate) fn accepted(&self) -> u64 {
         self.accepted.load(Ordering::Relaxed)
     }
@@ -116,7 +116,7 @@ impl Journal {
         entries.iter().skip(skipped).cloned().collect()
     }
 
-    /// Forgets entries and counts.
+    /// Removes entries and counts.
     pub(crate) fn clear(&self) {
         lock(&self.entries).clear();
         self.openids.clear();
@@ -124,7 +124,7 @@ impl Journal {
         self.accepted.store(0, Ordering::Relaxed);
     }
 
-    /// Who and what came more than once.
+    /// The users and markers with more than one message.
     pub(crate) fn duplicates(&self) -> Duplicates {
         let (max_per_openid, openids) = repeated(&self.openids);
         let (max_per_marker, markers) = repeated(&self.markers);

@@ -1,7 +1,8 @@
-//! A WeChat that keeps WeChat's rules and can be told to misbehave.
+//! A simulator of WeChat that follows WeChat's rules and misbehaves on request.
 //!
-//! It is the upstream of `wxgate simulate` and `wxgate dev`, of every test and of every benchmark. It knows nothing of
-//! the gateway: it has its own types, written from WeChat's documentation and from what its users observed.
+//! The simulator is the upstream of `wxgate simulate` and `wxgate dev`, of every test and of every benchmark. The
+//! simulator does not depend on the gateway: all types here follow WeChat's documentation and observations of WeChat's
+//! users.
 //!
 //! ```
 //! use wxgate_simulator::{Effect, Fault, Options, Simulator};
@@ -18,31 +19,34 @@
 //! # }).unwrap();
 //! ```
 //!
-//! # What it promises
+//! # Guarantees
 //!
 //! * Without any set-up, every appid of WeChat's shape (`wx` and sixteen lower-case letters or digits) with any secret
-//!   is a mini program from its first token fetch on. [`AppSettings`] makes it stricter, field by field.
+//!   is a mini program from the first token fetch on. [`AppSettings`] makes an account stricter, field by field.
 //! * API errors have HTTP status 200 and an `errmsg` that ends in ` rid: …`, whose first group is the time.
-//! * A call acts when it arrives; latency delays its answer. A sender who stops waiting has sent all the same.
-//! * Days turn at 00:00 in Shanghai by the [`SimClock`], never by the machine's clock alone.
-//! * [`Sent`], [`Duplicates`] and [`Stats`] count what was *accepted*, also if the answer was then lost.
-//! * What it pushes is signed and encrypted by its own code, from WeChat's documentation, and repeated up to three times.
-//! * A broken connection is reset; no client ever sees half an answer that could pass for one.
+//! * A call acts on arrival; latency delays the answer. A message is sent even if the sender stops waiting.
+//! * Days begin at 00:00 in Shanghai by the [`SimClock`], never by the machine's clock alone.
+//! * [`Sent`], [`Duplicates`] and [`Stats`] count *accepted* messages, including those with a lost answer.
+//! * The simulator signs and encrypts callbacks with separate code, written from WeChat's documentation, and posts each
+//!   callback up to three times.
+//! * A broken connection is reset; no client ever sees a partial answer that could pass for a whole one.
 //!
 //! # The calls of WeChat
 //!
 //! `GET /cgi-bin/token`, `POST /cgi-bin/stable_token`, `POST /cgi-bin/message/subscribe/send`,
 //! `POST /cgi-bin/message/wxopen/template/send`, `POST /cgi-bin/message/template/send`,
-//! `GET /wxaapi/newtmpl/gettemplate`, `POST /cgi-bin/openapi/quota/get`, `POST /cgi-bin/clear_quota` and its `/v2`.
-//! Every other path answers 40066.
+//! `GET /wxaapi/newtmpl/gettemplate`, `POST /cgi-bin/wxopen/template/list`, `GET
+//! /cgi-bin/template/get_all_private_template`,
+//! `POST /cgi-bin/openapi/quota/get`, `POST /cgi-bin/clear_quota` and `/v2` of that, `GET /cgi-bin/get_api_domain_ip`,
+//! `GET /sns/jscode2session`. Every other path answers 40066.
 //!
 #![doc = include_str!("../controls.md")]
 //!
-//! # How to add to it
+//! # How to extend the simulator
 //!
-//! A new address: a variant of `Endpoint`, an arm in `calls::serve`, a file or function in `calls/`. A new rule: beside
-//! its noun (`token`, `grants`, `form_ids`, `values`, `quota`), as a function of its arguments and `now`, with its test.
-//! A new misbehaviour: a variant of [`Effect`] and its arm in `calls::run`.
+//! A new endpoint: a variant of `Endpoint`, an arm in `calls::serve`, a file or function in `calls/`. A new rule: in
+//! the module of that noun (`token`, `grants`, `form_ids`, `values`, `quota`), as a function of the arguments and
+//! `now`, with a test. A new misbehaviour: a variant of [`Effect`] and an arm in `calls::run`.
 
 mod account;
 mod app;

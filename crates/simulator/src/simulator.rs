@@ -1,4 +1,4 @@
-//! Starting and stopping.
+//! Starting and stopping the simulator.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,13 +15,13 @@ use crate::push;
 use crate::server;
 use crate::world::World;
 
-/// How long [`Simulator::stop`] waits for clients to let go.
+/// How long [`Simulator::stop`] waits for clients to close their connections.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Connections that may wait to be accepted; the system may allow fewer (`net.core.somaxconn`).
 const CROWD: u32 = 4096;
 
-/// A running simulator. Dropping it stops it, too, without waiting.
+/// A running simulator. Dropping the value also stops the simulator, without waiting.
 #[derive(Debug)]
 pub struct Simulator {
     address: SocketAddr,
@@ -34,32 +34,32 @@ pub struct Simulator {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// Another program listens there.
+    /// Another program listens on the address.
     #[error(
         "{address} is taken by another program; choose another port (0 finds a free one) or stop that program"
     )]
     AddressTaken {
-        /// Where it should have listened.
+        /// The address from [`Options::listen`].
         address: SocketAddr,
     },
-    /// The system does not let this user listen there.
+    /// The system does not allow this user to listen on the address.
     #[error("no permission to listen on {address}; choose a port above 1023")]
     NoPermission {
-        /// Where it should have listened.
+        /// The address from [`Options::listen`].
         address: SocketAddr,
     },
     /// The system refuses for another reason.
     #[error("cannot listen on {address}: {source}; check that the address belongs to this machine")]
     Listen {
-        /// Where it should have listened.
+        /// The address from [`Options::listen`].
         address: SocketAddr,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
 
 impl Simulator {
-    /// Listens, and serves from now on in the background of the current Tokio runtime.
+    /// Binds the address, and serves in the background of the current Tokio runtime from then on.
     #[expect(
         clippy::unused_async,
         reason = "it needs a runtime, as who awaits it has"
@@ -92,22 +92,23 @@ impl Simulator {
         })
     }
 
-    /// Where it listens.
+    /// The address that the simulator listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// What to use instead of `https://api.weixin.qq.com`: `http://127.0.0.1:PORT`.
+    /// The URL to use instead of `https://api.weixin.qq.com`: `http://127.0.0.1:PORT`.
     pub fn base_url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// The strings that move it.
+    /// The control interface of the simulator.
     pub fn control(&self) -> &Control {
         &self.control
     }
 
-    /// Closes the listener and every connection. Calls under a simulated latency are answered now; hanging ones break.
+    /// Closes the listener and every connection. Calls under a simulated latency are answered at once; hanging calls
+    /// are reset.
     pub async fn stop(self) {
         let Self {
             stop, mut tasks, ..
@@ -128,8 +129,8 @@ impl Simulator {
     }
 }
 
-/// As `TcpListener::bind`, with a queue for a crowd that comes at once: whom the queue of 1,024 has no room for
-/// waits seconds for the next attempt of its kernel.
+/// As `TcpListener::bind`, with a longer accept queue for many connections at once: a client that finds the default
+/// queue of 1,024 full waits seconds, until the client's kernel tries again.
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,

@@ -194,8 +194,7 @@ impl Tenancy {
         }
     }
 
-    /// Counts one at `door`; for too many, the error is the time to wait. Until then this replica refuses without
-    /// asking Redis.
+    /// Counts one at `door`; for too many, the error is the time to wait. Until then this replica refuses without counting.
     async fn take(&self, door: Door, network: Network) -> Result<(), Duration> {
         self.refused_until(door, network)?;
         let (what, quota) = door.limit();

@@ -1,4 +1,4 @@
-//! What the platform pushes to the URL in an account's console: events, in each of WeChat's modes and formats.
+//! Callbacks to the URL in an account's message push settings: events, in each of WeChat's modes and formats.
 
 mod letter;
 mod pusher;
@@ -8,24 +8,25 @@ use serde::{Deserialize, Serialize};
 pub(crate) use letter::Stamp;
 pub(crate) use pusher::{Job, run};
 
-/// The message push settings in an account's console.
+/// The message push settings of an account, as in WeChat's console.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Push {
-    /// Where events go.
+    /// The URL that receives the callbacks.
     pub url: String,
-    /// The Token.
+    /// The Token, for signatures.
     pub token: String,
-    /// The `EncodingAESKey`; compatible and safe mode need it.
+    /// The `EncodingAESKey`, required for the compatible and safe modes.
     #[serde(default)]
     pub aes_key: Option<String>,
     /// Whether bodies are encrypted.
     #[serde(default)]
     pub mode: PushMode,
-    /// How bodies are written.
+    /// The format of bodies.
     #[serde(default)]
     pub format: PushFormat,
-    /// Whether every accepted message is told of. Otherwise only what control asks for is pushed.
+    /// Whether the simulator sends a receipt for every accepted message. Otherwise only events from
+    /// [`Control::push`](crate::Control::push) are sent.
     #[serde(default)]
     pub receipts: bool,
 }
@@ -34,40 +35,40 @@ pub struct Push {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PushMode {
-    /// They are not.
+    /// Plain fields only.
     #[default]
     Plain,
-    /// The ciphertext stands beside the plain fields.
+    /// The ciphertext beside the plain fields.
     Compatible,
-    /// There is nothing but the ciphertext.
+    /// The ciphertext only.
     Safe,
 }
 
-/// How bodies are written.
+/// The format of bodies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PushFormat {
     /// JSON.
     #[default]
     Json,
-    /// XML: the only one of official accounts.
+    /// XML, the only format of official accounts.
     Xml,
 }
 
-/// Something to push.
+/// An event to send as a callback.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case", deny_unknown_fields)]
 pub enum PushEvent {
     /// `subscribe_msg_sent_event`.
     Sent {
-        /// The receiver.
+        /// The recipient.
         openid: String,
-        /// What became of which messages.
+        /// The receipts of the messages.
         receipts: Vec<PushReceipt>,
     },
     /// `TEMPLATESENDJOBFINISH`.
     JobFinished {
-        /// The receiver.
+        /// The recipient.
         openid: String,
         /// The message.
         msgid: u64,
@@ -76,39 +77,39 @@ pub enum PushEvent {
     },
     /// `subscribe_msg_popup_event`.
     Popup {
-        /// Who answered.
+        /// The user that answered the popup.
         openid: String,
         /// Template ids, and `accept` or `reject`.
         choices: Vec<(String, String)>,
     },
     /// `subscribe_msg_change_event`.
     Change {
-        /// Who changed the settings.
+        /// The user that changed the settings.
         openid: String,
-        /// Template ids, and what is pushed of them: `reject`.
+        /// Template ids, and the new status of each: `reject`.
         choices: Vec<(String, String)>,
     },
     /// Any other event.
     Other {
-        /// Whom it concerns.
+        /// The user that the event concerns.
         openid: String,
-        /// Its name.
+        /// The event's name.
         name: String,
     },
 }
 
-/// What became of one subscribe message.
+/// The receipt of one subscribe message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PushReceipt {
-    /// Its template.
+    /// The message's template.
     pub template_id: String,
-    /// Its id, as the send was answered.
+    /// The message's id, as in the answer to the send.
     pub msgid: u64,
-    /// 0 where it arrived.
+    /// 0 for a delivered message.
     #[serde(default)]
     pub error_code: i64,
-    /// `success`, or why it did not arrive.
+    /// `success`, or why the message was not delivered.
     #[serde(default = "success")]
     pub error_status: String,
 }
@@ -118,7 +119,7 @@ fn success() -> String {
 }
 
 impl PushEvent {
-    /// The event of one subscribe message that arrived.
+    /// The event for one delivered subscribe message.
     pub fn delivered(openid: &str, template_id: &str, msgid: u64) -> Self {
         Self::Sent {
             openid: openid.to_owned(),
@@ -131,7 +132,7 @@ impl PushEvent {
         }
     }
 
-    /// The event of one subscribe message that did not arrive.
+    /// The event for one subscribe message that was not delivered.
     pub fn failed(openid: &str, template_id: &str, msgid: u64, code: i64, status: &str) -> Self {
         Self::Sent {
             openid: openid.to_owned(),
@@ -145,12 +146,12 @@ impl PushEvent {
     }
 }
 
-/// A push as it goes out.
+/// A callback, ready to post.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Letter {
-    /// Where to.
+    /// The URL of the account's message push settings.
     pub url: String,
-    /// What is added to the URL, without the `?`.
+    /// The query to append to the URL, without the `?`.
     pub query: String,
     /// The body's `Content-Type`.
     pub content_type: &'static str,
@@ -158,13 +159,13 @@ pub struct Letter {
     pub body: String,
 }
 
-/// Why there is no letter.
+/// Why the simulator cannot write a callback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PushError {
     /// The account has no message push settings.
     #[error("the account has no `push` settings; give it some with PATCH /_sim/apps/{{appid}}")]
     NotSet,
-    /// The key is needed and is none.
+    /// The mode needs an `aes_key`, and the key is missing or malformed.
     #[error(
         "the mode needs an `aes_key` of 43 letters and digits; correct the account's `push` settings"
     )]
