@@ -1,4 +1,4 @@
-//! One account as it lives in the simulator: its settings and everything that its calls change.
+//! One account in the simulator: the settings, and the state that calls change.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
@@ -19,7 +19,8 @@ use crate::token::TokenBook;
 /// How long an official account's `client_msg_id` is remembered.
 const CLIENT_ID_LIFE_MS: i64 = 600_000;
 
-/// An account. Shared by all calls; every part locks for itself, so that sends of one account do not queue.
+/// An account, shared by all calls. Each part has a separate lock, so that sends of one account do not wait for each
+/// other.
 #[derive(Debug)]
 pub(crate) struct App {
     pub(crate) appid: Box<str>,
@@ -35,7 +36,7 @@ pub(crate) struct App {
     pub(crate) spent_codes: DashSet<Box<str>>,
     busy: DashSet<Box<str>>,
     in_flight: AtomicU64,
-    /// By openid and client id: the message's id and when it was sent.
+    /// By openid and `client_msg_id`: the message's id, and the time of the send.
     client_ids: DashMap<Box<str>, (u64, i64)>,
 }
 
@@ -58,17 +59,17 @@ impl App {
         }
     }
 
-    /// The settings as of now.
+    /// The present settings.
     pub(crate) fn settings(&self) -> Arc<AppSettings> {
         Arc::clone(&read(&self.settings))
     }
 
-    /// Replaces the settings; what calls have changed stays.
+    /// Replaces the settings; the state that calls have changed stays.
     pub(crate) fn set(&self, settings: AppSettings) {
         *write(&self.settings) = Arc::new(settings);
     }
 
-    /// Whether there is such a user.
+    /// Fails with 40003 if the user does not exist.
     pub(crate) fn knows(&self, openid: &str, policy: UserPolicy) -> Result<(), Refusal> {
         let known = match policy {
             UserPolicy::Any => !openid.is_empty(),
@@ -81,8 +82,8 @@ impl App {
         }
     }
 
-    /// Begins a send to a user: 43108 while another is in flight. A send without latency is over before it could be seen,
-    /// so it is refused beside another but holds nothing itself.
+    /// Begins a send to a user: 43108 while another send to the user is in flight. A send without latency ends at once:
+    /// such a send is refused beside another one, but marks nothing as in flight.
     pub(crate) fn occupy(
         self: &Arc<Self>,
         openid: &str,
@@ -107,7 +108,8 @@ impl App {
         }))
     }
 
-    /// Sends once per user and client id within ten minutes: `send` runs and makes the id, or the earlier id comes back.
+    /// Sends once per user and client id within ten minutes: calls `send`, which returns the message's id, or returns
+    /// the earlier id.
     pub(crate) fn once(
         &self,
         openid: &str,
@@ -128,7 +130,7 @@ impl App {
         last.0
     }
 
-    /// The account's numbers.
+    /// The account's counts.
     pub(crate) fn stats(&self) -> Stats {
         Stats {
             accepted: self.journal.accepted(),
@@ -138,7 +140,7 @@ impl App {
     }
 }
 
-/// Holds a user's one place; dropping it ends the send.
+/// Marks a send to a user as in flight; dropping the value ends the send.
 #[derive(Debug)]
 pub(crate) struct Busy {
     app: Arc<App>,

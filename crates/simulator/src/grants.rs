@@ -1,10 +1,10 @@
-//! Who has accepted how many messages of which template.
+//! How many messages of each template a user has accepted.
 
 use dashmap::DashMap;
 
 use crate::refusal::Refusal;
 
-/// The one-time grants of one account.
+/// The grants of one account, by user and template.
 #[derive(Debug, Default)]
 pub(crate) struct Grants(DashMap<Box<str>, u32>);
 
@@ -13,23 +13,23 @@ fn key(openid: &str, template: &str) -> Box<str> {
 }
 
 impl Grants {
-    /// Gives a user more sends of a template.
+    /// Adds grants of a user for a template.
     pub(crate) fn add(&self, openid: &str, template: &str, count: u32) {
         let mut left = self.0.entry(key(openid, template)).or_insert(0);
         *left = left.saturating_add(count);
     }
 
-    /// How many are left.
+    /// The number of grants left.
     pub(crate) fn left(&self, openid: &str, template: &str) -> u32 {
         self.0.get(&key(openid, template)).map_or(0, |left| *left)
     }
 
-    /// The user refuses from now on.
+    /// Removes all grants of a user for a template.
     pub(crate) fn revoke(&self, openid: &str, template: &str) {
         self.0.remove(&key(openid, template));
     }
 
-    /// Uses one up; a long-term grant only has to be there.
+    /// Uses up one grant; 43101 if none is left. A long-term grant must exist but is not used up.
     pub(crate) fn spend(
         &self,
         openid: &str,

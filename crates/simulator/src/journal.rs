@@ -18,7 +18,7 @@ pub struct Sent {
     pub touser: String,
     /// The template's id.
     pub template_id: String,
-    /// The message's id in the answer; answers to form-id messages have no id, but their entries do.
+    /// The message's id in the answer. The answer to a form-id message has no id, but the entry has one.
     pub msgid: u64,
     /// The form id that the message used up.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,4 +1,4 @@
-//! The bodies of the three send calls, read without copying what need not be copied.
+//! The bodies of the three send calls, parsed with as few copies as possible.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use crate::refusal::Refusal;
 
-/// A message as a sender writes it. Unknown fields are ignored, as WeChat does.
+/// A message in a sender's request. Unknown fields are ignored, as WeChat does.
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(default)]
 pub(crate) struct Message<'a> {
@@ -29,7 +29,7 @@ pub(crate) struct Message<'a> {
 }
 
 impl<'a> Message<'a> {
-    /// Reads a body: 44002 if there is none, 47001 if it is no JSON object.
+    /// Parses a body: 44002 for an empty body, 47001 for a body that is no JSON object.
     pub(crate) fn parse(body: &'a [u8]) -> Result<Self, Refusal> {
         if body.is_empty() {
             return Err(Refusal::known(44002));
@@ -37,7 +37,7 @@ impl<'a> Message<'a> {
         serde_json::from_slice(body).map_err(|_| Refusal::known(47001))
     }
 
-    /// The test's mark: `marker=…` in the query of the page (or url), or the value of a chosen data key.
+    /// The test's mark: `marker=…` in the query of the page (or url), or the value of the data key `key`.
     pub(crate) fn marker(&self, key: Option<&str>) -> Option<&str> {
         let page = if self.page.is_empty() {
             &self.url
@@ -88,12 +88,12 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     }
 }
 
-/// A value as it is written: the digits of a number stay as they are.
+/// The JSON text of a value: the digits of a number stay as written.
 fn raw<'de, D: Deserializer<'de>>(deserializer: D) -> Result<&'de str, D::Error> {
     <&RawValue>::deserialize(deserializer).map(RawValue::get)
 }
 
-/// The reader of a value that [`raw`] took out.
+/// A deserializer for the JSON text of a value that [`raw`] returned.
 fn inside(json: &str) -> serde_json::Deserializer<serde_json::de::StrRead<'_>> {
     serde_json::Deserializer::from_str(json)
 }
@@ -121,17 +121,17 @@ impl<'de> Visitor<'de> for TextVisitor {
 pub(crate) enum Data<'a> {
     #[default]
     Missing,
-    /// Such as a JSON string with an object inside.
+    /// Such as a JSON string that contains an object.
     NotAnObject,
     Keys(Vec<(Text<'a>, Slot<'a>)>),
 }
 
-/// What stands under one key.
+/// The entry of one key.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Slot<'a> {
     /// `{"value":"…"}`
     Value(Cow<'a, str>),
-    /// A bare string, or a value that is none.
+    /// A bare string, or another value that is not an object with a `value`.
     Wrong,
 }
 

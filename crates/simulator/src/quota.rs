@@ -1,4 +1,4 @@
-//! Day, minute and month counters, and where a day begins.
+//! Counters of days, minutes and months, and the start of each period.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -8,7 +8,7 @@ use crate::endpoint::Endpoint;
 
 const SHANGHAI_MS: i64 = 8 * 3_600_000;
 
-/// The number of the day in Asia/Shanghai; it turns at 00:00 there.
+/// The number of the day in Asia/Shanghai, where a day begins at 00:00.
 pub(crate) fn day(now_ms: i64) -> u32 {
     u32::try_from((now_ms + SHANGHAI_MS).div_euclid(86_400_000)).unwrap_or(0)
 }
@@ -25,12 +25,13 @@ pub(crate) fn month(now_ms: i64) -> u32 {
     })
 }
 
-/// A count that begins anew with every period, without a lock: the period's number sits above the count.
+/// A lock-free count that starts at zero in every period: the upper 32 bits hold the period's number, the lower 32 the
+/// count.
 #[derive(Debug, Default)]
 pub(crate) struct PeriodCounter(AtomicU64);
 
 impl PeriodCounter {
-    /// Takes one unless `limit` are taken in this period.
+    /// Counts one, unless the count of this period has reached `limit`.
     pub(crate) fn take(&self, period: u32, limit: u64) -> bool {
         let limit = limit.min(u64::from(u32::MAX));
         self.0
@@ -41,12 +42,12 @@ impl PeriodCounter {
             .is_ok()
     }
 
-    /// How many are taken in this period.
+    /// The count of this period.
     pub(crate) fn used(&self, period: u32) -> u64 {
         used_in(self.0.load(Ordering::Relaxed), period)
     }
 
-    /// Gives everything back.
+    /// Sets the count to zero.
     pub(crate) fn clear(&self) {
         self.0.store(0, Ordering::Relaxed);
     }
@@ -63,16 +64,16 @@ fn used_in(packed: u64, period: u32) -> u64 {
 /// The counters of one account.
 #[derive(Debug, Default)]
 pub(crate) struct Quotas {
-    /// Calls of the day, by endpoint. A call counts once its account is known, whatever its answer.
+    /// Calls of the day, by endpoint. A call to a known account counts whatever the answer.
     pub(crate) days: [PeriodCounter; Endpoint::COUNT],
     /// Calls of the minute, by endpoint.
     pub(crate) minutes: [PeriodCounter; Endpoint::COUNT],
-    /// `clear_quota` and its v2 together, of the month.
+    /// `clear_quota` and `clear_quota/v2` together, of the month.
     pub(crate) clears: PeriodCounter,
 }
 
 impl Quotas {
-    /// What `clear_quota` does: all but its own count.
+    /// Clears all counters except `clears`, as `clear_quota` does.
     pub(crate) fn clear(&self) {
         for counter in self.days.iter().chain(&self.minutes) {
             counter.clear();

@@ -9,18 +9,18 @@ use serde::{Deserialize, Serialize};
 use crate::endpoint::Endpoint;
 use crate::sync::lock;
 
-/// What was called and how it ended, of one account or of all.
+/// The counts of calls and outcomes, of one account or of all.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stats {
-    /// Messages on their way to users, including those whose answer was then lost.
+    /// Accepted messages, including those with a lost answer.
     pub accepted: u64,
-    /// Sends that are being worked on under a simulated latency.
+    /// Sends whose simulated latency has not passed yet.
     pub in_flight: u64,
     /// Calls by path, then by errcode (0 is success). `/cgi-bin/stable_token#force_refresh` counts effective forced
-    /// refreshes, on top of the same calls under `/cgi-bin/stable_token`. Calls that were broken or hung before they
-    /// acted are not here.
+    /// refreshes, which `/cgi-bin/stable_token` counts too. Calls that broke or hung before acting are not counted
+    /// here.
     pub calls: BTreeMap<String, BTreeMap<i64, u64>>,
-    /// Calls that ended in no WeChat answer, by kind: `break_before`, `break_after`, `hang`, `status_502`,
+    /// Calls without an answer of WeChat's, by kind: `break_before`, `break_after`, `hang`, `status_502`,
     /// `status_504_after` ….
     pub broken: BTreeMap<String, u64>,
 }
@@ -35,14 +35,14 @@ impl Stats {
             .unwrap_or(0)
     }
 
-    /// All calls of one path, whatever their end.
+    /// Calls of one path, with any errcode.
     pub fn total(&self, path: &str) -> u64 {
         self.calls
             .get(path)
             .map_or(0, |outcomes| outcomes.values().sum())
     }
 
-    /// Adds another account's numbers.
+    /// Adds the counts of another account.
     pub(crate) fn add(&mut self, other: Self) {
         self.accepted += other.accepted;
         self.in_flight += other.in_flight;
@@ -58,7 +58,7 @@ impl Stats {
     }
 }
 
-/// The running counters. Success costs one atomic; only failures take a lock.
+/// The live counters. A success costs one atomic operation; only failures take a lock.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     successes: [AtomicU64; Endpoint::COUNT],
@@ -67,7 +67,7 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
-    /// Counts the end of a call.
+    /// Counts the outcome of a call.
     pub(crate) fn count(&self, endpoint: Endpoint, code: i64) {
         if code == 0 {
             self.successes[endpoint.index()].fetch_add(1, Ordering::Relaxed);
@@ -76,12 +76,12 @@ impl Counters {
         }
     }
 
-    /// Counts a call that got no answer of WeChat's.
+    /// Counts a call without an answer of WeChat's.
     pub(crate) fn count_broken(&self, kind: &str) {
         *lock(&self.broken).entry(kind.to_owned()).or_default() += 1;
     }
 
-    /// The numbers now.
+    /// The present counts.
     pub(crate) fn report(&self) -> Stats {
         let mut stats = Stats {
             broken: lock(&self.broken).clone(),
@@ -107,7 +107,7 @@ impl Counters {
         stats
     }
 
-    /// Begins at zero again.
+    /// Sets all counts to zero.
     pub(crate) fn clear(&self) {
         for counter in &self.successes {
             counter.store(0, Ordering::Relaxed);

@@ -1,7 +1,7 @@
-//! The limits of a template value by the type of its key (WeChat's value table; a breach answers 47003).
+//! The limits of a template value by the type of the key (WeChat's value table; a violation answers 47003).
 
-/// Whether WeChat takes this value under this key, such as `thing2`. A type that the table does not list takes
-/// everything: the documentation admits that its table lags behind.
+/// Whether WeChat accepts this value for this key, such as `thing2`. A type that the table does not list accepts every
+/// value: the documentation admits that the table is not up to date.
 pub(crate) fn fits(key: &str, value: &str) -> bool {
     if value.chars().any(char::is_control) {
         return false;
@@ -74,7 +74,7 @@ fn is_name(value: &str, length: usize) -> bool {
     length <= allowed && !value.chars().any(char::is_numeric)
 }
 
-/// One moment, or two around `~`; the second may leave out its date.
+/// Whether the value is one moment, or two moments separated by `~`, of which the second may omit the date.
 fn is_range(value: &str, moment: impl Fn(&str) -> bool) -> bool {
     match value.split_once('~') {
         None => moment(value.trim()),
@@ -82,7 +82,7 @@ fn is_range(value: &str, moment: impl Fn(&str) -> bool) -> bool {
     }
 }
 
-/// A date, a time of day, or both; which of them must be there depends on the key's type.
+/// Whether the text is a date, a time of day, or both. The key's type decides which part is required.
 fn is_moment(text: &str, needs_time: bool) -> bool {
     if needs_time && is_time_of_day(text) {
         return true;

@@ -20,25 +20,25 @@ use crate::stats::{Counters, Stats};
 use crate::sync::lock;
 use crate::token::Ticket;
 
-/// The accounts, the tokens that are out, the clock and the faults. No lock here is global on the way of a send: maps
-/// are sharded, and an account's parts lock for themselves.
+/// The accounts, the issued tokens, the clock and the faults. A send takes no global lock: maps are sharded, and the
+/// parts of an account have separate locks.
 #[derive(Debug)]
 pub(crate) struct World {
     pub(crate) options: Options,
     pub(crate) clock: SimClock,
     pub(crate) mint: Mint,
     pub(crate) faults: Faults,
-    /// Calls that belong to no account.
+    /// The counters of calls without an account.
     pub(crate) orphans: Counters,
     latency_ms: AtomicU64,
     apps: DashMap<Box<str>, Arc<App>>,
     passes: DashMap<Box<str>, Pass>,
     outbox: UnboundedSender<Job>,
-    /// The other end of the outbox, until somebody posts what is in it.
+    /// The receiving end of the outbox, until [`World::posts`] takes the receiver.
     posts: Mutex<Option<UnboundedReceiver<Job>>>,
 }
 
-/// A token and the account it opens.
+/// A token with the token's account.
 #[derive(Clone, Debug)]
 struct Pass {
     app: Arc<App>,
@@ -46,7 +46,8 @@ struct Pass {
 }
 
 impl World {
-    /// An empty world. `salt` keeps its tokens apart from those of another simulator, or of an earlier one at the same port.
+    /// An empty world. `salt` makes the tokens differ from those of another simulator, or of an earlier simulator at
+    /// the same port.
     pub(crate) fn new(options: Options, salt: u64) -> Self {
         let clock = SimClock::default();
         let (outbox, posts) = unbounded_channel();
@@ -65,7 +66,7 @@ impl World {
         }
     }
 
-    /// Everything as it was at the start, except that no id or token ever comes again.
+    /// Restores the initial state, except that no id or token is issued again.
     pub(crate) fn reset(&self) {
         self.apps.clear();
         self.passes.clear();
@@ -75,7 +76,7 @@ impl World {
         self.set_latency(self.options.latency);
     }
 
-    /// How long every answer takes where the account has no latency of its own.
+    /// Sets the delay of every answer of accounts without a latency setting.
     pub(crate) fn set_latency(&self, latency: Duration) {
         self.latency_ms.store(millis(latency), Ordering::Relaxed);
     }
@@ -86,12 +87,12 @@ impl World {
         Duration::from_millis(own.unwrap_or_else(|| self.latency_ms.load(Ordering::Relaxed)))
     }
 
-    /// The account, if there is one.
+    /// The account, if registered.
     pub(crate) fn find(&self, appid: &str) -> Option<Arc<App>> {
         self.apps.get(appid).map(|app| Arc::clone(&app))
     }
 
-    /// The account a token fetch names; in open mode one that was never heard of is registered. 40013 otherwise.
+    /// The account that a token fetch names; in open mode an unknown account is registered. 40013 otherwise.
     pub(crate) fn resolve(&self, appid: &str) -> Result<Arc<App>, Refusal> {
         match self.find(appid) {
             Some(app) => Ok(app),
@@ -100,7 +101,7 @@ impl World {
         }
     }
 
-    /// The account, registered with default settings if there was none.
+    /// The account; an unknown account is registered with default settings.
     pub(crate) fn register(&self, appid: &str) -> Arc<App> {
         let app = self.apps.entry(appid.into()).or_insert_with(|| {
             let journal = Journal::new(self.options.journal, self.options.count_recipients);
@@ -109,14 +110,14 @@ impl World {
         Arc::clone(&app)
     }
 
-    /// All accounts, by appid.
+    /// All accounts, sorted by appid.
     pub(crate) fn apps(&self) -> Vec<Arc<App>> {
         let mut apps: Vec<_> = self.apps.iter().map(|app| Arc::clone(&app)).collect();
         apps.sort_by(|one, other| one.appid.cmp(&other.appid));
         apps
     }
 
-    /// Whose token this is, and whether it may still be used.
+    /// The account of a token, and whether the token is still valid.
     pub(crate) fn pass(&self, token: &str, now: i64) -> (Option<Arc<App>>, Result<(), Refusal>) {
         if token.is_empty() {
             return (None, Err(Refusal::known(41001)));
@@ -127,7 +128,7 @@ impl World {
         }
     }
 
-    /// Lets a ticket open its account.
+    /// Makes a token valid for the account.
     pub(crate) fn admit(&self, app: &Arc<App>, ticket: &Arc<Ticket>) {
         if !self.passes.contains_key(&ticket.text) {
             let pass = Pass {
@@ -138,7 +139,7 @@ impl World {
         }
     }
 
-    /// Gives out a new legacy token, as any fetch does that passed its checks.
+    /// Issues a new legacy token, as for a fetch that passed all checks.
     pub(crate) fn issue_legacy(&self, app: &Arc<App>, now: i64) -> Arc<Ticket> {
         let ttl_ms = ttl_ms(&app.settings());
         let ticket = lock(&app.tokens).fetch_legacy(self.mint.token(), now, ttl_ms);
@@ -146,19 +147,19 @@ impl World {
         ticket
     }
 
-    /// Hands an event to whoever posts it.
+    /// Hands an event to the task that posts callbacks.
     pub(crate) fn push(&self, app: &Arc<App>, event: PushEvent) {
         let app = Arc::clone(app);
-        // Fails when the simulator has stopped: then nothing is pushed any more.
+        // Sending fails when the simulator has stopped: no more callbacks are sent then.
         let _ = self.outbox.send(Job { app, event });
     }
 
-    /// What is to be posted. Only the first who asks gets it.
+    /// The queue of events to post. Only the first call gets the queue.
     pub(crate) fn posts(&self) -> Option<UnboundedReceiver<Job>> {
         lock(&self.posts).take()
     }
 
-    /// Writes a push as of now.
+    /// Writes the callback of an event at the present time.
     pub(crate) fn letter(&self, app: &App, event: &PushEvent) -> Result<Letter, PushError> {
         let settings = app.settings();
         let push = settings.push.as_ref().ok_or(PushError::NotSet)?;
@@ -178,7 +179,7 @@ impl World {
         push.write(&app.appid, event, stamp)
     }
 
-    /// The numbers of all accounts and of the calls that belong to none.
+    /// The counts of all accounts and of the calls without an account.
     pub(crate) fn stats(&self) -> Stats {
         let mut stats = self.orphans.report();
         for app in self.apps() {
@@ -188,7 +189,7 @@ impl World {
     }
 }
 
-/// A new token's life.
+/// The lifetime of a new token, in milliseconds.
 pub(crate) fn ttl_ms(settings: &AppSettings) -> i64 {
     i64::from(settings.token_ttl) * 1_000
 }

@@ -66,7 +66,7 @@ impl Request {
     }
 }
 
-/// Gives out a token. Every attempt at a known account costs quota, also one with a wrong secret.
+/// Issues a token. Every fetch for a known account costs quota, even with a wrong secret.
 pub(super) fn act(world: &World, call: &Call<'_>, request: &Request) -> Reply {
     let app = &request.app;
     take_quota(call, app)?;
@@ -97,7 +97,7 @@ pub(super) fn act(world: &World, call: &Call<'_>, request: &Request) -> Reply {
     ))
 }
 
-/// Whether the secret is right (40125) and the account may use it.
+/// Fails if the secret is wrong (40125) or the account's state refuses token fetches.
 pub(super) fn check_secret(call: &Call<'_>, app: &App, secret: &str) -> Result<(), Refusal> {
     let settings = app.settings();
     if settings

@@ -33,7 +33,7 @@ fn body<'a>(call: &Call<'a>) -> Result<Body<'a>, Refusal> {
     serde_json::from_slice(call.body).map_err(|_| Refusal::known(47001))
 }
 
-/// Answers the calls that want a token and send nothing.
+/// Answers the calls that need a token and send nothing.
 pub(super) fn act(call: &Call<'_>, app: &Arc<App>) -> Reply {
     match call.endpoint {
         Endpoint::GetTemplate => Ok(templates(app)),
@@ -46,7 +46,8 @@ pub(super) fn act(call: &Call<'_>, app: &Arc<App>) -> Reply {
     }
 }
 
-/// Reads `clear_quota/v2`, which names its account by secret; in the body or in the query, for no page is clear on it.
+/// Reads `clear_quota/v2`, which names the account by secret, in the body or in the query: WeChat's documentation is
+/// not clear on the place.
 pub(super) fn read_v2(world: &World, call: &Call<'_>) -> Result<Arc<App>, Refusal> {
     check_method(call)?;
     let body = if call.body.is_empty() {
@@ -69,7 +70,7 @@ pub(super) fn read_v2(world: &World, call: &Call<'_>) -> Result<Arc<App>, Refusa
     Ok(app)
 }
 
-/// Sets the day's counters to zero, ten times a month: 48006.
+/// Sets the counters of the day and the minute to zero, as often a month as the account's limit allows: 48006.
 pub(super) fn clear(call: &Call<'_>, app: &Arc<App>) -> Reply {
     let limit = app.settings().limits.clear_quota;
     if !app.quotas.clears.take(quota::month(call.now), limit) {
@@ -95,7 +96,7 @@ fn quota_get(call: &Call<'_>, app: &App) -> Reply {
     ))
 }
 
-/// A page of the list of form-id templates, at most 20 on each. The last one may be empty.
+/// A page of the list of form-id templates, with 20 templates at most. The last page may be empty.
 fn wxopen_templates(call: &Call<'_>, app: &App) -> Reply {
     let Body { offset, count, .. } = body(call)?;
     let settings = app.settings();
@@ -118,7 +119,7 @@ fn wxopen_templates(call: &Call<'_>, app: &App) -> Reply {
     ))
 }
 
-/// An official account's list, which has no `errcode`.
+/// An official account's list of templates, which has no `errcode`.
 fn private_templates(app: &App) -> String {
     let settings = app.settings();
     let list = settings.templates.iter().map(|template| {

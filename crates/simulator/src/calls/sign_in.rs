@@ -13,7 +13,7 @@ use crate::mint::mix;
 use crate::refusal::Refusal;
 use crate::world::World;
 
-/// What `wx.login()` gives in developer tools without an appid.
+/// The code that `wx.login()` returns in the developer tools without an appid.
 const MOCK_CODE: &str = "the code is a mock one";
 
 /// A sign-in that names an account.
@@ -42,7 +42,7 @@ impl<'a> Request<'a> {
     }
 }
 
-/// Says who signed in: every code is good once, and is the user's openid after an `o`.
+/// Answers the user's openid, which is the code after an `o`. Each code is valid once.
 pub(super) fn act(world: &World, call: &Call<'_>, request: &Request<'_>) -> Reply {
     let app = &request.app;
     take_quota(call, app)?;

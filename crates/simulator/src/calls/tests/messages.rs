@@ -1,4 +1,4 @@
-//! Which messages are taken.
+//! Which messages are accepted.
 
 use super::*;
 use crate::account::{FormIdPolicy, GrantPolicy, UserPolicy};

@@ -1,4 +1,4 @@
-//! Who gets a token, and how long it is good.
+//! Which token fetches succeed, and how long a token is valid.
 
 use super::*;
 use crate::account::AccountState;
@@ -99,7 +99,7 @@ fn token_quotas_end_with_the_minute_and_the_day() {
         app.limits.token = 1;
         app.limits.stable_token_per_minute = 1;
     });
-    // 00:00 in Shanghai at START.
+    // START is 00:00 in Shanghai.
     desk.advance(-1);
     assert_eq!(
         [code(&desk.legacy("s")), code(&desk.legacy("s"))],
