@@ -1,15 +1,15 @@
-//! The simulator's time: real, shifted, or pinned by a test.
+//! The simulated time: real, shifted, or pinned by a test.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// No instant is pinned.
+/// The value of `pinned` while the clock runs.
 const LOOSE: i64 = i64::MIN;
 
-/// The time by which tokens age and day counters turn.
+/// The clock for the age of tokens and for the periods of counters.
 ///
-/// It runs with the machine's clock plus an offset until [`pin`](Self::pin) freezes it. Latencies are not simulated
-/// time: a call that takes 50 ms takes 50 real ones.
+/// The clock is the machine's clock plus an offset, until [`pin`](Self::pin) freezes the time. Latencies are real time:
+/// a call with a latency of 50 ms takes 50 real milliseconds.
 #[derive(Debug)]
 pub struct SimClock {
     offset: AtomicI64,
@@ -26,7 +26,7 @@ impl Default for SimClock {
 }
 
 impl SimClock {
-    /// The simulated instant, in milliseconds since the Unix epoch.
+    /// The simulated time, in milliseconds since 1970.
     pub fn now_ms(&self) -> i64 {
         match self.pinned.load(Ordering::Relaxed) {
             LOOSE => real_ms().saturating_add(self.offset.load(Ordering::Relaxed)),
@@ -34,12 +34,12 @@ impl SimClock {
         }
     }
 
-    /// Moves the time forward: the pinned instant if there is one, the offset otherwise.
+    /// Moves the time forward: the pinned time if there is one, the offset otherwise.
     pub fn advance(&self, by: Duration) {
         self.advance_ms(i64::try_from(by.as_millis()).unwrap_or(i64::MAX));
     }
 
-    /// Moves the time by so many milliseconds; negative goes back.
+    /// Moves the time by a number of milliseconds; a negative number moves the time back.
     pub fn advance_ms(&self, by: i64) {
         let moved = self
             .pinned
@@ -51,18 +51,18 @@ impl SimClock {
         }
     }
 
-    /// Freezes the time at this instant until it is pinned elsewhere, advanced or released.
+    /// Freezes the time at `now_ms`, in milliseconds since 1970, until the next `pin`, `advance` or `release`.
     pub fn pin(&self, now_ms: i64) {
         self.pinned.store(now_ms, Ordering::Relaxed);
     }
 
-    /// Goes back to the machine's own time.
+    /// Returns to the machine's time.
     pub fn release(&self) {
         self.offset.store(0, Ordering::Relaxed);
         self.pinned.store(LOOSE, Ordering::Relaxed);
     }
 
-    /// Whether the time stands still.
+    /// Whether the time is frozen.
     pub fn is_pinned(&self) -> bool {
         self.pinned.load(Ordering::Relaxed) != LOOSE
     }

@@ -1,11 +1,11 @@
-//! The WeChat addresses that the simulator serves.
+//! WeChat's endpoints that the simulator serves.
 
-/// One served address; also the key of every counter.
+/// One endpoint; also the key of every counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Endpoint {
     Token,
     StableToken,
-    /// Not an address of its own: `stable_token` with `force_refresh`, counted apart.
+    /// Not a separate path: `stable_token` with `force_refresh`, counted separately.
     ForcedToken,
     SubscribeSend,
     WxopenSend,
@@ -18,12 +18,12 @@ pub(crate) enum Endpoint {
     ClearQuotaV2,
     CodeToSession,
     ApiDomainIp,
-    /// Everything else: answered 40066.
+    /// Every other path: answers 40066.
     Unknown,
 }
 
 impl Endpoint {
-    /// All of them, in the order of [`index`](Self::index).
+    /// All endpoints, in the order of [`index`](Self::index).
     pub(crate) const ALL: [Self; 15] = [
         Self::Token,
         Self::StableToken,
@@ -42,10 +42,10 @@ impl Endpoint {
         Self::Unknown,
     ];
 
-    /// How many there are, for arrays.
+    /// The number of endpoints, for arrays.
     pub(crate) const COUNT: usize = Self::ALL.len();
 
-    /// Reads the path of a request.
+    /// The endpoint of a request's path.
     pub(crate) fn of_path(path: &str) -> Self {
         match path {
             "/cgi-bin/message/subscribe/send" => Self::SubscribeSend,
@@ -65,7 +65,7 @@ impl Endpoint {
         }
     }
 
-    /// The name under which it is counted: its path, and a word for the two that have none.
+    /// The name of the endpoint's counter: the path, or another name for the two variants without a path.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Token => "/cgi-bin/token",
@@ -86,7 +86,7 @@ impl Endpoint {
         }
     }
 
-    /// Its place in an array of counters.
+    /// The endpoint's index in an array of counters.
     pub(crate) fn index(self) -> usize {
         match self {
             Self::Token => 0,
@@ -107,7 +107,7 @@ impl Endpoint {
         }
     }
 
-    /// Whether it is one of the three that put a message before a user.
+    /// Whether the endpoint is one of the three that send a message to a user.
     pub(crate) fn is_send(self) -> bool {
         matches!(
             self,
@@ -115,7 +115,7 @@ impl Endpoint {
         )
     }
 
-    /// Whether WeChat takes GET here; the others want POST.
+    /// Whether WeChat expects GET here; the other endpoints expect POST.
     pub(crate) fn is_get(self) -> bool {
         matches!(
             self,

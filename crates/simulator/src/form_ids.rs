@@ -1,4 +1,4 @@
-//! Form ids and prepay ids: whose they are, how old, and how often they may still be used.
+//! Form ids and prepay ids: the owner, the age and the uses left of each.
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use crate::account::FormIdPolicy;
 use crate::refusal::Refusal;
 
-/// Seven days.
+/// The lifetime of an id: seven days.
 const LIFE_MS: i64 = 7 * 86_400_000;
 
-/// Where an id came from, which decides how often it can be used.
+/// The origin of an id, which decides how many messages the id permits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FormIdKind {
@@ -22,7 +22,7 @@ pub enum FormIdKind {
 }
 
 impl FormIdKind {
-    /// The kind that an id's own shape tells: `wx` and digits, or `prepay_…`, is a payment's.
+    /// The kind that an id's shape shows: `wx` and digits, or `prepay_…`, is a prepay id.
     pub(crate) fn of_shape(id: &str) -> Self {
         let payment = id.starts_with("prepay_")
             || id
@@ -43,14 +43,14 @@ impl FormIdKind {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FormId {
-    /// The id itself.
+    /// The id.
     pub id: String,
-    /// The user who produced it; for another it answers 41028.
+    /// The user that produced the id; a send with the id to another user answers 41028.
     pub openid: String,
-    /// What produced it.
+    /// The origin of the id.
     #[serde(default)]
     pub kind: FormIdKind,
-    /// When, in epoch milliseconds; `None` is now. It lives seven days.
+    /// The start of the id's seven days, in milliseconds since 1970; `None` is now.
     #[serde(default)]
     pub made_at: Option<i64>,
 }
@@ -67,7 +67,7 @@ struct Held {
 pub(crate) struct FormIds(DashMap<Box<str>, Held>);
 
 impl FormIds {
-    /// Registers an id; one of the same name is replaced.
+    /// Registers an id, or replaces the id of the same name.
     pub(crate) fn add(&self, form_id: FormId, now: i64) {
         self.0.insert(
             form_id.id.into(),
@@ -79,7 +79,7 @@ impl FormIds {
         );
     }
 
-    /// Uses one message of an id.
+    /// Uses an id for one message: 41028 for an unknown, expired or other user's id, 41029 for a used-up id.
     pub(crate) fn spend(
         &self,
         id: &str,
@@ -110,7 +110,7 @@ impl FormIds {
     }
 }
 
-/// What the client hands out where there is no real id.
+/// Whether the id is one of the texts that WeChat's client returns in place of a real id.
 fn is_fake(id: &str) -> bool {
     matches!(id, "" | "undefined" | "null" | "the formId is a mock one")
         || id.starts_with("requestFormId:fail")

@@ -35,10 +35,10 @@
 //!
 //! `GET /cgi-bin/token`, `POST /cgi-bin/stable_token`, `POST /cgi-bin/message/subscribe/send`,
 //! `POST /cgi-bin/message/wxopen/template/send`, `POST /cgi-bin/message/template/send`,
-//! `GET /wxaapi/newtmpl/gettemplate`, `POST /cgi-bin/wxopen/template/list`, `GET
-//! /cgi-bin/template/get_all_private_template`,
-//! `POST /cgi-bin/openapi/quota/get`, `POST /cgi-bin/clear_quota` and `/v2` of that, `GET /cgi-bin/get_api_domain_ip`,
-//! `GET /sns/jscode2session`. Every other path answers 40066.
+//! `GET /wxaapi/newtmpl/gettemplate`, `POST /cgi-bin/wxopen/template/list`,
+//! `GET /cgi-bin/template/get_all_private_template`, `POST /cgi-bin/openapi/quota/get`, `POST /cgi-bin/clear_quota`,
+//! `POST /cgi-bin/clear_quota/v2`, `GET /cgi-bin/get_api_domain_ip`, `GET /sns/jscode2session`.
+//! Every other path answers 40066.
 //!
 #![doc = include_str!("../controls.md")]
 //!

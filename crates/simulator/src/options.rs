@@ -1,25 +1,25 @@
-//! How a simulator is started.
+//! The options at the start of a simulator.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-/// What can be chosen at the start; everything else is changed while it runs, through [`Control`](crate::Control).
+/// The settings fixed at the start; [`Control`](crate::Control) changes all other settings of a running simulator.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where it listens. Port 0 takes a free one.
+    /// The address to listen on. Port 0 takes a free port.
     pub listen: SocketAddr,
-    /// Whether any well-shaped appid with any secret is an account from its first token fetch on. Otherwise only those
-    /// that control registered are.
+    /// Whether any well-shaped appid with any secret is an account from the first token fetch on. Otherwise only
+    /// accounts registered through [`Control`](crate::Control) exist.
     pub open: bool,
-    /// How long every answer takes unless an account says otherwise.
+    /// The delay of every answer of accounts without a latency setting.
     pub latency: Duration,
-    /// Decides which calls a fault with a probability hits.
+    /// The seed that decides which calls a fault with a probability affects.
     pub seed: u64,
     /// Accepted messages kept per account; 0 keeps none.
     pub journal: usize,
-    /// Whether a kept message includes its request body.
+    /// Whether a kept message includes the request body.
     pub journal_bodies: bool,
-    /// Whether accepted messages are counted per user. Costs memory per user that ever got one.
+    /// Whether accepted messages are counted per user. Costs memory for every user with a message.
     pub count_recipients: bool,
 }
 
@@ -46,7 +46,7 @@ impl Options {
         }
     }
 
-    /// For benchmarks: keeps no messages and counts no users.
+    /// The options for benchmarks: keep no messages and count no users.
     #[must_use]
     pub fn lean(self) -> Self {
         Self {

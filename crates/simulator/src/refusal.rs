@@ -1,4 +1,4 @@
-//! WeChat's way to say no: an errcode, an errmsg and a request id.
+//! WeChat's error answers: an errcode, an errmsg and a request id.
 
 use std::borrow::Cow;
 
@@ -10,7 +10,7 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
-    /// The refusal with the wording that WeChat's tables give for this code.
+    /// The refusal with the text that WeChat's tables list for this code.
     pub(crate) fn known(code: i64) -> Self {
         Self {
             code,
@@ -18,7 +18,7 @@ impl Refusal {
         }
     }
 
-    /// A refusal whose text names something of the request.
+    /// A refusal with a text that depends on the request.
     pub(crate) fn worded(code: i64, text: impl Into<Cow<'static, str>>) -> Self {
         Self {
             code,
@@ -26,7 +26,7 @@ impl Refusal {
         }
     }
 
-    /// The answer's JSON. `salt` makes the `rid` differ from the other calls of the same second.
+    /// The answer's JSON. `salt` makes the `rid` differ from those of other calls in the same second.
     pub(crate) fn render(&self, now_ms: i64, salt: u64) -> String {
         let seconds = now_ms.div_euclid(1_000) & 0xffff_ffff;
         let noise = crate::mint::mix(salt);
@@ -41,7 +41,7 @@ impl Refusal {
     }
 }
 
-/// The errmsg of a code, without its `rid`.
+/// The errmsg of a code, without the `rid`.
 fn wording(code: i64) -> &'static str {
     match code {
         -1 => "system error",

@@ -1,4 +1,4 @@
-//! The HTTP side: connections that can be cut, and answers that can be late.
+//! The HTTP server, with connections that can be reset and answers that can be delayed.
 
 use std::io;
 use std::net::SocketAddr;
@@ -27,7 +27,7 @@ use crate::endpoint::Endpoint;
 use crate::faults::Shape;
 use crate::world::World;
 
-/// Larger bodies are answered 47001, unread.
+/// The greatest body in bytes. Larger bodies answer 47001.
 const BODY_LIMIT: usize = 4 << 20;
 const WECHAT_JSON: &str = "application/json; encoding=utf-8";
 
@@ -64,7 +64,7 @@ async fn answer(
     request: Request,
 ) -> Response {
     let (parts, body) = request.into_parts();
-    // A body too large reads as one that is not JSON.
+    // A body above the limit is replaced by one that is not JSON.
     let body = to_bytes(body, BODY_LIMIT)
         .await
         .unwrap_or_else(|_| "?".into());
@@ -155,7 +155,7 @@ impl Listener for Doors {
     }
 }
 
-/// Who is at the other end, and the means to hang up on him.
+/// The client's address, and the switch that resets the client's connection.
 #[derive(Clone)]
 struct Peer {
     address: SocketAddr,
@@ -163,7 +163,7 @@ struct Peer {
 }
 
 impl Peer {
-    /// Aborts the connection. The returned response is what the line then refuses to write.
+    /// Resets the connection. The connection then refuses to write the returned response.
     fn cut(&self) -> Response {
         self.severed.store(true, Ordering::Release);
         Response::new(Body::empty())
@@ -179,8 +179,8 @@ impl Connected<IncomingStream<'_, Doors>> for Peer {
     }
 }
 
-/// A connection. Once severed it writes nothing more and closes with a reset, so that no client can take what it got
-/// for an answer.
+/// A connection. Once `severed`, a connection writes nothing more and closes with a reset, so that no client can take
+/// the bytes received so far for an answer.
 struct Line {
     stream: TcpStream,
     severed: Arc<AtomicBool>,
@@ -189,7 +189,7 @@ struct Line {
 impl Line {
     fn check(&self) -> io::Result<()> {
         if self.severed.load(Ordering::Acquire) {
-            // Without this the kernel would say goodbye politely; a failure only makes the break gentler.
+            // Without this the kernel would close the connection with FIN; on a failure the break is only gentler.
             let _ = self.stream.set_zero_linger();
             return Err(io::ErrorKind::ConnectionReset.into());
         }

@@ -1,8 +1,8 @@
-//! Locks that shrug at poisoning: a panicking test must not turn every later answer into a second panic.
+//! Locks that ignore poisoning: a panicking test must not make every later answer panic too.
 
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-/// Takes a mutex, poisoned or not.
+/// Locks a mutex, poisoned or not.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

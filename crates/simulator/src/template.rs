@@ -1,37 +1,37 @@
-//! The templates an account owns.
+//! The templates of an account.
 
 use serde::{Deserialize, Serialize};
 
-/// One template in WeChat's shape (`GET /wxaapi/newtmpl/gettemplate`).
+/// One template in WeChat's form (`GET /wxaapi/newtmpl/gettemplate`).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Template {
-    /// The id that sends name.
+    /// The template id, which sends name.
     pub pri_tmpl_id: String,
-    /// Its title.
+    /// The template's title.
     #[serde(default)]
     pub title: String,
-    /// Lines of `label:{{key.DATA}}`. The keys found here must all be in a subscribe message.
+    /// Lines of `label:{{key.DATA}}`. A subscribe message must contain all keys found here.
     #[serde(default)]
     pub content: String,
-    /// The same with example values.
+    /// The same lines with example values.
     #[serde(default)]
     pub example: String,
     /// 2 one-time, 3 long-term: a long-term grant is not used up.
     #[serde(rename = "type", default = "one_time")]
     pub kind: u8,
-    /// The values that each `enum_string` key may take.
+    /// The allowed values of each `enum_string` key.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keyword_enum_value_list: Vec<KeywordEnum>,
 }
 
-/// The values of one `enum_string` key.
+/// The allowed values of one `enum_string` key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct KeywordEnum {
-    /// Such as `enum_string2.DATA`.
+    /// The key, such as `enum_string2.DATA`.
     pub keyword_code: String,
-    /// What it may say.
+    /// The allowed values.
     pub enum_value_list: Vec<String>,
 }
 
@@ -54,12 +54,12 @@ impl Template {
         }
     }
 
-    /// Whether one accept is good for many sends.
+    /// Whether one grant permits any number of sends.
     pub(crate) fn is_long_term(&self) -> bool {
         self.kind == 3
     }
 
-    /// The keys of its content.
+    /// The keys in the template's content.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
         self.content
             .split("{{")
@@ -67,7 +67,7 @@ impl Template {
             .filter_map(|rest| rest.split_once(".DATA}}").map(|(key, _)| key))
     }
 
-    /// The values that a key may take, if the template fixes them.
+    /// The allowed values of a key, if the template restricts them.
     pub(crate) fn values_of(&self, key: &str) -> Option<&[String]> {
         self.keyword_enum_value_list
             .iter()

@@ -1,21 +1,21 @@
-//! Tokens of one account: who overwrites whom, and when each of them dies.
+//! The access tokens of one account: which fetch overwrites which token, and when each token ends.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use crate::refusal::Refusal;
 
-/// How long an overwritten token goes on, and how long before its end a stable token renews itself.
+/// How long an overwritten token stays valid, and how long before the end a stable token is renewed.
 const OVERLAP_MS: i64 = 300_000;
-/// Forced refreshes closer together than this do nothing.
+/// Forced refreshes closer together than this have no effect.
 const FORCE_GAP_MS: i64 = 30_000;
 
-/// One token that was given out.
+/// One issued token.
 #[derive(Debug)]
 pub(crate) struct Ticket {
     pub(crate) text: Box<str>,
     expires_at: i64,
-    /// When it stops being one of the valid ones: 40001 from then on.
+    /// When a newer token makes this one invalid: 40001 from then on.
     overwritten_at: AtomicI64,
 }
 
@@ -32,7 +32,7 @@ impl Ticket {
         self.overwritten_at.fetch_min(at, Ordering::Relaxed);
     }
 
-    /// Whether a business call may use it.
+    /// Fails if the token has expired (42001) or was overwritten (40001).
     pub(crate) fn check(&self, now: i64) -> Result<(), Refusal> {
         if now >= self.expires_at {
             Err(Refusal::known(42001))
@@ -43,7 +43,7 @@ impl Ticket {
         }
     }
 
-    /// Whole seconds left.
+    /// The remaining lifetime in whole seconds.
     pub(crate) fn expires_in(&self, now: i64) -> i64 {
         (self.expires_at - now).div_euclid(1_000)
     }
@@ -53,7 +53,7 @@ impl Ticket {
     }
 }
 
-/// The tokens of one account. Legacy and stable ones do not know of each other.
+/// The tokens of one account. Legacy and stable tokens do not affect each other.
 #[derive(Debug, Default)]
 pub(crate) struct TokenBook {
     legacy: Option<Arc<Ticket>>,
@@ -64,7 +64,8 @@ pub(crate) struct TokenBook {
 }
 
 impl TokenBook {
-    /// `GET /cgi-bin/token`: a new token each time. The one before lives five more minutes; the one before that dies now.
+    /// `GET /cgi-bin/token`: a new token each time. The token before stays valid for five more minutes; the one before
+    /// that ends now.
     pub(crate) fn fetch_legacy(&mut self, text: String, now: i64, ttl_ms: i64) -> Arc<Ticket> {
         if let Some(before) = self.legacy_before.take() {
             before.overwrite(now);
@@ -78,7 +79,7 @@ impl TokenBook {
         ticket
     }
 
-    /// The texts of the tokens that it remembers, dead ones among them.
+    /// The texts of the current and previous tokens, including invalid ones.
     pub(crate) fn texts(&self) -> Vec<String> {
         let all = [
             &self.legacy,
@@ -90,7 +91,7 @@ impl TokenBook {
         tickets.map(|ticket| ticket.text.to_string()).collect()
     }
 
-    /// Kills every token at once, with no overlap: the tenant reset something, or a leak was closed.
+    /// Ends every token at once, with no overlap, as when the tenant resets something or a leak is closed.
     pub(crate) fn kill_all(&mut self, now: i64) {
         let all = [
             self.legacy.take(),
@@ -103,8 +104,8 @@ impl TokenBook {
         }
     }
 
-    /// `POST /cgi-bin/stable_token`, normal mode: the current token if it has more than five minutes (or half of a
-    /// short life) left; otherwise a new one beside which the old lives out its time.
+    /// `POST /cgi-bin/stable_token`, normal mode: the current token if more than five minutes (or half of a short
+    /// lifetime) are left; otherwise a new token, beside which the old one stays valid until the old one expires.
     pub(crate) fn fetch_stable(
         &mut self,
         mint: impl FnOnce() -> String,
@@ -123,12 +124,12 @@ impl TokenBook {
         ticket
     }
 
-    /// Whether a forced refresh would do anything now.
+    /// Whether a forced refresh has an effect now.
     pub(crate) fn may_force(&self, now: i64) -> bool {
         self.forced_at.is_none_or(|last| now - last >= FORCE_GAP_MS)
     }
 
-    /// `POST /cgi-bin/stable_token`, forced mode: the current token dies at once.
+    /// `POST /cgi-bin/stable_token`, forced mode: a new token; the current one ends at once.
     pub(crate) fn force_stable(&mut self, text: String, now: i64, ttl_ms: i64) -> Arc<Ticket> {
         self.forced_at = Some(now);
         for old in [self.stable.take(), self.stable_before.take()]

@@ -1,4 +1,4 @@
-//! From a request to WeChat's answer: who calls, what goes wrong on purpose, what happens.
+//! From a request to WeChat's answer: the account, the faults, the effect of the call.
 
 mod issue;
 mod manage;
@@ -18,7 +18,7 @@ use crate::quota;
 use crate::refusal::Refusal;
 use crate::world::World;
 
-/// A request, taken apart.
+/// A parsed request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Call<'a> {
     pub(crate) endpoint: Endpoint,
@@ -36,28 +36,28 @@ pub(crate) struct Call<'a> {
 pub(crate) struct Served {
     pub(crate) delay: Duration,
     pub(crate) ending: Ending,
-    /// The user's place, held until the answer leaves.
+    /// The in-flight mark of the recipient, held until the answer is sent.
     pub(crate) busy: Option<Busy>,
 }
 
-/// How a call ends for its caller.
+/// How a call ends for the caller.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
     /// HTTP 200 with this JSON.
     Json(String),
-    /// The same, dressed oddly.
+    /// HTTP 200 with this JSON in an odd form.
     Odd(String, Shape),
     /// Another HTTP status with this HTML.
     Html(u16, String),
     /// The connection is aborted.
     Break,
-    /// Nothing, ever.
+    /// The call is never answered.
     Hang,
 }
 
 type Reply = Result<String, Refusal>;
 
-/// What acting brought.
+/// The result of a call's action.
 struct Acted {
     reply: Reply,
     busy: Option<Busy>,
@@ -69,7 +69,7 @@ impl From<Reply> for Acted {
     }
 }
 
-/// Whom a call concerns; faults filter by it, and counters are kept by it.
+/// The account and user of a call, for the filters of faults and for counters.
 #[derive(Clone, Copy, Default)]
 struct Who<'a> {
     app: Option<&'a Arc<App>>,
@@ -140,7 +140,7 @@ pub(crate) fn serve(world: &World, call: &Call<'_>) -> Served {
     }
 }
 
-/// Answers a call that names its account by secret.
+/// Answers a call that names the account by secret.
 fn by_secret<R>(
     world: &World,
     call: &Call<'_>,
@@ -158,8 +158,8 @@ fn by_secret<R>(
     })
 }
 
-/// Applies the faults around `act`, and counts the end. `act` runs when the request arrives and its answer is delayed:
-/// a caller who gives up waiting has sent his message all the same.
+/// Applies the faults around `act`, and counts the outcome. `act` runs when the request arrives, and only the answer is
+/// delayed: a message is sent even if the caller stops waiting.
 fn run(
     world: &World,
     call: &Call<'_>,
@@ -227,7 +227,7 @@ fn error_page(status: u16) -> String {
     )
 }
 
-/// The checks that every business call passes: method, token, the account's state and kind, its quotas.
+/// The checks of every business call: method, token, the account's state and kind, the account's quotas.
 fn admit<'a>(
     call: &Call<'_>,
     app: Option<&'a Arc<App>>,
@@ -262,7 +262,7 @@ fn admit<'a>(
     Ok(app)
 }
 
-/// Counts a call against its minute and its day.
+/// Counts a call against the endpoint's limits of the minute (45011) and of the day (45009).
 fn take_quota(call: &Call<'_>, app: &App) -> Result<(), Refusal> {
     let limits = app.settings().limits;
     let place = call.endpoint.index();

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-/// The value of a parameter, percent-decoded; empty if it is not there.
+/// The percent-decoded value of a parameter; empty for a missing parameter.
 pub(crate) fn value<'a>(query: &'a str, name: &str) -> Cow<'a, str> {
     let raw = query
         .split('&')

@@ -1,4 +1,4 @@
-//! The three calls that put a message before a user.
+//! The three calls that send a message to a user.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::template::Template;
 use crate::values;
 use crate::world::World;
 
-/// Sends a message of an account whose call passed all that is not about the message.
+/// Sends a message of an account, after all checks that do not concern the message.
 pub(super) fn act(
     world: &World,
     call: &Call<'_>,
@@ -52,7 +52,8 @@ pub(super) fn act(
     }
 }
 
-/// Whether user (40003) and template (40037) exist. In open mode there are no templates to choose from.
+/// Fails if the user (40003) or the template (40037) does not exist. An account without templates accepts every
+/// template id.
 fn addressed<'a>(
     app: &App,
     settings: &AppSettings,
@@ -73,7 +74,7 @@ fn addressed<'a>(
     found.map(Some).ok_or_else(unknown)
 }
 
-/// One message at the counter.
+/// The data of one send.
 struct Desk<'a> {
     world: &'a World,
     call: &'a Call<'a>,
@@ -83,8 +84,8 @@ struct Desk<'a> {
 }
 
 impl Desk<'_> {
-    /// A grant is looked for first (43101), then the values are judged (47003), and only then is it spent: a message
-    /// refused for its values costs none.
+    /// Checks that a grant is left (43101), then checks the values (47003), and only then uses up the grant: a message
+    /// refused for the values costs no grant.
     fn subscribe_message(&self, template: Option<&Template>) -> Reply {
         let (openid, template_id) = (&*self.message.touser, &*self.message.template_id);
         let counted = self.settings.grants == GrantPolicy::Counted;
@@ -102,7 +103,7 @@ impl Desk<'_> {
         ))
     }
 
-    /// Neither values nor keys were ever judged here; the form id is everything.
+    /// Checks the form id only: WeChat never checked values or keys of these messages.
     fn form_id_message(&self) -> Reply {
         let policy = self.settings.form_ids;
         self.app.form_ids.spend(
@@ -118,7 +119,8 @@ impl Desk<'_> {
         ))
     }
 
-    /// Values that are there are judged; keys may be left out. The same client id within ten minutes sends nothing more.
+    /// Checks the values that are present; keys may be missing. The same client id within ten minutes sends nothing
+    /// more.
     fn official_message(&self, template: Option<&Template>) -> Reply {
         match &self.message.data {
             Data::Keys(keys) => keys
@@ -136,7 +138,7 @@ impl Desk<'_> {
         ))
     }
 
-    /// From here on the message counts as sent.
+    /// Records the message as sent, and queues the receipt if the account wants receipts.
     fn accept(&self) -> u64 {
         let msgid = self.world.mint.msgid();
         let message = self.message;
@@ -167,7 +169,7 @@ impl Desk<'_> {
         msgid
     }
 
-    /// Pushes that the message arrived. Form-id messages were never told of.
+    /// Queues the receipt of a delivered message. WeChat never sent receipts for form-id messages.
     fn tell(&self, msgid: u64) {
         let (openid, template_id) = (&*self.message.touser, &*self.message.template_id);
         let event = match self.call.endpoint {
@@ -187,7 +189,7 @@ fn given(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 
-/// Judges the data of a subscribe message: all keys of the template are there, and every value fits its key.
+/// Checks the data of a subscribe message: all keys of the template are present, and every value fits the key.
 fn check_all(data: &Data<'_>, template: Option<&Template>) -> Result<(), Refusal> {
     let Data::Keys(keys) = data else {
         return Err(invalid("data"));

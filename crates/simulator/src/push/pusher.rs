@@ -1,4 +1,4 @@
-//! Posting pushes, and repeating them as WeChat does.
+//! Posting callbacks, with WeChat's repetitions.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,20 +11,20 @@ use super::{Letter, PushEvent};
 use crate::app::App;
 use crate::world::World;
 
-/// How long WeChat waits for an answer, and how often it asks for one.
+/// The time for which WeChat waits for an answer; `TRIES` is how often WeChat posts a callback.
 const PATIENCE: Duration = Duration::from_secs(5);
 const TRIES: u32 = 3;
-/// Pushes under way at the same time.
+/// The greatest number of callbacks in flight.
 const AT_ONCE: usize = 64;
 
-/// An event on its way out.
+/// An event to post for an account.
 #[derive(Debug)]
 pub(crate) struct Job {
     pub(crate) app: Arc<App>,
     pub(crate) event: PushEvent,
 }
 
-/// Posts what comes in until `stop` is cancelled.
+/// Posts the incoming events until `stop` is cancelled.
 pub(crate) async fn run(
     world: Arc<World>,
     mut jobs: UnboundedReceiver<Job>,
@@ -51,7 +51,7 @@ pub(crate) async fn run(
     }
 }
 
-/// Posts a letter until it is answered with `success` or nothing.
+/// Posts a callback, up to [`TRIES`] times, until the answer is `success` or empty.
 async fn post(client: reqwest::Client, letter: Letter) {
     let url = format!("{}?{}", letter.url, letter.query);
     for _ in 0..TRIES {
