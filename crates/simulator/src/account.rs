@@ -37,8 +37,8 @@ pub struct AppSettings {
     pub wxopen_withdrawn: Option<i64>,
     /// The delay of each answer of this account, in milliseconds; `None` uses the simulator's latency.
     pub latency_ms: Option<u64>,
-    /// The data key whose value marks a message for duplicate detection, for senders that cannot put `marker=…` into
-    /// the page.
+    /// The data key with the value that marks a message for duplicate detection, for senders that cannot put `marker=…`
+    /// into the page.
     pub marker_key: Option<String>,
     /// The callback settings of the account; `None` sends no callbacks.
     pub push: Option<Push>,

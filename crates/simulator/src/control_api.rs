@@ -1,4 +1,4 @@
-//! The same strings over HTTP, under `/_sim/`.
+//! The control interface over HTTP, under `/_sim/`.
 
 use std::time::Duration;
 
@@ -12,12 +12,13 @@ use crate::control::Control;
 use crate::faults::Fault;
 use crate::form_ids::FormId;
 
-/// Where the control API begins.
+/// The path prefix of the control API.
 pub(crate) const PREFIX: &str = "/_sim/";
-/// What it has: a page for people.
+/// The control API's documentation for readers.
 pub(crate) const PAGE: &str = include_str!("../controls.md");
 
-/// Every field of a fault and of its effects. A misspelled `count` would otherwise make a fault that never ends.
+/// All fields of a fault and of the effects. Unknown fields are refused: a misspelled `count` would make a fault that
+/// never ends.
 const FAULT_FIELDS: [&str; 13] = [
     "appid",
     "openid",
@@ -94,7 +95,7 @@ struct GrantsBody {
 struct GrantBody {
     openid: String,
     template_id: String,
-    /// 0 takes back what is there.
+    /// 0 removes all grants of the user for the template.
     count: u32,
 }
 
@@ -233,7 +234,8 @@ fn no_such_call(method: &Method, path: &str) -> ControlError {
 }
 
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ControlError> {
-    // Read whole first: only so are numbers in a tagged type numbers, since serde_json keeps the text of each.
+    // Parses into `Value` first: otherwise numbers in a tagged type are no numbers, since serde_json keeps the text of
+    // each number.
     let value: Value = serde_json::from_slice(body)?;
     Ok(serde_json::from_value(value)?)
 }
@@ -273,7 +275,7 @@ fn set_clock(control: &Control, body: &ClockBody) {
     }
 }
 
-/// The settings with some keys replaced; `limits` is merged key by key, too.
+/// The settings with some keys replaced; objects such as `limits` are merged key by key, too.
 fn patched(settings: Option<AppSettings>, patch: Value) -> Result<AppSettings, ControlError> {
     let mut merged = json!(settings.unwrap_or_default());
     merge(&mut merged, patch);

@@ -1,4 +1,4 @@
-//! The simulator over real sockets: what only a connection can show.
+//! The simulator over real sockets: the behaviour that needs a connection.
 
 use std::time::Duration;
 
@@ -80,7 +80,7 @@ async fn a_broken_connection_is_an_error_and_never_an_answer() {
     let control = visitor.wechat.control();
     control.add_fault(Fault::next(1, Effect::BreakBefore));
     control.add_fault(Fault::next(1, Effect::BreakAfter).for_user("after"));
-    // The client's pool may hold a connection it repeats a request on; a post is not repeated once it was written.
+    // On a pooled connection the client may repeat a request by itself, but does not repeat a POST once written.
     assert!(visitor.request("before").send().await.is_err());
     assert_eq!(control.stats().accepted, 0);
     assert!(visitor.request("after").send().await.is_err());

@@ -23,7 +23,7 @@
 //!
 //! * Without any set-up, every appid of WeChat's shape (`wx` and sixteen lower-case letters or digits) with any secret
 //!   is a mini program from the first token fetch on. [`AppSettings`] makes an account stricter, field by field.
-//! * API errors have HTTP status 200 and an `errmsg` that ends in ` rid: …`, whose first group is the time.
+//! * API errors have HTTP status 200 and an `errmsg` that ends in ` rid: …`; the first group of the rid is the time.
 //! * A call acts on arrival; latency delays the answer. A message is sent even if the sender stops waiting.
 //! * Days begin at 00:00 in Shanghai by the [`SimClock`], never by the machine's clock alone.
 //! * [`Sent`], [`Duplicates`] and [`Stats`] count *accepted* messages, including those with a lost answer.

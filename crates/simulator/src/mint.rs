@@ -1,11 +1,11 @@
-//! Where tokens, message ids and request ids come from.
+//! The generator of tokens, message ids and request ids.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Below every message id: above 2^53, so that a client which reads JSON numbers as doubles is caught.
+/// The smallest message id: above 2^53, so that a client that reads JSON numbers as doubles fails.
 const FIRST_MSGID: u64 = 4_103_297_716_205_551_617;
 
-/// Makes values that never repeat within one simulator.
+/// Generates values that never repeat within one simulator.
 #[derive(Debug)]
 pub(crate) struct Mint {
     seed: u64,
@@ -15,7 +15,7 @@ pub(crate) struct Mint {
 }
 
 impl Mint {
-    /// A mint whose tokens no mint with another seed makes.
+    /// A generator whose tokens differ from those of every other seed.
     pub(crate) fn new(seed: u64) -> Self {
         Self {
             seed: mix(seed),
@@ -25,7 +25,7 @@ impl Mint {
         }
     }
 
-    /// A token as WeChat's samples look: a number, `_`, and url-safe characters.
+    /// A token that looks like WeChat's samples: a number, `_`, and url-safe characters.
     pub(crate) fn token(&self) -> String {
         const ALPHABET: &[u8; 64] =
             b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
@@ -49,13 +49,13 @@ impl Mint {
         FIRST_MSGID + self.messages.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Something to make a `rid` of.
+    /// A number for a `rid` or another value that must differ from call to call.
     pub(crate) fn salt(&self) -> u64 {
         self.seed ^ self.requests.fetch_add(1, Ordering::Relaxed)
     }
 }
 
-/// Spreads a number over all 64 bits (the finisher of `SplitMix64`).
+/// Spreads a number over all 64 bits (the finaliser of `SplitMix64`).
 pub(crate) fn mix(value: u64) -> u64 {
     let value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

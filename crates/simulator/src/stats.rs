@@ -14,7 +14,7 @@ use crate::sync::lock;
 pub struct Stats {
     /// Accepted messages, including those with a lost answer.
     pub accepted: u64,
-    /// Sends whose simulated latency has not passed yet.
+    /// Sends that wait for the end of the simulated latency.
     pub in_flight: u64,
     /// Calls by path, then by errcode (0 is success). `/cgi-bin/stable_token#force_refresh` counts effective forced
     /// refreshes, which `/cgi-bin/stable_token` counts too. Calls that broke or hung before acting are not counted

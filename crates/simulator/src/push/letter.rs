@@ -1,4 +1,4 @@
-//! Writing a push: its body, its envelope and its signatures, from WeChat's documentation.
+//! Writing a callback: body, envelope and signatures, from WeChat's documentation.
 
 use std::fmt::Write as _;
 
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::{Letter, Push, PushError, PushEvent, PushFormat, PushMode};
 
-/// What no two pushes share.
+/// The values that differ in every callback.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stamp {
     /// Seconds since 1970.
@@ -22,7 +22,7 @@ pub(crate) struct Stamp {
 }
 
 impl Push {
-    /// Writes what is pushed of `event`.
+    /// Writes the callback for `event`.
     pub(crate) fn write(
         &self,
         appid: &str,
@@ -71,7 +71,7 @@ impl Push {
         match self.format {
             PushFormat::Json => {
                 let flat = fields.iter().flat_map(|(name, value)| match value {
-                    // JSON has the list at the top, and a list of one is the one.
+                    // JSON has the list at the top level, and a list of one item is written as the item.
                     Value::Array(items) if items.len() == 1 => vec![("List", items[0].clone())],
                     Value::Array(_) => vec![("List", value.clone())],
                     _ => vec![(*name, value.clone())],
@@ -111,7 +111,7 @@ fn element(xml: &mut String, name: &str, value: &Value) {
     let _ = write!(xml, "</{name}>");
 }
 
-/// The fields of an event; the list is named as its element in XML.
+/// The fields of an event; a list has the name of the XML element.
 fn fields(appid: &str, event: &PushEvent, now: i64) -> Vec<(&'static str, Value)> {
     let chosen = |choices: &[(String, String)], scene: Option<&str>| -> Value {
         let item = |(template_id, choice): &(String, String)| {
@@ -215,7 +215,7 @@ fn seal(key: &str, appid: &str, random: [u8; 16], message: &[u8]) -> Result<Stri
     Ok(BASE64_STANDARD.encode(bytes))
 }
 
-/// 43 characters of six bits each: 32 bytes, and two bits that nobody looks at.
+/// Decodes 43 characters of six bits each: 32 bytes, and two unused bits.
 fn key_bytes(key: &str) -> Option<[u8; 32]> {
     if key.len() != 43 {
         return None;
@@ -258,7 +258,7 @@ mod tests {
         }
     }
 
-    /// The numbers of the message push page.
+    /// The numbers are those of WeChat's message push page.
     #[test]
     fn signatures_and_envelopes_are_those_of_the_documentation() {
         assert_eq!(

@@ -26,7 +26,7 @@ impl Desk {
         Self { world }
     }
 
-    /// A world whose account has these settings.
+    /// A new world; the account `APP` has these settings.
     fn with(change: impl FnOnce(&mut AppSettings)) -> Self {
         let desk = Self::new();
         let mut settings = AppSettings::default();
