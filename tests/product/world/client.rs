@@ -1,4 +1,4 @@
-//! A caller of the HTTP API.
+//! A client of the HTTP API.
 
 use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
@@ -8,10 +8,10 @@ use tokio::sync::Mutex;
 
 use super::{document, wait::Time};
 
-/// Longer than any answer takes, `Prefer: wait=30` among them.
+/// Longer than the slowest answer takes, including `Prefer: wait=30`.
 const TIMEOUT: Duration = Duration::from_secs(40);
 
-/// An API key as its maker got it.
+/// An API key with the client secret from the answer that created the key.
 #[derive(Clone, Debug)]
 pub(crate) struct Key {
     pub(crate) client_id: String,
@@ -19,7 +19,7 @@ pub(crate) struct Key {
 }
 
 impl Key {
-    /// Reads the answer that made a key.
+    /// Reads the key from the answer that created the key.
     pub(crate) fn of(created: &Value) -> Self {
         let text = |name: &str| created[name].as_str().unwrap_or_default().to_owned();
         Self {
@@ -29,7 +29,7 @@ impl Key {
     }
 }
 
-/// A caller with a key, or with none. It fetches access tokens by itself.
+/// A client with or without a key. A client with a key fetches access tokens when requests need one.
 #[derive(Clone)]
 pub(crate) struct Client {
     base: String,
@@ -40,7 +40,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Somebody without a credential.
+    /// A client without a credential.
     pub(crate) fn anonymous(base: &str, time: &Time) -> Self {
         Self {
             base: base.to_owned(),
@@ -51,7 +51,7 @@ impl Client {
         }
     }
 
-    /// The same connections with this key.
+    /// The same connections with another key.
     pub(crate) fn with_key(&self, key: Key) -> Self {
         Self {
             key: Some(key),
@@ -60,7 +60,7 @@ impl Client {
         }
     }
 
-    /// The same caller at another of this machine's addresses: what fails there is counted by itself.
+    /// The same client from another address of this machine. The gateway counts failures per address.
     pub(crate) fn calling_from(&self, address: [u8; 4]) -> Self {
         Self {
             http: connections(Some(address.into())),
@@ -68,7 +68,7 @@ impl Client {
         }
     }
 
-    /// The same caller at another gateway.
+    /// The same client at another gateway.
     pub(crate) fn at(&self, base: &str) -> Self {
         Self {
             base: base.to_owned(),
@@ -76,22 +76,21 @@ impl Client {
         }
     }
 
-    /// The time that passes while it waits.
+    /// The clock of the world, which advances while the client waits.
     pub(crate) fn time(&self) -> &Time {
         &self.time
     }
 
-    /// The key that it uses.
     pub(crate) fn key(&self) -> &Key {
         self.key.as_ref().expect("a client with a key")
     }
 
-    /// A request that can still be changed; without a credential.
+    /// A request without a credential, for the test to extend.
     pub(crate) fn bare(&self, method: Method, path: &str) -> RequestBuilder {
         self.http.request(method, format!("{}{path}", self.base))
     }
 
-    /// A request that can still be changed, with the credential if there is one.
+    /// A request with the client's credential, if the client has one, for the test to extend.
     pub(crate) async fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let request = self.bare(method, path);
         if self.key.is_some() {
@@ -101,7 +100,7 @@ impl Client {
         }
     }
 
-    /// An access token that is still good: fetched once, however many ask.
+    /// A valid access token. Concurrent callers share one fetch.
     pub(crate) async fn token(&self) -> String {
         let turn = self.time.turns();
         let mut kept = self.token.lock().await;
@@ -115,7 +114,7 @@ impl Client {
         }
     }
 
-    /// Asks the token endpoint by HTTP Basic.
+    /// Asks the token endpoint, with HTTP Basic authentication.
     pub(crate) async fn fetch_token(&self, scope: Option<&str>) -> Answer {
         let Key {
             client_id,
@@ -132,7 +131,7 @@ impl Client {
         .await
     }
 
-    /// Signs in at the console. The session is in a cookie, `wxgate_console`.
+    /// Signs in at the console. Returns the session, the value of the cookie `wxgate_console`.
     pub(crate) async fn session(&self) -> String {
         let request = self
             .bare(Method::POST, "/console/sign-in")
@@ -174,7 +173,7 @@ impl Client {
     }
 }
 
-/// Connections from this address; none: from the one that everybody here has.
+/// An HTTP client that connects from this address; `None`: from the default address.
 fn connections(from: Option<IpAddr>) -> reqwest::Client {
     let builder = reqwest::Client::builder()
         .timeout(TIMEOUT)
@@ -185,7 +184,7 @@ fn connections(from: Option<IpAddr>) -> reqwest::Client {
     builder.build().expect("an HTTP client")
 }
 
-/// Sends a request and reads its answer whole.
+/// Sends a request and reads the whole answer.
 pub(crate) async fn finish(request: RequestBuilder) -> Answer {
     match attempt(request).await {
         Ok(answer) => answer,
@@ -193,7 +192,7 @@ pub(crate) async fn finish(request: RequestBuilder) -> Answer {
     }
 }
 
-/// As [`finish`], from a gateway that may be gone: then there is no answer, or only a part of one.
+/// As [`finish`], for a gateway that may be gone. Returns an error without an answer, or with an incomplete one.
 pub(crate) async fn attempt(request: RequestBuilder) -> reqwest::Result<Answer> {
     let (client, request) = request.build_split();
     let request = request?;
@@ -212,7 +211,7 @@ pub(crate) async fn attempt(request: RequestBuilder) -> reqwest::Result<Answer> 
     Ok(answer)
 }
 
-/// An answer, read whole.
+/// An answer with its whole body.
 #[derive(Clone)]
 pub(crate) struct Answer {
     asked: String,
@@ -224,7 +223,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// What holds for every answer, whoever asks for it.
+    /// Checks what must hold for every answer.
     fn check_manners(&self) {
         let status = self.status.as_u16();
         assert!(
@@ -261,14 +260,14 @@ impl Answer {
         }
     }
 
-    /// The body, if the status is this one.
+    /// Asserts the status and returns the body.
     #[track_caller]
     pub(crate) fn expect(self, status: u16) -> Value {
         assert_eq!(self.status.as_u16(), status, "{self:?}");
         self.body
     }
 
-    /// The body, if it is a problem with this status and code.
+    /// Asserts a problem with this status and code, and returns the body.
     #[track_caller]
     pub(crate) fn problem(self, status: u16, code: &str) -> Value {
         assert_eq!(

@@ -1,4 +1,4 @@
-//! The OpenAPI document, held against every answer that a test gets.
+//! The OpenAPI document. Every answer that a test gets is compared with the document.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,11 +7,11 @@ use std::{
 
 use serde_json::Value;
 
-/// What one operation may answer.
+/// The answers of one operation.
 struct Operation {
     method: String,
     path: String,
-    /// The codes of problems by their status; none: the answer is no problem.
+    /// The codes of the problems, by status; an empty set: the answer is not a problem.
     answers: BTreeMap<u16, BTreeSet<String>>,
 }
 
@@ -42,8 +42,8 @@ fn answers(document: &Value, operation: &Value) -> BTreeMap<u16, BTreeSet<String
 }
 
 impl Operation {
-    /// How many segments of the path are its own, if it is one of this operation's paths. A parameter is one segment, but
-    /// for what is passed on to WeChat: that is all the rest.
+    /// The number of literal segments of the operation's path, if the operation matches the request. A parameter
+    /// matches one segment; the `{path}` of the pass-through matches the rest of the path.
     fn fits(&self, method: &str, path: &str) -> Option<usize> {
         let method = if method == "HEAD" { "GET" } else { method };
         if self.method != method {
@@ -66,7 +66,7 @@ impl Operation {
     }
 }
 
-/// Fails where the document does not have this answer for the operation that was asked: neither has a generated client.
+/// Fails where the document lacks this answer for the requested operation: generated clients would lack the answer too.
 pub(super) fn check(method: &str, path: &str, status: u16, code: Option<&str>) {
     let fitting = OPERATIONS
         .iter()
@@ -85,7 +85,7 @@ pub(super) fn check(method: &str, path: &str, status: u16, code: Option<&str>) {
     );
 }
 
-/// An answer that an operation has is let through, like one to what is no operation; others are not.
+/// Answers that an operation documents pass, and so do answers on paths without an operation; other answers fail.
 #[test]
 fn what_is_not_documented_is_found() {
     check("HEAD", "/v1/apps/wx1/quota", 200, None);

@@ -1,4 +1,4 @@
-//! Replicas that come and go while callers go on.
+//! Replicas that start and stop while callers continue.
 
 use std::{
     path::{Path, PathBuf},
@@ -16,21 +16,21 @@ use super::{
     replica::{Place, Replica},
 };
 
-/// How many messages are handed in at once where no HTTP is between.
+/// The number of messages that are submitted concurrently, without HTTP.
 const AT_ONCE: usize = 512;
 
-/// Where the replicas of a world listen, as of now. Cloning is cheap, and clones show the same.
+/// The URLs of the world's replicas at this moment. Clones share one list.
 #[derive(Clone, Default)]
 pub(super) struct Roster(Arc<Mutex<Vec<String>>>);
 
 impl Roster {
-    /// Writes down who is there.
+    /// Replaces the list with the URLs of these replicas.
     pub(super) fn enter(&self, replicas: &[Replica]) {
         let urls = replicas.iter().map(|replica| replica.url().to_owned());
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = urls.collect();
     }
 
-    /// One of those who are there, a different one for each `turn`.
+    /// The URL of one listed replica; consecutive values of `turn` rotate over the replicas.
     pub(super) fn pick(&self, turn: usize) -> Option<String> {
         let urls = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         urls.get(turn % urls.len().max(1)).cloned()
@@ -38,18 +38,18 @@ impl Roster {
 }
 
 impl World {
-    /// `kill -9` of the gateway that has run longest. Callers learn it the hard way: it stays in the roster until the
-    /// next one is added.
+    /// Ends the longest-running gateway with `kill -9`. The roster keeps the URL until the next replica is added, so
+    /// callers notice the kill by failed requests.
     pub(crate) fn kill_oldest(&mut self) {
         self.replicas.remove(0).kill();
     }
 
-    /// Asks the gateway that has run longest, a process, to stop; its exit code.
+    /// Sends SIGTERM to the longest-running gateway, which runs in a separate process. Returns the exit code.
     pub(crate) async fn terminate_oldest(&mut self) -> Option<i32> {
         self.replicas.remove(0).wait_terminated().await
     }
 
-    /// Starts one more gateway, a process whose clock is so many seconds off, and does not wait until it is ready.
+    /// Starts a gateway process whose clock is `seconds` off, and waits until the process answers, ready or not.
     pub(crate) async fn add_replica_off(&mut self, seconds: i32) {
         self.set_clock(seconds);
         let place = Place {
@@ -60,7 +60,7 @@ impl World {
         self.roster.enter(&self.replicas);
     }
 
-    /// Sets the clock of the gateways whose clock is off.
+    /// Sets the offset of the gateways that [`World::add_replica_off`] started.
     pub(crate) fn set_clock(&self, seconds: i32) {
         let whole = self.folder().join("clock.new");
         std::fs::write(&whole, format!("{seconds:+}\n")).expect("a file");
@@ -71,7 +71,7 @@ impl World {
         self.folder().join("clock")
     }
 
-    /// What the gateway with this number has logged, a process.
+    /// The log of the gateway with this number, which runs in a separate process.
     pub(crate) fn said(&self, replica: usize) -> String {
         self.replicas[replica].said()
     }
@@ -81,22 +81,22 @@ impl World {
         self.postgres().sql(&self.home.database_url, sql)
     }
 
-    /// Holds the locks of this SQL until the guard is dropped.
+    /// Runs this SQL in an open transaction, which holds the locks until the guard is dropped.
     pub(crate) fn hold(&self, sql: &str) -> Held {
         Held(self.postgres().hold(&self.home.database_url, sql))
     }
 
-    /// Where the gateways keep their files: the logs of those in processes of their own, and the database in embedded mode.
+    /// The folder for the logs of gateways in separate processes, and for the database in embedded mode.
     pub(crate) fn folder(&self) -> &Path {
         self.home.folder()
     }
 
-    /// Everything that is in the database of production mode, as SQL.
+    /// A dump of the production mode database, as SQL.
     pub(crate) fn database_dump(&self) -> String {
         self.home.postgres().dump(&self.home.direct_url)
     }
 
-    /// `wxgate` with these arguments, for this database and this WeChat.
+    /// A `wxgate` command with these arguments, for this database and this WeChat.
     pub(crate) fn wxgate(&self, arguments: &[&str]) -> Command {
         let mut command = wxgate(self.home.folder());
         self.place().tell(&mut command);
@@ -104,8 +104,8 @@ impl World {
         command
     }
 
-    /// Hands in so many messages of the tenant's app, each to a user of its own, at the first gateway's engine: what
-    /// waits in a queue needs no HTTP to get there.
+    /// Submits `count` messages of the tenant's app, each to a different user, directly to the first gateway's engine.
+    /// A backlog does not need HTTP.
     pub(crate) async fn hand_in(&self, tenant: &Tenant, appid: &str, count: usize) {
         let delivery = self.replicas[0].gateway().delivery();
         let tenant = tenant.id.parse().expect("a tenant's id");

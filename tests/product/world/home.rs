@@ -1,4 +1,4 @@
-//! Where a world keeps its data: servers and databases of its own.
+//! The storage of a world: servers and databases.
 
 use std::sync::{
     Arc, LazyLock,
@@ -10,36 +10,36 @@ use testkit::{Postgres, Redis};
 
 use super::{Mode, switch::Switch};
 
-/// One server for all tests that do not harm it. Ends with the process.
+/// One server, shared by all tests that do not harm the server. The server ends with the process.
 static POSTGRES: LazyLock<Arc<Postgres>> = LazyLock::new(|| Arc::new(Postgres::start()));
 static DATABASES: AtomicUsize = AtomicUsize::new(0);
 
 /// The database, and Redis where there is one.
 pub(crate) struct Home {
     pub(crate) database_url: String,
-    /// The database itself, where `database_url` leads to it by a switch.
+    /// The URL of PostgreSQL itself; `database_url` leads through the switch if there is one.
     pub(crate) direct_url: String,
     pub(crate) redis_url: Option<String>,
-    /// Kept for as long as the world: it goes with its guard.
+    /// Dropping the guard deletes the folder, so the world keeps the guard.
     folder: TempDir,
     postgres: Option<Arc<Postgres>>,
     redis: Option<Redis>,
     pub(crate) switch: Option<Switch>,
 }
 
-/// How the gateways of a world reach their PostgreSQL.
+/// How the gateways of a world reach PostgreSQL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Server {
-    /// It is one server for all tests that do not harm it.
+    /// One server, shared by all tests that do not harm the server.
     Shared,
-    /// It is a server of the test's own, which it may stop.
+    /// A server of this test alone, which the test may stop.
     Own,
-    /// The same, behind a switch that can lead elsewhere.
+    /// A server of this test alone, behind a switch that can lead to another server.
     Switched,
 }
 
 impl Home {
-    /// A fresh database of this mode.
+    /// Creates an empty database for this mode.
     pub(crate) async fn new(mode: Mode, server: Server) -> Self {
         let folder = tempfile::Builder::new()
             .prefix("wxgate-product-")
@@ -64,7 +64,7 @@ impl Home {
                 let (postgres, direct_url) = if server == Server::Shared {
                     (POSTGRES.clone(), POSTGRES.create_database(&name))
                 } else {
-                    // Its rights can be taken away, which those of a superuser cannot.
+                    // An ordinary role owns the database: a test cannot revoke the rights of a superuser.
                     let own = Postgres::start();
                     let url = own.create_owned_database(&name, "wxgate");
                     (Arc::new(own), url)
@@ -90,19 +90,19 @@ impl Home {
         }
     }
 
-    /// A folder for whatever else a test writes.
+    /// A folder for other files of the test.
     pub(crate) fn folder(&self) -> &std::path::Path {
         self.folder.path()
     }
 
-    /// The server of a breakable home in production mode.
+    /// The PostgreSQL server in production mode.
     pub(crate) fn postgres(&self) -> &Postgres {
         self.postgres
             .as_ref()
             .expect("a PostgreSQL: production mode only")
     }
 
-    /// The server in production mode.
+    /// The Redis server in production mode.
     pub(crate) fn redis(&self) -> &Redis {
         self.redis.as_ref().expect("a Redis: production mode only")
     }

@@ -1,4 +1,4 @@
-//! Callers in numbers, and the books afterwards.
+//! Many concurrent callers, and the check of all messages afterwards.
 
 use std::{
     cell::Cell,
@@ -18,11 +18,11 @@ use super::{
     wait::eventually,
 };
 
-/// How many callers there are.
+/// The number of concurrent callers.
 const CALLERS: usize = 16;
 
-/// Callers who hand in messages, each to a user of its own (`o0`, `o1` …), at all replicas in turn. Who gets no
-/// answer or 503 asks again, elsewhere, under the same idempotency key.
+/// Callers that submit messages, each to a different user (`o0`, `o1` …), to all replicas in rotation. A caller without
+/// an answer, or with a 503, repeats the request at another replica under the same idempotency key.
 pub(crate) struct Load {
     tenant: Tenant,
     appid: String,
@@ -33,18 +33,18 @@ pub(crate) struct Load {
     more: Value,
 }
 
-/// What the callers met.
+/// The answers of the gateways to the callers.
 pub(crate) struct Accepted {
-    /// The answers that accepted messages.
+    /// The bodies of the answers that accepted a message.
     pub(crate) messages: Vec<Value>,
-    /// How often they were told 503.
+    /// The number of 503 answers.
     pub(crate) refused: usize,
-    /// How often they got no answer.
+    /// The number of requests without an answer.
     pub(crate) unanswered: usize,
 }
 
 impl Load {
-    /// So many messages of the tenant's app.
+    /// Submits this number of messages of the tenant's app.
     pub(crate) fn new(world: &World, tenant: &Tenant, appid: &str, messages: usize) -> Self {
         Self {
             tenant: tenant.clone(),
@@ -57,22 +57,22 @@ impl Load {
         }
     }
 
-    /// Never more than so many messages ahead of WeChat, so that callers call as long as messages are sent.
+    /// Keeps at most `ahead` accepted messages that WeChat has not taken, so that callers continue during the sends.
     pub(crate) fn ahead(mut self, ahead: usize) -> Self {
         self.ahead = ahead;
         self
     }
 
-    /// With these fields in each message.
+    /// Adds these fields to each message.
     pub(crate) fn with(mut self, more: Value) -> Self {
         self.more = more;
         self
     }
 
-    /// Hands in all messages. The time must not be turned meanwhile: replicas would count one caller's requests by
-    /// different times.
+    /// Submits all messages. The test must not advance the clock meanwhile: replicas would count one caller's requests
+    /// at different times.
     pub(crate) async fn run(self) -> Accepted {
-        // While the first replica is still there.
+        // Fetch the token while the first replica still runs.
         self.tenant.client.token().await;
         let (refused, unanswered) = (Cell::new(0), Cell::new(0));
         let messages = stream::iter(0..self.messages)
@@ -128,9 +128,9 @@ impl Load {
     }
 }
 
-/// The books of an app whose messages have all ended, each to a user of its own: every accepted message is there
-/// and no other, each is `sent` or `uncertain`, nobody got one twice, and WeChat has every one that is `sent`.
-/// Returns how many are uncertain.
+/// Checks an app whose messages have all ended, each to a different user: the gateway has exactly the accepted
+/// messages, each message is `sent` or `uncertain`, no user got a message twice, and WeChat has every message that is
+/// `sent`. Returns the number of uncertain messages.
 pub(crate) async fn reckon(
     world: &World,
     tenant: &Tenant,

@@ -1,4 +1,4 @@
-//! A world of one's own for each test: a WeChat, a database, gateways, an operator.
+//! The environment of one test: a WeChat simulator, a database, gateways and an operator.
 
 mod client;
 mod document;
@@ -45,11 +45,11 @@ pub(crate) enum Mode {
     Production,
 }
 
-/// Codes that WeChat answers only when the gateway did something wrong: a request that it cannot read, or two sends
-/// to one user at once.
+/// Codes that WeChat answers only when the gateway made a mistake: a request that WeChat cannot read, or two sends to
+/// one user at the same time.
 const OUR_FAULT: [i64; 6] = [40033, 41001, 43002, 44002, 47001, 43108];
 
-/// Everything that a scenario needs. What is dropped is stopped.
+/// The environment of a scenario. Dropping the world stops all of its parts.
 pub(crate) struct World {
     home: Home,
     sending_slots: Option<usize>,
@@ -61,9 +61,9 @@ pub(crate) struct World {
     grace: u64,
     collector: Option<String>,
     replicas: Vec<Replica>,
-    /// Where they listen, for callers who go on while replicas come and go.
+    /// The URLs of the running replicas, for callers that continue while replicas start and stop.
     roster: Roster,
-    /// Put aside while WeChat is away.
+    /// `None` while the simulator is stopped.
     simulator: Option<Simulator>,
     address: SocketAddr,
     clock: Clock,
@@ -72,7 +72,7 @@ pub(crate) struct World {
     copies: AtomicBool,
 }
 
-/// A world that is still to be made.
+/// The settings of a world that is not started yet.
 pub(crate) struct Plan {
     mode: Mode,
     by_hand: bool,
@@ -90,79 +90,79 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// The time stands still at 10:00 in Shanghai until [`World::pass`].
+    /// The clock stands still at 10:00 in Shanghai until [`World::pass`].
     pub(crate) fn by_hand(mut self) -> Self {
         self.by_hand = true;
         self
     }
 
-    /// So many gateways on one database. Production mode only.
+    /// The number of gateways on one database. Production mode only.
     pub(crate) fn replicas(mut self, replicas: usize) -> Self {
         self.replicas = replicas;
         self
     }
 
-    /// So many sends under way at each gateway.
+    /// The number of sending slots of each gateway.
     pub(crate) fn slots(mut self, slots: usize) -> Self {
         self.sending_slots = Some(slots);
         self
     }
 
-    /// With a PostgreSQL of its own, which the test may stop.
+    /// The world has a PostgreSQL server of its own, which the test may stop.
     pub(crate) fn breakable(mut self) -> Self {
         self.server = Server::Own;
         self
     }
 
-    /// The same behind a switch, which the test may lead to another server.
+    /// As [`Plan::breakable`], behind a switch that the test can point at another server.
     pub(crate) fn switched(mut self) -> Self {
         self.server = Server::Switched;
         self
     }
 
-    /// The gateway is the real binary in a process of its own, which the test may kill.
+    /// The gateway is the real binary in a separate process, which the test may kill.
     pub(crate) fn own_process(mut self) -> Self {
         self.own_process = true;
         self
     }
 
-    /// How long clients of a gateway in this process may take.
+    /// The time-outs for clients of a gateway in this process.
     pub(crate) fn patience(mut self, patience: Patience) -> Self {
         self.patience = patience;
         self
     }
 
-    /// What a gateway in a process of its own logs.
+    /// The log filter of a gateway in a separate process.
     pub(crate) fn log(mut self, log: &'static str) -> Self {
         self.log = log;
         self
     }
 
-    /// A gateway in a process of its own logs JSON.
+    /// A gateway in a separate process logs JSON.
     pub(crate) fn log_json(mut self) -> Self {
         self.log_format = "json";
         self
     }
 
-    /// For how many seconds a gateway in a process of its own accepts connections when it stops.
+    /// The seconds during which a gateway in a separate process still accepts connections after the request to stop.
     pub(crate) fn grace(mut self, seconds: u64) -> Self {
         self.grace = seconds;
         self
     }
 
-    /// Where a gateway in a process of its own sends its traces.
+    /// The URL of the collector to which a gateway in a separate process sends traces.
     pub(crate) fn traces_to(mut self, collector: &str) -> Self {
         self.collector = Some(collector.to_owned());
         self
     }
 
-    /// Webhooks of tenants must be on the public internet, as they must by default. Elsewhere here they are on this machine.
+    /// Webhook URLs must be on the public internet, the product's default. Other worlds allow URLs on this machine.
     pub(crate) fn public_webhooks_only(mut self) -> Self {
         self.private_webhooks = false;
         self
     }
 
-    /// Makes it.
+    /// Starts the world.
     pub(crate) async fn start(self) -> World {
         let simulator = Simulator::start(Options::default())
             .await
@@ -206,12 +206,12 @@ impl Plan {
 }
 
 impl World {
-    /// The usual world: one gateway, the machine's clock.
+    /// Starts a world with one gateway, the machine's clock and the default settings.
     pub(crate) async fn start(mode: Mode) -> Self {
         Self::plan(mode).start().await
     }
 
-    /// A world with something special.
+    /// A plan with the default settings, to be changed before the start.
     pub(crate) fn plan(mode: Mode) -> Plan {
         Plan {
             mode,
@@ -232,17 +232,17 @@ impl World {
 
     // --- callers ---
 
-    /// The operator, at the first gateway.
+    /// A client with the operator's key, at the first gateway.
     pub(crate) fn operator(&self) -> Client {
         self.anonymous().with_key(self.operator.key().clone())
     }
 
-    /// Somebody without a credential, at the first gateway.
+    /// A client without a credential, at the first gateway.
     pub(crate) fn anonymous(&self) -> Client {
         Client::anonymous(self.url(0), &self.time)
     }
 
-    /// A new tenant that may ask as often as it likes.
+    /// A new tenant with a rate limit that no test reaches.
     pub(crate) async fn tenant(&self, name: &str) -> Tenant {
         self.tenant_with(name, json!({"requests_per_second": 100_000}))
             .await
@@ -258,7 +258,7 @@ impl World {
         Tenant { id, client }
     }
 
-    /// A caller with a new key of a tenant.
+    /// A client with a new key of the tenant.
     pub(crate) async fn key_of(&self, tenant: &str, scopes: &[&str]) -> Client {
         let new = json!({"name": "test", "scopes": scopes});
         let path = format!("/v1/tenants/{tenant}/keys");
@@ -266,7 +266,7 @@ impl World {
         self.anonymous().with_key(Key::of(&created))
     }
 
-    /// The tenant at the gateway with this number.
+    /// The same tenant at the gateway with this number.
     pub(crate) fn at(&self, replica: usize, tenant: &Tenant) -> Tenant {
         let client = self
             .anonymous()
@@ -280,7 +280,7 @@ impl World {
 
     // --- WeChat ---
 
-    /// The strings that move WeChat.
+    /// The control handle of the WeChat simulator.
     pub(crate) fn wechat(&self) -> Control {
         self.simulator
             .as_ref()
@@ -289,17 +289,17 @@ impl World {
             .clone()
     }
 
-    /// Where WeChat listens, for a caller of its own.
+    /// The URL of the WeChat simulator, for tests that call WeChat directly.
     pub(crate) fn wechat_url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// WeChat's machine is gone: connections are refused.
+    /// Stops the WeChat simulator: connections are refused.
     pub(crate) async fn wechat_goes_away(&mut self) {
         self.simulator.take().expect("WeChat is there").stop().await;
     }
 
-    /// WeChat is back at the same address, and has forgotten everything.
+    /// Starts a new WeChat simulator at the same address, without the state of the former one.
     pub(crate) async fn wechat_comes_back(&mut self) {
         let options = Options::at(self.address);
         self.simulator = Some(
@@ -309,25 +309,25 @@ impl World {
         );
     }
 
-    /// Says that WeChat will get a message twice, and that this is right.
+    /// States that WeChat gets a message twice in this scenario, and that the copies are correct.
     pub(crate) fn expect_copies(&self) {
         self.copies.store(true, Ordering::Relaxed);
     }
 
     // --- time ---
 
-    /// What time it is for the gateways.
+    /// The time of the gateways' clock.
     pub(crate) fn now(&self) -> DateTime<Utc> {
         self.clock.now()
     }
 
-    /// Turns the clocks of the gateways and of WeChat.
+    /// Advances the clocks of the gateways and of WeChat.
     pub(crate) fn pass(&self, time: Duration) {
         self.wechat().clock().advance(time);
         self.time.pass(time);
     }
 
-    /// From now on the time stands still, so much later than it is. For gateways that start after this.
+    /// Advances the clock by `time` and stops the clock there. Only gateways that start afterwards use the new clock.
     pub(crate) fn leap(&mut self, time: Duration) {
         let later = self.clock.now() + time;
         self.wechat().clock().pin(later.timestamp_millis());
@@ -337,12 +337,12 @@ impl World {
 
     // --- gateways ---
 
-    /// Where the gateway with this number listens.
+    /// The URL of the gateway with this number.
     pub(crate) fn url(&self, replica: usize) -> &str {
         self.replicas[replica].url()
     }
 
-    /// The database, as the first gateway sees it.
+    /// The database, through the first gateway.
     pub(crate) fn store(&self) -> &Store {
         self.replicas[0].store()
     }
@@ -359,37 +359,37 @@ impl World {
         self.roster.enter(&self.replicas);
     }
 
-    /// Stops the last gateway in good order.
+    /// Stops the last gateway gracefully.
     pub(crate) async fn stop_replica(&mut self) {
         let replica = self.replicas.pop().expect("a gateway");
         self.roster.enter(&self.replicas);
         replica.stop().await;
     }
 
-    /// `kill -9` of the last gateway.
+    /// Ends the last gateway with `kill -9`.
     pub(crate) fn kill_replica(&mut self) {
         self.replicas.pop().expect("a gateway").kill();
         self.roster.enter(&self.replicas);
     }
 
-    /// Asks the last gateway, a process, to stop as a supervisor would; its exit code.
+    /// Sends SIGTERM to the last gateway, which runs in a separate process. Returns the exit code.
     pub(crate) fn terminate_replica(&mut self) -> Option<i32> {
         let replica = self.replicas.pop().expect("a gateway");
         self.roster.enter(&self.replicas);
         replica.terminate()
     }
 
-    /// The PostgreSQL of a breakable world in production mode.
+    /// The PostgreSQL server of a breakable world in production mode.
     pub(crate) fn postgres(&self) -> &Postgres {
         self.home.postgres()
     }
 
-    /// The Redis of a world in production mode.
+    /// The Redis server of a world in production mode.
     pub(crate) fn redis(&self) -> &Redis {
         self.home.redis()
     }
 
-    /// What every gateway of this world is told.
+    /// The settings that all gateways of this world share.
     fn place(&self) -> Place {
         Place {
             database_url: self.home.database_url.clone(),
@@ -410,7 +410,7 @@ impl World {
 }
 
 impl Drop for World {
-    /// Asserts what no scenario should have to think of.
+    /// Checks what must hold after every scenario.
     fn drop(&mut self) {
         let replicas = std::mem::take(&mut self.replicas);
         tokio::task::block_in_place(|| {

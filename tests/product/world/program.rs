@@ -1,4 +1,4 @@
-//! The real binary, as a process.
+//! The real binary, in a separate process.
 
 use std::{
     cell::RefCell,
@@ -12,7 +12,7 @@ use std::{
 
 use super::wait::eventually;
 
-/// `wxgate`, built beside this test. A command for it has no setting of the machine's own.
+/// A command for `wxgate`, built beside this test. The command inherits no setting of the machine.
 pub(crate) fn wxgate(folder: &Path) -> Command {
     static BINARY: LazyLock<Result<PathBuf, String>> = LazyLock::new(find);
     let mut command = match &*BINARY {
@@ -28,7 +28,7 @@ pub(crate) fn wxgate(folder: &Path) -> Command {
     command
 }
 
-/// Puts a command under a wall clock of its own, which is as many seconds off as `file` says at every look.
+/// Gives a command a wall clock of its own. The library reads the offset in seconds from `file` at every clock call.
 pub(crate) fn with_clock(command: &mut Command, file: &Path) {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("product/world/clock.c");
     let library = file.with_extension("so");
@@ -44,8 +44,8 @@ pub(crate) fn with_clock(command: &mut Command, file: &Path) {
         .env("CLOCK_OFFSET_FILE", file);
 }
 
-/// `target/debug/deps/product-…` → `target/debug/wxgate`. One that is older than its sources, by cargo's own list of
-/// them, would test what nobody wrote any more.
+/// `target/debug/deps/product-…` → `target/debug/wxgate`. Refuses a binary that is older than one of the sources in
+/// cargo's list: such a binary would test outdated code.
 fn find() -> Result<PathBuf, String> {
     let test = std::env::current_exe().map_err(|error| error.to_string())?;
     let binary = test.parent().unwrap_or(&test).with_file_name("wxgate");
@@ -71,7 +71,7 @@ pub(crate) fn run(mut command: Command) -> Ended {
     }
 }
 
-/// What a command came to.
+/// The result of a command.
 pub(crate) struct Ended {
     command: String,
     output: Output,
@@ -86,7 +86,7 @@ impl Ended {
         String::from_utf8_lossy(&self.output.stderr).into_owned()
     }
 
-    /// The same, if it ended with this code.
+    /// Asserts the exit code and returns the result.
     #[track_caller]
     pub(crate) fn expect(self, code: i32) -> Self {
         let (out, err) = (self.stdout(), self.stderr());
@@ -99,7 +99,7 @@ impl Ended {
         self
     }
 
-    /// What it printed under `--json`.
+    /// The JSON that a command with `--json` printed.
     #[track_caller]
     pub(crate) fn json(&self) -> serde_json::Value {
         let out = self.stdout();
@@ -108,20 +108,20 @@ impl Ended {
     }
 }
 
-/// A port that nobody listens on just now.
+/// A port on which no program listens at this moment.
 pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
     listener.local_addr().expect("its address").port()
 }
 
-/// A process that runs until it is killed or dropped; what it says goes into a file.
+/// A process that runs until the test kills or drops the handle. The output goes to a file.
 pub(crate) struct Running {
     child: Child,
     log: PathBuf,
 }
 
 impl Running {
-    /// Starts `command`, which logs to `log`.
+    /// Starts `command` with standard output and standard error in the file `log`.
     pub(crate) fn start(mut command: Command, log: PathBuf) -> Self {
         let file = File::create(&log).expect("a log file");
         let both = file.try_clone().expect("the log file once more");
@@ -133,22 +133,22 @@ impl Running {
         Self { child, log }
     }
 
-    /// The number of the process.
+    /// The process id.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// What it has said so far.
+    /// The output so far.
     pub(crate) fn said(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// Waits until the gateway in it takes requests.
+    /// Waits until the gateway in the process is ready.
     pub(crate) async fn wait_ready(&mut self, url: &str) {
         self.wait_for(&format!("{url}/readyz")).await;
     }
 
-    /// Waits until the gateway in it answers, ready or not.
+    /// Waits until the gateway in the process answers, ready or not.
     pub(crate) async fn wait_alive(&mut self, url: &str) {
         self.wait_for(&format!("{url}/healthz")).await;
     }
@@ -168,13 +168,13 @@ impl Running {
         .await;
     }
 
-    /// What the system says of it in this file of its folder under `/proc`.
+    /// The content of this file in the folder of the process under `/proc`.
     pub(crate) fn process_file(&self, name: &str) -> String {
         let path = format!("/proc/{}/{name}", self.child.id());
         std::fs::read_to_string(path).expect("a process")
     }
 
-    /// So many MiB: `VmRSS`, the memory that it holds, or `VmHWM`, the most that it has held.
+    /// A size in MiB: `VmRSS`, the present memory of the process, or `VmHWM`, the peak.
     pub(crate) fn mib(&self, what: &str) -> u64 {
         let status = self.process_file("status");
         let line = status.lines().find_map(|line| line.strip_prefix(what));
@@ -182,19 +182,18 @@ impl Running {
         kib.and_then(|kib| kib.parse::<u64>().ok()).expect("a size") / 1024
     }
 
-    /// `kill -9`.
     pub(crate) fn kill(&mut self) {
         self.child.kill().expect("a process to kill");
         self.child.wait().expect("its end");
     }
 
-    /// Asks it to stop, as a supervisor would, and waits for its end.
+    /// Sends SIGTERM, as a supervisor would, and waits for the end of the process. Returns the exit code.
     pub(crate) fn terminate(&mut self) -> Option<i32> {
         self.ask_to_stop();
         self.child.wait().expect("its end").code()
     }
 
-    /// As [`Running::terminate`], for a test that goes on meanwhile.
+    /// As [`Running::terminate`], without blocking the test.
     pub(crate) async fn wait_terminated(&mut self) -> Option<i32> {
         self.ask_to_stop();
         let child = RefCell::new(&mut self.child);
@@ -211,7 +210,7 @@ impl Running {
             .expect("a process to stop");
     }
 
-    /// Panics if it has ended by itself.
+    /// Panics if the process has ended.
     pub(crate) fn assert_runs(&mut self) {
         if let Ok(Some(status)) = self.child.try_wait() {
             panic!("wxgate ended with {status}: {}", self.said());

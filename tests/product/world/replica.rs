@@ -1,4 +1,4 @@
-//! A gateway of a world: in this process, or the real program in one of its own.
+//! A gateway of a world: in this process, or the real program in a separate process.
 
 use std::{
     path::PathBuf,
@@ -20,33 +20,33 @@ use super::{
     tenant::SECRET,
 };
 
-/// What a gateway must be told.
+/// The settings of a gateway.
 pub(crate) struct Place {
     pub(crate) database_url: String,
     pub(crate) redis_url: Option<String>,
     pub(crate) wechat_url: String,
-    /// None: the default.
+    /// `None`: the default.
     pub(crate) sending_slots: Option<usize>,
     pub(crate) private_webhooks: bool,
-    /// For a gateway in this process.
+    /// Only for a gateway in this process.
     pub(crate) patience: Patience,
-    /// The same; none: the default.
+    /// Only for a gateway in this process; `None`: the default.
     pub(crate) wechat_timeout: Option<Duration>,
-    /// For a gateway in a process of its own.
+    /// Only for a gateway in a separate process: the log filter.
     pub(crate) log: &'static str,
-    /// The same: `text` or `json`.
+    /// Only for a gateway in a separate process: `text` or `json`.
     pub(crate) log_format: &'static str,
-    /// The same: for how many seconds it accepts connections when it stops.
+    /// Only for a gateway in a separate process: the seconds during which connections are accepted after SIGTERM.
     pub(crate) grace: u64,
-    /// The same: the file that says how far its clock is off; none: it is the machine's.
+    /// Only for a gateway in a separate process: the file with the clock's offset; `None`: the machine's clock.
     pub(crate) clock: Option<PathBuf>,
-    /// The same; none: nobody collects traces.
+    /// Only for a gateway in a separate process: the collector of traces; `None`: no traces.
     pub(crate) collector: Option<String>,
     pub(crate) folder: PathBuf,
 }
 
 impl Place {
-    /// As the environment of the program.
+    /// Sets these settings in the environment of the program.
     pub(crate) fn tell(&self, command: &mut Command) {
         command
             .env("WXGATE_DATABASE_URL", &self.database_url)
@@ -68,19 +68,18 @@ impl Place {
 /// The same for all replicas of all worlds.
 pub(crate) const MASTER_KEY: [u8; 32] = [7; 32];
 
-/// Tokens are issued by and for this URL: the same for all replicas.
+/// The issuer and audience of the gateway's tokens: the same URL for all replicas.
 const PUBLIC_URL: &str = "http://wxgate.test";
 
-/// A running gateway.
 pub(crate) enum Replica {
-    /// A library call away, with the clock of the test.
+    /// A gateway in this process, with the clock of the test, and its URL.
     InProcess(Box<Gateway>, String),
-    /// The program, which can be killed.
+    /// The program in a separate process, which a test can kill, and its URL.
     Process(Running, String),
 }
 
 impl Replica {
-    /// Starts one in this process.
+    /// Starts a gateway in this process.
     pub(crate) async fn in_process(place: &Place, clock: &Clock) -> Self {
         let key = MasterKey::from_bytes(MASTER_KEY);
         let config =
@@ -101,7 +100,7 @@ impl Replica {
         Self::InProcess(Box::new(gateway), url)
     }
 
-    /// Starts the program and waits until it is ready.
+    /// Starts the program and waits until the gateway is ready, or only alive if the clock is off.
     pub(crate) async fn process(place: &Place) -> Self {
         static LOGS: AtomicUsize = AtomicUsize::new(0);
         let address = format!("127.0.0.1:{}", free_port());
@@ -133,14 +132,13 @@ impl Replica {
         Self::Process(running, url)
     }
 
-    /// Where it listens.
     pub(crate) fn url(&self) -> &str {
         match self {
             Self::InProcess(_, url) | Self::Process(_, url) => url,
         }
     }
 
-    /// The gateway in this process.
+    /// The gateway, which must run in this process.
     pub(crate) fn gateway(&self) -> &Gateway {
         match self {
             Self::InProcess(gateway, _) => gateway,
@@ -148,12 +146,12 @@ impl Replica {
         }
     }
 
-    /// The database, as the gateway in this process sees it.
+    /// The database, through the gateway in this process.
     pub(crate) fn store(&self) -> &Store {
         self.gateway().store()
     }
 
-    /// What a process has logged.
+    /// The log of the process.
     pub(crate) fn said(&self) -> String {
         match self {
             Self::InProcess(..) => panic!("not a process: World::plan(mode).own_process()"),
@@ -161,7 +159,7 @@ impl Replica {
         }
     }
 
-    /// The first operator's key: made by the library, or on the command line as every operator does.
+    /// Creates the first operator's key: through the library, or on the command line as every operator does.
     pub(crate) async fn operator_key(&self, place: &Place) -> Key {
         match self {
             Self::InProcess(gateway, _) => {
@@ -196,7 +194,7 @@ impl Replica {
         }
     }
 
-    /// Stops it in good order. Where the test has failed already nothing more is claimed: a second panic ends all tests.
+    /// Stops the gateway gracefully. Asserts nothing after a failure of the test: a second panic would abort all tests.
     pub(crate) async fn stop(self) {
         let has_failed = std::thread::panicking();
         match self {
@@ -214,7 +212,7 @@ impl Replica {
         }
     }
 
-    /// Asks the process to stop, and returns its exit code.
+    /// Sends SIGTERM to the process, and returns the exit code.
     pub(crate) fn terminate(self) -> Option<i32> {
         match self {
             Self::InProcess(..) => panic!("not a process: World::plan(mode).own_process()"),
@@ -226,7 +224,7 @@ impl Replica {
         }
     }
 
-    /// As [`Replica::terminate`], for a test that goes on meanwhile.
+    /// As [`Replica::terminate`], without blocking the test.
     pub(crate) async fn wait_terminated(self) -> Option<i32> {
         match self {
             Self::InProcess(..) => panic!("not a process: World::plan(mode).own_process()"),
@@ -238,7 +236,6 @@ impl Replica {
         }
     }
 
-    /// `kill -9`.
     pub(crate) fn kill(self) {
         match self {
             Self::InProcess(..) => {
@@ -250,7 +247,7 @@ impl Replica {
 }
 
 impl super::World {
-    /// The first gateway, which is a process of its own.
+    /// The first gateway, which must run in a separate process.
     pub(crate) fn process(&self) -> &Running {
         match &self.replicas[0] {
             Replica::InProcess(..) => panic!("not a process: World::plan(mode).own_process()"),
@@ -259,7 +256,7 @@ impl super::World {
     }
 }
 
-/// What a log must never hold: AppSecrets, client secrets, access tokens of WeChat and of the gateway.
+/// Checks that the log has no AppSecret, no client secret and no access token of WeChat or of the gateway.
 fn assert_no_secrets(log: &str) {
     for secret in [SECRET, "wxg_", "access_token=", "eyJ"] {
         assert!(!log.contains(secret), "`{secret}` is in the log: {log}");

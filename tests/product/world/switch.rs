@@ -1,4 +1,4 @@
-//! A name that leads to a server, and may lead to another one later: what a failover moves.
+//! A TCP proxy whose target can change, to test failovers of a server.
 
 use std::{
     sync::{
@@ -17,17 +17,17 @@ use tokio::{
 
 use super::{Plan, World};
 
-/// A TCP port of 127.0.0.1 whose connections are passed on to another one. Stops when it is dropped.
+/// A TCP port of 127.0.0.1 whose connections are forwarded to another port. Dropping the switch stops the proxy.
 pub(crate) struct Switch {
     port: u16,
     target: Arc<AtomicU16>,
-    /// Connections end when this changes.
+    /// A change of this value ends all connections.
     turns: watch::Sender<()>,
     _server: JoinSet<()>,
 }
 
 impl Switch {
-    /// One that leads to `target`.
+    /// Starts a switch that leads to `target`.
     pub(crate) async fn start(target: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("an address").port();
@@ -43,12 +43,12 @@ impl Switch {
         }
     }
 
-    /// Where it listens.
+    /// The port on which the switch listens.
     pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
-    /// Cuts all connections and leads new ones to `target`.
+    /// Cuts all connections and leads new connections to `target`.
     pub(crate) fn lead_to(&self, target: u16) {
         self.target.store(target, Ordering::SeqCst);
         self.turns.send_replace(());
@@ -56,7 +56,7 @@ impl Switch {
 }
 
 impl Plan {
-    /// How long WeChat may take to answer a gateway in this process.
+    /// The time limit for an answer of WeChat to a gateway in this process.
     pub(crate) fn wechat_timeout(mut self, timeout: Duration) -> Self {
         self.wechat_timeout = Some(timeout);
         self
@@ -64,18 +64,18 @@ impl Plan {
 }
 
 impl World {
-    /// What leads the gateways of a switched world to their PostgreSQL.
+    /// The switch between the gateways of a switched world and PostgreSQL.
     pub(crate) fn switch(&self) -> &Switch {
         let switch = self.home.switch.as_ref();
         switch.expect("a switch: Plan::switched")
     }
 
-    /// The database in PostgreSQL itself, whatever stands between.
+    /// The URL of the database in PostgreSQL itself, without a switch.
     pub(crate) fn direct_url(&self) -> &str {
         &self.home.direct_url
     }
 
-    /// Runs SQL in the database of a world with a PostgreSQL of its own, as the superuser. Returns what it printed.
+    /// Runs SQL as the superuser in the database of a world with its own PostgreSQL server. Returns the output.
     pub(crate) fn execute(&self, sql: &str) -> String {
         let postgres = self.postgres();
         let name = self.direct_url().rsplit('/').next().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What a tenant does with the gateway.
+//! The requests of a tenant.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -24,7 +24,7 @@ pub(crate) const SCOPES: [&str; 13] = [
     "wechat:proxy",
 ];
 
-/// A tenant, by a key that may do everything in it.
+/// A tenant with a key that has all scopes of a tenant.
 #[derive(Clone)]
 pub(crate) struct Tenant {
     pub(crate) id: String,
@@ -32,7 +32,7 @@ pub(crate) struct Tenant {
 }
 
 impl Tenant {
-    /// Registers a mini-program; the simulator takes any secret unless it was told one.
+    /// Registers a mini-program. The simulator accepts any secret unless the test has set one.
     pub(crate) async fn app(&self, appid: &str) {
         self.app_with(appid, json!({})).await;
     }
@@ -45,7 +45,7 @@ impl Tenant {
         self.wait_templates(appid).await;
     }
 
-    /// Waits until WeChat has been asked for the app's templates, so that this call comes between no others.
+    /// Waits for the app's first template synchronisation, so that this call falls between no other calls to WeChat.
     async fn wait_templates(&self, appid: &str) {
         let path = format!("/v1/apps/{appid}/templates");
         let what = format!("the templates of {appid} are asked for");
@@ -58,18 +58,18 @@ impl Tenant {
         .await;
     }
 
-    /// Sends, and does not wait: the answer is the message as it was accepted.
+    /// Submits a message without waiting for the send. Returns the accepted message.
     pub(crate) async fn send(&self, appid: &str, message: &Value) -> Value {
         let path = format!("/v1/apps/{appid}/messages");
         self.client.post(&path, message).await.expect(202)
     }
 
-    /// Sends, and waits until WeChat has answered: the answer is the message as it ended.
+    /// Submits a message and waits for the answer of WeChat. Returns the ended message.
     pub(crate) async fn send_and_wait(&self, appid: &str, message: &Value) -> Value {
         self.try_send_and_wait(appid, message).await.expect(200)
     }
 
-    /// As [`Tenant::send_and_wait`], whatever the answer is.
+    /// As [`Tenant::send_and_wait`], with any status of the answer.
     pub(crate) async fn try_send_and_wait(&self, appid: &str, message: &Value) -> Answer {
         let path = format!("/v1/apps/{appid}/messages");
         let request = self.client.request(Method::POST, &path).await;
@@ -77,20 +77,20 @@ impl Tenant {
         self.client.time().during(answered).await
     }
 
-    /// Sends under an idempotency key.
+    /// Submits a message under an idempotency key.
     pub(crate) async fn send_keyed(&self, appid: &str, key: &str, message: &Value) -> Answer {
         let path = format!("/v1/apps/{appid}/messages");
         let request = self.client.request(Method::POST, &path).await;
         finish(request.header("Idempotency-Key", key).json(message)).await
     }
 
-    /// The message as it is now.
+    /// Reads the present state of the message.
     pub(crate) async fn read(&self, message: &Value) -> Value {
         let path = format!("/v1/messages/{}", id(message));
         self.client.get(&path).await.expect(200)
     }
 
-    /// The message when it is where `wanted` says. It may have passed by there, so ask for what lasts.
+    /// Waits until the message has the status `wanted`, which must be a lasting status: a short one may pass unseen.
     pub(crate) async fn wait_for(&self, message: &Value, wanted: &str) -> Value {
         let what = format!("{} is {wanted}", id(message));
         self.client
@@ -102,7 +102,7 @@ impl Tenant {
             .await
     }
 
-    /// The message when it has ended, however.
+    /// Waits until the message has any final status.
     pub(crate) async fn wait_ended(&self, message: &Value) -> Value {
         let what = format!("{} has ended", id(message));
         self.client
@@ -115,7 +115,7 @@ impl Tenant {
             .await
     }
 
-    /// The message when its last attempt ended like this.
+    /// Waits until the last attempt of the message has this outcome.
     pub(crate) async fn wait_attempt(&self, message: &Value, outcome: &str) -> Value {
         let what = format!("the last attempt of {} is {outcome}", id(message));
         self.client
@@ -141,14 +141,14 @@ impl Tenant {
         }
     }
 
-    /// How many of the app's messages have this status; at most 200 are counted.
+    /// The number of the app's messages with this status, at most 200.
     pub(crate) async fn count(&self, appid: &str, status: &str) -> usize {
         let path = format!("/v1/apps/{appid}/messages?limit=200&status={status}");
         let page = self.client.get(&path).await.expect(200);
         page["data"].as_array().expect("data").len()
     }
 
-    /// Waits until exactly so many of the app's messages have this status.
+    /// Waits until exactly `wanted` messages of the app have this status.
     pub(crate) async fn wait_count(&self, appid: &str, status: &str, wanted: usize) {
         let what = format!("{wanted} messages of {appid} are {status}");
         self.client
@@ -160,10 +160,10 @@ impl Tenant {
     }
 }
 
-/// The AppSecret of every app here.
+/// The AppSecret of every app in these tests.
 pub(crate) const SECRET: &str = "0f1e2d3c4b5a69788796a5b4c3d2e1f0";
 
-/// A subscribe message to `openid`. Its page carries a marker of its own, by which the simulator knows copies.
+/// A subscribe message to `openid`. A unique marker in the page lets the simulator recognise copies.
 pub(crate) fn message(openid: &str) -> Value {
     static MARKERS: AtomicUsize = AtomicUsize::new(0);
     let marker = MARKERS.fetch_add(1, Ordering::Relaxed);
@@ -175,10 +175,10 @@ pub(crate) fn message(openid: &str) -> Value {
     })
 }
 
-/// The template of every message here.
+/// The template of every message in these tests.
 pub(crate) const TEMPLATE: &str = "8-VxnRzHxkMVwBSkPGXFUNkRDfMlAqV0P1nVTW4Zx9k";
 
-/// [`message`] with more or other fields.
+/// [`message`] with added or replaced fields.
 pub(crate) fn message_with(openid: &str, more: Value) -> Value {
     let mut message = message(openid);
     merge(&mut message, more);
@@ -192,13 +192,13 @@ fn merge(body: &mut Value, more: Value) {
     body.extend(more);
 }
 
-/// A thing's id.
+/// The `id` of an object.
 #[track_caller]
 pub(crate) fn id(thing: &Value) -> &str {
     thing["id"].as_str().expect("an id")
 }
 
-/// How the attempts of a message ended, in order.
+/// The outcomes of a message's attempts, in order.
 pub(crate) fn outcomes(message: &Value) -> Vec<String> {
     let attempts = message["attempts"].as_array().expect("attempts");
     attempts

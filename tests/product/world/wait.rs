@@ -1,4 +1,4 @@
-//! The one place where tests wait.
+//! The waiting of all tests.
 
 use std::{
     sync::{
@@ -11,15 +11,15 @@ use std::{
 use coord::ManualClock;
 use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
 
-/// Longer than anything here takes on a slow machine that is busy with other tests.
+/// Longer than any step of the tests takes on a slow machine that runs other tests too.
 const PATIENCE: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
-/// While a test waits, a clock that is turned by hand goes on too, a second at a time and no faster than real ones:
-/// an engine may have looked just before the time was turned, and means to look again in a second.
+/// While a test waits, a manual clock advances one second for each real second: an engine may have looked just before
+/// the test advanced the clock, and looks again a second later.
 const SECOND: Duration = Duration::from_secs(1);
 
-/// The time in a world.
+/// The clock of a world.
 #[derive(Clone, Default)]
 pub(crate) struct Time {
     hand: Option<ManualClock>,
@@ -27,7 +27,7 @@ pub(crate) struct Time {
 }
 
 impl Time {
-    /// The time that this hand turns.
+    /// The clock that this handle advances.
     pub(crate) fn of(hand: ManualClock) -> Self {
         Self {
             hand: Some(hand),
@@ -35,18 +35,18 @@ impl Time {
         }
     }
 
-    /// How often it was turned: a token fetched before may be too old by now.
+    /// How often the test advanced the clock. A token from before the last advance may have expired.
     pub(crate) fn turns(&self) -> u64 {
         self.turns.load(Ordering::Relaxed)
     }
 
-    /// Turns it.
+    /// Advances the clock.
     pub(crate) fn pass(&self, time: Duration) {
         self.turns.fetch_add(1, Ordering::Relaxed);
         self.hand.as_ref().expect("a world by hand").advance(time);
     }
 
-    /// Waits for `work`, and the time goes on meanwhile.
+    /// Waits for `work`, while the clock advances.
     pub(crate) async fn during<T>(&self, work: impl Future<Output = T>) -> T {
         tokio::select! {
             done = work => done,
@@ -54,7 +54,7 @@ impl Time {
         }
     }
 
-    /// As [`eventually`], and the time goes on meanwhile.
+    /// As [`eventually`], while the clock advances.
     pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
         &self,
         what: &str,
@@ -75,7 +75,7 @@ impl Time {
     }
 }
 
-/// Asks `look` again and again until it has an answer; panics with `what` was awaited when patience is over.
+/// Calls `look` repeatedly until there is a result. Panics after 30 s, with `what` in the message.
 pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
     what: &str,
     mut look: impl FnMut() -> F,
@@ -96,7 +96,7 @@ pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
     }
 }
 
-/// As [`eventually`], for a condition without an answer.
+/// As [`eventually`], for a condition without a result.
 pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     eventually(what, || {
         let now = holds().then_some(());
