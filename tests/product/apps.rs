@@ -1,4 +1,4 @@
-//! Onboarding: a tenant, its key, its apps.
+//! Onboarding: tenants, keys and apps.
 
 use serde_json::{Value, json};
 
@@ -200,7 +200,7 @@ async fn a_secret_that_is_refused_when_it_is_verified_counts_as_not_proven(mode:
     let refused = tenant.client.post(&verify, &json!({})).await;
     refused.problem(422, "wechat_rejected");
     assert!(!is_proven().await);
-    // The token that it has is alive.
+    // The app's cached access token is still alive.
     tenant.send_and_wait(APP, &message("o1")).await;
     set(SECRET);
     tenant.client.post(&verify, &json!({})).await.expect(200);

@@ -1,4 +1,4 @@
-//! The audit log: who did what, from where, and who may read of it.
+//! The audit log: actors, actions, addresses, and the callers that may read the log.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -102,7 +102,7 @@ async fn what_is_done_with_webhooks_is_on_record(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("tea").await;
     let client = &tenant.client;
-    // Nobody listens there, and a test is tried once.
+    // No server listens at this URL, and the gateway makes one attempt for a test event.
     let new = json!({"url": "http://127.0.0.1:9/hook?key=hidden4711", "events": ["message.sent"]});
     let mut answers = Vec::new();
     for _ in 0..2 {
@@ -155,7 +155,7 @@ async fn what_is_done_with_webhooks_is_on_record(mode: Mode) {
             assert_eq!(line["actor"], client.key().client_id.as_str(), "{line}");
             assert_eq!(line["address"], "127.0.0.1", "{line}");
             let detail = line["detail"].as_str().unwrap_or("-");
-            // What is counted, without the times.
+            // Compare the counts without the times.
             let detail = detail.split(" from ").next().unwrap_or_default();
             format!("{} {}: {detail}", line["action"], line["outcome"]).replace('"', "")
         })
@@ -199,14 +199,14 @@ async fn failed_attempts_are_on_record_and_limited(mode: Mode) {
         "{refused} failures were answered"
     );
 
-    // Who has got in from here before is not harmed, nor is anybody with a token.
+    // The limit spares keys that succeeded from this address before, and callers with a valid token.
     tenant.client.fetch_token(None).await.expect(200);
     tenant.client.get("/v1/apps").await.expect(200);
     world.anonymous().get("/healthz").await.expect(200);
 
     let path = format!("/v1/audit?action=token.issue&tenant_id={}", tenant.id);
     let by_operator = world.operator().get(&path).await.expect(200);
-    // The secret was the operator's: that key was tried, so it is in the operators' log and in no tenant's.
+    // The secret belongs to the operator's key, so the attempts are in the operators' log and in no tenant's log.
     assert_eq!(actions(&by_operator), Vec::<String>::new());
     let tried = world
         .operator()

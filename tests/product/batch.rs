@@ -129,7 +129,7 @@ async fn a_batch_has_1_to_1000_messages(mode: Mode) {
     }
 }
 
-/// A request with so many bytes, as many as there are in a message and blanks.
+/// A request with a JSON body that is padded with spaces to `bytes` bytes.
 async fn padded(tenant: &Tenant, path: &str, body: &Value, bytes: usize) -> RequestBuilder {
     let mut text = body.to_string();
     text.push_str(&" ".repeat(bytes - text.len()));
@@ -139,7 +139,7 @@ async fn padded(tenant: &Tenant, path: &str, body: &Value, bytes: usize) -> Requ
         .body(text)
 }
 
-/// The first line of the answer to a request of which nothing but the head is sent: so many bytes are to come.
+/// The status line of the answer to a request that announces a body of `bytes` bytes and sends only the head.
 async fn announced(world: &World, tenant: &Tenant, bytes: usize) -> String {
     let (path, token) = (path(), tenant.client.token().await);
     let address = world.url(0).trim_start_matches("http://");
@@ -227,7 +227,7 @@ async fn many_messages_arrive(mode: Mode) {
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;
     let messages: Vec<_> = (0..1300).map(|n| message(&format!("o{n}"))).collect();
-    // At once: more than one transaction takes.
+    // Concurrent requests, with more messages than one transaction accepts.
     let (whole, rest) = messages.split_at(1000);
     let parts = std::iter::once(whole).chain(rest.chunks(100));
     let answers = join_all(parts.map(|part| batch(&tenant, part))).await;
@@ -243,7 +243,7 @@ async fn many_messages_arrive(mode: Mode) {
     .await;
 }
 
-/// What is wrong with a batch is kept under its key for a day: it must be no more than a few words for each message.
+/// The errors of a batch are stored under the idempotency key for a day, so each message's share must be a few words.
 async fn an_answer_does_not_outgrow_its_batch(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
@@ -277,7 +277,7 @@ async fn an_answer_does_not_outgrow_its_batch(mode: Mode) {
     refused.problem(422, "validation_failed");
 }
 
-/// Parsers differ in which of two they take: what one checked, another would send to somebody else.
+/// Parsers differ in which of two equal keys wins: the recipient that is checked might not be the one that is used.
 async fn a_field_that_is_there_twice_is_refused_in_a_batch_too(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;

@@ -1,4 +1,4 @@
-//! Messages called back.
+//! Canceled messages.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ async fn cancel(tenant: &Tenant, message: &Value) -> Answer {
     finish(tenant.client.request(Method::POST, &path).await).await
 }
 
-/// Sends to this openid take so long, once.
+/// Delays WeChat's answer to the next send by `ms` milliseconds.
 fn slow(world: &World, ms: u64) {
     let slow = Fault::next(1, Effect::Latency { ms });
     world.wechat().add_fault(slow.for_path(SUBSCRIBE));
@@ -55,7 +55,7 @@ async fn a_scheduled_message_is_called_back(mode: Mode) {
     );
 
     world.pass(Duration::from_hours(2));
-    // The one sent now proves that the gateway has looked at the queue since.
+    // The send of this message proves that the gateway has looked at the queue since then.
     tenant.send_and_wait(APP, &message("o2")).await;
     assert_eq!(tenant.read(&scheduled).await["status"], "canceled");
     assert_eq!(world.wechat().sent(APP).len(), 1);
@@ -64,7 +64,7 @@ async fn a_scheduled_message_is_called_back(mode: Mode) {
 async fn a_queued_message_is_called_back(mode: Mode) {
     let world = World::plan(mode).by_hand().start().await;
     let tenant = world.tenant("a").await;
-    // Its day is used up at once, so what comes second waits for the next.
+    // The first message uses up the daily quota, so the second message waits for the next day.
     tenant.app_with(APP, json!({"daily_quota": 1})).await;
     tenant.send_and_wait(APP, &message("o1")).await;
     let waiting = tenant.send(APP, &message("o2")).await;
@@ -152,7 +152,7 @@ async fn each_message_is_sent_or_called_back(mode: Mode) {
     let races = (0..80).map(|number| {
         let tenant = tenant.clone();
         async move {
-            // To few users, so that some fly and some stand behind another.
+            // 80 messages go to 20 users, so that some messages are in flight and others wait behind another message.
             let message = message(&format!("o{}", number % 20));
             let accepted = tenant.send(APP, &message).await;
             let answer = cancel(&tenant, &accepted).await;

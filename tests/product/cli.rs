@@ -1,4 +1,4 @@
-//! The program on the command line: the real binary, in a folder of its own.
+//! The command line of the program: the real binary, in a folder of its own.
 
 use std::{io::Write, process::Command};
 
@@ -17,7 +17,7 @@ both_modes!(
     migrations_are_listed,
 );
 
-/// Runs a command with this on its standard input.
+/// Runs a command with this text on standard input.
 fn run_with_input(mut command: Command, input: &str) -> Ended {
     let (reader, mut writer) = std::io::pipe().expect("a pipe");
     command.stdin(reader);
@@ -284,7 +284,7 @@ async fn migrations_are_listed(mode: Mode) {
     run(world.wxgate(&["serve", "--no-migrate", "--listen", "203.0.113.1:1"])).expect(1);
 }
 
-/// A program without any setting, in a new folder.
+/// A command without any setting, in a new folder.
 fn program(arguments: &[&str]) -> (tempfile::TempDir, Command) {
     let folder = tempfile::tempdir().expect("a folder");
     let mut command = wxgate(folder.path());

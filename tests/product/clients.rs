@@ -1,6 +1,6 @@
-//! Programs of other people that call the gateway, each in a process of its own: SDKs that take it for WeChat, clients
-//! that were generated from its document, and one that tries to catch it in a lie. They are in `tests/clients`, and what
-//! they need is installed by `make setup`.
+//! Third-party programs that call the gateway, each in a separate process: SDKs that use the gateway in place of
+//! WeChat, clients that were generated from the OpenAPI document, and a fuzzer that compares the answers with the
+//! document. The programs are in `tests/clients`; `make setup` installs the dependencies.
 
 use std::{
     ffi::OsStr,
@@ -19,9 +19,9 @@ use wechat::callback::Keys;
 
 use crate::world::{Client, Mode, World};
 
-/// The app of `wxgate dev`, which the programs send with.
+/// The app of `wxgate dev`, which the programs use for sends.
 const APP: &str = "wxde00000000000001";
-/// The official account beside it.
+/// The official account of `wxgate dev`.
 const OFFICIAL: &str = "wxde00000000000002";
 
 both_modes!(
@@ -31,7 +31,7 @@ both_modes!(
     the_gateway_keeps_to_its_document,
 );
 
-/// Generating and running takes a while, and the modes differ in nothing that a client sees.
+/// Runs in one mode only: generating and running takes a while, and clients see no difference between the modes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_by_openapi_python_client_work() {
     generated("openapi-python-client").await;
@@ -52,7 +52,7 @@ async fn clients_by_hey_api_work() {
     generated("hey-api").await;
 }
 
-/// What a program needs to know: where everything is, and the keys.
+/// The environment of a program: the world, and a folder with the keys.
 struct Stage {
     world: World,
     folder: tempfile::TempDir,
@@ -78,7 +78,7 @@ impl Stage {
         Self { world, folder }
     }
 
-    /// Runs a program of `tests/clients` to its end, which must be a good one.
+    /// Runs a program of `tests/clients` to its end, and asserts success.
     async fn run(&self, program: &str, arguments: &[&str]) {
         let mut command = command(program, self.folder.path());
         command
@@ -90,7 +90,7 @@ impl Stage {
     }
 }
 
-/// A program of `tests/clients`, in `folder`.
+/// The command that runs a program of `tests/clients` in `folder`.
 fn command(program: &str, folder: &Path) -> Command {
     let script = programs().join(program);
     let language = match script.extension().and_then(OsStr::to_str) {
@@ -116,12 +116,12 @@ async fn end_well(mut command: Command) {
     assert!(output.status.success(), "{words}: {said}\n{complaint}");
 }
 
-/// Where the programs are.
+/// The folder of the programs.
 fn programs() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("clients")
 }
 
-/// What `make setup` installs: `target/debug/deps/product-…` → `target/tools`.
+/// The folder of the tools that `make setup` installs: `target/debug/deps/product-…` → `target/tools`.
 fn tools() -> &'static Path {
     static TOOLS: LazyLock<PathBuf> = LazyLock::new(|| {
         let test = std::env::current_exe().expect("this program's place");
@@ -147,7 +147,7 @@ async fn generated(name: &str) {
 async fn sdks_send_through_the_gateway_on_one_token(mode: Mode) {
     let stage = Stage::set(mode).await;
     let wechat = stage.world.wechat_url();
-    // The second of them looks how many tokens the gateway has fetched for both.
+    // The second program checks how many tokens the gateway has fetched for both programs.
     for program in ["send_with_co_wechat_api.cjs", "send_with_wechatpy.py"] {
         stage.run(program, &["--simulator", &wechat]).await;
     }
@@ -158,7 +158,7 @@ async fn an_sdk_pushes_events_as_wechat_does(mode: Mode) {
     stage.run("push_with_wechatpy.py", &[]).await;
 }
 
-/// Of every length that a message may have in its last block.
+/// Tests all lengths that the last cipher block of a message can have.
 #[tokio::test]
 async fn an_sdk_reads_what_is_encrypted_here() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Machines whose clocks differ: what replicas agree on goes by the database's.
+//! Machines with different clocks: replicas use the clock of the database for shared decisions.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use crate::world::{Mode, Tenant, World, eventually, message_with, until};
 
 const APP: &str = "wx00000000000000a1";
 
-/// Real programs, each under a clock of its own; an embedded gateway is alone with its machine's.
+/// Real programs in production mode, each with its own clock. An embedded gateway has no other clock to differ from.
 macro_rules! production {
     ($($scenario:ident($off:expr) = $scene:ident),* $(,)?) => {$(
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -24,7 +24,7 @@ production!(
     a_replica_that_is_120_s_behind_takes_no_work(-120) = takes_no_work,
 );
 
-/// A right replica and one that is so many seconds off, and a tenant at each.
+/// Starts a right replica and one with a clock `off` seconds off. Returns the tenant at each replica.
 async fn two(off: i32) -> (World, Tenant, Tenant) {
     let mut world = World::plan(Mode::Production).own_process().start().await;
     world.add_replica_off(off).await;
@@ -38,7 +38,7 @@ fn time(value: &Value) -> DateTime<Utc> {
     value.as_str().expect("a time").parse().expect("a time")
 }
 
-/// Twenty messages, sent at both replicas, due in two seconds: none leaves early, and none is late by what a clock is off.
+/// Twenty messages at both replicas are due in 2 s: no message is early, and none is late by the clock's offset.
 async fn scheduled_messages_are_in_time(world: &World, replicas: [&Tenant; 2]) {
     let due = world.now() + TimeDelta::seconds(2);
     let mut sent = Vec::new();
@@ -87,7 +87,7 @@ async fn goes_by_the_databases_clock(off: i32) {
         "{}",
         world.said(0)
     );
-    // Tokens of the one are good at the other, as soon as they are made and as long as they last.
+    // Tokens of one replica are valid at the other replica, from the issue to the expiry.
     for (from, to) in [(&right, &wrong), (&wrong, &right)] {
         let token = from.client.token().await;
         let path = format!("/v1/apps/{APP}");
@@ -112,7 +112,7 @@ async fn takes_no_work(off: i32) {
     })
     .await;
 
-    // WeChat takes three seconds: a sweeper that is two minutes ahead would call these lost.
+    // WeChat answers after 3 s: a sweeper with a clock two minutes ahead would release these messages as lost.
     world
         .wechat()
         .change_app(APP, |app| app.latency_ms = Some(3000));

@@ -1,4 +1,4 @@
-//! The ways to PostgreSQL and Redis: TLS with a private CA, and a user without rights.
+//! Connections to PostgreSQL and Redis: TLS with a private CA, and a user without rights.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -13,7 +13,7 @@ use crate::world::{Ended, Running, eventually, free_port, run, wxgate};
 
 const MASTER_KEY: &str = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
 
-/// A CA of one's own, and a certificate for 127.0.0.1 that it signed.
+/// Creates a private CA and a certificate for 127.0.0.1, signed by this CA.
 const CERTIFICATES: &str = "
 set -e
 cd \"$1\"
@@ -46,7 +46,7 @@ fn ask(folder: &Path, arguments: &[&str], database_url: &str, redis_url: &str) -
     run(command(folder, arguments, &settings))
 }
 
-/// What `wxgate doctor` found out about this.
+/// The finding of one check of `wxgate doctor`.
 fn finding(report: &Value, check: &str) -> Value {
     let checks = report["checks"].as_array().expect("checks");
     let found = checks.iter().find(|one| one["check"] == check);
@@ -95,7 +95,7 @@ fn a_look_at_an_empty_database_makes_no_table() {
 #[test]
 fn postgresql_with_a_private_ca_is_reached_and_a_wrong_ca_is_told() {
     let folder = tempfile::tempdir().unwrap();
-    // The server's own user runs the script.
+    // The server's user, not the test's, runs the script in this folder.
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(folder.path(), open).unwrap();
     let server = testkit::Postgres::start();
@@ -282,7 +282,7 @@ async fn a_redis_cluster_is_found_unless_one_server_has_all_slots() {
     eventually("Redis is taken", whole).await;
 }
 
-/// Has a Redis do this.
+/// Sends a command to Redis and asserts the answer `+OK`.
 fn tell(port: u16, words: &str) {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("a Redis");
     stream

@@ -1,4 +1,4 @@
-//! `kill -9` of the real program: what was accepted is sent, what was under way is never sent twice.
+//! `kill -9` of the real program: accepted messages are sent, and messages in flight are never sent twice.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ both_modes!(
     it_stops_in_good_order_when_it_is_asked_to,
 );
 
-/// The gateway dies while the app rests: everything is queued, nothing has left.
+/// The gateway dies while the app is paused: all messages are queued, none is sent.
 async fn an_accepted_message_survives_a_crash(mode: Mode) {
     let mut world = World::plan(mode).own_process().start().await;
     let tenant = world.tenant("a").await;
@@ -44,7 +44,7 @@ async fn an_accepted_message_survives_a_crash(mode: Mode) {
     assert_eq!(world.wechat().sent(APP).len(), accepted.len());
 }
 
-/// The gateway dies between WeChat's taking the message and its answer.
+/// The gateway dies after WeChat has accepted the message and before WeChat answers.
 async fn what_was_under_way_in_a_crash_is_not_sent_twice(mode: Mode) {
     let mut world = World::plan(mode).own_process().start().await;
     let tenant = world.tenant("a").await;

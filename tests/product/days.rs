@@ -1,4 +1,4 @@
-//! The day's quota over replicas that compete for it.
+//! The daily quota with replicas that compete for the quota.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::world::{Load, Mode, World, message, reckon};
 const APP: &str = "wx00000000000000a1";
 const OTHER: &str = "wx00000000000000b2";
 const QUOTA: usize = 3_000;
-/// Worlds by hand begin at 10:00 in Shanghai; this is an hour before midnight.
+/// Manual clocks begin at 10:00 in Shanghai; this duration leads to an hour before midnight.
 const LATE: Duration = Duration::from_hours(13);
 const OVER_MIDNIGHT: Duration = Duration::from_hours(2);
 const LATE_AGAIN: Duration = Duration::from_hours(22);
@@ -22,7 +22,7 @@ mod three_replicas_send_exactly_the_quota_a_day {
     }
 }
 
-/// Three thousand a day, nine thousand messages, three days.
+/// 9,000 messages under a quota of 3,000 a day take three days.
 async fn three_replicas_send_exactly_the_quota_a_day() {
     let world = World::plan(Mode::Production)
         .by_hand()
@@ -39,10 +39,11 @@ async fn three_replicas_send_exactly_the_quota_a_day() {
     let mut until_late = LATE;
     for day in 1..=3 {
         until_taken(&world, day * QUOTA).await;
-        // Recorded too: a lease would end as the time passes.
+        // Wait for the records too: otherwise the leases would end when the clock advances.
         tenant.wait_count(APP, "sending", 0).await;
         world.pass(until_late);
-        // Each replica serves its neighbour: it has looked at the queue, and took nothing of the app.
+        // Each replica sends a message of another app: so each has looked at the queue and claimed nothing of the
+        // first.
         let neighbours = (0..3).map(|replica| {
             let elsewhere = world.at(replica, &tenant);
             async move {
@@ -72,7 +73,7 @@ async fn three_replicas_send_exactly_the_quota_a_day() {
 }
 
 async fn until_taken(world: &World, wanted: usize) {
-    // As long as it goes on, it may take as long as it takes.
+    // There is no limit for the whole: the wait continues as long as WeChat takes more messages.
     let mut taken = 0;
     while taken < wanted {
         let what = format!("WeChat has taken more than {taken} of {wanted} messages");

@@ -1,4 +1,4 @@
-//! What a revoked key has made goes with it.
+//! Revoking a key also revokes the keys that were created with the key.
 
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ both_modes!(
     a_tenant_has_so_many_keys,
 );
 
-/// A caller with a key that `maker` has made.
+/// A client with a new key, created by `maker`.
 async fn made_by(maker: &Client, scopes: &[&str]) -> Client {
     let new = json!({"name": "made", "scopes": scopes});
     let created = maker.post("/v1/keys", &new).await.expect(201);
@@ -21,8 +21,8 @@ fn id(client: &Client) -> String {
     client.key().client_id.clone()
 }
 
-/// Waits until every one of these gateways refuses the key's token. Each is asked until it does and no longer: bad
-/// tokens are counted by address.
+/// Waits until each of these gateways refuses the key's token. Stops asking a gateway after the first refusal: the
+/// gateways count bad tokens per address.
 async fn refused_at(world: &World, replicas: usize, client: &Client) {
     for replica in 0..replicas {
         let client = client.at(world.url(replica));
@@ -58,7 +58,7 @@ async fn a_revoked_key_takes_along_what_was_made_with_it(mode: Mode) {
     let child = made_by(&root, &scopes).await;
     let grandchild = made_by(&child, &scopes).await;
     let last = made_by(&grandchild, &["apps:read"]).await;
-    // One in between is revoked already, and what it has made is still there.
+    // Before the revocation, every key works at every replica.
     let lost = [&child, &grandchild, &last];
     for client in [&root, &other].into_iter().chain(lost) {
         for replica in 0..replicas {
@@ -82,7 +82,7 @@ async fn a_revoked_key_takes_along_what_was_made_with_it(mode: Mode) {
     let path = format!("/v1/keys/{}", id(&root));
     other.delete(&path).await.expect(204);
     for client in lost {
-        // Where it was revoked at once, elsewhere within 5 seconds.
+        // The refusal is immediate at the replica that revoked the key, and follows within 5 seconds elsewhere.
         client.get("/v1/apps").await.problem(401, "unauthorized");
         refused_at(&world, replicas, client).await;
         client.fetch_token(None).await.expect(401);
@@ -97,7 +97,7 @@ async fn a_revoked_key_takes_along_what_was_made_with_it(mode: Mode) {
     other.delete(&path).await.expect(204);
     assert_eq!(log_of(&other).await.len(), 4, "again is no change");
 
-    // An operator's key takes along what it has made for tenants.
+    // Revoking an operator's key also revokes the keys that this key created for tenants.
     let operator = world.operator();
     let new = json!({"name": "second", "scopes": ["operator", "keys:write"]});
     let created = operator.post("/v1/keys", &new).await.expect(201);
@@ -128,7 +128,7 @@ async fn an_exchanged_key_may_leave_what_it_has_made(mode: Mode) {
     new.delete(&keeping).await.expect(204);
     old.get("/v1/apps").await.problem(401, "unauthorized");
     new.get("/v1/apps").await.expect(200);
-    // It counts as made by who made the old one.
+    // The maker of the exchanged key now counts as the maker of the new key.
     let revoked = run(world.wxgate(&["key", "revoke", &id(&root), "--json"])).expect(0);
     assert_eq!(
         revoked.json(),
@@ -172,7 +172,7 @@ async fn a_tenant_has_so_many_keys(mode: Mode) {
         "{}",
         refused.stderr()
     );
-    // Another tenant has its own.
+    // Each tenant has a separate limit.
     world.tenant("b").await;
     let path = format!("/v1/keys/{}", made[99]);
     tenant.client.delete(&path).await.expect(204);

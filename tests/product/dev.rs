@@ -1,4 +1,4 @@
-//! `wxgate dev`: everything at once, in an empty folder, with nothing installed.
+//! `wxgate dev`: the whole product in an empty folder, without any installed service.
 
 use std::{
     os::unix::fs::PermissionsExt,
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::world::{Client, Key, Running, Time, eventually, free_port, run, wxgate};
 
-/// How long a newcomer waits for the first message.
+/// The longest acceptable wait of a new user for the first message.
 const FIRST_MESSAGE: Duration = Duration::from_secs(5);
 
 fn dev(folder: &Path, port: u16, more: &[&str]) -> Command {
@@ -28,7 +28,7 @@ fn dev(folder: &Path, port: u16, more: &[&str]) -> Command {
     command
 }
 
-/// What it prints once it is there, and the process.
+/// Starts `wxgate dev` and waits for `last_words`. Returns the process and the output.
 async fn start(
     folder: &Path,
     port: u16,
@@ -165,7 +165,7 @@ fn a_port_that_is_taken_is_told() {
 #[test]
 fn a_folder_that_cannot_be_written_is_told() {
     let folder = tempfile::tempdir().unwrap();
-    // A file where the folder should be: root may write everywhere else.
+    // A file stands in the place of the folder: root may write to every existing folder.
     std::fs::write(folder.path().join("wxgate-data"), "in the way").unwrap();
     let refused = run(dev(folder.path(), free_port(), &[])).expect(1).stderr();
     assert!(
@@ -174,7 +174,7 @@ fn a_folder_that_cannot_be_written_is_told() {
     );
 }
 
-/// Each scenario is a WeChat that answers a token call and a send as its name says.
+/// Each scenario's name says how the simulated WeChat answers a token call or a send.
 #[tokio::test]
 async fn a_simulator_misbehaves_as_it_is_told() {
     const TOKEN: &str =

@@ -1,4 +1,4 @@
-//! `wxgate doctor` on gateways that are well and on some that are not.
+//! `wxgate doctor` on healthy and on broken gateways.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -17,7 +17,7 @@ both_modes!(
     it_changes_nothing,
 );
 
-/// The finding of this check.
+/// The finding of one check.
 fn finding<'a>(report: &'a Value, check: &str) -> &'a Value {
     let checks = report["checks"].as_array().expect("checks");
     let found = checks.iter().find(|one| one["check"] == check);
@@ -75,7 +75,7 @@ async fn what_is_wrong_is_told_with_what_to_do(mode: Mode) {
     let sent = tenant.send(APP, &message("o1")).await;
     tenant.wait_attempt(&sent, "app_blocked").await;
     world.wechat_goes_away().await;
-    // Another key than the database's.
+    // The database is encrypted with another master key.
     let other = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwg=";
     let ended = examine(&world, &["--json"], &[("WXGATE_MASTER_KEY", other)]);
     let report = ended.expect(1).json();

@@ -1,4 +1,4 @@
-//! Every door that takes a credential counts those that are wrong, by address, and lets good ones in meanwhile.
+//! Every endpoint that takes a credential counts failures by address, and still accepts good credentials meanwhile.
 
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use crate::{
 const APP: &str = "wx00000000000000a1";
 const TOKEN: &str = "gatewayTestToken01";
 
-/// Production mode alone has more than one replica.
+/// Only production mode has more than one replica.
 mod a_key_proven_on_one_replica_is_proven_on_all {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn production() {
@@ -28,7 +28,7 @@ both_modes!(
     calls_that_are_passed_on_are_on_record,
 );
 
-/// Pages have no problems in JSON, so they are read as they come.
+/// Reads a page: status, `Retry-After` and text. Pages have no problems in JSON, which [`finish`] expects.
 async fn page(request: RequestBuilder) -> (u16, Option<String>, String) {
     let answer = request.send().await.expect("a page");
     assert!(answer.headers().contains_key("x-request-id"), "{answer:?}");
@@ -46,7 +46,7 @@ fn sign_in(world: &World, secret: &str) -> RequestBuilder {
         .form(&[("client_secret", secret)])
 }
 
-/// How often it was refused before it was refused for that alone.
+/// The number of refusals until `refused` returns false, which means that the rate limit answers instead.
 async fn until_limited(mut refused: impl AsyncFnMut() -> bool) -> usize {
     let mut times = 0;
     while refused().await {
@@ -62,7 +62,7 @@ async fn wrong_secrets_at_the_console_are_limited(mode: Mode) {
     let good = &tenant.client.key().client_secret;
     let late = world.key_of(&tenant.id, &["apps:read"]).await;
     assert_eq!(page(sign_in(&world, good)).await.0, 303);
-    // Of the right form, and nobody's any more.
+    // The secret has the right form, but the key is revoked.
     let path = format!("/v1/keys/{}", late.key().client_id);
     tenant.client.delete(&path).await.expect(204);
     let wrong = &late.key().client_secret;
@@ -74,7 +74,7 @@ async fn wrong_secrets_at_the_console_are_limited(mode: Mode) {
     assert!((1..=60).contains(&wait), "{wait}");
     assert!(text.contains("too many requests"), "{text}");
 
-    // They are failures of the token endpoint too, and on record; who has got in from here still does.
+    // The failures count at the token endpoint too, and are logged. Keys that succeeded from this address still work.
     let elsewhere = world.anonymous().with_key(late.key().clone());
     let limited = elsewhere.fetch_token(None).await;
     assert_eq!(limited.expect(429)["error"], "rate_limited");
@@ -99,7 +99,7 @@ async fn wrong_secrets_at_the_console_are_limited(mode: Mode) {
     );
 }
 
-/// 25 bad secrets, then the good key: where it was proven before and where it was not.
+/// 25 bad secrets at each replica, then the good key, which is proven at one replica only.
 async fn a_key_proven_on_one_replica_is_proven_on_all() {
     let world = World::plan(Mode::Production)
         .by_hand()
@@ -124,7 +124,7 @@ async fn a_key_proven_on_one_replica_is_proven_on_all() {
         async move { good.fetch_token(None).await.status.as_u16() }
     };
     assert_eq!([at(0).await, at(1).await], [200, 200]);
-    // Nobody new gets in from there.
+    // A key without an earlier success from this address is refused.
     let new = world.key_of(&tenant.id, &["apps:read"]).await;
     assert_eq!(new.at(world.url(1)).fetch_token(None).await.status, 429);
 }
@@ -158,7 +158,7 @@ async fn bad_tokens_at_the_drop_in_surface_are_limited(mode: Mode) {
     };
     let times = until_limited(async || send("no.jwt.atall").await == 40001).await;
     assert!(times >= 120, "{times}");
-    // A code that no SDK answers with another token.
+    // SDKs do not answer this code with a fetch of another token.
     assert_eq!(send("no.jwt.atall").await, 45011);
     assert_eq!(send(&good).await, 0);
     let bearer = tenant
@@ -200,7 +200,7 @@ async fn callbacks_that_nobody_signed_are_limited(mode: Mode) {
     let mut turn = 0;
     let times = until_limited(async || {
         turn += 1;
-        // Neither the path nor the query nor the signature makes a difference.
+        // The limit is the same for all paths, queries and signatures.
         let answer = match turn % 3 {
             0 => post("nonsense").await,
             1 => post(forged).await,

@@ -1,4 +1,4 @@
-//! The gateway in WeChat's clothes: what an SDK sees that was pointed at it.
+//! The drop-in surface, as an SDK of WeChat sees the gateway.
 
 use std::time::Duration;
 
@@ -31,20 +31,19 @@ both_modes!(
     an_app_that_was_removed_is_nobodys,
 );
 
-/// Asks `GET /cgi-bin/token`.
 async fn ask_token(client: &Client, appid: &str, secret: &str) -> Value {
     let path = format!("/cgi-bin/token?grant_type=client_credential&appid={appid}&secret={secret}");
     finish(client.bare(Method::GET, &path)).await.expect(200)
 }
 
-/// A token with which the client's key acts as the app.
+/// An access token by which the client's key acts for the app.
 pub(crate) async fn wechat_token(client: &Client, appid: &str) -> String {
     let answer = ask_token(client, appid, &client.key().client_secret).await;
     assert_eq!(answer["expires_in"], 7200, "{answer}");
     answer["access_token"].as_str().expect("a token").to_owned()
 }
 
-/// A call as an SDK makes it: the token in the query, a body without a content type.
+/// A call in the form that SDKs use: the token in the query, a body without a content type.
 pub(crate) async fn call(
     client: &Client,
     method: Method,
@@ -66,7 +65,7 @@ pub(crate) async fn post(client: &Client, path: &str, token: &str, body: &Value)
         .expect(200)
 }
 
-/// A tenant with a mini-program, and its token.
+/// A tenant with a mini-program, and a gateway token for the app.
 pub(crate) async fn ready(world: &World) -> (Tenant, String) {
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;
@@ -258,7 +257,7 @@ async fn limits_are_told_in_wechats_codes(mode: Mode) {
     assert_eq!(codes.last(), Some(&45011), "{codes:?}");
 }
 
-/// As under `/v1`: who asks in a loop for what it may not do is told to wait.
+/// As under `/v1`: repeated calls without the required scope lead to 45011, which asks the caller to wait.
 async fn refusals_for_want_of_a_scope_count_against_the_rate(mode: Mode) {
     let world = World::plan(mode).by_hand().start().await;
     let slow = world
@@ -286,7 +285,7 @@ async fn a_dead_token_of_the_app_is_none_of_the_callers_business(mode: Mode) {
     let kept = tenant.all(APP).await.remove(0);
     assert_eq!(outcomes(&kept), ["stale_token", "accepted"], "{kept}");
 
-    // WeChat refuses fresh ones too: an SDK that heard that would fetch another for ever.
+    // WeChat refuses fresh tokens too. An SDK that saw this refusal would fetch tokens in an endless loop.
     let dead = Effect::Errcode {
         errcode: 40001,
         errmsg: None,

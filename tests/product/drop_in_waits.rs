@@ -1,4 +1,4 @@
-//! How long a call of the drop-in surface waits for its message: not for an app that rests, and not when nobody waits.
+//! The waiting of drop-in calls for the message: not for a paused app, and not after the client has hung up.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ both_modes!(
     slow_calls_of_one_tenant_leave_room_for_others,
 );
 
-/// A tenant with a mini-program, and its token.
+/// A tenant with a mini-program, and a gateway token for the app.
 async fn ready(world: &World) -> (Tenant, String) {
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;
@@ -39,7 +39,7 @@ async fn an_app_that_rests_is_told_at_once(mode: Mode) {
     let first = tenant.send(APP, &message("o1")).await;
     tenant.wait_attempt(&first, "app_blocked").await;
     let asked = wechat.app_stats(APP).total(SUBSCRIBE);
-    // Time stands still: an answer that waited for the message's end would not come.
+    // The clock stands still: an answer that waited for the message's end would never come.
     let body = message("o2").to_string();
     let path = format!("{SUBSCRIBE}?access_token={token}");
     let request = tenant.client.bare(Method::POST, &path).body(body);
@@ -58,7 +58,7 @@ async fn who_hangs_up_calls_the_message_back(mode: Mode) {
         errcode: -1,
         errmsg: None,
     };
-    // The first try is put off, and time stands still: the message waits.
+    // The first attempt leads to a retry, and the clock stands still, so the message waits.
     world
         .wechat()
         .add_fault(Fault::always(busy).for_path(SUBSCRIBE));
@@ -72,7 +72,7 @@ async fn who_hangs_up_calls_the_message_back(mode: Mode) {
         .await;
         tenant.wait_count(APP, "queued", 1).await;
     };
-    // Who is dropped here, unanswered, closes its connection.
+    // Dropping the unanswered request closes the connection.
     tokio::select! {
         answer = asking => panic!("{answer:?}"),
         () = tried => {}
@@ -103,7 +103,7 @@ async fn slow_calls_of_one_tenant_leave_room_for_others(mode: Mode) {
         .wechat()
         .add_fault(hung.for_path(TEMPLATES).for_app(APP));
     let many = futures::future::select_all((0..40).map(|_| Box::pin(ask(&tenant, &token))));
-    // The first that ends is one that found no place.
+    // The first answer is a refusal: no place was left for this call.
     let (refused, _, rest) = many.await;
     assert_eq!(refused["errcode"], -1, "{refused}");
     let words = refused["errmsg"].as_str().expect("errmsg");

@@ -1,4 +1,4 @@
-//! Who changes something can say what they have read; who reads a list is told where it goes on.
+//! Conditional changes with `If-Match`, conditional reads, and links to the next page of a list.
 
 use futures::future::join_all;
 use reqwest::Method;
@@ -38,7 +38,7 @@ fn tag(answer: &Answer) -> String {
     tag.to_owned()
 }
 
-/// What can be changed here, by whom, and two changes of it.
+/// The resources that can change, each with a client that may make the change, the path, and two changes.
 async fn things(world: &World) -> Vec<(Client, String, [Value; 2])> {
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;
@@ -60,7 +60,7 @@ async fn a_lost_update_is_refused(mode: Mode) {
         let changed = change(&client, &path, &read, &one).await;
         let next = tag(&changed);
         changed.expect(200);
-        // Somebody else read it before that.
+        // This change starts from the state before the first change.
         let late = change(&client, &path, &read, &two).await;
         late.problem(412, "conflict");
         assert_eq!(client.get(&path).await.expect(200)["name"], "one");
@@ -71,7 +71,7 @@ async fn a_lost_update_is_refused(mode: Mode) {
         change(&client, &path, &both, &two)
             .await
             .problem(400, "invalid_request");
-        // The answer to a change names the state that the next one starts from, weakened by a proxy or not.
+        // The `ETag` of a change's answer is valid for the next change, also as a weak tag from a proxy.
         let weak = format!("W/{next}");
         change(&client, &path, &weak, &two).await.expect(200);
         change(&client, &path, "*", &one).await.expect(200);
@@ -128,7 +128,7 @@ async fn a_list_says_where_its_next_page_is(mode: Mode) {
         assert_eq!(relation, "; rel=\"next\"");
         next.clone_into(&mut path);
     }
-    // The tenant's first key is the one that asks.
+    // The tenant's first key is the key of this client, so there are five keys.
     assert_eq!(names.len(), 5, "{names:?}");
     names.sort_unstable();
     names.dedup();

@@ -1,4 +1,4 @@
-//! One tenant's backlog, and another's single message.
+//! Single messages of one tenant beside the backlog of another tenant.
 
 use std::{
     fmt,
@@ -14,17 +14,17 @@ const BUSY: &str = "wx00000000000000a1";
 const QUIET: &str = "wx00000000000000b2";
 const BACKLOG: usize = 5_000;
 const ROUNDS: usize = 10;
-/// Messages in one round.
+/// The messages of one round.
 const SINGLES: usize = 5;
-/// What WeChat takes for each answer.
+/// The time that WeChat takes for each answer.
 const LATENCY: Duration = Duration::from_millis(30);
-/// On a quiet machine a release build needs a small part of it; a debug build between other tests does not.
+/// A release build on a quiet machine needs a small fraction of this time; a debug build beside other tests needs more.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 both_modes!(a_backlog_holds_up_nobody_else);
 
-/// 5,000 messages of one tenant wait while another sends fifty, five at a time; 32 sending slots each, so that all of
-/// them are taken all the time.
+/// 5,000 messages of one tenant wait while another tenant sends fifty messages, five at a time. Each replica has 32
+/// sending slots, so that the backlog occupies all slots all the time.
 async fn a_backlog_holds_up_nobody_else(mode: Mode) {
     let replicas = if mode == Mode::Production { 3 } else { 1 };
     let world = World::plan(mode).replicas(replicas).slots(32).start().await;
@@ -40,7 +40,7 @@ async fn a_backlog_holds_up_nobody_else(mode: Mode) {
     busy.wait_attempt(&first, "app_blocked").await;
     world.hand_in(&busy, BUSY, BACKLOG).await;
 
-    // The app is repaired: all of its messages are due at once.
+    // The new secret ends the app's pause: all messages of the app are due at once.
     let secret = json!({"secret": "another"});
     let path = format!("/v1/apps/{BUSY}/secret");
     busy.client.put(&path, &secret).await.expect(200);
@@ -53,7 +53,7 @@ async fn a_backlog_holds_up_nobody_else(mode: Mode) {
     assert!(beside.p99 < PATIENCE, "{beside}");
 }
 
-/// How long a message took from its request to the answer that it is sent.
+/// The time from the request to the answer that the message is sent.
 struct Times {
     median: Duration,
     p99: Duration,

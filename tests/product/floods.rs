@@ -1,5 +1,5 @@
-//! Floods before any credential: large bodies, many streams, slow bodies from one address, long heads. They fill no memory,
-//! and callers at other addresses go on.
+//! Floods of requests without a credential: large bodies, many streams, slow bodies from one address, long heads. The
+//! floods fill no memory, and the gateway still serves callers at other addresses.
 
 use std::net::SocketAddr;
 
@@ -31,10 +31,10 @@ both_modes!(
 );
 
 const FORM: &str = "application/x-www-form-urlencoded";
-/// The largest body before a credential.
+/// The largest body that is accepted before a credential, in bytes.
 const SMALL: usize = 16 * 1024;
 
-/// An HTTP/2 connection, which ends when it is dropped.
+/// An HTTP/2 connection, which closes on drop.
 struct Http2 {
     requests: SendRequest<Bytes>,
     url: String,
@@ -49,7 +49,7 @@ impl Http2 {
         let (requests, connection) = h2::client::handshake(stream).await.expect("HTTP/2");
         let mut driving = JoinSet::new();
         driving.spawn(async move {
-            // The server may cut it: that is seen by the requests.
+            // The server may cut the connection; the requests then fail.
             let _ = connection.await;
         });
         Self {
@@ -66,7 +66,7 @@ impl Http2 {
             .version(http::Version::HTTP_2)
     }
 
-    /// Sends a head; the body may follow.
+    /// Sends a head; unless `ends`, a body may follow.
     async fn open(
         &mut self,
         head: http::request::Builder,
@@ -78,7 +78,7 @@ impl Http2 {
             .expect("a stream")
     }
 
-    /// A form at the token endpoint of which a part is still to come.
+    /// Sends a part of a form to the token endpoint; the rest is still to come.
     async fn half_a_form(&mut self) -> (ResponseFuture, SendStream<Bytes>) {
         let head = self
             .request(Method::POST, "/oauth/token")
@@ -102,14 +102,14 @@ fn address(world: &World) -> SocketAddr {
         .expect("an address")
 }
 
-/// A connection from another of this machine's addresses.
+/// Connects from another address of this machine.
 async fn connect_from(world: &World, from: [u8; 4]) -> TcpStream {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.bind((from, 0).into()).expect("an address");
     socket.connect(address(world)).await.expect("a connection")
 }
 
-/// Sends a request on a connection of its own and reads all that is said.
+/// Sends a request on a new connection and reads the answer to its end.
 async fn talk(world: &World, request: &[u8]) -> String {
     let mut stream = TcpStream::connect(address(world))
         .await
@@ -149,7 +149,7 @@ async fn bodies_before_a_credential_are_small(mode: Mode) {
             assert!(said.contains(words), "{path}: {said}");
         }
     }
-    // Behind a good credential a body may have the size that its route allows.
+    // With a valid credential a body may have the size that the route allows.
     let tenant = world.tenant("tea").await;
     let request = tenant.client.request(Method::POST, "/v1/keys").await;
     let name = json!({"name": "x".repeat(SMALL + 1), "scopes": ["apps:read"]});
@@ -158,7 +158,7 @@ async fn bodies_before_a_credential_are_small(mode: Mode) {
         .problem(422, "validation_failed");
 }
 
-/// Three connections with 128 streams, each with up to 1 MiB for a route that reads before it knows the caller.
+/// Three connections with 128 streams, each with up to 1 MiB for a route that reads before the caller is known.
 async fn a_flood_of_streams_fills_no_memory(mode: Mode) {
     const PIECE: usize = 16 * 1024;
     let world = World::plan(mode).own_process().start().await;
@@ -183,13 +183,13 @@ async fn a_flood_of_streams_fills_no_memory(mode: Mode) {
         }
         connections.push(connection);
     }
-    // All that the server takes of each; the bodies stay open.
+    // Send as much of each body as the server takes; the bodies stay open.
     let pushing = streams.iter_mut().map(|(_, body)| async {
         for _ in 0..64 {
             body.reserve_capacity(PIECE);
             while body.capacity() < PIECE {
                 let more = std::future::poll_fn(|context| body.poll_capacity(context));
-                // What the server does not take within a while it does not hold.
+                // A server that grants no more window within 10 s holds no more of the body.
                 if !matches!(
                     timeout(Duration::from_secs(10), more).await,
                     Ok(Some(Ok(_)))
@@ -223,7 +223,7 @@ async fn few_requests_of_an_unproven_connection_are_looked_at(mode: Mode) {
     for _ in 0..8 {
         held.push(connection.half_a_form().await);
     }
-    // Requests of one connection are looked at in any order: the first that waits is asked for here.
+    // The server handles the requests of a connection in any order, so find the first request that waits.
     let mut waiting = None;
     for _ in 0..50 {
         let head = connection.request(Method::GET, "/healthz");
@@ -234,14 +234,14 @@ async fn few_requests_of_an_unproven_connection_are_looked_at(mode: Mode) {
         }
     }
     let waiting = waiting.expect("a request that waits: nothing is proven on this connection");
-    // One that ends makes room for the next.
+    // The end of one request makes room for the next request.
     let (refused, mut body) = held.pop().expect("a form");
     body.send_data(Bytes::new(), true)
         .expect("the end of a body");
     assert_eq!(refused.await.expect("an answer").status(), 400);
     assert_eq!(waiting.await.expect("an answer").status(), 200);
 
-    // A good credential on the connection, and all of its requests are looked at.
+    // After a valid credential on the connection, the server handles all requests of the connection.
     held.push(connection.half_a_form().await);
     let (refused, mut body) = held.pop().expect("a form");
     body.send_data(Bytes::new(), true)
@@ -259,7 +259,7 @@ async fn few_requests_of_an_unproven_connection_are_looked_at(mode: Mode) {
     assert_eq!(connection.ask(head).await.status(), 200);
 }
 
-/// Whether a request is answered while those of a tenant are, many times over.
+/// Whether a request is answered while a tenant gets 20 answers.
 async fn is_answered_beside(asked: &mut ResponseFuture, tenant: &Tenant) -> bool {
     for _ in 0..20 {
         let other = async { tenant.client.get("/v1/apps").await.expect(200) };
@@ -272,7 +272,7 @@ async fn is_answered_beside(asked: &mut ResponseFuture, tenant: &Tenant) -> bool
     false
 }
 
-/// Slow bodies from one address until it is refused; an address beside it still gets its tokens.
+/// Slow bodies from one address are sent until the gateway refuses more; another address still gets tokens.
 async fn bytes_that_prove_nothing_are_bounded_for_one_address(mode: Mode) {
     let patience = Patience {
         body: Duration::from_mins(2),
@@ -285,7 +285,7 @@ async fn bytes_that_prove_nothing_are_bounded_for_one_address(mode: Mode) {
         "POST /oauth/token HTTP/1.1\r\nHost: x\r\nContent-Type: {FORM}\r\nContent-Length: {SMALL}\r\n\r\n{}",
         "x".repeat(part)
     );
-    // What is sent is taken, until there is too much of it.
+    // The gateway holds what was sent, up to a limit.
     let mut held = Vec::new();
     for _ in 0..400 {
         let mut stream = connect_from(&world, [127, 0, 0, 9]).await;
@@ -313,7 +313,7 @@ async fn bytes_that_prove_nothing_are_bounded_for_one_address(mode: Mode) {
     }
     assert!(said.contains("temporarily_unavailable"), "{said}");
     tenant.client.fetch_token(None).await.expect(200);
-    // What is given up makes room.
+    // The closed connections make room.
     drop(held);
     let there = world.anonymous().with_key(tenant.client.key().clone());
     let there = there.calling_from([127, 0, 0, 9]);
@@ -333,7 +333,7 @@ async fn http2_takes_as_many_fields_as_http1(mode: Mode) {
         }
         let answer = connection.ask(head).await;
         assert_eq!(answer.status(), status, "HTTP/2, {fields} fields");
-        // One of them is `Host`, the other `Connection`.
+        // Two of the fields are `Host` and `Connection`.
         let lines: Vec<_> = (2..fields)
             .map(|number| format!("x-{number}: 1\r\n"))
             .collect();
@@ -347,18 +347,18 @@ async fn http2_takes_as_many_fields_as_http1(mode: Mode) {
             "{fields} fields: {said}"
         );
     }
-    // So many fields with one name count as many.
+    // Fields with the same name count separately.
     let mut head = connection.request(Method::GET, "/healthz");
     for _ in 0..101 {
         head = head.header("x-same", "1");
     }
     assert_eq!(connection.ask(head).await.status(), 431);
-    // More bytes than HTTP/1 takes.
+    // The head has more bytes than HTTP/1 accepts.
     let long = connection
         .request(Method::GET, "/healthz")
         .header("x-long", "x".repeat(33 * 1024));
     assert_eq!(connection.ask(long).await.status(), 431);
-    // Fields behind a body have the same bound.
+    // The limit applies to trailers too.
     let head = connection
         .request(Method::POST, "/oauth/token")
         .header("content-type", FORM);

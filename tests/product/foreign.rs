@@ -1,4 +1,4 @@
-//! Another system that fetches tokens with an app's AppSecret.
+//! Another system that fetches access tokens with an app's AppSecret.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ const APP: &str = "wx00000000000000a1";
 
 both_modes!(a_foreign_fetch_in_the_middle_of_two_thousand_sends);
 
-/// Every status of a message that is not `sent`.
+/// Every status except `sent`.
 const NOT_SENT: [&str; 9] = [
     "scheduled",
     "queued",
@@ -36,7 +36,7 @@ async fn read(tenant: &Tenant, path: &str) -> Value {
     tenant.client.get(&path).await.expect(200)
 }
 
-/// All are sent, one refresh, none twice, and whose fault it was is shown; also when Redis is slow just then.
+/// Every message is sent once, with one refresh, and the foreign refresh is shown, also while Redis stalls.
 async fn a_foreign_fetch_in_the_middle_of_two_thousand_sends(mode: Mode) {
     const SENDS: usize = 2_000;
     const SLOW: Duration = Duration::from_secs(3);
@@ -46,7 +46,7 @@ async fn a_foreign_fetch_in_the_middle_of_two_thousand_sends(mode: Mode) {
         .app_with(APP, json!({"secret": SECRET, "token_mode": "legacy"}))
         .await;
     let wechat = world.wechat();
-    // So that hundreds are with WeChat when it happens.
+    // With this latency, hundreds of sends are with WeChat at the moment of the foreign fetch.
     wechat.set_latency(Duration::from_millis(100));
 
     let send = async {
@@ -61,7 +61,7 @@ async fn a_foreign_fetch_in_the_middle_of_two_thousand_sends(mode: Mode) {
         if mode == Mode::Production {
             world.redis().stall(SLOW);
         }
-        // The first leaves the gateway's token five minutes, the second ends it.
+        // The first foreign fetch leaves the gateway's token five minutes; the second ends the token.
         wechat.foreign_fetch(APP);
         wechat.foreign_fetch(APP);
     };
@@ -85,7 +85,7 @@ async fn a_foreign_fetch_in_the_middle_of_two_thousand_sends(mode: Mode) {
     let fetches = wechat.app_stats(APP).total("/cgi-bin/token");
     assert_eq!(fetches, 2, "the first, and one refresh");
 
-    // While Redis was slow nobody could ask the other replicas: then it is found out when Redis answers.
+    // While Redis stalls, replicas cannot ask each other: the foreign refresh is recognised when Redis answers.
     let state = eventually("the foreign refresh is shown", || async {
         let state = read(&tenant, "/token").await;
         (!state["foreign_refresh"].is_null()).then_some(state)

@@ -1,4 +1,4 @@
-//! What a hostile client can do to a connection, a body and a header: nothing to anybody else.
+//! Hostile use of connections, bodies and headers by one client does not affect other clients.
 
 use std::time::Duration;
 
@@ -26,13 +26,13 @@ both_modes!(
     a_client_cannot_choose_its_address,
 );
 
-/// A connection of its own.
+/// A new connection to the first gateway.
 pub(crate) async fn connect(world: &World) -> TcpStream {
     let address = world.url(0).trim_start_matches("http://").to_owned();
     TcpStream::connect(address).await.expect("a connection")
 }
 
-/// Hundreds of requests that never get further than a part of their head or body.
+/// Hundreds of requests of which only a part of the head or the body ever arrives.
 async fn half_open_requests_harm_nobody(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("tea").await;
@@ -62,7 +62,7 @@ async fn half_open_requests_harm_nobody(mode: Mode) {
     drop(held);
 }
 
-/// Whatever the server says until it hangs up, while the client goes on with a byte every 50 ms.
+/// Reads until the server closes the connection, while the client sends a byte every 50 ms.
 async fn drip(stream: TcpStream) -> String {
     let (mut read, mut write) = stream.into_split();
     let mut said = Vec::new();
@@ -71,11 +71,11 @@ async fn drip(stream: TcpStream) -> String {
         while write.write_all(b"x").await.is_ok() {
             ticks.tick().await;
         }
-        // The server has hung up; what it said is still to be read.
+        // The server has closed the connection; the other branch still reads what the server sent.
         std::future::pending::<()>().await;
     };
     tokio::select! {
-        // A connection that is cut while bytes are on their way ends with an error.
+        // A connection that is cut while bytes are in transit ends with an error.
         _ = read.read_to_end(&mut said) => {}
         () = drops => unreachable!(),
     }
@@ -114,7 +114,7 @@ async fn a_slow_head_ends_its_connection(mode: Mode) {
         assert!(took >= least, "{start:?} was cut off after {took:?}");
         assert!(took < Duration::from_secs(20), "{start:?}: {took:?}");
     }
-    // A head that comes in pieces, but in time, is answered.
+    // A head that arrives in pieces within the time limit is answered.
     let mut stream = connect(&world).await;
     for piece in ["GET /healthz HT", "TP/1.1\r\nHost: x\r\n", "\r\n"] {
         stream.write_all(piece.as_bytes()).await.expect("a piece");
@@ -173,7 +173,7 @@ async fn a_body_that_is_too_large_is_refused_before_it_is_sent(mode: Mode) {
             "POST /v1/apps HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n{length}\r\n\r\n"
         )
     };
-    // Announced: the answer comes although not one byte of the body was sent.
+    // With an announced length, the answer comes before any byte of the body.
     let mut stream = connect(&world).await;
     let announced = head(&format!("Content-Length: {HUGE}"));
     stream
@@ -188,14 +188,14 @@ async fn a_body_that_is_too_large_is_refused_before_it_is_sent(mode: Mode) {
         String::from_utf8_lossy(&answer)
     );
 
-    // Where no body is read its length is nobody's business.
+    // A route that reads no body ignores the length.
     let mut stream = connect(&world).await;
     let unread = announced.replace("POST", "GET");
     stream.write_all(unread.as_bytes()).await.expect("a head");
     stream.read_exact(&mut answer).await.expect("an answer");
     assert!(answer.starts_with(b"HTTP/1.1 200"));
 
-    // In pieces: cut off long before the end.
+    // Without an announced length, the server cuts the connection long before the end of the body.
     let mut stream = connect(&world).await;
     stream
         .write_all(head("Transfer-Encoding: chunked").as_bytes())
@@ -301,7 +301,7 @@ async fn pages_allow_nothing_from_elsewhere(mode: Mode) {
     }
 }
 
-/// Nobody is trusted here: what the client says of itself is not what is on record.
+/// No proxy is trusted here: the audit log has the address of the connection, not the one in the client's headers.
 async fn a_client_cannot_choose_its_address(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("tea").await;
@@ -316,8 +316,8 @@ async fn a_client_cannot_choose_its_address(mode: Mode) {
     assert_eq!(log["data"][0]["address"], "127.0.0.1");
 }
 
-/// Who is refused before its body was looked at may go on with the connection: SDKs send head and body apart, and reuse
-/// what they were not told to close.
+/// A client that is refused before the body was read may continue on the connection: SDKs send head and body
+/// separately, and reuse a connection unless the server asks to close the connection.
 async fn a_connection_outlives_an_early_answer(mode: Mode) {
     let world = World::start(mode).await;
     for path in ["/cgi-bin/message/subscribe/send?access_token=x", "/v1/apps"] {
@@ -326,7 +326,7 @@ async fn a_connection_outlives_an_early_answer(mode: Mode) {
             "POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n"
         );
         stream.write_all(head.as_bytes()).await.expect("a head");
-        // The route has refused it by now, as it refuses the one beside it.
+        // The route has refused the request by the time that this second request is answered.
         world.anonymous().post(path, &json!({})).await;
         stream.write_all(b"{}").await.expect("a body");
         stream

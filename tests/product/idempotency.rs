@@ -1,4 +1,4 @@
-//! The same request twice: sent once.
+//! Repeated requests with an idempotency key: the message is sent once.
 
 use std::time::Duration;
 
@@ -64,7 +64,7 @@ async fn twenty_twins_make_one_message(mode: Mode) {
 
     let mut ids = Vec::new();
     for answer in answers {
-        // A twin may be told that the first is still running; it is never taken for another.
+        // A twin may get 409 while the first request still runs, but never another message.
         match answer.status.as_u16() {
             409 => drop(answer.problem(409, "conflict")),
             _ => ids.push(id(&answer.expect(202)).to_owned()),
@@ -129,7 +129,7 @@ async fn a_key_is_kept_for_a_day(mode: Mode) {
     let same = tenant.send_keyed(APP, "daily", &message).await.expect(202);
     assert_eq!(id(&same), id(&first));
     world.pass(Duration::from_hours(2));
-    // Whether it has been forgotten yet or not.
+    // The result is the same whether the janitor has deleted the old record or not.
     let fresh = tenant.send_keyed(APP, "daily", &message).await;
     assert_eq!(fresh.header("idempotent-replayed"), None);
     assert_ne!(id(&fresh.expect(202)), id(&first));

@@ -1,4 +1,4 @@
-//! `wxgate import`: a file sent once, however often the command runs.
+//! `wxgate import`: each line of a file is sent once, however often the command runs.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -37,7 +37,7 @@ pub(crate) fn import(world: &World, file: &str, content: impl AsRef<[u8]>, more:
     run(command)
 }
 
-/// How many lines are in the queue, were there before, and were sent.
+/// The numbers of lines that are accepted, were accepted by an earlier run, and are sent.
 pub(crate) fn counts(report: &Value) -> [u64; 3] {
     ["accepted", "repeated", "sent"].map(|name| report[name].as_u64().expect("a count"))
 }
@@ -58,7 +58,7 @@ async fn a_table_is_sent_once(mode: Mode) {
         .expect(0)
         .json();
     assert_eq!(counts(&queued)[..2], [700, 0]);
-    // The same again waits for what is in the queue, and adds nothing to it.
+    // The same import waits for the queued messages, and adds no message.
     let sent = import(&world, "users.csv", &table, &[]).expect(0).json();
     assert_eq!(counts(&sent), [700, 700, 700]);
 
@@ -82,7 +82,7 @@ async fn a_table_is_sent_whole_however_its_lines_end(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;
-    // An old spreadsheet's, and one that was put together from several.
+    // A file of an old spreadsheet program, and a file that was joined from several files.
     let tables = [
         "touser,thing1\ro1,one\ro2,one\ro 3,one\ro4,one\r",
         "touser,thing1\no5,one\ro6,one\r\no 7,\"a\rb\"\ro8,one",
@@ -124,7 +124,7 @@ async fn lines_that_are_refused_are_told(mode: Mode) {
         assert!(reason(2).starts_with("data/thing1/value"), "{told:?}");
     }
     assert_eq!(world.wechat().sent(APP).len(), 2);
-    // Put right in its place, below a new one: nobody else gets a second message.
+    // The second line is corrected and a new line is inserted above: no other recipient gets a second message.
     let corrected = table
         .replace("thing1\n", "thing1\no0,new\n")
         .replace("o 2", "o2");

@@ -1,4 +1,4 @@
-//! Three replicas under load, real programs, of which one is killed or stopped.
+//! Three replicas under load, as real programs; one replica is killed or stopped.
 
 use std::time::{Duration, Instant};
 
@@ -31,14 +31,14 @@ mod a_killed_fetcher_is_replaced_and_no_dead_token_used {
     }
 }
 
-/// How often a replica is killed.
+/// The number of kills.
 const KILLS: usize = 10;
-/// How many messages WeChat takes between two kills.
+/// The number of messages that WeChat takes between two kills.
 const BETWEEN: usize = 150;
-/// Few, so that all of them are taken whenever a replica is killed.
+/// A small number, so that all slots are in use whenever a replica is killed.
 const SLOTS: usize = 16;
 
-/// How many messages of the app WeChat has taken.
+/// The number of the app's messages that WeChat has taken.
 fn taken(world: &World) -> usize {
     world.wechat().sent(APP).len()
 }
@@ -50,8 +50,8 @@ async fn until_taken(world: &World, wanted: usize) {
     .await;
 }
 
-/// 1,650 messages, ten times `kill -9` and a new replica, 16 sending slots each. What a killed replica had under way
-/// stays with its lease; a gateway that starts two minutes later finds it.
+/// 1,650 messages, ten times `kill -9` and a new replica, 16 sending slots each. The in-flight messages of a killed
+/// replica stay under lease; a gateway that starts two minutes later finds these messages.
 async fn ten_kills_lose_and_repeat_nothing() {
     let mut world = World::plan(Mode::Production)
         .replicas(3)
@@ -94,7 +94,7 @@ async fn ten_kills_lose_and_repeat_nothing() {
     assert_eq!(next["status"], "sent", "no user is blocked: {next}");
 }
 
-/// 600 messages, 64 sending slots each, answers that take 200 ms; the shutdown time-out is the usual 30 s.
+/// 600 messages, 64 sending slots each, answers that take 200 ms; the shutdown time-out is the default of 30 s.
 async fn a_stop_under_load_leaves_nothing_uncertain() {
     let mut world = World::plan(Mode::Production)
         .replicas(3)
@@ -130,18 +130,18 @@ async fn a_stop_under_load_leaves_nothing_uncertain() {
 
 /// The call that fetches tokens in legacy mode.
 const FETCH: &str = "/cgi-bin/token";
-/// The broker's lease on the fetch, 15 s, and what a busy machine takes.
+/// The broker's fetch lease, 15 s, and the delay of a busy machine, 10 s.
 const TURN: Duration = Duration::from_secs(15 + 10);
 
-/// Has a replica look for the app's token.
+/// Makes a replica look for the app's token.
 async fn hand_out(replica: &Tenant) {
     let path = format!("/v1/apps/{APP}/access-token");
     let handed = replica.client.call(Method::POST, &path, None).await;
     handed.expect(200);
 }
 
-/// Legacy mode, where WeChat tells nobody what it told the one that was killed. Of the token's six seconds three are
-/// left when its refresh begins. One message goes while they last, and a hundred when they are over.
+/// In legacy mode only the killed replica got the new token. Three of the old token's six seconds are left when the
+/// refresh begins. One message is sent within these seconds, and a hundred afterwards.
 async fn a_killed_fetcher_is_replaced_and_no_dead_token_used() {
     let mut world = World::plan(Mode::Production)
         .replicas(3)

@@ -1,4 +1,4 @@
-//! What a tenant may hand in on one day.
+//! The daily limit of a tenant's submitted messages.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ async fn send(tenant: &Tenant, number: usize) -> Answer {
     tenant.client.post(&path, &message).await
 }
 
-/// Refused until midnight in Shanghai.
+/// Asserts a refusal that lasts until midnight in Shanghai.
 #[track_caller]
 fn used_up(answer: Answer, retry_after: &str) {
     assert_eq!(
@@ -46,7 +46,7 @@ fn used_up(answer: Answer, retry_after: &str) {
 async fn the_limit_holds_to_the_last_message_of_the_day(mode: Mode) {
     let world = World::plan(mode).by_hand().start().await;
     let tenant = limited(&world, 20).await;
-    // At once, so that some share a transaction.
+    // Concurrent requests, so that some share a transaction.
     let answers = join_all((0..30).map(|number| send(&tenant, number))).await;
     let (taken, refused): (Vec<_>, Vec<_>) =
         answers.into_iter().partition(|answer| answer.status == 202);
@@ -98,7 +98,7 @@ async fn only_what_will_be_sent_counts(mode: Mode) {
         .await;
     used_up(send(&tenant, 4).await, "50400");
 
-    // What is called back has been handed in; sent again by hand it counts once more.
+    // A canceled message still counts as submitted; a retry by hand counts once more.
     let change = async |verb: &str| {
         let path = format!("/v1/messages/{}/{verb}", id(&scheduled));
         finish(tenant.client.request(Method::POST, &path).await).await
@@ -131,7 +131,7 @@ async fn a_limit_is_changed_at_once(mode: Mode) {
 mod at_three_replicas {
     use super::{Mode, World, join_all, limited, send};
 
-    /// Production mode alone has more than one.
+    /// Only production mode has more than one replica.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn the_limit_is_one() {
         let world = World::plan(Mode::Production).replicas(3).start().await;

@@ -1,4 +1,4 @@
-//! Ten thousand bad logins, from an address of their own: they are limited, and a good tenant does not feel them.
+//! Ten thousand bad logins from one address: the gateway limits the logins, and a good tenant notices no effect.
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -15,11 +15,11 @@ use crate::world::{Client, Mode, Tenant, World, finish, message};
 const APP: &str = "wx00000000000000a1";
 const LOGINS: usize = 10_000;
 const ATTACKERS: usize = 16;
-/// The time between two requests of one caller of the good tenant.
+/// The interval between two requests of the good tenant.
 const PACE: Duration = Duration::from_millis(25);
-/// The time between two bad logins: 500 a second, or what the machine can do.
+/// The interval between two bad logins: 500 a second, or as many as the machine can do.
 const ATTACK: Duration = Duration::from_millis(2);
-/// How many answers the latency without an attack is taken from.
+/// The number of answers for the latency without an attack.
 const CALM: usize = 200;
 
 both_modes!(ten_thousand_bad_logins_are_limited_and_harm_nobody);
@@ -51,19 +51,19 @@ async fn ten_thousand_bad_logins_are_limited_and_harm_nobody(mode: Mode) {
         shown(&besieged)
     );
     assert_eq!(refused + limited, LOGINS);
-    // 20 at once and 10 a minute, at each of the two doors that take a secret; bad tokens 120 and 60.
+    // Failed secrets: 20 at once and 10 a minute, over all endpoints. Failed tokens: 120 at once and 60 a minute.
     let minutes = usize::try_from(took.as_secs() / 60).expect("a few") + 1;
     let most = 20 + 10 * minutes + 120 + 60 * minutes;
     assert!(refused <= most, "{refused} were looked at, not {most}");
     assert!(!besieged.is_empty());
-    // Limits of another magnitude than what is measured: for a machine that is busy with other tests.
+    // This limit is far above the usual latency, for a machine that runs other tests too.
     let late = besieged[besieged.len() * 95 / 100];
     assert!(late < Duration::from_secs(2), "{late:?}");
-    // The same limits let nobody else's login fail: a new client at another address gets in.
+    // The limits do not affect logins from other addresses: a new client at another address gets a token.
     world.key_of(&tenant.id, &["apps:read"]).await.token().await;
 }
 
-/// Bad logins of every kind. Returns how many were refused as wrong, and how many for their number.
+/// Sends bad logins of every kind. Returns the number of refusals with 401, and with 429.
 async fn attack(world: &World, revoked: &Client) -> [usize; 2] {
     let http = reqwest::Client::builder()
         .local_address(IpAddr::from(Ipv4Addr::new(127, 0, 0, 66)))
@@ -122,8 +122,8 @@ async fn attack(world: &World, revoked: &Client) -> [usize; 2] {
     statuses.map(AtomicUsize::into_inner)
 }
 
-/// The good tenant works on while `goes_on` says so of the number of answers: it reads, sends and gets tokens, and
-/// everything succeeds. Returns how long each answer took, sorted.
+/// Reads, sends and gets tokens as the good tenant while `goes_on` is true for the number of answers, and asserts
+/// success. Returns the sorted durations of the answers.
 async fn work(tenant: &Tenant, goes_on: impl Fn(usize) -> bool) -> Vec<Duration> {
     let mut took = Vec::new();
     let mut ticks = interval(PACE);

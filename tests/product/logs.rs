@@ -1,4 +1,4 @@
-//! What the real program logs.
+//! The logs of the real program.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ use crate::world::{Mode, World, eventually, id, message, message_with, until};
 const APP: &str = "wx00000000000000a1";
 const SUBSCRIBE: &str = "/cgi-bin/message/subscribe/send";
 
-/// JSON in which no object has a key twice: parsers keep one of the two, each another one.
+/// JSON without duplicate keys in any object: parsers differ in which of two equal keys wins.
 #[derive(Debug)]
 struct Unique(Value);
 
@@ -76,7 +76,7 @@ impl<'de> Visitor<'de> for Reader {
     }
 }
 
-/// A message that this version cannot read, as a newer replica may have written it, is named in the log beside its words.
+/// The log names a message that this version cannot read, such as a newer replica's, in a field of its own.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_json_line_has_each_key_once() {
     let plan = World::plan(Mode::Production).own_process();
@@ -111,7 +111,7 @@ async fn a_json_line_has_each_key_once() {
     assert!(named > 0, "{}", world.said(0));
 }
 
-/// Two sweepers find the same lost sends. One settles them, and the other has no answer that came late.
+/// Two sweepers find the same lost sends. One records the messages as uncertain; the other must not log a late outcome.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_lease_is_no_answer_that_came_late() {
     let plan = World::plan(Mode::Production).breakable().own_process();
@@ -127,7 +127,7 @@ async fn a_lost_lease_is_no_answer_that_came_late() {
     until("WeChat has them", || world.wechat().sent(APP).len() == 4).await;
     world.kill_replica();
     world.sql("UPDATE message SET lease_until = 1 WHERE status = 'sending'");
-    // Both find the rows, and both wait for them.
+    // Both sweepers find the rows and wait for the locks.
     let held = world.hold("SELECT id FROM message FOR UPDATE");
     world.add_replica(true).await;
     world.add_replica(true).await;

@@ -1,4 +1,4 @@
-//! What a push costs that proves nothing, and how soon a change counts.
+//! The cost of callbacks without a valid signature, and how soon changed settings apply.
 
 use serde_json::json;
 use simulator::{Push, PushFormat, PushMode};
@@ -9,7 +9,7 @@ use super::{
 };
 use crate::world::{Mode, World, eventually};
 
-/// Only where the database can be gone is it seen that nobody asks it.
+/// Production mode only: a stopped database proves that a callback needs no lookup.
 mod a_push_that_proves_nothing_asks_no_database {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn production() {
@@ -30,7 +30,7 @@ async fn a_push_that_proves_nothing_asks_no_database() {
     bogus.query = bogus.query.replace("nonce=", "nonce=9");
     post(&world, &bogus).await.problem(403, "bad_signature");
 
-    // One unknown app after the other: a few are looked up.
+    // Callbacks for many unknown apps: the gateway looks up only a few apps.
     let unknown = |number: u32| format!("wx{number:016x}");
     let mut answers = Vec::new();
     for number in 0..60 {
@@ -60,7 +60,7 @@ async fn a_push_that_proves_nothing_asks_no_database() {
         let answer = post_to(&world, &unknown(number), &bogus).await;
         answer.problem(429, "rate_limited");
     }
-    // What proves itself is not taken without a database.
+    // A callback with a valid signature needs the database.
     post(&world, &good).await.problem(503, "overloaded");
     world.postgres().restart();
     eventually("it is ready again", || async {
@@ -68,9 +68,9 @@ async fn a_push_that_proves_nothing_asks_no_database() {
         (ready.status == 200).then_some(())
     })
     .await;
-    // However much else comes from its address.
+    // The callback is accepted although many bad callbacks came from the same address.
     assert_success(&post(&world, &good).await);
-    // Another address may name an app that this replica does not know yet.
+    // From another address, a callback may name an app that this replica does not know yet.
     let elsewhere = world.anonymous().calling_from([127, 0, 0, 9]);
     let path = format!("/callbacks/{OTHER}?{}", bogus.query);
     let request = elsewhere.bare(reqwest::Method::POST, &path).body("{}");
@@ -80,7 +80,7 @@ async fn a_push_that_proves_nothing_asks_no_database() {
 
 both_modes!(a_change_counts_at_once);
 
-/// The time stands still: nothing that is remembered becomes old by itself.
+/// The clock stands still, so no cached entry expires by age.
 async fn a_change_counts_at_once(mode: Mode) {
     let replicas = if mode == Mode::Production { 2 } else { 1 };
     let world = World::plan(mode).by_hand().replicas(replicas).start().await;

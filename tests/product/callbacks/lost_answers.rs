@@ -1,4 +1,4 @@
-//! Messages whose answer was lost, and the receipts that say what became of them.
+//! Messages with a lost answer, and the receipts that show the result.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ both_modes!(
     an_official_accounts_receipt_settles_a_message_whose_answer_was_lost,
 );
 
-/// A world with an app that hears of its messages, where WeChat tells of each that it takes if `receipts`.
+/// A world with an app that gets callbacks. If `receipts`, WeChat sends a receipt for each message that WeChat takes.
 async fn listening(mode: Mode, receipts: bool) -> (World, Tenant) {
     let world = World::plan(mode).by_hand().start().await;
     let tenant = world.tenant("a").await;
@@ -31,7 +31,7 @@ async fn listening(mode: Mode, receipts: bool) -> (World, Tenant) {
     (world, tenant)
 }
 
-/// A message that WeChat takes without an answer.
+/// Sends a message that WeChat takes and does not answer.
 async fn lost(world: &World, tenant: &Tenant, message: &Value) -> Value {
     let openid = message["touser"].as_str().unwrap_or_default();
     world
@@ -45,7 +45,7 @@ async fn lost(world: &World, tenant: &Tenant, message: &Value) -> Value {
     ended
 }
 
-/// WeChat's id of the last message that it took.
+/// WeChat's id of the last message that WeChat took.
 async fn taken(world: &World, appid: &str) -> u64 {
     let last = eventually("WeChat has the message", || async {
         world.wechat().sent(appid).pop()
@@ -53,7 +53,7 @@ async fn taken(world: &World, appid: &str) -> u64 {
     last.await.msgid
 }
 
-/// The message when it is where `wanted` says. The time passes meanwhile.
+/// Waits until the message has the status `wanted`, while the clock advances.
 async fn after_a_while(world: &World, tenant: &Tenant, message: &Value, wanted: &str) -> Value {
     eventually(&format!("{} is {wanted}", id(message)), || async {
         world.pass(Duration::from_secs(1));
@@ -70,7 +70,7 @@ async fn a_receipt_settles_a_message_whose_answer_was_lost(mode: Mode) {
     let msgid = taken(&world, APP).await;
     assert_eq!(delivered["msgid"], msgid.to_string());
     assert_eq!(delivered["failure"], Value::Null);
-    // What contradicts it later is for nobody.
+    // A later receipt that contradicts the first one is ignored.
     let failed = PushEvent::failed("o1", TEMPLATE, msgid, 1003, "failed");
     assert_success(&post(&world, &letter(&world, &failed)).await);
     assert_eq!(tenant.read(&message).await, delivered);
@@ -91,10 +91,10 @@ async fn a_receipt_may_come_before_its_message_is_uncertain(mode: Mode) {
     );
 }
 
-/// Pushes that a message to `openid` arrived, and lets the gateway look for it a few times.
+/// Posts a receipt and gives the gateway time to look for the matching message a few times.
 async fn pushed_and_looked_at(world: &World, tenant: &Tenant, event: &PushEvent) {
     assert_success(&post(world, &letter(world, event)).await);
-    // Another message is settled in the same way, after the time that the others had.
+    // The receipt of another message, handled afterwards in the same way, shows that the first messages had their time.
     world.pass(Duration::from_secs(5));
     let other = lost(world, tenant, &message("o9")).await;
     let msgid = taken(world, APP).await;

@@ -1,4 +1,4 @@
-//! Hearing WeChat: what its events make of messages.
+//! Callbacks of WeChat, and their effects on messages.
 
 mod lookups;
 mod lost_answers;
@@ -19,7 +19,7 @@ const APP: &str = "wx00000000000000a1";
 const OTHER: &str = "wx00000000000000b2";
 const OFFICIAL: &str = "wx00000000000000f0";
 const TOKEN: &str = "gatewayTestToken01";
-/// Its last character has bits that strict decoders refuse.
+/// The last character has bits that strict base64 decoders refuse.
 const AES_KEY: &str = "q7Xc2Vn8Lk4Rz1Tb6Ym9Wd3Hs5Jf0Gp7Ua2Ke4Qi8Or";
 
 both_modes!(
@@ -33,7 +33,7 @@ both_modes!(
     settings_and_digests_survive_a_restart,
 );
 
-/// Registers an app whose tenant has told its settings, and gives WeChat the same.
+/// Registers an app with callback settings, and gives WeChat the same settings.
 pub(crate) async fn hearing(world: &World, tenant: &Tenant, mode: PushMode, format: PushFormat) {
     let mut given = json!({"callback_token": TOKEN});
     if mode != PushMode::Plain {
@@ -69,7 +69,7 @@ pub(crate) fn letter_of(world: &World, appid: &str, event: &PushEvent) -> Letter
     world.wechat().letter(appid, event).unwrap()
 }
 
-/// Posts a letter to an app, as WeChat does.
+/// Posts a callback to an app, as WeChat does.
 pub(crate) async fn post_to(world: &World, appid: &str, letter: &Letter) -> Answer {
     let path = format!("/callbacks/{appid}?{}", letter.query);
     let request = world
@@ -97,7 +97,7 @@ pub(crate) fn assert_success(answer: &Answer) {
     );
 }
 
-/// What a counter stands at.
+/// The value of a counter.
 pub(crate) async fn counted(world: &World, series: &str) -> u64 {
     let metrics = world.anonymous().get("/metrics").await.text;
     let line = metrics.lines().find_map(|line| line.strip_prefix(series));
@@ -221,7 +221,7 @@ async fn an_event_counts_once(mode: Mode) {
     }
     assert_eq!(tenant.read(&sent).await, delivered, "nothing has changed");
 
-    // WeChat signs a repeat anew.
+    // WeChat signs each repeat with a new nonce.
     let popups: Vec<Letter> = (0..3).map(|_| letter(&world, &popup("o1"))).collect();
     let posts = popups.iter().map(|letter| post(&world, letter));
     for answer in futures::future::join_all(posts).await {
@@ -253,7 +253,7 @@ async fn an_event_may_come_before_the_answer_of_the_send(mode: Mode) {
     })
     .await;
 
-    // Twice, and then somebody says the opposite.
+    // Two equal receipts, then a receipt with the opposite result.
     let failed = PushEvent::failed("o1", TEMPLATE, taken.msgid, 1003, "failed");
     for event in [
         &failed,
@@ -309,10 +309,10 @@ async fn what_is_not_known_is_answered_and_counted(mode: Mode) {
         choices: vec![(TEMPLATE.into(), "reject".into())],
     };
     assert_success(&post(&world, &letter(&world, &change)).await);
-    // Of a message that another system has sent.
+    // A receipt of a message that another system has sent.
     let foreign = PushEvent::delivered("o1", TEMPLATE, 7);
     assert_success(&post(&world, &letter(&world, &foreign)).await);
-    // The signature is WeChat's, so WeChat would only repeat it.
+    // The signature is valid, so a refusal would only make WeChat repeat the callback.
     let mut broken = letter(&world, &event);
     broken.body = "<xml><Event>".into();
     assert_success(&post(&world, &broken).await);
@@ -349,7 +349,7 @@ async fn settings_and_digests_survive_a_restart(mode: Mode) {
     assert_eq!(counted(&world, repeated).await, 1);
 }
 
-/// Only replicas can hear different things.
+/// Production mode only: callbacks at different replicas need more than one replica.
 mod every_replica_hears {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn production() {
@@ -371,7 +371,7 @@ async fn every_replica_hears() {
     tenant.wait_for(&sent, "delivered").await;
 }
 
-/// Only a database that is a server of its own can be gone.
+/// Production mode only: only a separate database server can stop.
 mod nothing_is_answered_that_is_not_in_the_database {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn production() {
@@ -395,7 +395,7 @@ async fn nothing_is_answered_that_is_not_in_the_database() {
     })
     .await;
     assert_eq!(tenant.read(&sent).await["status"], "sent");
-    // WeChat repeats what was not answered with `success`.
+    // WeChat repeats a callback that was not answered with `success`.
     assert_success(&post(&world, &receipt).await);
     assert_eq!(tenant.read(&sent).await["status"], "delivered");
 }

@@ -1,4 +1,4 @@
-//! What was overheard: pushes that come again later, under other parts of their signature, or with another body.
+//! Replays of intercepted callbacks: later, with exchanged parts of the signed text, or with another body.
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -21,7 +21,7 @@ both_modes!(
     an_overheard_signature_brings_nothing_new,
 );
 
-/// Signs a letter as of this timestamp and nonce, as WeChat does.
+/// Signs a callback with this timestamp and nonce, as WeChat does.
 fn signed(letter: &Letter, timestamp: &str, nonce: &str) -> Letter {
     let sign = |more: Option<&str>| {
         let mut parts: Vec<&str> = [TOKEN, timestamp, nonce].into_iter().chain(more).collect();
@@ -54,7 +54,7 @@ fn now(world: &World) -> i64 {
     world.now().timestamp()
 }
 
-/// A letter of which the event happened so many seconds later than now. The time stands still.
+/// A callback of an event that happens `seconds` after the present time. The clock stands still.
 fn happened(world: &World, event: &PushEvent, seconds: i64) -> Letter {
     let clock = world.wechat();
     let clock = clock.clock();
@@ -72,7 +72,7 @@ async fn a_day_old_push_is_refused_under_other_parts_of_its_signature(mode: Mode
         hearing(&world, &tenant, push_mode, PushFormat::Json).await;
         let sent = tenant.send_and_wait(APP, &message("o1")).await;
         let (then, later) = (now(&world).to_string(), (now(&world) + 86_400).to_string());
-        // Signed by WeChat, and overheard: it never arrives.
+        // WeChat signs this callback, an attacker intercepts it, and the gateway never gets the original.
         let overheard = signed(&letter(&world, &arrived(&sent)), &then, &later);
         world.pass(DAY);
         post(&world, &overheard).await.problem(403, "bad_signature");
@@ -85,14 +85,14 @@ async fn a_day_old_push_is_refused_under_other_parts_of_its_signature(mode: Mode
         };
         assert_ne!(exchanged.query, overheard.query);
         post(&world, &exchanged).await.problem(403, "bad_signature");
-        // Whoever has overheard a plain push can write another body.
+        // The signature of a plain callback does not cover the body, so an attacker can write another body.
         let fresh = Letter {
             body: overheard.body.replace(&then, &later),
             ..exchanged
         };
         post(&world, &fresh).await.problem(403, "bad_signature");
         assert_eq!(tenant.read(&sent).await["status"], "sent", "{push_mode:?}");
-        // The same is good where WeChat says it now.
+        // The same event is accepted in a callback that WeChat signs now.
         let good = letter(&world, &arrived(&sent));
         assert_success(&post(&world, &good).await);
         assert_eq!(tenant.read(&sent).await["status"], "delivered");
@@ -123,7 +123,7 @@ async fn a_time_stamp_has_one_form(mode: Mode) {
         assert_eq!(refused.status, 403, "{timestamp:?} {nonce:?}: {refused:?}");
     }
     assert_eq!(tenant.read(&sent).await["status"], "sent");
-    // A check of the URL is answered however it is written.
+    // A check of the URL is answered with any form of the timestamp.
     let check = signed(&receipt, &format!("0{now}"), "a-b").query;
     let check = format!("/callbacks/{APP}?{check}&echostr=7");
     assert_eq!(world.anonymous().get(&check).await.text, "7");
@@ -184,7 +184,7 @@ async fn an_overheard_signature_brings_nothing_new(mode: Mode) {
             let refused = crate::world::finish(request).await;
             refused.problem(403, "bad_signature");
         }
-        // WeChat itself repeats what it has said.
+        // WeChat repeats the same callback.
         let request = client
             .bare(reqwest::Method::POST, &path)
             .body(first.body.clone());
@@ -197,16 +197,16 @@ async fn an_overheard_signature_brings_nothing_new(mode: Mode) {
     let repeated =
         "wxgate_callbacks_total{event=\"subscribe_msg_sent_event\",outcome=\"repeated\"}";
     assert_eq!(counted(&world, repeated).await, 1);
-    // Another app has signatures of its own.
+    // The signature does not prove a callback for another app.
     post_to(&world, "wx00000000000000b2", &first)
         .await
         .problem(403, "bad_signature");
-    // What is signed anew is taken.
+    // A callback with a new signature is accepted.
     assert_success(&post(&world, &letter(&world, &arrived(&sent[1]))).await);
     assert_eq!(tenant.read(&sent[1]).await["status"], "delivered");
 }
 
-/// Only a database that is a server of its own can be gone.
+/// Production mode only: only a separate database server can stop.
 mod a_push_that_was_not_answered_is_taken_when_it_comes_again {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn production() {
@@ -220,7 +220,7 @@ async fn a_push_that_was_not_answered_is_taken_when_it_comes_again() {
         let tenant = world.tenant("a").await;
         hearing(&world, &tenant, push_mode, PushFormat::Json).await;
         let sent = tenant.send_and_wait(APP, &message("o1")).await;
-        // So that the app's keys are known when the database goes.
+        // This callback makes the replica cache the app's keys before the database stops.
         pushes(&world, APP, settings(&world, push_mode, PushFormat::Json));
         assert_success(&post(&world, &letter(&world, &popup("o1"))).await);
         let receipt = letter(&world, &arrived(&sent));

@@ -1,4 +1,4 @@
-//! Who is believed: the check of the URL, what is refused, and settings that change.
+//! Authentication of callbacks: the check of the URL, refusals, and changes of the settings.
 
 use std::time::Duration;
 
@@ -62,7 +62,7 @@ async fn the_url_is_checked_and_the_console_is_told_what_to_set(mode: Mode) {
     }
 }
 
-/// The time stands still, so nothing comes back to the bucket.
+/// The clock stands still, so the rate limit's bucket does not refill.
 async fn a_flood_has_to_come_again(mode: Mode) {
     const MOST: usize = 2000;
     let world = World::plan(mode).by_hand().start().await;
@@ -166,11 +166,11 @@ async fn whatever_is_not_wechats_is_refused_alike(mode: Mode) {
     let large = with(|l| l.body = format!("{{\"Encrypt\":\"{}\"}}", "A".repeat(64 * 1024)));
     post(&world, &large).await.problem(413, "payload_too_large");
 
-    // Five minutes later somebody who overheard it says it again.
+    // An attacker repeats an intercepted callback five minutes later.
     world.pass(Duration::from_mins(5) + Duration::from_secs(1));
     post(&world, &good).await.problem(403, "bad_signature");
     assert_eq!(tenant.read(&sent).await["status"], "sent");
-    // An old check of the URL changes nothing and tells nothing.
+    // An old check of the URL changes nothing and reveals nothing.
     let check = format!("/callbacks/{APP}?{}&echostr=1", good.query);
     assert_eq!(world.anonymous().get(&check).await.text, "1");
     assert_eq!(
@@ -178,7 +178,7 @@ async fn whatever_is_not_wechats_is_refused_alike(mode: Mode) {
         1
     );
 
-    // The clock of somebody else runs ahead; four minutes are nothing.
+    // WeChat's clock is ahead; four minutes are within the tolerance.
     pushes(
         &world,
         APP,
@@ -227,7 +227,7 @@ async fn old_settings_are_good_for_a_day(mode: Mode) {
     let both = json!({"callback_token": "newToken", "callback_aes_key": new_key});
     change(both.clone()).await;
     assert!(heard(safe()).await && heard(new()).await);
-    // Neither a mixture nor anything plain.
+    // Neither a mixture of old and new settings nor plain mode is accepted.
     let mixed = Push {
         token: "newToken".into(),
         ..safe()
@@ -239,14 +239,14 @@ async fn old_settings_are_good_for_a_day(mode: Mode) {
     assert!(!heard(mixed).await && !heard(plain).await);
 
     world.pass(Duration::from_hours(23));
-    // Saying the same again is no change, and a name is none of theirs.
+    // Repeating the same settings is no change, and a new name does not affect the callback settings.
     change(both).await;
     change(json!({"name": "another"})).await;
     assert!(heard(safe()).await && heard(new()).await);
     world.pass(Duration::from_hours(1));
     assert!(!heard(safe()).await && heard(new()).await);
 
-    // One of the two alone: the pair that was is good.
+    // After a change of the Token alone, the former pair stays valid.
     change(json!({"callback_token": "newestToken"})).await;
     assert!(heard(newest()).await && heard(new()).await);
     change(json!({"callback_aes_key": AES_KEY})).await;

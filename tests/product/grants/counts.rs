@@ -1,4 +1,4 @@
-//! How many users an app can write to, where there are many grants.
+//! The number of users that an app can write to, with many grants.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{APP, collect, form_id, path};
 use crate::world::{Mode, Tenant, World, eventually};
 
-/// How many ids are counted whenever somebody asks.
+/// The largest number of ids that a request counts immediately.
 const FEW: usize = 10_000;
 
 both_modes!(many_grants_are_counted_behind_the_answer);
@@ -17,7 +17,7 @@ async fn summary(tenant: &Tenant) -> Value {
     tenant.client.get(&path).await.expect(200)
 }
 
-/// The summary that says so many users.
+/// Waits for the summary with this number of users.
 async fn counted(what: &str, tenant: &Tenant, users: usize) -> Value {
     let wanted = json!(users);
     eventually(what, || async {
@@ -27,7 +27,7 @@ async fn counted(what: &str, tenant: &Tenant, users: usize) -> Value {
     .await
 }
 
-/// The time stands still unless it is moved, so a count is good until then.
+/// The clock stands still, so a count stays valid until the test advances the clock.
 async fn many_grants_are_counted_behind_the_answer(mode: Mode) {
     let world = World::plan(mode).by_hand().start().await;
     let tenant = world.tenant("a").await;

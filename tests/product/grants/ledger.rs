@@ -1,4 +1,4 @@
-//! The ledger of accepted templates.
+//! The subscription ledger.
 
 use serde_json::json;
 use simulator::{PushEvent, PushFormat, PushMode};
@@ -98,7 +98,7 @@ async fn a_refusal_of_wechats_empties_the_account(mode: Mode) {
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;
     strict_wechat(&world);
-    // More than WeChat knows of.
+    // The ledger has five accepted messages; WeChat knows of none.
     collect(&tenant, &[subscription("o1", 5)]).await;
     let refused = tenant.send_and_wait(APP, &message("o1")).await;
     assert_eq!(refused["failure"]["code"], "no_grant");

@@ -1,4 +1,4 @@
-//! Who may be written to: the pool of form ids, the ledger of accepted templates.
+//! Permission to write to users: the form-id pool and the subscription ledger.
 
 mod counts;
 mod ledger;
@@ -30,7 +30,7 @@ fn path(rest: &str) -> String {
     format!("/v1/apps/{APP}/{rest}")
 }
 
-/// A template message without a form id. Its page carries a marker of its own.
+/// A template message without a form id. A unique marker in the page lets the simulator recognise copies.
 fn template(openid: &str) -> Value {
     let Value::Object(mut message) = message(openid) else {
         unreachable!("an object")
@@ -60,14 +60,14 @@ async fn grants_of(tenant: &Tenant, openid: &str) -> Vec<Value> {
     page["data"].as_array().expect("data").clone()
 }
 
-/// What is left of the only grant of a user.
+/// The remaining uses of a user's only grant.
 async fn remaining(tenant: &Tenant, openid: &str) -> u64 {
     let grants = grants_of(tenant, openid).await;
     assert_eq!(grants.len(), 1, "{grants:?}");
     grants[0]["remaining"].as_u64().expect("a number")
 }
 
-/// WeChat knows the form ids that it is told of, and no others.
+/// WeChat accepts only the form ids and subscriptions that the test has added.
 fn strict_wechat(world: &World) {
     world.wechat().change_app(APP, |app| {
         app.form_ids = FormIdPolicy::Known;
@@ -85,7 +85,7 @@ fn wechat_made(world: &World, openid: &str, id: &str, kind: FormIdKind) {
     world.wechat().add_form_id(APP, form_id);
 }
 
-/// The form ids of what WeChat took, in order.
+/// The form ids of the messages that WeChat took, in order.
 fn used(world: &World) -> Vec<String> {
     let sent = world.wechat().sent(APP).into_iter();
     sent.map(|sent| sent.form_id.expect("a form id")).collect()
@@ -99,14 +99,14 @@ fn calls(world: &World, path: &str) -> u64 {
         .map_or(0, |calls| calls.values().sum())
 }
 
-/// A pool of so many ids of one user, of different ages; returns them, the oldest first.
+/// Collects `count` form ids of one user, of different ages. Returns the ids, oldest first.
 async fn pool(world: &World, tenant: &Tenant, count: usize) -> Vec<String> {
     strict_wechat(world);
     let now = world.now();
     let mut grants = Vec::new();
     let mut by_age = BTreeMap::new();
     for number in 0..count {
-        // In no order, and each age once.
+        // The ages are distinct and in no order.
         let minutes = 1 + number * 37 % 101;
         let id = format!("{number:032x}");
         wechat_made(world, "o1", &id, FormIdKind::Form);
@@ -254,7 +254,7 @@ async fn a_refused_id_costs_its_message_nothing(mode: Mode) {
         grant["collected_at"] = json!(age(minutes));
     }
     collect(&tenant, &grants).await;
-    // WeChat does not know the first, another system has used the second.
+    // WeChat does not know the first id; another system has used the second.
     for id in ["f2", "f3"] {
         wechat_made(&world, "o1", id, FormIdKind::Form);
     }
@@ -291,7 +291,7 @@ async fn a_prepay_id_sends_three(mode: Mode) {
     assert_eq!(used(&world), ["wx2017"; 3]);
 }
 
-/// The gateway dies between WeChat's taking the message and its answer.
+/// The gateway dies after WeChat has accepted the message and before WeChat answers.
 async fn killed_in_a_send(world: &mut World, tenant: &Tenant) -> Value {
     world
         .wechat()

@@ -1,5 +1,5 @@
-//! No secret is in anything that is said or kept: log lines at their most talkative, error bodies, lists, metrics,
-//! webhooks, the database and Redis are searched for the very values, also in the forms that carry them.
+//! No secret appears in any output or storage. The test searches logs at the level `trace`, error bodies, lists,
+//! metrics, webhooks, traces, the database and Redis for the secret values, also in encoded forms.
 
 mod scenes;
 mod search;
@@ -20,7 +20,7 @@ use crate::{
 const APP: &str = "wx00000000000000a1";
 const SPOILED: &str = "wx00000000000000b2";
 const SEND: &str = "/cgi-bin/message/subscribe/send";
-/// What is no secret and must be found where it is looked for, or the search proves nothing.
+/// A value that is not secret and must be found in the evidence; otherwise the search proves nothing.
 const CANARY: &str = "oCanary4711ThatIsNoSecret";
 
 const APP_SECRET: &str = "a41c7d0f93be5268a41c7d0f93be5268";
@@ -32,7 +32,7 @@ const NEXT_MASTER_KEY: [u8; 32] = [0xc5; 32];
 
 both_modes!(no_secret_is_said_or_kept);
 
-/// One scenario, and all that came of it.
+/// One scenario with all outputs.
 struct Case {
     world: World,
     tenant: Tenant,
@@ -95,7 +95,7 @@ async fn no_secret_is_said_or_kept(mode: Mode) {
         assert!(dump.contains(CANARY), "the dump has no messages");
         case.evidence.keep("the database", dump);
     }
-    // Before the end, the log of the database that is written ahead is there; after it, everything is in its place.
+    // The database's write-ahead log exists while the gateway runs; at the end, all data is in the database file.
     case.read_files("while it runs");
     case.world.terminate_replica();
     case.read_files("after its end");
@@ -126,7 +126,7 @@ async fn no_secret_is_said_or_kept(mode: Mode) {
 }
 
 impl Case {
-    /// Everything that is answered is searched, but where an answer is meant to hold a secret.
+    /// Sends a request and keeps the answer as evidence. Not for answers that must contain a secret.
     async fn asked(&mut self, request: RequestBuilder) -> Value {
         let answer = finish(request).await;
         let text = format!("{:?}\n{}", answer.headers, answer.text);
@@ -144,7 +144,7 @@ impl Case {
         self.asked(request).await
     }
 
-    /// The tokens of the app that WeChat knows by now.
+    /// Adds the app tokens that WeChat knows at this moment to the secrets.
     fn learn_tokens(&mut self) {
         for appid in [APP, SPOILED] {
             for token in self.world.wechat().tokens(appid) {
@@ -218,7 +218,7 @@ impl Case {
         for one in [&client, &operator] {
             let token = one.token().await;
             self.secrets.add("bearer token", token.as_bytes());
-            // What is cut off the signature is as secret as the whole: nobody prints the rest either.
+            // A token without the end of the signature must not appear either.
             let spoiled = &token[..token.len() - 8];
             self.secrets.add("spoiled bearer token", spoiled.as_bytes());
             let request = client.bare(Method::GET, "/v1/apps").bearer_auth(spoiled);
@@ -277,7 +277,7 @@ impl Case {
         }
     }
 
-    /// Both kinds of key are exchanged at the command line; the gateway, which was not told, meets what it cannot open.
+    /// Rotates the signing key and the master key; the running gateway does not have the new master key.
     async fn exchange_keys(&mut self) {
         use base64::{Engine, prelude::BASE64_STANDARD};
         self.secrets.add("master key", &NEXT_MASTER_KEY);
@@ -339,7 +339,7 @@ impl Case {
         self.evidence.keep("command", said);
     }
 
-    /// Logs, and in embedded mode the database with everything beside it.
+    /// Keeps the logs as evidence, and in embedded mode the database with the files beside the database.
     fn read_files(&mut self, when: &str) {
         fn read(folder: &Path, when: &str, evidence: &mut Evidence) {
             for entry in std::fs::read_dir(folder).expect("a folder").flatten() {

@@ -1,4 +1,4 @@
-//! What the gateway goes through with WeChat: secrets go out, and come back in WeChat's words.
+//! Exchanges with WeChat: secrets go out, and WeChat's answers contain secrets.
 
 use futures::future::join_all;
 use reqwest::Method;
@@ -12,7 +12,7 @@ use crate::{
 };
 
 impl Case {
-    /// Sends that succeed, that WeChat refuses with the secrets in its words, that break, that find nobody.
+    /// Sends that succeed, that WeChat refuses with a secret in the text, or that break.
     pub(super) async fn send_and_fail(&mut self) {
         let wechat = self.world.wechat();
         let hand_out = format!("/v1/apps/{APP}/access-token");
@@ -52,7 +52,7 @@ impl Case {
             self.learn_tokens();
         }
         wechat.clear_faults();
-        // WeChat's token endpoints see the AppSecret, and may say it again.
+        // WeChat's token endpoints get the AppSecret and may repeat the AppSecret in an answer.
         let told = Effect::Errcode {
             errcode: 40125,
             errmsg: Some(format!(

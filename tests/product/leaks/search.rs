@@ -1,4 +1,4 @@
-//! What is searched, and for what.
+//! The search: secrets and evidence.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -12,15 +12,15 @@ use tokio::{
     task::JoinSet,
 };
 
-/// The first bytes of a needle, by which it is found.
+/// The number of leading bytes by which a needle is found.
 const START: usize = 8;
 
-/// Values that must be nowhere.
+/// The values that must not appear in the evidence.
 #[derive(Default)]
 pub(super) struct Secrets(Vec<(&'static str, Vec<u8>)>);
 
 impl Secrets {
-    /// One more.
+    /// Adds a secret, with the name of its kind.
     pub(super) fn add(&mut self, name: &'static str, value: &[u8]) {
         assert!(
             value.len() >= 16,
@@ -31,7 +31,7 @@ impl Secrets {
         }
     }
 
-    /// Everything that would give one away.
+    /// All forms of all secrets to search for, with the names.
     fn needles(&self) -> Vec<(&'static str, Vec<u8>)> {
         let each = self
             .0
@@ -41,7 +41,7 @@ impl Secrets {
     }
 }
 
-/// A value as it is, in hex, in a URL, and in base64 wherever in the encoded text it begins.
+/// The forms of a value: raw, percent-encoded, hex, and base64 at all three alignments.
 fn forms(value: &[u8]) -> Vec<Vec<u8>> {
     let hex = |upper: bool| -> String {
         let digits = value.iter().map(|byte| {
@@ -74,24 +74,24 @@ fn forms(value: &[u8]) -> Vec<Vec<u8>> {
     forms
 }
 
-/// What was said or kept.
+/// Collected outputs and stored data, each with a name.
 #[derive(Default)]
 pub(super) struct Evidence(Vec<(String, String)>);
 
 impl Evidence {
-    /// One more.
+    /// Adds a text.
     pub(super) fn keep(&mut self, name: &str, text: String) {
         self.0.push((name.to_owned(), text));
     }
 
-    /// Those whose name begins so.
+    /// The texts with a name that begins with `start`.
     pub(super) fn named(&self, start: &str) -> impl Iterator<Item = &(String, String)> {
         self.0
             .iter()
             .filter(move |(name, _)| name.starts_with(start))
     }
 
-    /// Where which secret was found first, with what stands around it.
+    /// The first occurrence of each kind of secret in each text, with the surrounding text.
     pub(super) fn search(&self, secrets: &Secrets) -> Vec<String> {
         let needles = secrets.needles();
         let mut by_start: HashMap<&[u8], Vec<usize>> = HashMap::new();
@@ -121,7 +121,7 @@ impl Evidence {
     }
 }
 
-/// Listens to everything that a Redis is told.
+/// Records all commands that a Redis server gets.
 pub(super) struct Monitor {
     heard: Arc<Mutex<Vec<u8>>>,
     _listener: JoinSet<()>,
@@ -148,7 +148,7 @@ impl Monitor {
         }
     }
 
-    /// All of it so far.
+    /// The recorded commands so far.
     pub(super) fn said(&self) -> String {
         let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         String::from_utf8_lossy(&heard).into_owned()

@@ -49,7 +49,7 @@ impl World {
         self.replicas.remove(0).wait_terminated().await
     }
 
-    /// Starts a gateway process whose clock is `seconds` off, and waits until the process answers, ready or not.
+    /// Starts a gateway process with a clock `seconds` off, and waits until the process answers, ready or not.
     pub(crate) async fn add_replica_off(&mut self, seconds: i32) {
         self.set_clock(seconds);
         let place = Place {

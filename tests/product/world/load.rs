@@ -128,7 +128,7 @@ impl Load {
     }
 }
 
-/// Checks an app whose messages have all ended, each to a different user: the gateway has exactly the accepted
+/// Checks an app of which all messages have ended, each to a different user: the gateway has exactly the accepted
 /// messages, each message is `sent` or `uncertain`, no user got a message twice, and WeChat has every message that is
 /// `sent`. Returns the number of uncertain messages.
 pub(crate) async fn reckon(

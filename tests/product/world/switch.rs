@@ -1,4 +1,4 @@
-//! A TCP proxy whose target can change, to test failovers of a server.
+//! A TCP proxy with a target that can change, to test failovers of a server.
 
 use std::{
     sync::{
@@ -17,7 +17,7 @@ use tokio::{
 
 use super::{Plan, World};
 
-/// A TCP port of 127.0.0.1 whose connections are forwarded to another port. Dropping the switch stops the proxy.
+/// A TCP port of 127.0.0.1 that forwards all connections to another port. Dropping the switch stops the proxy.
 pub(crate) struct Switch {
     port: u16,
     target: Arc<AtomicU16>,
