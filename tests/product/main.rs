@@ -1,11 +1,11 @@
-//! The product from outside: real gateways, called over HTTP, in front of a WeChat simulator.
+//! The product from outside: tests call real gateways over HTTP, in front of a WeChat simulator.
 //!
-//! Every scenario runs in both modes: embedded (SQLite, coordination in process) and production (PostgreSQL and
-//! Redis). A scenario is an `async fn(Mode)` that begins with a [`World`](world::World) and reads like the product;
-//! `both_modes!` makes its two tests. Nothing here sleeps: tests wait on conditions, and time is turned by hand.
+//! Every scenario runs in both modes: embedded (SQLite, coordination in process) and production (PostgreSQL and Redis).
+//! A scenario is an `async fn(Mode)` that begins with a [`World`](world::World) and is written in the terms of the
+//! product; `both_modes!` makes its two tests. No test sleeps: tests wait on conditions and set the clock by hand.
 //!
-//! Private PostgreSQL and Redis servers are started on free ports and end with this process. What is missing on the
-//! machine is a failure that names the remedy, never a test skipped.
+//! The tests start private PostgreSQL and Redis servers on free ports; these servers end with this process. If the
+//! machine lacks a server, a test fails with a message that names the remedy. No test is skipped.
 
 #![expect(
     clippy::unwrap_used,

@@ -1,8 +1,9 @@
-//! Two tenants do ten thousand things at once, at random, and reach for each other's: neither ever sees a byte of the
-//! other's.
+//! Two tenants do ten thousand operations at once, chosen at random, and try to reach each other's data: neither tenant
+//! ever sees a byte of the other's data.
 //!
-//! Everything that a tenant names carries its marker, and every id belongs to whom it was first shown: neither may come
-//! back to the other, in a body or in a header. `WXGATE_TEST_SEED=n` repeats the choices of a run.
+//! Everything that a tenant names carries the marker of that tenant, and every id belongs to the tenant that saw the id
+//! first. Neither marker nor id may appear in the other tenant's answers, in a body or in a header.
+//! `WXGATE_TEST_SEED=n` repeats the choices of a run.
 
 use std::{
     collections::HashMap,
@@ -22,17 +23,17 @@ use crate::{
 };
 
 const OPERATIONS: usize = 10_000;
-/// Half of them are one tenant's, half the other's.
+/// Half of the callers belong to one tenant, half to the other.
 const CALLERS: usize = 16;
 const MARKERS: [&str; 2] = ["qMarkerTea", "zMarkerInk"];
 const APPS: [[&str; 2]; 2] = [
     ["wx00000000000000a1", "wx00000000000000a2"],
     ["wx00000000000000b1", "wx00000000000000b2"],
 ];
-/// What begins an id.
+/// The prefixes of ids.
 const KINDS: [&str; 5] = ["msg_", "key_", "whk_", "evt_", "ten_"];
 
-/// The lists, by a part of their paths.
+/// The lists, by a part of the path.
 const LISTS: [&str; 5] = [
     "/messages?",
     "/deliveries?",
@@ -43,7 +44,7 @@ const LISTS: [&str; 5] = [
 
 both_modes!(neither_sees_a_byte_of_the_other);
 
-/// A choice after the other, the same for the same seed.
+/// A sequence of random choices; the same seed gives the same sequence.
 struct Dice(u64);
 
 impl Dice {
@@ -61,7 +62,7 @@ impl Dice {
     }
 }
 
-/// What is known of both: ids and cursors, and whose they are.
+/// The ids and cursors that answers have shown, and the tenant that owns each.
 #[derive(Default)]
 struct Known {
     owners: HashMap<String, usize>,
@@ -77,7 +78,7 @@ type Choice = (Method, String, Value);
 struct Street {
     tenants: [Tenant; 2],
     hooks: [String; 2],
-    /// The webhooks that nobody deletes.
+    /// One webhook of each tenant that no operation deletes.
     lasting: [String; 2],
     wechat_tokens: [String; 2],
     known: Mutex<Known>,
@@ -97,7 +98,7 @@ async fn neither_sees_a_byte_of_the_other(mode: Mode) {
     let seed = seed();
     eprintln!("WXGATE_TEST_SEED={seed}");
     let world = World::start(mode).await;
-    // The same idempotency keys and sends by two callers at once: copies are what is asked for.
+    // Two callers use the same idempotency keys and repeat sends at the same time, so WeChat gets copies.
     world.expect_copies();
     let ears = [Receiver::start().await, Receiver::start().await];
     let tenants = [
@@ -153,7 +154,7 @@ async fn neither_sees_a_byte_of_the_other(mode: Mode) {
             street.check(whose, "a webhook", &text);
         }
     }
-    // It was no dispute about nothing: both have much, and all that each has is its own.
+    // The test has tested something: both tenants have many ids and cursors, and each tenant has only its own.
     let known = street.known();
     for whose in [0, 1] {
         for kind in ["msg_", "key_", "whk_", "evt_"] {
@@ -172,30 +173,32 @@ impl Street {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One of the ids of this kind: the caller's own, or its neighbour's.
+    /// An id of this kind that belongs to this tenant.
     fn some_id(&self, whose: usize, kind: &'static str, dice: &mut Dice) -> String {
         let known = self.known();
         let ids = known.ids.get(&(kind, whose)).map_or(&[][..], Vec::as_slice);
         match ids.len() {
             0 => format!("{kind}01jq2xv1cde8sbw7mv9v6a5kzq"),
-            // The latest are the most alive.
+            // The latest ids most often still exist.
             count => ids[count - 1 - dice.roll(count.min(50))].clone(),
         }
     }
 
-    /// A page of a list, the caller's own or its neighbour's, as the end of a query.
+    /// A cursor of a list of this tenant, as the end of a query; empty for the first page.
     fn some_cursor(&self, whose: usize, list: &'static str, dice: &mut Dice) -> String {
         let known = self.known();
         let cursors = known.cursors.get(&(list, whose));
         let cursors = cursors.map_or(&[][..], Vec::as_slice);
-        // Every second look begins with the newest, or there would soon be no pages left.
+        // Every second request begins with the newest item, because otherwise all cursors would soon be at the end of a
+        // list.
         if cursors.is_empty() || dice.roll(2) == 0 {
             return String::new();
         }
         format!("&cursor={}", cursors[dice.roll(cursors.len())])
     }
 
-    /// Panics if `text`, shown to `whose`, has something of the other's. `asked`: what the caller knew already.
+    /// Panics if `text`, shown to tenant `whose`, holds data of the other tenant. `asked` is the request, with the
+    /// names that the caller knew already.
     #[track_caller]
     fn check(&self, whose: usize, asked: &str, text: &str) {
         let other = 1 - whose;
@@ -224,7 +227,7 @@ impl Street {
         }
     }
 
-    /// One operation, looked at from outside.
+    /// Makes one operation and checks the answer.
     async fn act(&self, whose: usize, dice: &mut Dice) {
         let at_home = dice.roll(2) == 0;
         let target = if at_home { whose } else { 1 - whose };
@@ -240,7 +243,7 @@ impl Street {
             request = request.json(&body);
         }
         if at_home && dice.roll(4) == 0 {
-            // The two use the same keys, each for its own.
+            // Both tenants use the same idempotency keys; each key counts within its tenant.
             request = request.header("Idempotency-Key", format!("order-{}", dice.roll(200)));
         }
         let answer = finish(request).await;
@@ -263,7 +266,7 @@ impl Street {
         self.judge(whose, target, &asked, &answer);
     }
 
-    /// What belongs to the other is not there.
+    /// Checks that an operation on the other tenant's things is answered as if those things did not exist.
     fn judge(&self, whose: usize, target: usize, asked: &str, answer: &Answer) {
         let status = answer.status.as_u16();
         let names_other = whose != target && {
@@ -276,7 +279,7 @@ impl Street {
             })
         };
         if names_other {
-            // A tenant's key at an operator's door is told that first.
+            // An operator's path refuses a tenant's key before the path looks for anything.
             let wanted = if asked.contains("/v1/tenants/") {
                 403
             } else {
@@ -287,7 +290,7 @@ impl Street {
         assert!(status < 500 || status == 503, "{asked}: {answer:?}");
     }
 
-    /// Something to do: a method, a path and a body, for `whose` with the things of `target`.
+    /// A random operation of tenant `whose` on the things of tenant `target`: a method, a path and a body.
     fn choose(&self, whose: usize, target: usize, dice: &mut Dice) -> Choice {
         match dice.roll(7) {
             0..=2 => self.with_messages(whose, target, dice),
@@ -375,7 +378,7 @@ impl Street {
         let (get, post) = (Method::GET, Method::POST);
         match dice.roll(9) {
             0 => {
-                // One hears of everything: the others cost a post for each message.
+                // Only the lasting webhook gets all events. More such webhooks would cost a post for each message.
                 let events = ["message.failed"];
                 let new =
                     json!({"url": self.hooks[whose], "events": events, "description": marker});
@@ -401,7 +404,7 @@ impl Street {
                 let new = json!({"name": marker, "scopes": ["apps:read"]});
                 (post, "/v1/keys".to_owned(), new)
             }
-            // Not the key that the callers themselves use.
+            // The key that the callers themselves use is spared.
             6 if key != self.tenants[whose].client.key().client_id => {
                 (Method::DELETE, format!("/v1/keys/{key}"), Value::Null)
             }

@@ -1,5 +1,5 @@
-//! Connections that break: what was certainly not sent is sent later, what may have been sent is never repeated
-//! unasked.
+//! Connections that break: the gateway sends later what certainly was not sent, and never repeats what may have been
+//! sent, unless the tenant asked for repeats.
 
 use std::time::Duration;
 
@@ -21,12 +21,13 @@ both_modes!(
     odd_answers_are_understood,
 );
 
-/// Only sends: token fetches go well.
+/// A fault of sends only; token fetches succeed.
 fn send_fault(effect: Effect) -> Fault {
     Fault::next(1, effect).for_path(SUBSCRIBE)
 }
 
-/// One send that ends like `effect`, and then another that goes well; how often WeChat took a message in between.
+/// Makes one send that ends like `effect`, then one that succeeds. Returns how many messages WeChat took from the first
+/// send.
 async fn uncertain_after(mode: Mode, effect: Effect) -> usize {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
@@ -43,7 +44,7 @@ async fn uncertain_after(mode: Mode, effect: Effect) -> usize {
     );
     assert_eq!(outcomes(&lost), ["unknown"]);
     let taken = world.wechat().sent(APP).len();
-    // The one behind it, to the same user, would come after any repetition.
+    // A message to the same user is sent behind the first one, so a repetition would have come before.
     let next = tenant.send_and_wait(APP, &message("o1")).await;
     assert_eq!(next["status"], "sent", "{next}");
     assert_eq!(
@@ -116,7 +117,7 @@ async fn a_broken_proxy_delays_the_message(mode: Mode) {
     let delayed = tenant.send(APP, &message("o1")).await;
     let refused = tenant.wait_attempt(&delayed, "retry").await;
     assert_eq!(refused["status"], "queued");
-    // Its backoff is half a second at least, and the time stands still.
+    // The backoff of the first message is at least half a second, and the clock stands still.
     let other = tenant.send_and_wait(APP, &message("o2")).await;
     assert_eq!(other["status"], "sent");
     assert_eq!(

@@ -1,4 +1,5 @@
-//! Templates that WeChat lists only after their app was registered, and quotas of WeChat's that are used up before.
+//! Templates that WeChat lists only after their app was registered, and quotas of WeChat that are used up before.
+//! already used up.
 
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ both_modes!(
     a_listed_template_that_wechat_refuses_has_words_of_its_own,
 );
 
-/// What WeChat lists of the app from now on: the template, which wants one acceptance for each message.
+/// Makes WeChat list one template of the app, which wants one accepted subscription for each message.
 fn add_template(world: &World) {
     world.wechat().change_app(APP, |app| {
         app.grants = GrantPolicy::Counted;
@@ -29,7 +30,7 @@ fn add_template(world: &World) {
     });
 }
 
-/// A message that lacks a key of the template.
+/// A message that lacks a keyword of the template.
 fn incomplete() -> Value {
     message_with("o1", json!({"data": {"thing1": {"value": "保温杯"}}}))
 }

@@ -1,4 +1,4 @@
-//! Numbers of tenants keep their digits, in every form in which a message comes in and goes out.
+//! Numbers of tenants keep their digits in every form in which a message comes in and goes out.
 
 use reqwest::{Method, header::CONTENT_TYPE};
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ use crate::{
 };
 
 const APP: &str = "wx00000000000000a1";
-/// Numbers that a float of 64 bits does not keep.
+/// Numbers that a float of 64 bits does not represent exactly.
 const NUMBERS: [&str; 4] = ["98765432109876543210", "656887888.00", "1.00", "-0.10"];
 
 both_modes!(
@@ -19,7 +19,7 @@ both_modes!(
     a_number_whose_text_is_not_certain_is_refused_with_its_pointer,
 );
 
-/// A message as text: no JSON library has touched its numbers.
+/// A message as text, so that no JSON library changes the numbers.
 fn text(openid: &str) -> String {
     let [whole, long, price, minus] = NUMBERS;
     format!(
@@ -38,7 +38,7 @@ async fn post(tenant: &Tenant, path: &str, key: Option<&str>, body: String) -> A
     finish(request).await
 }
 
-/// That a message as it is shown has each number as it came, in its data and in its metadata.
+/// Asserts that a message, as the API shows it, has the digits of each number unchanged in data and metadata.
 #[track_caller]
 fn keeps(shown: &str) {
     for number in NUMBERS {
@@ -48,7 +48,7 @@ fn keeps(shown: &str) {
     }
 }
 
-/// That WeChat got each number as a text of the same digits.
+/// Asserts that WeChat got each number as a text of the same digits.
 #[track_caller]
 fn sends_texts(world: &World, openid: &str) {
     let sent = world.wechat().sent(APP);

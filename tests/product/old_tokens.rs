@@ -1,4 +1,4 @@
-//! Tokens at the end of their life: nobody sends with one that WeChat will refuse by the time it reads it.
+//! Tokens at the end of their life: no send uses a token that WeChat may refuse when the request arrives.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ both_modes!(
     a_token_that_was_replaced_in_vain_is_not_used,
 );
 
-/// An app that was idle for two hours but two seconds, and a request that takes these two seconds on its way.
+/// The app was idle for two hours less two seconds, and the request takes these two seconds to arrive.
 async fn a_token_is_not_used_in_its_last_seconds(mode: Mode) {
     let world = World::plan(mode).by_hand().start().await;
     let tenant = world.tenant("a").await;
@@ -31,8 +31,8 @@ async fn a_token_is_not_used_in_its_last_seconds(mode: Mode) {
     assert_eq!(outcomes(&message), ["accepted"], "{message}");
 }
 
-/// Legacy mode. The answer to a refresh got lost: WeChat keeps the last two tokens, and the next fetch ends the one in
-/// use at once. That fetch takes a second here.
+/// Legacy mode. The answer to a refresh is lost. WeChat keeps the last two tokens, so the next fetch ends the token in
+/// use at once. That fetch takes one second here.
 async fn a_token_that_was_replaced_in_vain_is_not_used(mode: Mode) {
     let world = World::plan(mode).by_hand().start().await;
     let tenant = world.tenant("a").await;
@@ -42,7 +42,7 @@ async fn a_token_that_was_replaced_in_vain_is_not_used(mode: Mode) {
     assert_eq!(fetches(), 1);
 
     wechat.add_fault(Fault::next(1, Effect::BreakAfter).for_path(LEGACY));
-    // Nine minutes before its end: every replica is due to look for the next by then.
+    // Nine minutes before the token's end, every replica is due to refresh the token.
     world.pass(Duration::from_mins(120 - 9));
     tenant.send_and_wait(APP, &message("o1")).await;
     let time = tenant.client.time();

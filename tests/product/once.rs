@@ -1,4 +1,4 @@
-//! What is created under an `Idempotency-Key` is created once, and shown again as it was shown first.
+//! A request with an `Idempotency-Key` creates its resource once, and later requests get the first answer again.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ async fn post(client: &Client, path: &str, key: &str, body: Option<&Value>) -> A
     finish(request).await
 }
 
-/// Sends the request twice: the second answer is the first one with a mark.
+/// Sends the request twice and asserts that the second answer is the first one plus a mark.
 async fn twice(client: &Client, path: &str, body: Option<&Value>) -> Value {
     let first = post(client, path, path, body).await;
     assert_eq!(first.header("idempotent-replayed"), None, "{first:?}");
@@ -59,7 +59,7 @@ async fn everything_that_creates_is_repeated_word_by_word(mode: Mode) {
     let new_key = json!({"name": "k", "scopes": ["messages:send"]});
     let key = twice(&operator, &keys, Some(&new_key)).await;
     assert_eq!(count(&operator, &keys).await, 1);
-    // What was shown twice is the secret that works.
+    // The secret that both answers show works.
     let fetched = world.anonymous().with_key(Key::of(&key));
     fetched.fetch_token(None).await.expect(200);
 
@@ -68,7 +68,7 @@ async fn everything_that_creates_is_repeated_word_by_word(mode: Mode) {
     twice(client, "/v1/keys", Some(&new_key)).await;
     let app = json!({"appid": APP, "secret": SECRET, "name": "first"});
     let registered = twice(client, "/v1/apps", Some(&app)).await;
-    // Whatever became of it since.
+    // The repeated answer shows the app as the first answer did, also after a change of the app.
     let path = format!("/v1/apps/{APP}");
     client
         .patch(&path, &json!({"name": "second"}))
@@ -93,7 +93,7 @@ async fn everything_that_creates_is_repeated_word_by_word(mode: Mode) {
     twice(client, &format!("{path}/redeliver"), Some(&since)).await;
 }
 
-/// Of twins one is answered; the others get its answer, or are told that it still runs.
+/// Exactly one of several twins is executed. The other twins get the answer of that one, or a 409 while that one runs.
 fn one_answer(answers: Vec<Answer>, status: u16) -> Value {
     let mut bodies = Vec::new();
     for answer in answers {
@@ -153,11 +153,11 @@ async fn a_secret_is_shown_again_to_its_maker_alone(mode: Mode) {
     post(&tenant.client, "/v1/keys", "k", Some(&new))
         .await
         .expect(201);
-    // Another key of the tenant, with fewer scopes than the secret has.
+    // Another key of the tenant, with fewer scopes than the new key has, does not get the stored answer.
     let other = world.key_of(&tenant.id, &["keys:write"]).await;
     let stolen = post(&other, "/v1/keys", "k", Some(&new)).await;
     stolen.problem(422, "idempotency_key_reused");
-    // The same key, with a token that could not have made it.
+    // The same key with a token whose scopes do not suffice for the request does not get the stored answer either.
     let narrow = tenant.client.fetch_token(Some("keys:write")).await;
     let narrow = narrow.expect(200)["access_token"].clone();
     let asked = async |key: &str| {
@@ -167,14 +167,14 @@ async fn a_secret_is_shown_again_to_its_maker_alone(mode: Mode) {
     };
     asked("l").await.problem(403, "insufficient_scope");
     asked("k").await.problem(422, "idempotency_key_reused");
-    // With another token of the scopes that it had it is.
+    // Another token with the same scopes as the first one gets the stored answer.
     let all = tenant.client.fetch_token(None).await.expect(200);
     let request = tenant.client.bare(Method::POST, "/v1/keys");
     let request = request.bearer_auth(all["access_token"].as_str().expect("a token"));
     let again = finish(request.header("Idempotency-Key", "k").json(&new)).await;
     assert_eq!(again.header("idempotent-replayed"), Some("true"));
     again.expect(201);
-    // Another tenant has keys of its own.
+    // Another tenant's idempotency keys are separate.
     let stranger = world.tenant("b").await;
     let own = post(&stranger.client, "/v1/keys", "k", Some(&new)).await;
     assert_eq!(own.header("idempotent-replayed"), None);
@@ -191,7 +191,7 @@ async fn what_was_refused_leaves_its_key_free(mode: Mode) {
     post(&tenant.client, "/v1/keys", "k", Some(&right))
         .await
         .expect(201);
-    // What exists already is told as such, under any key.
+    // A request for an app that exists gets 409 each time, also under the same idempotency key.
     tenant.app(APP).await;
     let app = json!({"appid": APP, "secret": SECRET});
     for _ in 0..2 {

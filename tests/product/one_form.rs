@@ -1,4 +1,4 @@
-//! What is checked is what is kept, sent and shown: one form of every value, on every surface that takes it.
+//! The gateway stores, sends and shows every value in the form that was checked, on every surface that takes the value.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -21,7 +21,7 @@ both_modes!(
     names_hold_no_characters_that_turn_the_text,
 );
 
-/// Sends a body as it is written.
+/// Sends a body byte for byte as written.
 async fn raw(tenant: &Tenant, path: &str, body: &str) -> Answer {
     let request = tenant.client.request(Method::POST, path).await;
     let request = request.header("content-type", "application/json");

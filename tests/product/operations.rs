@@ -1,4 +1,4 @@
-//! What those who run the gateway look at.
+//! What operators look at.
 
 use serde_json::json;
 
@@ -60,7 +60,7 @@ async fn health_and_readiness_are_told(mode: Mode) {
     assert_eq!(nobody.get("/readyz").await.expect(200)["status"], "ready");
 }
 
-/// Only a database that is a server of its own can be gone.
+/// Only a database that runs as a separate server can be away.
 mod a_gateway_without_its_database_says_so_and_recovers {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn production() {
@@ -76,7 +76,7 @@ async fn a_gateway_without_its_database_says_so_and_recovers() {
     let nobody = world.anonymous();
 
     world.postgres().kill();
-    // What the database has answered holds for a second.
+    // A readiness result of the database is valid for one second.
     eventually("it is not ready", || async {
         let answer = nobody.get("/readyz").await;
         (answer.status != 200).then(|| answer.problem(503, "overloaded"))

@@ -1,4 +1,4 @@
-//! The servers beneath the gateways fail while callers call and messages are sent.
+//! The servers beneath the gateways fail while callers make requests and the gateways send messages.
 
 use std::time::Duration;
 
@@ -34,8 +34,8 @@ async fn until_taken(world: &World, wanted: usize) {
     .await;
 }
 
-/// 400 messages at three replicas with 32 sending slots each; PostgreSQL fails, and stays away until each replica has
-/// refused a request.
+/// Sends 400 messages at three replicas with 32 sending slots each. PostgreSQL fails, and stays away until each replica
+/// has refused a request.
 async fn a_database_that_fails_loses_and_repeats_nothing() {
     let mut world = World::plan(Mode::Production)
         .by_hand()
@@ -61,7 +61,7 @@ async fn a_database_that_fails_loses_and_repeats_nothing() {
         let posts = replicas
             .iter()
             .map(|replica| replica.client.post(&path, &refused));
-        // That 503 comes with Retry-After holds for every answer: see `Answer::check_manners`.
+        // `Answer::check_manners` asserts for every answer that a 503 has Retry-After.
         for answer in join_all(posts).await {
             answer.problem(503, "overloaded");
         }
@@ -71,7 +71,7 @@ async fn a_database_that_fails_loses_and_repeats_nothing() {
     };
     let (accepted, ()) = futures::join!(load.run(), failures);
     tenant.wait_count(APP, "queued", 0).await;
-    // A claim whose commit went through and whose answer was lost is nobody's until its lease ends.
+    // If a claim was committed and its answer was lost, no worker handles the claimed messages until the lease ends.
     world.stop_all().await;
     world.pass(Duration::from_mins(2));
     world.add_replica(false).await;
@@ -87,7 +87,7 @@ async fn a_database_that_fails_loses_and_repeats_nothing() {
     assert!(uncertain <= replicas.len() * SLOTS, "{uncertain} uncertain");
 }
 
-/// Two in stable mode, two in legacy mode.
+/// Two apps in stable mode, two in legacy mode.
 const APPS: [&str; 4] = [
     "wx0000000000000001",
     "wx0000000000000002",
@@ -95,13 +95,13 @@ const APPS: [&str; 4] = [
     "wx0000000000000004",
 ];
 
-/// How often WeChat was asked for a token of the app.
+/// How often the gateways asked WeChat for a token of the app.
 fn fetches(wechat: &Control, appid: &str) -> u64 {
     let stats = wechat.app_stats(appid);
     stats.total("/cgi-bin/stable_token") + stats.total("/cgi-bin/token")
 }
 
-/// Has each of `replicas` look for the token of each app.
+/// Asks each of `replicas` for the token of each app.
 async fn hand_out(replicas: &[Tenant]) {
     for replica in replicas {
         for appid in APPS {
@@ -112,7 +112,8 @@ async fn hand_out(replicas: &[Tenant]) {
     }
 }
 
-/// One message of each app at each replica, handed in and sent. There were so many waves before.
+/// Posts one message of each app at each replica and waits until WeChat has all of them. `before` is the number of
+/// earlier waves.
 async fn send_wave(world: &World, replicas: &[Tenant], before: usize) {
     let sends = replicas.iter().enumerate().flat_map(|(number, replica)| {
         APPS.map(|appid| async move {
@@ -128,13 +129,14 @@ async fn send_wave(world: &World, replicas: &[Tenant], before: usize) {
     let time = replicas[0].client.time();
     time.eventually("WeChat has the wave", all_taken).await;
     for appid in APPS {
-        // Recorded too: a lease would end as the time passes.
+        // The outcomes are recorded too: otherwise a lease would end when the clock advances.
         replicas[0].wait_count(appid, "sending", 0).await;
     }
 }
 
-/// Four apps, a message each at each of three replicas every second: 2 s with Redis, 30 s without, 10 s with an empty
-/// one, to which a replica comes that knows nothing yet. The seconds are turned by hand when all is sent.
+/// Four apps send one message at each of three replicas every second: 2 s with Redis, 30 s without, 10 s with an empty
+/// Redis, during which a new replica with empty caches joins. The test advances the clock when all messages of a second
+/// are sent.
 async fn a_redis_that_was_away_costs_no_token() {
     let mut world = World::plan(Mode::Production)
         .by_hand()
@@ -150,7 +152,7 @@ async fn a_redis_that_was_away_costs_no_token() {
     let mut replicas: Vec<_> = (0..3).map(|replica| world.at(replica, &tenant)).collect();
     hand_out(&replicas).await;
     let wechat = world.wechat();
-    // The secret of a legacy app is tried by a stable token before its own is fetched.
+    // For a legacy app, the gateway checks the secret with a stable-token fetch before the first legacy fetch.
     let first = |appid: &str| if appid < APPS[2] { 1 } else { 2 };
     for appid in APPS {
         assert_eq!(fetches(&wechat, appid), first(appid), "{appid}");

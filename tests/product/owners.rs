@@ -1,4 +1,4 @@
-//! An appid that changes its owner, and one that somebody else has.
+//! An appid that moves to another tenant, and an appid that another tenant already has.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ both_modes!(
     an_appid_is_tried_so_many_times_a_minute,
 );
 
-/// Makes the tenant the app's owner, who hears WeChat with a Token of its own.
+/// Makes the tenant the owner of the app, with a Token of its own for callbacks.
 async fn own(tenant: &Tenant, token: &str) {
     tenant.app_with(APP, json!({"callback_token": token})).await;
 }
@@ -29,7 +29,7 @@ async fn give_up(tenant: &Tenant) {
     tenant.client.delete(&path).await.expect(204);
 }
 
-/// What WeChat writes for the owner with this Token.
+/// A callback that WeChat signs with this Token.
 fn letter(world: &World, token: &str, event: &PushEvent) -> Letter {
     let push = Push {
         url: format!("{}/callbacks/{APP}", world.url(0)),
@@ -85,20 +85,20 @@ async fn receipts_are_for_the_present_owners_messages(mode: Mode) {
     assert_eq!(two.read(&ours).await["status"], "delivered");
     let read = one.read(&theirs).await;
     assert_eq!(read["status"], "sent", "{read}");
-    // The old owner's Token is worth nothing any more.
+    // The old owner's Token is no longer valid.
     let late = PushEvent::failed("o1", TEMPLATE, msgid(&ours), 1003, "a lie");
     push(&world, TOKENS[0], &late)
         .await
         .problem(403, "bad_signature");
 }
 
-/// The old owner writes what its callbacks say, of messages that the next owner will send.
+/// The old owner forges callbacks about messages that the next owner will send.
 async fn what_an_owner_leaves_does_not_reach_the_next(mode: Mode) {
     let world = World::plan(mode).by_hand().start().await;
     let (one, two) = (world.tenant("one").await, world.tenant("two").await);
     own(&one, TOKENS[0]).await;
     let sent = one.send_and_wait(APP, &message("o0")).await;
-    // The receipt waits for its message.
+    // The message does not exist yet, so the gateway keeps the receipt.
     let next = msgid(&sent) + 1;
     let planted = PushEvent::failed("o1", TEMPLATE, next, 1003, "planted");
     taken(&push(&world, TOKENS[0], &planted).await);
@@ -112,14 +112,14 @@ async fn what_an_owner_leaves_does_not_reach_the_next(mode: Mode) {
     own(&two, TOKENS[1]).await;
     let ours = two.send_and_wait(APP, &message("o1")).await;
     assert_eq!(msgid(&ours), next, "the simulator counts");
-    // The sweep looks at receipts that wait again and again.
+    // The sweeper looks at waiting receipts repeatedly.
     for _ in 0..4 {
         world.pass(Duration::from_secs(2));
         let other = two.send_and_wait(APP, &message("o2")).await;
         assert_eq!(other["status"], "sent");
     }
     assert_eq!(two.read(&ours).await["status"], "sent");
-    // What the next owner hears counts.
+    // Callbacks for the next owner count.
     let heard = "wxgate_callbacks_total{event=\"subscribe_msg_popup_event\",outcome=\"taken\"}";
     let before = crate::callbacks::counted(&world, heard).await;
     taken(&push(&world, TOKENS[1], &accepted).await);
@@ -133,13 +133,13 @@ async fn what_an_owner_leaves_does_not_reach_the_next(mode: Mode) {
         .await,
     );
     assert_eq!(two.read(&ours).await["status"], "delivered");
-    // Nor does the next owner find what the old one was allowed.
+    // The next owner does not get the grants of the old owner.
     let path = format!("/v1/apps/{APP}/grants?openid=o1");
     let grants = two.client.get(&path).await.expect(200);
     assert_eq!(grants["data"][0]["remaining"], 1, "{grants}");
 }
 
-/// What a stranger is told, without what differs from one request to the next.
+/// A stranger's answer without the parts that differ between requests.
 fn told(answer: &Answer) -> Value {
     let mut told = json!({"status": answer.status.as_u16(), "body": answer.body});
     told["body"]["wechat"]["rid"] = Value::Null;
@@ -184,11 +184,11 @@ async fn an_appid_is_taken_for_who_has_its_secret_alone(mode: Mode) {
             assert_eq!(told(&taken), free, "{token_mode} {asked}");
             register(APP, SECRET, asked).await.problem(409, "conflict");
         }
-        // A field that is wrong is told before anything is asked.
+        // The gateway checks the fields before it asks WeChat anything.
         let new = json!({"appid": APP, "secret": "a-guess", "daily_quota": 0});
         let wrong = stranger.client.post("/v1/apps", &new).await;
         wrong.problem(422, "validation_failed");
-        // Operators see all apps: they are told at once, also where nothing is proven.
+        // Operators see all apps, so an operator gets a 409 at once, also without a check of the secret.
         let new =
             json!({"appid": APP, "secret": SECRET, "tenant_id": stranger.id, "verify": false});
         let refused = world.operator().post("/v1/apps", &new).await;
@@ -235,7 +235,8 @@ async fn a_strangers_proof_does_the_owner_no_harm(mode: Mode) {
     }
 }
 
-/// WeChat counts every try against the account. The time stands still, so nothing comes back to the bucket.
+/// WeChat counts every check of a secret against the account. The clock stands still, so the rate limit does not
+/// refill.
 async fn an_appid_is_tried_so_many_times_a_minute(mode: Mode) {
     let world = World::plan(mode).by_hand().start().await;
     let (owner, stranger) = (world.tenant("one").await, world.tenant("two").await);
@@ -257,7 +258,7 @@ async fn an_appid_is_tried_so_many_times_a_minute(mode: Mode) {
         refused.problem(429, "rate_limited");
     }
     assert_eq!(asked(), before, "WeChat is left alone");
-    // Its owner, and other apps, are not in the way of that.
+    // The limit stops neither the app's owner nor other apps.
     own(&owner, TOKENS[0]).await;
     stranger.app_with(FREE, json!({})).await;
     world.pass(Duration::from_secs(6));

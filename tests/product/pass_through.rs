@@ -1,4 +1,4 @@
-//! Calls of WeChat's that the gateway makes in an app's name: what leaves, what comes back, what never does.
+//! Pass-through calls: what leaves the gateway, what comes back, and what never does.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -40,7 +40,7 @@ async fn other_calls_are_passed_on_with_the_apps_token(mode: Mode) {
         "{answer}"
     );
 
-    // The body arrives, and a dead token is repaired.
+    // The body arrives at WeChat, and the gateway replaces a dead token.
     world.wechat().kill_tokens(APP);
     let asked = json!({"cgi_path": SUBSCRIBE});
     let quota = post(client, "/cgi-bin/openapi/quota/get", &token, &asked).await;
@@ -148,7 +148,7 @@ async fn users_sign_in_with_the_apps_real_secret(mode: Mode) {
     };
     let secret = client.key().client_secret.as_str();
 
-    // SDKs add the token that they have; it stays here.
+    // SDKs add the token that they have; the gateway does not forward that token.
     let session = sign_in(APP, secret, "c1&access_token=any").await;
     assert_eq!(session["openid"], "oc1", "{session}");
     assert!(session["session_key"].is_string(), "{session}");

@@ -1,4 +1,4 @@
-//! A tenant that pushes, and the others beside it.
+//! One tenant puts the gateway under load; other tenants must not notice.
 
 use std::{
     sync::{
@@ -23,7 +23,7 @@ const BUSY: &str = "wx00000000000000a1";
 const QUIET: &str = "wx00000000000000b2";
 /// As many endpoints as a tenant may have.
 const ENDPOINTS: usize = 20;
-/// How many posts to endpoints of one tenant are under way at most: a quarter of a replica's.
+/// The most simultaneous posts to endpoints of one tenant: a quarter of a replica's posts.
 const QUARTER: usize = 32;
 
 both_modes!(
@@ -41,7 +41,7 @@ struct Deaf {
 }
 
 impl Deaf {
-    /// Starts it; where it is.
+    /// Starts the server and returns its URL.
     async fn start(&self, server: &mut JoinSet<()>) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
@@ -62,7 +62,7 @@ impl Deaf {
     }
 }
 
-/// All posts that hang still hang when the other tenant's endpoint has been told.
+/// All hanging posts still hang when the other tenant's endpoint has received its event.
 async fn endpoints_that_hang_delay_no_event_of_another_tenant(mode: Mode) {
     let world = World::start(mode).await;
     let (busy, quiet) = (world.tenant("busy").await, world.tenant("quiet").await);
@@ -99,7 +99,7 @@ async fn endpoints_that_hang_delay_no_event_of_another_tenant(mode: Mode) {
 
 const TOKEN: &str = "gatewayTestToken01";
 
-/// WeChat knows the Token, as whoever made the app does.
+/// Gives WeChat the callback Token of the app.
 fn pushes(world: &World, appid: &str) {
     let push = Push {
         url: format!("{}/callbacks/{appid}", world.url(0)),
@@ -114,7 +114,7 @@ fn pushes(world: &World, appid: &str) {
         .change_app(appid, |app| app.push = Some(push));
 }
 
-/// A push of receipts for messages that nobody has sent.
+/// Posts a callback with receipts for messages that no tenant has sent.
 async fn invented(world: &World, appid: &str, from: u64, count: u64) -> Answer {
     let receipts = (from..from + count).map(|number| PushReceipt {
         template_id: "t".into(),
@@ -140,7 +140,7 @@ async fn a_push_has_no_more_receipts_than_wechats(mode: Mode) {
     refused.problem(403, "bad_signature");
 }
 
-/// The clock stands still, so that nothing is forgotten of what was counted.
+/// The clock stands still, so that no counted callback leaves the rate limit.
 async fn verified_pushes_count_against_their_tenant(mode: Mode) {
     let world = World::plan(mode).by_hand().start().await;
     let (busy, quiet) = (world.tenant("busy").await, world.tenant("quiet").await);
@@ -156,12 +156,12 @@ async fn verified_pushes_count_against_their_tenant(mode: Mode) {
     assert_eq!(refused.header("retry-after"), Some("1"));
     refused.problem(429, "rate_limited");
     assert_success(&invented(&world, QUIET, 0, 1).await);
-    // What was real comes again.
+    // The limit allows callbacks again after a second.
     world.pass(Duration::from_secs(1));
     assert_success(&invented(&world, BUSY, 9_000, 1).await);
 }
 
-/// More batches at once than may wait, of one tenant.
+/// One tenant posts more batches at once than may wait.
 async fn batches_leave_room_for_the_message_of_another(mode: Mode) {
     let world = World::start(mode).await;
     let (busy, quiet) = (world.tenant("busy").await, world.tenant("quiet").await);

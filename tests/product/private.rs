@@ -1,4 +1,4 @@
-//! What the program keeps to itself: its files, its memory, secrets that are typed, where it speaks.
+//! What the program keeps private: files, memory, typed secrets, and the address where it listens.
 
 use std::{
     fs::Permissions,
@@ -21,7 +21,7 @@ use tokio::{net::TcpListener, task::JoinSet};
 
 use crate::world::{Running, eventually, free_port, run, wxgate};
 
-/// A gateway in a folder of its own, with these settings beside, and its URL.
+/// Starts a gateway in this folder with these additional settings. Returns the process and its URL.
 async fn serve(folder: &Path, settings: &[(&str, &str)]) -> (Running, String) {
     let address = format!("127.0.0.1:{}", free_port());
     let mut command = wxgate(folder);
@@ -39,7 +39,7 @@ fn rights(path: &Path) -> u32 {
     path.metadata().expect("a file").permissions().mode() & 0o777
 }
 
-/// The files in the folder of the database, with the rights of each.
+/// The files in the folder of the database, with the permissions of each.
 fn files(folder: &Path) -> Vec<(String, u32)> {
     let found = std::fs::read_dir(folder.join("wxgate-data")).expect("a folder");
     let mut files: Vec<_> = found
@@ -72,7 +72,7 @@ async fn the_files_of_the_database_are_their_owners_alone() {
     assert_eq!(files(folder.path()), private);
     assert_eq!(rights(&folder.path().join("wxgate-data")), 0o700);
     running.kill();
-    // Files of a time when they were not.
+    // Files from a time when the permissions were too wide.
     for name in &all[1..] {
         let path = folder.path().join("wxgate-data").join(name);
         std::fs::set_permissions(path, Permissions::from_mode(0o664)).expect("other rights");
@@ -88,7 +88,7 @@ async fn the_files_of_the_database_are_their_owners_alone() {
 
 #[tokio::test]
 async fn a_crash_leaves_no_memory_behind_unless_that_is_wanted() {
-    // What the program inherits: dumps of every size that this machine permits.
+    // The program inherits a limit that permits core dumps of every size that this machine permits.
     let (_, most) = getrlimit(Resource::RLIMIT_CORE).expect("a limit");
     assert!(
         most > 0,
@@ -133,7 +133,7 @@ fn a_secret_that_is_typed_is_not_shown() {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     let mut child = command.spawn().expect("wxgate starts");
-    // The command holds its end of the terminal until it is dropped, and the terminal speaks as long as somebody does.
+    // The terminal stays open as long as any process holds its other end, and the command holds that end until dropped.
     drop(command);
     let mut asked = [0; 8];
     child
@@ -146,10 +146,10 @@ fn a_secret_that_is_typed_is_not_shown() {
     person.write_all(TYPED.as_bytes()).expect("a secret");
     person.write_all(b"\n").expect("Enter");
     let ended = child.wait_with_output().expect("its end");
-    // There is no such app: the secret was read all the same.
+    // The app does not exist: the program has read the secret all the same.
     assert_eq!(ended.status.code(), Some(1));
     let mut shown = Vec::new();
-    // A terminal that nobody uses any more ends with an error.
+    // Reading from a terminal whose other end is closed ends with an error.
     let _ = person.read_to_end(&mut shown);
     let shown = String::from_utf8_lossy(&shown).into_owned();
     let said = format!(
@@ -179,7 +179,7 @@ fn passwords_are_no_arguments() {
         assert!(refused.contains(&variable), "{refused}");
         assert!(!refused.contains("s3cret"), "{refused}");
     }
-    // One without a password is an argument like any other.
+    // A URL without a password is accepted as an argument.
     let folder = tempfile::tempdir().expect("a folder");
     let mut command = wxgate(folder.path());
     command.args(["config", "--database-url", "sqlite://other/wxgate.db"]);
@@ -248,7 +248,7 @@ fn a_master_key_that_others_can_read_is_found() {
     }
 }
 
-/// A server that answers everything with this, and counts what it was asked.
+/// Starts a server that gives this answer to every request. Returns its URL and the number of requests so far.
 async fn server(
     serving: &mut JoinSet<()>,
     answer: (StatusCode, String),

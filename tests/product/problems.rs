@@ -1,5 +1,5 @@
-//! Requests that cannot be served: each has its problem. That every problem has its form, its `X-Request-Id` and,
-//! where it is 429 or 503, its `Retry-After`, is asserted for every answer in the client of these tests.
+//! Requests that the gateway cannot serve: each gets its problem. The client of these tests asserts for every answer
+//! that a problem has its form, its `X-Request-Id` and, with status 429 or 503, its `Retry-After`.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -179,7 +179,7 @@ async fn who_asks_for_what_it_may_not_do_is_counted_too(mode: Mode) {
         .tenant_with("hasty", json!({"requests_per_second": 1}))
         .await;
     let reader = world.key_of(&hasty.id, &["apps:read"]).await;
-    // Ten may come at once.
+    // Ten requests may come at once.
     for _ in 0..10 {
         let refused = reader.get("/v1/keys").await;
         assert!(refused.header("ratelimit").is_some(), "{refused:?}");

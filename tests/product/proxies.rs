@@ -14,7 +14,7 @@ both_modes!(
     a_second_copy_is_sent_where_that_was_asked_for,
 );
 
-/// What a proxy says when it has no answer to pass back, whether it had passed the request on or not.
+/// Statuses of a proxy that has no answer to pass back. The proxy may or may not have forwarded the request.
 const UNKNOWN: [u16; 6] = [500, 501, 502, 504, 520, 524];
 
 async fn a_proxy_that_may_have_passed_a_message_on_does_not_repeat_it(mode: Mode) {

@@ -1,4 +1,4 @@
-//! The day's quota: kept to the last message, free again at 00:00 in Shanghai.
+//! The daily quota: the gateway uses the quota up to the last message; the count restarts at 00:00 in Shanghai.
 
 use std::time::Duration;
 
@@ -8,9 +8,9 @@ use simulator::{Effect, Fault};
 use crate::world::{Mode, Tenant, World, message, message_with};
 
 const APP: &str = "wx00000000000000a1";
-/// Worlds by hand begin at 10:00 in Shanghai.
+/// A world whose clock is set by hand begins at 10:00 in Shanghai.
 const TO_MIDNIGHT: Duration = Duration::from_hours(14);
-/// Ten seconds less.
+/// Ten seconds less than [`TO_MIDNIGHT`].
 const ALMOST_MIDNIGHT: Duration = Duration::from_secs(14 * 3600 - 10);
 
 both_modes!(
@@ -24,7 +24,7 @@ both_modes!(
     removing_and_adding_an_app_keeps_the_days_count,
 );
 
-/// WeChat counts by appid: what is removed and added here has sent as much there.
+/// WeChat counts by appid, so an app that is removed and added again keeps the day's count.
 async fn removing_and_adding_an_app_keeps_the_days_count(mode: Mode) {
     let world = World::plan(mode).own_process().start().await;
     let tenant = world.tenant("a").await;
@@ -52,7 +52,7 @@ async fn app(tenant: &Tenant) -> Value {
     tenant.client.get(&path).await.expect(200)
 }
 
-/// High: it may use all of the quota.
+/// A message of high priority, which may use all of the quota.
 fn high(number: usize) -> Value {
     message_with(&format!("o{number}"), json!({"priority": "high"}))
 }
@@ -151,7 +151,7 @@ async fn the_last_sends_of_a_day_are_for_what_matters_more(mode: Mode) {
     tenant.wait_count(APP, "sent", 27).await;
 }
 
-/// The account's day is smaller than the gateway was told.
+/// WeChat's limit of the day is smaller than the gateway's setting.
 async fn wechat_may_say_earlier_that_the_day_is_over(mode: Mode) {
     let world = World::plan(mode).by_hand().start().await;
     let tenant = world.tenant("a").await;
@@ -184,7 +184,7 @@ async fn wechat_may_say_earlier_that_the_day_is_over(mode: Mode) {
     }
 }
 
-/// 45009 is also what WeChat says when it means a minute: its own count tells.
+/// WeChat also answers 45009 for a limit of the minute. WeChat's own count of the day shows which limit it is.
 async fn a_spent_day_with_sends_left_is_a_minute(mode: Mode) {
     let world = World::plan(mode).by_hand().start().await;
     let tenant = world.tenant("a").await;
@@ -198,7 +198,8 @@ async fn a_spent_day_with_sends_left_is_a_minute(mode: Mode) {
     assert_eq!(app(&tenant).await["pause"], Value::Null);
 }
 
-/// What WeChat refuses in a minute waits for the next. A minute in which little was sent does not slow the app down.
+/// Messages that WeChat refuses for the limit of a minute wait for the next minute. A minute with few sends does not
+/// reduce the pace of the app.
 async fn a_minutes_limit_slows_the_app_down(mode: Mode) {
     let world = World::plan(mode).by_hand().start().await;
     let tenant = world.tenant("a").await;

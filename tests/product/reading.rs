@@ -72,7 +72,7 @@ async fn a_wait_that_is_too_short_answers_202(mode: Mode) {
     assert_eq!(tenant.wait_ended(&accepted).await["status"], "sent");
 }
 
-/// All items of a list, and how many pages they came in.
+/// All items of a list, and the number of pages.
 async fn read_all(tenant: &Tenant, path: &str) -> (Vec<Value>, usize) {
     let (mut items, mut pages, mut next) = (Vec::new(), 0, path.to_owned());
     loop {

@@ -1,4 +1,5 @@
-//! Repeats of a send that had no answer: whatever WeChat says of the repeat, it may have taken the first try.
+//! Repeats of a send that had no answer: WeChat may have taken the first attempt, whatever WeChat answers to the
+//! repeat.
 
 use futures::future::join_all;
 use reqwest::Method;
@@ -20,7 +21,7 @@ both_modes!(
     a_refused_repeat_with_a_client_msg_id_leaves_the_message_uncertain,
 );
 
-/// Sends again by hand, and waits for the end.
+/// Retries the message by hand, and waits until the message has ended.
 async fn retry(tenant: &Tenant, message: &Value) -> Value {
     let path = format!("/v1/messages/{}/retry", id(message));
     let request = tenant.client.request(Method::POST, &path).await;
@@ -28,7 +29,7 @@ async fn retry(tenant: &Tenant, message: &Value) -> Value {
     tenant.client.time().during(answered).await.expect(200)
 }
 
-/// The next send to the user has no answer, and the one after it is refused.
+/// Makes the next send to the user end without an answer, and the one after that be refused.
 fn lost_then_refused(world: &World, openid: &str, first: Effect, errcode: i64) {
     let refused = Effect::Errcode {
         errcode,
@@ -53,7 +54,7 @@ fn assert_uncertain(message: &Value, errcode: i64) {
     );
 }
 
-/// Refusals of each kind, one of a code that the gateway does not know among them.
+/// Refusals of each kind, with one code that the gateway does not know.
 const REFUSALS: [i64; 7] = [43101, 40003, 40037, 47003, 41030, 43004, 98765];
 
 async fn a_refused_repeat_leaves_the_message_uncertain(mode: Mode) {
@@ -95,7 +96,7 @@ async fn a_refused_repeat_by_hand_leaves_the_message_uncertain(mode: Mode) {
     });
     for (errcode, message) in join_all(sends).await {
         assert_uncertain(&message, errcode);
-        // What WeChat has not answered stays so, however often it is tried.
+        // An uncertain message stays uncertain, however often it is retried.
         let again = Fault::next(
             1,
             Effect::Errcode {
@@ -126,7 +127,7 @@ async fn a_spent_grant_leaves_the_message_uncertain(mode: Mode) {
     assert_eq!(world.wechat().sent(APP).len(), 1, "the first try arrived");
 }
 
-/// A template message with a form id of its own.
+/// A template message that names its form id.
 fn with_form_id(openid: &str, form_id: &str, more: Value) -> Value {
     let Value::Object(mut fields) = more else {
         unreachable!("an object")
@@ -137,7 +138,7 @@ fn with_form_id(openid: &str, form_id: &str, more: Value) -> Value {
     message_with(openid, fields.into())
 }
 
-/// WeChat knows this id, and no other.
+/// Makes this id the only one that WeChat knows.
 fn wechat_made(world: &World, id: &str, kind: FormIdKind) {
     world
         .wechat()
@@ -172,7 +173,7 @@ async fn a_used_up_form_id_of_its_own_says_that_the_message_arrived(mode: Mode) 
         assert_eq!(sent["attempts"][1]["errcode"], 41029);
     }
     assert_eq!(world.wechat().sent(APP).len(), 2, "each arrived once");
-    // An id that was used up before the first try says nothing of this message.
+    // An id that was used up before the first attempt proves nothing about this message.
     let spent = tenant
         .send_and_wait(APP, &with_form_id("o1", "f1", json!({})))
         .await;
@@ -188,7 +189,7 @@ async fn a_used_up_form_id_of_its_own_says_that_the_message_arrived(mode: Mode) 
     assert_uncertain(&tenant.send_and_wait(APP, &unknown).await, 41028);
 }
 
-/// It is good for three messages: others may have used it up.
+/// A prepay id is good for three messages: other messages may have used it up.
 async fn a_used_up_prepay_id_of_its_own_says_nothing(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;

@@ -19,7 +19,7 @@ async fn a_restart_in_good_order_loses_and_repeats_nothing(mode: Mode) {
     other.app(OTHER).await;
     let kept = other.send_and_wait(OTHER, &message("o1")).await;
     world.wechat().set_latency(Duration::from_millis(300));
-    // To few users, so that most wait behind another: they are queued or under way when the gateway stops.
+    // Few users, so that most messages wait behind another: messages are queued or in flight when the gateway stops.
     join_all((0..40).map(|number| {
         let tenant = tenant.clone();
         async move {
@@ -48,7 +48,7 @@ async fn a_restart_in_good_order_loses_and_repeats_nothing(mode: Mode) {
     assert_eq!(quota["used"], 40);
 }
 
-/// Redis is never on the path of correctness.
+/// Correctness never depends on Redis.
 mod sending_goes_on_without_redis {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn production() {
@@ -91,7 +91,7 @@ async fn sending_goes_on_without_redis() {
         .expect(200);
 }
 
-/// A request waits at the gateway that took it, whichever gateway sends the message.
+/// A request waits at the replica that accepted it, whichever replica sends the message.
 mod a_wait_ends_whoever_sends {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn production() {
@@ -104,7 +104,7 @@ async fn a_wait_ends_whoever_sends() {
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;
     let tenants = [world.at(0, &tenant), world.at(1, &tenant)];
-    // Once each gateway has sent some, some waits have ended by word of the other.
+    // Once each replica has sent some messages, wake-ups from the other replica have ended some of the waits.
     eventually("both gateways have sent", || async {
         let sends = (0..20).map(|number| {
             let tenant = tenants[number % 2].clone();

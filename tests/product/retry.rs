@@ -1,4 +1,4 @@
-//! Messages sent again by hand.
+//! Messages retried by hand.
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ async fn retry(tenant: &Tenant, message: &Value) -> Answer {
 
 const WAIT: (&str, &str) = ("prefer", "wait=20");
 
-/// A message that WeChat has refused, and that it would take now.
+/// A message that WeChat has refused, and that WeChat would take now.
 async fn failed(world: &World, tenant: &Tenant) -> Value {
     let grants = |policy| world.wechat().change_app(APP, |app| app.grants = policy);
     grants(GrantPolicy::Counted);
@@ -149,14 +149,14 @@ async fn what_is_open_or_sent_is_not_retried(mode: Mode) {
         .call(Method::POST, &path, None)
         .await
         .expect(200);
-    // A canceled message too, and one that was scheduled keeps to its time.
+    // A canceled message can be retried too; a scheduled one keeps its time.
     let again = retry(&tenant, &scheduled).await.expect(202);
     assert_eq!(again["status"], "scheduled", "{again}");
     assert_eq!(again["expires_at"], scheduled["expires_at"]);
     assert_eq!(world.wechat().sent(APP).len(), 1);
 }
 
-/// Called back and wanted after all: it is sent when it was to be sent.
+/// A scheduled message that was canceled and then retried is sent at its original time.
 async fn a_retry_keeps_to_a_schedule(mode: Mode) {
     let world = World::plan(mode).own_process().start().await;
     let tenant = world.tenant("a").await;

@@ -1,4 +1,4 @@
-//! Keys that are exchanged while the gateways go on.
+//! Keys that are rotated while the gateways run.
 
 use std::time::Duration;
 
@@ -54,7 +54,7 @@ async fn a_signing_key_is_rotated_and_nobody_is_refused(mode: Mode) {
             }
         }
     };
-    // The key is old enough: whoever is asked first makes its successor.
+    // The key is old enough: the first replica that gets a request makes the next key.
     world.pass(Duration::from_hours(24 * 90));
     let before = fetch().await;
     world.pass(Duration::from_mins(1));
@@ -86,7 +86,7 @@ async fn a_stolen_signing_key_is_worth_nothing_at_once(mode: Mode) {
     let clients: Vec<_> = (0..replicas)
         .map(|replica| world.at(replica, &tenant).client)
         .collect();
-    // Each replica has signed a token with the old key, and has seen that of the other.
+    // Each replica has signed a token with the old key, and has verified a token of the other replica.
     let mut stolen = Vec::new();
     for client in &clients {
         let bearer = client.fetch_token(None).await.expect(200)["access_token"].clone();
@@ -112,7 +112,7 @@ async fn a_stolen_signing_key_is_worth_nothing_at_once(mode: Mode) {
     let rotate = ["signing-key", "rotate", "--revoke-old", "--json"];
     let next = run(world.wxgate(&rotate)).expect(0).json();
     world.pass(Duration::from_secs(5));
-    // Tokens that were issued a moment ago are no reason for an SDK to fetch another at once: -1 says come again.
+    // For tokens that were issued a moment ago, SDKs get -1 (try again), so that no SDK fetches another token at once.
     let refused = statuses().await;
     assert!(
         refused.iter().all(|one| *one == (401, (-1).into())),
@@ -159,7 +159,7 @@ async fn a_master_key_is_exchanged(mode: Mode) {
     };
     let told = rotate(new, None).expect(1).stderr();
     assert!(told.contains("WXGATE_MASTER_KEY"), "{told}");
-    // What would end with the only key that opens anything destroyed.
+    // These rotations would end with the only key that opens the secrets destroyed.
     for (previous, words) in [
         (None, "WXGATE_MASTER_KEY_PREVIOUS is not set"),
         (Some(old), "are the same key"),
@@ -176,14 +176,14 @@ async fn a_master_key_is_exchanged(mode: Mode) {
     assert_eq!(again["resealed"], 0, "{again}");
     let told = rotate(old, Some(old)).expect(1).stderr();
     assert!(told.contains("WXGATE_MASTER_KEY"), "{told}");
-    // The way back is the same way.
+    // The way back uses the same command.
     let back = rotate(old, Some(new)).expect(0).json();
     assert_eq!(back["resealed"], 3, "{back}");
-    // And to begin it again is to swap them.
+    // A second rotation with a previous key that seals nothing is reported as swapped keys.
     let told = rotate(old, Some([11; 32])).expect(1).stderr();
     assert!(told.contains("did you swap the two?"), "{told}");
 
-    // The gateway, started anew with the key that it had, opens all of it.
+    // The gateway, restarted with its first master key, opens all secrets.
     world.stop_replica().await;
     world.add_replica(true).await;
     let tenant = world.at(0, &tenant);

@@ -1,5 +1,5 @@
-//! What the program does not let happen on a machine: databases that nobody asked for, two gateways on one file, logs
-//! that are no logs.
+//! What the program prevents on a machine: databases that no operator asked for, two gateways on one file, and lines
+//! that are not JSON in a JSON log.
 
 use std::{net::TcpListener, path::Path};
 
@@ -82,7 +82,7 @@ async fn one_gateway_has_an_embedded_database_to_itself() {
     run(world.wxgate(&["tenant", "list"])).expect(0);
     let send = ["send", "--appid", APP, "--to", "o1", "--template", TEMPLATE];
     run(world.wxgate(&[&send[..], &["--data", "thing1=x"]].concat())).expect(0);
-    // However a gateway ends, the next one may begin.
+    // The next gateway can start on the file, however the one before ended.
     world.kill_replica();
     world.add_replica(true).await;
 }

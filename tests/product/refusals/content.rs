@@ -1,4 +1,5 @@
-//! What the database refuses for what is in it: it holds up nobody else, and is kept until it can be written.
+//! Records that the database refuses because of their content: they delay no other record, and the gateway keeps them
+//! until the database takes them.
 
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ mod words_that_are_refused_are_left_out {
     }
 }
 
-/// WeChat's words go into text columns, and PostgreSQL takes no U+0000 there.
+/// The gateway writes WeChat's error texts into text columns, and PostgreSQL takes no U+0000 there.
 async fn an_answer_with_odd_words_is_recorded(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
@@ -59,7 +60,8 @@ async fn an_answer_with_odd_words_is_recorded(mode: Mode) {
 const REFUSE: &str = "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'refused' USING ERRCODE = '23514'; END $$; \
      CREATE TRIGGER refuse BEFORE UPDATE ON message FOR EACH ROW WHEN (OLD.status = 'sending' AND NEW.status <> 'sending' AND NEW.touser LIKE 'poison%') EXECUTE FUNCTION refuse()";
 
-/// Three among sixty, for longer than their leases, with replicas that would judge those.
+/// The database refuses three of sixty records for longer than their leases, while replicas run that would handle ended
+/// leases.
 async fn one_that_is_refused_holds_up_nobody_else() {
     let plan = World::plan(Mode::Production).by_hand().replicas(2);
     let world = plan.breakable().start().await;
@@ -79,7 +81,7 @@ async fn one_that_is_refused_holds_up_nobody_else() {
         let ended = tenant.wait_ended(message).await;
         assert_eq!(ended["status"], "sent", "{ended}");
     }
-    // Nothing else waits for them: the replica takes and sends what comes.
+    // Nothing else waits for the refused records: the replica accepts and sends new messages.
     eventually("it is ready", || async {
         let ready = tenant.client.get("/readyz").await;
         (ready.status == 200).then_some(())
@@ -119,7 +121,7 @@ async fn one_that_is_refused_holds_up_nobody_else() {
     }
 }
 
-/// A record whose texts are the cause is written without them.
+/// The gateway writes a record without its texts when the texts are the cause of a refusal.
 async fn words_that_are_refused_are_left_out() {
     let world = World::plan(Mode::Production).breakable().start().await;
     let tenant = world.tenant("a").await;

@@ -1,4 +1,4 @@
-//! A full disk: the embedded gateway on a file system of its own, which is small.
+//! A full disk: the embedded gateway runs on a small file system of its own.
 
 use std::{fs, io::Write, path::Path, process::Command, time::Duration};
 
@@ -18,7 +18,7 @@ mod a_full_disk_loses_no_answer {
     }
 }
 
-/// The program on a disk of 16 MiB that only it and its children see, with the database of `world`.
+/// The program with the database of `world`, on a disk of 16 MiB that only the program and its children see.
 fn serve(world: &World, address: &str) -> Command {
     let script =
         "mkdir disk && mount -t tmpfs -o size=16m tmpfs disk && cp wxgate.db* disk && exec \"$@\"";

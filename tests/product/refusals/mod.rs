@@ -1,4 +1,4 @@
-//! A database that is there and refuses: what callers hear meanwhile, and that no answer of WeChat's is lost by it.
+//! A database that answers and refuses: what callers get meanwhile, and that the gateway loses no answer of WeChat.
 
 mod content;
 mod disk;
@@ -14,12 +14,12 @@ use serde_json::{Value, json};
 use crate::world::{Mode, Tenant, World, eventually, finish, message, message_with, until};
 
 const APP: &str = "wx00000000000000a1";
-/// Messages of each kind that are under way when the database begins to refuse.
+/// The number of messages of each kind that are in flight when the database begins to refuse.
 const EACH: usize = 10;
-/// How late WeChat answers: the database must have begun to refuse by then.
+/// The delay of WeChat's answers: the database must have begun to refuse before the answers arrive.
 const LATENCY: Duration = Duration::from_secs(4);
 
-/// Three replicas on a database of their own, with messages under way.
+/// Three replicas on a database of their own, with messages in flight.
 struct Scene {
     world: World,
     replicas: Vec<Tenant>,
@@ -27,8 +27,8 @@ struct Scene {
 }
 
 impl Scene {
-    /// Ten messages that are held when their end is unknown and ten that are sent again, all taken by WeChat and
-    /// none answered.
+    /// Starts ten messages with `on_uncertain` "hold" and ten with "retry". WeChat has taken all of them and answered
+    /// none.
     async fn start(is_switched: bool) -> Self {
         let plan = World::plan(Mode::Production).by_hand().replicas(3);
         let plan = plan.wechat_timeout(LATENCY * 4);
@@ -42,7 +42,7 @@ impl Scene {
         tenant.app(APP).await;
         let replicas: Vec<_> = (0..3).map(|replica| world.at(replica, &tenant)).collect();
         for (number, replica) in replicas.iter().enumerate() {
-            // Each knows the app's token and its caller's.
+            // Each replica has the app's token, and its caller's token.
             let first = message_with(&format!("first{number}"), json!({}));
             replica.send_and_wait(APP, &first).await;
         }
@@ -56,7 +56,7 @@ impl Scene {
         scene
     }
 
-    /// Sends twenty and waits until WeChat has them.
+    /// Sends twenty messages and waits until WeChat has them.
     async fn send(&self) -> Vec<Value> {
         let before = self.world.wechat().sent(APP).len();
         let posts = (0..2 * EACH).map(|number| async move {
@@ -73,7 +73,7 @@ impl Scene {
         messages
     }
 
-    /// Every replica tells its callers, its balancer and its operators that the database refuses, and keeps the answers.
+    /// Asserts that every replica reports the refusals to callers, balancer and operators, and keeps the answers.
     async fn is_refused(&self) {
         for replica in &self.replicas {
             eventually("a caller hears 503", || async {
@@ -104,7 +104,8 @@ impl Scene {
         .await;
     }
 
-    /// The refusal lasts longer than the leases. The database's own time is real, that of the leases is turned by hand.
+    /// Waits until the refusal has lasted longer than the leases. The database uses real time, the leases the clock set
+    /// by hand.
     async fn outlasts_the_leases(&self) {
         eventually("the database has taken no write for some seconds", || async {
             let age = "SELECT (EXTRACT(EPOCH FROM clock_timestamp()) * 1000)::BIGINT - beat_at > 3500 FROM heartbeat";
@@ -114,8 +115,8 @@ impl Scene {
         self.world.pass(Duration::from_mins(3));
     }
 
-    /// The database takes writes again: every answer is recorded as it was given, nothing was sent twice, and every
-    /// replica serves without a stumble.
+    /// The database takes writes again: every answer is recorded unchanged, no message was sent twice, and every
+    /// replica serves without an error.
     async fn heals(&self) {
         self.world.wechat().set_latency(Duration::ZERO);
         for replica in &self.replicas {
@@ -152,7 +153,7 @@ impl Scene {
     }
 }
 
-/// What a replica's metrics say; none: there is no such metric.
+/// The value of a metric of a replica; `None` if there is no such metric.
 async fn metric(replica: &Tenant, name: &str) -> Option<usize> {
     let request = replica.client.bare(Method::GET, "/metrics");
     let metrics = finish(request).await.text;

@@ -1,4 +1,4 @@
-//! Refusals that pass: read-only, no rights, locked tables, and whatever else PostgreSQL may say.
+//! Refusals that end: read-only, no rights, locked tables, and other errors of PostgreSQL.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ production!(
     whatever_the_database_says_no_answer_is_lost,
 );
 
-/// What a managed PostgreSQL does in a failover or on a nearly full disk (25006). Reading goes on.
+/// What a managed PostgreSQL does in a failover or on a nearly full disk (25006). Reads go on.
 async fn a_read_only_database_loses_no_answer() {
     let scene = Scene::start(false).await;
     let postgres = scene.world.postgres();
@@ -42,7 +42,7 @@ async fn a_read_only_database_loses_no_answer() {
     scene.heals().await;
 }
 
-/// A setting of the database is that of a session from its start to its end, whatever becomes of the setting.
+/// A session keeps a setting of the database from the session's start to its end, even if the setting changes.
 async fn a_session_that_was_born_read_only_is_replaced() {
     let scene = Scene::start(false).await;
     let name = scene.world.execute("SELECT current_database()");
@@ -63,7 +63,7 @@ async fn a_session_that_was_born_read_only_is_replaced() {
     scene.heals().await;
 }
 
-/// 42501.
+/// SQLSTATE 42501.
 async fn rights_that_are_taken_away_lose_no_answer() {
     let scene = Scene::start(false).await;
     scene
@@ -77,7 +77,7 @@ async fn rights_that_are_taken_away_lose_no_answer() {
     scene.heals().await;
 }
 
-/// 55P03, as somebody's ALTER TABLE brings it about.
+/// SQLSTATE 55P03, as an ALTER TABLE of another session causes it.
 async fn a_locked_table_loses_no_answer() {
     let scene = Scene::start(false).await;
     let postgres = scene.world.postgres();
@@ -90,7 +90,7 @@ async fn a_locked_table_loses_no_answer() {
     scene.heals().await;
 }
 
-/// Connections stay open and nothing is answered.
+/// Connections stay open, and the database answers nothing.
 async fn a_frozen_database_loses_no_answer() {
     let scene = Scene::start(false).await;
     scene.world.postgres().freeze();
@@ -117,7 +117,7 @@ async fn a_restarted_database_loses_no_answer() {
     scene.heals().await;
 }
 
-/// Classes that no list of outages names. What becomes of the others is tried in `store`, one by one.
+/// SQLSTATEs that no list of outages names. Tests in `store` cover the other ones, one by one.
 const STATES: [&str; 8] = [
     "0A000", "25P03", "26000", "42501", "54000", "58030", "F0000", "XX001",
 ];
@@ -127,7 +127,7 @@ async fn whatever_the_database_says_no_answer_is_lost() {
     let world = World::plan(Mode::Production).breakable().start().await;
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;
-    // A sequence goes on whatever becomes of the transaction.
+    // A sequence keeps its increments when a transaction rolls back.
     world.execute("CREATE SEQUENCE refusals; GRANT USAGE ON SEQUENCE refusals TO PUBLIC");
     for state in STATES {
         world.execute(&format!(
@@ -139,13 +139,13 @@ async fn whatever_the_database_says_no_answer_is_lost() {
             (metric(&tenant, "wxgate_answers_waiting").await == Some(1)).then_some(())
         })
         .await;
-        // It was refused once at least.
+        // The database has refused the record at least once.
         eventually("the replica is not ready", || async {
             let ready = tenant.client.get("/readyz").await;
             (ready.status == 503).then_some(())
         })
         .await;
-        // Taken from the tenant, and by no worker while an answer waits.
+        // The gateway accepts the message, and no worker claims it while an answer waits.
         let next = tenant
             .send(APP, &message_with(&format!("next-{state}"), json!({})))
             .await;
