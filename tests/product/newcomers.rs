@@ -1,5 +1,4 @@
-//! Templates that WeChat lists only after their app was registered, and quotas of WeChat that are used up before.
-//! already used up.
+//! Templates that WeChat lists only after their app was registered, and exhausted quotas of token fetches.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Messages of each channel: what WeChat gets, and what the tenant learns.
+//! Messages of each channel: what WeChat gets, and what the tenant reads.
 
 use serde_json::{Value, json};
 use simulator::{AccountKind, Effect, Fault, GrantPolicy, Template};
@@ -23,7 +23,7 @@ both_modes!(
     what_nobody_waits_for_is_sent_too,
 );
 
-/// The only message that WeChat took, as its body came.
+/// The only message that WeChat took, with its body as WeChat got the body.
 fn only_body(world: &World, appid: &str) -> (simulator::Sent, Value) {
     let mut sent = world.wechat().sent(appid);
     assert_eq!(sent.len(), 1, "{sent:?}");
@@ -32,7 +32,7 @@ fn only_body(world: &World, appid: &str) -> (simulator::Sent, Value) {
     (sent, body)
 }
 
-/// What holds for every message that was sent at the first try.
+/// Asserts what holds for every message that was sent at the first attempt.
 fn assert_sent(message: &Value) {
     assert_eq!(message["status"], "sent", "{message}");
     assert_eq!(message["failure"], Value::Null);
@@ -304,7 +304,7 @@ async fn one_user_gets_one_message_at_a_time(mode: Mode) {
     );
 }
 
-/// Behind a message under way to the same user, so that the order of the others is the gateway's to choose.
+/// Both messages wait behind one that is in flight to the same user, so that the gateway chooses their order.
 async fn high_goes_before_low(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;

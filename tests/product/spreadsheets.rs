@@ -1,4 +1,5 @@
-//! `wxgate import` of what spreadsheets save, looked at before it is sent, and what it leaves to be corrected.
+//! `wxgate import` of files that spreadsheets save: the check before the send, and the rejected lines left for
+//! correction.
 
 use std::{fs::File, path::PathBuf, process::Stdio};
 
@@ -24,7 +25,7 @@ async fn world(mode: Mode) -> World {
     world
 }
 
-/// What WeChat was sent for `user`.
+/// The body that WeChat got for `user`.
 fn sent_to(world: &World, user: &str) -> Value {
     let sent = world.wechat().sent(APP);
     let body = sent.iter().find(|sent| sent.touser == user);
@@ -130,7 +131,7 @@ async fn what_is_refused_is_kept_to_be_corrected(mode: Mode) {
     let kept = std::fs::read_to_string(file("rejects.csv")).expect("the refused lines");
     assert_eq!(kept, "touser;thing1\no 2;\"two\nlines\"\n");
 
-    // A file that is there is not written over, and nothing is sent.
+    // The import does not overwrite an existing file, and sends nothing.
     let refused = import(&world, "users.csv", &table[..24], &rejects).expect(2);
     assert!(refused.stderr().contains("name a new file with --rejects"));
     let corrected = kept.replace("o 2", "o2").replace("two\n", "two ");

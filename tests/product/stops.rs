@@ -1,4 +1,4 @@
-//! A stop of the real program: those who wait are answered, and those who come meanwhile.
+//! A stop of the real program: waiting requests are answered, and so are requests that arrive meanwhile.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ async fn waiting(tenant: &Tenant, message: &Value) -> RequestBuilder {
     request.header("prefer", "wait=30").json(message)
 }
 
-/// One waits for a message that is not due, another for one that WeChat has and does not answer.
+/// One request waits for a message that is not due, another for a message that WeChat has and does not answer.
 async fn who_waits_is_answered_at_a_stop(mode: Mode) {
     let mut world = World::plan(mode).own_process().start().await;
     let tenant = world.tenant("a").await;
@@ -59,7 +59,7 @@ async fn who_waits_is_answered_at_a_stop(mode: Mode) {
     assert_eq!(ended["status"], "uncertain", "it was recorded: {ended}");
 }
 
-/// One whose message waits for its next try, another whose message WeChat has and answers late.
+/// One request's message waits for its next attempt; the other's message is at WeChat, which answers late.
 async fn who_waits_on_the_drop_in_surface_is_answered_at_a_stop(mode: Mode) {
     let mut world = World::plan(mode).own_process().start().await;
     let tenant = world.tenant("a").await;
@@ -101,8 +101,8 @@ async fn who_waits_on_the_drop_in_surface_is_answered_at_a_stop(mode: Mode) {
     assert_eq!(tenant.all(OTHER).await[0]["status"], "sent");
 }
 
-/// A load balancer that has not looked at `/readyz` yet goes on: by the connections that it has, HTTP/1.1 and HTTP/2, and by new
-/// ones.
+/// A load balancer that has not read `/readyz` yet still sends requests: by the connections that it has, HTTP/1.1 and
+/// HTTP/2, and by new ones.
 async fn who_comes_during_the_grace_is_answered(mode: Mode) {
     let mut world = World::plan(mode).own_process().grace(4).start().await;
     let tenant = world.tenant("a").await;
@@ -130,7 +130,7 @@ async fn who_comes_during_the_grace_is_answered(mode: Mode) {
         let ready = format!("{url}/readyz");
         eventually("it is not ready", || {
             let asked = http.get(&ready).send();
-            // Each of them is answered.
+            // The gateway answers each of these requests.
             async { (asked.await.expect("an answer").status() == 503).then_some(()) }
         })
         .await;
@@ -159,7 +159,7 @@ fn new_connections() -> Client {
         .expect("a client")
 }
 
-/// One request on a connection that stays; its answer in lower case.
+/// Makes one request on a connection that stays open. Returns the answer in lower case.
 async fn ask_again(stream: &mut TcpStream) -> String {
     let request = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
     stream.write_all(request).await.expect("a connection");

@@ -1,4 +1,4 @@
-//! A WeChat that has a bad day: busy answers, broken proxies and cut connections, all at once.
+//! Many faults of WeChat at once: busy answers, broken proxies and cut connections.
 
 use std::time::Duration;
 
@@ -10,17 +10,17 @@ use crate::world::{Load, Mode, Tenant, World, outcomes, reckon};
 const APP: &str = "wx00000000000000a1";
 const SUBSCRIBE: &str = "/cgi-bin/message/subscribe/send";
 const MESSAGES: usize = 400;
-/// Shorter than a lease, so that no flight is lost when it passes.
+/// Shorter than a lease, so that no in-flight message loses its lease when the clock advances.
 const STEP: Duration = Duration::from_secs(50);
-/// How many of them are longer than the longest backoff, ten minutes.
+/// This number of steps is longer than the longest backoff, ten minutes.
 const BACKOFF: usize = 13;
-/// More tries than any of the messages needs, by far.
+/// Far more attempts than any of the messages needs.
 const MOST_ROUNDS: usize = 40;
 
 both_modes!(every_message_ends_once_whatever_wechat_does);
 
-/// 400 messages; of the sends 30 % are answered -1, 5 % HTTP 503, and 2 % are taken and then cut. The time passes over
-/// all backoffs at once when every message that has not ended has been tried again.
+/// Sends 400 messages. Of the sends, 30 % are answered -1, 5 % are answered HTTP 503, and 2 % are taken and then cut.
+/// The clock advances over all backoffs at once, when every message that has not ended has been attempted again.
 async fn every_message_ends_once_whatever_wechat_does(mode: Mode) {
     let replicas = if mode == Mode::Production { 3 } else { 1 };
     let world = World::plan(mode).by_hand().replicas(replicas).start().await;
@@ -68,7 +68,7 @@ async fn every_message_ends_once_whatever_wechat_does(mode: Mode) {
     );
 }
 
-/// Waits until each message has ended or was tried once a round; whether all have ended.
+/// Waits until each message has ended or has had `round` attempts. Returns whether all have ended.
 async fn all_ended(tenant: &Tenant, round: usize) -> bool {
     let what = format!("each message has ended or was tried {round} times");
     let is_open =

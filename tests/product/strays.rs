@@ -1,5 +1,5 @@
-//! Refusals of a token that is alive: WeChat's edge makes them now and then, and calls that are passed on are refused for
-//! credentials of their own. Neither stops an app nor costs it a forced refresh.
+//! Stray refusals: WeChat's edge makes them now and then, and WeChat refuses pass-through calls for credentials of
+//! their own. Neither pauses an app nor costs a forced refresh.
 
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ fn refused() -> Effect {
     }
 }
 
-/// No pause, no forced refresh, nobody blamed.
+/// Asserts that the app has no pause, no forced refresh and no foreign refresh.
 async fn assert_undisturbed(world: &World, tenant: &Tenant) {
     let app = tenant.client.get(&format!("/v1/apps/{APP}")).await;
     let app = app.expect(200);
@@ -91,7 +91,7 @@ async fn a_stray_refusal_of_each_message_costs_one_look(mode: Mode) {
     assert_undisturbed(&world, &tenant).await;
 }
 
-/// 100 messages at 10 a second, by a clock that is turned.
+/// 100 messages at 10 a second, on a clock that the test sets.
 async fn a_tenth_of_all_sends_refused_does_not_stand_still(mode: Mode) {
     const STEP: Duration = Duration::from_millis(100);
     let world = World::plan(mode).by_hand().start().await;
@@ -128,7 +128,7 @@ async fn a_tenth_of_all_sends_refused_does_not_stand_still(mode: Mode) {
     assert_undisturbed(&world, &tenant).await;
 }
 
-/// One call each 31 s for a day, refused for a component's credential in its body.
+/// One call each 31 s for a day, refused for a component's credential in the body.
 async fn a_call_with_a_credential_of_its_own_costs_no_refresh(mode: Mode) {
     const EVERY: Duration = Duration::from_secs(31);
     let world = World::plan(mode).by_hand().start().await;
@@ -141,7 +141,7 @@ async fn a_call_with_a_credential_of_its_own_costs_no_refresh(mode: Mode) {
             token = wechat_token(&tenant.client, APP).await;
         }
         let answer = post(&tenant.client, ANY, &token, &body).await;
-        // An SDK that heard 40001 would fetch another token.
+        // An SDK that gets 40001 would fetch another token.
         assert_eq!(answer["errcode"], -1, "{answer}");
         world.pass(EVERY);
     }

@@ -1,4 +1,4 @@
-//! Templates: copied from WeChat, held against every message before it costs anything.
+//! Templates: copied from WeChat, and checked against every message before the message costs anything.
 
 use std::time::Duration;
 
@@ -49,7 +49,7 @@ async fn sync(tenant: &Tenant) -> Value {
     tenant.client.post(&path, &Value::Null).await.expect(200)
 }
 
-/// What WeChat lists of the app from now on.
+/// Sets the templates that WeChat lists of the app.
 fn lists(world: &World, templates: &[Template]) {
     world
         .wechat()
@@ -240,7 +240,7 @@ async fn what_is_not_known_is_accepted_and_told(mode: Mode) {
     let problem = synced.problem(502, "wechat_rejected");
     assert_eq!(problem["wechat"]["errcode"], -1);
 
-    // An account that lists nothing is not one that has nothing: the list of form-id templates has been empty since 2020.
+    // An account that lists no template may still have some: the list of form-id templates has been empty since 2020.
     world.wechat().clear_faults();
     assert_eq!(sync(&tenant).await["added"], 0);
     let sent = tenant

@@ -1,4 +1,4 @@
-//! What time does to messages. It is turned by hand here.
+//! What time does to messages. The tests set the clock by hand.
 
 use std::time::Duration;
 
@@ -97,7 +97,7 @@ async fn a_scheduled_message_waits_for_its_time(mode: Mode) {
     );
 
     world.pass(Duration::from_secs(3590));
-    // The one sent now proves that the gateway has looked at the queue since.
+    // The message sent now proves that the gateway has read the queue since.
     let now = tenant.send_and_wait(APP, &message("o2")).await;
     assert_eq!(now["status"], "sent");
     assert_eq!(tenant.read(&scheduled).await["status"], "scheduled");
@@ -145,7 +145,7 @@ async fn a_message_may_be_scheduled_for_30_days_ahead(mode: Mode) {
     );
 }
 
-/// The app's trouble must not be its neighbour's.
+/// A pause of one app must not affect another app.
 async fn an_app_that_is_repaired_sends_what_waited(mode: Mode) {
     let world = World::plan(mode).by_hand().start().await;
     let tenant = world.tenant("a").await;
@@ -190,7 +190,7 @@ async fn an_app_that_is_repaired_sends_what_waited(mode: Mode) {
     assert_eq!(app["pause"], Value::Null);
 }
 
-/// Two hours of a message a minute: no send ever meets an old token.
+/// Two hours of a message a minute: no send ever uses an old token.
 async fn a_token_is_replaced_before_it_ends(mode: Mode) {
     let world = World::plan(mode).by_hand().start().await;
     let tenant = world.tenant("a").await;
@@ -210,7 +210,7 @@ async fn a_token_is_replaced_before_it_ends(mode: Mode) {
     assert!((2..=6).contains(&fetches), "{stats:?}");
 }
 
-/// Ninety days after its end, not after its acceptance.
+/// The retention is ninety days after a message's end, not after its acceptance.
 async fn what_ended_long_ago_is_forgotten(mode: Mode) {
     let world = World::plan(mode).by_hand().start().await;
     let tenant = world.tenant("a").await;

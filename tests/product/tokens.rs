@@ -1,4 +1,4 @@
-//! One live access token per appid, whoever asks and however many.
+//! One live access token per appid, for any number of callers.
 
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ async fn fresh_app(world: &World, tenant: &Tenant) {
     world.operator().post("/v1/apps", &new).await.expect(201);
 }
 
-/// What the audit log says of the access tokens of the tenant's apps, newest first.
+/// The lines of the audit log about access tokens of the tenant's apps, newest first.
 pub(crate) async fn token_audit(world: &World, tenant: &Tenant) -> Vec<NewAuditLine> {
     let page = Page {
         limit: 100,
@@ -97,7 +97,7 @@ async fn a_hundred_sends_fetch_one_token(mode: Mode) {
     assert_eq!(world.wechat().sent(APP).len(), 100);
 }
 
-/// In legacy mode a second fetch would end the token of the first, and senders would see 40001.
+/// In legacy mode a second fetch would end the token of the first, and senders would get 40001.
 async fn three_replicas_fetch_one_token() {
     let world = World::plan(Mode::Production).replicas(3).start().await;
     let tenant = world.tenant("a").await;
@@ -167,7 +167,8 @@ async fn a_legacy_app_uses_the_legacy_call(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     tenant.app_with(APP, json!({"token_mode": "legacy"})).await;
-    // The secret is tried without harm to a legacy token that another system may use, before one is fetched.
+    // Before the first legacy fetch, the gateway checks the secret with a stable-token fetch, which does not end a
+    // legacy token that another system may use.
     let fetches = || {
         let stats = world.wechat().app_stats(APP);
         (stats.total("/cgi-bin/token"), stats.total(FETCH))
@@ -266,7 +267,7 @@ async fn the_state_shows_everything_but_the_token(mode: Mode) {
     assert_eq!(state["foreign_refresh"], Value::Null, "{state}");
 }
 
-/// What happened, and how it ended.
+/// The action of an audit line and its outcome.
 fn summary(line: &NewAuditLine) -> (&str, &str) {
     (&line.action, &line.outcome)
 }
@@ -288,7 +289,7 @@ async fn refreshes_are_spaced(mode: Mode) {
     let request = again.header("x-request-id").map(str::to_owned);
     again.problem(429, "rate_limited");
     let mut lines = token_audit(&world, &tenant).await;
-    // The time stands still, so neither is newer.
+    // The clock stands still, so neither line is newer.
     lines.sort_by(|one, two| one.outcome.cmp(&two.outcome));
     let [done, refused] = lines.as_slice() else {
         panic!("two lines: {lines:?}");
@@ -343,7 +344,7 @@ async fn a_refresh_of_a_refused_app_says_why(mode: Mode) {
         "{state}"
     );
     assert!(state["failure"]["retry_at"].is_string(), "{state}");
-    // Whoever asks again at once is told the same, and WeChat is left alone.
+    // Repeated requests get the same answer, and the gateway makes no call to WeChat.
     let asked = || world.wechat().app_stats(APP).total("/cgi-bin/stable_token");
     let before = asked();
     for _ in 0..5 {
@@ -383,7 +384,8 @@ async fn a_token_that_is_handed_out_works_and_is_on_record(mode: Mode) {
     assert!(!format!("{line:?}").contains(value));
 }
 
-/// The gateway's own count of WeChat's limits: told to who asks, and shown before it is reached.
+/// The gateway counts WeChat's limits itself: callers get the time of the next permitted request, and the count is
+/// shown before the limit is reached.
 async fn asking_too_often_is_told_when_to_ask_again(mode: Mode) {
     const KEPT_FOR_REPAIRS: usize = 1_900;
     let world = World::plan(mode).by_hand().start().await;
@@ -404,7 +406,7 @@ async fn asking_too_often_is_told_when_to_ask_again(mode: Mode) {
     for refused in [prove().await, refresh(&tenant).await] {
         let wait = refused.header("retry-after").map(str::to_owned);
         let wait: u64 = wait.and_then(|wait| wait.parse().ok()).expect("seconds");
-        // It is 10:00 in Shanghai.
+        // The clock shows 10:00 in Shanghai.
         assert!((13 * 3_600..=14 * 3_600).contains(&wait), "{wait}");
         refused.problem(429, "rate_limited");
     }

@@ -1,4 +1,4 @@
-//! What a collector of traces is told, and what it is not.
+//! What a collector of traces gets, and what stays secret.
 
 use std::sync::{Arc, Mutex};
 
@@ -12,16 +12,14 @@ const APP: &str = "wx00000000000000a1";
 
 both_modes!(a_request_goes_on_with_its_callers_trace_and_tells_no_secret);
 
-/// A collector of traces, until it is dropped.
+/// A collector of traces, which runs until dropped.
 pub(crate) struct Collector {
-    /// Where it is.
     pub(crate) url: String,
     told: Arc<Mutex<Vec<u8>>>,
     _server: JoinSet<()>,
 }
 
 impl Collector {
-    /// Starts one.
     pub(crate) async fn start() -> Self {
         let told = Arc::<Mutex<Vec<u8>>>::default();
         let take =
@@ -42,7 +40,7 @@ impl Collector {
         }
     }
 
-    /// Everything that it was told so far.
+    /// All bytes that the collector has received so far.
     pub(crate) fn told(&self) -> Vec<u8> {
         self.told.lock().expect("a lock").clone()
     }

@@ -1,4 +1,4 @@
-//! How answers travel: compressed or not, by which HTTP, with and without a body.
+//! How answers travel: compressed or not, by which version of HTTP, with and without a body.
 
 use bytes::Bytes;
 use reqwest::Method;
@@ -16,7 +16,7 @@ both_modes!(
     no_other_origin_is_let_in,
 );
 
-/// Asks for a compressed answer; the caller here unpacks nothing.
+/// Asks for a compressed answer; the client here decompresses nothing.
 async fn compressed(client: &Client, method: Method, path: &str, coding: &str) -> Answer {
     let request = client.request(method, path).await;
     finish(request.header("Accept-Encoding", coding)).await
@@ -42,11 +42,11 @@ async fn what_is_large_is_compressed_and_what_is_secret_is_not(mode: Mode) {
         );
         assert!(packed.text.len() < plain.text.len(), "{coding}");
     }
-    // One key fits into a packet.
+    // A list of one key fits into a packet.
     let small = compressed(client, Method::GET, "/v1/keys?limit=1", "gzip").await;
     assert_eq!(small.header("content-encoding"), None);
 
-    // A secret beside a long text of the caller's own.
+    // A secret beside a long text that the caller has chosen.
     let hook = json!({
         "url": format!("https://203.0.113.1/{}", "x".repeat(1900)), "events": ["*"],
     });
@@ -120,7 +120,7 @@ async fn a_head_is_a_get_without_its_body(mode: Mode) {
             assert_eq!(asked.header(name), got.header(name), "{path} {name}");
         }
     }
-    // It opens no more than the GET does.
+    // HEAD permits no more than GET does.
     let other = world.key_of(&tenant.id, &["messages:send"]).await;
     let request = other.request(Method::HEAD, "/v1/apps").await;
     let refused = request.send().await.expect("an answer");

@@ -1,4 +1,4 @@
-//! Uploads that stall: they are their tenant's business alone.
+//! Uploads that stall affect only their tenant.
 
 use reqwest::Method;
 use serde_json::Value;
@@ -17,7 +17,7 @@ const TEMPLATES: &str = "/wxaapi/newtmpl/gettemplate";
 
 both_modes!(stalled_uploads_of_four_tenants_stop_nobody_else);
 
-/// An upload that the gateway has begun to read, and that goes no further.
+/// An upload that the gateway has begun to read, and that sends no more bytes.
 async fn stalled(world: &World, token: &str) -> TcpStream {
     let mut stream = connect(world).await;
     let head = format!(
@@ -25,7 +25,7 @@ async fn stalled(world: &World, token: &str) -> TcpStream {
          Content-Length: 1000000\r\n\r\n"
     );
     stream.write_all(head.as_bytes()).await.expect("a head");
-    // The gateway asks for the body when it begins to read it.
+    // The gateway asks for the body when the gateway begins to read the body.
     let mut said = [0; 12];
     stream
         .read_exact(&mut said)
@@ -47,7 +47,7 @@ async fn stalled_uploads_of_four_tenants_stop_nobody_else(mode: Mode) {
         for _ in 0..8 {
             held.push(stalled(&world, &token).await);
         }
-        // Not even its own calls are stopped.
+        // Other calls of the same tenant succeed too.
         let own = call(&tenant.client, Method::GET, TEMPLATES, &token, &Value::Null).await;
         assert_eq!(own.expect(200)["errcode"], 0);
     }

@@ -1,4 +1,5 @@
-//! Apps of which WeChat asks less than it documents: values that break the rules of their types are sent with a warning.
+//! Apps of which WeChat asks less than WeChat documents: values that break the rules of their types are sent with a
+//! warning.
 
 use serde_json::json;
 
@@ -20,7 +21,7 @@ async fn an_app_with_lenient_value_rules_is_warned_and_sends(mode: Mode) {
         format!("/v1/apps/{APP}"),
         format!("/v1/apps/{APP}/messages"),
     );
-    // The simulator counts an emoji as one character, the gateway as two: WeChat does not say.
+    // The simulator counts an emoji as one character, the gateway as two; WeChat does not document which is right.
     let broken = |openid: &str| {
         message_with(
             openid,

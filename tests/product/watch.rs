@@ -1,4 +1,4 @@
-//! What operators are told of the servers beneath a gateway.
+//! What operators learn of the servers beneath a gateway.
 
 use coord::{Cell, Clock, Coord};
 
@@ -25,7 +25,7 @@ mod a_replica_with_another_public_url_says_so {
     }
 }
 
-/// Everything that gateways in processes of their own have logged.
+/// Everything that gateways in separate processes have logged.
 fn logged(world: &World) -> String {
     let files = std::fs::read_dir(world.folder()).expect("the world's folder");
     let paths = files.map(|file| file.expect("a file").path());

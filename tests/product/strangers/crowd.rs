@@ -1,4 +1,4 @@
-//! Those who try: what they have in their hands, and how each is refused.
+//! The strangers: the credentials that each one has, and how the gateway refuses each.
 
 use std::collections::BTreeMap;
 
@@ -16,25 +16,26 @@ use crate::{
     world::{Client, SCOPES, Tenant, World, finish},
 };
 
-/// Whoever has no business here.
+/// Callers without a right to the owner's things.
 pub(super) struct Strangers {
     nobody: Client,
-    /// Makes of a tenant's token: each comes from an address of its own, where its failures are counted.
+    /// Forgeries of a tenant's token. Each is sent from an address of its own, because failures count by address.
     tenants: Vec<(Client, Forgery)>,
-    /// Makes of an operator's.
+    /// Forgeries of an operator's token.
     operators: Vec<(Client, Forgery)>,
-    /// Makes of a token of the drop-in surface.
+    /// Forgeries of a token of the drop-in surface.
     wechats: Vec<(Client, Forgery)>,
-    /// Good tokens of the owner's and of an operator's, by the one scope that they have.
+    /// Valid tokens of the owner and of an operator with one scope, by that scope.
     alone: BTreeMap<&'static str, String>,
-    /// Those of keys without one scope, by that: as they are, and saying that they have all.
+    /// Tokens with all scopes but one, by the missing scope: the token as issued, and with a scope claim that names all
+    /// scopes.
     lacking: BTreeMap<&'static str, [String; 2]>,
     /// The same at the drop-in surface.
     alone_at_wechat: BTreeMap<&'static str, String>,
     lacking_at_wechat: BTreeMap<&'static str, String>,
     /// A token that names the owner's app for another tenant's key.
     usurper: String,
-    /// A good token of `/v1`.
+    /// A valid token of `/v1`.
     bearer: String,
 }
 
@@ -43,7 +44,7 @@ impl Strangers {
         let forger = Forger::of(world).await;
         let (operator, good) = (world.operator().token().await, owner.client.token().await);
         let drop_in = wechat_token(&owner.client, APP).await;
-        // The forger can: with nothing wrong, the gateway believes it.
+        // The forger works: the gateway accepts a token of the forger in which nothing is wrong.
         let right = forger.with_claims(&good, [("jti", json!("of-the-forger"))]);
         let apps = world.anonymous().bare(Method::GET, "/v1/apps");
         finish(apps.bearer_auth(right)).await.expect(200);
@@ -105,7 +106,7 @@ impl Strangers {
         }
     }
 
-    /// Without a token, and with each that must not be believed.
+    /// Calls the operation without a token, and with each forged token.
     pub(super) async fn try_tokens(&self, operation: &Operation, things: &BTreeMap<&str, String>) {
         let answer = operation.call(&self.nobody, None, things).await;
         operation.refuses("nobody", &answer, 401, "unauthorized");
@@ -121,7 +122,8 @@ impl Strangers {
         join_all(tries).await;
     }
 
-    /// With each scope but the one that opens it, with all of those together, and with a token that says that it has all.
+    /// Calls the operation with each scope but the needed one, with all of those together, and with a token that claims
+    /// all.
     pub(super) async fn try_scopes(
         &self,
         operation: &Operation,
@@ -137,8 +139,8 @@ impl Strangers {
         join_all(tries).await;
     }
 
-    /// A call of WeChat's refuses in WeChat's words. A token names its app and nothing else is named, so nobody can reach
-    /// another tenant's but with a token that names it.
+    /// Calls an operation of the drop-in surface, which refuses in WeChat's form. The token names the app and the call
+    /// names nothing else, so only a token that names another tenant's app can reach that app.
     pub(super) async fn try_as_wechats(&self, operation: &Operation) {
         let name = operation.name();
         let scope = operation.wechats_scope();
@@ -169,7 +171,7 @@ impl Strangers {
     }
 }
 
-/// Each at an address of its own.
+/// Gives each forgery a client with an address of its own.
 fn placed(world: &World, forgeries: Vec<Forgery>) -> Vec<(Client, Forgery)> {
     let client = world.anonymous();
     let numbered = (1..).zip(forgeries);

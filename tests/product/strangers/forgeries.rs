@@ -1,5 +1,5 @@
-//! Tokens that must not be believed. Each is wrong in one thing: what the gateway's own key signs here is right but for
-//! that.
+//! Tokens that the gateway must not accept. Each is wrong in one thing: a token that is signed here with the gateway's
+//! own key is valid but for that thing.
 
 use aws_lc_rs::{hmac, signature::Ed25519KeyPair};
 use base64::{
@@ -12,35 +12,35 @@ use serde_json::{Value, json};
 use super::things_of_nobody;
 use crate::world::{MASTER_KEY, World};
 
-/// What an Ed25519 public key in DER begins with (RFC 8410).
+/// The first bytes of an Ed25519 public key in DER (RFC 8410).
 const SPKI: [u8; 12] = [
     0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00,
 ];
 
-/// WeChat's code for a token that is no good, and for one whose time is over.
+/// WeChat's codes for an invalid token, and for an expired one.
 pub(super) const INVALID: i64 = 40001;
 const EXPIRED: i64 = 42001;
-/// For the token of a key that is gone: no SDK fetches another for it.
+/// The code for the token of a revoked key: no SDK fetches another token for this code.
 const REVOKED: i64 = 40125;
-/// For a fresh token whose signing key is unknown: another replica may have made that a moment ago.
+/// The code for a fresh token with an unknown signing key: another replica may have made that key a moment ago.
 const BUSY: i64 = -1;
 
-/// A token that must not be believed.
+/// A token that the gateway must not accept.
 pub(super) struct Forgery {
-    /// What is wrong with it.
+    /// What is wrong with the token.
     pub(super) name: &'static str,
     pub(super) token: String,
-    /// How it is refused in WeChat's words.
+    /// The errcode of the refusal in WeChat's form.
     pub(super) errcode: i64,
 }
 
-/// Somebody who forges tokens.
+/// Makes forged tokens.
 pub(super) struct Forger {
-    /// The key that the gateway signs with. No forger has it: it shows that one thing alone is wrong.
+    /// The gateway's signing key. A real forger lacks this key; tests with this key show that one wrong thing suffices.
     gateways: Ed25519KeyPair,
     /// A key of the forger's own.
     own: Ed25519KeyPair,
-    /// The public half of the gateway's, as everybody reads it.
+    /// The public half of the gateway's key, from the public JWKS.
     jwk: Value,
 }
 
@@ -196,7 +196,7 @@ impl Forger {
         .into()
     }
 
-    /// Ed25519, with the gateway's key: only what it says is wrong.
+    /// Ed25519 with the gateway's key: only the contents are wrong.
     fn signed_by_the_gateway(&self, good: &str) -> Vec<Forgery> {
         let token = Token::read(good);
         let issued = token.claims["iat"].as_i64().expect("iat");
@@ -230,7 +230,8 @@ impl Forger {
                 INVALID,
             ),
         ];
-        // Tokens of the drop-in surface are kept short: their audience alone says whose they are.
+        // Tokens of the drop-in surface have no issuer, so that they stay short: their audience alone says where they
+        // are valid.
         if !token.claims["iss"].is_null() {
             all.extend([
                 (
@@ -253,7 +254,7 @@ impl Forger {
     }
 }
 
-/// Without a signature, or with that of another token.
+/// Without a signature, or with the signature of another token.
 fn unsigned(good: &str) -> Vec<Forgery> {
     let token = Token::read(good);
     let (body, signature) = good.rsplit_once('.').expect("a signature");

@@ -1,8 +1,8 @@
-//! Every operation of the OpenAPI document is tried by strangers: without a credential, with every kind of token that
-//! must not be believed, with each scope but the one it wants, and as another tenant.
+//! Every operation of the OpenAPI document is called by strangers: without a credential, with every kind of token that
+//! the gateway must not accept, with each scope but the needed one, and as another tenant.
 //!
-//! The tables here and in [`operations`] know each operation. A new one that is missing there fails the test, so that
-//! nobody forgets to think of strangers. [`OPEN`] and [`NAMES_NOTHING`] are the exceptions; they may only shrink.
+//! The tables here and in [`operations`] name each operation. A new operation that is missing there fails the test, so
+//! that its author thinks of strangers. [`OPEN`] and [`NAMES_NOTHING`] are the exceptions; they may only shrink.
 
 mod crowd;
 mod forgeries;
@@ -19,7 +19,7 @@ use crate::world::{Answer, Mode, SECRET, Tenant, World, id, message};
 const APP: &str = "wx00000000000000a1";
 const OTHER: &str = "wx00000000000000b2";
 
-/// Where nobody listens.
+/// No server listens at this URL.
 const HOOK: &str = "http://127.0.0.1:9/hook";
 
 both_modes!(
@@ -29,7 +29,7 @@ both_modes!(
 
 use self::zeros::no_text_with_a_zero_breaks_anything;
 
-/// What everybody may call.
+/// Operations that need no credential.
 const OPEN: [&str; 13] = [
     "GET /.well-known/jwks.json",
     "GET /.well-known/oauth-authorization-server",
@@ -46,7 +46,7 @@ const OPEN: [&str; 13] = [
     "POST /oauth/token",
 ];
 
-/// What names nothing of a tenant in its path: it shows and makes things of the caller's own.
+/// Operations that name nothing of a tenant in the path: these operations show and make things of the caller.
 const NAMES_NOTHING: [&str; 7] = [
     "GET /v1/apps",
     "GET /v1/audit",
@@ -57,7 +57,7 @@ const NAMES_NOTHING: [&str; 7] = [
     "POST /v1/webhooks",
 ];
 
-/// What a tenant has: something for every name that stands in a path.
+/// Makes a thing of the tenant for every name in a path.
 async fn things_of(world: &World, tenant: &Tenant, appid: &str) -> BTreeMap<&'static str, String> {
     tenant.app(appid).await;
     let message = tenant.send_and_wait(appid, &message("o1")).await;
@@ -77,7 +77,7 @@ async fn things_of(world: &World, tenant: &Tenant, appid: &str) -> BTreeMap<&'st
     ])
 }
 
-/// Well-formed, and nobody's.
+/// Well-formed ids that belong to no tenant.
 fn things_of_nobody() -> BTreeMap<&'static str, String> {
     BTreeMap::from([
         ("webhook_id", "whk_01jq2xv1cde8sbw7mv9v6a5kzq".to_owned()),
@@ -89,7 +89,7 @@ fn things_of_nobody() -> BTreeMap<&'static str, String> {
     ])
 }
 
-/// An answer without what differs between two requests for the same thing.
+/// An answer without the parts that differ between two requests for the same thing.
 fn comparable(answer: Answer) -> Value {
     let mut body = answer.body;
     if let Some(members) = body.as_object_mut() {
@@ -137,7 +137,7 @@ async fn every_operation_is_closed_to_strangers(mode: Mode) {
         );
     }
 
-    // Nor is another tenant named in a body or a query.
+    // A stranger cannot name another tenant in a body or a query either.
     for tenant in [&owner.id, &things_of_nobody()["tenant_id"]] {
         let new = json!({"appid": "wx00000000000000c3", "secret": SECRET, "tenant_id": tenant});
         let refused = stranger.client.post("/v1/apps", &new).await;

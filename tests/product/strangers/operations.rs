@@ -1,4 +1,4 @@
-//! The operations of the OpenAPI document, and how somebody who may would call them.
+//! The operations of the OpenAPI document, and valid requests to them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 use super::HOOK;
 use crate::world::{Answer, Client, SECRET, World, finish, message};
 
-/// What a refusal says, and never more.
+/// The only members that a refusal may have.
 const PROBLEM: [&str; 6] = ["type", "title", "status", "detail", "instance", "code"];
-/// The same in WeChat's words.
+/// The only members of a refusal in WeChat's form.
 const REPLY: [&str; 2] = ["errcode", "errmsg"];
 
-/// A body that the operation takes from somebody who may call it.
+/// A body that the operation takes from a permitted caller.
 pub(super) fn body(operation: &str) -> Option<Value> {
     let body = match operation {
         "POST /v1/tenants" | "PATCH /v1/tenants/{tenant_id}" | "PATCH /v1/apps/{appid}" => {
@@ -38,7 +38,7 @@ pub(super) fn body(operation: &str) -> Option<Value> {
     Some(body)
 }
 
-/// A query without which the operation cannot be read.
+/// The query that the operation needs.
 pub(super) fn query(operation: &str) -> &'static str {
     match operation {
         "GET /v1/apps/{appid}/grants" => "?openid=o1",
@@ -46,13 +46,12 @@ pub(super) fn query(operation: &str) -> &'static str {
     }
 }
 
-/// One operation.
 pub(super) struct Operation {
     method: Method,
     pub(super) path: String,
-    /// The scope that opens it.
+    /// The scope that the operation needs.
     pub(super) scope: Option<String>,
-    /// Whether it speaks as WeChat does: its token stands in the query and names the app.
+    /// Whether the operation is one of the drop-in surface: the token is in the query and names the app.
     pub(super) is_wechats: bool,
     body: Option<Value>,
     statuses: BTreeSet<String>,
@@ -67,7 +66,7 @@ impl Operation {
         self.scope.as_deref() == Some("operator")
     }
 
-    /// The scope that opens a call of WeChat's, which the document has no place for.
+    /// The scope that a drop-in call needs; the OpenAPI document has no place for that scope.
     pub(super) fn wechats_scope(&self) -> &'static str {
         if self.path.ends_with("/send") {
             "messages:send"
@@ -76,7 +75,7 @@ impl Operation {
         }
     }
 
-    /// Calls it with these things in its path, as whoever has this token.
+    /// Calls the operation with these things in the path, with this token.
     pub(super) async fn call(
         &self,
         client: &Client,
@@ -103,7 +102,7 @@ impl Operation {
         finish(request).await
     }
 
-    /// The answer refuses as the document says, and says nothing else.
+    /// Asserts that the answer is the refusal of the document, with nothing besides.
     #[track_caller]
     pub(super) fn refuses(&self, who: &str, answer: &Answer, status: u16, code: &str) {
         let name = self.name();
@@ -118,7 +117,7 @@ impl Operation {
         says_only(answer, &PROBLEM);
     }
 
-    /// Calls it as WeChat is called, and returns the errcode of an answer that says nothing else.
+    /// Calls the operation as an SDK of WeChat does. Returns the errcode of an answer that has nothing besides.
     pub(super) async fn errcode(&self, client: &Client, token: Option<&str>) -> i64 {
         let mut path = self.path.replace("{path}", "any/call");
         if let Some(token) = token {
@@ -138,7 +137,7 @@ fn says_only(answer: &Answer, members: &[&str]) {
     assert!(more.is_none(), "{answer:?}");
 }
 
-/// Both documents in one, as they are served.
+/// Both documents in one, as the gateway serves them.
 pub(super) async fn document(world: &World) -> Value {
     let mut whole = world.anonymous().get("/openapi.json").await.expect(200);
     let more = world.anonymous().get("/openapi/drop-in.json").await;
@@ -151,7 +150,7 @@ pub(super) async fn document(world: &World) -> Value {
     whole
 }
 
-/// All that the documents have.
+/// All operations of the documents.
 pub(super) async fn operations(world: &World) -> Vec<Operation> {
     let document = document(world).await;
     let mut operations = Vec::new();

@@ -1,6 +1,7 @@
-//! Every text of every operation with U+0000 in it, which PostgreSQL keeps in no text: no answer may be a failure.
+//! Every text of every operation with U+0000, which PostgreSQL cannot store in a text: no answer may be a server error.
 //!
-//! What is a text says the OpenAPI document, so that a new field or parameter is tried without being named here.
+//! The OpenAPI document says which values are texts, so that new fields and parameters are covered without an entry
+//! here.
 
 use std::collections::BTreeMap;
 
@@ -10,13 +11,13 @@ use serde_json::{Value, json};
 use super::{APP, operations, things_of};
 use crate::world::{Client, Mode, World, finish};
 
-/// What is put into a body and into a URL.
+/// The text for bodies, and the text for URLs.
 const ZERO: &str = "a\0b";
 const ENCODED: &str = "a%00b";
-/// And after the text of a URL, so that it is one still.
+/// U+0000 after the text of a URL, so that the text is still a URL.
 const URL: &str = "http://127.0.0.1:9/hook\0";
 
-/// `1.`, `i.1.` and `t.` with U+0000 after it, as cursors.
+/// `1.`, `i.1.` and `t.` with U+0000 after each, as cursors.
 const CURSORS: [&str; 3] = ["MS4A", "aS4xLgA", "dC4A"];
 
 /// A call that has U+0000 in one place.
@@ -29,7 +30,7 @@ struct Try {
 
 pub(super) async fn no_text_with_a_zero_breaks_anything(mode: Mode) {
     let world = World::start(mode).await;
-    // One body is sent with each parameter and field of a send.
+    // The test sends one body with each parameter and field of a send, so WeChat gets copies.
     world.expect_copies();
     let tenant = world.tenant("zero").await;
     let things = things_of(&world, &tenant, APP).await;
@@ -61,7 +62,7 @@ pub(super) async fn no_text_with_a_zero_breaks_anything(mode: Mode) {
                 let answer = finish(request).await;
                 let status = answer.status.as_u16();
                 let place = format!("{method} {path}, {}", one.place);
-                // WeChat's SDKs are told everything with 200.
+                // The drop-in surface answers WeChat's SDKs with status 200 always.
                 assert!(status < 500, "{place}: {answer:?}");
                 if is_wechats {
                     assert_ne!(answer.body["errcode"], -1, "{place}: {answer:?}");
@@ -148,7 +149,8 @@ fn tries(
     found
 }
 
-/// The places of all texts in what `schema` describes, as pointers; in lists the first item, in maps a key of any name.
+/// Adds the places of all texts in what `schema` describes, as pointers: in lists the first item, in maps a key of any
+/// name.
 fn texts(document: &Value, schema: &Value, place: &str, depth: usize, found: &mut Vec<String>) {
     if depth > 8 {
         return;
@@ -166,7 +168,7 @@ fn texts(document: &Value, schema: &Value, place: &str, depth: usize, found: &mu
         Value::Array(kinds) => kinds.iter().any(|one| one == kind),
         one => one == kind,
     };
-    // Any value at all may be a text.
+    // A schema without a type permits any value, so also a text.
     let is_anything = schema
         .as_object()
         .is_some_and(|schema| !schema.contains_key("type"))
@@ -207,7 +209,7 @@ fn texts(document: &Value, schema: &Value, place: &str, depth: usize, found: &mu
     }
 }
 
-/// Puts `text` at `place`, and makes what is not there on the way.
+/// Puts `text` at `place`, and makes the objects and lists that are missing on the way.
 fn put(body: &mut Value, place: &str, text: &str) {
     let mut here = body;
     for step in place[1..].split('/') {

@@ -1,4 +1,4 @@
-//! Each event, from what happens to what the receiver hears.
+//! Each event, from its cause to what the receiver gets.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ async fn listening(world: &World) -> (Tenant, Receiver, Value) {
     (tenant, receiver, webhook)
 }
 
-/// The kinds of events about a message, in the order in which they were heard.
+/// The types of events about a message, in the order in which the receiver got the events.
 fn of<'a>(heard: &'a [Heard], message: &Value) -> Vec<&'a str> {
     let mine = heard
         .iter()
@@ -42,7 +42,7 @@ fn of<'a>(heard: &'a [Heard], message: &Value) -> Vec<&'a str> {
     mine.map(Heard::kind).collect()
 }
 
-/// All that was heard when a test event, which was sent after everything else, has arrived.
+/// All posts that the receiver has when a test event, sent after everything else, has arrived.
 async fn all(tenant: &Tenant, receiver: &Receiver, webhook: &Value) -> Vec<Heard> {
     let test = path(webhook, "/test");
     tenant.client.post(&test, &Value::Null).await.expect(202);
@@ -108,7 +108,7 @@ async fn a_receipt_that_comes_early_and_again_is_told_once(mode: Mode) {
         assert_success(&post(&world, &letter(&world, &receipt)).await);
     }
     let ended = tenant.wait_for(&accepted, "delivered").await;
-    // Once more, when it is settled, and then the opposite.
+    // The same receipt again after the message has ended, and then the opposite receipt.
     let failed = PushEvent::failed("o1", TEMPLATE, taken.msgid, 1003, "failed");
     for event in [&receipt, &failed] {
         assert_success(&post(&world, &letter(&world, event)).await);
@@ -210,7 +210,7 @@ async fn a_day_that_is_nearly_used_up_is_told_twice(mode: Mode) {
     let heard = all(&tenant, &receiver, &webhook).await;
     assert_signed(&heard, &webhook);
     assert_eq!(heard.len(), 2, "once a day each");
-    // The next day has marks of its own.
+    // The next day has new warnings.
     world.pass(Duration::from_hours(24));
     send(20, 37).await;
     let time = tenant.client.time();
@@ -229,7 +229,7 @@ async fn a_foreign_refresh_is_told(mode: Mode) {
     let (tenant, receiver, webhook) = listening(&world).await;
     tenant.app_with(APP, json!({"token_mode": "legacy"})).await;
     tenant.send_and_wait(APP, &message("o1")).await;
-    // The first leaves the gateway's token five minutes, the second ends it.
+    // The first fetch leaves the gateway's token five minutes, the second ends that token.
     world.wechat().foreign_fetch(APP);
     world.wechat().foreign_fetch(APP);
     let sent = tenant.send_and_wait(APP, &message("o2")).await;

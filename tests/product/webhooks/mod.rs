@@ -1,4 +1,4 @@
-//! Telling tenants what became of each message.
+//! Events to tenants about the outcome of each message.
 
 mod events;
 pub(crate) mod receiver;
@@ -50,7 +50,7 @@ fn path(webhook: &Value, rest: &str) -> String {
     format!("/v1/webhooks/{}{rest}", id(webhook))
 }
 
-/// The endpoint's deliveries, when all of them look like this.
+/// The endpoint's deliveries, when each delivery satisfies `holds`.
 async fn wait_deliveries(
     tenant: &Tenant,
     webhook: &Value,
@@ -145,7 +145,7 @@ async fn a_receiver_that_was_away_for_a_day_misses_nothing(mode: Mode) {
         .iter()
         .filter_map(|one| one.headers["webhook-timestamp"].to_str().ok())
         .collect();
-    // A try may be on its way when the time passes, so one of three can share the time of the next.
+    // An attempt may be in flight when the clock advances, so one of three attempts can share the time of the next.
     assert!(stamps.len() >= 2, "a try is signed for its own time");
 }
 
@@ -274,7 +274,7 @@ async fn another_tenant_is_told_nothing(mode: Mode) {
     let webhook = hook(&other, &others).await;
     tenant.send_and_wait(APP, &message("o1")).await;
     receiver.wait(&world, 1).await;
-    // What was told to the one before is told by now.
+    // The event that the first endpoint could have received has arrived by now.
     let test = path(&webhook, "/test");
     other.client.post(&test, &Value::Null).await.expect(202);
     let heard = others.wait(&world, 1).await;
@@ -305,7 +305,7 @@ async fn replicas_keep_to_the_most_webhooks_together() {
     assert_eq!(listed["data"].as_array().map(Vec::len), Some(20));
 }
 
-/// In general an event may come twice, when a replica dies between the post and its record: none dies here.
+/// In general an event may arrive twice, when a replica dies between the post and its record: no replica dies here.
 async fn two_replicas_tell_each_event_once() {
     const MESSAGES: usize = 100;
     let world = World::plan(Mode::Production).replicas(2).start().await;

@@ -1,4 +1,4 @@
-//! A tenant's own server, which hears webhooks.
+//! A tenant's own server, which receives webhooks.
 
 use std::{
     collections::BTreeSet,
@@ -17,7 +17,7 @@ use tokio::{net::TcpListener, task::JoinSet};
 
 use crate::world::World;
 
-/// What it heard in one post.
+/// One received post.
 #[derive(Clone, Debug)]
 pub(crate) struct Heard {
     pub(crate) headers: HeaderMap,
@@ -31,7 +31,7 @@ impl Heard {
         self.json["type"].as_str().expect("a type")
     }
 
-    /// Whether this secret signed it.
+    /// Whether this secret signed the post.
     pub(crate) fn is_signed_by(&self, secret: &str) -> bool {
         let webhook = standardwebhooks::Webhook::new(secret).expect("a secret");
         let text = |name| self.headers[name].to_str().expect("a text");
@@ -50,7 +50,7 @@ struct Mind {
     answer: u16,
 }
 
-/// A server on a free port. Stops when it is dropped.
+/// A server on a free port, which stops when dropped.
 pub(crate) struct Receiver {
     pub(crate) url: String,
     mind: Arc<Mutex<Mind>>,
@@ -58,7 +58,7 @@ pub(crate) struct Receiver {
 }
 
 impl Receiver {
-    /// One that takes everything.
+    /// Starts a receiver that accepts everything.
     pub(crate) async fn start() -> Self {
         let mind = Arc::new(Mutex::new(Mind {
             answer: 204,
@@ -78,17 +78,17 @@ impl Receiver {
         }
     }
 
-    /// From now on it answers this status.
+    /// Sets the status of all further answers.
     pub(crate) fn answers(&self, status: u16) {
         lock(&self.mind).answer = status;
     }
 
-    /// All that it heard so far.
+    /// All posts received so far.
     pub(crate) fn heard(&self) -> Vec<Heard> {
         lock(&self.mind).heard.clone()
     }
 
-    /// All that it heard, when that is so many posts.
+    /// All posts, when the receiver has `count` of them.
     pub(crate) async fn wait(&self, world: &World, count: usize) -> Vec<Heard> {
         let what = format!("{count} posts to the receiver");
         let time = world.anonymous().time().clone();
@@ -99,7 +99,7 @@ impl Receiver {
     }
 }
 
-/// The different events among them.
+/// The ids of the different events among these posts.
 pub(crate) fn events(heard: &[Heard]) -> BTreeSet<String> {
     heard
         .iter()
