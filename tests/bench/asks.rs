@@ -1,4 +1,4 @@
-//! What the tenants of `pressure` ask for.
+//! The requests of tenants in the measurements of `pressure`.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use reqwest::Method;
@@ -8,16 +8,16 @@ use simulator::Letter;
 use crate::load::{Load, TEMPLATE, data};
 
 impl Load {
-    /// Hands in a batch. Returns how many messages of it were taken.
+    /// Posts a batch. Returns how many of its messages the gateway accepted.
     pub(crate) async fn post_batch(&self, count: usize) -> u64 {
         let path = format!("/v1/apps/{}/messages/batch", self.appid);
         let body = batch(count);
         let answer = self.ask(&path, &body).await;
-        // Turned away where too many wait, which is an answer as well.
+        // The gateway refuses a batch when too many messages wait; that refusal is a valid answer here.
         if answer == 200 { count as u64 } else { 0 }
     }
 
-    /// Hands in a message that is to be sent then.
+    /// Posts a message whose `send_at` is `at`.
     pub(crate) async fn schedule(&self, touser: &str, at: &DateTime<Utc>) {
         let path = format!("/v1/apps/{}/messages", self.appid);
         let message = json!({
@@ -35,20 +35,20 @@ impl Load {
         status
     }
 
-    /// Has this endpoint told of everything.
+    /// Registers a webhook endpoint for all events.
     pub(crate) async fn hook(&self, url: &str) {
         let hook = json!({"url": url, "events": ["*"]});
         assert_eq!(self.ask("/v1/webhooks", &hook).await, 201);
     }
 
-    /// Takes pushes that are signed with this token.
+    /// Makes the gateway accept callbacks that are signed with this token.
     pub(crate) async fn hear(&self, token: &str) {
         let path = format!("/v1/apps/{}", self.appid);
         let settings = json!({"callback_token": token});
         self.operate(Method::PATCH, &path, &settings).await;
     }
 
-    /// Pushes a letter as WeChat does; the status of the answer.
+    /// Posts a callback as WeChat does. Returns the status of the answer.
     pub(crate) async fn push(&self, letter: &Letter) -> u16 {
         let url = format!("{}/callbacks/{}?{}", self.url(), self.appid, letter.query);
         let request = self

@@ -1,4 +1,4 @@
-//! What a measurement costs: processor time of everything the benchmark runs on, and memory.
+//! What a measurement costs: processor time of everything that the benchmark runs on, and memory.
 
 use std::{collections::HashMap, fs, time::Duration};
 
@@ -7,10 +7,10 @@ const TICKS_PER_SECOND: u64 = 100;
 /// Fields of `/proc/PID/stat` after the name, which may hold blanks: see `proc_pid_stat(5)`.
 const PARENT: usize = 1;
 const USER: usize = 11;
-/// The kernel's work for the process, and that of its children that have ended.
+/// The kernel's work for the process, and the time of its children that have ended.
 const OTHERS: [usize; 3] = [12, 13, 14];
 
-/// Processor time so far, by who spent it.
+/// Processor time so far, by the processes that used that time.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Cpu {
     /// The load, the gateway and the simulator.
@@ -29,12 +29,12 @@ pub(crate) struct CpuEach {
 }
 
 impl Cpu {
-    /// Reads the clocks of this process and of all its descendants.
+    /// Reads the processor time of this process and of all its descendants.
     pub(crate) fn now() -> Self {
         let mut parents = HashMap::new();
         let mut spent = HashMap::new();
         for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-            // One that ends while it is read has handed its time to its parent.
+            // When a process ends during the read, its parent gets the time.
             let Some((id, fields)) = entry
                 .file_name()
                 .to_str()
@@ -59,7 +59,7 @@ impl Cpu {
         cpu
     }
 
-    /// What was spent since then, for each of `count`.
+    /// The processor time since `self`, for each of `count` messages.
     pub(crate) fn each(self, count: usize) -> CpuEach {
         let now = Self::now();
         let micros = |after: u64, before: u64| {
@@ -74,7 +74,7 @@ impl Cpu {
 }
 
 impl CpuEach {
-    /// Of everybody.
+    /// Of all processes.
     pub(crate) fn total(self) -> u64 {
         self.here + self.servers
     }

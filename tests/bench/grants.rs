@@ -1,4 +1,4 @@
-//! What a larger pool and a larger ledger do to taking and counting.
+//! What a larger form-id pool and a larger subscription ledger do to taking and counting.
 
 use std::time::{Duration, Instant};
 
@@ -17,16 +17,17 @@ use crate::{
     run::Run,
 };
 
-/// Ids in the pool and accounts in the ledger; each of another user.
+/// Ids in the pool and entries in the ledger; each belongs to another user.
 const SIZES: [usize; 3] = [10_000, 100_000, 1_000_000];
-/// Grants that one transaction takes in.
+/// Grants that one transaction writes.
 const BATCH: usize = 1000;
-/// How often something is read that takes little.
+/// How often a cheap read is repeated.
 const READS: usize = 200;
-/// How many users one estimate asks about.
+/// How many users one estimate of the reach asks about.
 const REACH: usize = 10_000;
 
-/// Drains messages that are only counted, that take an id of the pool, that take a grant under the strict policy; then counts.
+/// Drains messages that are only counted, that take an id of the pool, that take a grant under the strict policy; then
+/// counts.
 pub(crate) async fn grants(mode: &str, production: Option<Production>, count: usize) {
     let place = Place::start(production).await;
     let load = Load::prepare(&place, APP).await;
@@ -74,7 +75,7 @@ struct Bench {
     load: Load,
 }
 
-/// A user far from the one before.
+/// Consecutive numbers give users far apart.
 fn user(number: usize, size: usize) -> String {
     format!("u{}", number * 7919 % size)
 }
@@ -89,7 +90,7 @@ fn template() -> Content {
 }
 
 impl Bench {
-    /// Adds an id and an account for each of these users; how many grants that is in a second.
+    /// Adds an id and a ledger entry for each of these users. Returns the grants a second.
     #[expect(
         clippy::cast_precision_loss,
         reason = "counts of grants are far below 2^52"
@@ -101,7 +102,7 @@ impl Bench {
         2.0 * (to - from) as f64 / started.elapsed().as_secs_f64()
     }
 
-    /// Puts back what messages have taken.
+    /// Puts back the grants that messages have taken.
     async fn collect_again(&self, part: usize, size: usize) {
         let name = format!("again at {size}");
         self.collect_for((0..part).map(|number| user(number, size)), &name)
@@ -146,7 +147,7 @@ impl Bench {
         self.load.let_send("suspended").await;
         let wish = |number: usize| Wish {
             appid: self.appid.clone(),
-            // Messages that are only counted go to others, so that they leave the accounts as they are.
+            // Messages that are only counted go to other users, so that the ledger stays unchanged.
             touser: match (content(number), grant_policy) {
                 (Content::Subscribe { .. }, None) => format!("o{number}"),
                 _ => user(number, size),
@@ -177,7 +178,7 @@ impl Bench {
         Run::new(READS, Duration::ZERO, cost, latencies)
     }
 
-    /// Asks how many users can be written to.
+    /// Measures how long a summary of all users takes.
     async fn summarize(&self) -> Duration {
         let grants = self.place.gateway.delivery().grants();
         let started = Instant::now();
@@ -186,7 +187,7 @@ impl Bench {
         started.elapsed()
     }
 
-    /// Asks how many of a list can be written to.
+    /// Measures how long an estimate of the reach of a list of users takes.
     async fn reach(&self, size: usize) -> Duration {
         let openids: Vec<String> = (0..REACH).map(|number| user(number, size)).collect();
         let openids: Vec<&str> = openids.iter().map(String::as_str).collect();

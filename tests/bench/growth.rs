@@ -1,4 +1,4 @@
-//! What more work due does to the rate: a longer queue, more apps.
+//! What more due work does to the rate: a longer queue, more apps.
 
 use std::time::Instant;
 
@@ -13,16 +13,16 @@ use crate::{
 
 /// Messages due in one app, at the start of a measurement.
 const BACKLOGS: [usize; 3] = [10_000, 100_000, 1_000_000];
-/// How many of them are sent in a measurement.
+/// How many of these messages one measurement sends.
 const PART: usize = 5_000;
-/// How often each is measured, one after the other: the machine's own moods fall upon all alike.
+/// How often each queue is measured, in turn, so that other load on the machine affects all queues alike.
 const ROUNDS: usize = 20;
 /// Apps with due messages.
 const APPS: [usize; 3] = [1, 100, 10_000];
-/// Requests under way at the same time while apps are registered.
+/// Simultaneous requests while apps are registered.
 const CALLERS: usize = 16;
 
-/// Drains a part of one app's queue, while the rest lies there; in turn at gateways with shorter and longer queues.
+/// Drains a part of one app's queue, while the rest stays; in turn at gateways with shorter and longer queues.
 pub(crate) async fn backlog(mode: &str, production: impl Fn() -> Option<Production>) {
     let mut queues = Vec::new();
     for length in BACKLOGS {
@@ -56,15 +56,15 @@ pub(crate) async fn backlog(mode: &str, production: impl Fn() -> Option<Producti
         );
     }
     for queue in queues {
-        // Stopping waits for what is under way only.
+        // The stop waits only for messages in flight.
         queue.place.stop().await;
     }
 }
 
-/// A gateway with so many messages due.
+/// A gateway with `length` due messages.
 struct Queue {
     length: usize,
-    /// What the bare client did, and what the gateway did.
+    /// The results of the bare client and of the gateway.
     rounds: Vec<(Run, Run)>,
     place: Place,
     bare: Bare,
@@ -90,7 +90,7 @@ impl Queue {
         }
     }
 
-    /// The bare client, then the gateway; and fills up what was sent.
+    /// Measures the bare client, then the gateway, and refills the queue.
     async fn measure(&mut self) {
         let before = self.place.accepted();
         let bare = self.bare.run(PART).await;
@@ -103,7 +103,6 @@ impl Queue {
     }
 }
 
-/// The middle one.
 fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
@@ -128,7 +127,7 @@ pub(crate) async fn apps(mode: &str, production: Option<Production>, count: usiz
             new.iter()
                 .map(|appid| AppId::parse(appid).expect("an appid")),
         );
-        // One message of each first: then every app has its token.
+        // First one message of each app, so that every app has its token.
         for (count, measured) in [(apps.len(), false), (count.max(apps.len()), true)] {
             load.let_send("suspended").await;
             load.fill(&apps, count, place.now()).await;

@@ -26,9 +26,9 @@ use wechat::{Client, ClientOptions, Outgoing};
 
 use crate::{cost::Cpu, place::Place, run::Run};
 
-/// Sends under way at the same time: the gateway's own default.
+/// Simultaneous sends: the gateway's own default.
 const SLOTS: usize = 1024;
-/// Requests under way at the same time.
+/// Simultaneous requests.
 const CALLERS: usize = 64;
 /// Messages that one transaction puts into the database.
 const BATCH: usize = 512;
@@ -38,7 +38,7 @@ pub(crate) fn data() -> Value {
     json!({"thing1": {"value": "保温杯"}, "number2": {"value": 2}, "date3": {"value": "2026-03-01 12:30"}})
 }
 
-/// Runs `work` for 0, 1, … `count`, so many at once, and measures the whole and each.
+/// Runs `work` for 0, 1, … `count` with `workers` at once. Measures the whole and each run.
 pub(crate) async fn at_once<F, W>(workers: usize, count: usize, work: W) -> Run
 where
     F: Future<Output = ()> + Send,
@@ -70,7 +70,7 @@ where
     Run::new(count, started.elapsed(), cpu.each(count), latencies)
 }
 
-/// The bare client with a token: nothing but sends.
+/// The bare client with a token: only sends, without a gateway.
 #[derive(Clone)]
 pub(crate) struct Bare {
     client: Client,
@@ -107,7 +107,6 @@ impl Bare {
         .await
     }
 
-    /// Sends one message.
     pub(crate) async fn send(&self, number: usize) {
         let message = Outgoing {
             touser: &format!("o{number}"),
@@ -150,14 +149,14 @@ pub(crate) struct Load {
     url: String,
     store: Store,
     tenant: TenantId,
-    /// The app that its requests are for.
+    /// The app of the requests.
     pub(crate) appid: &'static str,
     operator: String,
     sender: String,
 }
 
 impl Load {
-    /// Onboards, as every tenant is.
+    /// Makes the tenant, its keys and its app by the same steps as for every tenant.
     pub(crate) async fn prepare(place: &Place, appid: &'static str) -> Self {
         let tenancy = place.gateway.tenancy();
         let new = NewKey {
@@ -205,13 +204,11 @@ impl Load {
         (word("client_id"), word("client_secret"))
     }
 
-    /// Revokes a key of the tenant.
     pub(crate) async fn revoke_key(&self, id: &str) {
         let path = format!("/v1/tenants/{}/keys/{id}", self.tenant);
         self.operate(Method::DELETE, &path, &Value::Null).await;
     }
 
-    /// Registers an app.
     pub(crate) async fn register(&self, appid: &str) {
         let app = json!({
             "appid": appid, "secret": "secret", "tenant_id": self.tenant, "daily_quota": 1_000_000_000, "verify": false,
@@ -219,14 +216,14 @@ impl Load {
         self.operate(Method::POST, "/v1/apps", &app).await;
     }
 
-    /// Lets the gateway send the tenant's messages, or leave them where they are.
+    /// Sets the tenant's status: "active" lets the gateway send the tenant's messages, "suspended" keeps them queued.
     pub(crate) async fn let_send(&self, status: &str) {
         let path = format!("/v1/tenants/{}", self.tenant);
         self.operate(Method::PATCH, &path, &json!({"status": status}))
             .await;
     }
 
-    /// Hands in `count` messages, one a request.
+    /// Posts `count` messages, one a request.
     pub(crate) async fn accept(&self, count: usize) -> Run {
         let load = self.clone();
         at_once(CALLERS, count, move |number| {
@@ -240,7 +237,7 @@ impl Load {
         .await
     }
 
-    /// Hands in one message and waits until it has been sent.
+    /// Posts one message and waits until the message has been sent.
     pub(crate) async fn send(&self, number: usize) {
         let request = self.hand_in(number).header("prefer", "wait=30");
         let answer = request.send().await.expect("an answer");
@@ -248,7 +245,7 @@ impl Load {
         answer.bytes().await.expect("a body");
     }
 
-    /// Hands in one message, and does not wait until it has been sent. Returns its id.
+    /// Posts one message without waiting for the send. Returns the id.
     pub(crate) async fn post(&self, number: usize) -> String {
         let answer = self.hand_in(number).send().await.expect("an answer");
         assert_eq!(answer.status(), 202, "message {number}");
@@ -256,7 +253,6 @@ impl Load {
         text(&message, "id").to_owned()
     }
 
-    /// Reads a message.
     pub(crate) async fn read(&self, id: &str) {
         let path = format!("{}/v1/messages/{id}", self.url);
         let request = self.http.get(path).bearer_auth(&self.sender);
@@ -296,22 +292,21 @@ impl Load {
         }
     }
 
-    /// Where the gateway listens.
+    /// The gateway's URL.
     pub(crate) fn url(&self) -> &str {
         &self.url
     }
 
-    /// The token of its requests.
+    /// The access token of the requests.
     pub(crate) fn token(&self) -> &str {
         &self.sender
     }
 
-    /// The tenant.
     pub(crate) fn tenant(&self) -> TenantId {
         self.tenant
     }
 
-    /// The tenant's things.
+    /// The tenant's store.
     pub(crate) fn door(&self) -> TenantStore {
         self.store.tenant(self.tenant)
     }
@@ -380,7 +375,7 @@ impl Load {
                 .bearer_auth(&self.operator)
                 .json(body)
         };
-        // As its Retry-After says: operators have a limit of their own.
+        // Operators have a rate limit of their own. The client waits for a second, as `Retry-After` says.
         let mut seconds = tokio::time::interval(Duration::from_secs(1));
         let mut answer = ask().send().await.expect("an answer");
         while answer.status() == StatusCode::TOO_MANY_REQUESTS {

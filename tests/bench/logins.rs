@@ -1,4 +1,4 @@
-//! What ten thousand bad logins do to a tenant that works on.
+//! What ten thousand bad logins do to a tenant that continues to work.
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -25,16 +25,16 @@ use crate::{
 
 /// Bad logins of each attack.
 const LOGINS: usize = 10_000;
-/// From so many connections.
+/// The number of connections of an attack.
 const ATTACKERS: u8 = 64;
-/// The time between two of them, where there are not as many as fit.
+/// The time between two bad logins of an attack with a pace; the other attacks send as many as fit.
 const PACE: Duration = Duration::from_millis(1);
 /// Answers that the tenant waits for without an attack.
 const ALONE: usize = 2_000;
-/// How many before, until everything is warm.
+/// Answers before the measurement, to warm up.
 const WARM: usize = 200;
 
-/// A tenant's requests, alone and beside four attacks.
+/// Measures a tenant's requests, alone and beside four attacks.
 pub(crate) async fn logins(mode: &str, production: Option<Production>) {
     let place = Place::start(production).await;
     let load = Load::prepare(&place, APP).await;
@@ -91,7 +91,7 @@ fn line(name: &str, run: &(usize, Run), bad: &str) {
     println!("{name:<36} {p50:>9} {p99:>9} {count:>9}   {bad}");
 }
 
-/// Hands in a message and reads it, again and again while `goes_on` says so of the number of answers.
+/// Posts a message and reads the message, repeatedly, while `goes_on` accepts the number of answers.
 async fn work(load: &Load, goes_on: impl Fn(usize) -> bool) -> (usize, Run) {
     let cpu = Cpu::now();
     let (mut latencies, mut number) = (Vec::new(), 0);
@@ -108,12 +108,12 @@ async fn work(load: &Load, goes_on: impl Fn(usize) -> bool) -> (usize, Run) {
     (count, run)
 }
 
-/// Whoever wants in and has nothing that is good.
+/// An attacker without a valid credential.
 struct Villain {
     url: String,
-    /// A key that was revoked.
+    /// A revoked key.
     key: (String, String),
-    /// A good token but for the end of its signature.
+    /// A token that is valid except for the end of its signature.
     token: String,
 }
 
@@ -167,19 +167,19 @@ struct Plan {
     url: String,
     key: (String, String),
     token: String,
-    /// One for each address.
+    /// One client for each address.
     clients: Vec<Client>,
     ticks: Option<Mutex<Interval>>,
-    /// How many were looked at.
+    /// Requests refused after a check of the credential (401).
     refused: AtomicUsize,
-    /// How many were refused for their number alone.
+    /// Requests refused by the rate limit (429).
     limited: AtomicUsize,
-    /// How many were answered otherwise, which should be none.
+    /// Requests with other answers, which should be none.
     others: AtomicUsize,
 }
 
 impl Attack {
-    /// Makes them. Returns what became of them, in words.
+    /// Makes the bad logins. Returns the counts of the answers as text.
     async fn run(&self) -> String {
         let plan = self.0.clone();
         at_once(ATTACKERS.into(), LOGINS, move |number| {
@@ -217,7 +217,7 @@ impl Plan {
         answer.bytes().await.expect("a body");
     }
 
-    /// Wrong secrets and wrong tokens, cheap and dear ones in turn.
+    /// Wrong secrets and wrong tokens; cheap and expensive checks in turn.
     fn request(&self, number: usize) -> RequestBuilder {
         let client = &self.clients[number % self.clients.len()];
         let form = |secret: &str| {

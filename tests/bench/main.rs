@@ -1,18 +1,18 @@
-//! `make bench`: how fast messages go through the gateway, and how fast the bare WeChat client sends the same
-//! messages to the same simulator in the same run. What the gateway adds is in the ratio.
+//! `make bench`: how fast messages go through the gateway, and how fast the bare WeChat client sends the same messages
+//! to the same simulator in the same run. The ratio shows what the gateway adds.
 //!
-//! Everything shares this machine: the load, the gateway, its database and the simulator, which answers at once. So
-//! the numbers are a floor for the gateway and no promise for a network. Each measurement is made in both modes:
+//! Everything shares this machine: the load, the gateway, its database and the simulator, which answers at once. So the
+//! numbers are a floor for the gateway and no promise for a network. Each measurement is made in both modes:
 //!
 //! - `rate`: the bare client, as many sends at once as the gateway has slots; messages accepted over HTTP; the queue
 //!   drained through the whole engine;
-//! - `sync`: one message after the other that is waited for, beside one call of the bare client each;
+//! - `sync`: one message after the other, each waited for, beside one call of the bare client each;
 //! - `logins`: one request after the other of a tenant, alone and beside 10,000 bad logins;
 //! - `fairness`: one tenant's single messages beside 200,000 of another's;
 //! - `batches`: accepting one tenant's single messages beside another's batches;
-//! - `endpoints`: telling one tenant's events beside another's endpoints that hang;
+//! - `endpoints`: one tenant's events beside another's endpoints that hang;
 //! - `receipts`: one tenant's scheduled messages beside another's invented receipts;
-//! - `hang`: a tenant's requests while Redis stands still;
+//! - `hang`: a tenant's requests while Redis is frozen;
 //! - `backlog`: draining with ten thousand, a hundred thousand and a million messages due;
 //! - `apps`: draining the messages of one, a hundred and ten thousand apps;
 //! - `grants`: draining messages that take a form id or a grant, counting and estimating, with ten thousand, a hundred
@@ -39,11 +39,11 @@ use std::process::ExitCode;
 
 use place::Production;
 
-/// As in the product, so that memory costs what it costs there.
+/// The allocator of the product, so that memory costs the same here.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Messages, where no number is given.
+/// The number of messages, if the command line gives none.
 const DEFAULT: usize = 20_000;
 const MODES: [&str; 2] = ["embedded", "production"];
 const MEASUREMENTS: [&str; 11] = [
@@ -82,7 +82,7 @@ async fn main() -> ExitCode {
             }
         }
     }
-    // Without a word of a kind, all of that kind.
+    // If the arguments name nothing of a kind, all of that kind are measured.
     let named = |kind: &[&str], what: &str| {
         words.iter().any(|word| word == what)
             || !words.iter().any(|word| kind.contains(&word.as_str()))

@@ -1,4 +1,4 @@
-//! Where it is measured: a simulator, a database, a gateway.
+//! The place of a measurement: a simulator, a database, a gateway.
 
 use std::time::Duration;
 
@@ -16,9 +16,9 @@ use tokio::{
 
 /// The app that sends.
 pub(crate) const APP: &str = "wx00000000000000a1";
-/// How often the hand of the clock moves.
+/// How often the clock advances.
 const TICK: Duration = Duration::from_millis(5);
-/// Nothing here takes this long unless it is stuck.
+/// No wait takes this long unless the gateway is stuck.
 const PATIENCE: Duration = Duration::from_mins(10);
 
 /// The servers of production mode.
@@ -28,7 +28,6 @@ pub(crate) struct Production {
 }
 
 impl Production {
-    /// Starts them.
     pub(crate) fn start() -> Self {
         Self {
             postgres: Postgres::start(),
@@ -49,7 +48,7 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// Starts a simulator and a gateway in front of it.
+    /// Starts a simulator and a gateway in front of the simulator.
     pub(crate) async fn start(production: Option<Production>) -> Self {
         let simulator = Simulator::start(Options::default().lean())
             .await
@@ -87,7 +86,7 @@ impl Place {
         }
     }
 
-    /// WeChat has no tokens to give, so nothing can be sent.
+    /// Makes WeChat refuse token fetches, so that the gateway can send nothing.
     pub(crate) fn refuse_tokens(&self) {
         let control = self.simulator.control();
         control.kill_tokens(APP);
@@ -98,7 +97,7 @@ impl Place {
         control.add_fault(Fault::always(busy).for_path("/cgi-bin/stable_token"));
     }
 
-    /// WeChat has tokens again, and the gateway need not wait for the end of its pause.
+    /// Makes WeChat give tokens again, and advances the clock over the app's pause.
     pub(crate) fn give_tokens(&self) {
         self.simulator.control().clear_faults();
         self.hand.advance(Duration::from_mins(15));
@@ -114,17 +113,17 @@ impl Place {
         self.clock.now()
     }
 
-    /// Lets some time pass at once, so that whoever sleeps looks again.
+    /// Advances the clock by five seconds at once, so that sleeping tasks look again.
     pub(crate) fn leap(&self) {
         self.hand.advance(Duration::from_secs(5));
     }
 
-    /// How many messages WeChat took so far.
+    /// How many messages WeChat has taken so far.
     pub(crate) fn accepted(&self) -> u64 {
         self.simulator.control().stats().accepted
     }
 
-    /// Waits until WeChat took so many.
+    /// Waits until WeChat has taken `wanted` messages.
     pub(crate) async fn until_accepted(&self, wanted: u64) {
         let deadline = Instant::now() + PATIENCE;
         let mut ticks = interval(Duration::from_millis(2));
@@ -138,7 +137,7 @@ impl Place {
         }
     }
 
-    /// Waits until WeChat has taken nothing for a while.
+    /// Waits until WeChat has taken no message for a second.
     pub(crate) async fn until_quiet(&self) {
         let mut ticks = interval(Duration::from_millis(500));
         let mut before = None;

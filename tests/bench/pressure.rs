@@ -1,4 +1,4 @@
-//! What one tenant waits for while another pushes, or Redis stands still.
+//! What one tenant waits for while another tenant puts the gateway under load, or Redis is frozen.
 
 use std::{
     sync::Arc,
@@ -27,27 +27,27 @@ use crate::{
 const QUIET: &str = "wx00000000000000c3";
 /// Messages of the quiet tenant, one after the other.
 const SINGLES: usize = 200;
-/// Callers of the busy one.
+/// Callers of the busy tenant.
 const CALLERS: usize = 2;
-/// Messages in each of its batches.
+/// Messages in each batch of the busy tenant.
 const BATCH: usize = 1_000;
-/// Endpoints of the busy tenant, of which none ever answers: as many as a tenant may have.
+/// Endpoints of the busy tenant, none of which ever answers: as many as a tenant may have.
 const HANGING: usize = 20;
-/// Its messages, each an event for each endpoint.
+/// Messages of the busy tenant, each an event for each endpoint.
 const EVENTS: usize = 100;
-/// Events of the quiet tenant that are waited for.
+/// Events of the quiet tenant that the measurement waits for.
 const TOLD: usize = 20;
-/// The longest that one of them is waited for.
+/// The longest wait for one of these events.
 const PATIENCE: Duration = Duration::from_mins(1);
-/// How long receipts are invented.
+/// How long the busy tenant sends invented receipts.
 const FLOOD: Duration = Duration::from_secs(10);
-/// Invented receipts in a push: as many as one may have.
+/// Invented receipts in a callback: as many as a callback may have.
 const RECEIPTS: usize = 100;
-/// Pushes under way at the same time.
+/// Simultaneous callbacks.
 const PUSHERS: usize = 8;
-/// The time between two scheduled messages, and between two requests beside a Redis that hangs.
+/// The time between two scheduled messages, and between two requests beside a frozen Redis.
 const STEP: Duration = Duration::from_millis(200);
-/// Requests beside a Redis that hangs.
+/// Requests beside a frozen Redis.
 const REQUESTS: usize = 50;
 
 /// One tenant's single messages, alone and beside another's batches without pause. None is sent.
@@ -127,11 +127,11 @@ pub(crate) async fn endpoints(mode: &str, production: Option<Production>) {
         &format!("beside {HANGING} that hang"),
         &events(&quiet, &mut heard).await,
     );
-    // Posts that hang are given up before the place can stop.
+    // The gateway gives up the hanging posts before the place stops.
     place.stop().await;
 }
 
-/// A server that says when it was told something.
+/// Starts a server that reports each event on a channel. Returns its URL and the channel.
 async fn receiver() -> (String, mpsc::UnboundedReceiver<()>, JoinSet<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("http://{}/hook", listener.local_addr().expect("an address"));
@@ -161,7 +161,7 @@ async fn events(quiet: &Load, heard: &mut mpsc::UnboundedReceiver<()>) -> Run {
     for number in 0..TOLD {
         let started = Instant::now();
         quiet.post(number).await;
-        // A late one is counted with the time that it was waited for.
+        // A late event counts with the time that the measurement waited.
         let _ = timeout(PATIENCE, heard.recv()).await;
         while heard.try_recv().is_ok() {}
         latencies.push(started.elapsed());
@@ -256,7 +256,7 @@ async fn scheduled(place: &Place, quiet: &Load, name: &str) -> Run {
     for (number, at) in due.iter().enumerate() {
         quiet.schedule(&format!("{name}{number}"), at).await;
     }
-    // Nothing else is sent, and what is due goes in its order.
+    // Nothing else is sent, and due messages are sent in order.
     let mut late = Vec::with_capacity(count);
     let mut ticks = interval(Duration::from_millis(5));
     let began = Instant::now();
@@ -274,7 +274,7 @@ async fn scheduled(place: &Place, quiet: &Load, name: &str) -> Run {
     Run::new(count, Duration::ZERO, cpu.each(count), late)
 }
 
-/// A tenant's requests while Redis answers, and while it stands still.
+/// A tenant's requests while Redis answers, and while Redis is frozen.
 pub(crate) async fn hang(mode: &str, production: Option<Production>) {
     let Some(production) = production else { return };
     let place = Place::start(Some(production)).await;

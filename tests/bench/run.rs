@@ -1,22 +1,21 @@
-//! What a measurement found.
+//! The result of a measurement.
 
 use std::time::Duration;
 
 use crate::cost::CpuEach;
 
-/// So many messages, in so long, at such a cost.
+/// A number of messages, the time that these messages took, and their cost.
 #[derive(Debug)]
 pub(crate) struct Run {
     count: usize,
     time: Duration,
     /// Processor time of each message.
     pub(crate) cpu: CpuEach,
-    /// Of each message, in ascending order; empty where they have no end of their own.
+    /// The latency of each message, in ascending order; empty if the measurement has only a total time.
     latencies: Vec<Duration>,
 }
 
 impl Run {
-    /// `count` messages in `time`.
     pub(crate) fn new(
         count: usize,
         time: Duration,
@@ -32,7 +31,7 @@ impl Run {
         }
     }
 
-    /// Messages in a second.
+    /// Messages a second.
     #[expect(
         clippy::cast_precision_loss,
         reason = "counts of messages are far below 2^52"
@@ -41,8 +40,7 @@ impl Run {
         self.count as f64 / self.time.as_secs_f64()
     }
 
-    /// The latency that this percentage of the messages does not exceed, in milliseconds; none where they have none
-    /// of their own.
+    /// The latency that this percentage of the messages does not exceed, in milliseconds; `None` without latencies.
     pub(crate) fn percentile(&self, percent: usize) -> Option<f64> {
         let last = self.latencies.len().saturating_sub(1);
         let latency = self.latencies.get(last * percent / 100);

@@ -13,17 +13,17 @@ use crate::{
 
 /// How many messages are waited for, one after the other.
 const WAITED: usize = 1_000;
-/// How many before, until everything is warm.
+/// Messages before the measurement, to warm up.
 const WARM: usize = 100;
-/// What WeChat takes for an answer while fairness is measured.
+/// WeChat's latency while fairness is measured.
 const LATENCY: Duration = Duration::from_millis(30);
-/// Messages of the busy tenant that are due meanwhile.
+/// Due messages of the busy tenant meanwhile.
 const BACKLOG: usize = 200_000;
-/// How many messages of the quiet one are waited for.
+/// How many messages of the quiet tenant are waited for.
 const SINGLES: usize = 150;
 const QUIET: &str = "wx00000000000000c3";
 
-/// The bare client, accepting, draining.
+/// Measures the bare client, accepting, and draining.
 pub(crate) async fn rate(mode: &str, production: Option<Production>, count: usize) {
     let place = Place::start(production).await;
     let client = Bare::prepare(&place).await;
@@ -36,7 +36,7 @@ pub(crate) async fn rate(mode: &str, production: Option<Production>, count: usiz
     let before = memory();
     let drain = drain(&place, count).await;
     let after = memory();
-    // On a machine that others use as well: both halves of a ratio from the same minute.
+    // Other work on the machine changes its speed, so both halves of the ratio come from the same minute.
     let again = client.run(count).await;
     let usual = f64::midpoint(bare.rate(), again.rate());
 
@@ -62,7 +62,7 @@ pub(crate) async fn rate(mode: &str, production: Option<Production>, count: usiz
     place.stop().await;
 }
 
-/// Lets WeChat take messages, and waits until it has all of them.
+/// Lets WeChat take messages, and waits until WeChat has all of them.
 async fn drain(place: &Place, count: usize) -> Run {
     let wanted = place.accepted() + count as u64;
     let cpu = Cpu::now();
@@ -72,7 +72,7 @@ async fn drain(place: &Place, count: usize) -> Run {
     Run::new(count, started.elapsed(), cpu.each(count), Vec::new())
 }
 
-/// A send that is waited for beside the bare call, in turn, nothing else going on.
+/// Measures a waited send and a bare call, in turn, with no other load.
 pub(crate) async fn sync(mode: &str, production: Option<Production>) {
     let place = Place::start(production).await;
     let bare = Bare::prepare(&place).await;
@@ -137,7 +137,7 @@ async fn singles(load: &Load) -> Run {
     Run::new(SINGLES, Duration::ZERO, cpu.each(SINGLES), latencies)
 }
 
-/// The latency that this percentage does not exceed, in words.
+/// The latency that this percentage does not exceed, as text.
 pub(crate) fn millis(run: &Run, percent: usize) -> String {
     let millis = run.percentile(percent);
     millis.map_or(String::new(), |millis| format!("{millis:.2} ms"))

@@ -1,9 +1,10 @@
-//! Everything that strangers' bytes are read with, fed with bytes.
+//! Every function that reads bytes of strangers, fed with bytes.
 //!
-//! Each target of [`targets`] reads its corpus (`tests/fuzz/corpus/NAME`) and a bounded number of random changes of it; an
-//! input with an answer that no other had is changed further. What breaks is written to `target/fuzz`: repair, then put
-//! it into the corpus. `WXGATE_FUZZ_RUNS=n` tries more, `WXGATE_TEST_SEED=n` repeats a run, and `make fuzz` goes on with
-//! libFuzzer, which sees what the code does with an input.
+//! Each target of [`targets`] reads its corpus (`tests/fuzz/corpus/NAME`) and a bounded number of random changes of the
+//! corpus. An input with a new kind of answer is changed further. An input that breaks a target is written to
+//! `target/fuzz`: repair the code, then put the input into the corpus. `WXGATE_FUZZ_RUNS=n` tries more,
+//! `WXGATE_TEST_SEED=n` repeats a run, and `make fuzz` continues with libFuzzer, which sees what the code does with an
+//! input.
 
 #![expect(
     clippy::unwrap_used,
@@ -26,9 +27,9 @@ use std::{
 use coord::Clock;
 use mutate::Mutator;
 
-/// Random inputs for each target, where nobody asks for more.
+/// Random inputs for each target, unless `WXGATE_FUZZ_RUNS` says otherwise.
 const RUNS: u64 = 20_000;
-/// Inputs that are changed further.
+/// The most inputs that are changed further.
 const POOL: usize = 2_000;
 
 fn fuzz(name: &str) {
@@ -60,7 +61,7 @@ fn fuzz(name: &str) {
     );
 }
 
-/// The answer to one input. One that breaks the target is kept.
+/// The answer to one input. If the input breaks the target, the input is saved.
 fn run(name: &str, target: targets::Target, input: &[u8], seed: u64) -> String {
     catch_unwind(AssertUnwindSafe(|| target(input))).unwrap_or_else(|_| {
         let folder = root().join("target/fuzz");
@@ -106,7 +107,7 @@ macro_rules! fuzzed {
             fuzz(stringify!($name));
         })*
 
-        /// A target that nobody runs is a wish.
+        /// A target that no test runs finds nothing.
         #[test]
         fn every_target_is_run_here_and_by_libfuzzer() {
             let run = [$(stringify!($name)),*];

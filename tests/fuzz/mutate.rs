@@ -1,9 +1,9 @@
 //! Random changes of inputs.
 
-/// The longest input that is made: beyond that it takes time and shows nothing new.
+/// The longest generated input: longer inputs take time and find nothing new.
 const LONGEST: usize = 8 * 1024;
 
-/// What the readers know the meaning of.
+/// Words that have a meaning to the readers.
 const WORDS: [&str; 44] = [
     "{",
     "}",
@@ -51,7 +51,7 @@ const WORDS: [&str; 44] = [
     "7zzzzzzzzzzzzzzzzzzzzzzzzz",
 ];
 
-/// Makes inputs of others; the same for the same seed.
+/// Makes inputs from other inputs; the same seed gives the same inputs.
 pub(crate) struct Mutator(u64);
 
 impl Mutator {
@@ -99,7 +99,7 @@ impl Mutator {
         }
     }
 
-    /// Puts another number in the place of the next.
+    /// Replaces the next number with another.
     fn change_number(&mut self, input: &mut Vec<u8>, at: usize) {
         let digits = |input: &[u8], from: usize| {
             let rest = input[from..].iter();

@@ -1,5 +1,5 @@
-//! What is fed. Each target hands bytes to the function that the product reads them with, and asserts what holds for
-//! every input. It returns the kind of answer, by which inputs are told apart.
+//! The targets. Each target passes bytes to the function that the product reads such bytes with, and asserts what holds
+//! for every input. A target returns the kind of answer, which distinguishes inputs.
 
 use std::{fmt::Display, str::FromStr};
 
@@ -14,10 +14,10 @@ use serde_json::Value;
 use store::AppCursor;
 use wechat::callback::{Keys, Query};
 
-/// Reads an input, and says what kind of answer it gets.
+/// Reads an input, and returns the kind of answer.
 pub(crate) type Target = fn(&[u8]) -> String;
 
-/// All of them, by name.
+/// All targets, by name.
 pub(crate) const TARGETS: [(&str, Target); 8] = [
     ("bodies", bodies),
     ("batches", batches),
@@ -51,7 +51,6 @@ fn bodies(input: &[u8]) -> String {
     shapes.map(|shape| body(shape, input)).collect()
 }
 
-/// A batch of messages.
 fn batches(input: &[u8]) -> String {
     body(Shape::Batch, input)
 }
@@ -63,7 +62,7 @@ fn body(shape: Shape, input: &[u8]) -> String {
     }
 }
 
-/// The places that a problem names. Every refusal is a problem of the caller's making, in JSON.
+/// The places that a problem names. Every refusal is a problem in JSON with a status of the caller's fault.
 fn refusal(problem: &str) -> String {
     let problem: Value = serde_json::from_str(problem).expect("a problem is JSON");
     let status = problem["status"].as_u64().expect("a status");
@@ -76,7 +75,7 @@ fn refusal(problem: &str) -> String {
     );
     let errors = problem["errors"].as_array().into_iter().flatten();
     let words = errors.map(|error| {
-        // Numbers in it come from the input.
+        // Numbers in the text come from the input.
         let text = format!("{} {}", error["pointer"], error["detail"]);
         text.chars()
             .filter(char::is_ascii_alphabetic)
@@ -86,7 +85,7 @@ fn refusal(problem: &str) -> String {
     format!("{status}{} ", words.collect::<Vec<_>>().join("|"))
 }
 
-/// A push in the open: the signature does not cover it, so anybody's bytes may come to the reader behind it.
+/// A plain callback: the signature does not cover the body, so a stranger's bytes may come to the reader of bodies.
 fn callbacks(input: &[u8]) -> String {
     let keys = Keys::new(CallbackToken::new("AAAAA"), None).expect("keys");
     let query = Query {
@@ -101,7 +100,7 @@ fn callbacks(input: &[u8]) -> String {
     }
 }
 
-/// A push in an envelope: the bytes as what is inside, and as the envelope itself.
+/// A callback in an envelope: the bytes as the plaintext, and as the envelope itself.
 fn envelopes(input: &[u8]) -> String {
     let key = CallbackAesKey::new("q7Xc2Vn8Lk4Rz1Tb6Ym9Wd3Hs5Jf0Gp7Ua2Ke4Qi8Or");
     let keys = Keys::new(CallbackToken::new("AAAAA"), Some(&key)).expect("keys");
@@ -143,7 +142,7 @@ fn appid() -> AppId {
     AppId::parse("wx0a1b2c3d4e5f6789").expect("an appid")
 }
 
-/// Places in lists. What is taken for one comes back as the same.
+/// Cursors. A cursor that the reader accepts is written back as the same cursor.
 fn cursors(input: &[u8]) -> String {
     fn one<K: FromStr + Display + PartialEq + std::fmt::Debug>(text: &str) -> bool {
         match requests::cursor::<K>(text) {
@@ -159,7 +158,7 @@ fn cursors(input: &[u8]) -> String {
         }
     }
     let text = String::from_utf8_lossy(input);
-    // As it is, and as what would be inside of a cursor.
+    // The text as it is, and the text as the inside of a cursor.
     let wrapped = requests::cursor_of(&text);
     format!(
         "{:?}",

@@ -9,7 +9,7 @@ use cargo_metadata::DependencyKind;
 
 use crate::workspace::{members, root};
 
-/// A crate and the crates of this repository that it may use. Down only; nobody uses a neighbour of its own level.
+/// A crate and the crates of this repository that the crate may use: only crates of lower levels.
 const ARROWS: &[(&str, &[&str])] = &[
     ("wxgate-migrations", &[]),
     ("wxgate-domain", &[]),
@@ -31,13 +31,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("wxgate-testkit", &[]),
 ];
 
-/// They may use everything.
+/// These crates may use everything.
 const FREE: [&str; 2] = ["wxgate", "wxgate-tests"];
 
 /// What the tests of every crate may use besides.
 const IN_TESTS: [&str; 2] = ["wxgate-simulator", "wxgate-testkit"];
 
-/// What would bring a runtime, randomness or the outside world into the words and rules.
+/// Crates that would bring a runtime, randomness or the outside world into the domain.
 const NOT_IN_DOMAIN: [&str; 9] = [
     "tokio",
     "rand",
@@ -50,7 +50,7 @@ const NOT_IN_DOMAIN: [&str; 9] = [
     "axum",
 ];
 
-/// The one crypto provider is aws-lc-rs: two of them make rustls refuse to choose.
+/// The one crypto provider is aws-lc-rs: with two providers, rustls refuses to choose.
 const NOT_IN_THE_BINARY: [&str; 4] = ["ring", "openssl", "openssl-sys", "native-tls"];
 
 #[test]
@@ -111,7 +111,7 @@ fn the_domain_has_no_runtime_no_io_and_no_randomness() {
             dependency.name
         );
     }
-    // What its libraries could do is their affair, as long as they bring no runtime.
+    // Indirect dependencies may do anything, as long as they bring no runtime.
     let reached = built_with("wxgate-domain");
     for name in NOT_IN_DOMAIN.into_iter().filter(|name| *name != "rand") {
         assert!(
@@ -136,8 +136,8 @@ fn the_binary_has_one_tls_and_one_crypto_provider() {
     }
 }
 
-/// The names of all that a package is built with on this platform, tests aside. `cargo metadata` would also name
-/// what an optional feature could bring.
+/// The names of all crates that a package is built with on this platform, without its tests. `cargo metadata` would
+/// also name what an optional feature could bring.
 fn built_with(package: &str) -> BTreeSet<String> {
     let mut tree = Command::new(env!("CARGO"));
     tree.args([

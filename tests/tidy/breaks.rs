@@ -1,8 +1,8 @@
 //! What would break a client of the last release: found by comparing its document with the present one.
 //!
-//! A client may send what it sent before, and finds in answers what it found before. So requests may only become wider,
-//! answers only narrower. New words of an enumeration in an answer are no break: clients must expect words that they do
-//! not know.
+//! A client may send what the client sent before, and finds in answers what the client found before. So requests may
+//! only become wider, and answers only narrower. New words of an enumeration in an answer break nothing: clients must
+//! expect unknown words.
 
 use std::collections::BTreeSet;
 
@@ -28,7 +28,7 @@ enum Way {
     Answer,
 }
 
-/// Everything in `new` that a client of `old` would trip over, each in a sentence.
+/// Everything in `new` that would break a client of `old`, each in a sentence.
 pub(crate) fn between(old: &Value, new: &Value) -> Vec<String> {
     let mut comparison = Comparison {
         old,
@@ -144,7 +144,7 @@ impl<'a> Comparison<'a> {
                 self.schema(&format!("{place}/*"), &old[inner], &new[inner], way);
             }
         }
-        // In this document alternatives stay where they are, and new ones come last.
+        // In this document the order of alternatives stays, and new alternatives come last.
         let forms = |schema: &'a Value| items(&schema["oneOf"]).collect::<Vec<_>>();
         let (before, now) = (forms(old), forms(new));
         if before.len() > now.len() {
@@ -231,7 +231,7 @@ impl<'a> Comparison<'a> {
     }
 }
 
-/// What a reference leads to.
+/// The target of a reference.
 fn resolve<'a>(document: &'a Value, value: &'a Value) -> &'a Value {
     match value["$ref"]
         .as_str()

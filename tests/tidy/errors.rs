@@ -1,4 +1,4 @@
-//! `docs/ERRORS.md` is what the code says: every problem, failure, pause and WeChat code.
+//! `docs/ERRORS.md` agrees with the code in every problem, failure, pause and WeChat code.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 

@@ -1,8 +1,8 @@
-//! Small rooms, and tests that neither wait by the clock nor skip themselves.
+//! Short files, and tests that neither wait by the clock nor skip themselves.
 
 use crate::workspace::{root, shown, sources};
 
-/// Where a reader tires. Split by noun, not by number.
+/// The most lines that a reader can follow. Split a longer file by noun, not by number.
 const LONGEST_FILE: usize = 450;
 
 #[test]
@@ -12,7 +12,7 @@ fn files_are_short_enough_to_read() {
         .iter()
         .flat_map(|folder| sources(&root().join(folder)))
     {
-        // Suites of crates are lists of cases: read by search, not from top to bottom.
+        // Test suites of crates are lists of cases: readers search in such files and do not read from top to bottom.
         if shown(&path).split('/').nth(2) == Some("tests") {
             continue;
         }
@@ -30,7 +30,7 @@ fn files_are_short_enough_to_read() {
 
 #[test]
 fn product_tests_wait_on_conditions_and_skip_nothing() {
-    // Put together here, or this file would be its own first finding.
+    // The words are put together here, because otherwise this file would be its own first finding.
     let forbidden = [
         (concat!("sleep", "("), "wait with `world::eventually`"),
         (concat!("#[ig", "nore"), "a test that is skipped is a wish"),

@@ -2,10 +2,10 @@
 
 use crate::workspace::{root, shown, sources};
 
-/// Its text. As a field it would be in a JSON line twice, and parsers keep one of both.
+/// The name of a line's text. A field of this name would be in a JSON line twice, and parsers keep one of the two.
 const TAKEN: &str = "message";
 
-/// What begins an event.
+/// The macros that begin an event.
 const MACROS: [&str; 6] = [
     "::trace!(",
     "::debug!(",
@@ -38,7 +38,7 @@ fn fields(rest: &str) -> Vec<String> {
         argument.push(character);
     }
     fields.push(argument);
-    // What follows the text is formatted into it.
+    // The arguments after the text are formatted into the text.
     let fields = fields.iter().map(|field| field.trim());
     let fields = fields.take_while(|field| !field.starts_with('"'));
     let name = |field: &str| {

@@ -1,4 +1,4 @@
-//! The rules of the repository, checked like everything else.
+//! The rules of the repository, checked as tests.
 
 #![expect(
     clippy::expect_used,

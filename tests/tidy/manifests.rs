@@ -1,4 +1,4 @@
-//! Every member is made alike.
+//! All members of the workspace have the same form.
 
 use crate::workspace::members;
 
@@ -31,7 +31,7 @@ fn members_inherit_their_package_and_their_lints() {
     }
 }
 
-/// One version and one set of features for all: it is written in the root manifest and nowhere else.
+/// All members use one version and one set of features of a dependency, written only in the root manifest.
 #[test]
 fn dependencies_come_from_the_workspace() {
     for package in members() {

@@ -1,4 +1,4 @@
-//! Clients of the last release go on working.
+//! Clients of the last release continue to work.
 
 use serde_json::{Value, json};
 
@@ -53,7 +53,7 @@ fn sample() -> Value {
     })
 }
 
-/// What is found when the value at `place` becomes `value`; null removes it.
+/// The findings when the value at `place` becomes `value`; null removes the value.
 #[track_caller]
 fn after(place: &str, value: Value) -> Vec<String> {
     let mut changed = sample();

@@ -1,4 +1,4 @@
-//! What `docs/SECURITY.md` promises has a test, and the page names it.
+//! Every promise of `docs/SECURITY.md` has a test, and the page names the test.
 
 use std::collections::HashSet;
 
@@ -32,13 +32,13 @@ fn functions() -> HashSet<String> {
     names
 }
 
-/// What stands between backticks.
+/// The texts between backticks.
 fn quoted(text: &str) -> Vec<&str> {
     text.split('`').skip(1).step_by(2).collect()
 }
 
-/// The tests that a section names: in a paragraph that begins with "Held by", and in the last column of its tables where
-/// that is called so.
+/// The tests that a section names: in paragraphs that begin with "Held by", and in the last column of tables with that
+/// heading.
 fn tests_of(section: &str) -> Vec<&str> {
     let mut names = Vec::new();
     for paragraph in section.split("\n\n") {

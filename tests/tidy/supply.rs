@@ -1,7 +1,7 @@
 //! What the program is made of: licences, banned crates and sources, as `deny.toml` has them.
 //!
-//! `make deny` asks cargo-deny the same, and about known holes as well; it takes long to build and needs the advisories'
-//! database, so this holds on every run what needs neither.
+//! `make deny` asks cargo-deny the same, and about known vulnerabilities as well. cargo-deny takes long to build and
+//! needs the advisories' database, so this test checks on every run what needs neither.
 
 use std::{collections::BTreeSet, process::Command};
 
@@ -11,7 +11,7 @@ use toml::{Table, Value};
 
 use crate::workspace::root;
 
-/// Where every crate comes from.
+/// The only source of crates.
 const REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-index";
 
 fn deny() -> Table {
@@ -19,8 +19,8 @@ fn deny() -> Table {
     text.parse().expect("deny.toml is TOML")
 }
 
-/// Everything of other people's that is built for the platforms of `deny.toml`, tests among it. `cargo metadata` alone
-/// would also name what an optional feature could bring.
+/// All crates of other authors that are built for the platforms of `deny.toml`, including those of tests. `cargo
+/// metadata` alone would also name what an optional feature could bring.
 fn foreign() -> Vec<Package> {
     let metadata = MetadataCommand::new()
         .manifest_path(root().join("Cargo.toml"))
@@ -38,7 +38,7 @@ fn foreign() -> Vec<Package> {
         let output = tree.output().expect("cargo tree");
         assert!(output.status.success(), "{output:?}");
         let lines = String::from_utf8(output.stdout).expect("text");
-        // `serde v1.0.229`, and for a crate that is already there ` (*)` behind it.
+        // `serde v1.0.229`, and for a crate that was listed before also ` (*)`.
         let names = lines.lines().filter_map(|line| line.split_once(" v"));
         built.extend(names.map(|(name, rest)| {
             let version = rest.split(' ').next().unwrap_or_default();
@@ -62,7 +62,7 @@ fn words(list: &Value) -> impl Iterator<Item = &str> {
         .filter_map(Value::as_str)
 }
 
-/// Whether what may be allowed suffices for `expression`.
+/// Whether the allowed licences suffice for `expression`.
 fn suffices(expression: &str, allowed: &[LicenseReq]) -> bool {
     let parsed = Expression::parse_mode(expression, ParseMode::LAX);
     parsed.is_ok_and(|parsed| parsed.evaluate(|wanted| allowed.contains(wanted)))

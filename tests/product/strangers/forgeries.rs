@@ -64,14 +64,14 @@ impl Token {
         }
     }
 
-    /// The same with another field in its header; null: without it.
+    /// The token with another field in its header; null removes the field.
     fn header(&self, name: &str, value: Value) -> Self {
         let mut other = self.clone();
         set(&mut other.header, name, value);
         other
     }
 
-    /// The same with another claim; null: without it.
+    /// The token with another claim; null removes the claim.
     fn claim(&self, name: &str, value: Value) -> Self {
         let mut other = self.clone();
         set(&mut other.claims, name, value);
@@ -100,7 +100,7 @@ fn set(object: &mut Value, name: &str, value: Value) {
 }
 
 impl Forger {
-    /// Reads what everybody may read of this gateway, and its signing key.
+    /// Reads the gateway's public keys over HTTP, and its signing key from the database.
     pub(super) async fn of(world: &World) -> Self {
         let keys = world.anonymous().get("/.well-known/jwks.json").await;
         let jwk = keys.expect(200)["keys"][0].clone();
@@ -119,7 +119,7 @@ impl Forger {
         }
     }
 
-    /// The token `good` with other claims, as the gateway itself would sign it.
+    /// The token `good` with other claims, signed with the gateway's key.
     pub(super) fn with_claims<const N: usize>(
         &self,
         good: &str,
@@ -132,7 +132,7 @@ impl Forger {
         changed.signed_by(&self.gateways)
     }
 
-    /// Everything that somebody may make of the token `good`.
+    /// All forgeries of the token `good`.
     pub(super) fn forgeries(&self, good: &str) -> Vec<Forgery> {
         let mut all = unsigned(good);
         all.extend(self.signed_with_the_public_key(good));
@@ -141,7 +141,7 @@ impl Forger {
         all
     }
 
-    /// HS256, under everything that a library could take for a secret if it asks the token how to verify it.
+    /// HS256 with every secret that a library could use if the library took the algorithm from the token.
     fn signed_with_the_public_key(&self, good: &str) -> Vec<Forgery> {
         let token = Token::read(good).header("alg", json!("HS256"));
         let x = self.jwk["x"].as_str().expect("a public key");

@@ -274,7 +274,7 @@ async fn another_tenant_is_told_nothing(mode: Mode) {
     let webhook = hook(&other, &others).await;
     tenant.send_and_wait(APP, &message("o1")).await;
     receiver.wait(&world, 1).await;
-    // The event that the first endpoint could have received has arrived by now.
+    // A wrong event at the other tenant's endpoint would have arrived before this test event.
     let test = path(&webhook, "/test");
     other.client.post(&test, &Value::Null).await.expect(202);
     let heard = others.wait(&world, 1).await;

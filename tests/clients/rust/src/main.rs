@@ -71,7 +71,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     match send_message(&gateway, &appid, body, None, None).await {
         Err(apis::Error::ResponseError(refusal)) => {
             assert_eq!(refusal.status.as_u16(), 422);
-            // Which status it is does not tell the variants apart: they all hold a problem.
+            // The variants do not depend on the status: all variants hold a problem.
             let problem: wxgate_client::models::Problem = serde_json::from_str(&refusal.content)?;
             assert_eq!(problem.code, "validation_failed");
             let errors = problem.errors.unwrap_or_default();
