@@ -17,7 +17,7 @@ impl Load {
         if answer == 200 { count as u64 } else { 0 }
     }
 
-    /// Posts a message whose `send_at` is `at`.
+    /// Posts a message with the `send_at` of `at`.
     pub(crate) async fn schedule(&self, touser: &str, at: &DateTime<Utc>) {
         let path = format!("/v1/apps/{}/messages", self.appid);
         let message = json!({

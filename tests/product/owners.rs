@@ -184,7 +184,7 @@ async fn an_appid_is_taken_for_who_has_its_secret_alone(mode: Mode) {
             assert_eq!(told(&taken), free, "{token_mode} {asked}");
             register(APP, SECRET, asked).await.problem(409, "conflict");
         }
-        // The gateway checks the fields before it asks WeChat anything.
+        // The gateway checks the fields before any call of WeChat.
         let new = json!({"appid": APP, "secret": "a-guess", "daily_quota": 0});
         let wrong = stranger.client.post("/v1/apps", &new).await;
         wrong.problem(422, "validation_failed");

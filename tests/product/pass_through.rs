@@ -148,7 +148,7 @@ async fn users_sign_in_with_the_apps_real_secret(mode: Mode) {
     };
     let secret = client.key().client_secret.as_str();
 
-    // SDKs add the token that they have; the gateway does not forward that token.
+    // SDKs add the token of their cache; the gateway does not forward that token.
     let session = sign_in(APP, secret, "c1&access_token=any").await;
     assert_eq!(session["openid"], "oc1", "{session}");
     assert!(session["session_key"].is_string(), "{session}");

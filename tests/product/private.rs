@@ -149,7 +149,7 @@ fn a_secret_that_is_typed_is_not_shown() {
     // The app does not exist: the program has read the secret all the same.
     assert_eq!(ended.status.code(), Some(1));
     let mut shown = Vec::new();
-    // Reading from a terminal whose other end is closed ends with an error.
+    // A read from a terminal with a closed other end gives an error.
     let _ = person.read_to_end(&mut shown);
     let shown = String::from_utf8_lossy(&shown).into_owned();
     let said = format!(

@@ -8,7 +8,7 @@ use simulator::{Effect, Fault};
 use crate::world::{Mode, Tenant, World, message, message_with};
 
 const APP: &str = "wx00000000000000a1";
-/// A world whose clock is set by hand begins at 10:00 in Shanghai.
+/// A world with a clock set by hand begins at 10:00 in Shanghai.
 const TO_MIDNIGHT: Duration = Duration::from_hours(14);
 /// Ten seconds less than [`TO_MIDNIGHT`].
 const ALMOST_MIDNIGHT: Duration = Duration::from_secs(14 * 3600 - 10);
@@ -184,7 +184,7 @@ async fn wechat_may_say_earlier_that_the_day_is_over(mode: Mode) {
     }
 }
 
-/// WeChat also answers 45009 for a limit of the minute. WeChat's own count of the day shows which limit it is.
+/// WeChat also answers 45009 for a limit of the minute. WeChat's own count of the day shows which limit is reached.
 async fn a_spent_day_with_sends_left_is_a_minute(mode: Mode) {
     let world = World::plan(mode).by_hand().start().await;
     let tenant = world.tenant("a").await;
@@ -198,8 +198,8 @@ async fn a_spent_day_with_sends_left_is_a_minute(mode: Mode) {
     assert_eq!(app(&tenant).await["pause"], Value::Null);
 }
 
-/// Messages that WeChat refuses for the limit of a minute wait for the next minute. A minute with few sends does not
-/// reduce the pace of the app.
+/// Messages that WeChat refuses for the limit of a minute wait for the next minute. The pace is at least 600 messages a
+/// minute, so a minute with few sends does not slow the app down.
 async fn a_minutes_limit_slows_the_app_down(mode: Mode) {
     let world = World::plan(mode).by_hand().start().await;
     let tenant = world.tenant("a").await;

@@ -96,7 +96,7 @@ async fn a_refused_repeat_by_hand_leaves_the_message_uncertain(mode: Mode) {
     });
     for (errcode, message) in join_all(sends).await {
         assert_uncertain(&message, errcode);
-        // An uncertain message stays uncertain, however often it is retried.
+        // An uncertain message stays uncertain, however often the tenant retries the message.
         let again = Fault::next(
             1,
             Effect::Errcode {
@@ -189,7 +189,7 @@ async fn a_used_up_form_id_of_its_own_says_that_the_message_arrived(mode: Mode) 
     assert_uncertain(&tenant.send_and_wait(APP, &unknown).await, 41028);
 }
 
-/// A prepay id is good for three messages: other messages may have used it up.
+/// A prepay id is good for three messages: other messages may have used up the id.
 async fn a_used_up_prepay_id_of_its_own_says_nothing(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;

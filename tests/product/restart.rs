@@ -91,7 +91,7 @@ async fn sending_goes_on_without_redis() {
         .expect(200);
 }
 
-/// A request waits at the replica that accepted it, whichever replica sends the message.
+/// A request waits at the replica that accepted the request, whichever replica sends the message.
 mod a_wait_ends_whoever_sends {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn production() {

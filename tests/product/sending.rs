@@ -23,7 +23,7 @@ both_modes!(
     what_nobody_waits_for_is_sent_too,
 );
 
-/// The only message that WeChat took, with its body as WeChat got the body.
+/// The only message that WeChat took, and its body.
 fn only_body(world: &World, appid: &str) -> (simulator::Sent, Value) {
     let mut sent = world.wechat().sent(appid);
     assert_eq!(sent.len(), 1, "{sent:?}");
@@ -304,7 +304,7 @@ async fn one_user_gets_one_message_at_a_time(mode: Mode) {
     );
 }
 
-/// Both messages wait behind one that is in flight to the same user, so that the gateway chooses their order.
+/// Both messages wait behind one that is in flight to the same user, so that the gateway chooses the order of the two.
 async fn high_goes_before_low(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;

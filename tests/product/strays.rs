@@ -1,5 +1,5 @@
-//! Stray refusals: WeChat's edge makes them now and then, and WeChat refuses pass-through calls for credentials of
-//! their own. Neither pauses an app nor costs a forced refresh.
+//! Stray refusals: WeChat's edge refuses live tokens now and then, and WeChat refuses pass-through calls because of
+//! credentials in their bodies. Neither pauses an app nor costs a forced refresh.
 
 use std::time::Duration;
 

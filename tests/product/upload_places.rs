@@ -25,7 +25,7 @@ async fn stalled(world: &World, token: &str) -> TcpStream {
          Content-Length: 1000000\r\n\r\n"
     );
     stream.write_all(head.as_bytes()).await.expect("a head");
-    // The gateway asks for the body when the gateway begins to read the body.
+    // The gateway answers 100 Continue when the gateway begins to read the body.
     let mut said = [0; 12];
     stream
         .read_exact(&mut said)

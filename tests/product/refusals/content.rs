@@ -1,5 +1,5 @@
-//! Records that the database refuses because of their content: they delay no other record, and the gateway keeps them
-//! until the database takes them.
+//! Records that the database refuses because of their content. Refused records delay no other record, and the
+//! gateway keeps such records until the database takes them.
 
 use std::time::Duration;
 

@@ -145,7 +145,7 @@ async fn whatever_the_database_says_no_answer_is_lost() {
             (ready.status == 503).then_some(())
         })
         .await;
-        // The gateway accepts the message, and no worker claims it while an answer waits.
+        // The gateway accepts the message, and no worker claims the message while an answer waits.
         let next = tenant
             .send(APP, &message_with(&format!("next-{state}"), json!({})))
             .await;

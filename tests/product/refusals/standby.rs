@@ -13,7 +13,7 @@ mod a_name_that_led_to_a_standby_loses_no_answer {
 async fn a_name_that_led_to_a_standby_loses_no_answer() {
     let mut scene = Scene::start(true).await;
     let standby = scene.world.postgres().standby();
-    // The backup took some time, so the first messages have ended. New messages take their place in flight.
+    // The backup took some time, so the first messages have ended. The scene sends new ones, which are in flight.
     scene.world.pass(std::time::Duration::from_secs(1));
     for message in &scene.messages {
         scene.replicas[0].wait_ended(message).await;

@@ -230,8 +230,8 @@ impl Forger {
                 INVALID,
             ),
         ];
-        // Tokens of the drop-in surface have no issuer, so that they stay short: their audience alone says where they
-        // are valid.
+        // Tokens of the drop-in surface have no issuer, so that the tokens stay short: the audience alone says
+        // where a token is valid.
         if !token.claims["iss"].is_null() {
             all.extend([
                 (

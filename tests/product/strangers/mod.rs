@@ -2,7 +2,7 @@
 //! the gateway must not accept, with each scope but the needed one, and as another tenant.
 //!
 //! The tables here and in [`operations`] name each operation. A new operation that is missing there fails the test, so
-//! that its author thinks of strangers. [`OPEN`] and [`NAMES_NOTHING`] are the exceptions; they may only shrink.
+//! that its author thinks of strangers. [`OPEN`] and [`NAMES_NOTHING`] are the exceptions; both lists may only shrink.
 
 mod crowd;
 mod forgeries;

@@ -88,7 +88,7 @@ impl Receiver {
         lock(&self.mind).heard.clone()
     }
 
-    /// All posts, when the receiver has `count` of them.
+    /// All posts, when the receiver has `count` posts.
     pub(crate) async fn wait(&self, world: &World, count: usize) -> Vec<Heard> {
         let what = format!("{count} posts to the receiver");
         let time = world.anonymous().time().clone();
