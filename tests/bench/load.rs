@@ -216,7 +216,7 @@ impl Load {
         self.operate(Method::POST, "/v1/apps", &app).await;
     }
 
-    /// Sets the tenant's status: "active" lets the gateway send the tenant's messages, "suspended" keeps the messages queued.
+    /// Sets the tenant's status: "active" lets the gateway send the messages, "suspended" keeps the messages queued.
     pub(crate) async fn let_send(&self, status: &str) {
         let path = format!("/v1/tenants/{}", self.tenant);
         self.operate(Method::PATCH, &path, &json!({"status": status}))

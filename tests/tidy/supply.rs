@@ -19,8 +19,8 @@ fn deny() -> Table {
     text.parse().expect("deny.toml is TOML")
 }
 
-/// All crates of other authors that are built for the platforms of `deny.toml`, including those of tests. `cargo
-/// metadata` alone would also name what an optional feature could bring.
+/// All crates of other authors that are built for the platforms of `deny.toml`, including those of tests. The command
+/// `cargo metadata` alone would also name what an optional feature could bring.
 fn foreign() -> Vec<Package> {
     let metadata = MetadataCommand::new()
         .manifest_path(root().join("Cargo.toml"))
