@@ -277,7 +277,7 @@ async fn a_redis_cluster_is_found_unless_one_server_has_all_slots() {
         tell(redis.port(), &format!("CLUSTER ADDSLOTSRANGE {slots}"));
     }
     tell(redis.port(), "CLUSTER ADDSLOTS 16383");
-    // The cluster is whole a moment after the server has all slots.
+    // The cluster becomes complete a moment after the last slot is assigned.
     let whole = async || (found()["status"] == "ok").then_some(());
     eventually("Redis is taken", whole).await;
 }
