@@ -3,6 +3,12 @@
 //! The sealed answer is stored in the transaction of the change, so that neither exists without the other. A refused
 //! request leaves its key free, because nothing was done. Messages have their own mechanism
 //! (`delivery::Delivery::submit`), which stores less and handles many messages at once.
+//!
+//! A new creating request needs only a function below that takes a `store::Keep`. The guarantee has three parts:
+//! `tenancy::Turn` separates twins on this replica; the `Keep` words and seals the answer when the outcome is known;
+//! the store writes the answer in the transaction of the change, like the audit line (`TenantStore::answering`,
+//! `TenantStore::note`). Of twins on two replicas, one insert succeeds. The transaction of the other twin is rolled
+//! back, and the other twin gets the answer of a repeat.
 
 use axum::response::{IntoResponse, Response};
 use delivery::IdempotencyKey;

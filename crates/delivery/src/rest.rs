@@ -1,4 +1,17 @@
 //! Pauses: what the outcome of one attempt means for the whole app.
+//!
+//! A misconfigured app, or an app with a spent daily quota, pauses as a whole: the transaction of the record pauses the
+//! lane, so that no other message of the app fails for the same reason. A repair opens the lane at once: `verify`, a
+//! new AppSecret, a larger quota.
+//!
+//! **Probes.** When a pause ends, the claim takes one message, the probe. The lane opens when WeChat accepts or rejects
+//! the probe. The app pauses again if WeChat refuses the app. A probe whose worker is lost is followed by the next
+//! probe when the lease ends.
+//!
+//! **Spent days.** WeChat answers 45009 for a spent day and sometimes for a spent minute. WeChat's own count (`quota`)
+//! decides: with sends left, only the minute is spent. WeChat does not say when the day begins, so the gateway probes a
+//! spent day every half hour in the first eight hours after midnight in Shanghai. WeChat's count replaces the gateway's
+//! count where WeChat has fewer sends left, because other systems send in the app's name.
 
 use std::time::Duration;
 

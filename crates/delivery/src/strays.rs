@@ -1,4 +1,7 @@
 //! How a call continues after WeChat has refused the access token.
+//!
+//! A live token stays in use, and the call is repeated once, at a limited rate. A fresh token that WeChat refuses gets
+//! a token check too; only a dead fresh token pauses the app.
 
 use std::time::Duration;
 

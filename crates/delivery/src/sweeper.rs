@@ -1,4 +1,14 @@
 //! The sweeper: acts on times. Due messages become ready, late messages expire, ended leases are recorded.
+//!
+//! **Ended leases** are judged only when every existing outcome has been recorded:
+//!
+//! - A send ends at least 4 s before its lease (`dispatch::UNNOTICED`). So a lease that ends while the outcome waits
+//!   for the database ends in an outage of more than 4 s.
+//! - Every replica writes the heartbeat once a second, by the database's clock. A gap of more than 3 s starts a new
+//!   `steady_since`.
+//! - The sweeper judges leases only when `steady_since` is at least 8 s ago. By then every replica has had the time to
+//!   write the outcomes in its memory, and `store::doubt` has made sure that the connections of the pool lead to the
+//!   primary.
 
 use std::{sync::Arc, time::Duration};
 

@@ -12,6 +12,12 @@
 //! an event that otherwise ends the message as failed, expired or canceled then ends the message as uncertain. A retry by
 //! hand permits one more send; the retry does not answer the earlier attempt.
 //!
+//! One answer proves more: WeChat answers 41029 to the repeat of a send whose form id is used up. The attempt without
+//! an answer has used that form id, so the worker reports the message as accepted. A prepay id proves nothing, because
+//! other messages may have used the prepay id.
+//!
+//! `store::queue::unsent` applies the rule about unsent messages in SQL, for many messages at a time.
+//!
 //! No other event changes a status. Three events change a status that ends a message: an explicit [`Event::Retry`]; a
 //! receipt from WeChat, for a message that is `sent` or `uncertain`; and a final answer of WeChat about the send that
 //! arrives after the lease has ended ([`Verdict::is_final`]).

@@ -1,5 +1,18 @@
 //! The timekeeper keeps the program's clock in step with the database's clock, which is the same for all replicas, and
 //! reports when this machine's own clock is off.
+//!
+//! The timekeeper asks the database three times before any other part starts, and every 5 seconds after that. The
+//! answer with the shortest round trip becomes a sample of `coord::Clock`. The clock then shows the time of the sample,
+//! taken as the middle of the round trip, plus the monotonic time since (`coord::clock::anchor`). An answer that took
+//! more than a second is not used. A difference that the round trip explains changes nothing.
+//!
+//! Due times, leases, ttl, quota days, token expiry, signatures and the times in all rows therefore agree over replicas
+//! within half a round trip, whatever the clocks of the machines show. A lead of up to a second is worked off: the
+//! clock runs a tenth slower and never goes back. A larger difference means that the database's clock was set or that
+//! another server has taken over. The clock follows such a difference at once, because replicas with different times
+//! misjudge each other's leases.
+//!
+//! An embedded gateway follows no clock and uses the clock of the machine.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,8 @@
 //! The machine's clock, and how the machine's clock follows another one.
+//!
+//! [`ClockTrouble`] stops the worker, the sweeper, the announcer, the janitor and the syncer of a replica, and
+//! `/readyz` answers 503: one of the two clocks is certainly wrong. The same holds between a jump of the machine's
+//! clock, such as after a suspension of the machine, and the next answer of the followed clock.
 
 use std::{
     fmt,

@@ -1,4 +1,7 @@
 //! Cells over Redis.
+//!
+//! A replica sets the deadline of a cell, so the deadline is compared with the replica's time and not with Redis's own
+//! clock.
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};

@@ -13,6 +13,12 @@
 //! is in the database. Nothing counts twice: a receipt settles its message once, and other events are deduplicated by a
 //! digest.
 //!
+//! **Bounded cost.** The holder of an app's Token can invent receipts, so every cost has a limit: 100 items in one
+//! callback, 2,000 rows a second of one tenant on one replica, 128 rows in one transaction with the tenants in
+//! rotation, and 10,000 receipts of one app that wait for a message. The sweeper of waiting receipts is a task of its
+//! own (`waiting`): the sweeper serves the apps in rotation, tries at most 200 receipts a sweep and makes at most 16
+//! sweeps a second, and after each sweep pauses for three times the duration of the sweep.
+//!
 //! To handle another event, add a variant of [`Consequence`], its arm in [`Consequence::of`], and its part in `desk`.
 
 mod consequence;

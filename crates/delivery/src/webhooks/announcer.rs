@@ -3,6 +3,10 @@
 //! The announcer claims due deliveries, posts each delivery, and records the outcomes in batches. An endpoint gets
 //! every event at least once: if a replica dies between the post and its record, the delivery is due again when its
 //! lease ends. Receivers recognise repeats by `webhook-id`.
+//!
+//! Every 30 seconds the announcer of each replica compares the lanes with the marks of `app.quota_warning`: 80 and 95 %
+//! of the daily quota. The id of the event consists of the app, the mark and the day, so the first replica writes the
+//! event and the others write nothing.
 
 use std::{sync::Arc, time::Duration};
 

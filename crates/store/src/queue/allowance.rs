@@ -2,6 +2,8 @@
 //!
 //! Intake counts by the Beijing day, in the transaction that accepts the messages, so the count is exact over replicas.
 //! Tenants without a limit have no row, and nothing is written for these tenants.
+//!
+//! Intake counts after the claim of the idempotency keys, so replays and refused messages do not count.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,12 @@
 //! Claim: one transaction that gives a worker as many messages as the worker has free sending slots.
+//!
+//! A claim hops over the ready index from app to app (a loose index scan) and starts after the last app of the claim
+//! before. One statement locks the lanes of the apps that no other worker holds, and reads the first messages of each
+//! lane. The claim takes an equal share of each app, by priority and due time. Status, lease, quota and grants change
+//! in this one transaction.
+//!
+//! The lock of a lane keeps two promises over all replicas without further locks: the daily quota and pace of the app,
+//! and at most one message in flight for each recipient (WeChat answers 43108 to concurrent sends to one user).
 
 use std::collections::HashSet;
 

@@ -1,4 +1,8 @@
 //! Messages in flight: claimed by a worker and not recorded yet.
+//!
+//! The history of a message is in the message's row: the claim returns the attempts so far, and the recorder writes
+//! them back with one more. Attempts are read with their message and never alone, so a table of attempts would cost an
+//! insert and an index entry for each send and save nothing.
 
 use chrono::{DateTime, Utc};
 use domain::{

@@ -1,4 +1,13 @@
 //! Idempotency records: one row for each key, claimed in the transaction of the request, with the answer to repeat.
+//!
+//! The claim of a key commits with the change that the request makes, or not at all. A twin that arrives during the
+//! first request waits for that commit and gets the answer of every later repeat. Of twins in one transaction, the
+//! later ones go into the next transaction.
+//!
+//! The fingerprint proves that a repeat has the same bytes, so the row stores only what these bytes do not contain: the
+//! ids, the time, and the refusals of a batch (`Answer`, as JSON). A refused single message leaves the key free. A
+//! batch never does, because a batch is always answered. The row also holds the end of the key: a claim takes an
+//! expired row over, so that no request waits for the janitor.
 
 use std::collections::HashSet;
 

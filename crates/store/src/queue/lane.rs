@@ -1,4 +1,8 @@
 //! Lanes: the sending state of an app, and the functions by which the tenant reads and repairs this state.
+//!
+//! WeChat counts the messages of a day by appid. The removal of an app closes the lane and keeps the counts. Whichever
+//! tenant registers the appid again continues with these counts. The janitor deletes the lanes of removed apps when the
+//! day of the counts is over.
 
 use chrono::{DateTime, Utc};
 use domain::app::AppId;

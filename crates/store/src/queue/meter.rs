@@ -1,4 +1,9 @@
 //! Meters: the number of messages that an app may still send today, in this minute, and during a probe.
+//!
+//! **Pace.** WeChat publishes no limit a minute. Code 45011 sets the pace of the app to nine tenths of the messages
+//! that were sent in that minute and not refused, and at least to 600. Each later minute allows a quarter more, until
+//! the pace exceeds the daily quota. The claim counts the minute under the lock of the lane, so the pace is exact over
+//! replicas.
 
 use chrono::{DateTime, Datelike, Utc};
 use domain::{

@@ -11,6 +11,18 @@
 //! | flying | in flight: claimed by a worker, under a lease | sending | record, or the end of the lease |
 //! | ended | done | all others | an explicit retry |
 //!
+//! **Behind.** A message that is behind waits for the message of the same recipient that is in flight, and the claim
+//! marks the latter as *followed*. The statement that ends a followed message makes the next message behind ready, and
+//! marks that message as followed in turn. The end of any other message searches for none.
+//! `PlatformStore::release_stranded` releases the rest: messages behind a message that has expired, and messages behind
+//! one whose process died between the end and the release.
+//!
+//! **Order of locks.** Every transaction locks lanes before messages, and lanes in the order of the appids. Requests of
+//! tenants lock apps, the message (retry), idempotency keys and allowances, in this order, each kind sorted.
+//!
+//! **Cost.** A send for which a request waits takes nine round trips to PostgreSQL, one after the other: two for
+//! intake, five for the claim, one for the record, one to read the answer.
+//!
 //! A receipt that WeChat sends later settles the message by [`receive`](crate::PlatformStore::receive).
 //!
 //! Three transactions move messages through these phases, each for all messages that wait at that moment:

@@ -1,4 +1,12 @@
 //! Record: one transaction for all outcomes that wait to be written at this moment.
+//!
+//! A batch without news about an app has plain settlements, which one statement writes
+//! ([`PlatformStore::record_plain`]), and others: with a webhook event, a refund of quota, or a grant. One transaction
+//! writes the others and all settlements of a batch with news about an app ([`PlatformStore::record`]).
+//!
+//! **Late outcomes.** The settlement of an ended lease keeps the number of the lease in the message's row. If the
+//! worker's outcome arrives after that and is WeChat's final answer, the outcome replaces `uncertain` or `queued`, as
+//! long as no later claim has taken the message. Any other late outcome changes nothing.
 
 use std::{
     borrow::Borrow,

@@ -1,4 +1,8 @@
 //! Chooses the apps that are due for a template sync, and records the results.
+//!
+//! A replica reserves due apps by moving `template_sync.due_at` (`FOR UPDATE SKIP LOCKED`), so one replica asks WeChat
+//! about an app. When the lease of a dead replica ends, the app is due again for any replica. The comparison with the
+//! stored templates, the webhook events and the audit lines of the drift commit in one transaction.
 
 use std::collections::HashMap;
 

@@ -10,6 +10,11 @@
 //!
 //! Intake decides on the permit and stores the permit in the message's row, so a free message costs no statement.
 //!
+//! Only settlements that counted change a grant. WeChat's codes 41028, 41029 and 41031 remove an id from the pool, and
+//! the message is ready at once for the next id. Under the policy `observe`, one batched statement counts the grants of
+//! all sent messages, and only in apps that have a ledger (`app.counts_grants`). A message without a grant ends as
+//! `failed` with `no_grant` and uses no quota.
+//!
 //! **An id that may have been used** is never given to another message. An id that is good for one message stays with
 //! that message. A repeat of the send takes the same id, and WeChat's answer shows whether the id was used up (41029:
 //! the first attempt was accepted). Of a prepay id one use is counted as spent.

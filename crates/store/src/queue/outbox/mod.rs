@@ -8,6 +8,9 @@
 //! The events of one message go out in order: a delivery that is due while an earlier one of the same message is
 //! pending is put behind the earlier one.
 //!
+//! The order of one message's events ends where a delivery is given up or redelivered on request. Events of different
+//! messages have no order.
+//!
 //! **Locks.** Endpoints in the order of the ids, then deliveries.
 
 mod claim;

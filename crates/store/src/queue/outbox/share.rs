@@ -3,6 +3,9 @@
 //! A post to an endpoint that hangs holds a slot until the post is given up. So no tenant gets more than a quarter of
 //! the slots that the other tenants leave, and endpoints with a failed last attempt get at most half, of a tenant's
 //! slots and of all slots.
+//!
+//! Each replica divides its own slots only. The limits for one endpoint (`PlatformStore::claim_deliveries`) hold over
+//! all replicas.
 
 use std::collections::{BTreeMap, VecDeque};
 
