@@ -1,4 +1,9 @@
 //! Audit lines about access tokens.
+//!
+//! A token that died young gets the line `access_token.died_young` at once. If Redis does not answer at that moment,
+//! the broker decides later whether another system or another replica was the cause: 3 s after Redis is back, from the
+//! ledgers of all replicas. The owner of an app also finds lines about foreign refreshes and about budgets that run
+//! low.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,4 +1,7 @@
 //! The worker: claims messages whenever there are free sending slots.
+//!
+//! The worker uses the list of apps with ready messages of one look for 50 ms. A wake-up from intake in the same
+//! process names the app. So most claims need no look.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 

@@ -9,7 +9,7 @@
 //! ([`Sql::touch`]), so that the events of a message sort in the order in which they happened. The statement that wrote
 //! the end of a message also writes the event of that end.
 //!
-//! Causes of events include: a record, a receipt, an expiry (in the sweeper or in a claim), a pause of an app, the audit
+//! Causes include: a record, a receipt, an expiry (in the sweeper or in a claim), a pause of an app, the audit
 //! line of a foreign refresh, template drift. A pause for a full minute (45011) causes no event. The announcer reads
 //! the content of the message at the time of the post, so an event has no payload that retention has deleted.
 
