@@ -5,14 +5,15 @@ use std::collections::HashSet;
 use crate::workspace::{root, sources};
 
 /// The sections that promise something.
-const PROMISES: [&str; 7] = [
-    "What is kept, and how",
-    "Who may do what",
-    "The audit log",
+const PROMISES: [&str; 8] = [
+    "Secrets at rest",
+    "Authentication and authorization",
+    "Audit log",
     "Limits",
-    "What WeChat says",
-    "What is not compressed",
-    "Whom webhooks reach",
+    "Callbacks",
+    "Pass-through calls",
+    "Compression and CORS",
+    "Webhooks and SSRF",
 ];
 
 /// The names of all functions of the repository.
