@@ -157,7 +157,7 @@ fn a_secret_that_is_typed_is_not_shown() {
         String::from_utf8_lossy(&ended.stdout),
         String::from_utf8_lossy(&ended.stderr)
     );
-    assert!(said.contains("it is not shown"), "{said}");
+    assert!(said.contains("the input is not shown"), "{said}");
     assert!(!said.contains(TYPED), "{said}");
 }
 

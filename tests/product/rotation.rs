@@ -163,7 +163,7 @@ async fn a_master_key_is_exchanged(mode: Mode) {
     for (previous, words) in [
         (None, "WXGATE_MASTER_KEY_PREVIOUS is not set"),
         (Some(old), "are the same key"),
-        (Some(new), "did you swap the two?"),
+        (Some(new), "check whether the two keys are swapped"),
     ] {
         let told = rotate(old, previous).expect(1).stderr();
         let names_the_key = told.contains(&MasterKey::from_bytes(old).id().to_string());
@@ -181,7 +181,10 @@ async fn a_master_key_is_exchanged(mode: Mode) {
     assert_eq!(back["resealed"], 3, "{back}");
     // A second rotation with a previous key that seals nothing is reported as swapped keys.
     let told = rotate(old, Some([11; 32])).expect(1).stderr();
-    assert!(told.contains("did you swap the two?"), "{told}");
+    assert!(
+        told.contains("check whether the two keys are swapped"),
+        "{told}"
+    );
 
     // The gateway, restarted with its first master key, opens all secrets.
     world.stop_replica().await;

@@ -136,7 +136,7 @@ async fn who_comes_during_the_grace_is_answered(mode: Mode) {
         .await;
         let answer = http.get(&ready).send().await.expect("an answer");
         let told = answer.text().await.expect("a body");
-        assert!(told.contains("this replica stops"), "{told}");
+        assert!(told.contains("this replica is stopping"), "{told}");
         assert!(ask_again(&mut kept).await.contains("connection: close"));
         assert_eq!(get(&mut streams, &url).await, 200);
         assert_eq!(finish(late).await.expect(202)["status"], "scheduled");

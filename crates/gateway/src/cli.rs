@@ -17,7 +17,8 @@ use crate::{
 };
 
 /// Points to the one page that explains the settings, so that the help of each command need not repeat the settings.
-const SETTINGS: &str = "Every command takes settings too: `wxgate help config` lists them.";
+const SETTINGS: &str =
+    "Every command also accepts settings: `wxgate help config` lists all settings.";
 
 /// Notification gateway for WeChat mini-programs.
 #[derive(Debug, Parser)]
@@ -124,7 +125,7 @@ fn start(cli: Cli, output: Output) -> Result<ExitCode, Failure> {
         .map_err(|error| Failure::new("internal", format!("the runtime cannot start: {error}")))?;
     let traces = logs::start(&settings, cli.command.voice(output), runtime.handle())?;
     if let Err(error) = closed {
-        tracing::warn!(%error, "a crash may write the memory of this process into a file: set ulimit -c 0");
+        tracing::warn!(%error, "cannot switch off core dumps, so a crash may write the memory of this process, with secrets, into a file: set ulimit -c 0");
     }
     // The default of many systems, 1,024, is smaller than the number of connections to tenants and to WeChat.
     if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
@@ -172,7 +173,7 @@ fn wrong_usage(error: &clap::Error) -> ExitCode {
             .split("\n\n")
             .next()
             .unwrap_or_default();
-        let words = format!("{message}: `wxgate --help` shows what there is");
+        let words = format!("{message}: `wxgate --help` lists the commands and options");
         Output::new(true).failure(&Failure::new(USAGE, words));
     } else {
         // Fails only when standard error is closed.
@@ -191,7 +192,7 @@ pub(crate) fn secret_from_stdin(what: &str) -> Result<String, Failure> {
         Failure::new(
             USAGE,
             format!(
-                "standard input has no line for {what}: pipe it in, such as `printf '%s\\n' \"$SECRET\" | wxgate …`"
+                "standard input has no line for {what}: pipe the line in, such as `printf '%s\\n' \"$SECRET\" | wxgate …`"
             ),
         )
     })
@@ -199,7 +200,7 @@ pub(crate) fn secret_from_stdin(what: &str) -> Result<String, Failure> {
 
 /// Like [`secret_from_stdin`]. `None`: the line is empty, or standard input has no line.
 pub(crate) fn maybe_secret_from_stdin(what: &str) -> Result<Option<String>, Failure> {
-    let line = private::secret_line(&format!("{what}, then Enter (it is not shown): "));
+    let line = private::secret_line(&format!("{what}, then Enter (the input is not shown): "));
     let line = line.map_err(|error| {
         Failure::new(
             USAGE,

@@ -39,12 +39,12 @@ pub enum ModeError {
     RedisUrl(String),
     /// SQLite with Redis.
     #[error(
-        "SQLite is for a single gateway, which needs no Redis: unset WXGATE_REDIS_URL, or set WXGATE_DATABASE_URL to a postgres:// URL"
+        "a gateway on SQLite runs as a single replica and does not use Redis: unset WXGATE_REDIS_URL, or set WXGATE_DATABASE_URL to a postgres:// URL"
     )]
     SqliteWithRedis,
     /// PostgreSQL without Redis.
     #[error(
-        "PostgreSQL is for replicas, which agree through Redis: set WXGATE_REDIS_URL, such as redis://127.0.0.1:6379, and the same WXGATE_MASTER_KEY or WXGATE_MASTER_KEY_FILE for all, or use SQLite with WXGATE_DATABASE_URL=sqlite://wxgate-data/wxgate.db"
+        "replicas on PostgreSQL need Redis for coordination: set WXGATE_REDIS_URL, such as redis://127.0.0.1:6379, and the same WXGATE_MASTER_KEY or WXGATE_MASTER_KEY_FILE on all replicas, or use SQLite with WXGATE_DATABASE_URL=sqlite://wxgate-data/wxgate.db"
     )]
     PostgresWithoutRedis,
 }

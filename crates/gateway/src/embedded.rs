@@ -41,7 +41,7 @@ pub(crate) fn must_exist(settings: &Settings) -> Result<(), Failure> {
     Err(Failure::new(
         "no_database",
         format!(
-            "there is no database at {}: go to the folder that has it, or name it with WXGATE_DATABASE_URL=sqlite:///FOLDER/wxgate.db; `wxgate migrate up` makes a new one, and so does the first `wxgate serve`",
+            "there is no database at {}: go to the folder of the database, or set WXGATE_DATABASE_URL=sqlite:///FOLDER/wxgate.db; `wxgate migrate up` and the first `wxgate serve` make a new database",
             absolute(&file).display()
         ),
     ))
@@ -80,13 +80,13 @@ impl Alone {
             Err(TryLockError::WouldBlock) => Err(Failure::new(
                 "database_in_use",
                 format!(
-                    "another wxgate runs on this database ({}): stop it, or give this one its own WXGATE_DATABASE_URL",
+                    "another wxgate runs on this database ({}): stop the other wxgate, or set another WXGATE_DATABASE_URL for this one",
                     file.display()
                 ),
             )),
             // Some network file systems have no locks.
             Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {
-                tracing::warn!(file = %path.display(), "files cannot be locked here: see to it that one gateway alone runs on this database");
+                tracing::warn!(file = %path.display(), "this file system cannot lock files: make sure that only one gateway runs on this database");
                 Ok(Self { _lock: None })
             }
             Err(TryLockError::Error(error)) => Err(cannot(&path, &error)),

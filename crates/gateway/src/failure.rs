@@ -43,10 +43,10 @@ impl Failure {
     /// A failure for a missing object, with the command that lists the existing objects.
     fn not_found(error: &impl fmt::Display, what: &str) -> Self {
         let place = match what {
-            "tenant" => "`wxgate tenant list` shows all",
-            "key" => "`wxgate key list` shows a tenant's",
-            "app" => "`wxgate app list` shows all",
-            _ => "check its id",
+            "tenant" => "`wxgate tenant list` shows all tenants",
+            "key" => "`wxgate key list` shows the keys of a tenant",
+            "app" => "`wxgate app list` shows all apps",
+            _ => "check the id",
         };
         Self::new("not_found", format!("{error}: {place}"))
     }

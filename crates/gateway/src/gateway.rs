@@ -54,7 +54,7 @@ pub enum StartError {
     Tenancy(#[from] TenancyError),
     /// Another program listens on the address.
     #[error(
-        "{address} is taken by another program: choose another address with WXGATE_LISTEN, or stop that program"
+        "another program listens on {address}: choose another address with WXGATE_LISTEN, or stop that program"
     )]
     AddressTaken {
         /// The address on which the gateway should listen.
@@ -130,7 +130,7 @@ impl Gateway {
         if matches!(config.mode, Mode::Production { .. }) && config.public_url.is_none() {
             tracing::warn!(
                 base_url,
-                "WXGATE_PUBLIC_URL is not set: replicas accept each other's access tokens only if it is the same for all"
+                "WXGATE_PUBLIC_URL is not set: set the same URL on all replicas, or the replicas refuse each other's access tokens"
             );
         }
         Ok(Self {
@@ -200,7 +200,11 @@ impl Gateway {
             tracing::warn!(%error, "the database did not close cleanly");
         }
         if !answered || !recorded {
-            tracing::warn!(answered, recorded, "the stop did not wait for everything");
+            tracing::warn!(
+                answered,
+                recorded,
+                "the stop ended before all tasks had ended"
+            );
         }
         answered && recorded
     }
@@ -258,11 +262,13 @@ impl Rooms<'_> {
             let (stops, trouble) = (stopping.is_cancelled(), clock.trouble());
             Box::pin(async move {
                 if stops {
-                    let words = "this replica stops: send requests to another one";
+                    let words = "this replica is stopping: send requests to another replica";
                     return Err(NotReady::Shown(words.to_owned()));
                 }
                 if let Some(task) = dead {
-                    let words = format!("the engine's task `{task}` has died");
+                    let words = format!(
+                        "the engine's task `{task}` has ended unexpectedly: restart this replica"
+                    );
                     return Err(NotReady::Logged(words));
                 }
                 if let Some(trouble) = trouble {

@@ -65,7 +65,7 @@ async fn obtain_own(settings: &Settings) -> Result<MasterKey, Failure> {
     }
     match &settings.mode {
         Mode::Production { .. } => Err(failure(
-            "PostgreSQL needs a master key, the same on all replicas: make one with `openssl rand -base64 32`, keep it safe, and set WXGATE_MASTER_KEY or WXGATE_MASTER_KEY_FILE",
+            "PostgreSQL needs a master key, the same on all replicas: make a key with `openssl rand -base64 32`, store the key in a safe place, and set WXGATE_MASTER_KEY or WXGATE_MASTER_KEY_FILE",
         )),
         Mode::Embedded => beside(&settings.database_url).await,
     }
@@ -105,7 +105,7 @@ pub(crate) fn make_folder(database_url: &str) -> Result<PathBuf, Failure> {
     made.map_err(|error| {
         Failure::new(
             "settings",
-            format!("cannot make the folder {} ({error}): choose a writable one with WXGATE_DATABASE_URL=sqlite://FOLDER/wxgate.db", folder.display()),
+            format!("cannot make the folder {} ({error}): choose a writable folder with WXGATE_DATABASE_URL=sqlite://FOLDER/wxgate.db", folder.display()),
         )
     })?;
     Ok(folder)
@@ -145,7 +145,7 @@ async fn beside(database_url: &str) -> Result<MasterKey, Failure> {
     }
     if seals_something(database_url).await {
         return Err(failure(format!(
-            "the database has secrets, but its master key {} is gone: put the file back from a backup, or set WXGATE_MASTER_KEY to the key",
+            "the database has secrets, but the file {} of its master key is missing: restore the file from a backup, or set WXGATE_MASTER_KEY to the key",
             path.display()
         )));
     }
@@ -153,12 +153,14 @@ async fn beside(database_url: &str) -> Result<MasterKey, Failure> {
     let key = MasterKey::from_bytes(rand::random());
     match create_private(&path, &format!("{}\n", key.to_base64().as_str())) {
         Ok(()) => {
-            tracing::info!(file = %path.display(), "made a master key; keep a copy of it apart from the database");
+            tracing::info!(file = %path.display(), "made a master key: keep a copy of the key apart from the database");
             Ok(key)
         }
         // Another process that started at the same moment has created the file first.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            read(&path)?.ok_or_else(|| failure("the master key file went away: start again"))
+            read(&path)?.ok_or_else(|| {
+                failure("another process deleted the master key file: start the command again")
+            })
         }
         Err(error) => Err(failure(format!(
             "cannot write the master key to {} ({error}): choose a writable folder with WXGATE_DATABASE_URL=sqlite://FOLDER/wxgate.db",
@@ -177,7 +179,7 @@ async fn seals_something(database_url: &str) -> bool {
     };
     let used = store.platform().newest_signing_key().await.is_ok();
     if let Err(error) = store.close().await {
-        tracing::debug!(%error, "closing the database after a look");
+        tracing::debug!(%error, "the database did not close cleanly");
     }
     used
 }

@@ -26,7 +26,7 @@ struct Range {
 
 /// The text is no address and no range of addresses.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no address and no range such as 10.0.0.0/8 or fd00::/8")]
+#[error("`{0}` is not an address or a range such as 10.0.0.0/8 or fd00::/8")]
 pub struct NoRange(String);
 
 impl FromStr for Range {

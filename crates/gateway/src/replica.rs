@@ -85,7 +85,7 @@ pub(crate) async fn compare_urls(coord: &Coord, base_url: &str) {
         tracing::warn!(
             base_url,
             other = %String::from_utf8_lossy(&shown.value),
-            "another replica was started with another WXGATE_PUBLIC_URL: each refuses access tokens of the other, so set the same for all"
+            "another replica has another WXGATE_PUBLIC_URL, so the replicas refuse each other's access tokens: set the same URL on all replicas"
         );
     }
     let own = Cell {
@@ -130,7 +130,7 @@ async fn close_broker(broker: &Broker) {
         .await
         .is_err()
     {
-        tracing::warn!("a token fetch was still under way and is given up");
+        tracing::warn!("the stop interrupted a token fetch that was still running");
     }
 }
 

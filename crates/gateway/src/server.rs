@@ -169,14 +169,14 @@ impl Doors {
                     let Ok(share) = self.share(peer) else {
                         if warned.is_none_or(|at: Instant| at.elapsed() > WARNING) {
                             warned = Some(Instant::now());
-                            tracing::warn!(address = %peer.ip(), "an address holds a tenth of WXGATE_MAX_CONNECTIONS, and its next connections are closed; if it is your proxy's, set WXGATE_TRUSTED_PROXIES");
+                            tracing::warn!(address = %peer.ip(), "an address holds a tenth of WXGATE_MAX_CONNECTIONS: the gateway closes its further connections; if the address is your proxy's, set WXGATE_TRUSTED_PROXIES");
                         }
                         continue;
                     };
                     self.begin(stream, peer, (place, share));
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection; if this goes on, raise the limit of open files");
+                    tracing::warn!(%error, "cannot accept a connection; if this error repeats, raise the limit of open files");
                     tokio::time::sleep(BREATH).await;
                 }
             }
@@ -205,7 +205,7 @@ impl Doors {
     async fn place(&self) -> Option<OwnedSemaphorePermit> {
         if self.room.available_permits() == 0 {
             tracing::warn!(
-                "as many connections as WXGATE_MAX_CONNECTIONS allows: the next one waits until one ends"
+                "the number of connections has reached WXGATE_MAX_CONNECTIONS: the next connection waits until another one ends"
             );
         }
         self.room.clone().acquire_owned().await.ok()
@@ -255,7 +255,7 @@ impl Doors {
         async move {
             let _place = place;
             if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(%error, "a connection keeps Nagle's delay");
+                tracing::debug!(%error, "cannot switch off Nagle's algorithm for a connection");
             }
             let spoken = tokio::time::timeout(silence, protocol(&stream));
             // At a stop, a short wait lets a request arrive that is already on the network.
@@ -296,7 +296,7 @@ impl Doors {
                     tokio::time::timeout(answer, connection).await.unwrap_or(Ok(()))
                 }
                 // Excludes proxies: one slow client of a proxy must not end the requests of the proxy's other clients.
-                () = activity.stuck(answer), if !is_proxy => Err("no part of an answer is taken".into()),
+                () = activity.stuck(answer), if !is_proxy => Err("the client reads no part of the answer".into()),
             };
             if let Err(error) = ended {
                 tracing::debug!(error, "a connection broke");

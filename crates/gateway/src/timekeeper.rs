@@ -74,7 +74,8 @@ async fn first(store: &Store, leader: &Leader) -> Result<(), StoreError> {
         }
     }
     Err(StoreError::Unavailable(
-        "it takes over a second to tell its time, by which due times and leases go".into(),
+        "the database takes over a second to report its time, which due times and leases depend on"
+            .into(),
     ))
 }
 
@@ -92,7 +93,7 @@ async fn keep(store: Store, clock: Clock, leader: Leader) {
             Ok(Some(sample)) => drop(leader.take(&sample)),
             Ok(None) => {}
             // The watch reports an unavailable database.
-            Err(error) => tracing::debug!(%error, "the database does not tell its time"),
+            Err(error) => tracing::debug!(%error, "the database does not report its time"),
         }
     }
 }
@@ -140,11 +141,11 @@ impl Standing {
             }
             Self::Off => tracing::warn!(
                 offset_ms = off.num_milliseconds(),
-                "this machine's clock is {by} the database's: due times and leases go by the database's, certificates, the log and what WeChat signs by this machine's; synchronise both (NTP)"
+                "this machine's clock is {by} the database's clock: due times and leases follow the database's clock; certificates, the log and WeChat's signatures follow this machine's clock; synchronise both clocks (NTP)"
             ),
             Self::Far => tracing::error!(
                 offset_ms = off.num_milliseconds(),
-                "this machine's clock is {by} the database's, more than {} s: this replica takes no work until both are synchronised (NTP)",
+                "this machine's clock is {by} the database's clock, more than {} s: this replica takes no work until both clocks are synchronised (NTP)",
                 FARTHEST.num_seconds()
             ),
         }

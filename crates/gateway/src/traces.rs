@@ -78,7 +78,7 @@ impl Traces {
     /// Exports the spans that have ended, and ends the export. Blocks; the runtime must still be running.
     pub(crate) fn flush(self) {
         if let Err(error) = self.0.shutdown() {
-            tracing::warn!(%error, "the last traces are lost: check WXGATE_OTLP_ENDPOINT");
+            tracing::warn!(%error, "cannot send the last traces: check WXGATE_OTLP_ENDPOINT and the collector");
         }
     }
 }

@@ -95,7 +95,7 @@ impl Health {
         match answer {
             Err(why) if was_up => tracing::error!(
                 why,
-                "the database is lost: requests are refused and nothing is sent until it takes writes"
+                "the database takes no writes: the gateway refuses requests and sends nothing until the database takes writes"
             ),
             Ok(()) if !was_up => tracing::info!("the database answers again"),
             _ => {}
@@ -149,7 +149,7 @@ impl Collector for Gauges {
         if let Some(off) = self.coord.clock().off() {
             let (name, help) = (
                 "wxgate_clock_offset",
-                "How far this machine's clock is ahead of the database's",
+                "How far this machine's clock is ahead of the database's clock",
             );
             let unit = Unit::Seconds;
             let encoder = encoder.encode_descriptor(name, help, Some(&unit), MetricType::Gauge)?;
@@ -157,7 +157,7 @@ impl Collector for Gauges {
         }
         let is_database_up = self.health.0.is_up.load(Ordering::Relaxed);
         let database = ("wxgate_database_up", "Whether the database takes writes");
-        let redis = ("wxgate_redis_up", "Whether Redis takes what it is asked");
+        let redis = ("wxgate_redis_up", "Whether Redis answers and takes writes");
         let known = [
             (database, Some(is_database_up)),
             (redis, self.coord.is_up()),

@@ -198,7 +198,7 @@ pub(crate) async fn run(
             let desk = Desk::open(settings).await?;
             let app = desk.store.platform().app(&appid).await?;
             consent.to(&format!(
-                "`wxgate app remove` cancels what {appid} (`{}`, of {}) has not sent, and its AppSecret is lost",
+                "`wxgate app remove` cancels all unsent messages of {appid} (`{}`, of {}) and deletes its AppSecret",
                 app.name, app.tenant
             ))?;
             let onboarding = desk.onboarding()?;
@@ -211,7 +211,7 @@ pub(crate) async fn run(
             desk.close().await;
             removed?;
             output.result(&json!({"appid": appid.as_str(), "removed": true}), || {
-                format!("removed {appid}; what it had not sent is canceled, or uncertain where WeChat may have it")
+                format!("removed {appid}; its unsent messages are canceled, or uncertain where WeChat may have the message")
             })
         }
     }
@@ -247,18 +247,17 @@ fn state(now: DateTime<Utc>, app: &App) -> String {
 /// The state of callbacks from WeChat.
 fn callbacks(app: &App) -> &'static str {
     match (app.has_callback_token, app.has_callback_aes_key) {
-        (false, _) => "not heard: the Token of its message push settings is not set",
-        (true, false) => "heard, not encrypted",
+        (false, _) => "not received: set the Token of the message push settings",
+        (true, false) => "received, not encrypted",
         (true, true) => "heard, encrypted",
     }
 }
 
 fn show(output: Output, now: DateTime<Utc>, app: App) -> Result<(), Failure> {
-    let verified = app
-        .verified_at
-        .map_or("no: never tried, or refused".to_owned(), |at| {
-            Timestamp(at).to_string()
-        });
+    let verified = app.verified_at.map_or(
+        "no: never checked, or WeChat refused the AppSecret".to_owned(),
+        |at| Timestamp(at).to_string(),
+    );
     let detail = app
         .pause
         .as_ref()

@@ -24,19 +24,21 @@ impl Consent {
         if !io::stdin().is_terminal() {
             return Err(Failure::new(
                 USAGE,
-                format!("{what}: nothing was done; add --yes to do it without a question"),
+                format!(
+                    "{what}: the command has changed nothing; add --yes to run the command without a question"
+                ),
             ));
         }
         match ask(what) {
             Ok(answer) if answer.trim().eq_ignore_ascii_case("yes") => Ok(()),
             Ok(_) => Err(Failure::new(
                 "canceled",
-                "nothing was done: run the command again and answer `yes`, or add --yes",
+                "the command has changed nothing: run the command again and answer `yes`, or add --yes",
             )),
             Err(error) => Err(Failure::new(
                 USAGE,
                 format!(
-                    "{what}: the answer cannot be read ({error}); add --yes to do it without a question"
+                    "{what}: the answer cannot be read ({error}); add --yes to run the command without a question"
                 ),
             )),
         }
@@ -45,7 +47,7 @@ impl Consent {
 
 fn ask(what: &str) -> io::Result<String> {
     let mut terminal = io::stderr().lock();
-    terminal.write_all(format!("{what}. Type `yes` to go on: ").as_bytes())?;
+    terminal.write_all(format!("{what}. Type `yes` to continue: ").as_bytes())?;
     terminal.flush()?;
     let mut answer = String::new();
     io::stdin().read_line(&mut answer)?;

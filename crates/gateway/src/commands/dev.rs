@@ -40,12 +40,12 @@ pub(crate) async fn run(
     if settings.mode != Mode::Embedded {
         return Err(Failure::new(
             "settings",
-            "`wxgate dev` keeps everything in one SQLite file: unset WXGATE_DATABASE_URL and WXGATE_REDIS_URL, or use `wxgate serve`",
+            "`wxgate dev` runs on SQLite, without Redis: unset WXGATE_DATABASE_URL and WXGATE_REDIS_URL, or use `wxgate serve`",
         ));
     }
     if settings.wechat_base_url != config::WECHAT {
         tracing::warn!(
-            "WXGATE_WECHAT_BASE_URL has no effect: `wxgate dev` talks to its own simulator"
+            "WXGATE_WECHAT_BASE_URL has no effect: `wxgate dev` calls its own simulator"
         );
     }
     // Steps that may fail come before the first write.

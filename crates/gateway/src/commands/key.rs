@@ -139,9 +139,11 @@ fn tell_revoked(output: Output, id: KeyId, revoked: &[KeyId]) -> Result<(), Fail
     output.result(&answer, || {
         let with = match others.as_slice() {
             [] => String::new(),
-            others => format!(", and the keys made with it: {}", others.join(", ")),
+            others => format!(", and the keys made with this key: {}", others.join(", ")),
         };
-        format!("revoked {id}{with}: refused everywhere within 5 seconds")
+        format!(
+            "revoked {id}{with}: all replicas refuse requests with a revoked key within 5 seconds"
+        )
     })
 }
 
@@ -154,7 +156,7 @@ fn tell_created(output: Output, created: &CreatedKey) -> Result<(), Failure> {
         ("name", key.name.clone()),
     ];
     let text = format!(
-        "{}The secret is shown once: keep it now, it cannot be read again.\n",
+        "{}The secret is shown only now and cannot be read again: store the secret in a safe place.\n",
         card(&lines)
     );
     output.result(&views::CreatedKey::from(created), || text)

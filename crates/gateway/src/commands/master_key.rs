@@ -45,18 +45,18 @@ async fn rotate(desk: &Desk) -> Result<Rotated, Failure> {
     let refused = |why: String| Err(Failure::new("master_key", why));
     let Some(previous) = desk.config.master_key.other_id() else {
         return refused(format!(
-            "WXGATE_MASTER_KEY_PREVIOUS is not set, and WXGATE_MASTER_KEY is {key}: set WXGATE_MASTER_KEY to the new key and WXGATE_MASTER_KEY_PREVIOUS to the one that it replaces"
+            "WXGATE_MASTER_KEY_PREVIOUS is not set, and WXGATE_MASTER_KEY is {key}: set WXGATE_MASTER_KEY to the new key and WXGATE_MASTER_KEY_PREVIOUS to the replaced key"
         ));
     };
     if previous == key {
         return refused(format!(
-            "WXGATE_MASTER_KEY and WXGATE_MASTER_KEY_PREVIOUS are the same key, {key}: set WXGATE_MASTER_KEY to the new key and WXGATE_MASTER_KEY_PREVIOUS to the one that it replaces"
+            "WXGATE_MASTER_KEY and WXGATE_MASTER_KEY_PREVIOUS are the same key, {key}: set WXGATE_MASTER_KEY to the new key and WXGATE_MASTER_KEY_PREVIOUS to the replaced key"
         ));
     }
     let resealed = desk.tenancy.reseal().await?;
     if resealed.total() == 0 && !desk.tenancy.has_resealed(previous).await? {
         return refused(format!(
-            "nothing is sealed under WXGATE_MASTER_KEY_PREVIOUS ({previous}), everything is under WXGATE_MASTER_KEY ({key}): did you swap the two? The new key belongs into WXGATE_MASTER_KEY. Destroy neither: {key} is the one that opens this database"
+            "no secret is sealed under WXGATE_MASTER_KEY_PREVIOUS ({previous}), and all secrets are sealed under WXGATE_MASTER_KEY ({key}): check whether the two keys are swapped, and set WXGATE_MASTER_KEY to the new key. Destroy neither key: {key} opens this database"
         ));
     }
     Ok(Rotated {
@@ -86,13 +86,13 @@ fn tell(output: Output, done: &Rotated) -> Result<(), Failure> {
             .map(|(place, count)| (place.as_str(), count.to_string()))
             .collect();
         let what = if resealed.total() == 0 {
-            "Nothing was left to do: this rotation is done already.\n".to_owned()
+            "No secret was resealed: this rotation is already complete.\n".to_owned()
         } else {
             card(&lines)
         };
         format!(
-            "{what}Everything is sealed under WXGATE_MASTER_KEY ({key}), nothing under WXGATE_MASTER_KEY_PREVIOUS ({previous}). When \
-             every replica runs with {key} as WXGATE_MASTER_KEY, unset WXGATE_MASTER_KEY_PREVIOUS and restart them.\n"
+            "{what}All secrets are sealed under WXGATE_MASTER_KEY ({key}), none under WXGATE_MASTER_KEY_PREVIOUS ({previous}). When \
+             every replica runs with {key} as WXGATE_MASTER_KEY, unset WXGATE_MASTER_KEY_PREVIOUS and restart all replicas.\n"
         )
     })
 }

@@ -49,7 +49,7 @@ pub(crate) async fn run(
         let last = states.iter().rfind(|state| state.applied);
         let name = last.map_or("no migration", |state| state.name.as_str());
         consent.to(&format!(
-            "`wxgate migrate down` takes back {name}, and what its tables and columns hold is lost"
+            "`wxgate migrate down` reverts the migration {name} and deletes the data in its tables and columns"
         ))?;
         store.migrate_down().await?;
     }

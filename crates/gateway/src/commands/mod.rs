@@ -143,7 +143,7 @@ pub(crate) enum TenantWord {
 
 /// Parses the id or name of a tenant.
 fn tenant_word(text: &str) -> Result<TenantWord, &'static str> {
-    const WRONG: &str = "give a tenant's id, which begins with ten_, or its name; `wxgate tenant list` shows them all";
+    const WRONG: &str = "give a tenant's id, which begins with ten_, or its name; `wxgate tenant list` shows all tenants";
     let text = text.trim();
     if text.starts_with("ten_") {
         text.parse().map(TenantWord::Id).map_err(|_| WRONG)
@@ -167,7 +167,7 @@ impl Desk {
             [one] => Ok(one.id),
             [] => Err(Failure::new(
                 "not_found",
-                format!("no tenant is called `{name}`: `wxgate tenant list` shows all"),
+                format!("no tenant has the name `{name}`: `wxgate tenant list` shows all tenants"),
             )),
             several => {
                 let ids: Vec<_> = several.iter().map(|one| one.id.to_string()).collect();
@@ -175,7 +175,7 @@ impl Desk {
                 Err(Failure::new(
                     "conflict",
                     format!(
-                        "several tenants are called `{name}`: give the id of the one that you mean ({ids})"
+                        "several tenants have the name `{name}`: give the id of one tenant ({ids})"
                     ),
                 ))
             }
@@ -186,7 +186,7 @@ impl Desk {
 /// Parses the id of a key.
 fn key_id(text: &str) -> Result<KeyId, &'static str> {
     text.parse()
-        .map_err(|_| "a key's id begins with key_; `wxgate key list` shows an owner's")
+        .map_err(|_| "a key's id begins with key_; `wxgate key list` shows the keys of a tenant or of the operator")
 }
 
 /// Reads all items of a list, page by page.

@@ -57,7 +57,7 @@ pub(crate) struct Arguments {
 fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err("write it as KEY=VALUE, such as thing1=Coffee".to_owned()),
+        _ => Err("write the value as KEY=VALUE, such as thing1=Coffee".to_owned()),
     }
 }
 
@@ -123,7 +123,7 @@ pub(crate) async fn run(
         ended = ended => ended,
         () = signals.stop() => Err(Failure::new(
             "interrupted",
-            "interrupted: if the message is in the queue it stays there, and a running gateway sends it; see GET /v1/apps/APPID/messages",
+            "interrupted: a message that is already in the queue stays in the queue, and a running gateway sends the message; see GET /v1/apps/APPID/messages",
         )),
     };
     signals
@@ -178,7 +178,7 @@ fn verdict(message: &Message, wait: Duration) -> Result<(), Failure> {
         Some(failure) => failure.detail.clone(),
         None if status.is_end() => format!("the message ended as {}", status.as_str()),
         None => format!(
-            "the message is {} after {} s: it stays in the queue, and a running gateway will send it until {}",
+            "the message is {} after {} s: the message stays in the queue, and a running gateway sends it until {}",
             status.as_str(),
             wait.as_secs(),
             Timestamp(message.expires_at)

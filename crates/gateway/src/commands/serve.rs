@@ -46,12 +46,12 @@ pub(crate) async fn run(
         )?;
     }
     signals.stop().await;
-    tracing::info!("stopping; a second Ctrl-C ends it at once");
+    tracing::info!("stopping; a second Ctrl-C ends the gateway at once");
     if signals.finish(gateway.stop()).await {
         return Ok(());
     }
     Err(Failure::new(
         "shutdown_timeout",
-        "not everything under way was finished in time; nothing is lost, the leases of unfinished sends decide. WXGATE_SHUTDOWN_TIMEOUT gives more time",
+        "some tasks were not finished in time; no message is lost: another replica or the next start continues when the leases of unfinished sends end. Raise WXGATE_SHUTDOWN_TIMEOUT for more time",
     ))
 }

@@ -43,7 +43,11 @@ pub(crate) async fn run(
             };
             desk.close().await;
             output.result(&value(&key), || {
-                format!("{} signs from {} on", key.kid, Timestamp(key.signs_from))
+                format!(
+                    "{} signs access tokens from {} on",
+                    key.kid,
+                    Timestamp(key.signs_from)
+                )
             })
         }
         Command::List => {

@@ -107,7 +107,7 @@ pub(crate) async fn run(output: Output, arguments: &Arguments) -> Result<(), Fai
     misbehave(&simulator, &arguments.scenario);
     let url = simulator.base_url();
     output.result(&json!({"address": simulator.address(), "base_url": url}), || {
-        format!("WeChat simulator on {url}\nUse it with WXGATE_WECHAT_BASE_URL={url}; any appid of WeChat's shape and any secret will do.\n{url}/_sim/ says how it is made to misbehave.\nCtrl-C stops it.")
+        format!("WeChat simulator on {url}\nSet WXGATE_WECHAT_BASE_URL={url} to use the simulator; it accepts any appid in WeChat's format and any secret.\n{url}/_sim/ explains how to simulate faults.\nCtrl-C stops it.")
     })?;
     signals.stop().await;
     signals.finish(simulator.stop()).await;
@@ -120,7 +120,7 @@ pub(crate) async fn start(options: Options, flag: &str) -> Result<Simulator, Fai
     started.map_err(|error| {
         Failure::new(
             "listen",
-            format!("the WeChat simulator cannot start: {error}; its port is set with {flag}"),
+            format!("the WeChat simulator cannot start ({error}): choose another port with {flag}"),
         )
     })
 }

@@ -27,8 +27,8 @@ impl Guide<'_> {
         format!(
             "\n  API         {url}/v1\n  Docs        {url}/docs\n  Console     {url}/console\n  Simulator   {simulator}/_sim/\n\n\
              \x20 Demo app    {appid} of tenant {tenant}\n  Tenant key  {tenant_secret}\n  Operator    {operator_secret}\n\
-             \x20 (Sign in to the console with either; both are kept in {file}.)\n\n\
-             Paste this into a shell: it gets a token, sends a message, reads it back.\n\n{curl}\n\nCtrl-C stops everything.\n",
+             \x20 (Sign in to the console with either secret. The file {file} keeps both.)\n\n\
+             Paste these lines into a shell: they get an access token, send a message, and read the message back.\n\n{curl}\n\nCtrl-C stops the gateway and the simulator.\n",
             appid = demo.appid,
             tenant = demo.tenant,
             tenant_secret = keys.tenant.client_secret,

@@ -148,7 +148,7 @@ fn remember(file: &Path, keys: &Keys) -> Result<(), Failure> {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
         _ => create_private(file, &format!("{text}\n")),
     };
-    written.map_err(|error| Failure::new("settings", format!("cannot write {} ({error}): make its folder writable, or choose another with WXGATE_DATABASE_URL", file.display())))
+    written.map_err(|error| Failure::new("settings", format!("cannot write {} ({error}): make the folder writable, or choose another folder with WXGATE_DATABASE_URL", file.display())))
 }
 
 /// Whether both keys are still valid in this database, and the tenant's key belongs to this tenant.

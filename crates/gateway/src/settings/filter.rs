@@ -19,7 +19,7 @@ pub(crate) fn check(text: &str) -> Result<(), String> {
 /// How to write a filter.
 pub(crate) fn advice() -> String {
     format!(
-        "must be one of {}, or directives with commas between them such as warn,wxgate_broker=debug",
+        "must be one of {}, or comma-separated directives such as warn,wxgate_broker=debug",
         LEVELS.join(", ")
     )
 }
@@ -30,10 +30,10 @@ fn check_directive(directive: &str) -> Result<(), String> {
         _ if directive.ends_with(']') => Ok(()),
         None if is_level(directive) => Ok(()),
         None if directive.is_empty() => Err("a directive is empty".to_owned()),
-        None => Err(format!("`{directive}` is no level")),
+        None => Err(format!("`{directive}` is not a level")),
         Some((_, level)) if is_level(level) => Ok(()),
         Some((_, "")) => Err(format!("`{directive}` has no level")),
-        Some((_, level)) => Err(format!("`{level}` in `{directive}` is no level")),
+        Some((_, level)) => Err(format!("`{level}` in `{directive}` is not a level")),
     }
 }
 

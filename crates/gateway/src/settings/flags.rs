@@ -33,8 +33,8 @@ impl Flags {
     /// The help of all settings, for `wxgate help config`.
     pub(crate) fn help(grammar: &clap::Command) -> String {
         let mut text = String::from(
-            "Settings, as flags of every command, in the environment, or in the file of --config (the name in lower case without \
-             WXGATE_). Flags beat the environment, which beats the file:\n",
+            "Set a setting with a flag of any command, in the environment, or in the file of --config (the name in lower case without \
+             WXGATE_). A flag overrides the environment, and the environment overrides the file:\n",
         );
         for name in Self::NAMES {
             let argument = grammar.get_arguments().find(|one| one.get_id() == *name);
@@ -50,7 +50,7 @@ impl Flags {
             );
         }
         text.push_str(
-            "\n\n  WXGATE_MASTER_KEY and WXGATE_MASTER_KEY_PREVIOUS hold a key itself, 32 bytes in base64; WXGATE_CONFIG names the file.",
+            "\n\n  WXGATE_MASTER_KEY and WXGATE_MASTER_KEY_PREVIOUS hold a key itself, 32 bytes in base64. WXGATE_CONFIG names the settings file.",
         );
         text
     }

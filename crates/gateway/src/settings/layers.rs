@@ -99,7 +99,7 @@ impl Layers {
     fn refuse_control(&self, name: &str) -> Result<(), SettingsError> {
         match self.get(name) {
             Some(value) if value.contains(char::is_control) => Err(SettingsError::new(format!(
-                "{} has a line break or another control character in it: write it on one line",
+                "{} has a line break or another control character: write the value on one line, without control characters",
                 self.name(name)
             ))),
             _ => Ok(()),
@@ -153,13 +153,15 @@ impl Environment {
             let name = variable[PREFIX.len()..].to_ascii_lowercase();
             let Some(key) = keys::find(&name).filter(|key| key.variable() == variable) else {
                 found.warnings.push(format!(
-                    "{variable} is no setting and has no effect; `wxgate config` lists them all"
+                    "{variable} is not a setting and has no effect; `wxgate config` lists all settings"
                 ));
                 continue;
             };
             let value = value.into_string();
             let value = value.map_err(|_| {
-                SettingsError::new(format!("{variable} must be UTF-8 text: set it again"))
+                SettingsError::new(format!(
+                    "{variable} is not UTF-8 text: set a value in UTF-8"
+                ))
             })?;
             found.values.push((key.name, value));
         }
@@ -171,7 +173,7 @@ impl Environment {
 fn refuse_secret(name: &str, value: &str) -> Result<(), SettingsError> {
     if keys::find(name).is_some_and(|key| key.hides(value)) {
         return Err(SettingsError::new(format!(
-            "--{} has a password, and every user of this machine can read the arguments of a process: set {} in the environment, or `{name}` in a settings file that its owner alone can read, and change the password",
+            "--{} has a password, and every user of this machine can read the arguments of a process: change the password, and set {} in the environment, or `{name}` in a settings file that only its owner can read",
             name.replace('_', "-"),
             keys::variable(name)
         )));
@@ -195,11 +197,11 @@ fn open_secrets(path: &Path, values: &[(&'static str, String)]) -> Option<String
 fn read_file(path: &Path) -> Result<Vec<(&'static str, String)>, SettingsError> {
     let shown = path.display();
     let text = std::fs::read_to_string(path).map_err(|error| {
-        SettingsError::new(format!("cannot read the settings file {shown} ({error}): name a readable one with --config or {CONFIG}"))
+        SettingsError::new(format!("cannot read the settings file {shown} ({error}): name a readable file with --config or {CONFIG}"))
     })?;
     let parsed: toml::Table = text.parse().map_err(|error| {
         SettingsError::new(format!(
-            "the settings file {shown} is no valid TOML: {}",
+            "the settings file {shown} is not valid TOML: {}",
             fault(&text, &error)
         ))
     })?;
@@ -208,7 +210,7 @@ fn read_file(path: &Path) -> Result<Vec<(&'static str, String)>, SettingsError> 
         let Some(key) = keys::find(&name) else {
             let known: Vec<_> = KEYS.iter().map(|key| key.name).collect();
             return Err(SettingsError::new(format!(
-                "`{name}` in {shown} is no setting: use one of {}",
+                "`{name}` in {shown} is not a setting: use one of {}",
                 known.join(", ")
             )));
         };

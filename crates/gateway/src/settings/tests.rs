@@ -231,7 +231,7 @@ fn every_problem_names_its_setting() {
     assert!(refused.contains("--sending-slots"), "{refused}");
     assert!(
         refusal(&[("WXGATE_MASTER_KEY", "a"), ("WXGATE_MASTER_KEY_FILE", "b")])
-            .contains("keep one")
+            .contains("unset one")
     );
 }
 

@@ -32,11 +32,11 @@ pub(crate) fn url(layers: &Layers, name: &str) -> Result<Option<String>, Setting
     };
     let refused = |why: &str| {
         SettingsError::new(format!(
-            "{} {why}: write it as https://host[:port][/path]",
+            "{} {why}: write the URL as https://host[:port][/path]",
             layers.name(name)
         ))
     };
-    let parsed = Url::parse(text).map_err(|error| refused(&format!("is no URL ({error})")))?;
+    let parsed = Url::parse(text).map_err(|error| refused(&format!("is not a URL ({error})")))?;
     if !matches!(parsed.scheme(), "http" | "https") {
         return Err(refused("must begin with http:// or https://"));
     }
@@ -57,7 +57,7 @@ pub(crate) fn root_url(layers: &Layers, name: &str) -> Result<Option<String>, Se
     match path.as_ref().map(Url::path) {
         None | Some("/") => Ok(url),
         Some(path) => Err(SettingsError::new(format!(
-            "{} has the path {path}, but the gateway answers at the root of its host, and a proxy that strips a prefix breaks its links: give it a host name of its own, and write it as https://host[:port]",
+            "{} has the path {path}, but the gateway answers at the root of its host, and a proxy that strips a prefix breaks its links: give the gateway its own host name, and write the URL as https://host[:port]",
             layers.name(name)
         ))),
     }
@@ -114,7 +114,7 @@ pub(crate) fn grace(
     let grace = seconds(layers, name, 0..=300)?;
     if grace > most {
         return Err(SettingsError::new(format!(
-            "{} is longer than half of {}: what is under way then needs the rest, so shorten the one or lengthen the other",
+            "{} is longer than half of {}, but requests and sends that are still running need the other half: shorten the first setting or lengthen the second",
             layers.name(name),
             layers.name("shutdown_timeout")
         )));
@@ -128,7 +128,7 @@ pub(crate) fn retention(layers: &Layers) -> Result<Retention, SettingsError> {
     let payloads = days(layers, "payload_retention")?.unwrap_or(messages);
     if payloads > messages {
         return Err(SettingsError::new(format!(
-            "{} is longer than {}: the payload of a message goes with it at the latest, so shorten the one or lengthen the other",
+            "{} is longer than {}, but the payload of a message is deleted with the message at the latest: shorten the first setting or lengthen the second",
             layers.name("payload_retention"),
             layers.name("message_retention")
         )));
@@ -195,7 +195,7 @@ pub(crate) fn proxies(layers: &Layers, name: &str) -> Result<TrustedProxies, Set
     let text = layers.get(name).unwrap_or_default();
     text.parse().map_err(|error| {
         SettingsError::new(format!(
-            "{} cannot be used: {error}; write several with commas between them",
+            "{} cannot be used: {error}; separate several values with commas",
             layers.name(name)
         ))
     })
@@ -212,7 +212,7 @@ pub(crate) fn origins(layers: &Layers, name: &str) -> Result<Vec<HeaderValue>, S
         let origin = HeaderValue::from_str(one).ok().filter(|_| is_origin);
         origin.ok_or_else(|| {
             SettingsError::new(format!(
-                "{} names `{one}`, which is no origin: write scheme and host as the browser's address bar has them, such as https://admin.example.com, without a slash at the end; there is no word for all origins",
+                "{} has `{one}`, which is not an origin: write scheme and host as in the browser's address bar, such as https://admin.example.com, without a slash at the end; no value stands for all origins",
                 layers.name(name)
             ))
         })
@@ -234,7 +234,7 @@ pub(crate) fn redis_ca(layers: &Layers, name: &str) -> Result<Option<Vec<u8>>, S
         .is_some_and(|url| url.starts_with("rediss://"));
     if !is_tls {
         return refused(
-            "but nothing is encrypted: begin WXGATE_REDIS_URL with rediss://, or leave the file out",
+            "but the connection to Redis is not encrypted: begin WXGATE_REDIS_URL with rediss://, or unset the file",
         );
     }
     match std::fs::read(file) {
@@ -242,10 +242,10 @@ pub(crate) fn redis_ca(layers: &Layers, name: &str) -> Result<Option<Vec<u8>>, S
             Ok(Some(pem))
         }
         Ok(_) => {
-            refused("which holds no certificate: name a PEM file, with BEGIN CERTIFICATE in it")
+            refused("which has no certificate: name a PEM file that contains BEGIN CERTIFICATE")
         }
         Err(error) => refused(&format!(
-            "which cannot be read ({error}): check the path and its rights"
+            "which cannot be read ({error}): check the path and the permissions of the file"
         )),
     }
 }
@@ -264,7 +264,7 @@ pub(crate) fn master_key(
         Ordering::Less => Ok((None, file)),
         Ordering::Greater => Ok((key, None)),
         Ordering::Equal => Err(SettingsError::new(format!(
-            "{} and {} are both set: keep one of them",
+            "{} and {} are both set: unset one of them",
             variable(name),
             variable(file_name)
         ))),
@@ -277,7 +277,7 @@ pub(crate) fn log(layers: &Layers, name: &str) -> Result<String, SettingsError> 
     match filter::check(text) {
         Ok(()) => Ok(text.to_owned()),
         Err(why) => Err(SettingsError::new(format!(
-            "{} is `{text}`, but {why}: it {}",
+            "{} is `{text}`, but {why}: the value {}",
             layers.name(name),
             filter::advice()
         ))),
@@ -306,6 +306,6 @@ pub(crate) fn wechat_warning(base_url: &str) -> Option<String> {
             .parse::<std::net::IpAddr>()
             .is_ok_and(|address| address.is_loopback());
     (url.scheme() == "http" && !local).then(|| {
-        format!("WXGATE_WECHAT_BASE_URL is plain http to {host}: AppSecrets and access tokens cross the network unencrypted; use https")
+        format!("WXGATE_WECHAT_BASE_URL is plain http to {host}, so AppSecrets and access tokens cross the network unencrypted: use https")
     })
 }
