@@ -62,13 +62,13 @@ pub(super) async fn look(settings: &Settings) -> Vec<Finding> {
         (Some(store), Some(_), Some(coord)) => findings.extend(apps(settings, store, coord).await),
         _ => findings.push(Finding::skipped(
             "apps",
-            "the database, the master key or Redis comes first",
+            "not checked: repair the database, the master key or Redis first",
         )),
     }
     if let Some(store) = store
         && let Err(error) = store.close().await
     {
-        tracing::debug!(%error, "closing the database after a look");
+        tracing::debug!(%error, "the database did not close cleanly");
     }
     findings
 }
@@ -77,10 +77,10 @@ async fn open(settings: &Settings) -> Result<(Store, Finding), Box<Finding>> {
     let file = master_key::database_file(&settings.database_url);
     if settings.mode == Mode::Embedded && !file.exists() {
         let shown = embedded::absolute(&file);
-        let words = format!("there is no file {} yet", shown.display());
+        let words = format!("the file {} does not exist yet", shown.display());
         let finding = Finding::warning("database", words);
         return Err(Box::new(finding.next(
-            "`wxgate migrate up` or `wxgate serve` makes it; or check WXGATE_DATABASE_URL and the folder you are in",
+            "run `wxgate migrate up` or `wxgate serve` to make the file; or check WXGATE_DATABASE_URL and the current folder",
         )));
     }
     let began = Instant::now();
@@ -103,7 +103,7 @@ async fn open(settings: &Settings) -> Result<(Store, Finding), Box<Finding>> {
                 format!("no answer within {} s", PATIENCE.as_secs()),
             );
             Err(Box::new(finding.next(
-                "check WXGATE_DATABASE_URL, the server and the firewalls in between",
+                "check WXGATE_DATABASE_URL, the server, and the firewalls on the way",
             )))
         }
     }
@@ -118,12 +118,14 @@ async fn schema(store: &Store) -> (Finding, bool) {
             }
             let pending = states.iter().filter(|state| !state.applied).count();
             if pending == 0 {
-                (Finding::ok("schema", "is this program's"), true)
+                (Finding::ok("schema", "is the schema of this program"), true)
             } else {
                 let finding =
                     Finding::warning("schema", format!("{pending} migrations are pending"));
                 (
-                    finding.next("`wxgate migrate up`, or `wxgate serve`, which applies them"),
+                    finding.next(
+                        "run `wxgate migrate up`, or `wxgate serve`, which applies the migrations",
+                    ),
                     false,
                 )
             }
@@ -144,12 +146,15 @@ async fn writes(store: &Store, is_current: bool) -> Finding {
         Ok::<_, StoreError>(rights)
     };
     match timeout(PATIENCE, look).await {
-        Ok(Ok(None)) if !is_current => Finding::skipped(name, "the schema comes first"),
+        Ok(Ok(None)) if !is_current => {
+            Finding::skipped(name, "not checked: migrate the schema first")
+        }
         Ok(Ok(None)) => Finding::ok(name, "are taken"),
         Ok(Ok(Some(rights))) => judge(&rights, is_current),
         Ok(Err(error)) => Finding::failed(name, error.to_string()),
-        Err(_) => Finding::failed(name, format!("no answer within {} s", PATIENCE.as_secs()))
-            .next("find out what holds the table `message`, or whether the server stands still"),
+        Err(_) => Finding::failed(name, format!("no answer within {} s", PATIENCE.as_secs())).next(
+            "find out which session locks the table `message`, and whether the server responds",
+        ),
     }
 }
 
@@ -158,12 +163,12 @@ fn judge(rights: &Rights, is_current: bool) -> Finding {
     let name = "database writes";
     if rights.is_read_only {
         return Finding::failed(name, "the session is read-only").next(
-            "let WXGATE_DATABASE_URL name the primary, and set default_transaction_read_only = off",
+            "set WXGATE_DATABASE_URL to the primary, and set default_transaction_read_only = off",
         );
     }
     if !rights.closed.is_empty() {
         let closed = rights.closed.join(", ");
-        return Finding::failed(name, format!("the user may not read and write {closed}")).next(
+        return Finding::failed(name, format!("the user has no right to read and write {closed}")).next(
             "run `GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO …` as the owner of the tables, or connect as their owner",
         );
     }
@@ -173,7 +178,7 @@ fn judge(rights: &Rights, is_current: bool) -> Finding {
         } else {
             Finding::failed
         };
-        return finding(name, "the user may not make tables, as migrations do".to_owned()).next(
+        return finding(name, "the user has no right to create tables, which migrations need".to_owned()).next(
             "run `GRANT USAGE, CREATE ON SCHEMA public TO …` as the owner of the database, or connect as the owner",
         );
     }
@@ -182,7 +187,7 @@ fn judge(rights: &Rights, is_current: bool) -> Finding {
         if is_current {
             "are taken"
         } else {
-            "tables may be made"
+            "the user has the right to create tables"
         },
     )
 }
@@ -203,11 +208,11 @@ async fn compare(store: &Store, clock: &Clock) -> Finding {
         leader.take(&sample);
     }
     let Some(off) = clock.off() else {
-        let slow = Finding::failed(name, "the database takes over a second to tell its time");
-        return slow.next("look at the way to the database and at its load");
+        let slow = Finding::failed(name, "the database takes over a second to report its time");
+        return slow.next("check the network to the database, and the load of the database");
     };
-    let words = format!("this machine's is {} the database's", Off(off));
-    let next = "synchronise both clocks (NTP): due times and leases go by the database's, and a replica that is more than 30 s off takes no work";
+    let words = format!("this machine's clock is {} the database's clock", Off(off));
+    let next = "synchronise both clocks (NTP): due times and leases follow the database's clock, and a replica that is more than 30 s off takes no work";
     if off.abs() <= timekeeper::NOTICEABLE {
         Finding::ok(name, words)
     } else if off.abs() <= FARTHEST {
@@ -258,7 +263,7 @@ async fn redis(settings: &Settings, clock: Clock, findings: &mut Vec<Finding>) -
         "redis",
         why.unwrap_or_else(|| "answers too slowly".to_owned()),
     );
-    findings.push(finding.next("check WXGATE_REDIS_URL and the server; sending goes on without it, limits and tokens are no longer shared"));
+    findings.push(finding.next("check WXGATE_REDIS_URL and the server; replicas still send without Redis, but do not share limits and tokens"));
     None
 }
 
@@ -268,10 +273,10 @@ async fn sealed(settings: &Settings, store: Option<&Store>) -> (Finding, Option<
     let key = match master_key::find(settings).await {
         Ok(Some(key)) => key,
         Ok(None) => {
-            let finding = Finding::warning(name, "there is none yet");
+            let finding = Finding::warning(name, "no master key exists yet");
             return (
                 finding.next(
-                    "the first start makes one beside the database: keep a copy of it elsewhere",
+                    "the first start makes a master key beside the database: keep a copy of the key in another place",
                 ),
                 None,
             );
@@ -283,15 +288,15 @@ async fn sealed(settings: &Settings, store: Option<&Store>) -> (Finding, Option<
     };
     match still_sealed_otherwise(store, &key).await {
         Ok(0) => {
-            let words = format!("{} opens what the database seals", key.id());
+            let words = format!("{} opens the secrets in the database", key.id());
             (judged(settings, words), Some(key))
         }
         Ok(_) => {
             let finding =
-                Finding::warning(name, "some secrets are still sealed under the previous one");
+                Finding::warning(name, "some secrets are still sealed under the previous key");
             (
                 finding.next(
-                    "`wxgate master-key rotate` seals them anew; then the previous key can go",
+                    "run `wxgate master-key rotate` to seal these secrets under the new key; then unset the previous key",
                 ),
                 Some(key),
             )
@@ -316,12 +321,8 @@ fn judged(settings: &Settings, words: String) -> Finding {
     };
     let shown = embedded::absolute(file);
     let shown = shown.display();
-    Finding::warning(
-        name,
-        format!("{words}, and others than its owner may read {shown}"),
-    )
-    .next(format!(
-        "`chmod 600 {shown}`, or see to it that nobody else is on the machine"
+    Finding::warning(name, format!("{words}, but other users can read {shown}")).next(format!(
+        "run `chmod 600 {shown}`, or make sure that the machine has no other users"
     ))
 }
 
@@ -392,9 +393,13 @@ fn trouble(
     let pause = app.pause.as_ref().filter(|pause| pause.until > now);
     if let Some(pause) = pause.filter(|pause| !PASSING.contains(&pause.reason.as_str())) {
         let detail = pause.detail.as_deref().unwrap_or_default();
-        let finding =
-            Finding::warning("app", format!("{appid} rests: {} ({detail})", pause.reason));
-        return Some(finding.next(format!("repair it, then `wxgate app verify {appid}`")));
+        let finding = Finding::warning(
+            "app",
+            format!("{appid} is paused: {} ({detail})", pause.reason),
+        );
+        return Some(finding.next(format!(
+            "repair the cause, then run `wxgate app verify {appid}`"
+        )));
     }
     if let Some(detail) = no_token {
         return Some(Finding::warning(
@@ -408,7 +413,8 @@ fn trouble(
             format!("{appid}: another system fetches tokens with its AppSecret"),
         );
         return Some(
-            finding.next("let that system use stable_token, or ask the gateway for the token"),
+            finding
+                .next("let that system use stable_token, or let it get the token from the gateway"),
         );
     }
     if app.verified_at.is_none() {
@@ -416,7 +422,7 @@ fn trouble(
             "app",
             format!("the AppSecret of {appid} was never proven to WeChat, or WeChat refused it"),
         );
-        return Some(finding.next(format!("`wxgate app verify {appid}`")));
+        return Some(finding.next(format!("run `wxgate app verify {appid}`")));
     }
     None
 }

@@ -57,14 +57,14 @@ pub(super) async fn wechat(settings: &Settings) -> [Finding; 2] {
     };
     match answer {
         Ok(response) => {
-            let what = if url == WECHAT { "WeChat" } else { "not WeChat itself, but" };
+            let what = if url == WECHAT { "WeChat" } else { "another server than WeChat's," };
             let found = Finding::ok("wechat", format!("{what} {url} answers"));
             [found, clock(&response, url)]
         }
         Err(why) => [
             Finding::failed("wechat", format!("{url} does not answer: {why}"))
-                .next("check WXGATE_WECHAT_BASE_URL, DNS and the firewall: the gateway calls WeChat directly, whatever HTTPS_PROXY says"),
-            Finding::skipped("clock", "WeChat's answer would tell the time"),
+                .next("check WXGATE_WECHAT_BASE_URL, DNS and the firewall: the gateway calls WeChat directly and ignores HTTPS_PROXY"),
+            Finding::skipped("clock", "not checked: the check needs an answer of WeChat"),
         ],
     }
 }
@@ -77,12 +77,15 @@ fn clock(response: &Response, url: &str) -> Finding {
     let Some(theirs) = theirs else {
         return Finding::skipped(
             "clock",
-            format!("{url} tells no time; here it is {}", shown(now)),
+            format!(
+                "{url} does not report the time; this machine's time is {}",
+                shown(now)
+            ),
         );
     };
     let skew = now - theirs.to_utc();
     let words = format!(
-        "{} here, {} s from WeChat's",
+        "this machine's time is {}, {} s from WeChat's time",
         shown(now),
         skew.num_seconds()
     );
@@ -90,7 +93,7 @@ fn clock(response: &Response, url: &str) -> Finding {
         Finding::ok("clock", words)
     } else {
         Finding::failed("clock", words).next(
-            "synchronise the clock (NTP): signatures, tokens and callbacks are bound to the time",
+            "synchronise the clock (NTP): signatures, tokens and callbacks depend on the time",
         )
     }
 }
@@ -99,7 +102,7 @@ fn shown(time: DateTime<Utc>) -> String {
     let shanghai = chrono::FixedOffset::east_opt(8 * 3600);
     let local = shanghai.map(|zone| time.with_timezone(&zone).format("%H:%M").to_string());
     format!(
-        "{} ({} in Shanghai, where days begin)",
+        "{} ({} in Shanghai, the time zone of WeChat's daily limits)",
         time.format("%Y-%m-%dT%H:%M:%SZ"),
         local.unwrap_or_default()
     )
@@ -110,9 +113,9 @@ pub(super) async fn public_url(settings: &Settings) -> Finding {
     let name = "public URL";
     let Some(url) = &settings.public_url else {
         return match settings.mode {
-            Mode::Embedded => Finding::skipped(name, "not set: clients on this machine only"),
+            Mode::Embedded => Finding::skipped(name, "not set: only clients on this machine reach the gateway"),
             Mode::Production { .. } => Finding::warning(name, "not set").next(
-                "set WXGATE_PUBLIC_URL, the same on all replicas: they accept each other's access tokens by it, and WeChat calls back there",
+                "set the same WXGATE_PUBLIC_URL on all replicas: replicas accept each other's access tokens only with the same URL, and WeChat sends callbacks there",
             ),
         };
     };
@@ -128,17 +131,17 @@ pub(super) async fn public_url(settings: &Settings) -> Finding {
             }
             Some(issuer) if issuer == *url => {
                 Finding::warning(name, format!("a gateway answers at {url}, unencrypted"))
-                    .next("put TLS in front: secrets and tokens cross the network")
+                    .next("put a proxy with TLS in front: secrets and tokens cross the network")
             }
-            Some(issuer) => Finding::failed(name, format!("the gateway at {url} calls itself {issuer}"))
-                .next("set the same WXGATE_PUBLIC_URL on all replicas: they refuse each other's access tokens else"),
-            None => Finding::failed(name, format!("what answers at {url} is no wxgate gateway"))
-                .next("check WXGATE_PUBLIC_URL, and that the proxy there passes all paths on to the gateway"),
+            Some(issuer) => Finding::failed(name, format!("the gateway at {url} has the public URL {issuer}"))
+                .next("set the same WXGATE_PUBLIC_URL on all replicas: otherwise replicas refuse each other's access tokens"),
+            None => Finding::failed(name, format!("the server that answers at {url} is not a wxgate gateway"))
+                .next("check WXGATE_PUBLIC_URL, and that the proxy forwards all paths to the gateway"),
         },
         Ok(response) => Finding::warning(name, format!("{url}/healthz answers {}", response.status()))
-            .next("check that the proxy passes all paths on to the gateway"),
+            .next("check that the proxy forwards all paths to the gateway"),
         Err(why) => Finding::warning(name, format!("{url} does not answer from here: {why}"))
-            .next("no fault while no gateway runs, or where this machine cannot reach its own public address"),
+            .next("start the gateway, then run `wxgate doctor` again; not a fault where this machine cannot reach its own public address"),
     }
 }
 
@@ -162,11 +165,11 @@ pub(super) fn proxies(settings: &Settings) -> Finding {
         .iter()
         .find(|one| one.name == "trusted_proxies");
     match shown.and_then(|one| one.value.as_deref()) {
-        Some(proxies) => Finding::ok(name, format!("{proxies} are believed when they name the client")),
-        None if is_fronted => Finding::warning(name, "the public URL is https, so a proxy stands in front, and none is trusted").next(
-            "set WXGATE_TRUSTED_PROXIES to its addresses, or all clients share one and the limits on failures with it",
+        Some(proxies) => Finding::ok(name, format!("the gateway trusts {proxies} to report the client's address")),
+        None if is_fronted => Finding::warning(name, "the public URL is https, so a proxy is in front, but the gateway trusts no proxy").next(
+            "set WXGATE_TRUSTED_PROXIES to the addresses of the proxy, or all clients share one address and its limits on failures",
         ),
-        None => Finding::skipped(name, "none is trusted: right where clients connect directly"),
+        None => Finding::skipped(name, "the gateway trusts no proxy: right where clients connect directly"),
     }
 }
 
@@ -174,7 +177,10 @@ pub(super) fn proxies(settings: &Settings) -> Finding {
 pub(super) async fn traces(settings: &Settings) -> Finding {
     let name = "traces";
     let Some(url) = &settings.otlp_endpoint else {
-        return Finding::skipped(name, "WXGATE_OTLP_ENDPOINT is not set: none are sent");
+        return Finding::skipped(
+            name,
+            "WXGATE_OTLP_ENDPOINT is not set: the gateway sends no traces",
+        );
     };
     let answer = match client() {
         Ok(client) => ask(&client, url).await,
@@ -183,7 +189,7 @@ pub(super) async fn traces(settings: &Settings) -> Finding {
     match answer {
         Ok(_) => Finding::ok(name, format!("{url} answers")),
         Err(why) => Finding::warning(name, format!("{url} does not answer: {why}")).next(
-            "check WXGATE_OTLP_ENDPOINT and the collector (OTLP over HTTP, usually port 4318); without it spans are lost and nothing else",
+            "check WXGATE_OTLP_ENDPOINT and the collector (OTLP over HTTP, usually port 4318); without the collector only spans are lost",
         ),
     }
 }
@@ -191,7 +197,10 @@ pub(super) async fn traces(settings: &Settings) -> Finding {
 /// The free space on the database's disk, where the database is a file.
 pub(super) fn disk(settings: &Settings) -> Finding {
     if settings.mode != Mode::Embedded {
-        return Finding::skipped("disk", "the database is elsewhere: watch its disk there");
+        return Finding::skipped(
+            "disk",
+            "the database is on a server: watch the disk of the server",
+        );
     }
     let folder = embedded::absolute(&master_key::folder(&settings.database_url));
     let there = folder
@@ -206,14 +215,14 @@ pub(super) fn disk(settings: &Settings) -> Finding {
     {
         let shown = embedded::absolute(locked);
         return Finding::failed("disk", format!("{} is not writable", shown.display())).next(
-            "give it to the user that the gateway runs as, or name another place with WXGATE_DATABASE_URL=sqlite:///FOLDER/wxgate.db",
+            "make the user that runs the gateway its owner, or choose another place with WXGATE_DATABASE_URL=sqlite:///FOLDER/wxgate.db",
         );
     }
     match statvfs(there) {
         Ok(disk) => room(disk.blocks_available() * disk.fragment_size(), &folder),
         Err(error) => Finding::warning(
             "disk",
-            format!("cannot look at {}: {error}", there.display()),
+            format!("cannot read the free space of {}: {error}", there.display()),
         ),
     }
 }
@@ -226,7 +235,7 @@ fn room(free: u64, folder: &Path) -> Finding {
         FULL.. => Finding::warning("disk", words),
         _ => Finding::failed("disk", format!("full: {words}")),
     };
-    finding.next("make room, or keep messages for a shorter time (WXGATE_MESSAGE_RETENTION)")
+    finding.next("free disk space, or shorten the retention of messages (WXGATE_MESSAGE_RETENTION)")
 }
 
 #[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
@@ -242,10 +251,10 @@ pub(super) fn open_files(settings: &Settings) -> Finding {
         Ok((soft, _)) if soft >= wanted => Finding::ok(name, format!("{soft} allowed")),
         Ok((soft, hard)) => {
             let words = format!(
-                "{soft} allowed, {wanted} wanted for WXGATE_MAX_CONNECTIONS={}",
+                "{soft} allowed, {wanted} needed for WXGATE_MAX_CONNECTIONS={}",
                 settings.max_connections
             );
-            Finding::warning(name, words).next(format!("raise the limit (`ulimit -n {wanted}`, LimitNOFILE; {hard} is the most here), or set fewer connections"))
+            Finding::warning(name, words).next(format!("raise the limit (`ulimit -n {wanted}`, LimitNOFILE; at most {hard} on this machine), or lower WXGATE_MAX_CONNECTIONS"))
         }
         Err(error) => Finding::skipped(name, format!("the limit cannot be read: {error}")),
     }

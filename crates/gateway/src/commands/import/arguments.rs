@@ -15,13 +15,14 @@ use super::{
 use crate::failure::Failure;
 
 const FORMS: &str = "\
-Columns of FILE.csv: `touser` (the openid), one for each key of the template, such as `thing1`, and `page` where the card
-opens a page; the first line names them, with `,`, `;` or tabs between them. UTF-8, UTF-16 and GB18030 (GBK) are read. FILE.ndjson has one message object a line, with the fields of POST /v1/apps/{appid}/messages; what it
-leaves out of `template_id`, `priority` and `ttl` is filled in from the options.
+Columns of FILE.csv: `touser` (the openid), one column for each key of the template, such as `thing1`, and `page` where the
+card opens a page. The first line has the names of the columns, separated by `,`, `;` or tabs. The encoding of the file is
+UTF-8, UTF-16 or GB18030 (GBK). FILE.ndjson has one message object a line, with the fields of
+POST /v1/apps/{appid}/messages. Where a line has no `template_id`, `priority` or `ttl`, the value of the option applies.
 
-Stopped or failed, run it again: what was handed in before is not sent twice, for 30 days. A message is known by its
-line, wherever that stands: correct what was refused in its place, or add lines, and run it again. A line that stands
-in the file twice is sent twice.";
+After a stop or a failure run the command again: for 30 days the command does not send an accepted message a second time.
+The content of a line identifies its message, the position does not: correct refused lines in the file, or add lines, and
+run the command again. A line that is in the file twice is sent twice.";
 
 /// The arguments of `wxgate import`.
 #[derive(Args, Debug)]
@@ -70,7 +71,7 @@ impl Arguments {
     pub(super) fn form(&self) -> Result<Form, Failure> {
         let ending = self.file.extension().and_then(|ending| ending.to_str());
         self.format.or_else(|| ending.and_then(Form::of)).ok_or_else(|| {
-            let words = "the file's name does not say what it is: let it end in .csv or .ndjson, or add --format csv or --format ndjson";
+            let words = "the name of the file does not show its format: use a name that ends in .csv or .ndjson, or add --format csv or --format ndjson";
             Failure::new("usage", words)
         })
     }
@@ -85,7 +86,7 @@ impl Arguments {
         };
         read.map_err(|error| {
             let words = format!(
-                "cannot read {} ({error}): check the path and its rights",
+                "cannot read {} ({error}): check the path and the permissions of the file",
                 self.file.display()
             );
             Failure::new("usage", words)

@@ -41,8 +41,8 @@ pub(super) struct Fill {
 }
 
 /// The reason for refusing a line with `dry_run`.
-const DRY_RUN: &str = "dry_run must not be true: an import sends what is in its file; leave it out, or try the message \
-                       with POST /v1/apps/{appid}/messages";
+const DRY_RUN: &str = "dry_run must not be true: an import sends the messages in the file; remove dry_run, or check the \
+                       message with POST /v1/apps/{appid}/messages";
 
 /// One message of the file.
 pub(super) struct Line<'a> {
@@ -83,7 +83,7 @@ fn rows<'a>(content: &'a str, fill: &'a Fill) -> Result<Lines<'a>, Failure> {
         return Err(Failure::new(
             "usage",
             format!(
-                "line {line}: a quote (\") is opened and not closed; close it, or write it twice where the value has one; nothing was sent"
+                "line {line}: a quote (\") has no closing quote: add the closing quote, or write \"\" for a quote inside a value; nothing was sent"
             ),
         ));
     }
@@ -99,14 +99,14 @@ fn rows<'a>(content: &'a str, fill: &'a Fill) -> Result<Lines<'a>, Failure> {
         (1..head.len()).find(|at| head[*at].is_empty() || head[..*at].contains(&head[*at]));
     if let Some(at) = unclear {
         let words = format!(
-            "column {} is called `{}`: give each column a name of its own",
+            "column {} has the name `{}`, which is empty or repeated: give each column its own name",
             at + 1,
             head[at]
         );
         return Err(wrong(words));
     }
     if !head.iter().any(|name| name == "touser") {
-        let words = "there is no column `touser`: name the columns there, `touser` and the keys of the template, with `,`, `;` or tabs between them";
+        let words = "the column `touser` is missing: write `touser` and the keys of the template as column names, separated by `,`, `;` or tabs";
         return Err(wrong(words.into()));
     }
     let mut row = csv::StringRecord::new();
@@ -124,7 +124,7 @@ fn rows<'a>(content: &'a str, fill: &'a Fill) -> Result<Lines<'a>, Failure> {
             Err(error) => Err(match error.kind() {
                 csv::ErrorKind::UnequalLengths {
                     expected_len, len, ..
-                } => format!("it has {len} columns, not {expected_len}"),
+                } => format!("the line has {len} columns, not {expected_len}"),
                 _ => error.to_string(),
             }),
         };
@@ -214,7 +214,7 @@ fn object(text: &[u8], fill: &Fill) -> Result<Request, String> {
         return Err(told(&twice));
     }
     let mut value: Value = serde_json::from_slice(text)
-        .map_err(|error| format!("it is not JSON: {}", requests::no_json(&error)))?;
+        .map_err(|error| format!("the line is not JSON: {}", requests::no_json(&error)))?;
     if let Some(fields) = value.as_object_mut() {
         let mut absent = |name: &str, filled: Value| {
             let field = fields.entry(name).or_insert(Value::Null);
@@ -300,7 +300,7 @@ mod tests {
             json!({"thing1": {"value": "tea, \"green\""}, "number2": {"value": "2"}})
         );
         assert_eq!((first.priority, first.ttl), (Priority::Low, Some(60)));
-        assert_eq!(lines[1].1, Err("it has 2 columns, not 3".into()));
+        assert_eq!(lines[1].1, Err("the line has 2 columns, not 3".into()));
         assert!(lines[3].1.is_ok());
         let windows = all(Form::Csv, "touser,thing1\r\no1,x\r\n\r\no2\r\n\r\no3,x");
         let numbers: Vec<u64> = windows.iter().map(|(number, _)| *number).collect();

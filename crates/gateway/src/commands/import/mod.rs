@@ -90,7 +90,7 @@ pub(crate) async fn run(
         worked = work => worked,
         () = signals.stop() => Err(Failure::new(
             "interrupted",
-            "interrupted: what is in the queue stays there, and a running gateway sends it; run the same command again to go on",
+            "interrupted: messages in the queue stay there, and a running gateway sends them; run the same command again to continue",
         )),
     };
     sending.stop(settings.shutdown_timeout).await;
@@ -114,7 +114,7 @@ fn pause(app: &App, now: DateTime<Utc>) -> Option<String> {
     let appid = &app.appid;
     let detail = pause.detail.as_deref().unwrap_or_default();
     Some(format!(
-        "{appid} is paused ({} {detail}): its messages wait in the queue, within their ttl; `wxgate app verify {appid}` after the repair lets it send at once",
+        "{appid} is paused ({} {detail}): its messages wait in the queue, within their ttl; repair the cause, then run `wxgate app verify {appid}` to end the pause at once",
         pause.reason
     ))
 }
@@ -378,7 +378,10 @@ async fn ended(
 }
 
 fn broken(error: &tokio::task::JoinError) -> Failure {
-    Failure::new("internal", format!("a line was lost: {error}"))
+    Failure::new(
+        "internal",
+        format!("a task of the import ended unexpectedly: {error}; run the same command again"),
+    )
 }
 
 #[cfg(test)]

@@ -37,8 +37,8 @@ pub(super) struct Report {
 }
 
 /// The reason shown for a line whose message is no longer in the database.
-const FORGOTTEN: &str = "an earlier run handed it in, and its message is not on record any more: how it ended is not \
-                         known, and it is not sent again";
+const FORGOTTEN: &str = "an earlier run sent this line to the queue, and the message is deleted now: its outcome is \
+                         unknown, and the import does not send the message again";
 
 /// A line and its fault.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]

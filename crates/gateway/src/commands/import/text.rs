@@ -16,7 +16,9 @@ pub(super) fn decode(bytes: Vec<u8>) -> Result<Text, Failure> {
     if let Some(encoding) = wide(&bytes) {
         let (text, is_broken) = encoding.decode_with_bom_removal(&bytes);
         if is_broken {
-            return Err(refused("the file is broken UTF-16: save it anew, as UTF-8"));
+            return Err(refused(
+                "the file is not valid UTF-16: save the file again, as UTF-8",
+            ));
         }
         return Ok(Text {
             text: text.into_owned(),
@@ -40,7 +42,7 @@ pub(super) fn decode(bytes: Vec<u8>) -> Result<Text, Failure> {
     let (line, others) = look(&bytes);
     if is_broken || others {
         return Err(refused(&format!(
-            "line {line} is neither UTF-8 nor GB18030: save the file as UTF-8 (`CSV UTF-8` in Excel) and import it again"
+            "line {line} is neither UTF-8 nor GB18030: save the file as UTF-8 (`CSV UTF-8` in Excel) and import the file again"
         )));
     }
     Ok(Text {
