@@ -126,7 +126,7 @@ async fn bodies_before_a_credential_are_small(mode: Mode) {
     for (path, kind, status, words) in [
         ("/oauth/token", FORM, 413, "\"error\":\"invalid_request\""),
         ("/cgi-bin/stable_token", json, 200, "\"errcode\":45002"),
-        ("/console/sign-in", FORM, 413, "That did not work"),
+        ("/console/sign-in", FORM, 413, "The request failed"),
     ] {
         let head = format!(
             "POST {path} HTTP/1.1\r\nHost: x\r\nOrigin: http://x\r\nContent-Type: {kind}\r\nConnection: close\r\n"

@@ -74,7 +74,7 @@ pub(crate) async fn settle(inner: Weak<Inner>, arrears: Arc<Arrears>, clock: Clo
         }
         let Some(inner) = inner.upgrade() else { return };
         if let Err(error) = inner.settle_round(&arrears).await {
-            tracing::debug!(%error, "not everything is shown to the other replicas yet");
+            tracing::debug!(%error, "some updates are not shared with the other replicas yet");
         }
     }
 }

@@ -183,7 +183,9 @@ impl Broker {
                 return Ok(token);
             }
         }
-        Err(self.0.later(&memory, "WeChat keeps the present token"))
+        Err(self
+            .0
+            .later(&memory, "WeChat returned the present token and no new one"))
     }
 
     /// Proves a secret with one fetch. Changes nothing: the caller stores the secret, then calls [`Broker::adopt`].
@@ -293,9 +295,10 @@ impl Broker {
                 return Ok(token);
             }
         }
-        Err(self
-            .0
-            .later(&memory, "tokens end faster than they can be fetched"))
+        Err(self.0.later(
+            &memory,
+            "access tokens end faster than the gateway can fetch new ones",
+        ))
     }
 }
 

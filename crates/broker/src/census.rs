@@ -83,7 +83,7 @@ impl Collector for CensusTaker {
         ConstGauge::new(i64::try_from(census.remembered).unwrap_or(i64::MAX)).encode(
             encoder.encode_descriptor(
                 "wxgate_token_apps",
-                "Apps whose tokens are remembered",
+                "Apps whose tokens are in memory",
                 None,
                 MetricType::Gauge,
             )?,
@@ -91,7 +91,7 @@ impl Collector for CensusTaker {
         by_word(
             &mut encoder,
             "wxgate_token_failing_apps",
-            "Apps whose token fetch failed last, by why",
+            "Apps whose last token fetch failed, by reason",
             "reason",
             &census.failing,
         )?;
@@ -105,13 +105,13 @@ impl Collector for CensusTaker {
         span(
             &mut encoder,
             "wxgate_token_age_seconds",
-            "Youngest and oldest token of the apps used within a minute",
+            "Youngest and oldest token of the apps used in the last minute",
             census.age,
         )?;
         span(
             &mut encoder,
             "wxgate_token_remaining_seconds",
-            "Shortest and longest life left to a token of the apps used within a minute",
+            "Shortest and longest remaining life of a token of the apps used in the last minute",
             census.remaining,
         )
     }

@@ -157,7 +157,7 @@ async fn ask(inner: &Inner, appid: &AppId, token: &Token) -> Option<Health> {
     for _ in 0..REFUSALS {
         match inner.client.check_token(&token.value).await {
             TokenCheck::Alive => {
-                tracing::info!(%appid, generation, "WeChat takes the access token that it has refused a moment ago");
+                tracing::info!(%appid, generation, "WeChat accepts the access token that WeChat has just refused");
                 return Some(Health::Alive);
             }
             TokenCheck::Refused(cause) => {
@@ -168,7 +168,7 @@ async fn ask(inner: &Inner, appid: &AppId, token: &Token) -> Option<Health> {
                     %appid,
                     generation,
                     %cause,
-                    "cannot find out whether WeChat takes the access token: let the gateway call \
+                    "cannot check whether WeChat accepts the access token: let the gateway call \
                      /cgi-bin/get_api_domain_ip"
                 );
                 return None;

@@ -26,7 +26,7 @@ pub trait Credentials: Send + Sync {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CredentialsError {
     /// No such app is registered.
-    #[error("no such app is registered")]
+    #[error("the app is not registered")]
     UnknownApp,
     /// The credentials cannot be read now.
     #[error("the app's secret cannot be read: {0}")]

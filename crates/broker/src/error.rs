@@ -33,13 +33,13 @@ pub enum BrokerError {
         detail: String,
     },
     /// Of [`Broker::refresh`](crate::Broker::refresh) only: the token was replaced a moment ago, or too often today.
-    #[error("the token was replaced a moment ago, or too often today")]
+    #[error("the access token was replaced a moment ago, or too often today")]
     TooSoon {
         /// When another refresh may be requested.
         retry_at: DateTime<Utc>,
     },
     /// WeChat grants the app no more fetches today or in this minute, or the gateway keeps the last ones for repairs.
-    #[error("the token fetches are spent: {cause}")]
+    #[error("no token fetches are left: {cause}")]
     FetchesSpent {
         /// When the broker will fetch again.
         retry_at: DateTime<Utc>,
@@ -48,7 +48,7 @@ pub enum BrokerError {
     },
     /// WeChat does not understand the gateway's request.
     #[error(
-        "the gateway asked for a token in a way that WeChat does not understand, please report it: {cause}"
+        "WeChat does not understand the gateway's request for an access token: {cause}; please report this error"
     )]
     Bug {
         /// When the broker will fetch again.
@@ -57,7 +57,7 @@ pub enum BrokerError {
         cause: Cause,
     },
     /// No such app is registered. Not remembered, because the app may be registered at any moment.
-    #[error("no such app is registered")]
+    #[error("the app is not registered")]
     UnknownApp,
 }
 
@@ -119,7 +119,7 @@ impl BrokerError {
                 errcode: None,
                 errmsg: format!(
                     "{used} of the {} {} that WeChat grants a {span} are used by the gateway's own count; \
-                     find out what fetches so often",
+                     find the program that fetches so often",
                     kind.limit(),
                     kind.as_str(),
                 ),

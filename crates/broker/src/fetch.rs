@@ -114,7 +114,7 @@ impl<'a> Fetch<'a> {
             reason: Reason::Missing,
         };
         let token = number(&goal, fetched, asked_at);
-        tracing::info!(appid = %self.appid, generation = token.generation, "an AppSecret is proven");
+        tracing::info!(appid = %self.appid, generation = token.generation, "WeChat has accepted an AppSecret");
         Proof {
             held: Held::new(token, TokenMode::Stable, asked_at),
             ledger: self.ledger,
@@ -145,8 +145,8 @@ impl<'a> Fetch<'a> {
         self.ledger
             .repair(now, mode == TokenMode::Stable)
             .map_err(|retry_at| {
-                let detail = "WeChat refuses the present token and allows no new one yet; \
-                              look for another system that fetches tokens with the same AppSecret";
+                let detail = "WeChat refuses the present access token and allows no new one yet; \
+                              check whether another system fetches tokens with the same AppSecret";
                 BrokerError::Later {
                     retry_at,
                     detail: detail.to_owned(),
@@ -204,7 +204,9 @@ impl<'a> Fetch<'a> {
         }
         let held = asked?;
         if goal.is_unwanted(&held.token.value) {
-            return Err(self.later("WeChat insists on the token that it was to replace"));
+            return Err(
+                self.later("WeChat returned the token that the forced refresh was to replace")
+            );
         }
         Ok(held)
     }
@@ -222,8 +224,8 @@ impl<'a> Fetch<'a> {
             self.inner.arrears.owe(self.appid, self.memory);
             tracing::warn!(
                 appid = %self.appid,
-                "an access token died young while Redis did not answer: whether another system replaced it is found \
-                 out when Redis answers"
+                "an access token ended early while Redis did not answer: the gateway checks whether another system replaced \
+                 the token when Redis answers"
             );
             self.inner.tell(self.appid, Event::DiedYoung);
         }
@@ -242,7 +244,7 @@ impl<'a> Fetch<'a> {
         self.ledger = self.ledger.at(asked_at);
         let is_repair = matches!(goal.reason, Reason::Dead(_));
         self.ledger.spend(mode, is_repair).map_err(|spent| {
-            tracing::warn!(appid = %self.appid, ?spent, "no access token is asked for");
+            tracing::warn!(appid = %self.appid, ?spent, "the gateway does not fetch an access token");
             BrokerError::spent(spent, asked_at)
         })?;
         if force || mode == TokenMode::Legacy {
@@ -276,7 +278,7 @@ impl<'a> Fetch<'a> {
 
     /// Converts the error of a call. Refunds a call that did not reach WeChat.
     async fn failed(&mut self, error: TokenError, mode: TokenMode) -> BrokerError {
-        tracing::warn!(appid = %self.appid, %error, "no access token");
+        tracing::warn!(appid = %self.appid, %error, "no access token for an app");
         if error.is_unseen() {
             self.ledger.give_back_fetch(mode);
             self.save().await;
@@ -295,7 +297,7 @@ impl<'a> Fetch<'a> {
                 budget = kind.as_str(),
                 used = budget.used,
                 limit = budget.limit,
-                "a budget of token fetches runs low: find out what fetches so often before it is gone"
+                "a budget of token fetches runs low: find the program that fetches so often before the budget is used up"
             );
             self.inner
                 .tell(self.appid, Event::BudgetLow { kind, budget });

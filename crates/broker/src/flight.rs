@@ -93,7 +93,7 @@ async fn fly(
     if let Ok(held) = &landed
         && let Err(error) = inner.shared.put_token(appid, held).await
     {
-        tracing::debug!(%appid, %error, "the token is not shared yet");
+        tracing::debug!(%appid, %error, "the token is not shared with the other replicas yet");
         inner.arrears.owe(appid, memory);
     }
     give_back(inner, &name, &owner).await;
@@ -163,7 +163,7 @@ async fn take_turn(
                 break Turn::Found(held);
             }
             Err(error) => {
-                tracing::debug!(%appid, %error, "fetching without a lease");
+                tracing::debug!(%appid, %error, "fetching an access token without a fetch lease");
                 break Turn::Alone;
             }
             Ok(false) => {}

@@ -60,7 +60,7 @@ impl Suspicion {
 impl ForeignRefresh {
     /// What the tenant should do.
     pub const ADVICE: &str = "another system fetches tokens with this AppSecret; \
-        move it to stable mode or let it ask this gateway (POST /v1/apps/{appid}/access-token)";
+        move that system to stable mode, or let it get the token from this gateway (POST /v1/apps/{appid}/access-token)";
 }
 
 impl Inner {
@@ -70,7 +70,7 @@ impl Inner {
         tracing::warn!(
             %appid,
             count_today = seen.count_today,
-            "an access token died young: {}",
+            "an access token ended early: {}",
             ForeignRefresh::ADVICE
         );
         self.tell(appid, Event::ForeignRefresh(seen));

@@ -54,17 +54,17 @@ impl Metrics {
         } = &*metrics.0;
         registry.register(
             "wxgate_token_fetches",
-            "Access tokens asked of WeChat",
+            "Access token fetches from WeChat",
             fetches.clone(),
         );
         registry.register(
             "wxgate_token_checks",
-            "Second looks at access tokens that WeChat refused",
+            "Token checks of access tokens that WeChat refused",
             checks.clone(),
         );
         registry.register(
             "wxgate_token_waiting",
-            "Callers waiting for an access token",
+            "Callers that wait for an access token",
             waiting.clone(),
         );
         registry.register(

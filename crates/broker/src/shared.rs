@@ -32,7 +32,7 @@ impl Shared {
         let cell = self.coord.cells().get(&token_key(appid)).await.ok()??;
         let held = self.unseal(appid, &cell);
         if held.is_none() {
-            tracing::warn!(%appid, "the shared token cannot be opened: do all replicas use the same master key?");
+            tracing::warn!(%appid, "the shared token cannot be opened: check that all replicas use the same master key");
         }
         held.filter(|held| held.is_alive(self.coord.clock().now()))
     }

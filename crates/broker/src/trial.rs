@@ -33,7 +33,7 @@ impl Broker {
         let outcome = inner.client.fetch_stable_token(appid, secret, false).await;
         inner.metrics.fetched(TokenMode::Stable, false, &outcome);
         let fetched = outcome.map_err(|error| {
-            tracing::warn!(%appid, %error, "an AppSecret is refused");
+            tracing::warn!(%appid, %error, "WeChat refuses an AppSecret");
             BrokerError::refused(error, inner.coord.clock().now(), 1)
         })?;
         if fetched.expires_in.is_zero() {

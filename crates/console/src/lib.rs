@@ -155,7 +155,7 @@ mod tests {
                 == Some(&HeaderValue::from_static("text/html; charset=utf-8"));
             let body = to_bytes(answer.into_body(), usize::MAX).await.unwrap();
             let body = String::from_utf8_lossy(&body);
-            let refuses = body.contains("That did not work");
+            let refuses = body.contains("The request failed");
             assert_eq!((is_page, refuses), (status != 200, status != 200), "{body}");
         }
     }

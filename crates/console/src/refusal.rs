@@ -13,7 +13,7 @@ use tenancy::{AuthError, TenancyError};
 
 use crate::pages;
 
-const BROKEN: &str = "Something broke; the gateway's log says what.";
+const BROKEN: &str = "The gateway has an internal error: read its log for the cause.";
 
 /// The reason of a refusal.
 #[derive(Debug)]
@@ -43,14 +43,14 @@ impl IntoResponse for Refusal {
         };
         let (status, words) = match self {
             Self::SignIn => return Redirect::to("/console/sign-in").into_response(),
-            Self::NotFound => (StatusCode::NOT_FOUND, "There is nothing here that this key may see.".to_owned()),
-            Self::Scope(scope) => (StatusCode::FORBIDDEN, format!("This needs the scope {scope}: sign in with a key that has it.")),
+            Self::NotFound => (StatusCode::NOT_FOUND, "This page does not exist, or this key may not see it.".to_owned()),
+            Self::Scope(scope) => (StatusCode::FORBIDDEN, format!("This page needs the scope {scope}: sign in with a key that has this scope.")),
             Self::TooMany(wait) => (StatusCode::TOO_MANY_REQUESTS, format!("Too many requests: wait {} s and reload the page.", seconds_up(wait))),
             Self::ForeignOrigin => (
                 StatusCode::FORBIDDEN,
-                "The form was not sent from this site. Behind a proxy, set WXGATE_PUBLIC_URL to the address in your browser.".to_owned(),
+                "The form comes from another site: send the form from the console. Behind a proxy, set WXGATE_PUBLIC_URL to the address in your browser.".to_owned(),
             ),
-            Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "The gateway cannot look this up just now: try again in a moment.".to_owned()),
+            Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "The gateway cannot read the data at the moment: try again in a few seconds.".to_owned()),
             Self::Broken => (StatusCode::INTERNAL_SERVER_ERROR, BROKEN.to_owned()),
         };
         let mut response = (status, page(&pages::Problem { words })).into_response();
@@ -73,14 +73,14 @@ pub(crate) fn in_words(response: Response) -> Response {
     }
     let words = match status {
         StatusCode::METHOD_NOT_ALLOWED => {
-            "This address is not asked like that: go to it from the overview."
+            "This address does not accept this request: open the page from the overview."
         }
         StatusCode::PAYLOAD_TOO_LARGE => {
-            "The form is too large: send what it has fields for and nothing else."
+            "The form is too large: fill in only the fields of the form."
         }
         status if status.is_server_error() => BROKEN,
         _ => {
-            "The form or the address cannot be read: open the page again, fill in every field and send it once more."
+            "The form or the address cannot be read: open the page again, fill in every field and send the form again."
         }
     };
     let allow = headers.get(header::ALLOW).cloned();
@@ -102,7 +102,10 @@ pub(crate) fn in_words(response: Response) -> Response {
 pub(crate) fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
     let words = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     let words = words.or_else(|| panic.downcast_ref::<String>().cloned());
-    tracing::error!(panic = words.unwrap_or_default(), "a console page broke");
+    tracing::error!(
+        panic = words.unwrap_or_default(),
+        "a console page failed with a panic"
+    );
     Refusal::Broken.into_response()
 }
 

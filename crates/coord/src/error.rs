@@ -5,7 +5,7 @@
 pub enum CoordError {
     /// Redis does not answer, or refuses.
     #[error(
-        "Redis is unavailable ({detail}): sending goes on, but each replica counts for itself; check that the server of WXGATE_REDIS_URL runs and can be reached"
+        "Redis is unavailable ({detail}): replicas still send, but each replica counts limits for itself; check that the server of WXGATE_REDIS_URL runs and can be reached"
     )]
     Unavailable {
         /// The text of the failure, without the URL.
@@ -13,7 +13,7 @@ pub enum CoordError {
     },
     /// Redis shows a certificate that is not trusted.
     #[error(
-        "the certificate of Redis is not trusted ({detail}): set WXGATE_REDIS_CA_FILE to the certificate of the CA that signed it, and name the host in WXGATE_REDIS_URL as the certificate does"
+        "the certificate of Redis is not trusted ({detail}): set WXGATE_REDIS_CA_FILE to the certificate of the CA that signed it, and use the host name of the certificate in WXGATE_REDIS_URL"
     )]
     Certificate {
         /// The text of the failure, without the URL.
@@ -21,7 +21,7 @@ pub enum CoordError {
     },
     /// Redis answers, but does not do what replicas need.
     #[error(
-        "Redis does not do what replicas need ({detail}): let its user run scripts and write keys (`ACL SETUSER … ~wxgate:* &wxgate:* +@read +@write +@pubsub +@scripting +@connection +@hash +time +ping`), let WXGATE_REDIS_URL name the primary, and give it memory"
+        "Redis refuses a command that replicas need ({detail}): allow the user to run scripts and to write keys (`ACL SETUSER … ~wxgate:* &wxgate:* +@read +@write +@pubsub +@scripting +@connection +@hash +time +ping`), set WXGATE_REDIS_URL to the primary, and give Redis enough memory"
     )]
     Refused {
         /// The answer of Redis.
@@ -29,7 +29,7 @@ pub enum CoordError {
     },
     /// Redis is a cluster, and this server does not have every key.
     #[error(
-        "the server of WXGATE_REDIS_URL is part of a cluster ({detail}), and the gateway talks to one server: use a Redis without cluster mode, or a cluster of one master that has all 16384 slots"
+        "the server of WXGATE_REDIS_URL is part of a cluster ({detail}), but the gateway connects to one server: use a Redis without cluster mode, or a cluster of one master that has all 16384 slots"
     )]
     Cluster {
         /// The part of the cluster that the masters serve.
@@ -37,7 +37,7 @@ pub enum CoordError {
     },
     /// The URL cannot be used for a connection to Redis.
     #[error(
-        "WXGATE_REDIS_URL cannot be used ({detail}): write it as redis://[user:password@]host[:port][/database], or rediss:// for TLS, where / ? # @ : and % in the password are %2F %3F %23 %40 %3A and %25"
+        "WXGATE_REDIS_URL cannot be used ({detail}): write the URL as redis://[user:password@]host[:port][/database], or rediss:// for TLS, where / ? # @ : and % in the password are %2F %3F %23 %40 %3A and %25"
     )]
     BadUrl {
         /// What is wrong with the URL, without the URL.

@@ -202,7 +202,7 @@ async fn what_cannot_be_read_is_refused_with_a_page() {
         assert_eq!(headers[header::CACHE_CONTROL], "no-store");
         assert!(headers.contains_key(header::CONTENT_SECURITY_POLICY));
         let page = answer.text().await.unwrap();
-        assert!(page.contains("That did not work"), "{page}");
+        assert!(page.contains("The request failed"), "{page}");
     }
     site.gateway.stop().await;
 }

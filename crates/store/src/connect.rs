@@ -115,7 +115,9 @@ impl Store {
         let look = Statement::from_string(DbBackend::Postgres, sql);
         match self.write.query_one_raw(look).await? {
             Some(row) => Ok(Some(time(row.try_get("", "now")?))),
-            None => Err(StoreError::Broken("the database tells no time".to_owned())),
+            None => Err(StoreError::Broken(
+                "the database does not report its time".to_owned(),
+            )),
         }
     }
 
@@ -160,7 +162,7 @@ fn sqlite(url: &str, connections: u32, read_only: bool) -> ConnectOptions {
             pool.before_acquire(|connection, _| {
                 let is_clean = !connection.is_in_transaction();
                 if !is_clean {
-                    tracing::warn!("a connection to the database was left in a transaction that broke: another takes its place");
+                    tracing::warn!("a connection to the database was left in a failed transaction: the pool replaces the connection");
                 }
                 Box::pin(std::future::ready(Ok(is_clean)))
             })

@@ -94,7 +94,7 @@ impl Doubt {
         let mut times = self.times();
         if times.said_at.is_none_or(|at| at.elapsed() > SAY_AGAIN) {
             times.said_at = Some(Instant::now());
-            tracing::warn!(%error, "a connection to the database is refused");
+            tracing::warn!(%error, "the database refuses a connection");
         }
     }
 

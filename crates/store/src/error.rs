@@ -9,16 +9,16 @@ use crate::Outage;
 pub enum StoreError {
     /// The database cannot be reached or refuses the request for now: for example full, read-only, locked or a standby.
     /// This variant covers every error that is not known to be [`Broken`](Self::Broken). A retry may succeed.
-    #[error("the database does not do what it is asked {0}")]
+    #[error("the database cannot execute the request {0}")]
     Unavailable(Outage),
     /// Something with the same key exists already.
-    #[error("{0} exists already: read it, and choose another one")]
+    #[error("{0} already exists: read the existing one, or choose another")]
     Taken(&'static str),
     /// A twin of the request has claimed the idempotency key in the meantime. Nothing was changed.
-    #[error("the request is answered already: send it again for that answer")]
+    #[error("the request already has an answer: send the request again to get the answer")]
     Answered,
     /// The row has changed since the caller read the row. Nothing was changed.
-    #[error("the {0} was changed meanwhile: read it again")]
+    #[error("the {0} has changed since it was read: read the {0} again")]
     Changed(&'static str),
     /// The named thing does not exist here.
     #[error("there is no such {0}")]
@@ -26,7 +26,7 @@ pub enum StoreError {
     /// The database and the program disagree: a defect, or a schema of another version. The database refuses the same
     /// statement with the same data at every retry.
     #[error(
-        "the database answered unexpectedly ({0}): `wxgate doctor` and `wxgate migrate status` say whether its schema is this program's; if it is, report this as a defect"
+        "the database answered unexpectedly ({0}): `wxgate doctor` and `wxgate migrate status` say whether the schema is the schema of this program; if so, report this error as a defect"
     )]
     Broken(String),
     /// The settings cannot work.
@@ -39,7 +39,7 @@ impl From<DbErr> for StoreError {
         match &error {
             // The driver's message about a URL contains the URL, and therefore the password.
             DbErr::Conn(RuntimeErr::Internal(_)) => Self::Settings(
-                "the database cannot be opened by WXGATE_DATABASE_URL: write it as sqlite://folder/wxgate.db or postgres://user:password@host:5432/database".into(),
+                "WXGATE_DATABASE_URL cannot be read: write it as sqlite://folder/wxgate.db or postgres://user:password@host:5432/database".into(),
             ),
             _ if !is_lasting(&error) => Self::Unavailable((&error).into()),
             _ => match error.sql_err() {

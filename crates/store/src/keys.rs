@@ -72,10 +72,10 @@ pub const MOST_KEYS: u64 = 100;
 #[derive(Debug, thiserror::Error)]
 pub enum NewKeyError {
     /// The tenant has [`MOST_KEYS`] keys in force.
-    #[error("the tenant has {MOST_KEYS} keys in force already")]
+    #[error("the tenant already has {MOST_KEYS} valid keys")]
     Full,
     /// The key with which the caller creates the new key is revoked.
-    #[error("the key that makes it was revoked")]
+    #[error("the key that creates the new key was revoked")]
     MakerRevoked,
     /// The database returned an error.
     #[error(transparent)]

@@ -11,16 +11,17 @@ pub struct Outage {
     advice: &'static str,
 }
 
-const CHECK: &str = "check WXGATE_DATABASE_URL, that the server is up and takes writes, that its disk has room, and the rights of its user";
-const REACH: &str = "check the host and port in WXGATE_DATABASE_URL, that the server is up, and the firewalls on the way";
-const RIGHTS: &str = "the user of WXGATE_DATABASE_URL lacks a right: let it own the database (`ALTER DATABASE … OWNER TO …`), or run `GRANT USAGE, CREATE ON SCHEMA public TO …` as the owner before the first `wxgate migrate up`, and let the same user run all migrations";
-const PRIMARY: &str = "the server or this session is read-only: let WXGATE_DATABASE_URL name the primary, and set default_transaction_read_only = off";
+const CHECK: &str = "check WXGATE_DATABASE_URL, that the server runs and takes writes, that its disk has free space, and the rights of the database user";
+const REACH: &str = "check the host and port in WXGATE_DATABASE_URL, that the server runs, and the firewalls on the way";
+const RIGHTS: &str = "the user of WXGATE_DATABASE_URL lacks a right: make the user the owner of the database (`ALTER DATABASE … OWNER TO …`), or run `GRANT USAGE, CREATE ON SCHEMA public TO …` as the owner before the first `wxgate migrate up`, and run all migrations as the same user";
+const PRIMARY: &str = "the server or this session is read-only: set WXGATE_DATABASE_URL to the primary, and set default_transaction_read_only = off";
 const CONNECTIONS: &str = "a replica keeps up to 16 connections: raise max_connections of PostgreSQL, or max_client_conn and default_pool_size of PgBouncer, or run fewer replicas";
-const ROOM: &str = "make room on the disk of the database";
-const LOCK: &str = "find out what holds the tables (pg_stat_activity, pg_locks) and end it";
-const POOLER: &str = "a pooler gives each transaction another session of the server: let WXGATE_DATABASE_URL lead to the server itself, or set pool_mode = session in PgBouncer";
-const TABLES: &str = "this is a database without wxgate's tables: check that WXGATE_DATABASE_URL names the right one, and run `wxgate migrate up`";
-const FILE: &str = "check the file that WXGATE_DATABASE_URL names: that no other program holds it, that its disk is well and has room, and the rights of the user that wxgate runs as";
+const ROOM: &str = "free space on the disk of the database";
+const LOCK: &str =
+    "find the session that locks the tables (pg_stat_activity, pg_locks) and end the session";
+const POOLER: &str = "a pooler gives each transaction another session of the server: set WXGATE_DATABASE_URL to the server itself, or set pool_mode = session in PgBouncer";
+const TABLES: &str = "the database has no tables of wxgate: check that WXGATE_DATABASE_URL names the right database, and run `wxgate migrate up`";
+const FILE: &str = "check the file that WXGATE_DATABASE_URL names: that no other program locks the file, that its disk works and has free space, and that the user that runs wxgate may write the file";
 
 impl Outage {
     /// `detail` is the message of the database or of the network. `code` is the SQLSTATE, or SQLite's number.
@@ -104,7 +105,7 @@ mod tests {
             (Some("42501"), "GRANT USAGE, CREATE ON SCHEMA"),
             (Some("25006"), "the primary"),
             (Some("53300"), "default_pool_size"),
-            (Some("53100"), "make room"),
+            (Some("53100"), "free space"),
             (Some("55P03"), "pg_locks"),
             (Some("42P01"), "wxgate migrate up"),
             (Some("26000"), "pool_mode = session"),

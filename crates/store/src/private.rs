@@ -28,7 +28,7 @@ pub(crate) fn prepare(file: &Path) -> io::Result<()> {
         if rights(folder) & WRITE != 0 {
             tracing::warn!(
                 folder = %folder.display(),
-                "other users can put files into the folder of the database: run `chmod 700` on it, or choose another with WXGATE_DATABASE_URL"
+                "other users can put files into the folder of the database: run `chmod 700` on the folder, or choose another folder with WXGATE_DATABASE_URL"
             );
         }
     }
@@ -55,10 +55,10 @@ fn tighten(file: &Path) {
     }
     match std::fs::set_permissions(file, Permissions::from_mode(FILE)) {
         Ok(()) => {
-            tracing::warn!(file = %file.display(), "other users could open a file of the database: it is its owner's alone now");
+            tracing::warn!(file = %file.display(), "other users could open a file of the database: the gateway has restricted the file to its owner");
         }
         Err(error) => {
-            tracing::warn!(%error, file = %file.display(), "other users can open a file of the database: run `chmod 600` on it as its owner");
+            tracing::warn!(%error, file = %file.display(), "other users can open a file of the database: run `chmod 600` on the file as its owner");
         }
     }
 }

@@ -24,7 +24,7 @@ impl Store {
             // A missing socket file appears when the server starts; a missing certificate file does not appear.
             sqlx::Error::Io(cause) if is_about_a_file(&cause) && options.get_socket().is_none() => {
                 StoreError::Settings(format!(
-                    "WXGATE_DATABASE_URL names a file that cannot be read ({cause}): check its sslrootcert=, sslcert= and sslkey="
+                    "WXGATE_DATABASE_URL names a file that cannot be read ({cause}): check sslrootcert=, sslcert= and sslkey= in the URL"
                 ))
             }
             error => refusal(&error),
@@ -60,7 +60,7 @@ pub(crate) fn refusal(error: &sqlx::Error) -> StoreError {
 
 fn no_tls(cause: &impl Display) -> StoreError {
     StoreError::Settings(format!(
-        "no TLS with the database ({cause}): for a server whose certificate is of a private CA end WXGATE_DATABASE_URL with ?sslmode=verify-full&sslrootcert=/FOLDER/ca.pem and name the host in it as the certificate does; for a server without TLS write ?sslmode=disable"
+        "no TLS with the database ({cause}): for a server with a certificate of a private CA end WXGATE_DATABASE_URL with ?sslmode=verify-full&sslrootcert=/FOLDER/ca.pem and use the host name of the certificate; for a server without TLS end the URL with ?sslmode=disable"
     ))
 }
 

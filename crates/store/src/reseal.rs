@@ -288,7 +288,7 @@ mod tests {
         ];
         assert_eq!(
             columns, known,
-            "a column that a new master key would not reach"
+            "a column that a rotation of the master key does not reseal"
         );
         assert_eq!(known.len(), Place::ALL.len());
     }

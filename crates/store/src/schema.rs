@@ -26,7 +26,7 @@ impl MigrationState {
             return Ok(());
         }
         Err(StoreError::Settings(format!(
-            "this database was migrated by a newer wxgate ({}): run that version, or take it back with that version's `wxgate migrate down`",
+            "this database was migrated by a newer wxgate ({}): run that version, or revert the migrations with that version's `wxgate migrate down`",
             names.join(", ")
         )))
     }

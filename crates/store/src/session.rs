@@ -24,7 +24,7 @@ SET plan_cache_mode = force_generic_plan;
 ";
 
 /// The advice about a pooler that does not keep sessions.
-const POOLER: &str = "WXGATE_DATABASE_URL leads to a pooler that gives each transaction another session of the server, such as PgBouncer with pool_mode = transaction: the gateway keeps prepared statements and settings in its sessions, so let the URL lead to the server itself, or set pool_mode = session for this database";
+const POOLER: &str = "WXGATE_DATABASE_URL names a pooler that gives each transaction another session of the server, such as PgBouncer with pool_mode = transaction, but the gateway keeps prepared statements and settings in its sessions: set the URL to the server itself, or set pool_mode = session for this database";
 
 /// The options with which the driver connects.
 pub(crate) fn options(options: PgConnectOptions) -> PgConnectOptions {

@@ -23,17 +23,19 @@ pub const FARTHEST: TimeDelta = TimeDelta::seconds(30);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClockTrouble {
     /// No answer of the followed clock has come yet.
-    #[error("the database's time is not known yet: this replica takes no work until it is")]
+    #[error(
+        "the database has not reported its time yet: this replica takes no work until the database answers"
+    )]
     Unknown,
     /// The machine's clock is too far off.
     #[error(
-        "this machine's clock is {} the database's, and more than {} s is too far: this replica takes no work until both clocks are synchronised (NTP)",
+        "this machine's clock is {} the database's clock, more than the allowed {} s: this replica takes no work until both clocks are synchronised (NTP)",
         Off(*.0), FARTHEST.num_seconds()
     )]
     Far(TimeDelta),
     /// The machine's clock was set, or the machine was suspended, since the last answer of the followed clock.
     #[error(
-        "this machine's clock has jumped: this replica takes no work until it has asked for the database's time again"
+        "this machine's clock has jumped: this replica takes no work until the database has reported its time again"
     )]
     Jumped,
 }

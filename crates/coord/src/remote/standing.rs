@@ -30,7 +30,7 @@ impl Standing {
         if matches!(self.turn(|_| Known::Away), Known::Nothing | Known::Up) {
             tracing::warn!(
                 why,
-                "Redis does not answer: each replica counts limits and keeps tokens for itself until it does; check WXGATE_REDIS_URL and the server"
+                "Redis does not answer: each replica counts limits and keeps tokens for itself until Redis answers; check WXGATE_REDIS_URL and the server"
             );
         }
     }
@@ -40,7 +40,7 @@ impl Standing {
         if self.turn(|_| Known::Refusing) != Known::Refusing {
             tracing::warn!(
                 why,
-                "Redis refuses to work: each replica counts limits and keeps tokens for itself until it does; check the password in WXGATE_REDIS_URL and that the server takes writes"
+                "Redis refuses commands: each replica counts limits and keeps tokens for itself until Redis takes commands; check the password in WXGATE_REDIS_URL and that the server takes writes"
             );
         }
     }
@@ -57,7 +57,7 @@ impl Standing {
         };
         let before = self.turn(turn);
         if before == Known::Away || before == Known::Refusing && to_watch {
-            tracing::info!("Redis answers again: limits and tokens are shared");
+            tracing::info!("Redis answers again: the replicas share limits and tokens");
         }
     }
 

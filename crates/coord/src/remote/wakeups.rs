@@ -89,7 +89,7 @@ async fn publish(link: Link, instance: String, mut waiting: mpsc::Receiver<(Stri
             .ask(async { pipeline.query_async::<()>(&mut manager).await })
             .await
         {
-            tracing::debug!(%error, "wake-ups for other replicas were dropped");
+            tracing::debug!(%error, "cannot send wake-ups to other replicas: some wake-ups were dropped");
         }
     }
 }
@@ -97,7 +97,7 @@ async fn publish(link: Link, instance: String, mut waiting: mpsc::Receiver<(Stri
 async fn listen(link: Link, instance: String, hub: Hub) {
     loop {
         if let Err(error) = listen_once(&link, &instance, &hub).await {
-            tracing::debug!(%error, "no wake-ups from other replicas");
+            tracing::debug!(%error, "cannot receive wake-ups from other replicas");
         }
         // A call on the shared connection finds out whether Redis is away; the `Standing` logs the result.
         let _ = link.name(&new_name()).await;
@@ -123,7 +123,7 @@ async fn listen_once(link: &Link, instance: &str, hub: &Hub) -> RedisResult<()> 
                 soon(sink.ping::<()>()).await?;
                 let now = link.name(&new_name()).await.ok();
                 if name.is_some() && now.is_some() && now != name {
-                    tracing::warn!("Redis was emptied: what is known here is put back");
+                    tracing::warn!("Redis has lost its data: this replica writes its own copy back");
                     hub.missed();
                 }
                 name = now.or(name);

@@ -37,7 +37,7 @@ impl fmt::Display for Actor {
 
 /// The error for a text that names no actor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("nobody that the audit log knows")]
+#[error("the text names no actor of the audit log")]
 pub struct UnknownActor;
 
 impl FromStr for Actor {

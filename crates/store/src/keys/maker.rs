@@ -153,7 +153,7 @@ async fn revoke_descendants(
                 .await?;
             let id = KeyId::from(key.id);
             let line = record.clone().map(|line| {
-                let why = format!("{root} was revoked, and with it the keys made with it");
+                let why = format!("{root} and the keys made with this key were revoked");
                 NewAuditLine {
                     target: id.to_string(),
                     ..line

@@ -102,7 +102,7 @@ impl PlatformStore {
         // The sweeper releases the messages that this statement misses.
         let released = release_behind(connection, &followed(&settled), now)
             .await
-            .inspect_err(|error| tracing::warn!(%error, "cannot let the next messages go yet"));
+            .inspect_err(|error| tracing::warn!(%error, "cannot release the next messages of these recipients yet"));
         Ok(Recorded {
             changed: changed(&settled),
             released: released.unwrap_or_default(),

@@ -80,15 +80,15 @@ impl Drift {
     fn detail(&self) -> String {
         let Self { before, after, .. } = self;
         match self.change {
-            Change::Gone => "WeChat lists the template no more: messages that name it are refused",
+            Change::Gone => "WeChat no longer lists the template: the gateway refuses messages with this template",
             Change::Restored => "WeChat lists the template again",
             Change::Changed if !before.keys().eq(after.keys()) => {
-                "the template has other keys: messages must have the new ones"
+                "the keys of the template have changed: send messages with the new keys"
             }
             Change::Changed if before.values != after.values => {
-                "the template has other lists of values: messages must keep to the new ones"
+                "the lists of allowed values of the template have changed: send only values of the new lists"
             }
-            Change::Changed => "the template's words are others, its keys are the same",
+            Change::Changed => "the text of the template has changed, the keys have not",
         }
         .to_owned()
     }

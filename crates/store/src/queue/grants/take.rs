@@ -248,8 +248,8 @@ async fn end(
 }
 
 /// The failure detail of a template message for which the pool has no id.
-const EMPTY_POOL: &str = "the pool has no form id or prepay id of this user that is good: collect more with POST \
-                          /v1/apps/{appid}/grants, or send the message with a `form_id` of its own";
+const EMPTY_POOL: &str = "the form-id pool has no usable form id or prepay id of this recipient: collect more with POST \
+                          /v1/apps/{appid}/grants, or send the message with its own `form_id`";
 
 /// Fills in the ids that messages in flight hold.
 pub(in crate::queue) async fn load_held(

@@ -224,7 +224,7 @@ impl PlatformStore {
         } else {
             let mut sql =
                 Sql::new("UPDATE webhook_delivery SET status = 'failed', lease = NULL, error = ");
-            sql.bind("the endpoint was disabled before it was told: enable it, then redeliver")
+            sql.bind("the endpoint was disabled before the delivery was sent: enable the endpoint, then redeliver the event")
                 .push(", ended_at = ")
                 .bind(millis(now));
             sql

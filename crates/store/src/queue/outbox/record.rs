@@ -147,7 +147,7 @@ async fn note_health(
                     reason = Some("the endpoint answered 410 Gone".to_owned());
                 } else if (now - since).to_std().is_ok_and(|time| time >= GIVE_UP) {
                     reason = Some(format!(
-                        "every try has failed for {} days, the last with: {}",
+                        "every attempt has failed for {} days; the last failure: {}",
                         GIVE_UP.as_secs() / 86_400,
                         outcome.error.as_deref().unwrap_or("no word")
                     ));

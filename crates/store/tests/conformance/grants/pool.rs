@@ -75,7 +75,9 @@ async fn the_id_that_expires_first_is_taken_and_each_once(store: Store) {
     let message = store.tenant(sender.tenant).message(messages[3]).await;
     let failure = message.unwrap().unwrap().failure.unwrap();
     assert!(
-        failure.detail.contains("the pool has no form id"),
+        failure
+            .detail
+            .contains("the form-id pool has no usable form id"),
         "{failure:?}"
     );
 }
