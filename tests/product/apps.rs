@@ -191,7 +191,9 @@ async fn a_secret_that_is_refused_when_it_is_verified_counts_as_not_proven(mode:
         assert_eq!(listed["data"][0]["verified_at"], app["verified_at"]);
         let told = crate::world::run(world.wxgate(&["app", "list"]));
         let told = told.expect(0).stdout();
-        let tells = told.contains(&format!("AppSecret not proven: `wxgate app verify {APP}`"));
+        let tells = told.contains(&format!(
+            "the AppSecret is not verified: run `wxgate app verify {APP}`"
+        ));
         assert_eq!(tells, app["verified_at"].is_null(), "{told}");
         app["verified_at"].is_string()
     };

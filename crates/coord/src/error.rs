@@ -21,7 +21,7 @@ pub enum CoordError {
     },
     /// Redis answers, but does not do what replicas need.
     #[error(
-        "Redis refuses a command that replicas need ({detail}): allow the user to run scripts and to write keys (`ACL SETUSER … ~wxgate:* &wxgate:* +@read +@write +@pubsub +@scripting +@connection +@hash +time +ping`), set WXGATE_REDIS_URL to the primary, and give Redis enough memory"
+        "Redis refuses a command that replicas need ({detail}): allow its user to run scripts and to write keys (`ACL SETUSER … ~wxgate:* &wxgate:* +@read +@write +@pubsub +@scripting +@connection +@hash +time +ping`), set WXGATE_REDIS_URL to the primary, and give Redis enough memory"
     )]
     Refused {
         /// The answer of Redis.

@@ -129,7 +129,7 @@ fn start(cli: Cli, output: Output) -> Result<ExitCode, Failure> {
     }
     // The default of many systems, 1,024, is smaller than the number of connections to tenants and to WeChat.
     if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
-        tracing::warn!(%error, "cannot raise the limit of open files: set it with ulimit -n");
+        tracing::warn!(%error, "cannot raise the limit of open files: raise the limit with ulimit -n");
     }
     let ended = runtime.block_on(run(cli.command, &settings, output));
     if let Some(traces) = traces {

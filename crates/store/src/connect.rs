@@ -35,11 +35,11 @@ impl Engine {
         match url.split_once("://").map(|(scheme, _)| scheme) {
             Some("sqlite") if url.parse::<SqliteConnectOptions>().is_ok() => Ok(Self::Sqlite),
             Some("sqlite") => Err(StoreError::Settings(
-                "WXGATE_DATABASE_URL cannot be read: write it as sqlite://folder/wxgate.db".into(),
+                "WXGATE_DATABASE_URL is not a valid URL: write the URL as sqlite://folder/wxgate.db".into(),
             )),
             Some("postgres" | "postgresql") if is_postgres(url) => Ok(Self::Postgres),
             Some("postgres" | "postgresql") => Err(StoreError::Settings(
-                "WXGATE_DATABASE_URL cannot be read: write it as postgres://user:password@host:5432/database, where / ? # @ : and % in the password are %2F %3F %23 %40 %3A and %25".into(),
+                "WXGATE_DATABASE_URL is not a valid URL: write the URL as postgres://user:password@host:5432/database, where / ? # @ : and % in the password are %2F %3F %23 %40 %3A and %25".into(),
             )),
             _ => Err(StoreError::Settings(
                 "WXGATE_DATABASE_URL must begin with sqlite:// (a file, one replica) or postgres:// (a server, many replicas)".into(),

@@ -227,7 +227,7 @@ impl TenantStore {
         if moved > 0 {
             let time = |time: DateTime<Utc>| time.to_rfc3339_opts(SecondsFormat::Millis, true);
             let words = format!(
-                "{moved} that were given up, from {} until {}",
+                "{moved} failed deliveries, from {} until {}",
                 time(since),
                 time(until)
             );

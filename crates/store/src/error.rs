@@ -39,7 +39,7 @@ impl From<DbErr> for StoreError {
         match &error {
             // The driver's message about a URL contains the URL, and therefore the password.
             DbErr::Conn(RuntimeErr::Internal(_)) => Self::Settings(
-                "WXGATE_DATABASE_URL cannot be read: write it as sqlite://folder/wxgate.db or postgres://user:password@host:5432/database".into(),
+                "WXGATE_DATABASE_URL is not a valid URL: write the URL as sqlite://folder/wxgate.db or postgres://user:password@host:5432/database".into(),
             ),
             _ if !is_lasting(&error) => Self::Unavailable((&error).into()),
             _ => match error.sql_err() {

@@ -43,7 +43,7 @@ impl Store {
 pub(crate) fn refusal(error: &sqlx::Error) -> StoreError {
     match error {
         sqlx::Error::Configuration(cause) => StoreError::Settings(format!(
-            "WXGATE_DATABASE_URL cannot be used ({cause}): write it as postgres://USER:PASSWORD@HOST[:PORT]/DATABASE"
+            "WXGATE_DATABASE_URL cannot be used ({cause}): write the URL as postgres://USER:PASSWORD@HOST[:PORT]/DATABASE"
         )),
         sqlx::Error::Tls(cause) => no_tls(cause),
         // The kind of error that rustls returns for a certificate that is not trusted.

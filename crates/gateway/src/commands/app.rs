@@ -236,7 +236,7 @@ fn state(now: DateTime<Utc>, app: &App) -> String {
         Some(pause) => format!("paused: {}", pause.reason),
         None if app.verified_at.is_none() => {
             format!(
-                "sends, AppSecret not proven: `wxgate app verify {}`",
+                "sends, but the AppSecret is not verified: run `wxgate app verify {}`",
                 app.appid
             )
         }
@@ -249,7 +249,7 @@ fn callbacks(app: &App) -> &'static str {
     match (app.has_callback_token, app.has_callback_aes_key) {
         (false, _) => "not received: set the Token of the message push settings",
         (true, false) => "received, not encrypted",
-        (true, true) => "heard, encrypted",
+        (true, true) => "received, encrypted",
     }
 }
 

@@ -76,6 +76,6 @@ fn row(key: &SigningKey) -> Vec<String> {
         key.kid.clone(),
         Timestamp(key.created_at).to_string(),
         Timestamp(key.signs_from).to_string(),
-        until.unwrap_or_else(|| "it has no successor".to_owned()),
+        until.unwrap_or_else(|| "the key has no successor".to_owned()),
     ]
 }

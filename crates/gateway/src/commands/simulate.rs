@@ -107,7 +107,7 @@ pub(crate) async fn run(output: Output, arguments: &Arguments) -> Result<(), Fai
     misbehave(&simulator, &arguments.scenario);
     let url = simulator.base_url();
     output.result(&json!({"address": simulator.address(), "base_url": url}), || {
-        format!("WeChat simulator on {url}\nSet WXGATE_WECHAT_BASE_URL={url} to use the simulator; it accepts any appid in WeChat's format and any secret.\n{url}/_sim/ explains how to simulate faults.\nCtrl-C stops it.")
+        format!("WeChat simulator on {url}\nSet WXGATE_WECHAT_BASE_URL={url} to use the simulator. The simulator accepts any appid in WeChat's format and any secret.\n{url}/_sim/ explains how to simulate faults.\nCtrl-C stops it.")
     })?;
     signals.stop().await;
     signals.finish(simulator.stop()).await;

@@ -149,7 +149,7 @@ async fn writes(store: &Store, is_current: bool) -> Finding {
         Ok(Ok(None)) if !is_current => {
             Finding::skipped(name, "not checked: migrate the schema first")
         }
-        Ok(Ok(None)) => Finding::ok(name, "are taken"),
+        Ok(Ok(None)) => Finding::ok(name, "the database takes writes"),
         Ok(Ok(Some(rights))) => judge(&rights, is_current),
         Ok(Err(error)) => Finding::failed(name, error.to_string()),
         Err(_) => Finding::failed(name, format!("no answer within {} s", PATIENCE.as_secs())).next(
@@ -185,7 +185,7 @@ fn judge(rights: &Rights, is_current: bool) -> Finding {
     Finding::ok(
         name,
         if is_current {
-            "are taken"
+            "the database takes writes"
         } else {
             "the user has the right to create tables"
         },
@@ -420,7 +420,9 @@ fn trouble(
     if app.verified_at.is_none() {
         let finding = Finding::warning(
             "app",
-            format!("the AppSecret of {appid} was never proven to WeChat, or WeChat refused it"),
+            format!(
+                "the AppSecret of {appid} was never verified with WeChat, or WeChat refused the AppSecret"
+            ),
         );
         return Some(finding.next(format!("run `wxgate app verify {appid}`")));
     }

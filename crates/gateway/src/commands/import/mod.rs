@@ -207,7 +207,7 @@ impl Import {
                     }
                 },
             }
-            progress.step("looked at");
+            progress.step("checked");
         }
         progress.end();
     }

@@ -123,7 +123,7 @@ impl Report {
             ("encoding", self.encoding.to_owned()),
             ("checked", self.checked.to_string()),
             ("accepted", self.accepted.to_string()),
-            ("of them before", self.repeated.to_string()),
+            ("accepted before", self.repeated.to_string()),
             ("sent", self.sent.to_string()),
             ("refused", self.refused.len().to_string()),
             ("rewritten", self.rewritten.len().to_string()),

@@ -149,7 +149,7 @@ async fn note_health(
                     reason = Some(format!(
                         "every attempt has failed for {} days; the last failure: {}",
                         GIVE_UP.as_secs() / 86_400,
-                        outcome.error.as_deref().unwrap_or("no word")
+                        outcome.error.as_deref().unwrap_or("no detail")
                     ));
                 }
             }
