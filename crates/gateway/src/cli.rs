@@ -125,7 +125,7 @@ fn start(cli: Cli, output: Output) -> Result<ExitCode, Failure> {
         .map_err(|error| Failure::new("internal", format!("the runtime cannot start: {error}")))?;
     let traces = logs::start(&settings, cli.command.voice(output), runtime.handle())?;
     if let Err(error) = closed {
-        tracing::warn!(%error, "cannot switch off core dumps, so a crash may write the memory of this process, with secrets, into a file: set ulimit -c 0");
+        tracing::warn!(%error, "core dumps are on, so a crash may write secrets from memory into a file: set ulimit -c 0");
     }
     // The default of many systems, 1,024, is smaller than the number of connections to tenants and to WeChat.
     if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {

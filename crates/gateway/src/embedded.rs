@@ -80,7 +80,7 @@ impl Alone {
             Err(TryLockError::WouldBlock) => Err(Failure::new(
                 "database_in_use",
                 format!(
-                    "another wxgate runs on this database ({}): stop the other wxgate, or set another WXGATE_DATABASE_URL for this one",
+                    "another wxgate runs on this database ({}): stop that one, or set another WXGATE_DATABASE_URL for this one",
                     file.display()
                 ),
             )),

@@ -130,7 +130,7 @@ impl Gateway {
         if matches!(config.mode, Mode::Production { .. }) && config.public_url.is_none() {
             tracing::warn!(
                 base_url,
-                "WXGATE_PUBLIC_URL is not set: set the same URL on all replicas, or the replicas refuse each other's access tokens"
+                "WXGATE_PUBLIC_URL is not set: set the same URL on all replicas, so that they accept each other's tokens"
             );
         }
         Ok(Self {

@@ -162,7 +162,7 @@ fn sqlite(url: &str, connections: u32, read_only: bool) -> ConnectOptions {
             pool.before_acquire(|connection, _| {
                 let is_clean = !connection.is_in_transaction();
                 if !is_clean {
-                    tracing::warn!("a connection to the database was left in a failed transaction: the pool replaces the connection");
+                    tracing::warn!("the pool replaces a connection to the database that was left in a failed transaction");
                 }
                 Box::pin(std::future::ready(Ok(is_clean)))
             })

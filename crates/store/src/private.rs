@@ -55,7 +55,7 @@ fn tighten(file: &Path) {
     }
     match std::fs::set_permissions(file, Permissions::from_mode(FILE)) {
         Ok(()) => {
-            tracing::warn!(file = %file.display(), "other users could open a file of the database: the gateway has restricted the file to its owner");
+            tracing::warn!(file = %file.display(), "other users could open a file of the database: now only the owner can open the file");
         }
         Err(error) => {
             tracing::warn!(%error, file = %file.display(), "other users can open a file of the database: run `chmod 600` on the file as its owner");

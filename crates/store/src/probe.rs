@@ -24,7 +24,7 @@ impl Store {
             // A missing socket file appears when the server starts; a missing certificate file does not appear.
             sqlx::Error::Io(cause) if is_about_a_file(&cause) && options.get_socket().is_none() => {
                 StoreError::Settings(format!(
-                    "WXGATE_DATABASE_URL names a file that cannot be read ({cause}): check sslrootcert=, sslcert= and sslkey= in the URL"
+                    "WXGATE_DATABASE_URL names a file that cannot be read ({cause}): check sslrootcert=, sslcert= and sslkey="
                 ))
             }
             error => refusal(&error),

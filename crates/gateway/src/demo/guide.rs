@@ -28,7 +28,8 @@ impl Guide<'_> {
             "\n  API         {url}/v1\n  Docs        {url}/docs\n  Console     {url}/console\n  Simulator   {simulator}/_sim/\n\n\
              \x20 Demo app    {appid} of tenant {tenant}\n  Tenant key  {tenant_secret}\n  Operator    {operator_secret}\n\
              \x20 (Sign in to the console with either secret. The file {file} keeps both.)\n\n\
-             Paste these lines into a shell: they get an access token, send a message, and read the message back.\n\n{curl}\n\nCtrl-C stops the gateway and the simulator.\n",
+             Paste these lines into a shell: they get a token, send a message and read the message back.\n\n{curl}\n\n\
+             Ctrl-C stops the gateway and the simulator.\n",
             appid = demo.appid,
             tenant = demo.tenant,
             tenant_secret = keys.tenant.client_secret,

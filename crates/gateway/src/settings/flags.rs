@@ -33,7 +33,7 @@ impl Flags {
     /// The help of all settings, for `wxgate help config`.
     pub(crate) fn help(grammar: &clap::Command) -> String {
         let mut text = String::from(
-            "Set a setting with a flag of any command, in the environment, or in the file of --config (the name in lower case without \
+            "Set a setting with a flag of any command, in the environment, or in the file of --config (in lower case without \
              WXGATE_). A flag overrides the environment, and the environment overrides the file:\n",
         );
         for name in Self::NAMES {

@@ -141,7 +141,7 @@ impl PlatformStore {
         } = difference;
         let failure = (doubted > 0).then(|| {
             format!(
-                "WeChat lists none of the {doubted} templates of the last list: if WeChat has really deleted these templates, start a sync by hand"
+                "WeChat lists none of the {doubted} templates of the last list: start a sync by hand if they are deleted"
             )
         });
         let is_news = !write.is_empty() || failure != row.failure || row.synced_at.is_none();

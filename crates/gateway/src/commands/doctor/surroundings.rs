@@ -141,7 +141,7 @@ pub(super) async fn public_url(settings: &Settings) -> Finding {
         Ok(response) => Finding::warning(name, format!("{url}/healthz answers {}", response.status()))
             .next("check that the proxy forwards all paths to the gateway"),
         Err(why) => Finding::warning(name, format!("{url} does not answer from here: {why}"))
-            .next("start the gateway, then run `wxgate doctor` again; not a fault where this machine cannot reach its own public address"),
+            .next("not a fault while no gateway runs, or where this machine cannot reach its own public address"),
     }
 }
 

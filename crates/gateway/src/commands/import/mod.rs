@@ -90,7 +90,7 @@ pub(crate) async fn run(
         worked = work => worked,
         () = signals.stop() => Err(Failure::new(
             "interrupted",
-            "interrupted: messages in the queue stay there, and a running gateway sends them; run the same command again to continue",
+            "interrupted: messages in the queue stay there, and a running gateway sends them; run the command again to continue",
         )),
     };
     sending.stop(settings.shutdown_timeout).await;
