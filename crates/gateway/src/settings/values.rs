@@ -114,7 +114,7 @@ pub(crate) fn grace(
     let grace = seconds(layers, name, 0..=300)?;
     if grace > most {
         return Err(SettingsError::new(format!(
-            "{} is longer than half of {}, but running requests need the other half: shorten the first or lengthen the second",
+            "{} is longer than half of {}, but running requests need the other half: lower the first or raise the second",
             layers.name(name),
             layers.name("shutdown_timeout")
         )));
@@ -128,7 +128,7 @@ pub(crate) fn retention(layers: &Layers) -> Result<Retention, SettingsError> {
     let payloads = days(layers, "payload_retention")?.unwrap_or(messages);
     if payloads > messages {
         return Err(SettingsError::new(format!(
-            "{} is longer than {}, but a payload is deleted with its message at the latest: shorten the first or lengthen the second",
+            "{} is longer than {}, but a payload is deleted with its message at the latest: lower the first or raise the second",
             layers.name("payload_retention"),
             layers.name("message_retention")
         )));
