@@ -55,7 +55,7 @@ fn tighten(file: &Path) {
     }
     match std::fs::set_permissions(file, Permissions::from_mode(FILE)) {
         Ok(()) => {
-            tracing::warn!(file = %file.display(), "a file of the database was open to other users: now only its owner can open the file");
+            tracing::warn!(file = %file.display(), "other users could open a file of the database: now only its owner can");
         }
         Err(error) => {
             tracing::warn!(%error, file = %file.display(), "other users can open a file of the database: run `chmod 600` on the file as its owner");
