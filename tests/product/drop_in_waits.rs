@@ -107,7 +107,7 @@ async fn slow_calls_of_one_tenant_leave_room_for_others(mode: Mode) {
     let (refused, _, rest) = many.await;
     assert_eq!(refused["errcode"], -1, "{refused}");
     let words = refused["errmsg"].as_str().expect("errmsg");
-    assert!(words.contains("under way"), "{words}");
+    assert!(words.contains("in progress"), "{words}");
     assert_eq!(ask(&neighbour, &theirs).await["errcode"], 0);
     drop(rest);
 }

@@ -226,7 +226,7 @@ async fn a_retry_wants_quota(mode: Mode) {
     assert_eq!(refused.header("retry-after"), Some("50400"), "{refused:?}");
     let refused = refused.problem(429, "quota_exhausted");
     let detail = refused["detail"].as_str().unwrap_or_default();
-    assert!(detail.contains("app's quota"), "{detail}");
+    assert!(detail.contains("app's daily quota"), "{detail}");
     assert_eq!(tenant.read(&failed).await, failed);
 
     world.pass(Duration::from_secs(14 * 3600 + 5));

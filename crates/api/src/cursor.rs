@@ -19,8 +19,8 @@ pub(crate) fn decode<K: FromStr>(list: &str, cursor: &str) -> Result<K, Problem>
     let key = text.and_then(|text| text.strip_prefix(list)?.strip_prefix(':')?.parse().ok());
     key.ok_or_else(|| {
         Problem::invalid_request(
-            "`cursor` is not one of this list: send `next_cursor` of the list's page before, unchanged, or leave it out \
-             to start at the first page",
+            "`cursor` is not valid for this list: send `next_cursor` of the previous page unchanged, or leave out \
+             `cursor` to start at the first page",
         )
     })
 }

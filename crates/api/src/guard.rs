@@ -172,7 +172,7 @@ pub(crate) fn insufficient_scope(scope: Scope) -> Problem {
         format!("Bearer realm=\"wxgate\", error=\"insufficient_scope\", scope=\"{scope}\"");
     Problem::new(
         Kind::InsufficientScope,
-        format!("this needs the scope `{scope}`: use a key that has it"),
+        format!("this request needs the scope `{scope}`: use a key that has this scope"),
     )
     .with_header(header::WWW_AUTHENTICATE, &challenge)
 }

@@ -92,7 +92,7 @@ pub fn overloaded() -> Response {
 /// implementations could take such a request for requests to two hosts.
 pub fn not_one_host() -> Response {
     before_routes(Problem::invalid_request(
-        "the request must have one `Host` header with the name of this host: send it once",
+        "the request must have one `Host` header with the name of this host: send the header once",
     ))
 }
 
@@ -193,7 +193,7 @@ async fn refuse_encoded(request: Request, next: Next) -> Response {
         return drop_in::encoded(&encoding);
     }
     let words = format!(
-        "a body with `Content-Encoding: {encoding}` cannot be read: send it as it is, without this header"
+        "a body with `Content-Encoding: {encoding}` cannot be read: send the body without an encoding and without this header"
     );
     let plain = [(header::ACCEPT_ENCODING, "identity")];
     (plain, Problem::new(Kind::UnsupportedMediaType, words)).into_response()
@@ -243,11 +243,11 @@ fn log(problem: &Problem, status: StatusCode) {
     match problem.kind() {
         // A flood causes one such line for each request, so the level is `debug`.
         Kind::Overloaded if cause == NoRoom.to_string() => {
-            tracing::debug!(status = status.as_u16(), code, cause, "request turned away");
+            tracing::debug!(status = status.as_u16(), code, cause, "request refused");
         }
         Kind::Internal => tracing::error!(status = status.as_u16(), code, cause, "request broke"),
         Kind::Overloaded | Kind::WechatUnavailable => {
-            tracing::warn!(status = status.as_u16(), code, cause, "request turned away");
+            tracing::warn!(status = status.as_u16(), code, cause, "request refused");
         }
         _ => tracing::debug!(status = status.as_u16(), code, cause, "request refused"),
     }
@@ -272,7 +272,7 @@ pub(crate) fn body_limit(request: &Request) -> usize {
 pub(crate) fn too_large(limit: usize) -> Problem {
     Problem::new(
         Kind::PayloadTooLarge,
-        format!("the body may have at most {limit} bytes: send less at once"),
+        format!("the body may have at most {limit} bytes: send a smaller body"),
     )
 }
 
@@ -292,7 +292,7 @@ async fn nothing_here(uri: Uri) -> Problem {
     Problem::new(
         Kind::NotFound,
         format!(
-            "there is nothing at {}: see /docs for all there is",
+            "the path {} does not exist: see /docs for all paths",
             uri.path()
         ),
     )
@@ -301,7 +301,7 @@ async fn nothing_here(uri: Uri) -> Problem {
 async fn wrong_method(method: Method) -> Problem {
     Problem::new(
         Kind::MethodNotAllowed,
-        format!("{method} does not work here: use one of the methods in `Allow`"),
+        format!("the method {method} is not allowed here: use one of the methods in `Allow`"),
     )
 }
 

@@ -62,7 +62,7 @@ impl HttpMetrics {
         );
         registry.register(
             "wxgate_http_request_seconds",
-            "From the first byte in to the answer's head",
+            "Time from the first byte of the request to the head of the answer",
             metrics.seconds.clone(),
         );
         metrics

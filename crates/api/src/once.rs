@@ -101,7 +101,7 @@ impl ApiState {
             Turn::Busy => {
                 return Err(Problem::new(
                     Kind::Conflict,
-                    "the first request with this Idempotency-Key is still running: send it again in a moment",
+                    "the first request with this Idempotency-Key is still running: send the request again in a moment",
                 ));
             }
         };

@@ -31,25 +31,25 @@ pub(crate) const SCHEME: &str = "oauth2";
 #[openapi(
     info(
         title = "wxgate",
-        description = "Notification gateway for WeChat mini-programs and official accounts.\n\n\
-            Fetch an access token at `POST /oauth/token` with the client id and secret of an API key, then send it as \
-            `Authorization: Bearer …`. Refusals are `application/problem+json` (RFC 9457); `code` is for programs, \
-            `detail` says what to do next. Every answer has `X-Request-Id`. Times are RFC 3339 in UTC. Unknown fields \
-            are refused.",
+        description = "Notification gateway for WeChat mini-programs and official accounts.\n\nFetch an access token \
+            at `POST /oauth/token` with the client id and secret of an API key, then send the token as `Authorization: \
+            Bearer …`. Errors are `application/problem+json` (RFC 9457); `code` is for programs, `detail` says what to \
+            do next. Every answer has `X-Request-Id`. Times are RFC 3339 in UTC. The gateway refuses unknown fields.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
     components(schemas(ProblemBody)),
     tags(
         (name = "oauth", description = "Access tokens (RFC 6749, RFC 8414)."),
-        (name = "messages", description = "Sending messages and reading what became of them."),
-        (name = "grants", description = "Who may be written to: collected form ids and accepted templates."),
+        (name = "messages", description = "Send messages and read their outcomes."),
+        (name = "grants", description = "Grants: collected form ids and accepted templates, which permit messages to users."),
         (name = "apps", description = "Mini-programs and official accounts."),
-        (name = "webhooks", description = "Telling a tenant what became of each message."),
+        (name = "webhooks", description = "Webhook endpoints of a tenant, which receive events about messages and apps."),
         (name = "keys", description = "A tenant's own API keys."),
         (name = "tenants", description = "Tenants and their keys: for operators."),
-        (name = DROP_IN, description = "WeChat's own calls, for code that talks to WeChat through an SDK: the gateway's URL as its base URL, a client secret as its AppSecret. Answers have HTTP 200 and WeChat's `errcode`."),
-        (name = CALLBACKS, description = "What WeChat calls. Its signature is the credential; nobody else need call these."),
-        (name = "audit", description = "What was done, by whom and from where."),
+        (name = DROP_IN, description = "WeChat's own calls, for code that calls WeChat through an SDK: give the SDK the gateway's URL as the base URL and a client secret as the AppSecret. Answers have HTTP 200 and WeChat's `errcode`."),
+        (name = CALLBACKS, description = "The endpoints that WeChat calls. WeChat's signature is the credential; other \
+            clients do not need these endpoints."),
+        (name = "audit", description = "The audit log: each action, its actor and the actor's address."),
         (name = "operations", description = "Health, metrics, this document."),
     ),
 )]
@@ -88,8 +88,8 @@ impl Part {
             "wxgate in WeChat's form".clone_into(&mut document.info.title);
             flat::prune_responses(&mut document);
             document.info.description = Some(
-                "WeChat's own calls, for code that talks to WeChat through an SDK, and what WeChat calls. The gateway's \
-                 own API is in another document, `/openapi.json`."
+                "WeChat's own calls, for code that calls WeChat through an SDK, and the endpoints that WeChat calls. \
+                 The gateway's own API is in another document, `/openapi.json`."
                     .to_owned(),
             );
         }
@@ -180,7 +180,8 @@ fn describe_headers(operation: &mut Operation, limited: bool) {
 
 fn request_id() -> RefOr<Header> {
     header(
-        "The request's id: the caller's own if it is 1 to 128 of `A-Z a-z 0-9 . _ -`, else a fresh one.",
+        "The id of the request: the caller's own id if that id has 1 to 128 characters of `A-Z a-z 0-9 . _ -`, \
+        otherwise a new id.",
     )
 }
 
@@ -193,7 +194,8 @@ fn rate_limit() -> [(String, RefOr<Header>); 2] {
         (
             "RateLimit".into(),
             header(
-                "What is left of it: `\"default\";r=99;t=1` is 99 requests, all back in 1 second.",
+                "The rest of the tenant's limit: `\"default\";r=99;t=1` is 99 requests left, and the full limit again \
+                in 1 second.",
             ),
         ),
     ]
@@ -214,13 +216,13 @@ fn meaning(scope: Scope) -> &'static str {
         Scope::GrantsRead => "Read the pool, the ledger and reach estimates",
         Scope::AppsRead => "Read apps, token state and quota",
         Scope::AppsWrite => "Register, change and remove apps",
-        Scope::TokensRead => "Be handed WeChat's access token itself",
+        Scope::TokensRead => "Read the value of WeChat's access token",
         Scope::TemplatesRead => "Read synced templates",
         Scope::WebhooksWrite => "Manage webhooks",
         Scope::WebhooksRead => "Read webhooks and their deliveries",
-        Scope::KeysWrite => "Make and revoke the tenant's keys",
+        Scope::KeysWrite => "Create and revoke the tenant's keys",
         Scope::AuditRead => "Read the audit log",
-        Scope::WechatProxy => "Pass other WeChat calls through the gateway",
+        Scope::WechatProxy => "Forward other WeChat calls through the gateway",
         Scope::Operator => "Run the gateway: tenants and their keys",
     }
 }

@@ -66,29 +66,30 @@ kinds! {
         "fetch an access token at POST /oauth/token and send it as `Authorization: Bearer …`";
     /// The credential is valid, but lacks the scope.
     InsufficientScope = "insufficient_scope", FORBIDDEN, "The credential does not permit this":
-        "this needs the scope `messages:send`: use a key that has it";
+        "this request needs the scope `messages:send`: use a key that has this scope";
     /// The callback does not prove that WeChat sent it, or is for no app of this gateway. The answer does not say which
     /// of the two, so that a stranger learns nothing.
     BadSignature = "bad_signature", FORBIDDEN, "The callback is not accepted":
-        "this is not signed by WeChat for an app of this gateway: see the gateway's log for the reason";
+        "the callback has no valid signature of WeChat for an app of this gateway: see the gateway's log for the reason";
     /// The resource does not exist, or belongs to another tenant.
-    NotFound = "not_found", NOT_FOUND, "There is no such thing":
-        "there is no message with this id: check the id and whose key you use";
+    NotFound = "not_found", NOT_FOUND, "The resource does not exist":
+        "there is no such message: check the id, and that the key belongs to the right tenant";
     /// The path exists, the method does not.
     MethodNotAllowed = "invalid_request", METHOD_NOT_ALLOWED, "The method is not allowed here":
-        "PUT does not work here: use one of the methods in `Allow`";
+        "the method PUT is not allowed here: use one of the methods in `Allow`";
     /// The body did not arrive in time.
-    TooSlow = "invalid_request", REQUEST_TIMEOUT, "The body did not come in time":
-        "the body was not there in time: send the request again, over a better connection or with a smaller body";
+    TooSlow = "invalid_request", REQUEST_TIMEOUT, "The body did not arrive in time":
+        "the body did not arrive in time: send the request again, over a better connection or with a smaller body";
     /// The resource exists already, or another request creates the resource at this moment.
-    Conflict = "conflict", CONFLICT, "It conflicts with what exists":
-        "the appid is registered already: ask its owner to remove it first";
+    Conflict = "conflict", CONFLICT, "The request conflicts with the present state":
+        "the appid is registered already: ask its owner to remove the app first";
     /// The resource has changed since the caller read it.
-    Changed = "conflict", PRECONDITION_FAILED, "It was changed meanwhile":
-        "it is no longer what `If-Match` says: read it again, and send the change with its new ETag";
+    Changed = "conflict", PRECONDITION_FAILED, "The resource has changed in the meantime":
+        "the resource has changed since the version in `If-Match`: read the resource again, and send the change with \
+        the new ETag";
     /// The body is over the limit.
     PayloadTooLarge = "payload_too_large", PAYLOAD_TOO_LARGE, "The body is too large":
-        "the body may have at most 1048576 bytes: send less at once";
+        "the body may have at most 1048576 bytes: send a smaller body";
     /// The endpoint does not read bodies of this media type.
     UnsupportedMediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, "The body's type is not supported":
         "send JSON with `Content-Type: application/json`";
@@ -97,28 +98,29 @@ kinds! {
         "correct the fields named in `errors` and send the request again";
     /// The idempotency key was used with another body.
     IdempotencyKeyReused = "idempotency_key_reused", UNPROCESSABLE_ENTITY, "The idempotency key was used for another request":
-        "take a new Idempotency-Key for a new request; repeat a request with exactly the same body";
+        "use a new Idempotency-Key for a new request; repeat a request with exactly the same body";
     /// The tenant sends more requests a second than its limit.
     RateLimited = "rate_limited", TOO_MANY_REQUESTS, "Too many requests":
         "wait as long as Retry-After says, then send the request again";
     /// The daily quota of the app or of the tenant is used up.
-    QuotaExhausted = "quota_exhausted", TOO_MANY_REQUESTS, "The quota of the day is used up":
-        "the app's quota is free again at 2026-03-02T16:00:00.000Z: send then, or give the message a longer ttl";
+    QuotaExhausted = "quota_exhausted", TOO_MANY_REQUESTS, "The daily quota is used up":
+        "the app's daily quota is used up until 2026-03-02T16:00:00.000Z: send the message then, or give the message a \
+        longer ttl";
     /// A defect of the gateway.
-    Internal = "internal", INTERNAL_SERVER_ERROR, "Something broke in the gateway":
-        "please report this with the request's id; sending the request again may help";
+    Internal = "internal", INTERNAL_SERVER_ERROR, "An internal error of the gateway":
+        "please report this error with the request's id; sending the request again may help";
     /// WeChat refuses the app for a reason that the app's owner can repair: the AppSecret, the IP list, the account.
     AppRejected = "wechat_rejected", UNPROCESSABLE_ENTITY, "WeChat refuses the app":
         "the AppSecret is wrong or was reset: set the current one with PUT /v1/apps/{appid}/secret";
     /// WeChat refuses a call that the request needs, and the request itself is correct.
-    WechatRejected = "wechat_rejected", BAD_GATEWAY, "WeChat refuses":
+    WechatRejected = "wechat_rejected", BAD_GATEWAY, "WeChat refuses a call of the gateway":
         "WeChat does not list the app's templates now: sync again later";
     /// WeChat does not answer.
     WechatUnavailable = "wechat_unavailable", SERVICE_UNAVAILABLE, "WeChat does not answer":
         "WeChat does not answer at the moment: send the request again after Retry-After";
     /// The gateway has no capacity now, or the database is unavailable.
-    Overloaded = "overloaded", SERVICE_UNAVAILABLE, "The gateway cannot take the request now":
-        "the gateway cannot take more at the moment: send the request again after Retry-After";
+    Overloaded = "overloaded", SERVICE_UNAVAILABLE, "The gateway cannot accept the request now":
+        "the gateway cannot accept the request at the moment: send the request again after Retry-After";
 }
 
 /// A refusal before it becomes a response. `detail` always says what the client can do next.
@@ -172,7 +174,7 @@ impl Problem {
     pub(crate) fn not_found(what: &str) -> Self {
         Self::new(
             Kind::NotFound,
-            format!("there is no such {what}: check its id and whose key you use"),
+            format!("there is no such {what}: check the id, and that the key belongs to the right tenant"),
         )
     }
 
@@ -212,7 +214,7 @@ impl Problem {
         match kind {
             Kind::NotFound => Self::new(
                 kind,
-                "there is nothing at this path: see /docs for all there is",
+                "this path does not exist: see /docs for all paths",
             ),
             Kind::InvalidRequest => Self::new(kind, "see /docs for what this endpoint reads"),
             kind => Self::new(kind, kind.example()),

@@ -44,7 +44,8 @@ impl From<TenancyError> for Problem {
             TenancyError::Invalid(errors) => Self::validation_failed(errors),
             TenancyError::Escalation(scopes) => {
                 let detail = format!(
-                    "a key cannot give scopes that it does not have: leave out `{scopes}`, or use a key that has them"
+                    "a key cannot grant scopes that the key itself does not have: leave out `{scopes}`, or use a key \
+                    that has these scopes"
                 );
                 Self::new(Kind::InsufficientScope, detail)
             }
@@ -96,7 +97,8 @@ impl From<AppError> for Problem {
         match error {
             AppError::Taken => Self::new(
                 Kind::Conflict,
-                "the appid is registered already: GET /v1/apps shows whether it is yours; if not, ask its owner to remove it",
+                "the appid is registered already: GET /v1/apps shows whether the app is yours; if not, ask its owner \
+                to remove the app",
             ),
             AppError::NotFound => Self::not_found("app"),
             AppError::Changed => changed(),
@@ -170,7 +172,7 @@ pub(crate) fn submit_refusal(error: SubmitError, now: DateTime<Utc>) -> Problem 
         SubmitError::QuotaExhausted { reset_at } => {
             let reset = Timestamp(reset_at);
             let detail = format!(
-                "the app's quota is free again at {reset}: send then, or give the message a longer ttl"
+                "the app's daily quota is used up until {reset}: send the message then, or give the message a longer ttl"
             );
             Problem::new(Kind::QuotaExhausted, detail)
                 .retry_after((reset_at - now).to_std().unwrap_or_default())
@@ -178,8 +180,8 @@ pub(crate) fn submit_refusal(error: SubmitError, now: DateTime<Utc>) -> Problem 
         SubmitError::TenantQuotaExhausted { limit, reset_at } => {
             let reset = Timestamp(reset_at);
             let detail = format!(
-                "the tenant's limit of {limit} messages a day is used up, whatever its apps' quotas: send after {reset}, \
-                 or ask the operator for a higher `messages_per_day`"
+                "the tenant's limit of {limit} messages a day is used up, independent of the quotas of its apps: send \
+                 after {reset}, or ask the operator for a higher `messages_per_day`"
             );
             Problem::new(Kind::QuotaExhausted, detail)
                 .retry_after((reset_at - now).to_std().unwrap_or_default())
@@ -205,7 +207,7 @@ pub(crate) fn change_refusal(error: ChangeError, now: DateTime<Utc>) -> Problem 
         }
         ChangeError::Emptied => Problem::new(
             Kind::Conflict,
-            "what was in the message has been dropped, as old messages are: send a new one",
+            "the content of the message has been deleted, because the message is old: send a new message",
         ),
         ChangeError::Submit(error) => submit_refusal(error, now),
     }
@@ -215,18 +217,18 @@ pub(crate) fn change_refusal(error: ChangeError, now: DateTime<Utc>) -> Problem 
 fn advice(Refusal { status, .. }: Refusal) -> &'static str {
     match status {
         Status::Scheduled | Status::Queued => {
-            "it will be sent by itself; POST …/cancel calls it back"
+            "the gateway will send the message; POST …/cancel cancels the message"
         }
-        Status::Sending => "WeChat may have it already; read it again in a moment",
+        Status::Sending => "WeChat may have the message already; read the message again in a moment",
         Status::Sent | Status::Delivered => {
-            "WeChat has it; send a new message if another one is wanted"
+            "WeChat has the message; send a new message if you want another one"
         }
         Status::Undelivered
         | Status::Failed
         | Status::Expired
         | Status::Canceled
         | Status::Uncertain => {
-            "it has ended and nothing more will be sent; POST …/retry sends it again"
+            "the message has ended and will not be sent; POST …/retry sends the message again"
         }
     }
 }

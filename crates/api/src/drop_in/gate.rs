@@ -89,7 +89,7 @@ pub(super) async fn prove(
     given: Credentials,
 ) -> Result<(Caller, TenantId, AppId), Reply> {
     if given.grant_type != grant_type {
-        let words = format!("invalid grant_type: it is {grant_type}");
+        let words = format!("invalid grant_type: must be {grant_type}");
         return Err(Reply::refused(INVALID_GRANT_TYPE, words));
     }
     if given.appid.is_empty() {
@@ -116,7 +116,7 @@ pub(super) fn want(caller: &Caller, scope: Scope) -> Result<(), Reply> {
         Ok(())
     } else {
         let words =
-            format!("api unauthorized: this needs the scope `{scope}`, use a key that has it");
+            format!("api unauthorized: this call needs the scope `{scope}`, use a key that has this scope");
         Err(Reply::refused(UNAUTHORIZED, words))
     }
 }
@@ -126,7 +126,8 @@ async fn keep_pace(state: &ApiState, caller: &Caller) -> Result<(), Reply> {
     if state.tenancy.admit(caller).await.allowed {
         Ok(())
     } else {
-        let words = "api minute-quota reach limit, must slower, retry next minute: the tenant's requests per second are spent";
+        let words = "api minute-quota reach limit, must slower, retry next minute: the tenant has used up its requests \
+            per second";
         Err(Reply::refused(TOO_FAST, words))
     }
 }

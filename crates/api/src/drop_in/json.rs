@@ -23,9 +23,9 @@ pub(super) fn unread(unread: Unread) -> Reply {
             BODY_TOO_LARGE,
             "content size out of limit: the body is too large for this call",
         ),
-        Unread::TooSlow => Reply::busy("the body was not there in time"),
-        Unread::NoRoom => Reply::busy("the gateway cannot take more at the moment"),
-        Unread::BrokenOff => Reply::busy("the body broke off"),
+        Unread::TooSlow => Reply::busy("the body did not arrive in time"),
+        Unread::NoRoom => Reply::busy("the gateway cannot accept the request at the moment, try again later"),
+        Unread::BrokenOff => Reply::busy("the body is incomplete"),
     }
 }
 
@@ -34,7 +34,7 @@ pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Reply> {
     let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
     // serde would accept a JSON array for a struct, too.
     if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
-        return Err(not_json("the body is no JSON object"));
+        return Err(not_json("the body is not a JSON object"));
     }
     match serde_json::from_slice(body) {
         Err(error) if !error.is_data() => {

@@ -57,9 +57,9 @@ pub(crate) fn passed_on() -> Router<ApiState> {
 
 /// Adds to the document what the routes cannot declare themselves.
 pub(crate) fn document(document: &mut OpenApi) {
-    let about = "The `access_token` of `GET /cgi-bin/token` or `POST /cgi-bin/stable_token`. It is a token of the \
-                 gateway for one app, opens nothing of `/v1`, and lives 7200 seconds. Sending wants a key with the scope \
-                 `messages:send`, every other call `wechat:proxy`.";
+    let about = "The `access_token` from `GET /cgi-bin/token` or `POST /cgi-bin/stable_token`: a token of the gateway \
+                 for one app, valid for 7200 seconds and not valid for `/v1`. A send needs a key with the scope \
+                 `messages:send`, every other call a key with the scope `wechat:proxy`.";
     let in_query = ApiKey::Query(ApiKeyValue::with_description("access_token", about));
     document
         .components
@@ -71,7 +71,7 @@ pub(crate) fn document(document: &mut OpenApi) {
 /// The answer to an encoded body.
 pub(crate) fn encoded(encoding: &str) -> Response {
     let words = format!(
-        "data format error: a body with `Content-Encoding: {encoding}` cannot be read, send it as it is"
+        "data format error: a body with `Content-Encoding: {encoding}` cannot be read, send the body without an encoding"
     );
     Reply::refused(NOT_JSON, words).into_response()
 }

@@ -21,7 +21,7 @@ pub(super) fn of(message: &Message) -> Reply {
         Status::Uncertain => uncertain(message),
         // The gateway stops.
         Status::Sending => Reply::uncertain(&format!(
-            "WeChat has not answered yet, so it may or may not take the message {}",
+            "WeChat has not answered yet, so WeChat may or may not accept the message {}",
             message.id
         )),
         Status::Expired | Status::Canceled | Status::Queued | Status::Scheduled => {
@@ -52,7 +52,7 @@ fn was_maybe_sent(message: &Message) -> bool {
 fn unasked(message: &Message) -> Reply {
     let failure = message.failure.as_ref();
     let Some(failure) = failure.filter(|failure| failure.code == FailureCode::NoGrant) else {
-        return Reply::busy("the message failed before WeChat was asked");
+        return Reply::busy("the message failed before the gateway called WeChat");
     };
     if message.content.channel() == Channel::Template {
         Reply::refused(

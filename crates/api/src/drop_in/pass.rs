@@ -56,8 +56,7 @@ pub(super) fn routes() -> Router<ApiState> {
 async fn not_here() -> Reply {
     Reply::refused(
         INVALID_URL,
-        "invalid url: of the calls under /sns the gateway has jscode2session alone, send the others to \
-         https://api.weixin.qq.com",
+        "invalid url: under /sns the gateway has only jscode2session, send other calls to https://api.weixin.qq.com",
     )
 }
 
@@ -76,7 +75,7 @@ async fn try_pass_on(state: &ApiState, request: Request) -> Result<ForwardedAnsw
     if !is_forwardable(&path) || !matches!(method, Method::GET | Method::POST) {
         return Err(Reply::refused(
             INVALID_URL,
-            "invalid url: the gateway does not pass this call on",
+            "invalid url: the gateway does not forward this call",
         ));
     }
     let query = without_token(request.uri().query().unwrap_or_default());
@@ -134,7 +133,7 @@ async fn upload(request: Request, announced: usize, room: &mut Room) -> Result<B
 fn with_secret() -> Reply {
     Reply::refused(
         UNAUTHORIZED,
-        "api unauthorized: calls with a secret are not passed on",
+        "api unauthorized: the gateway does not forward calls with a secret",
     )
 }
 
@@ -153,26 +152,26 @@ pub(super) fn refusal(error: PassageError, method: &Method) -> Reply {
         PassageError::App(error) => error.into(),
         PassageError::TokenRefused => Reply::busy("WeChat refuses the app's own access token"),
         PassageError::CredentialRefused => Reply::busy(
-            "WeChat refuses a credential of this call, and takes the app's own access token: look for a credential in \
-             its body or query",
+            "WeChat accepts the app's own access token and refuses another credential of this call: check the \
+             credentials in the call's body and query",
         ),
         PassageError::SecretRefused => Reply::refused(
             INVALID_APPSECRET,
-            "invalid appsecret: WeChat refuses the one that the gateway has for the app, give it the present one with \
-             PUT /v1/apps/{appid}/secret",
+            "invalid appsecret: WeChat refuses the AppSecret that the gateway has for the app, set the current one \
+             with PUT /v1/apps/{appid}/secret",
         ),
         PassageError::NoSecret => {
-            Reply::busy("the gateway cannot read the app's AppSecret just now")
+            Reply::busy("the gateway cannot read the app's AppSecret at the moment, try again later")
         }
         PassageError::Full => {
-            Reply::busy("too many calls are under way, make fewer of them at once")
+            Reply::busy("too many calls are in progress, make fewer calls at the same time")
         }
         PassageError::Forward(ForwardError::Refused(why)) => {
             Reply::refused(INVALID_URL, format!("invalid url: {why}"))
         }
         PassageError::Forward(ForwardError::Secret) => with_secret(),
         PassageError::Forward(ForwardError::Unclear(why)) if *method == Method::POST => {
-            Reply::uncertain(&format!("WeChat may or may not have done it, {why}"))
+            Reply::uncertain(&format!("WeChat may or may not have carried out the call, {why}"))
         }
         PassageError::Forward(ForwardError::NotDone(why) | ForwardError::Unclear(why)) => {
             Reply::busy(&why)
@@ -232,20 +231,21 @@ fn operation(name: &str, home: &str, is_post: bool) -> utoipa::openapi::path::Op
         .schema(Some(Ref::from_schema_name("WechatReply")))
         .build();
     let passed = ResponseBuilder::new()
-        .description("WeChat's answer as it came, without the token; or `errcode` and `errmsg` of the gateway.")
+        .description("WeChat's answer, unchanged except that the token is removed; or `errcode` and `errmsg` of the gateway.")
         .content("application/json", answer)
         .content("*/*", bytes())
         .build();
     let operation = OperationBuilder::new()
         .operation_id(Some(format!("pass_on_{method}_{name}")))
         .tag(super::TAG)
-        .summary(Some(format!("Pass a call under `{home}` on to WeChat")))
+        .summary(Some(format!("Forward a call under `{home}` to WeChat")))
         .description(Some(
-            "Any call that the gateway has no answer of its own for, with the app's real token in place of the gateway's; \
-             query, body and content type as they come, 10 MiB at most in either direction. Where WeChat refuses the token \
-             the call is made once more, with a fresh token if that one is dead. Calls that hand out tokens, tickets or \
-             credentials or clear quotas, and paths with dots or escapes, are not passed on: 40066; nor is anything named \
-             as a secret is in the query or the body: 48001. Needs a key with the scope `wechat:proxy`: 48001.",
+            "Forwards any call that the gateway does not answer itself, with the app's real token in place of the \
+             gateway's token. Query, body and content type stay unchanged; the limit is 10 MiB in each direction. \
+             Where WeChat refuses the token, the gateway repeats the call once, with a fresh token if the refused \
+             token is dead. The gateway does not forward calls that return tokens, tickets or credentials or that \
+             clear quotas, nor paths with dots or escapes: 40066; nor calls with a field named like a secret in the \
+             query or the body: 48001. Needs a key with the scope `wechat:proxy`: 48001.",
         ))
         .security(SecurityRequirement::new(
             super::SCHEME,
@@ -259,7 +259,7 @@ fn operation(name: &str, home: &str, is_post: bool) -> utoipa::openapi::path::Op
         );
     if is_post {
         let body = RequestBodyBuilder::new()
-            .description(Some("Whatever the call takes."))
+            .description(Some("The body of WeChat's call."))
             .content("*/*", bytes());
         operation.request_body(Some(body.build())).build()
     } else {

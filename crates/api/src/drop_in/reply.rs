@@ -102,7 +102,7 @@ impl Reply {
     pub(super) fn invalid_appid() -> Self {
         Self::refused(
             INVALID_APPID,
-            "invalid appid: it is not registered here for the tenant of this secret",
+            "invalid appid: the appid is not registered at this gateway for the tenant of this secret",
         )
     }
 
@@ -121,7 +121,7 @@ impl IntoResponse for Reply {
 impl From<OauthError> for Reply {
     fn from(error: OauthError) -> Self {
         match error {
-            OauthError::Unavailable => Self::busy("the gateway cannot check secrets just now"),
+            OauthError::Unavailable => Self::busy("the gateway cannot check secrets at the moment, try again later"),
             OauthError::TooOften(_) => Self::refused(TOO_FAST, error.to_string()),
             OauthError::InvalidClient(_)
             | OauthError::InvalidScope(_)
@@ -140,7 +140,7 @@ impl From<AuthError> for Reply {
             AuthError::Missing => (TOKEN_MISSING, "access_token missing"),
             AuthError::Malformed => (
                 INVALID_CREDENTIAL,
-                "invalid credential, access_token is invalid or not latest: get one from /cgi-bin/token of the gateway",
+                "invalid credential, access_token is invalid or not latest: get a token from /cgi-bin/token of the gateway",
             ),
             AuthError::Expired => (TOKEN_EXPIRED, "access_token expired"),
             AuthError::Revoked => (
@@ -151,9 +151,9 @@ impl From<AuthError> for Reply {
                 SUSPENDED,
                 "user limited: the tenant is suspended, ask the operator of the gateway",
             ),
-            AuthError::TooOften(_) => (TOO_FAST, "too many requests had no good access_token"),
+            AuthError::TooOften(_) => (TOO_FAST, "too many requests had no valid access_token"),
             AuthError::Unavailable => {
-                return Self::busy("the gateway cannot check tokens just now");
+                return Self::busy("the gateway cannot check tokens at the moment, try again later");
             }
         };
         Self::refused(code, words)
@@ -186,7 +186,7 @@ impl From<AppError> for Reply {
             } => Self::from_wechat(errcode, &errmsg, rid.as_deref()),
             AppError::WechatUnavailable { detail, .. } | AppError::TooOften { detail, .. } => {
                 tracing::info!(detail, "no access token for a call of the drop-in surface");
-                Self::busy("there is no access token of the app just now")
+                Self::busy("the gateway has no access token for the app at the moment, try again later")
             }
             AppError::Taken
             | AppError::Changed
@@ -194,7 +194,7 @@ impl From<AppError> for Reply {
             | AppError::Unavailable(_)
             | AppError::Broken(_) => {
                 tracing::error!(%error, "cannot look up an app");
-                Self::busy("the gateway cannot look up the app just now")
+                Self::busy("the gateway cannot look up the app at the moment, try again later")
             }
         }
     }
@@ -207,16 +207,16 @@ impl From<SubmitError> for Reply {
             SubmitError::Violations(violations) => violations.into(),
             SubmitError::QuotaExhausted { .. } => Self::refused(
                 QUOTA_SPENT,
-                "reach max api daily quota limit: the app's messages of the day are spent",
+                "reach max api daily quota limit: the app has used up its messages of the day",
             ),
             SubmitError::TenantQuotaExhausted { .. } => Self::refused(
                 QUOTA_SPENT,
-                "reach max api daily quota limit: the tenant's messages of the day are spent",
+                "reach max api daily quota limit: the tenant has used up its messages of the day",
             ),
-            SubmitError::Overloaded { .. } => Self::busy("the gateway is overloaded"),
+            SubmitError::Overloaded { .. } => Self::busy("the gateway is overloaded, try again later"),
             SubmitError::KeyReused | SubmitError::Unavailable(_) | SubmitError::Broken(_) => {
                 tracing::error!(%error, "cannot accept a message");
-                Self::busy("the gateway cannot accept messages just now")
+                Self::busy("the gateway cannot accept messages at the moment, try again later")
             }
         }
     }

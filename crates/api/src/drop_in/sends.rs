@@ -103,7 +103,8 @@ struct Sent {
 #[utoipa::path(
     post, path = "/cgi-bin/message/subscribe/send", tag = super::TAG, security(("wechat" = [])),
     request_body = Sent,
-    responses((status = 200, description = "What became of it.", body = Reply), Always),
+    responses((status = 200, description = "The result of the send: `errcode` 0 and `msgid`, or another `errcode` with \
+        its `errmsg`.", body = Reply), Always),
 )]
 async fn send_subscribe(State(state): State<ApiState>, request: Request) -> Result<Reply, Reply> {
     send(&state, Channel::Subscribe, request).await
@@ -115,7 +116,8 @@ async fn send_subscribe(State(state): State<ApiState>, request: Request) -> Resu
 #[utoipa::path(
     post, path = "/cgi-bin/message/wxopen/template/send", tag = super::TAG, security(("wechat" = [])),
     request_body = Sent,
-    responses((status = 200, description = "What became of it.", body = Reply), Always),
+    responses((status = 200, description = "The result of the send: `errcode` 0 and `msgid`, or another `errcode` with \
+        its `errmsg`.", body = Reply), Always),
 )]
 async fn send_wxopen_template(
     State(state): State<ApiState>,
@@ -130,7 +132,8 @@ async fn send_wxopen_template(
 #[utoipa::path(
     post, path = "/cgi-bin/message/template/send", tag = super::TAG, security(("wechat" = [])),
     request_body = Sent,
-    responses((status = 200, description = "What became of it.", body = Reply), Always),
+    responses((status = 200, description = "The result of the send: `errcode` 0 and `msgid`, or another `errcode` with \
+        its `errmsg`.", body = Reply), Always),
 )]
 async fn send_template(State(state): State<ApiState>, request: Request) -> Result<Reply, Reply> {
     send(&state, Channel::Official, request).await
@@ -170,7 +173,7 @@ async fn send(state: &ApiState, channel: Channel, request: Request) -> Result<Re
         // The message is in the queue, and its outcome is unknown.
         Err(error) => {
             tracing::warn!(%error, "cannot wait for a message's end");
-            let what = format!("see GET /v1/messages/{id} for what became of the message");
+            let what = format!("see GET /v1/messages/{id} for the outcome of the message");
             Err(Reply::uncertain(&what))
         }
     }
@@ -193,7 +196,7 @@ fn rested(pause: &Pause, now: DateTime<Utc>) -> Result<(), Reply> {
         .unwrap_or("see GET /v1/apps/{appid}");
     let reason = &pause.reason;
     Err(Reply::busy(&format!(
-        "the app rests until {until} ({reason}): {detail}"
+        "the app is paused until {until} ({reason}): {detail}"
     )))
 }
 
@@ -249,7 +252,7 @@ fn values(data: Value) -> Result<Option<Map<String, Value>>, Reply> {
         Value::Array(items) if items.is_empty() => Map::new(),
         Value::String(_) => {
             return Err(invalid(
-                "data must be an object and not a text with an object in it",
+                "data must be an object, not a string that contains an object",
             ));
         }
         Value::Array(_) | Value::Bool(_) | Value::Number(_) => {

@@ -67,10 +67,10 @@ enum WechatSessionAnswer {
     params(
         ("appid" = String, Query, description = "The mini-program.", example = "wx0a1b2c3d4e5f6789"),
         ("secret" = String, Query, description = "A client secret of the gateway.", example = "wxg_…"),
-        ("js_code" = String, Query, description = "What `wx.login()` gave.", example = "0d3Xyz0w3aBCdE2fGh1w3Qd1Z54Xyz0R"),
+        ("js_code" = String, Query, description = "The code from `wx.login()`.", example = "0d3Xyz0w3aBCdE2fGh1w3Qd1Z54Xyz0R"),
         ("grant_type" = String, Query, description = "`authorization_code`", example = "authorization_code"),
     ),
-    responses((status = 200, description = "Who signed in; or `errcode` and `errmsg`.", body = WechatSessionAnswer), Always),
+    responses((status = 200, description = "The identity of the user that signed in; or `errcode` and `errmsg`.", body = WechatSessionAnswer), Always),
 )]
 async fn code_to_session(
     State(state): State<ApiState>,

@@ -135,7 +135,7 @@ async fn issue(
     let token = state.tenancy.issue_drop_in_token(&caller, &appid);
     let token = token.map_err(|error| {
         tracing::error!(%error, "cannot sign an access token");
-        Reply::busy("the gateway cannot sign tokens just now")
+        Reply::busy("the gateway cannot sign tokens at the moment, try again later")
     })?;
     Ok(Json(WechatToken {
         access_token: token.expose().to_owned(),

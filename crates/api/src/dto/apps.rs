@@ -177,7 +177,7 @@ fn secret_violation(secret: &AppSecret) -> Option<Violation> {
     let text = secret.expose();
     let fine = (1..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
     let rule =
-        "must be the AppSecret as WeChat's console shows it: letters and digits without blanks";
+        "must be the AppSecret that WeChat's console shows: letters and digits without blanks";
     (!fine).then(|| Violation::new("/secret", rule))
 }
 

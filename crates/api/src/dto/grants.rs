@@ -111,7 +111,7 @@ impl GrantsAnswer {
             Collected::Known(grant) => GrantResult::taken(200, grant),
             Collected::Foreign => GrantResult::refused(&words(&Problem::new(
                 Kind::Conflict,
-                "this id was collected from another user: an id permits messages to the user who made it alone",
+                "this id was collected from another user and permits messages only to that user: check the openid",
             ))),
             Collected::Unfit(words) => GrantResult::refused(&words),
         });
@@ -315,7 +315,7 @@ mod tests {
         let request: GrantsRequest = parse(twice).unwrap();
         let items = request.items(DateTime::UNIX_EPOCH).unwrap();
         assert!(
-            matches!(&items[0], GrantEntry::Unfit(words) if words.contains("/openid") && words.contains("is there twice")),
+            matches!(&items[0], GrantEntry::Unfit(words) if words.contains("/openid") && words.contains("is given twice")),
             "{items:?}"
         );
     }

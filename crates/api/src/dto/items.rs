@@ -72,7 +72,7 @@ pub(super) fn read<T: DeserializeOwned>(item: &RawValue) -> Result<T, Vec<Violat
         Kind::ValidationFailed => problem.into_errors(),
         _ => vec![Violation::new(
             "",
-            "cannot be read: it is nested too deeply, or has a number or a character that JSON cannot say",
+            "cannot be read: the value is nested too deeply, or has a number or a character that JSON cannot express",
         )],
     })
 }

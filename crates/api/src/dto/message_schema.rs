@@ -33,7 +33,7 @@ struct Form {
 const SUBSCRIBE: Form = Form {
     name: "SubscribeMessage",
     channel: "subscribe",
-    description: "A mini-program subscribe message. The gateway takes one without `channel` too; clients need it to tell messages apart.",
+    description: "A mini-program subscribe message. The gateway accepts this message without `channel` too; clients need `channel` to distinguish the kinds of messages.",
     required: &["channel", "touser", "template_id", "data"],
     own: &["page", "miniprogram_state", "lang"],
     example: || {
@@ -101,7 +101,7 @@ impl Form {
         let channel = ObjectBuilder::new()
             .schema_type(Type::String)
             .enum_values(Some([self.channel]))
-            .description(Some("Which of WeChat's ways the message takes."));
+            .description(Some("The WeChat interface that sends the message."));
         object
             .properties
             .insert("channel".to_owned(), channel.into());
@@ -141,7 +141,7 @@ impl PartialSchema for AnyMessage {
             forms.item(Ref::from_schema_name(form.name))
         });
         forms
-            .description(Some("A message to send, in the fields of its channel."))
+            .description(Some("A message to send, with the fields of its channel."))
             .discriminator(Some(Discriminator::with_mapping("channel", mapping)))
             .into()
     }

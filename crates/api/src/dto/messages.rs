@@ -191,7 +191,8 @@ pub(crate) struct Failure {
     code: &'static str,
     /// What happened and what to do.
     #[schema(
-        example = "the user has not accepted this template, or has used it up: ask for it again in the mini-program"
+        example = "the user has not accepted this template, or the accepted messages are used up: ask the user again \
+            in the mini-program"
     )]
     detail: String,
 }

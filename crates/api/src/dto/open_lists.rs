@@ -49,7 +49,7 @@ lists! {
 /// A string schema with the present values.
 fn open(about: &str, known: &[&str]) -> RefOr<Schema> {
     let words = known.join("`, `");
-    let about = format!("{about} Today: `{words}`; more may come.");
+    let about = format!("{about} Present values: `{words}`; later versions may add values.");
     let example = known.first().copied().unwrap_or_default();
     let extension = Extensions::builder().add("x-extensible-enum", known);
     ObjectBuilder::new()

@@ -43,7 +43,7 @@ impl ReachRequest {
         }
         if self.openids.is_empty() || self.openids.len() > MOST_USERS {
             let rule =
-                format!("must have 1 to {MOST_USERS} openids: ask about more in several requests");
+                format!("must have 1 to {MOST_USERS} openids: split a longer list into several requests");
             found.push(Violation::new("/openids", rule));
         }
         if let Some(place) = self.openids.iter().position(|openid| !fits(openid)) {

@@ -103,7 +103,7 @@ fn events_schema() -> utoipa::openapi::schema::Array {
         .items(event)
         .min_items(Some(1))
         .description(Some(
-            "Which events it wants: their types, or `[\"*\"]` for all.",
+            "The types of the events that the webhook receives, or `[\"*\"]` for all.",
         ))
         .build()
 }

@@ -14,7 +14,7 @@ use crate::{
 
 /// The error of a body that does not arrive in time. The server ends bodies with this error; the routes then answer 408.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the body did not come in time")]
+#[error("the body did not arrive in time")]
 pub struct SlowBody;
 
 /// Why a body was not read completely.
@@ -79,7 +79,7 @@ impl From<Unread> for Problem {
             Unread::TooSlow => Self::new(Kind::TooSlow, Kind::TooSlow.example()),
             Unread::NoRoom => Self::unavailable(NoRoom),
             Unread::BrokenOff => {
-                Self::invalid_request("the body broke off: send the request again")
+                Self::invalid_request("the body is incomplete: send the request again")
             }
         }
     }

@@ -24,7 +24,7 @@ pub(crate) fn read<T: DeserializeOwned>(uri: &Uri) -> Result<T, Problem> {
     // No searched value has a control character, and PostgreSQL takes no text with U+0000.
     if let Some(name) = controlled(uri) {
         return Err(Problem::invalid_request(format!(
-            "the query cannot be read: `{}` has a control character; leave it out",
+            "the query cannot be read: `{}` has a control character; remove this character",
             name.escape_debug()
         )));
     }
@@ -87,7 +87,7 @@ mod tests {
             ("missing field `touser`", "`touser` is missing"),
             (
                 "unknown field `a: b`, expected `limit`",
-                "`a: b` is not known: there is limit",
+                "`a: b` is not known: the known names are limit",
             ),
             (
                 "created_after: input contains invalid characters",

@@ -10,15 +10,15 @@ pub(super) fn plain(said: &str) -> String {
         return "is missing".to_owned();
     }
     if said.starts_with("duplicate field `") {
-        return "is there twice: send it once".to_owned();
+        return "is given twice: send one value".to_owned();
     }
     if said.starts_with("unknown field `") {
         let list = expected(said).unwrap_or_default();
         let known = names(&list);
         return if known.is_empty() {
-            "is not known: nothing is asked here".to_owned()
+            "is not known: nothing is allowed here".to_owned()
         } else {
-            format!("is not known: there is {}", known.join(", "))
+            format!("is not known: the known names are {}", known.join(", "))
         };
     }
     if said.starts_with("unknown variant `") {
@@ -88,22 +88,22 @@ pub(crate) fn no_json(error: &serde_json::Error) -> String {
     let (line, column) = (error.line(), error.column());
     if error.is_eof() {
         return if (line, column) == (1, 0) {
-            "it is empty".to_owned()
+            "the text is empty".to_owned()
         } else {
-            format!("it ends at line {line} column {column} within a value: the end is missing")
+            format!("the text ends at line {line} column {column} within a value: the end of the value is missing")
         };
     }
     let said = error.to_string();
     let place = format!(" at line {line} column {column}");
     let why = match said.strip_suffix(&place).unwrap_or(&said) {
-        "trailing comma" => "a comma with nothing behind it",
-        "trailing characters" => "there is more behind the end of the value",
+        "trailing comma" => "a comma with nothing after the comma",
+        "trailing characters" => "there is more text after the end of the value",
         "key must be a string" => "a name without double quotes",
         "recursion limit exceeded" => "nested too deeply",
-        "invalid escape" => "a \\ in a string with a letter behind it that means nothing",
+        "invalid escape" => "a \\ in a string before a letter that is not an escape",
         "invalid unicode code point" => "bytes that are not UTF-8",
         "lone leading surrogate in hex escape" | "unexpected end of hex escape" => {
-            "a \\u in a string that is half of a character"
+            "a \\u escape in a string that is only half of a character"
         }
         control if control.starts_with("control character ") => {
             "a line break or another control character in a string: write it as \\n or \\u000a"
@@ -148,7 +148,7 @@ mod tests {
         assert_eq!(said::<One>("{}"), "is missing");
         assert_eq!(
             said::<One>(r#"{"counts": 1}"#),
-            "is not known: there is count"
+            "is not known: the known names are count"
         );
         assert_eq!(
             said::<One>(r#"{"count": "one, expected two"}"#),
@@ -185,34 +185,34 @@ mod tests {
     #[test]
     fn a_text_that_is_no_json_says_why_and_where() {
         for (text, told) in [
-            ("", "it is empty"),
+            ("", "the text is empty"),
             (
                 "{\"a\": [1",
-                "it ends at line 1 column 8 within a value: the end is missing",
+                "the text ends at line 1 column 8 within a value: the end of the value is missing",
             ),
             (
                 "{\"a\": \"b",
-                "it ends at line 1 column 8 within a value: the end is missing",
+                "the text ends at line 1 column 8 within a value: the end of the value is missing",
             ),
             ("{a: 1}", "a name without double quotes at line 1 column 2"),
-            ("[1,]", "a comma with nothing behind it at line 1 column 4"),
+            ("[1,]", "a comma with nothing after the comma at line 1 column 4"),
             (
                 "{} {}",
-                "there is more behind the end of the value at line 1 column 4",
+                "there is more text after the end of the value at line 1 column 4",
             ),
             ("{\"a\" 1}", "expected `:` at line 1 column 6"),
             (
                 "nul",
-                "it ends at line 1 column 3 within a value: the end is missing",
+                "the text ends at line 1 column 3 within a value: the end of the value is missing",
             ),
             ("<xml>", "expected value at line 1 column 1"),
             (
                 r#"["\q"]"#,
-                "a \\ in a string with a letter behind it that means nothing at line 1 column 4",
+                "a \\ in a string before a letter that is not an escape at line 1 column 4",
             ),
             (
                 r#"["\ud800"]"#,
-                "a \\u in a string that is half of a character at line 1 column 9",
+                "a \\u escape in a string that is only half of a character at line 1 column 9",
             ),
             (
                 "[\"a\nb\"]",

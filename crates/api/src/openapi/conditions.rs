@@ -24,7 +24,7 @@ pub(super) fn describe(operation: &mut Operation) {
         on_success(
             operation,
             "Idempotent-Replayed",
-            "`true`: the request had been made before, and this is what was answered then.",
+            "`true`: the same request was made before, and this is the stored answer.",
         );
         note(operation, Kind::InvalidRequest);
         note(operation, Kind::IdempotencyKeyReused);
@@ -35,7 +35,7 @@ pub(super) fn describe(operation: &mut Operation) {
         on_success(
             operation,
             "ETag",
-            "Names this state of it: for `If-Match` and `If-None-Match`.",
+            "The version of the resource, for `If-Match` and `If-None-Match`.",
         );
     }
     if unchanged {
@@ -44,9 +44,9 @@ pub(super) fn describe(operation: &mut Operation) {
     }
     if known {
         let mut response = ResponseBuilder::new()
-            .description("It is what the caller has already.")
+            .description("The resource has not changed: the caller has the current version.")
             .build();
-        let about = "The same as before.";
+        let about = "The version of the resource, the same as before.";
         response.headers.insert("ETag".into(), header(about));
         let responses = &mut operation.responses.responses;
         responses.insert("304".into(), RefOr::T(response));

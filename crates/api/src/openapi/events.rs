@@ -59,18 +59,18 @@ fn other_event() -> RefOr<Schema> {
 fn meaning(kind: EventType) -> &'static str {
     match kind {
         EventType::MessageSent => "WeChat has accepted a message",
-        EventType::MessageDelivered => "WeChat says that a message has arrived",
-        EventType::MessageUndelivered => "WeChat says that a message has not arrived",
+        EventType::MessageDelivered => "WeChat says that a message was delivered",
+        EventType::MessageUndelivered => "WeChat says that a message was not delivered",
         EventType::MessageFailed => "WeChat refuses a message for good",
         EventType::MessageExpired => "A message could not be sent in time",
         EventType::MessageUncertain => "Whether WeChat has a message is unknown",
         EventType::AppBreakerOpened => {
-            "An app is paused because WeChat refuses everything it sends"
+            "An app is paused because WeChat refuses all of its messages"
         }
         EventType::AppQuotaWarning => "Most of an app's quota of the day is used",
         EventType::AppForeignRefresh => "Another system has replaced an app's access token",
-        EventType::TemplateChanged => "A template is not what it was",
-        EventType::WebhookTest => "The endpoint is tested",
+        EventType::TemplateChanged => "WeChat lists a template differently than before",
+        EventType::WebhookTest => "A test of the endpoint",
     }
 }
 
@@ -112,15 +112,16 @@ fn operation(kind: EventType) -> OperationBuilder {
         .content("application/json", content)
         .required(Some(Required::True));
     let taken = ResponseBuilder::new().description(
-        "Any 2xx within 15 seconds: the event is delivered. All else is tried again for 24 hours.",
+        "Any 2xx status within 15 seconds: the event is delivered. After any other result the gateway retries for 24 hours.",
     );
     OperationBuilder::new()
         .tag("webhooks")
         .operation_id(Some(format!("on_{}", word.replace('.', "_"))))
         .summary(Some(meaning(kind)))
         .description(Some(
-            "Posted to every endpoint that wants the event, signed as Standard Webhooks has it: verify `webhook-signature` \
-             with the endpoint's secret, and treat a repeated `webhook-id` as the same event.",
+            "The gateway posts the event to every endpoint that has chosen the event's type, signed according to \
+             Standard Webhooks: verify `webhook-signature` with the endpoint's secret, and treat a repeated \
+             `webhook-id` as the same event.",
         ))
         .parameters(Some(signed_by()))
         .request_body(Some(body.build()))
@@ -131,8 +132,8 @@ fn operation(kind: EventType) -> OperationBuilder {
 fn signed_by() -> [ParameterBuilder; 3] {
     [
         ("webhook-id", "The event's id."),
-        ("webhook-timestamp", "When it was posted, in seconds since 1970."),
-        ("webhook-signature", "`v1,` and the signature in base64; after a rotation of the secret two, with a blank between them."),
+        ("webhook-timestamp", "The time of the post, in seconds since 1970."),
+        ("webhook-signature", "`v1,` and the signature in base64; after a rotation of the secret, two of these with a blank in between."),
     ]
     .map(|(name, about)| {
         ParameterBuilder::new()

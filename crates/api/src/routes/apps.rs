@@ -40,7 +40,8 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
     params(Repeat),
     request_body = NewApp,
     responses(
-        (status = 201, description = "The app.", body = App, headers(("Location" = String, description = "Where it is."))),
+        (status = 201, description = "The app.", body = App, headers(("Location" = String, description = "The path of \
+            the new resource."))),
         Conflict, Body, Wechat, Guarded,
     ),
 )]
@@ -75,17 +76,17 @@ async fn future_owner(
         (Some(own), Some(named)) if own == named => Ok(own),
         (Some(_), Some(_)) => Err(Problem::field(
             "/tenant_id",
-            "a tenant's key registers apps of its own tenant: leave the field out",
+            "a tenant's key registers apps only for its own tenant: leave out this field",
         )),
         (None, None) => Err(Problem::field(
             "/tenant_id",
-            "required: an operator says whose app it is",
+            "required: an operator names the tenant of the app",
         )),
         (None, Some(named)) => match state.tenancy.tenant(named).await {
             Ok(tenant) => Ok(tenant.id),
             Err(error) if error.kind() == TenancyErrorKind::NotFound => Err(Problem::field(
                 "/tenant_id",
-                "there is no such tenant: GET /v1/tenants lists them",
+                "there is no such tenant: GET /v1/tenants lists the tenants",
             )),
             Err(error) => Err(error.into()),
         },
@@ -157,7 +158,7 @@ async fn detail(state: &ApiState, app: delivery::App) -> AppDetail {
     patch, path = "/v1/apps/{appid}", tag = "apps", security(("oauth2" = ["apps:write"])),
     params(("appid" = String, Path, description = "The app."), Unchanged),
     request_body = AppChanges,
-    responses((status = 200, description = "The app as it is now.", body = AppDetail), Missing, Body, Guarded),
+    responses((status = 200, description = "The present state of the app.", body = AppDetail), Missing, Body, Guarded),
 )]
 async fn update_app(
     State(state): State<ApiState>,
@@ -188,7 +189,7 @@ async fn update_app(
 #[utoipa::path(
     delete, path = "/v1/apps/{appid}", tag = "apps", security(("oauth2" = ["apps:write"])),
     params(("appid" = String, Path, description = "The app.")),
-    responses((status = 204, description = "It is removed."), Missing, Guarded),
+    responses((status = 204, description = "The app is removed."), Missing, Guarded),
 )]
 async fn remove_app(
     State(state): State<ApiState>,
@@ -212,7 +213,7 @@ async fn remove_app(
 #[utoipa::path(
     post, path = "/v1/apps/{appid}/verify", tag = "apps", security(("oauth2" = ["apps:write"])),
     params(("appid" = String, Path, description = "The app.")),
-    responses((status = 200, description = "The AppSecret works; the app as it is now.", body = App), Missing, Wechat, Guarded),
+    responses((status = 200, description = "WeChat accepts the AppSecret; the answer is the present state of the app.", body = App), Missing, Wechat, Guarded),
 )]
 async fn verify_app(
     State(state): State<ApiState>,
@@ -237,7 +238,7 @@ async fn verify_app(
     put, path = "/v1/apps/{appid}/secret", tag = "apps", security(("oauth2" = ["apps:write"])),
     params(("appid" = String, Path, description = "The app.")),
     request_body = NewSecret,
-    responses((status = 200, description = "The app as it is now.", body = App), Missing, Body, Wechat, Guarded),
+    responses((status = 200, description = "The present state of the app.", body = App), Missing, Body, Wechat, Guarded),
 )]
 async fn set_app_secret(
     State(state): State<ApiState>,

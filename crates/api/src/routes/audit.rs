@@ -41,7 +41,7 @@ async fn list_audit(
     };
     if named.is_some_and(|named| named != own) {
         return Err(Problem::invalid_request(
-            "`tenant_id` is for operators: leave it out to read your own log",
+            "`tenant_id` is for operators: leave out `tenant_id` to read your own log",
         ));
     }
     let lines = state.tenancy.audit(Some(own), &filter, &page).await?;

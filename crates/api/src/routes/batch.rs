@@ -39,13 +39,13 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
 #[utoipa::path(
     post, path = "/v1/apps/{appid}/messages/batch", tag = "messages", security(("oauth2" = ["messages:send"])),
     params(
-        ("appid" = String, Path, description = "The app that sends them."),
-        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters that stand for this request.", example = "newsletter-7-part-1"),
+        ("appid" = String, Path, description = "The app that sends the messages."),
+        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters that identify this request.", example = "newsletter-7-part-1"),
     ),
     request_body = BatchRequest,
     responses(
         (status = 200, description = "Every message has a result.", body = BatchAnswer,
-            headers(("Idempotent-Replayed" = String, description = "`true`: the request had been made before."))),
+            headers(("Idempotent-Replayed" = String, description = "`true`: the same request was made before."))),
         Missing, Body, Guarded,
     ),
 )]

@@ -51,12 +51,12 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
         ("appid" = String, Path, description = "The app."),
         ("signature" = String, Query, description = "SHA-1 in hex over the sorted Token, timestamp and nonce.",
             example = "f464b24fc39322e44b38aa78f5edd27bd1441696"),
-        ("timestamp" = String, Query, description = "When it was signed, in seconds since 1970.", example = "1714036504"),
-        ("nonce" = String, Query, description = "Whatever WeChat chose.", example = "1514711492"),
-        ("echostr" = String, Query, description = "What is answered."),
+        ("timestamp" = String, Query, description = "The time of the signature, in seconds since 1970.", example = "1714036504"),
+        ("nonce" = String, Query, description = "A random text of WeChat's.", example = "1514711492"),
+        ("echostr" = String, Query, description = "The text to answer with."),
     ),
     responses(
-        (status = 200, description = "The `echostr`, as it is.", body = String, content_type = "text/plain"),
+        (status = 200, description = "The `echostr`, unchanged.", body = String, content_type = "text/plain"),
         Signed, Often, Unready, Always,
     ),
 )]
@@ -89,13 +89,13 @@ async fn check_callback_url(
         ("appid" = String, Path, description = "The app."),
         ("signature" = Option<String>, Query, description = "SHA-1 in hex over the sorted Token, timestamp and nonce.",
             example = "f464b24fc39322e44b38aa78f5edd27bd1441696"),
-        ("timestamp" = String, Query, description = "When it was signed, in seconds since 1970.", example = "1714036504"),
-        ("nonce" = String, Query, description = "Whatever WeChat chose.", example = "1514711492"),
+        ("timestamp" = String, Query, description = "The time of the signature, in seconds since 1970.", example = "1714036504"),
+        ("nonce" = String, Query, description = "A random text of WeChat's.", example = "1514711492"),
         ("encrypt_type" = Option<String>, Query, description = "`aes` where the body is encrypted.", example = "aes"),
         ("msg_signature" = Option<String>, Query, description = "SHA-1 in hex over the sorted Token, timestamp, nonce and ciphertext.",
             example = "046e02f8204d34f8ba5fa3b1db94908f3df2e9b3"),
     ),
-    request_body(description = "WeChat's event, or its envelope.", content(
+    request_body(description = "WeChat's event, or the encrypted envelope around the event.", content(
         (Object = "application/json", example = json!({"ToUserName": "gh_0123456789ab", "Encrypt": "…"})),
         (String = "text/xml"),
     )),
@@ -136,7 +136,7 @@ impl FromRequestParts<ApiState> for Addressed {
         let appid = path.and_then(|Path(text)| AppId::parse(text).ok());
         let query = parts.extract::<Query<CallbackQuery>>().await.ok();
         let (Some(appid), Some(Query(query))) = (appid, query) else {
-            let why = "the path has no appid, or the query is none of WeChat's";
+            let why = "the path has no appid, or the query is not WeChat's";
             let refusal = refused().caused_by(why);
             return Err(counted(state, &parts.extensions, refusal).await);
         };
@@ -160,7 +160,7 @@ impl<S: Send + Sync> FromRequest<S> for Push {
             Ok(body) => Ok(Self(body)),
             Err(Unread::TooLarge) => {
                 let detail = format!(
-                    "a callback may have at most {MAX_BODY} bytes: WeChat's are far smaller"
+                    "a callback may have at most {MAX_BODY} bytes: WeChat's callbacks are far smaller"
                 );
                 Err(Problem::new(Kind::PayloadTooLarge, detail))
             }

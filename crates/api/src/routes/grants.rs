@@ -38,7 +38,7 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
 #[utoipa::path(
     post, path = "/v1/apps/{appid}/grants", tag = "grants", security(("oauth2" = ["grants:write"])),
     params(
-        ("appid" = String, Path, description = "The app whose users gave them."),
+        ("appid" = String, Path, description = "The app whose users gave the grants."),
         Repeat,
     ),
     request_body = GrantsRequest,
@@ -109,7 +109,7 @@ async fn summarize_grants(
 /// How many of up to 10,000 users a message of a template would reach now. Nothing is reserved.
 #[utoipa::path(
     post, path = "/v1/apps/{appid}/reach", tag = "grants", security(("oauth2" = ["grants:read"])),
-    params(("appid" = String, Path, description = "The app that would send it.")),
+    params(("appid" = String, Path, description = "The app that would send the message.")),
     request_body = ReachRequest,
     responses((status = 200, description = "The counts.", body = Reach), Missing, Body, Guarded),
 )]

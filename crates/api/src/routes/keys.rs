@@ -82,7 +82,7 @@ async fn list_keys(
 #[utoipa::path(
     delete, path = "/v1/keys/{key_id}", tag = "keys", security(("oauth2" = ["keys:write"])),
     params(("key_id" = String, Path, description = "The key's id."), Revocation),
-    responses((status = 204, description = "It is revoked, with the keys that were made with it."), Query, Missing, Guarded),
+    responses((status = 204, description = "The key is revoked, and so are all keys that were created with this key."), Query, Missing, Guarded),
 )]
 async fn revoke_key(
     State(state): State<ApiState>,

@@ -46,22 +46,22 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
 #[utoipa::path(
     post, path = "/v1/apps/{appid}/messages", tag = "messages", security(("oauth2" = ["messages:send"])),
     params(
-        ("appid" = String, Path, description = "The app that sends it."),
+        ("appid" = String, Path, description = "The app that sends the message."),
         ("Prefer" = Option<String>, Header, description = "`wait=N`, N from 1 to 30: answer when the message has ended, or after N seconds.", example = "wait=10"),
-        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters that stand for this request.", example = "order-42-paid"),
+        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters that identify this request.", example = "order-42-paid"),
     ),
     request_body = AnyMessage,
     responses(
-        (status = 200, description = "It has ended, or it was a dry run.", body = Message,
+        (status = 200, description = "The message has ended, or the request was a dry run.", body = Message,
             headers(
                 ("Preference-Applied" = String, description = "The `wait` that was applied."),
-                ("Idempotent-Replayed" = String, description = "`true`: the request had been made before."),
+                ("Idempotent-Replayed" = String, description = "`true`: the same request was made before."),
             )),
-        (status = 202, description = "It was accepted and will be sent.", body = Message,
+        (status = 202, description = "The message is accepted and will be sent.", body = Message,
             headers(
-                ("Location" = String, description = "Where it is."),
+                ("Location" = String, description = "The path of the new resource."),
                 ("Preference-Applied" = String, description = "The `wait` that was applied."),
-                ("Idempotent-Replayed" = String, description = "`true`: the request had been made before."),
+                ("Idempotent-Replayed" = String, description = "`true`: the same request was made before."),
             )),
         Missing, Body, Counted, Guarded,
     ),
@@ -144,7 +144,7 @@ async fn answer(
 /// An app's messages, newest first. Filters can be combined.
 #[utoipa::path(
     get, path = "/v1/apps/{appid}/messages", tag = "messages", security(("oauth2" = ["messages:read"])),
-    params(("appid" = String, Path, description = "The app that sends them."), MessagesQuery),
+    params(("appid" = String, Path, description = "The app that sends the messages."), MessagesQuery),
     responses((status = 200, description = "One page.", body = Page<Message>), Missing, Query, Guarded),
 )]
 async fn list_messages(
@@ -190,7 +190,7 @@ async fn get_message(
 #[utoipa::path(
     post, path = "/v1/messages/{id}/cancel", tag = "messages", security(("oauth2" = ["messages:send"])),
     params(("id" = String, Path, description = "The message's id.")),
-    responses((status = 200, description = "It is canceled.", body = Message), Missing, Conflict, Guarded),
+    responses((status = 200, description = "The message is canceled.", body = Message), Missing, Conflict, Guarded),
 )]
 async fn cancel_message(
     State(state): State<ApiState>,
@@ -216,19 +216,19 @@ async fn cancel_message(
     params(
         ("id" = String, Path, description = "The message's id."),
         ("Prefer" = Option<String>, Header, description = "`wait=N`, N from 1 to 30: answer when the message has ended, or after N seconds.", example = "wait=10"),
-        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters that stand for this request.", example = "order-42-again"),
+        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters that identify this request.", example = "order-42-again"),
     ),
     responses(
-        (status = 200, description = "It has ended.", body = Message,
+        (status = 200, description = "The message has ended.", body = Message,
             headers(
                 ("Preference-Applied" = String, description = "The `wait` that was applied."),
-                ("Idempotent-Replayed" = String, description = "`true`: the request had been made before."),
+                ("Idempotent-Replayed" = String, description = "`true`: the same request was made before."),
             )),
-        (status = 202, description = "It will be sent again.", body = Message,
+        (status = 202, description = "The message will be sent again.", body = Message,
             headers(
-                ("Location" = String, description = "Where it is."),
+                ("Location" = String, description = "The path of the new resource."),
                 ("Preference-Applied" = String, description = "The `wait` that was applied."),
-                ("Idempotent-Replayed" = String, description = "`true`: the request had been made before."),
+                ("Idempotent-Replayed" = String, description = "`true`: the same request was made before."),
             )),
         Missing, Conflict, Unfit, Counted, Guarded,
     ),

@@ -67,7 +67,7 @@ impl<S: Send + Sync> FromRequest<S> for TokenForm {
             return Err(Refusal::too_large());
         }
         if encoding(&request).is_some() {
-            let words = "an encoded form cannot be read: send it without Content-Encoding";
+            let words = "an encoded form cannot be read: send the form without Content-Encoding";
             let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
             return Err(Refusal::new(status, "invalid_request", words));
         }
@@ -115,18 +115,18 @@ struct TokenRefusal {
             example = json!({"error": "invalid_request", "error_description": "send grant_type=client_credentials"})),
         (status = 401, description = "The credentials are wrong: `invalid_client`.", body = TokenRefusal,
             headers(("WWW-Authenticate" = String, description = "`Basic`"))),
-        (status = 408, description = "The form was not there in time: `invalid_request`.", body = TokenRefusal,
-            example = json!({"error": "invalid_request", "error_description": "the form was not there in time: send the request again"})),
+        (status = 408, description = "The form did not arrive in time: `invalid_request`.", body = TokenRefusal,
+            example = json!({"error": "invalid_request", "error_description": "the form did not arrive in time: send the request again"})),
         (status = 413, description = "The form is over 16 KiB: `invalid_request`.", body = TokenRefusal,
-            example = json!({"error": "invalid_request", "error_description": "the form is over 16 KiB: send grant_type, client_id, client_secret and scope alone"})),
+            example = json!({"error": "invalid_request", "error_description": "the form is over 16 KiB: send only grant_type, client_id, client_secret and scope"})),
         (status = 415, description = "The form is encoded (`Content-Encoding`): `invalid_request`.", body = TokenRefusal,
-            example = json!({"error": "invalid_request", "error_description": "a form with `Content-Encoding: gzip` cannot be read: send it as it is, without this header"})),
+            example = json!({"error": "invalid_request", "error_description": "a form with `Content-Encoding: gzip` cannot be read: send the form without an encoding and without this header"})),
         (status = 429, description = "Too many requests from the client's address, or too many that failed: `rate_limited`.", body = TokenRefusal,
             headers(("Retry-After" = String, description = "Seconds to wait.")),
             example = json!({"error": "rate_limited", "error_description": "too many requests: wait as long as Retry-After says"})),
-        (status = 503, description = "The credentials cannot be checked just now: `temporarily_unavailable`.", body = TokenRefusal,
+        (status = 503, description = "The gateway cannot check the credentials at the moment: `temporarily_unavailable`.", body = TokenRefusal,
             headers(("Retry-After" = String, description = "Seconds to wait.")),
-            example = json!({"error": "temporarily_unavailable", "error_description": "the credentials cannot be checked just now: send the request again after Retry-After"})),
+            example = json!({"error": "temporarily_unavailable", "error_description": "the gateway cannot check the credentials at the moment: send the request again after Retry-After"})),
         Always,
     ),
 )]
@@ -285,7 +285,7 @@ impl Refusal {
         let (status, words) = match Unread::of(rejection.status(), rejection) {
             Unread::TooSlow => (
                 StatusCode::REQUEST_TIMEOUT,
-                "the form was not there in time: send the request again",
+                "the form did not arrive in time: send the request again",
             ),
             Unread::TooLarge => return Self::too_large(),
             Unread::NoRoom => return OauthError::Unavailable.into(),
@@ -301,7 +301,7 @@ impl Refusal {
         Self::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             "invalid_request",
-            "the form is over 16 KiB: send grant_type, client_id, client_secret and scope alone",
+            "the form is over 16 KiB: send only grant_type, client_id, client_secret and scope",
         )
     }
 

@@ -44,7 +44,7 @@ struct Health {
 /// Answers as long as the process runs; checks nothing else.
 #[utoipa::path(
     get, path = "/healthz", tag = "operations",
-    responses((status = 200, description = "It is alive.", body = Health), Always),
+    responses((status = 200, description = "The process is alive.", body = Health), Always),
 )]
 async fn get_health() -> Json<Health> {
     Json(Health { status: "ok" })
@@ -57,7 +57,7 @@ async fn get_health() -> Json<Health> {
 #[utoipa::path(
     get, path = "/readyz", tag = "operations",
     responses(
-        (status = 200, description = "It can.", body = Health),
+        (status = 200, description = "The gateway is ready.", body = Health),
         Unready,
         Always,
     ),
@@ -67,7 +67,8 @@ async fn get_readiness(State(state): State<ApiState>) -> Result<Json<Health>, Pr
         Ok(()) => Ok(Json(Health { status: "ready" })),
         Err(NotReady::Shown(reason)) => Err(Problem::new(Kind::Overloaded, reason)),
         Err(NotReady::Logged(cause)) => {
-            let detail = "the gateway cannot work at the moment: look at its log, then ask again after Retry-After";
+            let detail = "the gateway is not ready at the moment: see the gateway's log, then send the request again \
+                after Retry-After";
             Err(Problem::new(Kind::Overloaded, detail).caused_by(cause))
         }
     }

@@ -52,7 +52,7 @@ async fn list_templates(
 #[utoipa::path(
     post, path = "/v1/apps/{appid}/templates/sync", tag = "apps", security(("oauth2" = ["apps:write"])),
     params(("appid" = String, Path, description = "The app.")),
-    responses((status = 200, description = "What is new.", body = SyncResult), Missing, Wechat, Guarded),
+    responses((status = 200, description = "The differences that the sync found.", body = SyncResult), Missing, Wechat, Guarded),
 )]
 async fn sync_templates(
     State(state): State<ApiState>,

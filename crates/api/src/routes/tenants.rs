@@ -38,7 +38,7 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
     request_body = NewTenant,
     responses(
         (status = 201, description = "The tenant, active from the start.", body = Tenant,
-            headers(("Location" = String, description = "Where it is."))),
+            headers(("Location" = String, description = "The path of the new resource."))),
         Conflict, Body, Guarded,
     ),
 )]
@@ -101,7 +101,7 @@ async fn get_tenant(
     patch, path = "/v1/tenants/{tenant_id}", tag = "tenants", security(("oauth2" = ["operator"])),
     params(("tenant_id" = String, Path, description = "The tenant's id."), Unchanged),
     request_body = TenantChanges,
-    responses((status = 200, description = "The tenant as it is now.", body = Tenant), Missing, Body, Guarded),
+    responses((status = 200, description = "The present state of the tenant.", body = Tenant), Missing, Body, Guarded),
 )]
 async fn update_tenant(
     State(state): State<ApiState>,
@@ -180,7 +180,7 @@ async fn list_tenant_keys(
         ("key_id" = String, Path, description = "The key's id."),
         Revocation,
     ),
-    responses((status = 204, description = "It is revoked, with the keys that were made with it."), Query, Missing, Guarded),
+    responses((status = 204, description = "The key is revoked, and so are all keys that were created with this key."), Query, Missing, Guarded),
 )]
 async fn revoke_tenant_key(
     State(state): State<ApiState>,

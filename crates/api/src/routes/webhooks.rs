@@ -54,7 +54,7 @@ fn owner(caller: &Authorized) -> Result<TenantId, Problem> {
     params(Repeat),
     request_body = NewWebhook,
     responses(
-        (status = 201, description = "The webhook with its secret.", body = CreatedWebhook, headers(("Location" = String, description = "Where it is."))),
+        (status = 201, description = "The webhook with its secret.", body = CreatedWebhook, headers(("Location" = String, description = "The path of the new resource."))),
         Conflict, Body, Guarded,
     ),
 )]
@@ -119,7 +119,7 @@ async fn get_webhook(
     patch, path = "/v1/webhooks/{webhook_id}", tag = "webhooks", security(("oauth2" = ["webhooks:write"])),
     params(("webhook_id" = String, Path, description = "The webhook.")),
     request_body = WebhookChanges,
-    responses((status = 200, description = "The webhook as it is now.", body = Webhook), Missing, Body, Guarded),
+    responses((status = 200, description = "The present state of the webhook.", body = Webhook), Missing, Body, Guarded),
 )]
 async fn update_webhook(
     State(state): State<ApiState>,
@@ -139,7 +139,7 @@ async fn update_webhook(
 #[utoipa::path(
     delete, path = "/v1/webhooks/{webhook_id}", tag = "webhooks", security(("oauth2" = ["webhooks:write"])),
     params(("webhook_id" = String, Path, description = "The webhook.")),
-    responses((status = 204, description = "It is gone."), Missing, Guarded),
+    responses((status = 204, description = "The webhook is removed."), Missing, Guarded),
 )]
 async fn remove_webhook(
     State(state): State<ApiState>,
@@ -186,7 +186,7 @@ async fn rotate_webhook_secret(
 #[utoipa::path(
     post, path = "/v1/webhooks/{webhook_id}/test", tag = "webhooks", security(("oauth2" = ["webhooks:write"])),
     params(("webhook_id" = String, Path, description = "The webhook."), Repeat),
-    responses((status = 202, description = "The event that is posted now.", body = WebhookDelivery), Missing, Conflict, Guarded),
+    responses((status = 202, description = "The test event that the gateway posts now.", body = WebhookDelivery), Missing, Conflict, Guarded),
 )]
 async fn test_webhook(
     State(state): State<ApiState>,
@@ -234,7 +234,7 @@ async fn list_webhook_deliveries(
 #[utoipa::path(
     post, path = "/v1/webhooks/{webhook_id}/deliveries/{event_id}/redeliver", tag = "webhooks", security(("oauth2" = ["webhooks:write"])),
     params(("webhook_id" = String, Path, description = "The webhook."), ("event_id" = String, Path, description = "The event."), Repeat),
-    responses((status = 202, description = "The delivery as it is now.", body = WebhookDelivery), Missing, Conflict, Guarded),
+    responses((status = 202, description = "The present state of the delivery.", body = WebhookDelivery), Missing, Conflict, Guarded),
 )]
 async fn redeliver_webhook_event(
     State(state): State<ApiState>,
@@ -258,7 +258,7 @@ async fn redeliver_webhook_event(
     post, path = "/v1/webhooks/{webhook_id}/redeliver", tag = "webhooks", security(("oauth2" = ["webhooks:write"])),
     params(("webhook_id" = String, Path, description = "The webhook."), Repeat),
     request_body = Redelivery,
-    responses((status = 202, description = "How many are told again.", body = Redelivered), Missing, Conflict, Body, Guarded),
+    responses((status = 202, description = "The number of deliveries that the gateway repeats.", body = Redelivered), Missing, Conflict, Body, Guarded),
 )]
 async fn redeliver_webhook_events(
     State(state): State<ApiState>,
