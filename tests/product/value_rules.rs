@@ -40,7 +40,7 @@ async fn an_app_with_lenient_value_rules_is_warned_and_sends(mode: Mode) {
     let accepted = tenant.send(APP, &broken("o1")).await;
     let warning = accepted["warnings"][0].as_str().expect("a warning");
     assert!(
-        warning.starts_with("/data/thing1/value is sent as it is, but must be at most 20"),
+        warning.starts_with("/data/thing1/value is sent unchanged, but must be at most 20"),
         "{warning}"
     );
     tenant.wait_for(&accepted, "sent").await;

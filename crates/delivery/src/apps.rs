@@ -373,7 +373,8 @@ fn check(
     {
         found.push(Violation::new(
             "/name",
-            "must have at most 100 characters, none of them a control character or one that turns the direction of writing",
+            "must have at most 100 characters, without control characters and without characters that change the \
+            direction of writing",
         ));
     }
     if daily_quota.is_some_and(|quota| quota == 0 || quota > 1_000_000_000) {

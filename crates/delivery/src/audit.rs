@@ -98,13 +98,13 @@ impl TokenAudit {
 impl Observer for TokenAudit {
     async fn observe(&self, appid: &AppId, event: Event) {
         let Ok(_place) = self.places.try_acquire() else {
-            tracing::error!(%appid, ?event, "not in the audit log: too many lines wait for the database");
+            tracing::error!(%appid, ?event, "an audit line is lost: too many audit lines wait for the database");
             return;
         };
         let now = self.coord.clock().now();
         while let Err(error) = self.write(appid, event, now).await {
             if !error.is_outage() {
-                tracing::warn!(%appid, ?event, %error, "not in the audit log");
+                tracing::warn!(%appid, ?event, %error, "an audit line is lost: the database does not take the line");
                 return;
             }
             tokio::time::sleep(AFTER_FAILURE).await;
@@ -126,8 +126,8 @@ fn noticed(appid: &AppId, event: Event) -> NewAuditLine {
         Event::DiedYoung => (
             "access_token.died_young",
             "repaired",
-            "either another system fetches tokens with this AppSecret, or another replica did while Redis did not \
-             answer: a line `access_token.foreign_refresh` follows if it was another system"
+            "another system fetched a token with this AppSecret, or another replica did while Redis did not answer: a \
+             line `access_token.foreign_refresh` follows if another system fetched the token"
                 .to_owned(),
         ),
         Event::BudgetLow { kind, budget } => (
@@ -138,7 +138,7 @@ fn noticed(appid: &AppId, event: Event) -> NewAuditLine {
                 "low"
             },
             format!(
-                "{} of {} {} are used: find out what fetches so often",
+                "{} of {} {} are used: find the cause of so many fetches",
                 budget.used,
                 budget.limit,
                 kind.as_str()
@@ -172,7 +172,7 @@ mod tests {
         assert_eq!(last.outcome, "nearly_spent");
         assert_eq!(
             last.detail.as_deref(),
-            Some("1900 of 2000 legacy_fetches are used: find out what fetches so often")
+            Some("1900 of 2000 legacy_fetches are used: find the cause of so many fetches")
         );
     }
 }

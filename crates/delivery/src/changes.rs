@@ -24,7 +24,7 @@ pub enum ChangeError {
     #[error(transparent)]
     Refused(Refusal),
     /// The content of the message has been deleted.
-    #[error("what was in the message has been dropped")]
+    #[error("the content of the message has been deleted")]
     Emptied,
     /// The message would not be accepted.
     #[error(transparent)]

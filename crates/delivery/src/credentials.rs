@@ -43,7 +43,7 @@ impl Credentials for StoredCredentials {
             .open(&owner, &sealed.secret_sealed)
             .map_err(|error| {
                 CredentialsError::Unavailable(format!(
-                    "the AppSecret of {appid} cannot be opened: {error}"
+                    "the AppSecret of {appid} cannot be decrypted: {error}"
                 ))
             })?;
         Ok(AppCredentials {

@@ -74,7 +74,7 @@ impl Landing {
         match (&self.event, &self.detail) {
             (Event::Answered(Verdict::Rejected(refusal)), Some(said)) if *refusal != code => {
                 let refusal = refusal.as_str();
-                format!("{advice}; the last try was refused as `{refusal}`: {said}")
+                format!("{advice}; the last attempt was refused as `{refusal}`: {said}")
             }
             (_, Some(said)) => format!("{advice}: {said}"),
             (_, None) => advice.to_owned(),

@@ -411,7 +411,7 @@ fn check(options: &Options) -> Result<(), StoreError> {
     }
     if options.lease <= longest {
         return Err(StoreError::Settings(format!(
-            "the lease of {} s must be longer than a send and its repeat can take, with some seconds to spare ({} s)",
+            "the lease of {} s must be longer than a send, its repeat and a margin of some seconds ({} s)",
             options.lease.as_secs(),
             longest.as_secs()
         )));

@@ -70,10 +70,10 @@ impl Janitor {
                 };
             }
             if let Err(error) = self.round(&platform, &mut payloads, now).await {
-                tracing::error!(%error, "cannot forget what is old");
+                tracing::error!(%error, "cannot delete old data");
             }
             if let Err(error) = self.counts.renew_old().await {
-                tracing::error!(%error, "cannot count anew what was counted long ago");
+                tracing::error!(%error, "cannot renew old counts of grants");
             }
             // Counted from the start of the round. The next round finds data that became old meanwhile.
             let rest = (began + ROUND).saturating_sub(clock.elapsed());

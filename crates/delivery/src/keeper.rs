@@ -181,7 +181,8 @@ impl<W: Writer> Keeper<W> {
         let Some(mut item) = part.pop() else { return };
         if self.writer.strip(&mut item) {
             let name = self.writer.name(&item);
-            tracing::error!(name, %error, items = W::ITEMS, "the database refuses what was said: it is left out");
+            tracing::error!(name, %error, items = W::ITEMS, "the database refuses the text of an item: recording the \
+                item without the text");
             parts.push(vec![item]);
             return;
         }
@@ -190,9 +191,10 @@ impl<W: Writer> Keeper<W> {
 
     async fn set_aside(&mut self, item: W::Item, tries: u32, error: &StoreError) {
         let name = self.writer.name(&item);
-        tracing::error!(name, %error, tries, items = W::ITEMS, "the database refuses one by itself: it is kept and tried again");
+        tracing::error!(name, %error, tries, items = W::ITEMS, "the database refuses one item: keeping the item in \
+            memory and trying again");
         if let Err(error) = self.writer.hold(&item).await {
-            tracing::warn!(name, %error, items = W::ITEMS, "cannot be held");
+            tracing::warn!(name, %error, items = W::ITEMS, "cannot extend the lease of a refused item");
         }
         let pause = FIRST_RETRY * 2u32.pow(tries.min(8));
         self.refused.push(Refused {
@@ -231,14 +233,14 @@ impl<W: Writer> Keeper<W> {
             .refusal
             .send_if_modified(|why| why.take().is_some());
         if was_refused {
-            tracing::info!(items = W::ITEMS, "the database takes them again");
+            tracing::info!(items = W::ITEMS, "the database takes items again");
         }
     }
 
     fn refuse(&self, error: &StoreError) {
         let before = self.backlog.refusal.send_replace(Some(error.to_string()));
         if before.is_none() {
-            tracing::error!(%error, waiting = self.waiting.len(), items = W::ITEMS, "the database does not take them: they are kept and tried again");
+            tracing::error!(%error, waiting = self.waiting.len(), items = W::ITEMS, "the database does not take items: keeping the items in memory and trying again");
         }
     }
 

@@ -103,12 +103,12 @@ impl Metrics {
         );
         registry.register(
             "wxgate_messages_ended",
-            "Messages that ended, by their end",
+            "Messages that ended, by end status",
             metrics.ended.clone(),
         );
         registry.register(
             "wxgate_send_seconds",
-            "How long WeChat takes to answer a send",
+            "Time until WeChat answers a send",
             metrics.send_seconds.clone(),
         );
         metrics.register_waiting(registry);
@@ -120,12 +120,12 @@ impl Metrics {
     fn register_waiting(&self, registry: &mut Registry) {
         registry.register(
             "wxgate_answers_waiting",
-            "Answers of WeChat's to sends that the database has not taken yet",
+            "Answers of WeChat to sends that the database has not recorded yet",
             self.answers_waiting.clone(),
         );
         registry.register(
             "wxgate_webhook_posts_waiting",
-            "Outcomes of webhook posts that the database has not taken yet",
+            "Outcomes of webhook posts that the database has not recorded yet",
             self.posts_waiting.clone(),
         );
     }
@@ -133,32 +133,32 @@ impl Metrics {
     fn register_callbacks(&self, registry: &mut Registry) {
         registry.register(
             "wxgate_callbacks",
-            "Events that WeChat pushed, by what became of them",
+            "Events in callbacks of WeChat, by result",
             self.callbacks.clone(),
         );
         registry.register(
             "wxgate_callbacks_refused",
-            "Callbacks that were not WeChat's, or not for an app here",
+            "Refused callbacks: not from WeChat, or not for an app of this gateway",
             self.callbacks_refused.clone(),
         );
         registry.register(
             "wxgate_callback_lookups",
-            "Looks at the database for the settings of an app that a callback names",
+            "Database queries for the settings of an app that a callback names",
             self.callback_lookups.clone(),
         );
         registry.register(
             "wxgate_messages_settled",
-            "Messages of which WeChat's event said what became of them",
+            "Messages whose delivery or failure WeChat reported in an event",
             self.settled.clone(),
         );
         registry.register(
             "wxgate_receipts_abandoned",
-            "Events about messages that nobody here has sent",
+            "Events about messages that this gateway has not sent",
             self.receipts_abandoned.clone(),
         );
         registry.register(
             "wxgate_webhook_posts",
-            "Posts to tenants' webhook endpoints, by what came of them",
+            "Posts to tenants' webhook endpoints, by result",
             self.told.clone(),
         );
     }
@@ -166,12 +166,12 @@ impl Metrics {
     fn register_templates(&self, registry: &mut Registry) {
         registry.register(
             "wxgate_template_syncs",
-            "Times that WeChat was asked for an app's templates, by what came of it",
+            "Syncs of an app's templates from WeChat, by result",
             self.template_syncs.clone(),
         );
         registry.register(
             "wxgate_template_drifts",
-            "Templates that were seen not to be what they were",
+            "Differences between stored templates and the templates that WeChat lists",
             self.template_drifts.clone(),
         );
     }

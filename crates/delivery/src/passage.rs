@@ -27,19 +27,19 @@ pub enum PassageError {
     #[error(transparent)]
     App(AppError),
     /// WeChat refuses fresh tokens too, and has done nothing.
-    #[error("WeChat refuses the app's access token, and a fresh one too")]
+    #[error("WeChat refuses the app's access token, and a fresh access token too")]
     TokenRefused,
     /// WeChat refuses the call because of a credential although the app's token is valid, and has done nothing.
-    #[error("WeChat refuses a credential of the call, and takes the app's access token")]
+    #[error("WeChat accepts the app's access token and refuses another credential of the call")]
     CredentialRefused,
     /// WeChat refuses the app's AppSecret.
     #[error("WeChat refuses the AppSecret that the gateway has for the app")]
     SecretRefused,
     /// The AppSecret cannot be read now.
-    #[error("the AppSecret of the app cannot be read just now")]
+    #[error("the AppSecret of the app cannot be read at the moment")]
     NoSecret,
     /// The maximum number of calls is in progress.
-    #[error("too many calls are being passed on")]
+    #[error("too many forwarded calls are in progress")]
     Full,
     /// The call did not reach WeChat, or the outcome is unknown.
     #[error(transparent)]
@@ -118,7 +118,7 @@ impl Passage {
         };
         let door = self.store.tenant(tenant);
         if let Err(error) = door.append_audit(line, self.clock.now()).await {
-            tracing::error!(%appid, path = call.path, %error, "a call that was passed on is not in the audit log");
+            tracing::error!(%appid, path = call.path, %error, "a forwarded call is not in the audit log");
         }
     }
 

@@ -54,7 +54,7 @@ impl Drop for Watch {
         if !self.pulse.stop.is_cancelled() && self.pulse.dead.set(self.name).is_ok() {
             tracing::error!(
                 task = self.name,
-                "a task of the engine has died: this replica is not ready any more, restart it"
+                "a task of the engine has ended unexpectedly: this replica is not ready any more, restart the replica"
             );
         }
     }

@@ -125,7 +125,7 @@ impl Quotas {
             let platform = self.store.platform();
             let taken_over = platform.cap_quota(appid, figures.remain, now).await;
             if let Err(error) = taken_over {
-                tracing::warn!(%appid, %error, "cannot take over WeChat's count of the app's quota");
+                tracing::warn!(%appid, %error, "cannot record WeChat's count of the app's quota");
             }
         }
         figures
@@ -141,7 +141,7 @@ impl Quotas {
         let figures = match self.client.quota(&token.value, channel).await {
             Ok(figures) => figures,
             Err(error) => {
-                tracing::info!(%appid, %error, "WeChat does not tell the app's quota");
+                tracing::info!(%appid, %error, "cannot get the app's quota from WeChat");
                 return None;
             }
         };

@@ -15,7 +15,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit};
 use crate::{engine::Parts, keeper::Writer, topic, waiters::ended_payload};
 
 /// Replaces a text of WeChat's that could not be recorded.
-const UNRECORDED: &str = "what WeChat said cannot be recorded";
+const UNRECORDED: &str = "WeChat's text cannot be recorded";
 
 /// The outcome of a send, on the way to the database.
 pub(crate) struct Settled {
@@ -178,7 +178,8 @@ fn tell_ends(parts: &Parts, settlements: &[&Settlement], changed: &HashSet<Messa
         // Several sweepers may record one lost lease, and the first one wins. The others lose no answer, so there is no
         // warning.
         if late && settlement.word != Word::Nobody {
-            tracing::warn!(message_id = %settlement.id, "an answer came after its lease had ended; it changes nothing");
+            tracing::warn!(message_id = %settlement.id, "an outcome arrived after its lease had ended; the outcome \
+                changes nothing");
         }
         !late && settlement.transition.status.is_end()
     });

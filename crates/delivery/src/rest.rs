@@ -49,7 +49,7 @@ impl Rest {
             Verdict::QuotaSpent => Some(Self {
                 until: next_day(now),
                 reason: QUOTA_EXHAUSTED,
-                detail: format!("WeChat says that the app's quota for today is spent ({said})"),
+                detail: format!("WeChat says that the app's quota for today is used up ({said})"),
             }),
             _ => None,
         }
@@ -59,7 +59,7 @@ impl Rest {
     pub(crate) fn reconciled(self, told: Option<WechatQuotaReport>, now: DateTime<Utc>) -> Self {
         match told {
             Some(told) if self.reason == QUOTA_EXHAUSTED && told.remain > 0 => {
-                let said = format!("{}; by its own count {} are left", self.detail, told.remain);
+                let said = format!("{}; by WeChat's own count {} messages are left", self.detail, told.remain);
                 Self::minute(now, &said)
             }
             _ => self,
@@ -70,7 +70,7 @@ impl Rest {
         Self {
             until: Delay::NextMinute.next_try(now, 1, 0.0),
             reason: THROTTLED,
-            detail: format!("WeChat takes no more of the app's messages this minute ({said})"),
+            detail: format!("WeChat accepts no more messages of the app this minute ({said})"),
         }
     }
 }

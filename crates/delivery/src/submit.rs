@@ -83,7 +83,7 @@ pub enum SubmitError {
     Violations(Vec<Violation>),
     /// The daily quota is spent and the message would expire before the next day.
     #[error(
-        "the app's quota for today is spent, and the message would expire before the next day begins"
+        "the app's quota for today is used up, and the message would expire before the next day begins"
     )]
     QuotaExhausted {
         /// When the next day begins.

@@ -193,7 +193,7 @@ fn lost(flight: Claimed, now: DateTime<Utc>) -> Option<Settlement> {
         outcome: Outcome::Unknown,
         errcode: None,
         errmsg: Some(
-            "the gateway process that was sending it stopped before it recorded an answer"
+            "the gateway process that was sending the message stopped before recording an answer"
                 .to_owned(),
         ),
         rid: None,

@@ -49,8 +49,8 @@ const BY_HAND: u32 = 6;
 const AFTER_SILENCE: Duration = Duration::from_secs(10);
 
 /// The failure text where WeChat refuses a template that WeChat lists.
-pub(crate) const LISTED_AND_REFUSED: &str = "WeChat lists this template and refuses it all the same: see in WeChat's \
-    console whether it was blocked, sync the app's templates, and retry the message";
+pub(crate) const LISTED_AND_REFUSED: &str = "WeChat lists this template but refuses to send with this template: check \
+    in WeChat's console whether the template is blocked, sync the app's templates, and retry the message";
 
 /// The result of a sync by hand.
 #[derive(Clone, Debug)]
@@ -168,7 +168,7 @@ impl Templates {
         {
             return Err(AppError::TooOften {
                 retry_after: decision.retry_after,
-                detail: "the app's templates have just been synced several times".to_owned(),
+                detail: "the app's templates were synced several times within the last minute".to_owned(),
             });
         }
         let due = parts.store.platform().template_sync_of(appid).await?;
@@ -184,7 +184,7 @@ impl Templates {
                 tracing::debug!(appid = %due.appid, "an app was removed before its templates were known");
             }
             Err(error) => {
-                tracing::info!(appid = %due.appid, %error, "WeChat does not tell an app's templates; asking again later");
+                tracing::info!(appid = %due.appid, %error, "cannot get an app's templates from WeChat; trying again later");
             }
         }
     }
@@ -197,7 +197,7 @@ impl Templates {
         let state = match store.tenant(tenant).template_sync(appid).await {
             Ok(state) => state,
             Err(error) => {
-                tracing::debug!(%appid, %error, "cannot look when templates were synced");
+                tracing::debug!(%appid, %error, "cannot read when templates were synced");
                 return;
             }
         };
@@ -256,7 +256,7 @@ impl Inner {
         self.parts.metrics.synced(outcome);
         for drift in &news.drifts {
             let (template, change) = (&drift.after.id, drift.change.as_str());
-            tracing::info!(appid = %due.appid, template, change, "a template is not what it was");
+            tracing::info!(appid = %due.appid, template, change, "WeChat lists a template differently than before");
             self.parts.metrics.drifted(change);
         }
         if news.told > 0 {

@@ -196,10 +196,10 @@ impl TokenFailure {
             | BrokerError::TooSoon { .. }
             | BrokerError::UnknownApp => error.to_string(),
             BrokerError::Later { .. } => {
-                "WeChat gave no token: the gateway tries again by itself".to_owned()
+                "WeChat returned no token: the gateway tries again automatically".to_owned()
             }
             BrokerError::Bug { .. } => {
-                "WeChat did not understand the gateway: please report it with the app's id"
+                "WeChat did not understand a request of the gateway: please report this error with the appid"
                     .to_owned()
             }
         };

@@ -120,22 +120,23 @@ pub fn fake(id: &str) -> Option<&'static str> {
     let id = id.trim();
     if id == "the formId is a mock one" {
         Some(
-            "`the formId is a mock one` is what WeChat's developer tools hand out: collect form ids on a phone",
+            "`the formId is a mock one` comes from WeChat's developer tools: collect form ids on a phone",
         )
     } else if id.starts_with("the formId is no longer available") {
         Some(
-            "`the formId is no longer available …` is what trial and development builds hand out: collect form ids with the released version",
+            "`the formId is no longer available …` comes from trial and development builds: collect form ids with the released version",
         )
     } else if id.starts_with("requestFormId:fail") {
         Some(
-            "`requestFormId:fail …` says that the client got no form id (its `report-submit-timeout` was over): drop it there",
+            "`requestFormId:fail …` means that the client got no form id (the `report-submit-timeout` was over): \
+            discard this text in the client",
         )
     } else if matches!(
         id,
         "" | "undefined" | "null" | "NaN" | "None" | "[object Object]"
     ) {
         Some(
-            "it is empty, or the text of an empty value: collect `event.detail.formId` of a form with `report-submit`",
+            "the id is empty, or is the text of an empty value: collect `event.detail.formId` of a form with `report-submit`",
         )
     } else {
         None

@@ -276,7 +276,7 @@ impl Event {
             Self::Due => "become due",
             Self::Claimed => "be claimed",
             Self::Answered(_) => "be answered",
-            Self::Released => "be given back",
+            Self::Released => "be released",
             Self::LeaseEnded => "lose its lease",
             Self::Lapsed => "expire",
             Self::Cancel => "be canceled",

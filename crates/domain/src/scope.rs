@@ -59,7 +59,7 @@ impl fmt::Display for Scope {
 
 /// Why a text is not a scope.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("`{name}` is no scope; scopes are: {all}", name = .0, all = ScopeSet::all())]
+#[error("`{name}` is not a scope; the scopes are: {all}", name = .0, all = ScopeSet::all())]
 pub struct UnknownScope(pub String);
 
 impl FromStr for Scope {

@@ -63,7 +63,7 @@ pub struct MasterKeyFormat;
 pub enum OpenError {
     /// Sealed under another master key.
     #[error(
-        "sealed under master key {sealed_under}, but the configured master key is {configured}: set WXGATE_MASTER_KEY to the key of this database, or WXGATE_MASTER_KEY_PREVIOUS while one is exchanged for another"
+        "sealed under master key {sealed_under}, but the configured master key is {configured}: set WXGATE_MASTER_KEY to the key of this database, or, during a change of the master key, set WXGATE_MASTER_KEY_PREVIOUS to the previous key"
     )]
     WrongKey {
         /// The key that sealed the secret.
@@ -72,7 +72,7 @@ pub enum OpenError {
         configured: MasterKeyId,
     },
     /// Not a sealed secret, changed, or sealed for another owner.
-    #[error("the sealed secret is damaged or belongs to another owner: set it again")]
+    #[error("the sealed secret is damaged or belongs to another owner: set the secret again")]
     Damaged,
 }
 

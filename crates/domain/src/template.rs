@@ -109,7 +109,7 @@ impl Template {
                 let rule = template_value::rule(key).unwrap_or("a value that WeChat accepts");
                 found.push(Violation::new(
                     format!("/data/{}", pointer_token(key)),
-                    format!("required: the template wants a value here, {rule}"),
+                    format!("required: the template needs a value here, {rule}"),
                 ));
             }
         }
@@ -187,13 +187,13 @@ impl Knowledge<'_> {
             }
             Self::Gone => found.push(Violation::new(
                 "/template_id",
-                "WeChat lists this template no more: choose another, or add it again in WeChat's console and sync the \
-                 app's templates",
+                "WeChat no longer lists this template: choose another template, or add the template again in WeChat's \
+                 console and sync the app's templates",
             )),
             Self::Unlisted => found.push(Violation::new(
                 "/template_id",
-                "the app has no such template on this channel: see the app's templates, and sync them if it was added \
-                 within the last minute",
+                "the app has no such template on this channel: check the app's templates, and sync the templates if \
+                 this one was added within the last minute",
             )),
         }
     }

@@ -111,12 +111,12 @@ impl Kind {
             Self::Letter => "at most 32 letters",
             Self::Symbol => "at most 5 symbols",
             Self::CharacterString => "at most 32 digits, letters or symbols, without Chinese",
-            Self::Time => "a 24-hour time such as 18:30, a date may precede it, a~b for a range",
+            Self::Time => "a 24-hour time such as 18:30, a date may come first, a~b for a range",
             Self::Date => {
                 "a date such as 2024年9月17日 or 2024-09-17, a time may follow, a~b for a range"
             }
             Self::Amount => {
-                "one currency sign and at most 10 digits, decimals allowed, 元 may end it"
+                "one currency sign and at most 10 digits, decimals allowed, 元 may follow"
             }
             Self::PhoneNumber => "at most 17 digits or symbols",
             Self::CarNumber => "at most 8 characters; the first and the last may be Chinese",

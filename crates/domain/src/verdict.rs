@@ -127,9 +127,9 @@ codes! {
         /// 43101 and similar codes.
         NoGrant = "no_grant": "the user has not subscribed to this template, has used the subscription up, or refuses it: ask again with wx.requestSubscribeMessage",
         /// 40003 and similar codes.
-        InvalidRecipient = "invalid_recipient": "the openid is not one of this app: check which app the user signed in to",
+        InvalidRecipient = "invalid_recipient": "the openid does not belong to this app: check which app the user signed in to",
         /// 43004, 43019, 48002.
-        RecipientRefuses = "recipient_refuses": "the user does not follow the account or is on its blacklist",
+        RecipientRefuses = "recipient_refuses": "the user does not follow the account, or is on the account's blacklist",
         /// 40037 and similar codes.
         InvalidTemplate = "invalid_template": "the template is not in this account, or WeChat has disabled it: sync the templates and use one that is listed",
         /// 41030, 40165, 40166, 40039.
@@ -141,17 +141,17 @@ codes! {
         /// 41028, 41029, 41031.
         InvalidFormId = "invalid_form_id": "the form id or prepay id is used up, expired, or was made by another user",
         /// 45103, 46101, 45109.
-        EndpointGone = "endpoint_gone": "WeChat has withdrawn this way of sending: use channel `subscribe`",
+        EndpointGone = "endpoint_gone": "WeChat has withdrawn the interface of this channel: use channel `subscribe`",
         /// Any other refusal.
         Refused = "refused": "WeChat refuses the message: see the attempt's errcode and errmsg",
         /// 40002, 40033, 47001, 47002: the gateway built an invalid request.
-        GatewayBug = "gateway_bug": "the gateway built a request that WeChat does not understand: please report it with the attempt's rid",
+        GatewayBug = "gateway_bug": "the gateway built a request that WeChat does not understand: please report this error with the attempt's rid",
         /// The ttl ended before the message was sent.
         Expired = "expired": "the message could not be sent within its ttl",
         /// The connection broke after the request left.
-        Unanswered = "unanswered": "the connection broke after the request had left, so WeChat may or may not have the message: ask for another send if a second copy does no harm",
+        Unanswered = "unanswered": "the connection broke after the request had left, so WeChat may or may not have the message: retry the message if a second copy does no harm",
         /// WeChat's receipt says that the message was not delivered.
-        Undelivered = "undelivered": "WeChat took the message and reported later that it could not deliver it",
+        Undelivered = "undelivered": "WeChat accepted the message and reported later that the message could not be delivered",
     }
 }
 
@@ -159,15 +159,16 @@ codes! {
     /// Why an app cannot send at all.
     BlockReason {
         /// 40001 on a token endpoint, 40125: the AppSecret is wrong or was reset.
-        WrongSecret = "wrong_secret": "the AppSecret is wrong or was reset: take the current one from WeChat's console (a registered app gets it by `wxgate app set-secret` or PUT /v1/apps/{appid}/secret)",
+        WrongSecret = "wrong_secret": "the AppSecret is wrong or was reset: take the current one from WeChat's console (for a registered app, set the AppSecret with `wxgate app set-secret` or PUT /v1/apps/{appid}/secret)",
         /// 40013: the appid does not exist.
-        UnknownAppid = "unknown_appid": "WeChat knows no such appid: check it in the console, then remove and add the app again",
+        UnknownAppid = "unknown_appid": "WeChat does not know this appid: check the appid in WeChat's console, then \
+            remove and add the app again",
         /// 40164, 61004: the gateway's address is not on the app's IP whitelist.
         IpNotAllowed = "ip_not_allowed": "the gateway's address is not on the app's IP whitelist: add the address named in errmsg in WeChat's console",
         /// 89501–89505: the app's administrator has not yet confirmed the gateway's address to WeChat.
-        IpUnconfirmed = "ip_unconfirmed": "WeChat has asked the app's administrator whether the gateway's address may call: let the administrator confirm it in WeChat",
+        IpUnconfirmed = "ip_unconfirmed": "WeChat has asked the app's administrator whether the gateway's address may call: ask the administrator to confirm the address in WeChat",
         /// 89506, 89507: the administrator refused the gateway's address.
-        IpRefused = "ip_refused": "the app's administrator refused the gateway's address, so WeChat blocks it for an hour, or for a day after the second time: put it on the IP whitelist in WeChat's console, or let the administrator confirm it when WeChat asks again",
+        IpRefused = "ip_refused": "the app's administrator refused the gateway's address, so WeChat blocks the address for an hour, or for a day after the second refusal: put the address on the IP whitelist in WeChat's console, or ask the administrator to confirm the address when WeChat asks again",
         /// 40243: the AppSecret is frozen.
         SecretFrozen = "secret_frozen": "the AppSecret is frozen: unfreeze it in WeChat's console; that takes about ten minutes",
         /// 48001, 61007 …: the account lacks the permission.
@@ -175,9 +176,9 @@ codes! {
         /// 40234: the account takes signed calls only.
         SignatureRequired = "signature_required": "the account accepts signed API calls only, which the gateway does not make yet: switch the signature of API calls off in WeChat's console (development settings, API security)",
         /// 40066, 41001, 43002, 43003, 44002: requests reach WeChat in another form than the gateway sends.
-        NotUnderstood = "not_understood": "WeChat does not get the gateway's calls as they are made: check that WXGATE_WECHAT_BASE_URL is https://api.weixin.qq.com and that no proxy changes requests; if so, report it with the attempt's rid",
+        NotUnderstood = "not_understood": "WeChat receives the gateway's calls in another form: check that WXGATE_WECHAT_BASE_URL is https://api.weixin.qq.com and that no proxy changes requests; if both are right, report this error with the attempt's rid",
         /// 48004, 50002, 50004, 50007 …: the platform suspended or punished the account.
-        Suspended = "suspended": "WeChat has suspended or punished the account: only its owner can repair that in WeChat's console",
+        Suspended = "suspended": "WeChat has suspended or punished the account: only the account's owner can repair this in WeChat's console",
         /// WeChat refuses fresh tokens repeatedly.
         TokenRefused = "token_refused": "WeChat refuses fresh access tokens: look for another system that fetches tokens with the same AppSecret",
     }

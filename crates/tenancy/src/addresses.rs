@@ -205,7 +205,7 @@ impl Tenancy {
         }
         let until = self.0.coord.clock().now() + decision.retry_after;
         self.0.addresses.refused.insert((door, network), until);
-        tracing::warn!(network = %network.0, what, "too many from one address, which is refused for a moment; if it is your proxy's, set WXGATE_TRUSTED_PROXIES");
+        tracing::warn!(network = %network.0, what, "too many requests from one address, which the gateway refuses for a moment; if the address is your proxy's, set WXGATE_TRUSTED_PROXIES");
         Err(decision.retry_after)
     }
 
@@ -232,7 +232,7 @@ impl Tenancy {
         match inner.coord.limits().check(key, quota, 1).await {
             Ok(decision) => decision,
             Err(error) => {
-                tracing::debug!(%error, "counting requests for this replica alone");
+                tracing::debug!(%error, "counting requests for this replica only, because the shared count is unavailable");
                 let alone = inner.alone.limits().check(key, quota, 1).await;
                 alone.unwrap_or(OPEN)
             }

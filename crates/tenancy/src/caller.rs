@@ -32,7 +32,7 @@ pub struct Caller {
 
 /// The caller's access token lacks this scope.
 #[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
-#[error("this needs the scope `{0}`, which the access token does not have")]
+#[error("this request needs the scope `{0}`, which the access token does not have")]
 pub struct MissingScope(pub Scope);
 
 impl Caller {

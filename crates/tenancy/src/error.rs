@@ -12,11 +12,11 @@ pub enum TenancyError {
     #[error("{}", sentence(.0))]
     Invalid(Vec<Violation>),
     /// The caller asked for a key with scopes that the caller does not have.
-    #[error("a key cannot be given scopes that its maker does not have: {0}")]
+    #[error("a key cannot have scopes that the creating key does not have: {0}")]
     Escalation(ScopeSet),
     /// The tenant has reached the maximum of keys in force.
     #[error(
-        "the tenant has {MOST_KEYS} keys in force, as many as it may have: revoke one that is not needed any more"
+        "the tenant has {MOST_KEYS} active keys, the most that a tenant may have: revoke a key that is not needed any more"
     )]
     TooManyKeys,
     /// The key that creates another key was revoked during the request.
@@ -26,7 +26,7 @@ pub enum TenancyError {
     #[error("there is no such {0}")]
     NotFound(&'static str),
     /// The configured master key does not open what this database seals.
-    #[error("what this database seals does not open: {0}")]
+    #[error("a sealed value of this database cannot be decrypted: {0}")]
     MasterKey(#[from] OpenError),
     /// The cryptographic library returned an error.
     #[error("the key that signs access tokens cannot be used ({0})")]
@@ -107,10 +107,10 @@ pub enum AuthError {
     #[error("send `Authorization: Bearer TOKEN`, with a token from POST /oauth/token")]
     Missing,
     /// This gateway did not sign the token for this use, or the token was altered.
-    #[error("this is no access token of this gateway: get one from POST /oauth/token")]
+    #[error("the token is not an access token of this gateway: get an access token from POST /oauth/token")]
     Malformed,
     /// The token has expired, or is not valid yet.
-    #[error("the access token has expired: get a new one from POST /oauth/token")]
+    #[error("the access token has expired: get a new access token from POST /oauth/token")]
     Expired,
     /// The token's key was revoked, has expired or does not exist.
     #[error("the key of this access token was revoked or has expired: ask for a new key")]
@@ -120,11 +120,11 @@ pub enum AuthError {
     Suspended,
     /// The address sent too many bad tokens; the address may try again after this time.
     #[error(
-        "too many requests from this address had no good access token: wait as long as Retry-After says"
+        "too many requests from this address had no valid access token: wait as long as Retry-After says"
     )]
     TooOften(Duration),
     /// The database has been down for so long that the last known standing does not count any more.
-    #[error("the gateway cannot check credentials just now: try again in a moment")]
+    #[error("the gateway cannot check credentials at the moment: try again later")]
     Unavailable,
 }
 
@@ -146,7 +146,7 @@ pub enum OauthError {
     )]
     TooOften(Duration),
     /// The gateway cannot check credentials at the moment.
-    #[error("the gateway cannot check credentials just now: try again in a moment")]
+    #[error("the gateway cannot check credentials at the moment: try again later")]
     Unavailable,
 }
 

@@ -202,7 +202,7 @@ fn validate(
         && end > latest
     {
         let latest = latest.to_rfc3339_opts(SecondsFormat::AutoSi, true);
-        let detail = format!("must not be later than {latest}, when the key that makes it expires");
+        let detail = format!("must not be later than {latest}, when the creating key expires");
         violations.push(Violation::new("/expires_at", detail));
     }
     if violations.is_empty() {

@@ -56,7 +56,7 @@ impl Tenancy {
         let scope = credential.key.scopes.intersection(readable);
         if scope.is_empty() {
             return Err(OauthError::InvalidScope(format!(
-                "this key may not read anything: use one with a scope of {readable}"
+                "this key has no scope for reading: use a key with a scope of {readable}"
             )));
         }
         self.signed(&self.0.sessions, &credential.key, scope)
@@ -153,7 +153,7 @@ impl Tenancy {
             return Err(OauthError::InvalidRequest("client_secret is missing"));
         }
         let key = client_secret::key_of(secret).ok_or(OauthError::InvalidClient(
-            "the client secret is mistyped or cut off: it begins with wxg_ and has 69 characters",
+            "the client secret is mistyped or cut off: a client secret begins with wxg_ and has 69 characters",
         ))?;
         if client_id.is_some_and(|id| id != key.to_string()) {
             return Err(OauthError::InvalidClient(WRONG));
@@ -226,7 +226,7 @@ fn narrow(of_key: ScopeSet, asked: Option<&str>) -> Result<ScopeSet, OauthError>
         return Ok(wanted);
     }
     Err(OauthError::InvalidScope(format!(
-        "this key does not have all of `{wanted}`; it has: {of_key}"
+        "this key does not have all of `{wanted}`; the key has: {of_key}"
     )))
 }
 

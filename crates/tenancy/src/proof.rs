@@ -38,5 +38,5 @@ impl fmt::Debug for Proof {
 /// The error that ends a body because unproven requests, all together or those of one address, hold as much memory as
 /// they may. Servers end bodies with this error; the answer is 503.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("requests that have proven nothing hold as much memory as they may")]
+#[error("unproven requests have used up their memory")]
 pub struct NoRoom;

@@ -104,7 +104,7 @@ impl Standings {
             Ok(credential) => Some(Arc::new(credential)),
             Err(StoreError::NotFound(_)) => None,
             Err(error) => {
-                tracing::warn!(%key, %error, "cannot look up a key: its last known standing counts");
+                tracing::warn!(%key, %error, "cannot look up a key: using the last known state of the key");
                 let (credential, confirmed_at) = last
                     .map(|last| (last.credential, last.confirmed_at))
                     .unwrap_or_default();
@@ -138,10 +138,10 @@ impl Standings {
         match tokio::time::timeout(PATIENCE, platform.touch_key(credential.key.id, now)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                tracing::warn!(key = %credential.key.id, %error, "cannot note the use of a key");
+                tracing::warn!(key = %credential.key.id, %error, "cannot record the use of a key");
             }
             Err(_) => {
-                tracing::warn!(key = %credential.key.id, "cannot note the use of a key: the database is slow");
+                tracing::warn!(key = %credential.key.id, "cannot record the use of a key: the database is slow");
             }
         }
     }

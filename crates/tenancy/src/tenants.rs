@@ -135,7 +135,7 @@ fn validate(patch: &TenantPatch) -> Result<(), TenancyError> {
         .flatten()
         .is_some_and(|limit| limit > MOST_MESSAGES)
     {
-        let detail = format!("must be at most {MOST_MESSAGES}; null lifts the limit");
+        let detail = format!("must be at most {MOST_MESSAGES}; null removes the limit");
         violations.push(Violation::new("/messages_per_day", detail));
     }
     if violations.is_empty() {
@@ -151,7 +151,7 @@ pub(crate) fn name_violation(name: &str) -> Option<Violation> {
     let fine = (1..=LONGEST_NAME).contains(&length) && !name.contains(domain::text::misleads);
     let detail = || {
         format!(
-            "must have 1 to {LONGEST_NAME} characters, none of them a control character or one that turns the direction of writing"
+            "must have 1 to {LONGEST_NAME} characters, without control characters and without characters that change the direction of writing"
         )
     };
     (!fine).then(|| Violation::new("/name", detail()))

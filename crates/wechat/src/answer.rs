@@ -94,7 +94,7 @@ pub enum TokenError {
         cause: Cause,
     },
     /// WeChat is busy or unreachable, or the answer is unintelligible.
-    #[error("no token now: {cause}")]
+    #[error("WeChat gives no token now: {cause}")]
     Later {
         /// The time of the next fetch.
         delay: Delay,
@@ -102,10 +102,10 @@ pub enum TokenError {
         cause: Cause,
     },
     /// The request left and no usable answer came: WeChat may have made a token.
-    #[error("no token now: {0}")]
+    #[error("WeChat gives no token now: {0}")]
     Unclear(Cause),
     /// The day's fetches are used up (45009). A token that is still alive stays usable.
-    #[error("the day's token fetches are spent: {0}")]
+    #[error("the token fetches of the day are used up: {0}")]
     QuotaSpent(Cause),
     /// The gateway built an invalid request.
     #[error("the gateway asked for a token in a way that WeChat does not understand: {0}")]
@@ -137,7 +137,7 @@ pub enum CallError {
     #[error("the access token is dead: {0}")]
     StaleToken(Cause),
     /// WeChat is busy or unreachable, or the answer is unintelligible.
-    #[error("no answer now: {cause}")]
+    #[error("WeChat gives no answer now: {cause}")]
     Later {
         /// The time of the next call.
         delay: Delay,
@@ -155,7 +155,7 @@ pub enum CallError {
         cause: Cause,
     },
     /// WeChat refuses for another reason.
-    #[error("WeChat refuses to tell: {0}")]
+    #[error("WeChat refuses the call: {0}")]
     Refused(Cause),
 }
 
@@ -214,7 +214,7 @@ impl Answer {
     pub(crate) fn unserialised(error: &serde_json::Error, duration: Duration) -> Self {
         let cause = Cause {
             errcode: None,
-            errmsg: format!("the message is no JSON: {error}"),
+            errmsg: format!("the message is not JSON: {error}"),
             rid: None,
         };
         Self::with_cause(Action::Bug.verdict(), cause, duration)
@@ -350,7 +350,7 @@ impl Cause {
     }
 
     pub(crate) fn of_nothing(secret: &str) -> Self {
-        Self::of_connection("an answer without the fields that it must have", secret)
+        Self::of_connection("an answer without its required fields", secret)
     }
 }
 

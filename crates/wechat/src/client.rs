@@ -56,15 +56,15 @@ impl Default for ClientOptions {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClientError {
     /// The base URL cannot be used.
-    #[error("WeChat's base URL {fault}: give it as https://api.weixin.qq.com")]
+    #[error("WeChat's base URL {fault}: use a URL of the form https://api.weixin.qq.com")]
     BaseUrl {
         /// The fault of the URL. The error omits the URL itself, because the URL may contain a password.
         fault: String,
     },
     /// The time-outs contradict each other.
     #[error(
-        "WeChat's connect time-out ({connect_timeout:?}) must be positive and shorter than the total one \
-         ({timeout:?}): otherwise a send that never left looks like one that was lost"
+        "WeChat's connect time-out ({connect_timeout:?}) must be positive and shorter than the total time-out \
+         ({timeout:?}): otherwise a send that never left looks like a send without an answer"
     )]
     Timeouts {
         /// The given connect time-out.
@@ -242,7 +242,7 @@ impl Routes {
             ));
         }
         if !base.username().is_empty() || base.password().is_some() {
-            return Err(fault("must not hold a user name or password"));
+            return Err(fault("must not contain a user name or password"));
         }
         if base.query().is_some() || base.fragment().is_some() {
             return Err(fault("must end after the host or path, without ? and #"));
@@ -332,7 +332,7 @@ mod tests {
         ] {
             let told = told(wrong);
             assert!(
-                told.contains(told_part) && told.contains("give it as"),
+                told.contains(told_part) && told.contains("use a URL of the form"),
                 "{told}"
             );
             assert!(!told.contains("hunter2"), "{told}");

@@ -116,22 +116,22 @@ impl Action {
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Later(Delay::Backoff) => f.write_str("tried again after a backoff"),
-            Self::Later(Delay::NextMinute) => f.write_str("tried again in the next minute"),
-            Self::Later(Delay::Moment) => f.write_str("tried again within the second"),
-            Self::Later(Delay::After(wait)) => write!(f, "tried again after {} s", wait.as_secs()),
-            Self::Later(Delay::AtOnce) => f.write_str("tried again at once"),
+            Self::Later(Delay::Backoff) => f.write_str("retried after a backoff"),
+            Self::Later(Delay::NextMinute) => f.write_str("retried in the next minute"),
+            Self::Later(Delay::Moment) => f.write_str("retried within the second"),
+            Self::Later(Delay::After(wait)) => write!(f, "retried after {} s", wait.as_secs()),
+            Self::Later(Delay::AtOnce) => f.write_str("retried at once"),
             Self::StaleToken => {
-                f.write_str("token looked at again and refreshed if dead, tried again once")
+                f.write_str("token checked and refreshed if dead, retried once")
             }
             Self::Reject(code) => write!(f, "message fails with `{}`", code.as_str()),
             Self::Block { pause, .. } => {
                 write!(f, "app paused, probed after {} min", pause.as_secs() / 60)
             }
-            Self::QuotaSpent => f.write_str("parked until the quota resets"),
+            Self::QuotaSpent => f.write_str("held until the quota resets"),
             Self::Bug => write!(
                 f,
-                "a mistake of the gateway: message fails with `{}`",
+                "a defect of the gateway: message fails with `{}`",
                 FailureCode::GatewayBug.as_str()
             ),
         }
@@ -239,9 +239,9 @@ pub const FORM_ID_USED_UP: i64 = 41029;
 static TABLE: &[CodeRow] = &[
     row(-1,    ANY,       BACKOFF,                     "WeChat is busy"),
     row(40001, TOKEN,     misconfigured(WrongSecret),  "the AppSecret is wrong"),
-    row(40001, BUSINESS,  StaleToken,                  "the access token was overwritten by another fetch, or is refused for nothing"),
+    row(40001, BUSINESS,  StaleToken,                  "the access token was replaced by another fetch, or WeChat refuses a valid token"),
     row(40002, ANY,       Bug,                         "wrong grant_type"),
-    row(40003, SENDS,     Reject(InvalidRecipient),    "the openid is not one of this app"),
+    row(40003, SENDS,     Reject(InvalidRecipient),    "the openid does not belong to this app"),
     row(40008, OFFICIAL,  Reject(Refused),             "wrong message type"),
     row(40013, ANY,       misconfigured(UnknownAppid), "unknown appid"),
     row(40014, BUSINESS,  StaleToken,                  "malformed access token"),
@@ -250,7 +250,7 @@ static TABLE: &[CodeRow] = &[
     row(40037, SENDS,     Reject(InvalidTemplate),     "the template is not in this account"),
     row(40039, OFFICIAL,  Reject(InvalidPage),         "the url is too long"),
     row(40066, OTHERS, Bug,                       "unknown path"),
-    row(40066, SENDS,     misconfigured(NotUnderstood), "unknown path: so would the next message be refused"),
+    row(40066, SENDS,     misconfigured(NotUnderstood), "unknown path: WeChat would refuse the next message too"),
     row(40125, TOKEN,     misconfigured(WrongSecret),  "the AppSecret is wrong or was reset"),
     // Official accounts enforce the whitelist for every API, mini-programs only for calls that take the AppSecret.
     row(40164, ANY,       misconfigured(IpNotAllowed), "the gateway's address is not on the app's IP whitelist"),
@@ -260,35 +260,36 @@ static TABLE: &[CodeRow] = &[
     row(40243, TOKEN,     misconfigured(SecretFrozen), "the AppSecret is frozen"),
     row(40249, OFFICIAL,  Reject(BlockedContent),      "marketing or illegal content"),
     row(41001, LISTS,     Bug,                         "the access token is missing"),
-    row(41001, SENDS,     misconfigured(NotUnderstood), "the access token is missing: so would the next message be refused"),
+    row(41001, SENDS,     misconfigured(NotUnderstood), "the access token is missing: WeChat would refuse the next message too"),
     row(41002, TOKEN,     Bug,                         "the appid is missing"),
     row(41004, TOKEN,     Bug,                         "the AppSecret is missing"),
-    row(41028, TEMPLATE,  Reject(InvalidFormId),       "the form id is wrong, expired, another user's, or of an unpaid order; one of the pool is dropped and the next one taken"),
-    row(41029, TEMPLATE,  Reject(InvalidFormId),       "the form id is used up: by the first try, where that had no answer; else one of the pool is dropped and the next one taken"),
+    row(41028, TEMPLATE,  Reject(InvalidFormId),       "the form id is wrong, expired, another user's, or of an unpaid order; a form id of the pool is dropped and the next one is taken"),
+    row(41029, TEMPLATE,  Reject(InvalidFormId),       "the form id is used up: by the first attempt, if that attempt had no answer; otherwise a form id of the pool is dropped and the next one is taken"),
     row(41030, SENDS,     Reject(InvalidPage),         "the page is not in the released version"),
-    row(41031, TEMPLATE,  Reject(InvalidFormId),       "the form id is blocked; one of the pool is dropped and the next one taken"),
+    row(41031, TEMPLATE,  Reject(InvalidFormId),       "the form id is blocked; a form id of the pool is dropped and the next one is taken"),
     row(41032, TEMPLATE,  SUSPENDED,                   "the account may not send with form ids, as a punishment"),
     row(41034, TEMPLATE,  SUSPENDED,                   "the account may not send with form ids, as a punishment"),
     row(41035, TEMPLATE,  SUSPENDED,                   "the account may not send with prepay ids, as a punishment"),
     row(42001, BUSINESS,  StaleToken,                  "the access token has expired"),
     row(43002, OTHERS, Bug,                       "POST required"),
-    row(43002, SENDS,     misconfigured(NotUnderstood), "POST required: so would the next message be refused"),
+    row(43002, SENDS,     misconfigured(NotUnderstood), "POST required: WeChat would refuse the next message too"),
     row(43003, OTHERS, Bug,                       "HTTPS required"),
-    row(43003, SENDS,     misconfigured(NotUnderstood), "HTTPS required: so would the next message be refused"),
+    row(43003, SENDS,     misconfigured(NotUnderstood), "HTTPS required: WeChat would refuse the next message too"),
     row(43004, SENDS,     Reject(RecipientRefuses),    "the user does not follow the account"),
     row(43019, SENDS,     Reject(RecipientRefuses),    "the user is on the account's blacklist"),
-    row(43101, SENDS,     Reject(NoGrant),             "never subscribed, used up, refused or cancelled: not told apart"),
+    row(43101, SENDS,     Reject(NoGrant),             "never subscribed, used up, refused or cancelled: WeChat does \
+        not say which"),
     row(43102, SUBSCRIBE, misconfigured(NoPermission), "no permission for subscribe messages"),
     row(43104, SUBSCRIPTIONS, misconfigured(NoPermission), "the appid has no permission"),
     row(43105, SUBSCRIBE, misconfigured(NoPermission), "no permission for subscribe messages"),
     row(43106, SUBSCRIPTIONS, misconfigured(NoPermission), "no permission for subscribe messages"),
     row(43107, SUBSCRIBE, Reject(InvalidTemplate),     "the template, or the account's subscribe messages, are banned"),
-    row(43108, SENDS,     Action::Later(Delay::Moment), "another send to the same openid is under way"),
+    row(43108, SENDS,     Action::Later(Delay::Moment), "another send to the same openid is in progress"),
     row(43116, SENDS,     Reject(InvalidTemplate),     "the template is restricted"),
     row(44002, OTHERS, Bug,                       "empty body"),
-    row(44002, SENDS,     misconfigured(NotUnderstood), "empty body: so would the next message be refused"),
-    row(45009, ANY,       QuotaSpent,                  "the day's quota is spent"),
-    row(45011, ANY,       Action::Later(Delay::NextMinute), "the minute's quota is spent"),
+    row(44002, SENDS,     misconfigured(NotUnderstood), "empty body: WeChat would refuse the next message too"),
+    row(45009, ANY,       QuotaSpent,                  "the quota of the day is used up"),
+    row(45011, ANY,       Action::Later(Delay::NextMinute), "the quota of the minute is used up"),
     row(45051, OFFICIAL,  misconfigured(NoPermission), "the account may not use this ability"),
     row(45102, ANY,       SUSPENDED,                   "temporarily blocked by the platform"),
     row(45103, SENDS,     Reject(EndpointGone),        "the endpoint is withdrawn"),

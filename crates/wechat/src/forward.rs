@@ -38,7 +38,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const LONGEST_REFUSAL: usize = 64 * 1024;
 /// The path of the login of a mini-program's users.
 const CODE_TO_SESSION: &str = "/sns/jscode2session";
-const NOT_PASSED_ON: ForwardError = ForwardError::Refused("this path is not passed on");
+const NOT_PASSED_ON: ForwardError = ForwardError::Refused("the gateway does not forward this path");
 
 /// A call to forward.
 #[derive(Clone, Debug)]
@@ -75,7 +75,7 @@ pub enum ForwardError {
     #[error("{0}")]
     Refused(&'static str),
     /// The query or the body contains a secret.
-    #[error("calls with a secret are not passed on")]
+    #[error("the gateway does not forward calls with a secret")]
     Secret,
     /// WeChat has not acted on the call.
     #[error("{0}")]
@@ -101,7 +101,7 @@ impl Client {
             return Err(ForwardError::Secret);
         }
         let method = Method::from_bytes(call.method.as_bytes())
-            .map_err(|_| ForwardError::Refused("the method is none"))?;
+            .map_err(|_| ForwardError::Refused("the method is not an HTTP method"))?;
         let mut url = self.route(&call.path).ok_or(NOT_PASSED_ON)?;
         url.query_pairs_mut()
             .append_pair("access_token", token.expose());
@@ -156,7 +156,7 @@ impl Client {
         let encoding = text(response.headers(), &CONTENT_ENCODING);
         if encoding.is_some_and(|encoding| !encoding.eq_ignore_ascii_case("identity")) {
             // In an encoded body the gateway can neither mask secrets nor detect a refusal.
-            let why = "an answer in an encoding that nobody asked for";
+            let why = "an answer in an encoding that the gateway did not ask for";
             return Err(ForwardError::Unclear(why.to_owned()));
         }
         let body = read(&mut response).await?;
@@ -205,7 +205,7 @@ async fn read(response: &mut Response) -> Result<Vec<u8>, ForwardError> {
             Err(error) => {
                 let why = transport::describe(error);
                 return Err(ForwardError::Unclear(format!(
-                    "the answer broke off: {why}"
+                    "the answer is incomplete: {why}"
                 )));
             }
         }

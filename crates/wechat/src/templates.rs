@@ -89,7 +89,7 @@ impl Client {
         body: Option<&PageBody>,
     ) -> Heard {
         let Some(url) = self.route(path) else {
-            return Heard::Unclear(format!("{path} does not go with WeChat's base URL"));
+            return Heard::Unclear(format!("{path} cannot follow WeChat's base URL"));
         };
         let url = with_token(&url, token);
         let request = match body.map(serde_json::to_vec) {

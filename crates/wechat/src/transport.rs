@@ -122,7 +122,7 @@ async fn read(response: &mut Response, most: usize) -> Result<Vec<u8>, String> {
             Err(error) if error.is_timeout() => {
                 return Err("no complete answer within the time-out".to_owned());
             }
-            Err(error) => return Err(format!("the answer broke off: {}", describe(error))),
+            Err(error) => return Err(format!("the answer is incomplete: {}", describe(error))),
         }
     }
 }

@@ -23,7 +23,7 @@ pub enum AppError {
     #[error("there is no such app")]
     NotFound,
     /// The app has changed since the caller read it.
-    #[error("the app was changed meanwhile: read it again")]
+    #[error("the app has changed in the meantime: read the app again")]
     Changed,
     /// Fields that are wrong.
     #[error("{} fields are wrong", .0.len())]
@@ -156,11 +156,11 @@ pub(crate) fn quota_refusal(
     let over = over_at.to_rfc3339_opts(SecondsFormat::Secs, true);
     let detail = match span {
         QuotaSpan::Day => format!(
-            "WeChat says that the app's {what} of today are spent ({cause}): they are granted anew at {over}; find out \
-             what else uses them, or clear the quota in WeChat's console"
+            "WeChat says that the app's {what} of today are used up ({cause}): WeChat permits new ones at {over}; find \
+             the other system that makes such calls, or clear the quota in WeChat's console"
         ),
         QuotaSpan::Minute => format!(
-            "WeChat says that the app's {what} of this minute are spent ({cause}): send the request again after {over}"
+            "WeChat says that the app's {what} of this minute are used up ({cause}): send the request again after {over}"
         ),
     };
     Some(AppError::WechatQuota {

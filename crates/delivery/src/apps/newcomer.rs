@@ -50,7 +50,7 @@ impl Apps {
             Ok(decision) if !decision.allowed => Err(AppError::TooOften {
                 retry_after: decision.retry_after,
                 detail: format!(
-                    "an appid may be tried {TRIALS} times a minute: wait as long as Retry-After says, and look up the AppSecret in WeChat's console"
+                    "the gateway tries an appid at most {TRIALS} times a minute: wait as long as Retry-After says, and look up the AppSecret in WeChat's console"
                 ),
             }),
             // While Redis is away, only the tenant's own rate limit applies.

@@ -128,7 +128,7 @@ impl DeskLoop {
             Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
             // A consequence that the database refuses must not fail the others.
             Err(StoreError::Broken(error)) if consequences.len() > 1 => {
-                tracing::error!(error, "cannot take callbacks; taking them one by one");
+                tracing::error!(error, "cannot record a batch of callbacks; recording the callbacks one by one");
                 let mut outcomes = Vec::with_capacity(consequences.len());
                 for consequence in &consequences {
                     let alone = self.take_in(std::slice::from_ref(consequence)).await;
@@ -137,7 +137,8 @@ impl DeskLoop {
                 outcomes
             }
             Err(error) => {
-                tracing::error!(%error, callbacks = consequences.len(), "cannot take callbacks; WeChat will repeat them");
+                tracing::error!(%error, callbacks = consequences.len(), "cannot record callbacks; WeChat will repeat \
+                    the callbacks");
                 let refusal = CallbackError::from(error);
                 consequences.iter().map(|_| Err(refusal.clone())).collect()
             }

@@ -247,7 +247,7 @@ impl KeyChain {
             let opened = self.master_key.open(owner, sealed);
             opened.map_err(|error| {
                 CallbackError::Broken(format!(
-                    "the message push settings of {appid} cannot be opened: {error}"
+                    "the callback settings of {appid} cannot be decrypted: {error}"
                 ))
             })
         };

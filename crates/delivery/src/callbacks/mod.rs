@@ -104,22 +104,24 @@ pub enum CallbackRefusal {
     NoToken,
     /// The callback was signed too long ago, or in the future.
     #[error(
-        "it was signed {0} s away from the gateway's time: check the gateway's clock, or somebody repeats an old push"
+        "the signature is {0} s away from the gateway's time: check the gateway's clock; if the clock is right, an \
+        attacker repeats an old callback"
     )]
     Stale(i64),
     /// The event happened long before the callback was signed, or after.
     #[error(
-        "what it tells happened {0} s away from the time of its signature: somebody repeats an old push under other parts of its signature"
+        "the time of the event is {0} s away from the time of the signature: an attacker repeats an old callback with another timestamp and nonce"
     )]
     Untimely(i64),
     /// The signature could be that of an older callback, with timestamp and nonce swapped.
     #[error(
-        "its signature may be that of a push of another time: choose the safe mode in WeChat's console, which rules that out"
+        "the signature may belong to a callback of another time: choose the safe mode in WeChat's console, which \
+        excludes this case"
     )]
     Ambiguous,
     /// The signature came with another body before.
     #[error(
-        "its signature came with another body before: somebody has overheard a plain push; choose the safe mode in WeChat's console"
+        "the signature came with another body before, so an attacker has read a plain callback: choose the safe mode in WeChat's console"
     )]
     Reused,
     /// The callback is not WeChat's for this app.
@@ -219,7 +221,8 @@ impl Callbacks {
         self.charge(tenant, &consequence).await?;
         tracing::debug!(%appid, ?event, "WeChat says");
         if let EventKind::Unreadable { why } = event.kind {
-            tracing::warn!(%appid, why, "WeChat signed a push that the gateway cannot read: it is answered and ignored");
+            tracing::warn!(%appid, why, "the gateway cannot read a callback that WeChat signed: the gateway answers \
+                and ignores the callback");
         }
         let outcome = self.desk.take(tenant, consequence).await?;
         self.seen.carried_out(taken);

@@ -41,7 +41,7 @@ impl ReceiptSweeper {
         loop {
             clock.right().await;
             if let Err(error) = self.round(&mut after).await {
-                tracing::error!(%error, "cannot look at receipts that wait; trying again");
+                tracing::error!(%error, "cannot read the receipts that wait; trying again");
                 tokio::time::sleep(ROUND).await;
             }
             clock.sleep(ROUND).await;

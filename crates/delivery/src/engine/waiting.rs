@@ -70,8 +70,8 @@ impl Delivery {
 
     async fn call_back(&self, tenant: TenantId, id: MessageId) {
         match self.cancel(tenant, id).await {
-            Ok(_) => tracing::debug!(%id, "a message is called back whose sender has gone"),
-            Err(error) => tracing::debug!(%id, %error, "the sender of a message has gone"),
+            Ok(_) => tracing::debug!(%id, "canceled a message, because its caller has disconnected"),
+            Err(error) => tracing::debug!(%id, %error, "cannot cancel a message whose caller has disconnected"),
         }
     }
 

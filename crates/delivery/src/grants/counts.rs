@@ -115,7 +115,7 @@ impl Counts {
             let stop = inner.stop.clone();
             let counted = stop.run_until_cancelled(inner.count_where_due(tenant, &appid));
             if let Some(Err(error)) = counted.await {
-                tracing::warn!(%appid, %error, "cannot count an app's grants; trying again when somebody asks");
+                tracing::warn!(%appid, %error, "cannot count an app's grants; trying again at the next request");
             }
         });
     }

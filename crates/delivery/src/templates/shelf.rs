@@ -107,11 +107,11 @@ impl Shelf {
         let found = match looked {
             Ok(Ok(found)) => found,
             Ok(Err(error)) => {
-                tracing::warn!(%appid, %error, "cannot look up an app's templates: what was last known of them counts");
+                tracing::warn!(%appid, %error, "cannot look up an app's templates: using the last known templates");
                 last
             }
             Err(_) => {
-                tracing::warn!(%appid, "cannot look up an app's templates, the database is slow: what was last known of them counts");
+                tracing::warn!(%appid, "cannot look up an app's templates, the database is slow: using the last known templates");
                 last
             }
         };

@@ -60,7 +60,7 @@ impl Syncer {
                     while asking.join_next().await.is_some() {}
                 }
                 Err(error) => {
-                    tracing::error!(%error, "cannot look whose templates are to be synced");
+                    tracing::error!(%error, "cannot find the apps whose templates are due for a sync");
                     tokio::time::sleep(ROUND).await;
                 }
             }

@@ -93,7 +93,7 @@ impl Resolve for PublicOnly {
 
 /// The error text for an endpoint that is not on the public internet.
 pub(super) const NOT_PUBLIC: &str =
-    "the endpoint's address is not one of the public internet: use a public https URL";
+    "the endpoint's address is not on the public internet: use a public https URL";
 
 /// The resolver of a client that must not reach private networks.
 pub(super) fn resolver() -> Arc<PublicOnly> {

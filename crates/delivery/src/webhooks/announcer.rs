@@ -52,7 +52,7 @@ const MOST_GATHER: u32 = 10;
 /// The wait after a failure of the database.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// Replaces a text of an endpoint that could not be recorded.
-const UNRECORDED: &str = "what the endpoint said cannot be recorded";
+const UNRECORDED: &str = "the endpoint's text cannot be recorded";
 /// The interval of the checks of quotas.
 const QUOTA_ROUND: Duration = Duration::from_secs(30);
 /// The version of the payload's shape.
@@ -305,7 +305,7 @@ impl Poster {
         let answer = match self.data(&due).await {
             Ok(Some(data)) => self.post(&due, &event, data).await?,
             Ok(None) => {
-                let error = "the message is not kept any more, so there is nothing to tell of it";
+                let error = "the message has been deleted, so the event has no content";
                 return Some(outcome(
                     &due,
                     Answer::broken(error.to_owned()),
@@ -313,7 +313,7 @@ impl Poster {
                 ));
             }
             Err(error) => {
-                tracing::error!(event, %error, "cannot read what a webhook delivery is about");
+                tracing::error!(event, %error, "cannot read the subject of a webhook delivery");
                 return None;
             }
         };
@@ -368,16 +368,16 @@ impl Poster {
             match self.parts.master_key.open(&owner, sealed) {
                 Ok(secret) => secrets.push(WebhookSecret::new(secret.as_str())),
                 Err(error) => {
-                    tracing::error!(webhook = %due.webhook, %error, "a webhook secret cannot be opened");
+                    tracing::error!(webhook = %due.webhook, %error, "a webhook secret cannot be decrypted");
                 }
             }
         }
         if secrets.is_empty() {
-            let error = "the endpoint's secret cannot be opened: rotate it".to_owned();
+            let error = "the endpoint's secret cannot be decrypted: rotate the secret".to_owned();
             return Some(Answer::broken(error));
         }
         let body = serde_json::to_vec(&payload)
-            .inspect_err(|error| tracing::error!(event, %error, "a payload cannot be written"))
+            .inspect_err(|error| tracing::error!(event, %error, "a webhook payload cannot be written as JSON"))
             .ok()?;
         let letter = Letter {
             url: &due.url,

@@ -39,7 +39,7 @@ pub enum WebhookError {
     #[error("{} fields are wrong", .0.len())]
     Invalid(Vec<Violation>),
     /// The tenant has the maximum number of endpoints.
-    #[error("a tenant has at most {MOST} webhooks: remove one that is not needed")]
+    #[error("a tenant has at most {MOST} webhooks: remove a webhook that is not needed")]
     TooMany,
     /// A disabled endpoint gets no events.
     #[error("the webhook is disabled: set its status to enabled first")]

@@ -131,7 +131,7 @@ impl Answer {
                     break;
                 }
                 Err(error) => {
-                    broke = Some(format!("the answer broke off: {}", describe(error)));
+                    broke = Some(format!("the answer is incomplete: {}", describe(error)));
                     break;
                 }
             }

@@ -51,7 +51,7 @@ impl WebhookSettings {
                 || description.contains(|c: char| text::misleads(c) && !matches!(c, '\n' | '\t')))
         {
             let rule = format!(
-                "must have at most {LONGEST_DESCRIPTION} characters, no character that turns the direction of writing, and of control characters line breaks and tabs alone"
+                "must have at most {LONGEST_DESCRIPTION} characters, without characters that change the direction of writing and without control characters other than line breaks and tabs"
             );
             found.push(Violation::new("/description", rule));
         }
@@ -125,7 +125,7 @@ fn read_url(text: &str, allow_private: bool) -> Result<String, String> {
     let called = String::from(url);
     if called.len() > LONGEST_URL {
         return Err(format!(
-            "must have at most {LONGEST_URL} characters, as it is called: {called}"
+            "must have at most {LONGEST_URL} characters in the form that the gateway calls: {called}"
         ));
     }
     Ok(called)

@@ -74,7 +74,7 @@ impl GrantRequest {
         if self.collected_at.is_some_and(|at| at > now + AHEAD) {
             found.push(Violation::new(
                 "/collected_at",
-                "lies in the future: send the time at which the client got it, in UTC or with its offset",
+                "lies in the future: send the time at which the client got the grant, in UTC or with the offset from UTC",
             ));
         }
         let at = self.collected_at.unwrap_or(now).min(now);
@@ -115,7 +115,7 @@ impl GrantRequest {
         if usable_until(collected_at) <= now {
             found.push(Violation::new(
                 "/collected_at",
-                "WeChat takes an id for seven days after it was made, and this one is too old: drop it",
+                "WeChat accepts an id for seven days after its creation, and this id is too old: discard the id",
             ));
         }
         NewGrant::Id {
@@ -138,7 +138,7 @@ impl GrantRequest {
         );
         let count = self.count.unwrap_or(1);
         if !(1..=MAX_COUNT).contains(&count) {
-            let rule = format!("must be 1 to {MAX_COUNT}: how often the user accepted");
+            let rule = format!("must be 1 to {MAX_COUNT}, the number of times that the user accepted");
             found.push(Violation::new("/count", rule));
         }
         NewGrant::Subscription {
@@ -154,7 +154,7 @@ impl GrantRequest {
 /// Refuses a field that belongs to another kind, because the gateway would otherwise drop the field silently.
 fn refuse_foreign(present: bool, pointer: &str, names: &str, found: &mut Vec<Violation>) {
     if present {
-        let rule = format!("belongs to {names}, not to this one");
+        let rule = format!("belongs to {names}, not to the kind of this grant");
         found.push(Violation::new(pointer, rule));
     }
 }

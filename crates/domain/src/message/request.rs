@@ -308,7 +308,7 @@ fn check_data(channel: Channel, data: Option<&Map<String, Value>>, found: &mut V
             if !DATA_MEMBERS.contains(&member.as_str()) {
                 found.push(Violation::new(
                     format!("{pointer}/{}", pointer_token(member)),
-                    "is not known: there is `value`, and beside it perhaps `color`",
+                    "is not known: the known names are `value` and `color`",
                 ));
             }
         }
@@ -351,7 +351,8 @@ fn check_types(
         let pointer = format!("/data/{}/value", pointer_token(key));
         match template_value::check(key, &text) {
             Err(rule) if rules == ValueRules::Warn && rule.is_of_type() => warnings.push(format!(
-                "{pointer} is sent as it is, but {rule}: WeChat refuses it unless it asks less of this account"
+                "{pointer} is sent unchanged, but {rule}: WeChat refuses the value unless WeChat's rules for this \
+                account are weaker"
             )),
             Err(rule) => found.push(Violation::new(pointer, rule.to_string())),
             Ok(()) => {}
@@ -431,7 +432,7 @@ fn check_times(request: &Request, now: DateTime<Utc>, found: &mut Vec<Violation>
     {
         found.push(Violation::new(
             "/send_at",
-            "must be within the next 30 days, or at most 7 days ago: leave it out to send at once",
+            "must be within the next 30 days, or at most 7 days ago: leave out this field to send at once",
         ));
     }
 }

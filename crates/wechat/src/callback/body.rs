@@ -20,7 +20,7 @@ impl Node {
     /// Parses a JSON or XML body that obeys the rules of its format. A body without a verified signature must obey the
     /// rules.
     pub(super) fn read(body: &[u8]) -> Result<Self, Refusal> {
-        let text = std::str::from_utf8(body).map_err(|_| Refusal::Unreadable("it is not UTF-8"))?;
+        let text = std::str::from_utf8(body).map_err(|_| Refusal::Unreadable("the body is not UTF-8"))?;
         Self::parse(text, str::to_owned, str::to_owned)
     }
 
@@ -44,11 +44,11 @@ impl Node {
             Some(b'{') => serde_json::from_str(text)
                 .or_else(|_| serde_json::from_str(&mend_json(text)))
                 .map(Self::of_json)
-                .map_err(|_| Refusal::Unreadable("it is no valid JSON")),
+                .map_err(|_| Refusal::Unreadable("the body is not valid JSON")),
             Some(b'<') => xml::read(text)
                 .or_else(|fault| xml::read(&mend_xml(text)).map_err(|_| fault))
                 .map_err(Refusal::Unreadable),
-            _ => Err(Refusal::Unreadable("it is neither JSON nor XML")),
+            _ => Err(Refusal::Unreadable("the body is neither JSON nor XML")),
         }
     }
 

@@ -51,16 +51,16 @@ impl AesKey {
     pub(super) fn open(&self, appid: &AppId, ciphertext: &str) -> Result<Vec<u8>, Refusal> {
         let mut bytes = LENIENT
             .decode(ciphertext.trim())
-            .map_err(|_| Refusal::Cipher("it is no base64"))?;
+            .map_err(|_| Refusal::Cipher("the ciphertext is not base64"))?;
         if bytes.is_empty() || bytes.len() % AES_BLOCK != 0 {
-            return Err(Refusal::Cipher("it does not consist of whole blocks"));
+            return Err(Refusal::Cipher("the ciphertext does not consist of whole blocks"));
         }
         let cipher = cbc::Decryptor::<aes::Aes256>::new(&(*self.0).into(), &self.iv().into());
         let plain = cipher
             .decrypt_padded::<NoPadding>(&mut bytes)
-            .map_err(|_| Refusal::Cipher("it does not consist of whole blocks"))?;
-        let plain = unpad(plain).ok_or(Refusal::Cipher("its padding is wrong"))?;
-        let (message, owner) = split(plain).ok_or(Refusal::Cipher("its length is wrong"))?;
+            .map_err(|_| Refusal::Cipher("the ciphertext does not consist of whole blocks"))?;
+        let plain = unpad(plain).ok_or(Refusal::Cipher("the padding is wrong"))?;
+        let (message, owner) = split(plain).ok_or(Refusal::Cipher("the length is wrong"))?;
         if owner == appid.as_str().as_bytes() {
             Ok(message.to_vec())
         } else {

@@ -118,7 +118,7 @@ impl Event {
         // A message from a user may contain a forged `Event`: only a `MsgType` of `event` makes `Event` valid.
         let kind = body.text("MsgType").filter(|kind| *kind != "event");
         let name = kind.or_else(|| body.text("Event"));
-        let name = name.ok_or(Refusal::Unreadable("it has neither `Event` nor `MsgType`"))?;
+        let name = name.ok_or(Refusal::Unreadable("the callback has neither `Event` nor `MsgType`"))?;
         let kind = if name == POPUP.0 {
             EventKind::Popup(choices(body, POPUP.1)?)
         } else if name == CHANGE.0 {
@@ -133,7 +133,7 @@ impl Event {
         let openid = match (body.text("FromUserName"), &kind) {
             (Some(openid), _) => id(openid)?,
             (None, EventKind::Unknown { .. }) => String::new(),
-            (None, _) => return Err(Refusal::Unreadable("it has no `FromUserName`")),
+            (None, _) => return Err(Refusal::Unreadable("the callback has no `FromUserName`")),
         };
         let created_at = body
             .text("CreateTime")
@@ -141,7 +141,7 @@ impl Event {
         let created_at = match (created_at, &kind) {
             (Some(time), _) => time,
             (None, EventKind::Unknown { .. }) => 0,
-            (None, _) => return Err(Refusal::Unreadable("it has no `CreateTime`")),
+            (None, _) => return Err(Refusal::Unreadable("the callback has no `CreateTime`")),
         };
         Ok(Self {
             openid,
@@ -234,20 +234,20 @@ fn msgid(item: &Node) -> Result<u64, Refusal> {
     // `MsgId` is the spelling of ordinary messages; events with both spellings have been observed.
     let text = item.text("MsgID").or_else(|| item.text("MsgId"));
     text.and_then(|text| text.trim().parse().ok())
-        .ok_or(Refusal::Unreadable("it has no `MsgID` that is a number"))
+        .ok_or(Refusal::Unreadable("the callback has no `MsgID` that is a number"))
 }
 
 fn required<'a>(item: &'a Node, name: &'static str) -> Result<&'a str, Refusal> {
     item.text(name)
         .filter(|text| !text.is_empty())
-        .ok_or(Refusal::Unreadable("an item of its list is not complete"))
+        .ok_or(Refusal::Unreadable("an item of the list is not complete"))
 }
 
 /// An id that every database can store.
 fn id(text: &str) -> Result<String, Refusal> {
     let fine = text.len() <= MAX_ID && !text.contains(char::is_control);
     fine.then(|| text.to_owned())
-        .ok_or(Refusal::Unreadable("it has an id that is none of WeChat's"))
+        .ok_or(Refusal::Unreadable("an id is not one of WeChat's"))
 }
 
 /// A text on one line that every database can store.

@@ -81,37 +81,38 @@ fn present<'a>(value: Option<&'a String>, name: &'static str) -> Result<&'a str,
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// A required parameter is missing.
-    #[error("the query has no `{0}`: this is no request of WeChat's")]
+    #[error("the query has no `{0}`: the request is not WeChat's")]
     Missing(&'static str),
     /// The timestamp is invalid.
-    #[error("the timestamp is no number of seconds in ten digits")]
+    #[error("the timestamp is not a number of seconds with ten digits")]
     Timestamp,
     /// The nonce is invalid.
-    #[error("the nonce is no word of letters and digits")]
+    #[error("the nonce is not a word of letters and digits")]
     Nonce,
     /// The signature was not made with this Token.
     #[error(
-        "the signature does not fit: set the Token of WeChat's console as callback_token, or it is no request of WeChat's"
+        "the signature does not match: set the Token of WeChat's console as callback_token; if the Token is right, the \
+        request is not WeChat's"
     )]
     Signature,
     /// A plain callback to an app with a known `EncodingAESKey`.
     #[error(
-        "the push is not encrypted, but the app has an EncodingAESKey: choose the safe mode in WeChat's console"
+        "the callback is not encrypted, but the app has an EncodingAESKey: choose the safe mode in WeChat's console"
     )]
     Plain,
     /// An encrypted callback to an app without a known `EncodingAESKey`.
     #[error(
-        "the push is encrypted: set the EncodingAESKey of WeChat's console as callback_aes_key"
+        "the callback is encrypted: set the EncodingAESKey of WeChat's console as callback_aes_key"
     )]
     NoKey,
     /// The ciphertext was not made with this key.
     #[error(
-        "the push does not decrypt ({0}): set the EncodingAESKey of WeChat's console as callback_aes_key"
+        "the callback cannot be decrypted ({0}): set the EncodingAESKey of WeChat's console as callback_aes_key"
     )]
     Cipher(&'static str),
     /// The callback was encrypted for another app.
     #[error(
-        "the push was encrypted for another appid: check the URL in the console of the app that sends it"
+        "the callback was encrypted for another appid: check the URL in the console of the app that sends the callback"
     )]
     OtherApp,
     /// The body has not the form of WeChat's callbacks.
@@ -119,7 +120,7 @@ pub enum Refusal {
     Unreadable(&'static str),
     /// The list in the body is longer than any list of WeChat: the tenant, who also has the Token, can forge such a
     /// callback.
-    #[error("its list is longer than WeChat's")]
+    #[error("the list in the body is longer than WeChat's lists")]
     TooLong,
 }
 
@@ -173,7 +174,7 @@ impl Keys {
         let outer = Node::read(body)?;
         let ciphertext = outer.text("Encrypt").map(str::trim);
         let ciphertext = ciphertext.ok_or(Refusal::Unreadable(
-            "it says that it is encrypted and has no `Encrypt`",
+            "the query says that the body is encrypted, but the body has no `Encrypt`",
         ))?;
         self.check_msg_signature(query, ciphertext)?;
         let key = self.aes_key.as_ref().ok_or(Refusal::NoKey)?;

@@ -45,13 +45,13 @@ pub(super) fn read(text: &str) -> Result<Node, &'static str> {
     let mut open: Vec<Open> = Vec::new();
     let mut root = None;
     loop {
-        match reader.read_event().map_err(|_| "it is no valid XML")? {
+        match reader.read_event().map_err(|_| "the body is not valid XML")? {
             Event::Start(start) => {
                 if root.is_some() {
-                    return Err("it has more than one root");
+                    return Err("the XML has more than one root");
                 }
                 if open.len() == MAX_DEPTH {
-                    return Err("its elements are nested too deeply");
+                    return Err("the XML elements are nested too deeply");
                 }
                 open.push(Open::new(start.name().as_ref()));
             }
@@ -60,21 +60,21 @@ pub(super) fn read(text: &str) -> Result<Node, &'static str> {
                 put(&mut open, &mut root, element)?;
             }
             Event::End(_) => {
-                let element = open.pop().ok_or("it closes what it did not open")?;
+                let element = open.pop().ok_or("the XML closes an element that is not open")?;
                 put(&mut open, &mut root, element)?;
             }
             Event::Text(piece) => write(&mut open, &piece.into_inner())?,
             Event::CData(piece) => write(&mut open, &piece.into_inner())?,
             Event::GeneralRef(reference) => write(&mut open, &resolve(&reference)?)?,
-            Event::DocType(_) => return Err("it has a document type"),
+            Event::DocType(_) => return Err("the XML has a document type"),
             Event::Comment(_) | Event::Decl(_) | Event::PI(_) => {}
             Event::Eof => break,
         }
     }
     if open.is_empty() {
-        root.ok_or("it has no root")
+        root.ok_or("the XML has no root")
     } else {
-        Err("it ends before its root does")
+        Err("the XML ends before the end of the root")
     }
 }
 
@@ -83,7 +83,7 @@ fn put(open: &mut [Open], root: &mut Option<Node>, element: Open) -> Result<(), 
     match open.last_mut() {
         Some(parent) => parent.fields.push((name, node)),
         None if root.is_none() => *root = Some(node),
-        None => return Err("it has more than one root"),
+        None => return Err("the XML has more than one root"),
     }
     Ok(())
 }
@@ -92,13 +92,13 @@ fn write(open: &mut [Open], piece: &str) -> Result<(), &'static str> {
     match open.last_mut() {
         Some(element) => element.text.push_str(piece),
         None if piece.trim().is_empty() => {}
-        None => return Err("it has text outside of its root"),
+        None => return Err("the XML has text outside of the root"),
     }
     Ok(())
 }
 
 fn resolve(reference: &BytesRef<'_>) -> Result<String, &'static str> {
-    let unknown = "it refers to an entity that XML does not know";
+    let unknown = "the XML refers to an unknown entity";
     match reference.resolve_char_ref().map_err(|_| unknown)? {
         Some(character) => Ok(character.to_string()),
         None => escape::resolve_xml_entity(reference)

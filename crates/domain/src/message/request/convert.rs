@@ -33,7 +33,7 @@ impl Request {
                 && let Some(bare) = page::without_slash(page)
             {
                 warnings.push(format!(
-                    "{pointer} is sent as {bare}: WeChat takes no slash at the start of a page"
+                    "{pointer} is sent as {bare}: WeChat accepts no slash at the start of a page"
                 ));
                 *page = bare.to_owned();
             }
@@ -42,7 +42,7 @@ impl Request {
             && let Some(bare) = grant::bare_prepay_id(id)
         {
             warnings.push(format!(
-                "/form_id is sent as {bare}: the prefix `prepay_id=` is no part of the id"
+                "/form_id is sent as {bare}: the prefix `prepay_id=` is not part of the id"
             ));
             *id = bare.to_owned();
         }
@@ -64,7 +64,7 @@ fn drop_withdrawn(channel: Channel, data: &mut Map<String, Value>, warnings: &mu
         if has_no_text {
             data.remove(key);
             warnings.push(format!(
-                "/data/{key} is left out: it has no text, and WeChat no longer shows it"
+                "/data/{key} is left out: the value has no text, and WeChat no longer shows this key"
             ));
         }
     }
@@ -77,7 +77,7 @@ fn convert_values(data: &mut Map<String, Value>, warnings: &mut Vec<String>) {
         };
         if let Some(form) = template_value::converted(key, text) {
             warnings.push(format!(
-                "/data/{}/value is sent as {form}: WeChat takes this form alone",
+                "/data/{}/value is sent as {form}: WeChat accepts only this form",
                 pointer_token(key)
             ));
             *text = form;

@@ -365,7 +365,7 @@ fn an_app_with_lenient_rules_is_warned_of_what_breaks_a_type() {
     assert_eq!(draft.warnings.len(), 2);
     assert!(
         draft.warnings[0]
-            .starts_with("/data/number2/value is sent as it is, but must be at most 32 digits")
+            .starts_with("/data/number2/value is sent unchanged, but must be at most 32 digits")
     );
     let empty = json!({"thing3": {"value": "\u{200b}"}});
     let refused = check(&empty, ValueRules::Warn).unwrap_err().violations;

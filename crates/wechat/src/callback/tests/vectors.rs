@@ -29,7 +29,7 @@ fn vectors(kinds: &[&str]) -> Vec<Value> {
 
 /// The event of an authentic callback whose body is no event.
 const NO_EVENT: EventKind = EventKind::Unreadable {
-    why: "it has neither `Event` nor `MsgType`",
+    why: "the callback has neither `Event` nor `MsgType`",
 };
 
 #[test]
@@ -175,7 +175,7 @@ fn what_is_forged_stale_or_for_somebody_else_is_refused() {
     );
     assert_eq!(
         open(&good, "{}"),
-        Refusal::Unreadable("it says that it is encrypted and has no `Encrypt`")
+        Refusal::Unreadable("the query says that the body is encrypted, but the body has no `Encrypt`")
     );
 
     let keyless = super::keys(TOKEN, None);
