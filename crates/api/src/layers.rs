@@ -278,7 +278,7 @@ pub(crate) fn too_large(limit: usize) -> Problem {
 
 #[expect(
     clippy::needless_pass_by_value,
-    reason = "the layer hands it over like this"
+    reason = "the layer passes the value in this form"
 )]
 fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
     let words = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());

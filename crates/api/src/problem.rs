@@ -63,7 +63,7 @@ kinds! {
         "the body is not JSON: expected `,` or `}` at line 3 column 5";
     /// The credential is missing or not valid.
     Unauthorized = "unauthorized", UNAUTHORIZED, "The credential is missing or not valid":
-        "fetch an access token at POST /oauth/token and send it as `Authorization: Bearer …`";
+        "fetch an access token at POST /oauth/token and send the token as `Authorization: Bearer …`";
     /// The credential is valid, but lacks the scope.
     InsufficientScope = "insufficient_scope", FORBIDDEN, "The credential does not permit this":
         "this request needs the scope `messages:send`: use a key that has this scope";

@@ -191,7 +191,7 @@ pub(crate) fn submit_refusal(error: SubmitError, now: DateTime<Utc>) -> Problem 
             Kind::IdempotencyKeyReused.example(),
         ),
         SubmitError::Overloaded { retry_after } => {
-            Problem::unavailable("intake is full").retry_after(retry_after)
+            Problem::unavailable("too many messages wait for intake").retry_after(retry_after)
         }
         SubmitError::Unavailable(cause) => Problem::unavailable(cause),
         SubmitError::Broken(cause) => Problem::internal(cause),

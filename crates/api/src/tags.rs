@@ -17,7 +17,7 @@ use crate::problem::{Kind, Problem};
 /// `If-None-Match` in the OpenAPI document.
 #[derive(Debug, IntoParams)]
 #[into_params(parameter_in = Header)]
-#[expect(dead_code, reason = "it describes a header; `IfNoneMatch` reads it")]
+#[expect(dead_code, reason = "describes a header that `IfNoneMatch` reads")]
 pub(crate) struct Known {
     /// `ETag` of an earlier answer: if nothing has changed since, the answer is 304, without a body.
     #[param(rename = "If-None-Match")]
@@ -27,7 +27,7 @@ pub(crate) struct Known {
 /// `If-Match` in the OpenAPI document.
 #[derive(Debug, IntoParams)]
 #[into_params(parameter_in = Header)]
-#[expect(dead_code, reason = "it describes a header; `IfMatch` reads it")]
+#[expect(dead_code, reason = "describes a header that `IfMatch` reads")]
 pub(crate) struct Unchanged {
     /// `ETag` of the answer that you have read: if the resource has changed since, the gateway answers 412 and changes
     /// nothing.

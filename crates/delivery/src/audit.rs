@@ -104,7 +104,7 @@ impl Observer for TokenAudit {
         let now = self.coord.clock().now();
         while let Err(error) = self.write(appid, event, now).await {
             if !error.is_outage() {
-                tracing::warn!(%appid, ?event, %error, "an audit line is lost: the database does not take the line");
+                tracing::warn!(%appid, ?event, %error, "an audit line is lost: the database refuses the line");
                 return;
             }
             tokio::time::sleep(AFTER_FAILURE).await;

@@ -233,14 +233,14 @@ impl<W: Writer> Keeper<W> {
             .refusal
             .send_if_modified(|why| why.take().is_some());
         if was_refused {
-            tracing::info!(items = W::ITEMS, "the database takes items again");
+            tracing::info!(items = W::ITEMS, "the database accepts items again");
         }
     }
 
     fn refuse(&self, error: &StoreError) {
         let before = self.backlog.refusal.send_replace(Some(error.to_string()));
         if before.is_none() {
-            tracing::error!(%error, waiting = self.waiting.len(), items = W::ITEMS, "the database does not take items: keeping the items in memory and trying again");
+            tracing::error!(%error, waiting = self.waiting.len(), items = W::ITEMS, "the database does not accept items: keeping the items in memory and trying again");
         }
     }
 

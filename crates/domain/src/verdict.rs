@@ -125,21 +125,21 @@ codes! {
     /// Why a message ended without being sent.
     FailureCode {
         /// 43101 and similar codes.
-        NoGrant = "no_grant": "the user has not subscribed to this template, has used the subscription up, or refuses it: ask again with wx.requestSubscribeMessage",
+        NoGrant = "no_grant": "the user has not subscribed to this template, has used the subscription up, or refuses the template: ask the user again with wx.requestSubscribeMessage",
         /// 40003 and similar codes.
         InvalidRecipient = "invalid_recipient": "the openid does not belong to this app: check which app the user signed in to",
         /// 43004, 43019, 48002.
         RecipientRefuses = "recipient_refuses": "the user does not follow the account, or is on the account's blacklist",
         /// 40037 and similar codes.
-        InvalidTemplate = "invalid_template": "the template is not in this account, or WeChat has disabled it: sync the templates and use one that is listed",
+        InvalidTemplate = "invalid_template": "the template is not in this account, or WeChat has disabled the template: sync the templates and use a listed template",
         /// 41030, 40165, 40166, 40039.
         InvalidPage = "invalid_page": "the page, url or linked mini-program does not exist or is not released",
         /// 47003.
-        InvalidValue = "invalid_value": "a value breaks the rule of its type, is empty, or a key of the template is missing",
+        InvalidValue = "invalid_value": "a value breaks the rule of its type or is empty, or a key of the template is missing",
         /// 45168, 40249.
-        BlockedContent = "blocked_content": "WeChat refuses the wording",
+        BlockedContent = "blocked_content": "WeChat refuses the wording of the message: change the wording",
         /// 41028, 41029, 41031.
-        InvalidFormId = "invalid_form_id": "the form id or prepay id is used up, expired, or was made by another user",
+        InvalidFormId = "invalid_form_id": "the form id or prepay id is used up, has expired, or belongs to another user",
         /// 45103, 46101, 45109.
         EndpointGone = "endpoint_gone": "WeChat has withdrawn the interface of this channel: use channel `subscribe`",
         /// Any other refusal.
@@ -170,9 +170,10 @@ codes! {
         /// 89506, 89507: the administrator refused the gateway's address.
         IpRefused = "ip_refused": "the app's administrator refused the gateway's address, so WeChat blocks the address for an hour, or for a day after the second refusal: put the address on the IP whitelist in WeChat's console, or ask the administrator to confirm the address when WeChat asks again",
         /// 40243: the AppSecret is frozen.
-        SecretFrozen = "secret_frozen": "the AppSecret is frozen: unfreeze it in WeChat's console; that takes about ten minutes",
+        SecretFrozen = "secret_frozen": "the AppSecret is frozen: unfreeze the AppSecret in WeChat's console, which \
+            takes about ten minutes",
         /// 48001, 61007 …: the account lacks the permission.
-        NoPermission = "no_permission": "the account may not use this interface: check its type and permissions in WeChat's console",
+        NoPermission = "no_permission": "the account may not use this interface: check the account's type and permissions in WeChat's console",
         /// 40234: the account takes signed calls only.
         SignatureRequired = "signature_required": "the account accepts signed API calls only, which the gateway does not make yet: switch the signature of API calls off in WeChat's console (development settings, API security)",
         /// 40066, 41001, 43002, 43003, 44002: requests reach WeChat in another form than the gateway sends.

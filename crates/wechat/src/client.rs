@@ -73,7 +73,7 @@ pub enum ClientError {
         timeout: Duration,
     },
     /// TLS cannot be set up.
-    #[error("the HTTP client cannot be built, look for the system's CA certificates: {0}")]
+    #[error("cannot build the HTTP client: {0}; check that the system's CA certificates are installed")]
     Setup(String),
 }
 

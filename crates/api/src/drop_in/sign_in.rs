@@ -29,7 +29,7 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
 #[derive(ToSchema)]
 #[expect(
     dead_code,
-    reason = "the shape is documented here: WeChat's answer is passed on as it came"
+    reason = "the shape is documented here: the gateway returns WeChat's answer unchanged"
 )]
 struct WechatSession {
     /// The user's id under this app.

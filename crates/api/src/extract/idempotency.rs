@@ -71,7 +71,7 @@ impl Authorized {
 #[into_params(parameter_in = Header)]
 #[expect(
     dead_code,
-    reason = "it describes a header; `Keyed` and `BareKey` read it"
+    reason = "describes a header that `Keyed` and `BareKey` read"
 )]
 pub(crate) struct Repeat {
     /// 1 to 255 visible ASCII characters that stand for this request. A repeat of the same request within 24 hours does

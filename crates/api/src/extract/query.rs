@@ -37,7 +37,7 @@ pub(crate) fn read<T: DeserializeOwned>(uri: &Uri) -> Result<T, Problem> {
                 .unwrap_or(&words);
             let words = explain(words);
             Err(Problem::invalid_request(format!(
-                "the query cannot be read: {words}; see /docs for its parameters"
+                "the query cannot be read: {words}; see /docs for the parameters"
             )))
         }
     }

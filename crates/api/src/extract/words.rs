@@ -106,7 +106,7 @@ pub(crate) fn no_json(error: &serde_json::Error) -> String {
             "a \\u escape in a string that is only half of a character"
         }
         control if control.starts_with("control character ") => {
-            "a line break or another control character in a string: write it as \\n or \\u000a"
+            "a line break or another control character in a string: write an escape such as \\n or \\u000a"
         }
         own => own,
     };
@@ -216,7 +216,7 @@ mod tests {
             ),
             (
                 "[\"a\nb\"]",
-                "a line break or another control character in a string: write it as \\n or \\u000a at line 2 column 0",
+                "a line break or another control character in a string: write an escape such as \\n or \\u000a at line 2 column 0",
             ),
         ] {
             let error = serde_json::from_str::<serde_json::Value>(text).unwrap_err();

@@ -147,7 +147,7 @@ async fn issue_token(
         _ => {
             return Err(Refusal::bad_request(
                 "unsupported_grant_type",
-                "the only grant_type here is client_credentials",
+                "the only supported grant_type is client_credentials",
             ));
         }
     }

@@ -100,7 +100,7 @@ pub enum CallbackRefusal {
     #[error("there is no such app")]
     UnknownApp,
     /// The tenant has not set the app's Token.
-    #[error("the app has no callback_token: set it with PATCH /v1/apps/{{appid}}")]
+    #[error("the app has no callback_token: set callback_token with PATCH /v1/apps/{{appid}}")]
     NoToken,
     /// The callback was signed too long ago, or in the future.
     #[error(

@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The permit of one call. Held for the exchange with WeChat only, never while a client sends or reads.
 pub(super) struct Place(
-    #[expect(dead_code, reason = "given back when dropped")] [OwnedSemaphorePermit; 2],
+    #[expect(dead_code, reason = "returned when dropped")] [OwnedSemaphorePermit; 2],
 );
 
 /// The permits of all calls.

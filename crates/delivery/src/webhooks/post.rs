@@ -62,7 +62,7 @@ impl Post {
         }
         let http = http.build().map_err(|error| {
             StoreError::Settings(format!(
-                "no client for webhooks: {}; check that the system's CA certificates are installed",
+                "cannot build the HTTP client for webhooks: {}; check that the system's CA certificates are installed",
                 describe(error)
             ))
         })?;

@@ -110,7 +110,7 @@ impl GrantRequest {
         }
         match fake(&value) {
             Some(why) => found.push(Violation::new("/value", why)),
-            None => check_text(&value, "/value", "the id as the client got it", found),
+            None => check_text(&value, "/value", "the unchanged id from the client", found),
         }
         if usable_until(collected_at) <= now {
             found.push(Violation::new(

@@ -33,7 +33,7 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
 
 /// Why a text is not an `EncodingAESKey`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("an EncodingAESKey is 43 letters and digits, as WeChat's console shows it")]
+#[error("an EncodingAESKey is the 43 letters and digits that WeChat's console shows")]
 pub struct KeyFormat;
 
 /// The AES key that an `EncodingAESKey` encodes.
