@@ -161,8 +161,7 @@ codes! {
         /// 40001 on a token endpoint, 40125: the AppSecret is wrong or was reset.
         WrongSecret = "wrong_secret": "the AppSecret is wrong or was reset: take the current one from WeChat's console (for a registered app, set the AppSecret with `wxgate app set-secret` or PUT /v1/apps/{appid}/secret)",
         /// 40013: the appid does not exist.
-        UnknownAppid = "unknown_appid": "WeChat does not know this appid: check the appid in WeChat's console, then \
-            remove and add the app again",
+        UnknownAppid = "unknown_appid": "WeChat does not know this appid: check the appid in WeChat's console, then remove and add the app again",
         /// 40164, 61004: the gateway's address is not on the app's IP whitelist.
         IpNotAllowed = "ip_not_allowed": "the gateway's address is not on the app's IP whitelist: add the address named in errmsg in WeChat's console",
         /// 89501–89505: the app's administrator has not yet confirmed the gateway's address to WeChat.
@@ -170,8 +169,7 @@ codes! {
         /// 89506, 89507: the administrator refused the gateway's address.
         IpRefused = "ip_refused": "the app's administrator refused the gateway's address, so WeChat blocks the address for an hour, or for a day after the second refusal: put the address on the IP whitelist in WeChat's console, or ask the administrator to confirm the address when WeChat asks again",
         /// 40243: the AppSecret is frozen.
-        SecretFrozen = "secret_frozen": "the AppSecret is frozen: unfreeze the AppSecret in WeChat's console, which \
-            takes about ten minutes",
+        SecretFrozen = "secret_frozen": "the AppSecret is frozen: unfreeze the AppSecret in WeChat's console, which takes about ten minutes",
         /// 48001, 61007 …: the account lacks the permission.
         NoPermission = "no_permission": "the account may not use this interface: check the account's type and permissions in WeChat's console",
         /// 40234: the account takes signed calls only.

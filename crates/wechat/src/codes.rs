@@ -277,8 +277,7 @@ static TABLE: &[CodeRow] = &[
     row(43003, SENDS,     misconfigured(NotUnderstood), "HTTPS required: WeChat would refuse the next message too"),
     row(43004, SENDS,     Reject(RecipientRefuses),    "the user does not follow the account"),
     row(43019, SENDS,     Reject(RecipientRefuses),    "the user is on the account's blacklist"),
-    row(43101, SENDS,     Reject(NoGrant),             "never subscribed, used up, refused or cancelled: WeChat does \
-        not say which"),
+    row(43101, SENDS,     Reject(NoGrant),             "never subscribed, used up, refused or cancelled: WeChat does not say which"),
     row(43102, SUBSCRIBE, misconfigured(NoPermission), "no permission for subscribe messages"),
     row(43104, SUBSCRIPTIONS, misconfigured(NoPermission), "the appid has no permission"),
     row(43105, SUBSCRIBE, misconfigured(NoPermission), "no permission for subscribe messages"),
