@@ -148,7 +148,10 @@ async fn a_lost_lease_is_no_answer_that_came_late() {
         let path = entry.expect("an entry").path();
         if path.extension().is_some_and(|kind| kind == "log") {
             let said = std::fs::read_to_string(&path).expect("a log");
-            assert!(!said.contains("an outcome arrived after its lease"), "{said}");
+            assert!(
+                !said.contains("an outcome arrived after its lease"),
+                "{said}"
+            );
         }
     }
 }

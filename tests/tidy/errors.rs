@@ -9,49 +9,49 @@ use crate::workspace::root;
 
 const HEAD: &str = "# Errors
 
-Every way in which the gateway says no, and every error code of WeChat with what the gateway does on it. This page is
-made from the code: `cargo test -p wxgate-tests --test tidy` writes `target/ERRORS.md` and compares.
+This page lists every error of the gateway, and every error code of WeChat with the gateway's reaction. The page is generated from the
+code: `cargo test -p wxgate-tests --test tidy` writes `target/ERRORS.md` and compares the two.
 
-## Problems
+## API problems
 
-Refusals of the API are `application/problem+json` (RFC 9457). Match on `code`; `detail` says what to do next, `errors`
-names fields, `wechat` has WeChat's own words. Every 429 and 503 has `Retry-After`. Three codes have a second status: `conflict` is
-412 where `If-Match` names a state that is no more, `invalid_request` is 405 where the method does not work,
-and `wechat_rejected` is 422 where WeChat refuses what the owner of the app gave or can repair (AppSecret, IP list, account), 502 else. `bad_signature` is met at
-`/callbacks/{appid}` alone, by whoever does not prove to be WeChat: an app that is not here, a wrong signature, a time too
-far off and a body that does not decrypt all look the same, and the gateway's log says which it was. Callers of `/v1` never see it.
+Error answers of the API are `application/problem+json` (RFC 9457). Match on `code`. `detail` says what to do next, `errors` names the
+fields that are wrong, and `wechat` contains WeChat's own text. Every 429 and 503 has `Retry-After`. Three codes have a second status:
+`conflict` is 412 when `If-Match` names an old state, `invalid_request` is 405 when the path does not support the method, and
+`wechat_rejected` is 422 when the owner of the app can repair the cause (AppSecret, IP list, account), otherwise 502. Only
+`/callbacks/{appid}` answers `bad_signature`, to every request that does not prove that WeChat sent it: the answer is the same for an
+unknown app, a wrong signature, a wrong time and a body that cannot be decrypted. The gateway's log names the cause.
 
-| status | code | title | such as |
+| status | code | title | example |
 | --- | --- | --- | --- |
 ";
 
 const FAILURES: &str = "
 ## Failures of messages
 
-`failure.code` of a message that did not arrive, and what its `failure.detail` begins with.
+`failure.code` of a message that was not delivered, and the beginning of `failure.detail`.
 
-| code | means |
+| code | meaning |
 | --- | --- |
 ";
 
 const PAUSES: &str = "
 ## Pauses of apps
 
-`pause.reason` of an app that cannot send until somebody repairs it. Its messages wait, within their ttl, and go on as soon
-as `POST /v1/apps/{appid}/verify` or `PUT /v1/apps/{appid}/secret` succeeds. Four more need no repair, the gateway tries
-again by itself: `quota_exhausted` (until 00:00 Asia/Shanghai), `throttled` (until the next minute begins),
-`token_fetches_spent` (WeChat grants no more token fetches today or in this minute) and `no_token` (WeChat's token endpoint fails).
+`pause.reason` of an app that cannot send until the cause is repaired. The messages of the app wait within their ttl, and continue when
+`POST /v1/apps/{appid}/verify` or `PUT /v1/apps/{appid}/secret` succeeds. Four more reasons need no repair, because the gateway tries
+again: `quota_exhausted` (until 00:00 Asia/Shanghai), `throttled` (until the next minute begins), `token_fetches_spent` (WeChat allows no
+more token fetches in this day or minute) and `no_token` (WeChat's token endpoint fails).
 
-| reason | means |
+| reason | meaning |
 | --- | --- |
 ";
 
 const CODES: &str = "
-## WeChat's codes
+## WeChat's error codes
 
-The same code means different things at different endpoints. A code that is not here refuses a send (`refused`).
+The same code can have another meaning at another endpoint. An unlisted code fails a message with `refused`.
 
-| errcode | at | means | the gateway |
+| errcode | endpoint | meaning | reaction of the gateway |
 | --- | --- | --- | --- |
 ";
 

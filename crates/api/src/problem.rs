@@ -174,7 +174,9 @@ impl Problem {
     pub(crate) fn not_found(what: &str) -> Self {
         Self::new(
             Kind::NotFound,
-            format!("there is no such {what}: check the id, and that the key belongs to the right tenant"),
+            format!(
+                "there is no such {what}: check the id, and that the key belongs to the right tenant"
+            ),
         )
     }
 
@@ -212,10 +214,7 @@ impl Problem {
             Kind::InvalidRequest
         });
         match kind {
-            Kind::NotFound => Self::new(
-                kind,
-                "this path does not exist: see /docs for all paths",
-            ),
+            Kind::NotFound => Self::new(kind, "this path does not exist: see /docs for all paths"),
             Kind::InvalidRequest => Self::new(kind, "see /docs for what this endpoint reads"),
             kind => Self::new(kind, kind.example()),
         }

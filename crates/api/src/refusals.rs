@@ -219,7 +219,9 @@ fn advice(Refusal { status, .. }: Refusal) -> &'static str {
         Status::Scheduled | Status::Queued => {
             "the gateway will send the message; POST …/cancel cancels the message"
         }
-        Status::Sending => "WeChat may have the message already; read the message again in a moment",
+        Status::Sending => {
+            "WeChat may have the message already; read the message again in a moment"
+        }
         Status::Sent | Status::Delivered => {
             "WeChat has the message; send a new message if you want another one"
         }

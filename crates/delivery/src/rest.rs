@@ -59,7 +59,10 @@ impl Rest {
     pub(crate) fn reconciled(self, told: Option<WechatQuotaReport>, now: DateTime<Utc>) -> Self {
         match told {
             Some(told) if self.reason == QUOTA_EXHAUSTED && told.remain > 0 => {
-                let said = format!("{}; by WeChat's own count {} messages are left", self.detail, told.remain);
+                let said = format!(
+                    "{}; by WeChat's own count {} messages are left",
+                    self.detail, told.remain
+                );
                 Self::minute(now, &said)
             }
             _ => self,

@@ -168,7 +168,8 @@ impl Templates {
         {
             return Err(AppError::TooOften {
                 retry_after: decision.retry_after,
-                detail: "the app's templates were synced several times within the last minute".to_owned(),
+                detail: "the app's templates were synced several times within the last minute"
+                    .to_owned(),
             });
         }
         let due = parts.store.platform().template_sync_of(appid).await?;

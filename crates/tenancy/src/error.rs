@@ -107,7 +107,9 @@ pub enum AuthError {
     #[error("send `Authorization: Bearer TOKEN`, with a token from POST /oauth/token")]
     Missing,
     /// This gateway did not sign the token for this use, or the token was altered.
-    #[error("the token is not an access token of this gateway: get an access token from POST /oauth/token")]
+    #[error(
+        "the token is not an access token of this gateway: get an access token from POST /oauth/token"
+    )]
     Malformed,
     /// The token has expired, or is not valid yet.
     #[error("the access token has expired: get a new access token from POST /oauth/token")]

@@ -73,7 +73,9 @@ pub enum ClientError {
         timeout: Duration,
     },
     /// TLS cannot be set up.
-    #[error("cannot build the HTTP client: {0}; check that the system's CA certificates are installed")]
+    #[error(
+        "cannot build the HTTP client: {0}; check that the system's CA certificates are installed"
+    )]
     Setup(String),
 }
 

@@ -121,9 +121,7 @@ impl fmt::Display for Action {
             Self::Later(Delay::Moment) => f.write_str("retried within the second"),
             Self::Later(Delay::After(wait)) => write!(f, "retried after {} s", wait.as_secs()),
             Self::Later(Delay::AtOnce) => f.write_str("retried at once"),
-            Self::StaleToken => {
-                f.write_str("token checked and refreshed if dead, retried once")
-            }
+            Self::StaleToken => f.write_str("token checked and refreshed if dead, retried once"),
             Self::Reject(code) => write!(f, "message fails with `{}`", code.as_str()),
             Self::Block { pause, .. } => {
                 write!(f, "app paused, probed after {} min", pause.as_secs() / 60)

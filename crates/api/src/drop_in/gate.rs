@@ -115,8 +115,9 @@ pub(super) fn want(caller: &Caller, scope: Scope) -> Result<(), Reply> {
     if caller.scopes.contains(scope) {
         Ok(())
     } else {
-        let words =
-            format!("api unauthorized: this call needs the scope `{scope}`, use a key that has this scope");
+        let words = format!(
+            "api unauthorized: this call needs the scope `{scope}`, use a key that has this scope"
+        );
         Err(Reply::refused(UNAUTHORIZED, words))
     }
 }

@@ -160,9 +160,9 @@ pub(super) fn refusal(error: PassageError, method: &Method) -> Reply {
             "invalid appsecret: WeChat refuses the AppSecret that the gateway has for the app, set the current one \
              with PUT /v1/apps/{appid}/secret",
         ),
-        PassageError::NoSecret => {
-            Reply::busy("the gateway cannot read the app's AppSecret at the moment, try again later")
-        }
+        PassageError::NoSecret => Reply::busy(
+            "the gateway cannot read the app's AppSecret at the moment, try again later",
+        ),
         PassageError::Full => {
             Reply::busy("too many calls are in progress, make fewer calls at the same time")
         }
@@ -171,7 +171,9 @@ pub(super) fn refusal(error: PassageError, method: &Method) -> Reply {
         }
         PassageError::Forward(ForwardError::Secret) => with_secret(),
         PassageError::Forward(ForwardError::Unclear(why)) if *method == Method::POST => {
-            Reply::uncertain(&format!("WeChat may or may not have carried out the call, {why}"))
+            Reply::uncertain(&format!(
+                "WeChat may or may not have carried out the call, {why}"
+            ))
         }
         PassageError::Forward(ForwardError::NotDone(why) | ForwardError::Unclear(why)) => {
             Reply::busy(&why)

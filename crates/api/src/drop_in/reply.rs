@@ -121,7 +121,9 @@ impl IntoResponse for Reply {
 impl From<OauthError> for Reply {
     fn from(error: OauthError) -> Self {
         match error {
-            OauthError::Unavailable => Self::busy("the gateway cannot check secrets at the moment, try again later"),
+            OauthError::Unavailable => {
+                Self::busy("the gateway cannot check secrets at the moment, try again later")
+            }
             OauthError::TooOften(_) => Self::refused(TOO_FAST, error.to_string()),
             OauthError::InvalidClient(_)
             | OauthError::InvalidScope(_)
@@ -153,7 +155,9 @@ impl From<AuthError> for Reply {
             ),
             AuthError::TooOften(_) => (TOO_FAST, "too many requests had no valid access_token"),
             AuthError::Unavailable => {
-                return Self::busy("the gateway cannot check tokens at the moment, try again later");
+                return Self::busy(
+                    "the gateway cannot check tokens at the moment, try again later",
+                );
             }
         };
         Self::refused(code, words)
@@ -186,7 +190,9 @@ impl From<AppError> for Reply {
             } => Self::from_wechat(errcode, &errmsg, rid.as_deref()),
             AppError::WechatUnavailable { detail, .. } | AppError::TooOften { detail, .. } => {
                 tracing::info!(detail, "no access token for a call of the drop-in surface");
-                Self::busy("the gateway has no access token for the app at the moment, try again later")
+                Self::busy(
+                    "the gateway has no access token for the app at the moment, try again later",
+                )
             }
             AppError::Taken
             | AppError::Changed
@@ -213,7 +219,9 @@ impl From<SubmitError> for Reply {
                 QUOTA_SPENT,
                 "reach max api daily quota limit: the tenant has used up its messages of the day",
             ),
-            SubmitError::Overloaded { .. } => Self::busy("the gateway is overloaded, try again later"),
+            SubmitError::Overloaded { .. } => {
+                Self::busy("the gateway is overloaded, try again later")
+            }
             SubmitError::KeyReused | SubmitError::Unavailable(_) | SubmitError::Broken(_) => {
                 tracing::error!(%error, "cannot accept a message");
                 Self::busy("the gateway cannot accept messages at the moment, try again later")

@@ -117,7 +117,9 @@ impl AuditQuery {
     pub(crate) fn tenant(&self) -> Result<Option<TenantId>, Problem> {
         let named = self.tenant_id.as_ref().map(|text| text.parse());
         named.transpose().map_err(|_| {
-            Problem::invalid_request("`tenant_id` is not the id of a tenant: GET /v1/tenants lists the tenants")
+            Problem::invalid_request(
+                "`tenant_id` is not the id of a tenant: GET /v1/tenants lists the tenants",
+            )
         })
     }
 

@@ -103,7 +103,9 @@ pub(crate) struct DataItem {
 fn text_or_number() -> Object {
     ObjectBuilder::new()
         .schema_type(SchemaType::from_iter([Type::String, Type::Number]))
-        .description(Some("A string or a number that follows the rule of the key's type."))
+        .description(Some(
+            "A string or a number that follows the rule of the key's type.",
+        ))
         .examples(["保温杯"])
         .build()
 }

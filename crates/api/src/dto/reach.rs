@@ -42,8 +42,9 @@ impl ReachRequest {
             found.push(Violation::new("/template_id", rule));
         }
         if self.openids.is_empty() || self.openids.len() > MOST_USERS {
-            let rule =
-                format!("must have 1 to {MOST_USERS} openids: split a longer list into several requests");
+            let rule = format!(
+                "must have 1 to {MOST_USERS} openids: split a longer list into several requests"
+            );
             found.push(Violation::new("/openids", rule));
         }
         if let Some(place) = self.openids.iter().position(|openid| !fits(openid)) {

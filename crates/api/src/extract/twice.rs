@@ -118,7 +118,8 @@ impl<'de> Visitor<'de> for Scan<'_> {
             let is_new = names.insert(name);
             self.within(&step, |scan| {
                 if !is_new && scan.found.len() < MOST {
-                    let rule = "is given twice, with the same value or with two values: send one value";
+                    let rule =
+                        "is given twice, with the same value or with two values: send one value";
                     scan.found.push(Violation::new(scan.path.clone(), rule));
                 }
                 object.next_value_seed(scan)

@@ -90,7 +90,9 @@ pub(crate) fn no_json(error: &serde_json::Error) -> String {
         return if (line, column) == (1, 0) {
             "the text is empty".to_owned()
         } else {
-            format!("the text ends at line {line} column {column} within a value: the end of the value is missing")
+            format!(
+                "the text ends at line {line} column {column} within a value: the end of the value is missing"
+            )
         };
     }
     let said = error.to_string();
@@ -195,7 +197,10 @@ mod tests {
                 "the text ends at line 1 column 8 within a value: the end of the value is missing",
             ),
             ("{a: 1}", "a name without double quotes at line 1 column 2"),
-            ("[1,]", "a comma with nothing after the comma at line 1 column 4"),
+            (
+                "[1,]",
+                "a comma with nothing after the comma at line 1 column 4",
+            ),
             (
                 "{} {}",
                 "there is more text after the end of the value at line 1 column 4",

@@ -95,12 +95,32 @@ async fn each_refusal_has_its_pause_and_says_what_to_do() {
     const MINUTE: u32 = 60;
     let refusals = [
         (40_125, WrongSecret, 5 * MINUTE, "take the current one"),
-        (40_013, UnknownAppid, 5 * MINUTE, "check the appid in WeChat's console"),
+        (
+            40_013,
+            UnknownAppid,
+            5 * MINUTE,
+            "check the appid in WeChat's console",
+        ),
         (40_164, IpNotAllowed, 5 * MINUTE, "(WeChat saw 203.0.113.9)"),
         (40_243, SecretFrozen, 5 * MINUTE, "unfreeze the AppSecret"),
-        (50_007, Suspended, 30 * MINUTE, "only the account's owner can repair"),
-        (89_501, IpUnconfirmed, 5 * MINUTE, "confirm the address in WeChat"),
-        (89_503, IpUnconfirmed, 5 * MINUTE, "confirm the address in WeChat"),
+        (
+            50_007,
+            Suspended,
+            30 * MINUTE,
+            "only the account's owner can repair",
+        ),
+        (
+            89_501,
+            IpUnconfirmed,
+            5 * MINUTE,
+            "confirm the address in WeChat",
+        ),
+        (
+            89_503,
+            IpUnconfirmed,
+            5 * MINUTE,
+            "confirm the address in WeChat",
+        ),
         (
             89_506,
             IpRefused,

@@ -128,7 +128,10 @@ impl DeskLoop {
             Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
             // A consequence that the database refuses must not fail the others.
             Err(StoreError::Broken(error)) if consequences.len() > 1 => {
-                tracing::error!(error, "cannot record a batch of callbacks; recording the callbacks one by one");
+                tracing::error!(
+                    error,
+                    "cannot record a batch of callbacks; recording the callbacks one by one"
+                );
                 let mut outcomes = Vec::with_capacity(consequences.len());
                 for consequence in &consequences {
                     let alone = self.take_in(std::slice::from_ref(consequence)).await;

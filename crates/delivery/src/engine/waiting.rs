@@ -70,8 +70,12 @@ impl Delivery {
 
     async fn call_back(&self, tenant: TenantId, id: MessageId) {
         match self.cancel(tenant, id).await {
-            Ok(_) => tracing::debug!(%id, "canceled a message, because its caller has disconnected"),
-            Err(error) => tracing::debug!(%id, %error, "cannot cancel a message whose caller has disconnected"),
+            Ok(_) => {
+                tracing::debug!(%id, "canceled a message, because its caller has disconnected")
+            }
+            Err(error) => {
+                tracing::debug!(%id, %error, "cannot cancel a message whose caller has disconnected")
+            }
         }
     }
 

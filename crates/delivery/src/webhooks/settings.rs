@@ -109,7 +109,8 @@ fn read_url(text: &str, allow_private: bool) -> Result<String, String> {
     }
     if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
         return Err(
-            "must have no user, password or fragment: the signature proves the caller's identity".to_owned(),
+            "must have no user, password or fragment: the signature proves the caller's identity"
+                .to_owned(),
         );
     }
     let is_local = url

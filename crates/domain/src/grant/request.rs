@@ -138,7 +138,8 @@ impl GrantRequest {
         );
         let count = self.count.unwrap_or(1);
         if !(1..=MAX_COUNT).contains(&count) {
-            let rule = format!("must be 1 to {MAX_COUNT}, the number of times that the user accepted");
+            let rule =
+                format!("must be 1 to {MAX_COUNT}, the number of times that the user accepted");
             found.push(Violation::new("/count", rule));
         }
         NewGrant::Subscription {

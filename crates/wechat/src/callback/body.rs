@@ -20,7 +20,8 @@ impl Node {
     /// Parses a JSON or XML body that obeys the rules of its format. A body without a verified signature must obey the
     /// rules.
     pub(super) fn read(body: &[u8]) -> Result<Self, Refusal> {
-        let text = std::str::from_utf8(body).map_err(|_| Refusal::Unreadable("the body is not UTF-8"))?;
+        let text =
+            std::str::from_utf8(body).map_err(|_| Refusal::Unreadable("the body is not UTF-8"))?;
         Self::parse(text, str::to_owned, str::to_owned)
     }
 

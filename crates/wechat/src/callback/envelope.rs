@@ -53,7 +53,9 @@ impl AesKey {
             .decode(ciphertext.trim())
             .map_err(|_| Refusal::Cipher("the ciphertext is not base64"))?;
         if bytes.is_empty() || bytes.len() % AES_BLOCK != 0 {
-            return Err(Refusal::Cipher("the ciphertext does not consist of whole blocks"));
+            return Err(Refusal::Cipher(
+                "the ciphertext does not consist of whole blocks",
+            ));
         }
         let cipher = cbc::Decryptor::<aes::Aes256>::new(&(*self.0).into(), &self.iv().into());
         let plain = cipher

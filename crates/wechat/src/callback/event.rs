@@ -118,7 +118,9 @@ impl Event {
         // A message from a user may contain a forged `Event`: only a `MsgType` of `event` makes `Event` valid.
         let kind = body.text("MsgType").filter(|kind| *kind != "event");
         let name = kind.or_else(|| body.text("Event"));
-        let name = name.ok_or(Refusal::Unreadable("the callback has neither `Event` nor `MsgType`"))?;
+        let name = name.ok_or(Refusal::Unreadable(
+            "the callback has neither `Event` nor `MsgType`",
+        ))?;
         let kind = if name == POPUP.0 {
             EventKind::Popup(choices(body, POPUP.1)?)
         } else if name == CHANGE.0 {
@@ -234,7 +236,9 @@ fn msgid(item: &Node) -> Result<u64, Refusal> {
     // `MsgId` is the spelling of ordinary messages; events with both spellings have been observed.
     let text = item.text("MsgID").or_else(|| item.text("MsgId"));
     text.and_then(|text| text.trim().parse().ok())
-        .ok_or(Refusal::Unreadable("the callback has no `MsgID` that is a number"))
+        .ok_or(Refusal::Unreadable(
+            "the callback has no `MsgID` that is a number",
+        ))
 }
 
 fn required<'a>(item: &'a Node, name: &'static str) -> Result<&'a str, Refusal> {

@@ -45,7 +45,10 @@ pub(super) fn read(text: &str) -> Result<Node, &'static str> {
     let mut open: Vec<Open> = Vec::new();
     let mut root = None;
     loop {
-        match reader.read_event().map_err(|_| "the body is not valid XML")? {
+        match reader
+            .read_event()
+            .map_err(|_| "the body is not valid XML")?
+        {
             Event::Start(start) => {
                 if root.is_some() {
                     return Err("the XML has more than one root");
@@ -60,7 +63,9 @@ pub(super) fn read(text: &str) -> Result<Node, &'static str> {
                 put(&mut open, &mut root, element)?;
             }
             Event::End(_) => {
-                let element = open.pop().ok_or("the XML closes an element that is not open")?;
+                let element = open
+                    .pop()
+                    .ok_or("the XML closes an element that is not open")?;
                 put(&mut open, &mut root, element)?;
             }
             Event::Text(piece) => write(&mut open, &piece.into_inner())?,

@@ -175,7 +175,9 @@ fn what_is_forged_stale_or_for_somebody_else_is_refused() {
     );
     assert_eq!(
         open(&good, "{}"),
-        Refusal::Unreadable("the query says that the body is encrypted, but the body has no `Encrypt`")
+        Refusal::Unreadable(
+            "the query says that the body is encrypted, but the body has no `Encrypt`"
+        )
     );
 
     let keyless = super::keys(TOKEN, None);
