@@ -163,7 +163,7 @@ async fn what_is_done_with_webhooks_is_on_record(mode: Mode) {
     let redelivered = format!("webhook.redeliver ok: {event}");
     let expected = [
         "webhook.remove ok: -",
-        "webhook.redeliver ok: 1 that were given up,",
+        "webhook.redeliver ok: 1 failed deliveries,",
         &redelivered,
         "webhook.test ok: -",
         "webhook.rotate_secret ok: -",

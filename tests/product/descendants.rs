@@ -154,7 +154,7 @@ async fn a_tenant_has_so_many_keys(mode: Mode) {
         let refused = client.post(path, &new).await.problem(409, "conflict");
         let detail = refused["detail"].as_str().expect("words");
         assert!(
-            detail.contains("100 keys") && detail.contains("revoke"),
+            detail.contains("100 active keys") && detail.contains("revoke"),
             "{detail}"
         );
     }

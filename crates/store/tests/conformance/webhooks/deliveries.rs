@@ -245,7 +245,7 @@ async fn events_are_told_again(store: Store) {
     let log = door.audit(&AuditFilter::default(), &PAGE).await.unwrap();
     let words = |line: usize| log.items[line].line.detail.as_deref().unwrap_or_default();
     assert_eq!((log.items.len(), words(1)), (2, ""));
-    assert!(words(0).starts_with("1 that were given up, from "));
+    assert!(words(0).starts_with("1 failed deliveries, from "));
     let unknown = door.redeliver(webhook, id::new(at(0), 0, 9), at(51)).await;
     assert!(matches!(unknown, Err(StoreError::NotFound("delivery"))));
 }
