@@ -3,7 +3,7 @@
 use chrono::{DateTime, SecondsFormat, Utc};
 use reqwest::Method;
 use serde_json::{Value, json};
-use simulator::Letter;
+use simulator::CallbackRequest;
 
 use crate::load::{Load, TEMPLATE, data};
 
@@ -49,7 +49,7 @@ impl Load {
     }
 
     /// Posts a callback as WeChat does. Returns the status of the answer.
-    pub(crate) async fn push(&self, letter: &Letter) -> u16 {
+    pub(crate) async fn push(&self, letter: &CallbackRequest) -> u16 {
         let url = format!("{}/callbacks/{}?{}", self.url(), self.appid, letter.query);
         let request = self
             .http

@@ -14,13 +14,13 @@ use domain::{
     grant::GrantPolicy,
     id::TenantId,
     message::{Content, DEFAULT_TTL, Draft, Lang, MiniprogramState, OnUncertain, Priority},
-    quota::Shares,
+    quota::PriorityShares,
     scope::ScopeSet,
     secret::{AccessToken, AppSecret},
 };
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Map, Value, json};
-use store::{Load as Loaded, NewMessage, Received, Store, Submission, Taken, TenantStore};
+use store::{SubmissionBody as Loaded, NewMessage, Received, Store, Submission, Taken, TenantStore};
 use tenancy::{KeyOwner, NewKey};
 use wechat::{Client, ClientOptions, Outgoing};
 
@@ -285,7 +285,9 @@ impl Load {
                 .map(|number| self.new_message(wish(number), now))
                 .collect();
             let platform = self.store.platform();
-            let received = platform.intake(&batch, Shares::default(), now).await;
+            let received = platform
+                .intake(&batch, PriorityShares::default(), now)
+                .await;
             let received = received.expect("a transaction");
             let stored = Taken::Fresh(vec![Received::Stored]);
             assert!(received.iter().all(|one| *one == stored));

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use axum::http::{self, Response};
 use bytes::Bytes;
 use futures::future::join_all;
-use gateway::Patience;
+use gateway::ClientTimeouts;
 use h2::{
     RecvStream, SendStream,
     client::{ResponseFuture, SendRequest},
@@ -211,10 +211,10 @@ async fn a_flood_of_streams_fills_no_memory(mode: Mode) {
 }
 
 async fn few_requests_of_an_unproven_connection_are_looked_at(mode: Mode) {
-    let patience = Patience {
+    let patience = ClientTimeouts {
         silence: Duration::from_mins(1),
         body: Duration::from_mins(1),
-        ..Patience::default()
+        ..ClientTimeouts::default()
     };
     let world = World::plan(mode).patience(patience).start().await;
     let tenant = world.tenant("tea").await;
@@ -274,9 +274,9 @@ async fn is_answered_beside(asked: &mut ResponseFuture, tenant: &Tenant) -> bool
 
 /// Slow bodies from one address are sent until the gateway refuses more; another address still gets tokens.
 async fn bytes_that_prove_nothing_are_bounded_for_one_address(mode: Mode) {
-    let patience = Patience {
+    let patience = ClientTimeouts {
         body: Duration::from_mins(2),
-        ..Patience::default()
+        ..ClientTimeouts::default()
     };
     let world = World::plan(mode).patience(patience).start().await;
     let tenant = world.tenant("tea").await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gateway::Patience;
+use gateway::ClientTimeouts;
 use reqwest::Method;
 use serde_json::json;
 use tokio::{
@@ -83,10 +83,10 @@ async fn drip(stream: TcpStream) -> String {
 }
 
 async fn a_slow_head_ends_its_connection(mode: Mode) {
-    let patience = Patience {
+    let patience = ClientTimeouts {
         silence: Duration::from_millis(300),
         head: Duration::from_millis(600),
-        ..Patience::default()
+        ..ClientTimeouts::default()
     };
     let world = World::plan(mode).patience(patience).start().await;
     let tenant = world.tenant("tea").await;
@@ -126,9 +126,9 @@ async fn a_slow_head_ends_its_connection(mode: Mode) {
 }
 
 async fn a_slow_body_is_told_so(mode: Mode) {
-    let patience = Patience {
+    let patience = ClientTimeouts {
         body: Duration::from_millis(500),
-        ..Patience::default()
+        ..ClientTimeouts::default()
     };
     let world = World::plan(mode).patience(patience).start().await;
     let token = world.tenant("tea").await.client.token().await;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use simulator::{Letter, Push, PushEvent, PushFormat, PushMode};
+use simulator::{CallbackRequest, Push, PushEvent, PushFormat, PushMode};
 
 use crate::world::{Answer, Mode, SECRET, TEMPLATE, Tenant, World, finish, message};
 
@@ -30,7 +30,7 @@ async fn give_up(tenant: &Tenant) {
 }
 
 /// A callback that WeChat signs with this Token.
-fn letter(world: &World, token: &str, event: &PushEvent) -> Letter {
+fn letter(world: &World, token: &str, event: &PushEvent) -> CallbackRequest {
     let push = Push {
         url: format!("{}/callbacks/{APP}", world.url(0)),
         token: token.into(),

@@ -16,7 +16,7 @@ use axum::{
 };
 use http::{Extensions, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use store::{Actor, Origin};
-use tenancy::{ClientAddress, NoRoom, Proof};
+use tenancy::{ClientAddress, ProvenMarker, UnprovenLimitReached};
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
 
@@ -74,7 +74,7 @@ pub(crate) fn origin(extensions: &Extensions) -> Origin {
 }
 
 /// The proof of the request. A layer or handler gives the proof as soon as the request has shown a valid credential.
-pub(crate) fn proof(extensions: &Extensions) -> Proof {
+pub(crate) fn proof(extensions: &Extensions) -> ProvenMarker {
     extensions.get().cloned().unwrap_or_default()
 }
 
@@ -85,7 +85,7 @@ pub(crate) fn unproven_body() -> DefaultBodyLimit {
 
 /// The answer to a request for which the gateway has no capacity. No route sees such a request.
 pub fn overloaded() -> Response {
-    before_routes(Problem::unavailable(NoRoom))
+    before_routes(Problem::unavailable(UnprovenLimitReached))
 }
 
 /// The answer to a request that names no host, several hosts or an invalid host (RFC 9112, section 3.2): two HTTP
@@ -242,7 +242,7 @@ fn log(problem: &Problem, status: StatusCode) {
     let (code, cause) = (problem.kind().code(), problem.cause().unwrap_or("-"));
     match problem.kind() {
         // A flood causes one such line for each request, so the level is `debug`.
-        Kind::Overloaded if cause == NoRoom.to_string() => {
+        Kind::Overloaded if cause == UnprovenLimitReached.to_string() => {
             tracing::debug!(status = status.as_u16(), code, cause, "request refused");
         }
         Kind::Internal => tracing::error!(status = status.as_u16(), code, cause, "request broke"),

@@ -5,7 +5,7 @@
 //! (`delivery::Delivery::submit`), which stores less and handles many messages at once.
 //!
 //! A new creating request needs only a function below that takes a `store::Keep`. The guarantee has three parts:
-//! `tenancy::Turn` separates twins on this replica; the `Keep` words and seals the answer when the outcome is known;
+//! `tenancy::IdempotencyState` separates twins on this replica; the `Keep` words and seals the answer when the outcome is known;
 //! the store writes the answer in the transaction of the change, like the audit line (`TenantStore::answering`,
 //! `TenantStore::note`). Of twins on two replicas, one insert succeeds. The transaction of the other twin is rolled
 //! back, and the other twin gets the answer of a repeat.
@@ -15,7 +15,7 @@ use delivery::IdempotencyKey;
 use domain::id::TenantId;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
-use tenancy::{Keep, Turn};
+use tenancy::{IdempotencyState, Keep};
 
 use crate::{
     ApiState,
@@ -95,10 +95,10 @@ impl ApiState {
             return Ok(word(&done).into_response());
         };
         let held = match self.tenancy.turn(tenant, &key).await? {
-            Turn::Do(held) => held,
-            Turn::Done(answer) => return Worded::replay(&answer),
-            Turn::OtherRequest => return Err(reused()),
-            Turn::Busy => {
+            IdempotencyState::Do(held) => held,
+            IdempotencyState::Done(answer) => return Worded::replay(&answer),
+            IdempotencyState::OtherRequest => return Err(reused()),
+            IdempotencyState::Busy => {
                 return Err(Problem::new(
                     Kind::Conflict,
                     "the first request with this Idempotency-Key is still running: send the request again in a moment",
@@ -117,8 +117,8 @@ impl ApiState {
         };
         // A twin on another replica may have done the change meanwhile: then this request gets the twin's answer.
         match self.tenancy.turn(tenant, &key).await {
-            Ok(Turn::Done(answer)) => Worded::replay(&answer),
-            Ok(Turn::OtherRequest) => Err(reused()),
+            Ok(IdempotencyState::Done(answer)) => Worded::replay(&answer),
+            Ok(IdempotencyState::OtherRequest) => Err(reused()),
             _ => Err(refused.into()),
         }
     }

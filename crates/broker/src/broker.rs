@@ -25,12 +25,12 @@ use tokio_util::{
 
 use crate::{
     BrokerError, Credentials, Event, Metrics, Observer, Proof, Token, TokenState,
-    arrears::{self, Arrears},
-    census::Census,
+    app_totals::AppTotals,
     check::Health,
-    flight,
+    deferred::{self, DeferredUpdates},
     memory::{Entry, Memory},
     shared::Shared,
+    single_flight,
 };
 
 /// The wake-up topic after which other replicas forget what is in memory of an app. Payload: `instance appid`.
@@ -58,7 +58,7 @@ pub(crate) struct Inner {
     /// Cancelled when fetches must no longer wait for other replicas.
     pub(crate) stop: CancellationToken,
     /// The deferred updates for Redis.
-    pub(crate) arrears: Arc<Arrears>,
+    pub(crate) arrears: Arc<DeferredUpdates>,
     memories: DashMap<AppId, Arc<Memory>>,
     /// When `memories` was last swept, in seconds since 1970.
     swept_at: AtomicI64,
@@ -102,7 +102,7 @@ impl Broker {
             listen(Arc::downgrade(&inner), changes).with_cancellation_token_owned(stop.clone()),
         );
         inner.tasks.spawn(
-            arrears::settle(
+            deferred::settle(
                 Arc::downgrade(&inner),
                 Arc::clone(&inner.arrears),
                 inner.coord.clock().clone(),
@@ -171,7 +171,7 @@ impl Broker {
         for _ in 0..TRANSFERS {
             let now = self.0.coord.clock().now();
             let entry = memory.enter_asking(now, beyond, |goal| {
-                flight::launch(&self.0, appid, &memory, goal)
+                single_flight::launch(&self.0, appid, &memory, goal)
             });
             let token = match entry {
                 Entry::Token(token) => token,
@@ -195,7 +195,7 @@ impl Broker {
         secret: &AppSecret,
         mode: TokenMode,
     ) -> Result<Proof, BrokerError> {
-        flight::prove(&self.0, appid, &self.known(appid), secret, mode).await
+        single_flight::prove(&self.0, appid, &self.known(appid), secret, mode).await
     }
 
     /// Returns the memory of an app, or an empty one that is not kept when the app is not in memory.
@@ -272,7 +272,7 @@ impl Broker {
         for _ in 0..TRANSFERS {
             let now = self.0.coord.clock().now();
             let entry = memory.enter(now, stale, |goal| {
-                flight::launch(&self.0, appid, &memory, goal)
+                single_flight::launch(&self.0, appid, &memory, goal)
             });
             let flight = match entry {
                 Entry::Token(token) => return Ok(token),
@@ -338,7 +338,7 @@ impl Inner {
     }
 
     /// Counts all apps into a census.
-    pub(crate) fn count_apps(&self, census: &mut Census) {
+    pub(crate) fn count_apps(&self, census: &mut AppTotals) {
         let now = self.coord.clock().now();
         for memory in &self.memories {
             census.count(&memory, now);

@@ -18,8 +18,8 @@ use crate::{
     ledger::Ledger,
     memory::Memory,
     observer::Event,
+    secret_check::SecretCheck,
     token::Token,
-    trial::Trial,
 };
 
 /// How long the refresh of a legacy token is postponed while Redis does not answer.
@@ -103,8 +103,8 @@ impl<'a> Fetch<'a> {
     }
 
     /// Counts the call of a trial in the ledger, and turns the token of the trial into a proof.
-    pub(crate) async fn of_trial(mut self, trial: Trial) -> Proof {
-        let Trial { fetched, asked_at } = trial;
+    pub(crate) async fn of_trial(mut self, trial: SecretCheck) -> Proof {
+        let SecretCheck { fetched, asked_at } = trial;
         self.ledger = self.ledger.at(asked_at);
         // WeChat has answered the call already, so a spent budget stops the next call, not this one.
         let _ = self.ledger.spend(TokenMode::Stable, false);

@@ -39,7 +39,7 @@ pub(crate) struct Ledger {
     repaired_at: Option<DateTime<Utc>>,
     /// The refunds, for counted calls that were not made or brought nothing. Refunds only grow too, so that merging
     /// remains a maximum.
-    back: GivenBack,
+    back: Refunds,
     /// When the gateway made calls that end the token before: milliseconds since 1970, latest first, zero for none.
     replaced: [i64; REPLACEMENTS],
     foreign: u32,
@@ -48,7 +48,7 @@ pub(crate) struct Ledger {
 
 /// The refunds of [`Ledger::give_back_fetch`] and [`Ledger::give_back_repair`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct GivenBack {
+struct Refunds {
     legacy: u32,
     stable: u32,
     forced: u32,
@@ -78,9 +78,9 @@ impl Ledger {
             Self {
                 day,
                 repaired_at: self.repaired_at,
-                back: GivenBack {
+                back: Refunds {
                     repair: self.back.repair,
-                    ..GivenBack::default()
+                    ..Refunds::default()
                 },
                 replaced: self.replaced,
                 foreign_at: self.foreign_at,
@@ -283,7 +283,7 @@ impl Ledger {
         let [repaired, foreign_at, back_at] = [repaired_at, foreign_at, back.repair]
             .map(|at| at.map_or(0, |at| at.timestamp_millis()));
         let [r0, r1, r2, r3] = replaced;
-        let GivenBack {
+        let Refunds {
             legacy: back_legacy,
             stable: back_stable,
             forced: back_forced,
@@ -332,7 +332,7 @@ impl Ledger {
             minute,
             in_minute: in_minute.try_into().ok()?,
             repaired_at: time(repaired),
-            back: GivenBack {
+            back: Refunds {
                 legacy: back_legacy.try_into().ok()?,
                 stable: back_stable.try_into().ok()?,
                 forced: back_forced.try_into().ok()?,
@@ -345,7 +345,7 @@ impl Ledger {
     }
 }
 
-impl GivenBack {
+impl Refunds {
     fn merge(self, other: Self) -> Self {
         Self {
             legacy: self.legacy.max(other.legacy),

@@ -58,24 +58,24 @@
 //! # }).unwrap();
 //! ```
 
-mod arrears;
+mod app_totals;
 mod broker;
 mod budget;
-mod census;
 mod check;
 mod credentials;
+mod deferred;
 mod error;
 mod fetch;
-mod flight;
 mod foreign;
 mod goal;
 mod ledger;
 mod memory;
 mod metrics;
 mod observer;
+mod secret_check;
 mod shared;
+mod single_flight;
 mod token;
-mod trial;
 
 pub use self::{
     broker::Broker,
@@ -86,6 +86,6 @@ pub use self::{
     foreign::ForeignRefresh,
     metrics::Metrics,
     observer::{Event, Observer},
+    secret_check::SecretCheck,
     token::{LiveToken, Token, TokenState},
-    trial::Trial,
 };

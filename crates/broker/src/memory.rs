@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// A fetch in progress. Every waiting caller holds a clone; the fetch continues without callers.
-pub(crate) type Flight = Shared<BoxFuture<'static, Result<Token, BrokerError>>>;
+pub(crate) type SharedFetch = Shared<BoxFuture<'static, Result<Token, BrokerError>>>;
 
 /// How long an app is remembered after the last use: longer than a token lives.
 const IDLE: Duration = Duration::from_hours(3);
@@ -41,7 +41,7 @@ pub(crate) enum Entry {
     /// The remembered failure, at once.
     Failed(BrokerError),
     /// The fetch to wait for.
-    Wait(Flight),
+    Wait(SharedFetch),
 }
 
 /// The memory of one app.
@@ -63,7 +63,7 @@ struct State {
     /// The answer to every caller until `retry_at`.
     failure: Option<BrokerError>,
     failures_in_a_row: u32,
-    flight: Option<Flight>,
+    flight: Option<SharedFetch>,
     /// When a caller last requested another token, and why that request failed.
     asked: Option<(DateTime<Utc>, Option<BrokerError>)>,
     /// Whether the fetch in progress ends the token in use at once; no caller uses the token meanwhile.
@@ -115,7 +115,7 @@ impl Memory {
         &self,
         now: DateTime<Utc>,
         refused: Option<u64>,
-        launch: impl FnOnce(Goal) -> Flight,
+        launch: impl FnOnce(Goal) -> SharedFetch,
     ) -> Entry {
         let mut state = self.write();
         if let Some(generation) = refused
@@ -155,7 +155,7 @@ impl Memory {
         &self,
         now: DateTime<Utc>,
         beyond: u64,
-        launch: impl FnOnce(Goal) -> Flight,
+        launch: impl FnOnce(Goal) -> SharedFetch,
     ) -> Entry {
         let mut state = self.write();
         let held = state.held.clone().filter(|held| held.is_alive(now));

@@ -11,8 +11,8 @@ use prometheus_client::{
 use wechat::TokenError;
 
 use crate::{
+    app_totals::{AppTotals, AppTotalsCollector},
     broker,
-    census::{Census, CensusTaker},
     check::Health,
 };
 
@@ -72,7 +72,7 @@ impl Metrics {
             "Access tokens that another system replaced",
             foreign_refreshes.clone(),
         );
-        registry.register_collector(Box::new(CensusTaker(metrics.clone())));
+        registry.register_collector(Box::new(AppTotalsCollector(metrics.clone())));
         metrics
     }
 
@@ -88,13 +88,13 @@ impl Metrics {
     }
 
     /// Counts the apps of all brokers.
-    pub(crate) fn census(&self) -> Census {
+    pub(crate) fn census(&self) -> AppTotals {
         let brokers = self
             .0
             .brokers
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let mut census = Census::new();
+        let mut census = AppTotals::new();
         for broker in brokers.iter().filter_map(Weak::upgrade) {
             broker.count_apps(&mut census);
         }

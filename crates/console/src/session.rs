@@ -15,7 +15,7 @@ use domain::{
 };
 use serde::Deserialize;
 use store::Origin;
-use tenancy::{Caller, NoRoom, OauthError, Proof, Tenancy};
+use tenancy::{Caller, OauthError, ProvenMarker, Tenancy, UnprovenLimitReached};
 
 use crate::{
     ConsoleState, pages,
@@ -66,7 +66,7 @@ fn asked_from(tenancy: &Tenancy, extensions: &Extensions) -> Tenancy {
 }
 
 /// The proof that the handler reports as soon as the visitor has shown a valid credential.
-fn proof(extensions: &Extensions) -> Proof {
+fn proof(extensions: &Extensions) -> ProvenMarker {
     extensions.get().cloned().unwrap_or_default()
 }
 
@@ -75,7 +75,7 @@ fn has_no_room(rejection: &FormRejection) -> bool {
     let mut causes = successors(Some(rejection as &(dyn Error + 'static)), |error| {
         (**error).source()
     });
-    causes.any(<dyn Error>::is::<NoRoom>)
+    causes.any(<dyn Error>::is::<UnprovenLimitReached>)
 }
 
 /// The scopes that the pages need to read, out of all scopes of a key.

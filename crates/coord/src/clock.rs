@@ -11,7 +11,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use self::machine::Machine;
 pub use self::{
     anchor::Sample,
-    machine::{ClockTrouble, FARTHEST, Leader, Off},
+    machine::{ClockFeed, ClockTrouble, FARTHEST, Off},
     manual::ManualClock,
 };
 
@@ -45,9 +45,9 @@ impl Clock {
 
     /// Makes this clock and all clones follow another clock from the first sample on; none: a manual clock follows
     /// nothing.
-    pub fn follow(&self) -> Option<Leader> {
+    pub fn follow(&self) -> Option<ClockFeed> {
         match &self.0 {
-            Source::System(machine) => Some(Leader::of(machine)),
+            Source::System(machine) => Some(ClockFeed::of(machine)),
             Source::Manual(_) => None,
         }
     }

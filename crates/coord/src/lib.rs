@@ -46,7 +46,7 @@ use self::{
 };
 pub use self::{
     cells::{Cell, Cells},
-    clock::{Clock, ClockTrouble, FARTHEST, Leader, ManualClock, Off, Sample},
+    clock::{Clock, ClockFeed, ClockTrouble, FARTHEST, ManualClock, Off, Sample},
     error::{CoordError, CoordErrorKind},
     leases::Leases,
     limits::{Decision, Limits, Quota},

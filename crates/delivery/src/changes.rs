@@ -3,7 +3,7 @@
 use domain::{
     id::{MessageId, TenantId},
     lifecycle::Refusal,
-    quota::Shares,
+    quota::PriorityShares,
 };
 use store::{Canceled, IdempotencyKey, Message, Retried, StoreError};
 
@@ -40,11 +40,11 @@ impl From<StoreError> for ChangeError {
 /// Makes the changes, and wakes the tasks concerned.
 pub(crate) struct Changes {
     parts: Parts,
-    shares: Shares,
+    shares: PriorityShares,
 }
 
 impl Changes {
-    pub(crate) fn new(parts: Parts, shares: Shares) -> Self {
+    pub(crate) fn new(parts: Parts, shares: PriorityShares) -> Self {
         Self { parts, shares }
     }
 

@@ -10,21 +10,21 @@ use domain::{
     retry::Delay,
     verdict::{Attempt, BlockReason, FailureCode, Outcome, Verdict},
 };
-use store::{Claimed, Permit, Settlement, Word};
+use store::{ClaimedMessage, Permit, Settlement, SettlementSource};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, field::Empty};
 use wechat::{Answer, Outgoing, codes::FORM_ID_USED_UP};
 
 use crate::{
+    app_pause::{self, AppPause},
     engine::{Options, Parts},
     metrics::Metrics,
     no_token,
     quota::Quotas,
     recorder::Settled,
-    rest::{self, Rest},
-    strays::{Again, Strays},
     templates::{LISTED_AND_REFUSED, Templates},
+    token_refusals::{Again, TokenRefusals},
 };
 
 /// How many attempts of a message are kept.
@@ -44,7 +44,7 @@ pub(crate) struct Dispatcher(Arc<Inner>);
 struct Inner {
     client: wechat::Client,
     broker: Broker,
-    strays: Strays,
+    strays: TokenRefusals,
     clock: Clock,
     metrics: Metrics,
     quotas: Arc<Quotas>,
@@ -55,18 +55,18 @@ struct Inner {
 }
 
 /// The result of sending one claimed message.
-struct Landing {
+struct SendResult {
     event: Event,
     attempts: Vec<Attempt>,
     /// What WeChat or the broker answered, for the tenant.
     detail: Option<String>,
     /// The pause of the app, where the app's other messages must wait as well.
-    rest: Option<Rest>,
+    rest: Option<AppPause>,
     /// Whether WeChat may have counted a call. False if no call was made or no connection was established.
     reached_wechat: bool,
 }
 
-impl Landing {
+impl SendResult {
     /// The failure text for the tenant. For a message that may have been sent before, the text also says why WeChat
     /// refused the repeat.
     fn words(&self, code: FailureCode) -> String {
@@ -93,7 +93,7 @@ impl Dispatcher {
         Self(Arc::new(Inner {
             client: parts.wechat.clone(),
             broker: parts.broker.clone(),
-            strays: Strays::new(parts.broker.clone(), parts.coord.clock().clone()),
+            strays: TokenRefusals::new(parts.broker.clone(), parts.coord.clock().clone()),
             clock: parts.coord.clock().clone(),
             metrics: parts.metrics.clone(),
             quotas,
@@ -106,7 +106,7 @@ impl Dispatcher {
 
     /// Sends each message in a task of its own. A slot is free again when its message is recorded. Permits without a
     /// message are released at once.
-    pub(crate) fn dispatch(&self, claimed: Vec<Claimed>, mut permits: OwnedSemaphorePermit) {
+    pub(crate) fn dispatch(&self, claimed: Vec<ClaimedMessage>, mut permits: OwnedSemaphorePermit) {
         for message in claimed {
             let Some(slot) = permits.split(1) else { break };
             let inner = self.0.clone();
@@ -118,13 +118,13 @@ impl Dispatcher {
 }
 
 impl Inner {
-    async fn fly(&self, message: Claimed, slot: OwnedSemaphorePermit) {
+    async fn fly(&self, message: ClaimedMessage, slot: OwnedSemaphorePermit) {
         let mut landing = self.send(&message).await;
         if landing.event == Event::Answered(Verdict::QuotaSpent) {
             landing.rest = self.reconciled(&message, landing.rest).await;
         }
         let now = self.clock.now();
-        let news = rest::news(&message, landing.rest.as_ref(), &landing.event, now);
+        let news = app_pause::news(&message, landing.rest.as_ref(), &landing.event, now);
         // Cannot be refused: a claimed message is `sending`.
         let Ok(transition) = message.facts().apply(&landing.event, now, rand::random()) else {
             return;
@@ -147,9 +147,9 @@ impl Inner {
             id: message.id,
             lease: message.lease,
             word: if landing.event.is_final() {
-                Word::Final
+                SettlementSource::Final
             } else {
-                Word::Worker
+                SettlementSource::Worker
             },
             appid: message.appid,
             touser: message.touser,
@@ -171,8 +171,13 @@ impl Inner {
             .await;
     }
 
-    /// [`Landing::words`], except where WeChat refuses a template that WeChat itself lists.
-    async fn words(&self, message: &Claimed, landing: &Landing, code: FailureCode) -> String {
+    /// [`SendResult::words`], except where WeChat refuses a template that WeChat itself lists.
+    async fn words(
+        &self,
+        message: &ClaimedMessage,
+        landing: &SendResult,
+        code: FailureCode,
+    ) -> String {
         let (channel, template) = (message.content.channel(), &message.template_id);
         let errcode = landing.attempts.last().and_then(|last| last.errcode);
         if errcode == Some(NO_SUCH_TEMPLATE)
@@ -188,7 +193,11 @@ impl Inner {
     }
 
     /// The pause after WeChat calls the app's daily quota spent, in view of WeChat's own count.
-    async fn reconciled(&self, message: &Claimed, rest: Option<Rest>) -> Option<Rest> {
+    async fn reconciled(
+        &self,
+        message: &ClaimedMessage,
+        rest: Option<AppPause>,
+    ) -> Option<AppPause> {
         let now = self.clock.now();
         let channel = message.content.channel();
         let told = self.quotas.ask(&message.appid, channel, now).await;
@@ -196,10 +205,10 @@ impl Inner {
     }
 
     /// Sends with the app's token, and a second time if WeChat refuses that token.
-    async fn send(&self, message: &Claimed) -> Landing {
+    async fn send(&self, message: &ClaimedMessage) -> SendResult {
         let mut attempts = message.attempts.clone();
         if !self.may_repeat(message) {
-            return Landing {
+            return SendResult {
                 event: Event::Answered(Verdict::Unknown),
                 attempts,
                 detail: None,
@@ -212,7 +221,7 @@ impl Inner {
             Err(error) => return self.grounded(attempts, &error, false),
         };
         if !self.has_time(message) {
-            return Landing {
+            return SendResult {
                 event: Event::Released,
                 attempts,
                 detail: None,
@@ -231,11 +240,11 @@ impl Inner {
     /// passes. A second stray refusal is retried later and does not pause the app.
     async fn send_again(
         &self,
-        message: &Claimed,
+        message: &ClaimedMessage,
         refused: &Token,
         first: Answer,
         mut attempts: Vec<Attempt>,
-    ) -> Landing {
+    ) -> SendResult {
         let again = self.strays.after_refusal(&message.appid, refused).await;
         let (token, is_fresh) = match again {
             Ok(Again::Fresh(token)) => (token, true),
@@ -261,7 +270,7 @@ impl Inner {
 
     async fn try_once(
         &self,
-        message: &Claimed,
+        message: &ClaimedMessage,
         token: &Token,
         attempts: &mut Vec<Attempt>,
     ) -> Answer {
@@ -309,7 +318,7 @@ impl Inner {
         mut attempts: Vec<Attempt>,
         error: &BrokerError,
         reached_wechat: bool,
-    ) -> Landing {
+    ) -> SendResult {
         let now = self.clock.now();
         let verdict = no_token::verdict(error, now);
         let cause = no_token::cause(error);
@@ -323,12 +332,12 @@ impl Inner {
             rid: cause.and_then(|cause| cause.rid.clone()),
         };
         remember(&mut attempts, attempt);
-        let rest = error.retry_at().map(|until| Rest {
+        let rest = error.retry_at().map(|until| AppPause {
             until,
             reason: no_token::reason(error),
             detail: error.to_string(),
         });
-        Landing {
+        SendResult {
             event: Event::Answered(verdict),
             attempts,
             detail: Some(error.to_string()),
@@ -337,7 +346,7 @@ impl Inner {
         }
     }
 
-    fn landed(&self, answer: Answer, attempts: Vec<Attempt>) -> Landing {
+    fn landed(&self, answer: Answer, attempts: Vec<Attempt>) -> SendResult {
         // An attempt without a code was not sent, met a proxy's page, or has an unknown outcome. A first attempt with a
         // dead token got a code from WeChat as well.
         let reached_wechat = answer.errcode.is_some()
@@ -351,14 +360,14 @@ impl Inner {
             Some(errcode) => format!("WeChat answered {errcode} {}", answer.errmsg),
             None => answer.errmsg,
         };
-        let rest = Rest::of(&answer.verdict, &said, self.clock.now());
+        let rest = AppPause::of(&answer.verdict, &said, self.clock.now());
         if answer.verdict == Verdict::Rejected(FailureCode::GatewayBug) {
             tracing::error!(
                 said,
                 "WeChat does not understand a send of the gateway: this is a defect"
             );
         }
-        Landing {
+        SendResult {
             event: Event::Answered(answer.verdict),
             attempts,
             detail: Some(said),
@@ -369,14 +378,14 @@ impl Inner {
 
     /// Whether the message may be sent: no attempt has an unknown outcome, or one more copy does no harm because the
     /// tenant allows copies or WeChat still refuses a second copy.
-    fn may_repeat(&self, message: &Claimed) -> bool {
+    fn may_repeat(&self, message: &ClaimedMessage) -> bool {
         let refused = message.facts().repeatable_until;
         let refused = refused.is_some_and(|until| self.clock.now() + self.send_timeout < until);
         message.maybe_sent_at().is_none() || message.on_uncertain == OnUncertain::Retry || refused
     }
 
     /// Whether a send that starts now ends well before the lease, and starts before the message's ttl is over.
-    fn has_time(&self, message: &Claimed) -> bool {
+    fn has_time(&self, message: &ClaimedMessage) -> bool {
         let now = self.clock.now();
         now + self.send_timeout + UNNOTICED < message.lease_until && now < message.expires_at
     }
@@ -385,7 +394,7 @@ impl Inner {
 /// The verdict on a refused form id, beyond WeChat's code. If an attempt without an answer used the form id, and the id
 /// is used up now, that attempt has used the id: the message has arrived. If the refused id is a fresh id of the pool,
 /// the message takes the next id of the pool.
-fn about_form_id(message: &Claimed, answer: &Answer) -> Option<Verdict> {
+fn about_form_id(message: &ClaimedMessage, answer: &Answer) -> Option<Verdict> {
     if answer.verdict != Verdict::Rejected(FailureCode::InvalidFormId) {
         return None;
     }

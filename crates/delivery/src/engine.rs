@@ -10,7 +10,7 @@ use domain::{
     app::AppId,
     id::{MessageId, TenantId},
     message::Draft,
-    quota::Shares,
+    quota::PriorityShares,
     seal::MasterKey,
 };
 use store::{IdempotencyKey, Listing, Message, MessageFilter, Origin, Page, Store, StoreError};
@@ -27,12 +27,12 @@ use crate::{
     grants::{Counts, Grants},
     intake::Intake,
     janitor::Janitor,
-    keeper::{Backlog, Keeper},
+    liveness::LivenessWatch,
     metrics::Metrics,
-    passage::{Passage, PassageError, Room},
-    pulse::Pulse,
+    pass_through::{BodyMemory, PassThrough, PassThroughError},
     quota::{QuotaReport, Quotas},
     recorder::Recorder,
+    retrying_writer::{Backlog, RetryingWriter},
     submit::{Accepted, AcceptedBatch, BatchItem, SubmitError},
     sweeper::Sweeper,
     templates::{Syncer, Templates},
@@ -70,7 +70,7 @@ pub struct Options {
     /// The longest time that one send can take: the client's total time-out.
     pub send_timeout: Duration,
     /// How much of an app's quota each priority may use.
-    pub shares: Shares,
+    pub shares: PriorityShares,
     /// How long messages and the lines of the audit log are kept.
     pub retention: Retention,
     /// Whether webhook endpoints may be in private networks, and may use plain http.
@@ -105,7 +105,7 @@ impl Default for Options {
             slots: 1024,
             lease: Duration::from_mins(1),
             send_timeout: Duration::from_secs(5),
-            shares: Shares::default(),
+            shares: PriorityShares::default(),
             retention: Retention::default(),
             allow_private_webhooks: false,
         }
@@ -144,13 +144,13 @@ struct Inner {
     apps: Apps,
     quotas: Arc<Quotas>,
     callbacks: Callbacks,
-    passage: Passage,
+    passage: PassThrough,
     templates: Templates,
     webhooks: Webhooks,
     grants: Grants,
     stop: CancellationToken,
     tasks: TaskTracker,
-    pulse: Pulse,
+    pulse: LivenessWatch,
     backlog: Backlog,
 }
 
@@ -168,7 +168,7 @@ impl Delivery {
         let clock = parts.coord.clock().clone();
         let backlog = Backlog::new(parts.metrics.answers_waiting.clone());
         let recorder = Recorder::new(parts.clone(), due.clone(), options.lease);
-        let recorder = Keeper::new(recorder, settlements, clock, backlog.clone());
+        let recorder = RetryingWriter::new(recorder, settlements, clock, backlog.clone());
         let quotas = Arc::new(Quotas::new(&parts, options.shares));
         let templates = Templates::new(&parts);
         let dispatcher = Dispatcher::new(
@@ -192,7 +192,7 @@ impl Delivery {
             stop.clone(),
         )?;
         let syncer = Syncer::new(&parts, templates.clone(), stop.clone());
-        let pulse = Pulse::new(tasks.clone(), stop.clone());
+        let pulse = LivenessWatch::new(tasks.clone(), stop.clone());
         pulse.spawn("intake", small_intake.run());
         pulse.spawn("intake of large batches", large_intake.run());
         pulse.spawn("callbacks", desk_loop.run());
@@ -210,7 +210,7 @@ impl Delivery {
         );
         tasks.close();
 
-        let passage = Passage::new(&parts);
+        let passage = PassThrough::new(&parts);
         let grants = Grants::new(&parts, counts);
         let apps = Apps::new(
             parts.store.clone(),
@@ -317,7 +317,11 @@ impl Delivery {
     }
 
     /// Reserves memory for a pass-through call of the tenant with a body of `bytes` bytes, before the body is read.
-    pub async fn room(&self, tenant: TenantId, bytes: usize) -> Result<Room, PassageError> {
+    pub async fn room(
+        &self,
+        tenant: TenantId,
+        bytes: usize,
+    ) -> Result<BodyMemory, PassThroughError> {
         self.0.passage.room(tenant, bytes).await
     }
 
@@ -325,12 +329,12 @@ impl Delivery {
     /// audit log names `origin` for each POST.
     pub async fn forward(
         &self,
-        room: Room,
+        room: BodyMemory,
         tenant: TenantId,
         appid: &AppId,
         call: &ForwardedCall,
         origin: &Origin,
-    ) -> Result<ForwardedAnswer, PassageError> {
+    ) -> Result<ForwardedAnswer, PassThroughError> {
         self.0
             .passage
             .forward(room, tenant, appid, call, origin)
@@ -343,7 +347,7 @@ impl Delivery {
         tenant: TenantId,
         appid: &AppId,
         js_code: &str,
-    ) -> Result<ForwardedAnswer, PassageError> {
+    ) -> Result<ForwardedAnswer, PassThroughError> {
         self.0.passage.sign_in(tenant, appid, js_code).await
     }
 

@@ -1,7 +1,7 @@
 //! Intake: accepts messages, all that wait at one moment in one transaction.
 //!
 //! Two tasks accept requests: one for small requests and one for large batches, so that a message does not wait for the
-//! transaction of a thousand others. Each task serves the tenants in rotation: see [`Lines`].
+//! transaction of a thousand others. Each task serves the tenants in rotation: see [`TenantQueues`].
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -11,32 +11,32 @@ use domain::{
     id::{Sequence, TenantId},
     lifecycle::Status,
     message::Draft,
-    quota::Shares,
+    quota::PriorityShares,
 };
 use store::{
-    Entry, FirstAnswer, IdempotencyKey, Load, NewMessage, Received, Store, StoreError, Submission,
-    Taken,
+    Entry, FirstAnswer, IdempotencyKey, NewMessage, Received, Store, StoreError, Submission,
+    SubmissionBody, Taken,
 };
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     engine::Parts,
-    lines::{Lines, Room, Served, Take, Waiting, lines},
     metrics::Metrics,
     submit::{Accepted, AcceptedBatch, BatchItem, SubmitError, results},
+    tenant_queues::{BatchLimits, TenantQueueReader, TenantQueues, Waiting, WaitingLimits, lines},
     topic,
 };
 
 /// How many messages may wait for a transaction before more are refused: of one tenant, of all tenants together, and
 /// the number that each tenant may always have waiting.
-const ROOM: Room = Room {
+const ROOM: WaitingLimits = WaitingLimits {
     each: 4096,
     all: 32_768,
     always: 1000,
 };
 /// The number of messages from which a transaction takes no further request, and the share of one tenant in a turn.
-const TAKE: Take = Take {
+const TAKE: BatchLimits = BatchLimits {
     most: 512,
     share: 64,
 };
@@ -60,9 +60,9 @@ type Answer = Result<(Submission, Taken), SubmitError>;
 /// The entry for submissions.
 pub(crate) struct Intake {
     /// Requests of fewer than [`LARGE`] messages.
-    small: Lines<Request>,
+    small: TenantQueues<Request>,
     /// Requests of [`LARGE`] messages or more.
-    large: Lines<Request>,
+    large: TenantQueues<Request>,
     clock: Clock,
     store: Store,
     ids: Sequence,
@@ -70,9 +70,9 @@ pub(crate) struct Intake {
 
 /// A batch writer of intake.
 pub(crate) struct IntakeLoop {
-    waiting: Served<Request>,
+    waiting: TenantQueueReader<Request>,
     parts: Parts,
-    shares: Shares,
+    shares: PriorityShares,
     due: Arc<Notify>,
     stop: CancellationToken,
 }
@@ -80,7 +80,7 @@ pub(crate) struct IntakeLoop {
 impl Intake {
     pub(crate) fn new(
         parts: &Parts,
-        shares: Shares,
+        shares: PriorityShares,
         due: &Arc<Notify>,
         stop: &CancellationToken,
     ) -> (Self, [IntakeLoop; 2]) {
@@ -122,10 +122,10 @@ impl Intake {
             appid: appid.clone(),
             key,
             received_at,
-            load: Load::One(Box::new(new)),
+            load: SubmissionBody::One(Box::new(new)),
         };
         let (submission, taken) = self.hand_in(submission).await?;
-        let Load::One(new) = submission.load else {
+        let SubmissionBody::One(new) = submission.load else {
             return Err(changed());
         };
         match taken {
@@ -186,10 +186,10 @@ impl Intake {
             appid: appid.clone(),
             key,
             received_at,
-            load: Load::Batch(entries.collect()),
+            load: SubmissionBody::Batch(entries.collect()),
         };
         let (submission, taken) = self.hand_in(submission).await?;
-        let Load::Batch(entries) = submission.load else {
+        let SubmissionBody::Batch(entries) = submission.load else {
             return Err(changed());
         };
         match taken {

@@ -21,6 +21,7 @@
 //! To add a verdict: [`domain::verdict`], a row in the WeChat client's table, and the meaning of the verdict in
 //! [`domain::lifecycle`]. This crate carries verdicts out without knowing each one.
 
+mod app_pause;
 mod apps;
 mod audit;
 mod callbacks;
@@ -31,19 +32,18 @@ mod engine;
 mod grants;
 mod intake;
 mod janitor;
-mod keeper;
-mod lines;
+mod liveness;
 mod metrics;
 mod no_token;
-mod passage;
-mod pulse;
+mod pass_through;
 mod quota;
 mod recorder;
-mod rest;
-mod strays;
+mod retrying_writer;
 mod submit;
 mod sweeper;
 mod templates;
+mod tenant_queues;
+mod token_refusals;
 mod tokens;
 mod waiters;
 mod webhooks;
@@ -58,7 +58,7 @@ pub use credentials::StoredCredentials;
 pub use engine::{Delivery, DeliveryError, Options, Parts, Retention};
 pub use grants::{CollectedGrants, GrantError, Grants};
 pub use metrics::Metrics;
-pub use passage::{PassageError, Room};
+pub use pass_through::{BodyMemory, PassThroughError};
 pub use quota::{QuotaReport, WechatQuotaReport};
 pub use store::{
     App, AppCursor, Change, Collected, DeliveryStatus, Failure, Grant, GrantCursor, GrantEntry,

@@ -10,14 +10,14 @@ use domain::{
     app::{AppId, AppKind},
     id::TenantId,
     message::{Channel, Priority},
-    quota::{self, Shares},
+    quota::{self, PriorityShares},
 };
 use store::Store;
 use tokio::sync::Mutex;
 
 use crate::{
+    app_pause::day_may_be_late,
     engine::{DeliveryError, Parts},
-    rest::day_may_be_late,
 };
 
 /// How long WeChat's figures are cached.
@@ -53,7 +53,7 @@ pub struct WechatQuotaReport {
 
 /// WeChat's last answer: the figures, or `None` if WeChat did not give them.
 #[derive(Clone, Copy)]
-struct Told {
+struct CachedFigures {
     at: DateTime<Utc>,
     figures: Option<WechatQuotaReport>,
 }
@@ -64,12 +64,12 @@ pub(crate) struct Quotas {
     broker: Broker,
     client: wechat::Client,
     clock: Clock,
-    shares: Shares,
-    told: DashMap<AppId, Arc<Mutex<Option<Told>>>>,
+    shares: PriorityShares,
+    told: DashMap<AppId, Arc<Mutex<Option<CachedFigures>>>>,
 }
 
 impl Quotas {
-    pub(crate) fn new(parts: &Parts, shares: Shares) -> Self {
+    pub(crate) fn new(parts: &Parts, shares: PriorityShares) -> Self {
         Self {
             store: parts.store.clone(),
             broker: parts.broker.clone(),
@@ -120,7 +120,7 @@ impl Quotas {
             return told.figures;
         }
         let figures = self.fetch(appid, channel, now).await;
-        *told = Some(Told { at: now, figures });
+        *told = Some(CachedFigures { at: now, figures });
         if let Some(figures) = figures.filter(|_| !day_may_be_late(now)) {
             let platform = self.store.platform();
             let taken_over = platform.cap_quota(appid, figures.remain, now).await;

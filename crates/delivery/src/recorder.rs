@@ -9,10 +9,10 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use domain::{id::MessageId, lifecycle::Status};
-use store::{LaneNews, Recorded, Settlement, StoreError, Word};
+use store::{LaneChange, Recorded, Settlement, SettlementSource, StoreError};
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 
-use crate::{engine::Parts, keeper::Writer, topic, waiters::ended_payload};
+use crate::{engine::Parts, retrying_writer::Writer, topic, waiters::ended_payload};
 
 /// Replaces a text of WeChat's that could not be recorded.
 const UNRECORDED: &str = "WeChat's text cannot be recorded";
@@ -21,7 +21,7 @@ const UNRECORDED: &str = "WeChat's text cannot be recorded";
 pub(crate) struct Settled {
     pub(crate) settlement: Settlement,
     /// The change to the app's lane.
-    pub(crate) news: Option<LaneNews>,
+    pub(crate) news: Option<LaneChange>,
     /// The sending slot, released when this is dropped: so at most `slots` sends are ever unrecorded.
     pub(crate) _slot: OwnedSemaphorePermit,
 }
@@ -52,14 +52,14 @@ impl Writer for Recorder {
 
     async fn write(&self, items: &mut Vec<Settled>) -> Result<(), StoreError> {
         // Sorted by appid, so that two recorders lock the lanes in the same order.
-        let mut news: BTreeMap<String, LaneNews> = BTreeMap::new();
+        let mut news: BTreeMap<String, LaneChange> = BTreeMap::new();
         for fresh in items.iter().filter_map(|settled| settled.news.as_ref()) {
             match news.entry(fresh.appid().to_string()) {
                 Entry::Vacant(place) => drop(place.insert(fresh.clone())),
                 Entry::Occupied(mut known) => merge(known.get_mut(), fresh.clone()),
             }
         }
-        let news: Vec<LaneNews> = news.into_values().collect();
+        let news: Vec<LaneChange> = news.into_values().collect();
         record(&self.parts, &self.due, items, &news).await
     }
 
@@ -69,7 +69,7 @@ impl Writer for Recorder {
         for attempt in &mut settlement.attempts {
             texts |= attempt.errmsg.take().is_some() | attempt.rid.take().is_some();
         }
-        if let Some(LaneNews::Pause(pause)) = &mut item.news
+        if let Some(LaneChange::Pause(pause)) = &mut item.news
             && pause.detail != UNRECORDED
         {
             UNRECORDED.clone_into(&mut pause.detail);
@@ -96,7 +96,7 @@ pub(crate) async fn record<S: Borrow<Settlement> + Send + Sync>(
     parts: &Parts,
     due: &Notify,
     settlements: &mut Vec<S>,
-    news: &[LaneNews],
+    news: &[LaneChange],
 ) -> Result<(), StoreError> {
     let now = parts.coord.clock().now();
     let platform = parts.store.platform();
@@ -117,18 +117,18 @@ pub(crate) async fn record<S: Borrow<Settlement> + Send + Sync>(
     Ok(())
 }
 
-fn announce_news(parts: &Parts, news: &[LaneNews]) {
+fn announce_news(parts: &Parts, news: &[LaneChange]) {
     for news in news {
         match news {
-            LaneNews::Pause(pause) => {
+            LaneChange::Pause(pause) => {
                 parts.coord.wakeups().wake(topic::WEBHOOKS, "");
                 tracing::warn!(appid = %pause.appid, reason = %pause.reason, until = %pause.until, "app paused: {}", pause.detail);
             }
-            LaneNews::Open(appid) => tracing::info!(%appid, "app sends again"),
-            LaneNews::StillPaused(..) => {}
+            LaneChange::Open(appid) => tracing::info!(%appid, "app sends again"),
+            LaneChange::StillPaused(..) => {}
         }
     }
-    if news.iter().any(|news| matches!(news, LaneNews::Open(_))) {
+    if news.iter().any(|news| matches!(news, LaneChange::Open(_))) {
         parts.coord.wakeups().wake(topic::QUEUE, "");
     }
 }
@@ -156,9 +156,9 @@ fn announce<S: Borrow<Settlement>>(
 }
 
 /// Merges the lane changes of two sends of one app: a pause wins, and of two pauses the longer one.
-fn merge(known: &mut LaneNews, fresh: LaneNews) {
+fn merge(known: &mut LaneChange, fresh: LaneChange) {
     match (known, fresh) {
-        (LaneNews::Pause(known), LaneNews::Pause(fresh)) => {
+        (LaneChange::Pause(known), LaneChange::Pause(fresh)) => {
             let refused = known.refused + fresh.refused;
             let by_probe = known.by_probe || fresh.by_probe;
             if fresh.until > known.until {
@@ -167,7 +167,7 @@ fn merge(known: &mut LaneNews, fresh: LaneNews) {
             known.refused = refused;
             known.by_probe = by_probe;
         }
-        (known, fresh @ LaneNews::Pause(_)) => *known = fresh,
+        (known, fresh @ LaneChange::Pause(_)) => *known = fresh,
         _ => {}
     }
 }
@@ -177,7 +177,7 @@ fn tell_ends(parts: &Parts, settlements: &[&Settlement], changed: &HashSet<Messa
         let late = !changed.contains(&settlement.id);
         // Several sweepers may record one lost lease, and the first one wins. The others lose no answer, so there is no
         // warning.
-        if late && settlement.word != Word::Nobody {
+        if late && settlement.word != SettlementSource::Nobody {
             tracing::warn!(message_id = %settlement.id, "an outcome arrived after its lease had ended; the outcome \
                 changes nothing");
         }

@@ -17,7 +17,7 @@ use domain::{
     lifecycle::Event,
     verdict::{Attempt, Outcome},
 };
-use store::{Claimed, Settlement, StoreError, Word};
+use store::{ClaimedMessage, Settlement, SettlementSource, StoreError};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -175,7 +175,7 @@ impl Sweeper {
 }
 
 /// The record of a message that a lost worker has claimed. WeChat may or may not have the message.
-fn lost(flight: Claimed, now: DateTime<Utc>) -> Option<Settlement> {
+fn lost(flight: ClaimedMessage, now: DateTime<Utc>) -> Option<Settlement> {
     let transition = flight
         .facts()
         .apply(&Event::LeaseEnded, now + CORRECTION, rand::random())
@@ -201,7 +201,7 @@ fn lost(flight: Claimed, now: DateTime<Utc>) -> Option<Settlement> {
     Some(Settlement {
         id: flight.id,
         lease: flight.lease,
-        word: Word::Nobody,
+        word: SettlementSource::Nobody,
         appid: flight.appid,
         touser: flight.touser,
         template_id: flight.template_id,

@@ -24,12 +24,12 @@ use store::{
 use tokio::sync::Mutex;
 use wechat::CallError;
 
-mod shelf;
+mod catalog_cache;
 mod syncer;
 
 pub(crate) use syncer::Syncer;
 
-use self::shelf::{Known, Shelf};
+use self::catalog_cache::{CatalogCache, Known};
 use crate::{
     apps::{AppError, quota_refusal, refusal},
     engine::Parts,
@@ -67,7 +67,7 @@ pub struct Templates(Arc<Inner>);
 
 struct Inner {
     parts: Parts,
-    shelf: Shelf,
+    shelf: CatalogCache,
     /// One lock for each app that is being synced because of a message: all other messages wait for that sync.
     looking: DashMap<AppId, Arc<Mutex<()>>>,
 }
@@ -76,7 +76,7 @@ impl Templates {
     pub(crate) fn new(parts: &Parts) -> Self {
         Self(Arc::new(Inner {
             parts: parts.clone(),
-            shelf: Shelf::new(parts),
+            shelf: CatalogCache::new(parts),
             looking: DashMap::new(),
         }))
     }

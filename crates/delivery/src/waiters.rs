@@ -89,7 +89,7 @@ impl Waiters {
         };
         let door = self.store.tenant(tenant);
         let deadline = Instant::now() + at_most;
-        let ended = Ticket::take(self, id.uuid());
+        let ended = WaitHandle::take(self, id.uuid());
         loop {
             // Registered before the read, so that an end between the read and the wait is not missed.
             let notified = ended.notify.notified();
@@ -157,13 +157,13 @@ pub(crate) fn announce_ends(parts: &Parts, ended: &[Settled]) {
 }
 
 /// The registration of a waiter, removed on drop.
-struct Ticket<'a> {
+struct WaitHandle<'a> {
     waiters: &'a Waiters,
     id: Uuid,
     notify: Arc<Notify>,
 }
 
-impl<'a> Ticket<'a> {
+impl<'a> WaitHandle<'a> {
     fn take(waiters: &'a Waiters, id: Uuid) -> Self {
         let notify = waiters.waiting.entry(id).or_default().clone();
         Self {
@@ -174,7 +174,7 @@ impl<'a> Ticket<'a> {
     }
 }
 
-impl Drop for Ticket<'_> {
+impl Drop for WaitHandle<'_> {
     fn drop(&mut self) {
         // This ticket and the map hold two of the references, so no other request waits for the message.
         self.waiters

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     dispatch::Dispatcher,
     engine::{Options, Parts},
-    keeper::Backlog,
+    retrying_writer::Backlog,
     topic,
     waiters::announce_ends,
 };

@@ -101,7 +101,7 @@ impl Status {
 
 /// The properties of a message that the state machine needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Facts {
+pub struct MessageState {
     /// The present status.
     pub status: Status,
     /// How many times workers have claimed the message.
@@ -167,7 +167,7 @@ pub struct Refusal {
     pub attempted: &'static str,
 }
 
-impl Facts {
+impl MessageState {
     /// The transition that `event` at `now` causes. `jitter` is a random value in `0.0..1.0`.
     pub fn apply(
         &self,

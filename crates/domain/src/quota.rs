@@ -33,7 +33,7 @@ pub fn reset_at(now: DateTime<Utc>) -> DateTime<Utc> {
 ///
 /// The rest is reserved for higher priorities: bulk messages cannot use the last sends of the day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shares {
+pub struct PriorityShares {
     /// The share for `low`.
     pub low: u8,
     /// The share for `normal`.
@@ -42,7 +42,7 @@ pub struct Shares {
     pub high: u8,
 }
 
-impl Default for Shares {
+impl Default for PriorityShares {
     fn default() -> Self {
         Self {
             low: 80,
@@ -52,7 +52,7 @@ impl Default for Shares {
     }
 }
 
-impl Shares {
+impl PriorityShares {
     /// The highest use of a daily `limit` at which a message of `priority` may still be sent.
     pub fn ceiling(self, limit: u64, priority: Priority) -> u64 {
         let percent = match priority {
@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn shares_round_up() {
-        let shares = Shares::default();
+        let shares = PriorityShares::default();
         assert_eq!(shares.ceiling(1_000_000, Priority::Low), 800_000);
         assert_eq!(shares.ceiling(1_000_000, Priority::Normal), 950_000);
         assert_eq!(shares.ceiling(1, Priority::Low), 1);
@@ -103,7 +103,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_priority_passes_the_limit_and_a_higher_one_never_gets_less(limit in any::<u64>(), used in any::<u64>()) {
-            let shares = Shares::default();
+            let shares = PriorityShares::default();
             let [low, normal, high] = [Priority::Low, Priority::Normal, Priority::High].map(|p| shares.remaining(limit, used, p));
             prop_assert!(low <= normal && normal <= high && high == limit.saturating_sub(used));
         }

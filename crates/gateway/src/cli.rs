@@ -10,7 +10,7 @@ use crate::{
         send, serve, signing_key, simulate, tenant,
     },
     failure::{Failure, USAGE},
-    logs::{self, Voice},
+    logs::{self, Verbosity},
     output::Output,
     private,
     settings::{Flags, Settings},
@@ -84,14 +84,14 @@ enum Command {
 impl Command {
     /// The log level of the command where the settings name none. A command that runs until it is stopped logs the
     /// most.
-    fn voice(&self, output: Output) -> Voice {
+    fn voice(&self, output: Output) -> Verbosity {
         match self {
-            Self::Serve(_) | Self::Simulate(_) => Voice::Full,
-            Self::Dev(_) => Voice::Quiet,
+            Self::Serve(_) | Self::Simulate(_) => Verbosity::Full,
+            Self::Dev(_) => Verbosity::Quiet,
             // The findings of the command already contain the warnings.
-            Self::Doctor => Voice::Mute,
-            _ if output.is_for_people() => Voice::Quiet,
-            _ => Voice::Mute,
+            Self::Doctor => Verbosity::Mute,
+            _ if output.is_for_people() => Verbosity::Quiet,
+            _ => Verbosity::Mute,
         }
     }
 }

@@ -78,7 +78,7 @@ impl Mode {
 
 /// Time limits for clients, so that slow clients cannot hold resources for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Patience {
+pub struct ClientTimeouts {
     /// For the first bytes of a new connection, until its protocol is known.
     pub silence: Duration,
     /// For a connection on which no request is in progress and no part of an answer is taken. Longer than the minute
@@ -93,7 +93,7 @@ pub struct Patience {
     pub answer: Duration,
 }
 
-impl Default for Patience {
+impl Default for ClientTimeouts {
     fn default() -> Self {
         Self {
             silence: Duration::from_secs(10),
@@ -140,7 +140,7 @@ pub struct Config {
     /// The largest number of simultaneous connections.
     pub max_connections: usize,
     /// The time limits for clients.
-    pub patience: Patience,
+    pub patience: ClientTimeouts,
     /// Whether webhook URLs may lead into private networks and may use plain http.
     pub allow_private_webhooks: bool,
     /// Whether requests continue the traces of their callers.
@@ -172,7 +172,7 @@ impl Config {
             trusted_proxies: TrustedProxies::default(),
             cors_origins: Vec::new(),
             max_connections: 10_000,
-            patience: Patience::default(),
+            patience: ClientTimeouts::default(),
             allow_private_webhooks: false,
             traced: false,
             migrate: true,

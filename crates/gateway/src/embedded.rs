@@ -50,11 +50,11 @@ pub(crate) fn must_exist(settings: &Settings) -> Result<(), Failure> {
 /// The exclusive lock of the one gateway on an embedded database. The system releases the lock with the end of the
 /// process, also after a crash.
 #[derive(Debug)]
-pub(crate) struct Alone {
+pub(crate) struct InstanceLock {
     _lock: Option<File>,
 }
 
-impl Alone {
+impl InstanceLock {
     /// Takes the lock. In production mode there is no lock: replicas coordinate through Redis.
     pub(crate) fn on(settings: &Settings) -> Result<Self, Failure> {
         if settings.mode != Mode::Embedded {

@@ -19,11 +19,11 @@ use wechat::ClientError;
 
 use crate::{
     config::{Config, Mode},
+    health_monitor::{Health, HealthMonitor},
     replica::{self, Sending},
-    server::{Doorway, Server},
+    server::{Server, ServerOptions},
     timekeeper::Timekeeper,
     traces,
-    watch::{Health, Watch},
 };
 
 /// The length of the accept queue. The system may allow fewer connections (`net.core.somaxconn`).
@@ -80,7 +80,7 @@ pub struct Gateway {
     tenancy: Tenancy,
     sending: Sending,
     timekeeper: Timekeeper,
-    watch: Watch,
+    watch: HealthMonitor,
     server: Server,
     base_url: String,
     /// Cancelled when the gateway begins to stop.
@@ -107,9 +107,9 @@ impl Gateway {
         let http = HttpMetrics::register(&mut registry);
         let sending = Sending::start(&config, store.clone(), coord.clone(), &mut registry)?;
         let health = Health::new(store.clone(), sending.delivery.clone());
-        let watch = Watch::start(health.clone(), coord, &mut registry);
+        let watch = HealthMonitor::start(health.clone(), coord, &mut registry);
         let stopping = CancellationToken::new();
-        let router = Rooms {
+        let router = RouterParts {
             config: &config,
             store: &store,
             tenancy: &tenancy,
@@ -120,7 +120,7 @@ impl Gateway {
             clock,
         }
         .router(registry, http);
-        let doorway = Doorway {
+        let doorway = ServerOptions {
             proxies: config.trusted_proxies.clone(),
             max_connections: config.max_connections,
             patience: config.patience,
@@ -211,7 +211,7 @@ impl Gateway {
 }
 
 /// The parts from which the router is built.
-struct Rooms<'a> {
+struct RouterParts<'a> {
     config: &'a Config,
     store: &'a Store,
     tenancy: &'a Tenancy,
@@ -222,7 +222,7 @@ struct Rooms<'a> {
     clock: Clock,
 }
 
-impl Rooms<'_> {
+impl RouterParts<'_> {
     fn router(self, registry: Registry, http: HttpMetrics) -> Router {
         let clock = self.clock.clone();
         let now = Arc::new(move || clock.now());
@@ -253,7 +253,7 @@ impl Rooms<'_> {
     }
 }
 
-impl Rooms<'_> {
+impl RouterParts<'_> {
     fn readiness(&self) -> Readiness {
         let (health, delivery) = (self.health.clone(), self.delivery.clone());
         let (stopping, clock) = (self.stopping.clone(), self.clock.clone());

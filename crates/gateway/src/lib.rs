@@ -29,6 +29,7 @@ mod demo;
 mod embedded;
 mod failure;
 mod gateway;
+mod health_monitor;
 mod logs;
 mod master_key;
 mod output;
@@ -39,10 +40,9 @@ mod server;
 pub mod settings;
 mod timekeeper;
 mod traces;
-mod watch;
 
 pub use crate::{
-    config::{Config, Mode, ModeError, Patience},
+    config::{ClientTimeouts, Config, Mode, ModeError},
     failure::Failure,
     gateway::{Gateway, StartError},
     output::Output,

@@ -19,7 +19,7 @@ use crate::{
 
 /// The verbosity of a command if the setting `log` is not set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Voice {
+pub(crate) enum Verbosity {
     /// As in the default of the setting: for commands that run until they are stopped.
     Full,
     /// Warnings only: for commands that end by themselves.
@@ -31,17 +31,17 @@ pub(crate) enum Voice {
 /// Starts logging, and returns the export of traces if one is configured.
 pub(crate) fn start(
     settings: &Settings,
-    voice: Voice,
+    voice: Verbosity,
     runtime: &Handle,
 ) -> Result<Option<Traces>, Failure> {
     // PostgreSQL's notices are useful for authors of SQL only; the setting can name `sqlx` to show the notices. The
     // pool logs each attempt to connect, which is redundant: `store` reports why it refuses a server.
     let directives = match voice {
         // A refusal by WeChat is the failure of the command, which prints the failure once.
-        Voice::Quiet if !settings.log_is_set => {
+        Verbosity::Quiet if !settings.log_is_set => {
             "warn,wxgate_broker=error,wxgate_delivery=error,wxgate_wechat=error".to_owned()
         }
-        Voice::Mute if !settings.log_is_set => "off".to_owned(),
+        Verbosity::Mute if !settings.log_is_set => "off".to_owned(),
         _ => format!("sqlx=warn,sqlx_core::pool::inner=off,{}", settings.log),
     };
     let filter = EnvFilter::try_new(directives)

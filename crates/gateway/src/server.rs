@@ -2,12 +2,12 @@
 
 mod activity;
 mod bodies;
+mod client_limits;
 mod connection;
 #[cfg(test)]
 mod floods;
-mod shares;
-mod staged;
-mod visit;
+mod lingering_close;
+mod service;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -18,7 +18,7 @@ use hyper_util::{
     server::conn::auto::Builder,
     service::TowerToHyperService,
 };
-use tenancy::{Network, NoRoom};
+use tenancy::{Network, UnprovenLimitReached};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -31,12 +31,12 @@ use tokio_util::{
 };
 
 use self::{
+    client_limits::{ClientLimits, Share},
     connection::{Connection, builder},
-    shares::{Share, Shares},
-    staged::Staged,
-    visit::Visits,
+    lingering_close::Staged,
+    service::ConnectionService,
 };
-use crate::{config::Patience, proxies::TrustedProxies};
+use crate::{config::ClientTimeouts, proxies::TrustedProxies};
 
 /// The largest number of header fields in a request: the number that HTTP/1 has room for.
 const FIELDS: usize = 100;
@@ -55,13 +55,13 @@ const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The settings of the listener.
 #[derive(Clone, Debug)]
-pub(crate) struct Doorway {
+pub(crate) struct ServerOptions {
     /// The proxies whose statement about the client's address the gateway trusts.
     pub(crate) proxies: TrustedProxies,
     /// The largest number of simultaneous connections. Further connections wait in the accept queue of the system.
     pub(crate) max_connections: usize,
     /// The time limits for clients.
-    pub(crate) patience: Patience,
+    pub(crate) patience: ClientTimeouts,
 }
 
 /// A listening server. Dropping the server closes the listener and starts the graceful end of its connections.
@@ -84,7 +84,7 @@ impl Server {
         listener: TcpListener,
         address: SocketAddr,
         router: Router,
-        doorway: Doorway,
+        doorway: ServerOptions,
     ) -> Self {
         let (farewell, goodbye, abort, tasks) = (
             CancellationToken::new(),
@@ -92,11 +92,14 @@ impl Server {
             CancellationToken::new(),
             TaskTracker::new(),
         );
-        let doors = Doors {
+        let doors = Acceptor {
             builder: builder(doorway.patience, false),
             proxy_builder: builder(doorway.patience, true),
-            connections: Shares::new(usize::MAX, (doorway.max_connections / PART_OF_ONE).max(FEW)),
-            unproven: Shares::new(UNPROVEN_BYTES, UNPROVEN_BYTES_OF_ONE),
+            connections: ClientLimits::new(
+                usize::MAX,
+                (doorway.max_connections / PART_OF_ONE).max(FEW),
+            ),
+            unproven: ClientLimits::new(UNPROVEN_BYTES, UNPROVEN_BYTES_OF_ONE),
             router,
             room: Arc::new(Semaphore::new(doorway.max_connections)),
             doorway: Arc::new(doorway),
@@ -140,15 +143,15 @@ impl Server {
     }
 }
 
-struct Doors {
+struct Acceptor {
     builder: Arc<Builder<TokioExecutor>>,
     proxy_builder: Arc<Builder<TokioExecutor>>,
     /// The number of connections of each network.
-    connections: Arc<Shares>,
+    connections: Arc<ClientLimits>,
     /// The bytes of unproven requests.
-    unproven: Arc<Shares>,
+    unproven: Arc<ClientLimits>,
     router: Router,
-    doorway: Arc<Doorway>,
+    doorway: Arc<ServerOptions>,
     room: Arc<Semaphore>,
     farewell: CancellationToken,
     goodbye: CancellationToken,
@@ -156,7 +159,7 @@ struct Doors {
     tasks: TaskTracker,
 }
 
-impl Doors {
+impl Acceptor {
     async fn accept(self, listener: TcpListener) {
         let next = async || {
             let place = self.place().await;
@@ -212,7 +215,7 @@ impl Doors {
     }
 
     /// Counts the connection in the share of the peer's network. A trusted proxy has no limit.
-    fn share(&self, peer: SocketAddr) -> Result<Share, NoRoom> {
+    fn share(&self, peer: SocketAddr) -> Result<Share, UnprovenLimitReached> {
         let share = self.connections.share(Network::of(peer.ip()));
         if self.doorway.proxies.trusts(peer.ip()) {
             share.free();
@@ -237,7 +240,7 @@ impl Doors {
         let connection = Arc::new(Connection::new(peer, is_proxy));
         let activity = connection.activity.clone();
         let staged = connection.clone();
-        let visits = Visits {
+        let visits = ConnectionService {
             router: self.router.clone(),
             doorway: self.doorway.clone(),
             unproven: self.unproven.clone(),
@@ -245,7 +248,7 @@ impl Doors {
             farewell: self.farewell.clone(),
         };
         let service = TowerToHyperService::new(visits);
-        let Patience {
+        let ClientTimeouts {
             silence,
             answer,
             idle,

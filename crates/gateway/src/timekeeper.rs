@@ -17,7 +17,7 @@
 use std::time::{Duration, Instant};
 
 use chrono::TimeDelta;
-use coord::{Clock, FARTHEST, Leader, Off, Sample};
+use coord::{Clock, ClockFeed, FARTHEST, Off, Sample};
 use store::{Store, StoreError};
 use tokio::time::{sleep, timeout};
 use tokio_util::{future::FutureExt, sync::CancellationToken, task::TaskTracker};
@@ -65,7 +65,7 @@ impl Timekeeper {
     }
 }
 
-async fn first(store: &Store, leader: &Leader) -> Result<(), StoreError> {
+async fn first(store: &Store, leader: &ClockFeed) -> Result<(), StoreError> {
     for _ in 0..FIRST_TRIES {
         if let Some(sample) = ask(store).await?
             && leader.take(&sample)
@@ -79,8 +79,8 @@ async fn first(store: &Store, leader: &Leader) -> Result<(), StoreError> {
     ))
 }
 
-async fn keep(store: Store, clock: Clock, leader: Leader) {
-    let mut standing = Standing::Right;
+async fn keep(store: Store, clock: Clock, leader: ClockFeed) {
+    let mut standing = ClockState::Right;
     loop {
         if let Some(off) = clock.off() {
             standing = standing.next(off);
@@ -123,13 +123,13 @@ pub(crate) async fn ask(store: &Store) -> Result<Option<Sample>, StoreError> {
 
 /// The reported state of this machine's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
+enum ClockState {
     Right,
     Off,
     Far,
 }
 
-impl Standing {
+impl ClockState {
     /// The next state. Each change writes a line to the log.
     fn next(self, off: TimeDelta) -> Self {
         let now = self.of(off.abs());
@@ -174,17 +174,17 @@ mod tests {
 
     #[test]
     fn a_clock_that_is_off_is_mentioned_once_until_it_is_clearly_right() {
-        let mut standing = Standing::Right;
+        let mut standing = ClockState::Right;
         let ms = TimeDelta::milliseconds;
         for (off, expected) in [
-            (900, Standing::Right),
-            (1_100, Standing::Off),
-            (900, Standing::Off),
-            (-1_100, Standing::Off),
-            (700, Standing::Right),
-            (-31_000, Standing::Far),
-            (29_000, Standing::Off),
-            (0, Standing::Right),
+            (900, ClockState::Right),
+            (1_100, ClockState::Off),
+            (900, ClockState::Off),
+            (-1_100, ClockState::Off),
+            (700, ClockState::Right),
+            (-31_000, ClockState::Far),
+            (29_000, ClockState::Off),
+            (0, ClockState::Right),
         ] {
             standing = standing.next(ms(off));
             assert_eq!(standing, expected, "{off} ms");

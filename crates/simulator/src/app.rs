@@ -88,7 +88,7 @@ impl App {
         self: &Arc<Self>,
         openid: &str,
         latency: Duration,
-    ) -> Result<Option<Busy>, Refusal> {
+    ) -> Result<Option<InFlightGuard>, Refusal> {
         if latency.is_zero() {
             let concurrent =
                 self.in_flight.load(Ordering::Acquire) > 0 && self.busy.contains(openid);
@@ -102,7 +102,7 @@ impl App {
             return Err(Refusal::known(43108));
         }
         self.in_flight.fetch_add(1, Ordering::AcqRel);
-        Ok(Some(Busy {
+        Ok(Some(InFlightGuard {
             app: Arc::clone(self),
             openid: openid.into(),
         }))
@@ -142,12 +142,12 @@ impl App {
 
 /// Marks a send to a user as in flight; dropping the value ends the send.
 #[derive(Debug)]
-pub(crate) struct Busy {
+pub(crate) struct InFlightGuard {
     app: Arc<App>,
     openid: Box<str>,
 }
 
-impl Drop for Busy {
+impl Drop for InFlightGuard {
     fn drop(&mut self) {
         self.app.busy.remove(&self.openid);
         self.app.in_flight.fetch_sub(1, Ordering::AcqRel);

@@ -8,7 +8,7 @@ use crate::clock::SimClock;
 use crate::faults::{Fault, FaultReport};
 use crate::form_ids::FormId;
 use crate::journal::{Duplicates, Sent};
-use crate::push::{Letter, PushError, PushEvent};
+use crate::push::{CallbackRequest, PushError, PushEvent};
 use crate::stats::Stats;
 use crate::sync::lock;
 use crate::world::World;
@@ -156,7 +156,7 @@ impl Control {
     }
 
     /// The callback for `event` at this moment, for a test that posts the callback.
-    pub fn letter(&self, appid: &str, event: &PushEvent) -> Result<Letter, PushError> {
+    pub fn letter(&self, appid: &str, event: &PushEvent) -> Result<CallbackRequest, PushError> {
         self.world.letter(&self.world.register(appid), event)
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::mint::mix;
+use crate::ids::mix;
 use crate::sync::{read, write};
 
 /// One rule of misbehaviour. A call matches if every filter that is set matches; the fault then fires always, for the

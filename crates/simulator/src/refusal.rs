@@ -29,7 +29,7 @@ impl Refusal {
     /// The answer's JSON. `salt` makes the `rid` differ from those of other calls in the same second.
     pub(crate) fn render(&self, now_ms: i64, salt: u64) -> String {
         let seconds = now_ms.div_euclid(1_000) & 0xffff_ffff;
-        let noise = crate::mint::mix(salt);
+        let noise = crate::ids::mix(salt);
         let errmsg = format!(
             "{} rid: {seconds:08x}-{:08x}-{:08x}",
             self.text,

@@ -44,7 +44,7 @@ pub(crate) async fn serve(
     };
     let router = Router::new().fallback(answer).with_state(site);
     axum::serve(
-        Doors(listener),
+        ResettableListener(listener),
         router.into_make_service_with_connect_info::<Peer>(),
     )
     .with_graceful_shutdown(stop.cancelled_owned())
@@ -126,13 +126,13 @@ fn respond(status: StatusCode, content_type: &'static str, body: String) -> Resp
 }
 
 /// The listening socket.
-struct Doors(TcpListener);
+struct ResettableListener(TcpListener);
 
-impl Listener for Doors {
-    type Io = Line;
+impl Listener for ResettableListener {
+    type Io = ResettableStream;
     type Addr = SocketAddr;
 
-    async fn accept(&mut self) -> (Line, SocketAddr) {
+    async fn accept(&mut self) -> (ResettableStream, SocketAddr) {
         loop {
             match self.0.accept().await {
                 Ok((stream, address)) => {
@@ -140,7 +140,7 @@ impl Listener for Doors {
                         tracing::debug!(%error, "a simulated connection keeps Nagle's delay");
                     }
                     let severed = Arc::default();
-                    return (Line { stream, severed }, address);
+                    return (ResettableStream { stream, severed }, address);
                 }
                 Err(error) => {
                     tracing::warn!(%error, "the simulator cannot accept a connection; raise the open-file limit");
@@ -170,8 +170,8 @@ impl Peer {
     }
 }
 
-impl Connected<IncomingStream<'_, Doors>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, Doors>) -> Self {
+impl Connected<IncomingStream<'_, ResettableListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, ResettableListener>) -> Self {
         Self {
             address: *stream.remote_addr(),
             severed: Arc::clone(&stream.io().severed),
@@ -181,12 +181,12 @@ impl Connected<IncomingStream<'_, Doors>> for Peer {
 
 /// A connection. Once `severed`, a connection writes nothing more and closes with a reset, so that no client can take
 /// the bytes received so far for an answer.
-struct Line {
+struct ResettableStream {
     stream: TcpStream,
     severed: Arc<AtomicBool>,
 }
 
-impl Line {
+impl ResettableStream {
     fn check(&self) -> io::Result<()> {
         if self.severed.load(Ordering::Acquire) {
             // Without this the kernel would close the connection with FIN; on a failure the break is only gentler.
@@ -197,7 +197,7 @@ impl Line {
     }
 }
 
-impl AsyncRead for Line {
+impl AsyncRead for ResettableStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -207,7 +207,7 @@ impl AsyncRead for Line {
     }
 }
 
-impl AsyncWrite for Line {
+impl AsyncWrite for ResettableStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

@@ -11,10 +11,10 @@ use crate::account::{AppSettings, well_shaped};
 use crate::app::App;
 use crate::clock::SimClock;
 use crate::faults::Faults;
+use crate::ids::{IdGenerator, mix};
 use crate::journal::Journal;
-use crate::mint::{Mint, mix};
 use crate::options::Options;
-use crate::push::{Job, Letter, PushError, PushEvent, Stamp};
+use crate::push::{CallbackRequest, Job, PushError, PushEvent, Stamp};
 use crate::refusal::Refusal;
 use crate::stats::{Counters, Stats};
 use crate::sync::lock;
@@ -26,13 +26,13 @@ use crate::token::Ticket;
 pub(crate) struct World {
     pub(crate) options: Options,
     pub(crate) clock: SimClock,
-    pub(crate) mint: Mint,
+    pub(crate) mint: IdGenerator,
     pub(crate) faults: Faults,
     /// The counters of calls without an account.
     pub(crate) orphans: Counters,
     latency_ms: AtomicU64,
     apps: DashMap<Box<str>, Arc<App>>,
-    passes: DashMap<Box<str>, Pass>,
+    passes: DashMap<Box<str>, TokenEntry>,
     outbox: UnboundedSender<Job>,
     /// The receiving end of the outbox, until [`World::posts`] takes the receiver.
     posts: Mutex<Option<UnboundedReceiver<Job>>>,
@@ -40,7 +40,7 @@ pub(crate) struct World {
 
 /// A token with the token's account.
 #[derive(Clone, Debug)]
-struct Pass {
+struct TokenEntry {
     app: Arc<App>,
     ticket: Arc<Ticket>,
 }
@@ -53,7 +53,7 @@ impl World {
         let (outbox, posts) = unbounded_channel();
         let started = clock.now_ms().unsigned_abs();
         Self {
-            mint: Mint::new(options.seed ^ salt.rotate_left(48) ^ started),
+            mint: IdGenerator::new(options.seed ^ salt.rotate_left(48) ^ started),
             faults: Faults::new(options.seed),
             orphans: Counters::default(),
             latency_ms: AtomicU64::new(millis(options.latency)),
@@ -131,7 +131,7 @@ impl World {
     /// Makes a token valid for the account.
     pub(crate) fn admit(&self, app: &Arc<App>, ticket: &Arc<Ticket>) {
         if !self.passes.contains_key(&ticket.text) {
-            let pass = Pass {
+            let pass = TokenEntry {
                 app: Arc::clone(app),
                 ticket: Arc::clone(ticket),
             };
@@ -160,7 +160,11 @@ impl World {
     }
 
     /// Writes the callback of an event at the present time.
-    pub(crate) fn letter(&self, app: &App, event: &PushEvent) -> Result<Letter, PushError> {
+    pub(crate) fn letter(
+        &self,
+        app: &App,
+        event: &PushEvent,
+    ) -> Result<CallbackRequest, PushError> {
         let settings = app.settings();
         let push = settings.push.as_ref().ok_or(PushError::NotSet)?;
         let (one, other) = (mix(self.mint.salt()), mix(self.mint.salt()));

@@ -13,12 +13,12 @@ use uuid::Uuid;
 use crate::{
     IdempotencyKey, PlatformStore, SealedValue, Store, StoreError, TenantStore, millis,
     queue::{SEALED_ANSWER, UNLESS_KEPT},
-    reseal::Place,
+    reseal::SealedColumn,
 };
 
 /// A sealed answer that the transaction of the requested change will write.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeptAnswer {
+pub struct StoredAnswer {
     /// The tenant that owns the key, or `None` for the operators.
     pub tenant: Option<TenantId>,
     /// The idempotency key of the request.
@@ -29,7 +29,7 @@ pub struct KeptAnswer {
 
 /// What the database has stored under an idempotency key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Recalled {
+pub enum IdempotencyLookup {
     /// The key is unused.
     Nothing,
     /// The key belongs to this request. Contains the sealed answer.
@@ -41,7 +41,7 @@ pub enum Recalled {
 /// Builds the answer to a request once the outcome of the request is known.
 pub struct Keep<T>(Option<Put<T>>);
 
-type Put<T> = Box<dyn FnOnce(&T) -> KeptAnswer + Send>;
+type Put<T> = Box<dyn FnOnce(&T) -> StoredAnswer + Send>;
 
 impl<T> Keep<T> {
     /// For a request without an idempotency key: no answer is stored.
@@ -50,12 +50,12 @@ impl<T> Keep<T> {
     }
 
     /// For a request with an idempotency key: `put` builds the answer from the outcome.
-    pub fn with(put: impl FnOnce(&T) -> KeptAnswer + Send + 'static) -> Self {
+    pub fn with(put: impl FnOnce(&T) -> StoredAnswer + Send + 'static) -> Self {
         Self(Some(Box::new(put)))
     }
 
     /// The answer for `outcome`, or `None` for a request without a key.
-    pub fn answer(self, outcome: &T) -> Option<KeptAnswer> {
+    pub fn answer(self, outcome: &T) -> Option<StoredAnswer> {
         self.0.map(|put| put(outcome))
     }
 }
@@ -73,7 +73,7 @@ impl Store {
         tenant: Option<TenantId>,
         key: &IdempotencyKey,
         now: DateTime<Utc>,
-    ) -> Result<Recalled, StoreError> {
+    ) -> Result<IdempotencyLookup, StoreError> {
         const SQL: &str = "SELECT fingerprint, answer_sealed FROM idempotency \
                            WHERE tenant_id = $1 AND key = $2 AND expires_at >= $3";
         let values = [
@@ -85,13 +85,13 @@ impl Store {
         let statement =
             Statement::from_sql_and_values(self.write.get_database_backend(), SQL, values);
         let Some(row) = self.write.query_one_raw(statement).await? else {
-            return Ok(Recalled::Nothing);
+            return Ok(IdempotencyLookup::Nothing);
         };
         let fingerprint: Vec<u8> = row.try_get("", "fingerprint")?;
         let sealed: Option<Vec<u8>> = row.try_get("", "answer_sealed")?;
         Ok(match sealed {
-            Some(sealed) if fingerprint == key.fingerprint => Recalled::Answer(sealed),
-            _ => Recalled::OtherRequest,
+            Some(sealed) if fingerprint == key.fingerprint => IdempotencyLookup::Answer(sealed),
+            _ => IdempotencyLookup::OtherRequest,
         })
     }
 }
@@ -100,7 +100,7 @@ impl TenantStore {
     /// This store, with `kept` as the answer to the next change. Where another request has claimed the key, that change
     /// does not happen and fails with [`StoreError::Answered`].
     #[must_use]
-    pub fn answering(mut self, kept: Option<KeptAnswer>) -> Self {
+    pub fn answering(mut self, kept: Option<StoredAnswer>) -> Self {
         self.kept = kept;
         self
     }
@@ -110,7 +110,7 @@ impl PlatformStore {
     /// This store, with `kept` as the answer to the next change. Where another request has claimed the key, that change
     /// does not happen and fails with [`StoreError::Answered`].
     #[must_use]
-    pub fn answering(mut self, kept: Option<KeptAnswer>) -> Self {
+    pub fn answering(mut self, kept: Option<StoredAnswer>) -> Self {
         self.kept = kept;
         self
     }
@@ -131,7 +131,7 @@ impl PlatformStore {
             let tenant: Uuid = row.try_get("", "tenant_id")?;
             let key: String = row.try_get("", "key")?;
             Ok(SealedValue {
-                place: Place::KeptAnswer,
+                place: SealedColumn::StoredAnswer,
                 owner: domain::seal::SealOwner::kept_answer(
                     (!tenant.is_nil()).then(|| tenant.into()),
                     &key,
@@ -170,7 +170,7 @@ impl PlatformStore {
 /// Stores an answer. Fails with [`StoreError::Answered`] where another request has claimed the key in the meantime.
 pub(crate) async fn keep(
     tx: &DatabaseTransaction,
-    kept: Option<&KeptAnswer>,
+    kept: Option<&StoredAnswer>,
     now: DateTime<Utc>,
 ) -> Result<(), StoreError> {
     const SQL: &str = "INSERT INTO idempotency (tenant_id, key, fingerprint, answer, answer_sealed, created_at, expires_at) \

@@ -11,16 +11,16 @@ use sea_orm::{
     QuerySelect, Select, SelectTwo, SqlErr, UpdateMany, sea_query::Expr,
 };
 
+mod column_text;
 mod cursor;
-mod rest;
+mod pause;
 mod sealed;
-mod words;
 
+pub(crate) use column_text::{kind_text, parse_kind, value_rules};
+use column_text::{parse_token_mode, token_mode_text};
 pub use cursor::{AppCursor, AppCursorFormat};
-use rest::pause;
+use pause::pause;
 pub use sealed::{PreviousCallback, SealedApp};
-pub(crate) use words::{kind_text, parse_kind, value_rules};
-use words::{parse_token_mode, token_mode_text};
 
 use crate::{
     Listing, Page, PlatformStore, Store, StoreError, TenantStore,

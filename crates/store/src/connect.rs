@@ -11,7 +11,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 
-use crate::{Store, doubt::Doubt, error::StoreError, private, session, time};
+use crate::{Store, error::StoreError, failure_watch::FailureWatch, private, session, time};
 
 /// The advisory lock that migrations hold on PostgreSQL: "wxgate" in ASCII.
 const MIGRATION_LOCK: i64 = 0x7778_6761_7465;
@@ -67,10 +67,10 @@ impl Store {
                 // fairer than waiting for the lock.
                 let write = Database::connect(sqlite(url, 1, false)).await?;
                 let read = Database::connect(sqlite(url, 2, true)).await?;
-                Ok(Self::over(write, read, Doubt::default()))
+                Ok(Self::over(write, read, FailureWatch::default()))
             }
             Engine::Postgres => {
-                let doubt = Doubt::default();
+                let doubt = FailureWatch::default();
                 let pool = Database::connect(postgres(url, &doubt)).await?;
                 Ok(Self::over(pool.clone(), pool, doubt))
             }
@@ -190,7 +190,7 @@ fn sqlite(url: &str, connections: u32, read_only: bool) -> ConnectOptions {
     options
 }
 
-fn postgres(url: &str, doubt: &Doubt) -> ConnectOptions {
+fn postgres(url: &str, doubt: &FailureWatch) -> ConnectOptions {
     let mut options = options(url, 16);
     let doubt = doubt.clone();
     options

@@ -252,7 +252,7 @@ impl TenantStore {
         now: DateTime<Utc>,
     ) -> Result<WebhookDelivery, StoreError> {
         let transaction = self.store.begin().await?;
-        queue::tell::tell_one(&transaction, self.tenant, webhook.uuid(), event, now).await?;
+        queue::events::tell_one(&transaction, self.tenant, webhook.uuid(), event, now).await?;
         self.note(&transaction, now).await?;
         transaction.commit().await?;
         self.webhook_delivery(webhook, event.id).await
@@ -268,7 +268,7 @@ impl TenantStore {
     ) -> Result<(), StoreError> {
         let tx = self.store.begin().await?;
         audit::append(&self.store, &tx, Some(self.tenant), line, now).await?;
-        queue::tell::tell_event(&tx, self.tenant, event, now).await?;
+        queue::events::tell_event(&tx, self.tenant, event, now).await?;
         tx.commit().await?;
         Ok(())
     }
@@ -327,7 +327,7 @@ impl PlatformStore {
             let about = format!("{appid} {percent}");
             let event = AppEvent::about(EventType::AppQuotaWarning, &about, data, day);
             let tenant = TenantId::from(row.tenant_id);
-            queue::tell::tell_event(&self.store.write, tenant, &event, now).await?;
+            queue::events::tell_event(&self.store.write, tenant, &event, now).await?;
         }
         Ok(())
     }

@@ -29,9 +29,9 @@ mod apps;
 mod audit;
 mod connect;
 mod deliveries;
-mod doubt;
 mod entity;
 mod error;
+mod failure_watch;
 mod heartbeat;
 mod keys;
 mod messages;
@@ -50,7 +50,7 @@ mod templates;
 mod tenants;
 mod webhooks;
 
-pub use answers::{Keep, KeptAnswer, Recalled};
+pub use answers::{IdempotencyLookup, Keep, StoredAnswer};
 pub use apps::{
     App, AppCursor, AppCursorFormat, AppPatch, NewApp, Pause, PreviousCallback, SealedApp,
 };
@@ -64,16 +64,16 @@ pub use messages::{Failure, Message, MessageFilter};
 pub use outage::Outage;
 pub use page::{Listing, Page};
 pub use queue::{
-    AppEvent, Canceled, Circumstances, ClaimBatch, ClaimRequest, Claimed, Collected, Collection,
-    DeliveryNext, DeliveryOutcome, DisabledWebhook, Dropped, DueDelivery, Entry, Facts, Fate,
-    FirstAnswer, FirstEntry, Grant, GrantCount, GrantCursor, GrantCursorFormat, GrantEntry,
-    GrantNews, HeardEvent, HeardNews, Held, IdempotencyKey, KeptCount, LaneNews, LanePause,
-    LedgerNews, Load, MessageFacts, NewMessage, NewReceipt, OutboxClaim, OutboxRequest, Permit,
-    PoolCount, PoolId, PooledId, QUOTA_EXHAUSTED, QuotaUse, Reach, Received, Recorded, Retried,
-    Settled, Settlement, Slots, Spent, Step, Submission, Subscription, Swept, SweptReceipts,
-    THROTTLED, Taken, TemplateCount, Word,
+    AppEvent, CallbackEvent, Canceled, ClaimBatch, ClaimRequest, ClaimedMessage, Collected,
+    Collection, DeliveryNext, DeliveryOutcome, DisabledWebhook, Dropped, DueDelivery, Entry,
+    EventContent, EventKey, FirstAnswer, FirstEntry, Grant, GrantChange, GrantCount, GrantCursor,
+    GrantCursorFormat, GrantEntry, Held, IdFate, IdempotencyKey, KeptCount, LaneChange, LanePause,
+    LedgerChange, MatchFields, MessageFacts, NewMessage, NewReceipt, OutboxClaim, OutboxRequest,
+    Permit, PoolCount, PoolId, PooledId, QUOTA_EXHAUSTED, QuotaUse, Reach, Received, Recorded,
+    Retried, Settled, Settlement, SettlementSource, Slots, Spent, Step, Submission, SubmissionBody,
+    Subscription, Swept, SweptReceipts, THROTTLED, Taken, TemplateCount,
 };
-pub use reseal::{Place, SealedValue};
+pub use reseal::{SealedColumn, SealedValue};
 pub use rights::Rights;
 pub use schema::MigrationState;
 pub use signing_keys::SigningKey;
@@ -90,7 +90,7 @@ pub struct Store {
     write: DatabaseConnection,
     read: DatabaseConnection,
     /// Records whether statements have failed recently.
-    doubt: doubt::Doubt,
+    doubt: failure_watch::FailureWatch,
     /// Orders the lines that this process appends to the audit log.
     lines: Arc<Sequence>,
 }
@@ -101,7 +101,7 @@ pub struct TenantStore {
     store: Store,
     tenant: TenantId,
     record: Option<NewAuditLine>,
-    kept: Option<KeptAnswer>,
+    kept: Option<StoredAnswer>,
 }
 
 /// The platform store: the entry point to all data, for the queue, authentication and operators.
@@ -109,7 +109,7 @@ pub struct TenantStore {
 pub struct PlatformStore {
     store: Store,
     record: Option<NewAuditLine>,
-    kept: Option<KeptAnswer>,
+    kept: Option<StoredAnswer>,
 }
 
 impl Store {
@@ -117,7 +117,7 @@ impl Store {
     pub(crate) fn over(
         mut write: DatabaseConnection,
         mut read: DatabaseConnection,
-        doubt: doubt::Doubt,
+        doubt: failure_watch::FailureWatch,
     ) -> Self {
         doubt.watch(&mut write);
         doubt.watch(&mut read);
@@ -156,7 +156,7 @@ impl Store {
             ..TransactionOptions::default()
         };
         let begun = self.write.begin_with_options(options).await;
-        // The driver does not report a failed BEGIN to the metric callback of `Doubt::watch`.
+        // The driver does not report a failed BEGIN to the metric callback of `FailureWatch::watch`.
         Ok(begun.inspect_err(|_| self.doubt.raise())?)
     }
 }

@@ -7,7 +7,7 @@ use domain::{
     app::AppId,
     grant::GrantPolicy,
     id::{self, MessageId, TenantId},
-    lifecycle::{Facts, Status},
+    lifecycle::{MessageState, Status},
     message::{Content, OnUncertain, Priority},
     verdict::{Attempt, FailureCode},
 };
@@ -21,7 +21,7 @@ use crate::{
     Listing, Page, PlatformStore, StoreError, TenantStore,
     entity::message::{Column, Entity, Model},
     error::unknown,
-    queue::flight::is_unanswered,
+    queue::claimed::is_unanswered,
     queue::grants::asked_policy,
     time,
 };
@@ -236,9 +236,9 @@ impl TryFrom<Model> for Message {
 }
 
 /// The facts that the state machine needs of a row that is not in flight.
-pub(crate) fn facts(row: &Model) -> Result<Facts, StoreError> {
+pub(crate) fn facts(row: &Model) -> Result<MessageState, StoreError> {
     let attempts: Vec<Attempt> = json(&row.attempts, "message.attempts")?;
-    Ok(Facts {
+    Ok(MessageState {
         status: Status::parse(&row.status).ok_or_else(|| unknown("message.status", &row.status))?,
         attempts: u32::try_from(row.attempt_count).unwrap_or(u32::MAX),
         expires_at: time(row.expires_at),

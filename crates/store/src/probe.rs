@@ -8,7 +8,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgConnection},
 };
 
-use crate::{Engine, Store, StoreError, doubt::refuse_standby, session};
+use crate::{Engine, Store, StoreError, failure_watch::refuse_standby, session};
 
 impl Store {
     /// Connects once to the server at `url` and returns the cause where the connection fails. Where nothing answers, the

@@ -1,6 +1,6 @@
 //! All sealed values of the database, which must be sealed again after a change of the master key.
 //!
-//! A new sealed column needs a variant of [`Place`]; a test compares the variants with the schema.
+//! A new sealed column needs a variant of [`SealedColumn`]; a test compares the variants with the schema.
 
 use domain::{
     app::AppId,
@@ -21,7 +21,7 @@ use crate::{
 
 /// A kind of sealed value: a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum SealedColumn {
     /// AppSecrets.
     AppSecret,
     /// Tokens of message push settings.
@@ -41,14 +41,14 @@ pub enum Place {
     /// The gateway's own keys.
     SealedKey,
     /// Answers to requests under an idempotency key.
-    KeptAnswer,
+    StoredAnswer,
 }
 
 /// A sealed value, with its place and its owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SealedValue {
     /// The column.
-    pub place: Place,
+    pub place: SealedColumn,
     /// The primary key of the row.
     pub row: String,
     /// The owner that the value is sealed for.
@@ -57,7 +57,7 @@ pub struct SealedValue {
     pub sealed: Vec<u8>,
 }
 
-impl Place {
+impl SealedColumn {
     /// All places.
     pub const ALL: [Self; 10] = [
         Self::AppSecret,
@@ -69,7 +69,7 @@ impl Place {
         Self::WebhookSecret,
         Self::PreviousWebhookSecret,
         Self::SealedKey,
-        Self::KeptAnswer,
+        Self::StoredAnswer,
     ];
 
     /// The name of the values, for people.
@@ -84,7 +84,7 @@ impl Place {
             Self::WebhookSecret => "webhook secrets",
             Self::PreviousWebhookSecret => "previous webhook secrets",
             Self::SealedKey => "keys of the gateway",
-            Self::KeptAnswer => "kept answers",
+            Self::StoredAnswer => "kept answers",
         }
     }
 
@@ -126,11 +126,11 @@ impl PlatformStore {
     /// Up to `limit` values of a place that are sealed with another master key than `key`.
     pub async fn sealed_otherwise(
         &self,
-        place: Place,
+        place: SealedColumn,
         key: MasterKeyId,
         limit: u64,
     ) -> Result<Vec<SealedValue>, StoreError> {
-        if place == Place::KeptAnswer {
+        if place == SealedColumn::StoredAnswer {
             return self
                 .answers_sealed_otherwise(key.mark().to_vec(), limit)
                 .await;
@@ -178,7 +178,7 @@ impl PlatformStore {
             });
             return Ok(values.collect());
         }
-        if place == Place::SigningKey {
+        if place == SealedColumn::SigningKey {
             let rows = signing_key::Entity::find()
                 .filter(other("private_sealed"))
                 .limit(limit)
@@ -209,7 +209,7 @@ impl PlatformStore {
         value: &SealedValue,
         sealed: Vec<u8>,
     ) -> Result<bool, StoreError> {
-        if value.place == Place::KeptAnswer {
+        if value.place == SealedColumn::StoredAnswer {
             return self.replace_answer(value, sealed).await;
         }
         let (write, row) = (&self.store.write, value.row.as_str());
@@ -228,7 +228,7 @@ impl PlatformStore {
                 .filter(column.eq(value.sealed.clone()))
                 .exec(write)
                 .await?
-        } else if value.place == Place::SigningKey {
+        } else if value.place == SealedColumn::SigningKey {
             signing_key::Entity::update_many()
                 .set(signing_key::ActiveModel {
                     private_sealed: Set(sealed),
@@ -290,6 +290,6 @@ mod tests {
             columns, known,
             "a column that a rotation of the master key does not reseal"
         );
-        assert_eq!(known.len(), Place::ALL.len());
+        assert_eq!(known.len(), SealedColumn::ALL.len());
     }
 }

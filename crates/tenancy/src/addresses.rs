@@ -45,7 +45,7 @@ impl fmt::Display for Network {
 
 /// What is counted for each network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Door {
+pub(crate) enum AuthCounter {
     /// A client secret, good or bad.
     Try,
     /// A bad client secret.
@@ -59,7 +59,7 @@ pub(crate) enum Door {
 /// What this replica remembers of addresses.
 pub(crate) struct Addresses {
     /// The end of each network's refusal.
-    refused: Cache<(Door, Network), DateTime<Utc>>,
+    refused: Cache<(AuthCounter, Network), DateTime<Utc>>,
     /// The keys that succeeded from each network, and when this replica last shared the success with the other
     /// replicas.
     proven: Cache<(Network, Uuid), DateTime<Utc>>,
@@ -76,7 +76,7 @@ impl Network {
     }
 }
 
-impl Door {
+impl AuthCounter {
     /// The name of the count, and the limit.
     fn limit(self) -> (&'static str, Quota) {
         let a_minute = |rate, burst| Quota::new(rate, Duration::from_mins(1), burst);
@@ -112,7 +112,7 @@ impl Tenancy {
         let Some(network) = self.network() else {
             return Ok(());
         };
-        if let Err(wait) = self.refused_until(Door::Secret, network) {
+        if let Err(wait) = self.refused_until(AuthCounter::Secret, network) {
             let is_proven = match key {
                 Some(key) => self.is_proven(network, key).await,
                 None => false,
@@ -121,7 +121,7 @@ impl Tenancy {
                 return Err(wait);
             }
         }
-        self.take(Door::Try, network).await
+        self.take(AuthCounter::Try, network).await
     }
 
     /// Whether `key` recently succeeded from `network`, at this replica or at another. For each network, at most 50
@@ -187,7 +187,7 @@ impl Tenancy {
     }
 
     /// Counts a failure; for too many, the error is the time until the address may try again.
-    pub(crate) async fn has_failed(&self, door: Door) -> Result<(), Duration> {
+    pub(crate) async fn has_failed(&self, door: AuthCounter) -> Result<(), Duration> {
         match self.network() {
             Some(network) => self.take(door, network).await,
             None => Ok(()),
@@ -195,7 +195,7 @@ impl Tenancy {
     }
 
     /// Counts one at `door`; for too many, the error is the time to wait. Until then this replica refuses without counting.
-    async fn take(&self, door: Door, network: Network) -> Result<(), Duration> {
+    async fn take(&self, door: AuthCounter, network: Network) -> Result<(), Duration> {
         self.refused_until(door, network)?;
         let (what, quota) = door.limit();
         let key = format!("{what}/{}", network.0);
@@ -213,10 +213,10 @@ impl Tenancy {
     /// wait. Callbacks with a valid signature are accepted whatever the number of failures: the callbacks of all apps
     /// come from WeChat's few addresses, and one app with a wrong Token must not block the others.
     pub async fn callback_failed(&self) -> Result<(), Duration> {
-        self.has_failed(Door::Signature).await
+        self.has_failed(AuthCounter::Signature).await
     }
 
-    fn refused_until(&self, door: Door, network: Network) -> Result<(), Duration> {
+    fn refused_until(&self, door: AuthCounter, network: Network) -> Result<(), Duration> {
         let until = self.0.addresses.refused.get(&(door, network));
         let left = until.and_then(|until| (until - self.0.coord.clock().now()).to_std().ok());
         match left {

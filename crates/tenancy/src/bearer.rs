@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use coord::{Decision, Quota};
 
-use crate::{AuthError, Caller, Tenancy, addresses::Door, standing, token::Tokens};
+use crate::{AuthError, Caller, Tenancy, addresses::AuthCounter, key_status, token::Tokens};
 
 /// The smallest burst: a tenant with a low rate may still send ten requests at once.
 const LEAST_BURST: u32 = 10;
@@ -35,7 +35,7 @@ impl Tenancy {
         if matches!(error, AuthError::Unavailable | AuthError::TooOften(_)) {
             return error;
         }
-        let counted = self.has_failed(Door::Token).await;
+        let counted = self.has_failed(AuthCounter::Token).await;
         counted.err().map_or(error, AuthError::TooOften)
     }
 
@@ -51,7 +51,7 @@ impl Tenancy {
             .get(token.key)
             .await?
             .ok_or(AuthError::Revoked)?;
-        standing::check(&credential, now)?;
+        key_status::check(&credential, now)?;
         let scopes = token.scopes.intersection(credential.key.scopes);
         Ok(Caller::of(&credential, scopes))
     }

@@ -22,7 +22,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    AuthError, Caller, OauthError, Tenancy, TenancyError, TenancyOptions, addresses::Door, standing,
+    AuthError, Caller, OauthError, Tenancy, TenancyError, TenancyOptions, addresses::AuthCounter,
+    key_status,
 };
 
 const TYPE: &str = "wechat+jwt";
@@ -141,7 +142,7 @@ impl Tenancy {
             .get(verified.key)
             .await?
             .ok_or(AuthError::Revoked)?;
-        standing::check(&credential, now)?;
+        key_status::check(&credential, now)?;
         let caller = Caller::of(&credential, credential.key.scopes);
         Ok((caller, verified.appid.clone()))
     }
@@ -171,7 +172,7 @@ impl Tenancy {
                 return Err(AuthError::Malformed);
             }
             // The issue time is not verified, so the token may be forged: the token counts as a bad one.
-            let counted = self.has_failed(Door::Token).await;
+            let counted = self.has_failed(AuthCounter::Token).await;
             return Err(counted
                 .err()
                 .map_or(AuthError::Unavailable, AuthError::TooOften));

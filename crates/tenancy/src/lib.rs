@@ -27,19 +27,19 @@
 //! ```
 
 mod addresses;
-mod answers;
 mod bearer;
 mod caller;
 mod client_secret;
 mod drop_in;
 mod error;
+mod idempotency;
+mod key_status;
 mod keys;
 mod oauth;
 mod pepper;
 mod proof;
 mod reseal;
 mod signing;
-mod standing;
 mod tenants;
 mod token;
 
@@ -54,22 +54,22 @@ use domain::{
 use store::{Origin, Store};
 
 pub use addresses::{ClientAddress, Network};
-pub use answers::{Held, Turn};
 pub use caller::{Caller, MissingScope};
 pub use coord::Decision;
 pub use error::{AuthError, OauthError, TenancyError, TenancyErrorKind};
+pub use idempotency::{IdempotencyGuard, IdempotencyState};
 pub use keys::{CreatedKey, KeyOwner, NewKey};
 pub use oauth::IssuedToken;
-pub use proof::{NoRoom, Proof};
+pub use proof::{ProvenMarker, UnprovenLimitReached};
 pub use reseal::Resealed;
 pub use store::{Descendants, Keep, Key, Listing, Page, SigningKey, Tenant, TenantPatch};
 
 use crate::{
     addresses::Addresses,
-    answers::Running,
     drop_in::DropInTokens,
+    idempotency::Running,
+    key_status::KeyStatusCache,
     signing::KeyRing,
-    standing::Standings,
     token::{TokenKind, Tokens},
 };
 
@@ -90,7 +90,7 @@ struct Inner {
     tokens: Tokens,
     sessions: Tokens,
     drop_in: DropInTokens,
-    standings: Standings,
+    standings: KeyStatusCache,
     ids: Sequence,
     running: Running,
 }
@@ -138,7 +138,7 @@ impl Tenancy {
             tokens: Tokens::new(TokenKind::Access, &options),
             sessions: Tokens::new(TokenKind::Session, &options),
             drop_in: DropInTokens::new(&options),
-            standings: Standings::new(store.clone(), coord.clock().clone()),
+            standings: KeyStatusCache::new(store.clone(), coord.clock().clone()),
             ids: Sequence::default(),
             running: Running::default(),
             store,

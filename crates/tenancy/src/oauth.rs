@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use store::{Actor, Credential, Key, Origin, SigningKey};
 
 use crate::{
-    AuthError, OauthError, Tenancy, TenancyError, addresses::Door, client_secret, standing,
-    token::Tokens,
+    AuthError, OauthError, Tenancy, TenancyError, addresses::AuthCounter, client_secret,
+    key_status, token::Tokens,
 };
 
 const WRONG: &str = "the client secret is wrong, or does not belong to this client_id";
@@ -99,7 +99,7 @@ impl Tenancy {
                 Ok(proven)
             }
             Err(OauthError::InvalidClient(why)) => {
-                self.has_failed(Door::Secret)
+                self.has_failed(AuthCounter::Secret)
                     .await
                     .map_err(OauthError::TooOften)?;
                 let named = client_id.and_then(|id| id.parse().ok());
@@ -168,7 +168,7 @@ impl Tenancy {
             return Err(OauthError::InvalidClient(WRONG));
         }
         let now = inner.coord.clock().now();
-        standing::check(&credential, now).map_err(refusal)?;
+        key_status::check(&credential, now).map_err(refusal)?;
         Ok((key, credential))
     }
 

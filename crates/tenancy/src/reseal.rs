@@ -1,7 +1,7 @@
 //! The change of the master key: seals all sealed values of the database again, under the new key.
 
 use domain::seal::MasterKeyId;
-use store::{AuditFilter, Page, Place};
+use store::{AuditFilter, Page, SealedColumn};
 
 use crate::{Tenancy, TenancyError};
 
@@ -10,7 +10,7 @@ const BATCH: u64 = 100;
 
 /// The number of values of each kind that were sealed again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Resealed(pub Vec<(Place, u64)>);
+pub struct Resealed(pub Vec<(SealedColumn, u64)>);
 
 impl Resealed {
     /// The number of values of all kinds.
@@ -32,7 +32,7 @@ impl Tenancy {
     /// another request changes a value during the run, that change stays.
     pub async fn reseal(&self) -> Result<Resealed, TenancyError> {
         let mut done = Resealed::default();
-        for place in Place::ALL {
+        for place in SealedColumn::ALL {
             done.0.push((place, self.reseal_place(place).await?));
         }
         let inner = &*self.0;
@@ -64,7 +64,7 @@ impl Tenancy {
         }))
     }
 
-    async fn reseal_place(&self, place: Place) -> Result<u64, TenancyError> {
+    async fn reseal_place(&self, place: SealedColumn) -> Result<u64, TenancyError> {
         let inner = &*self.0;
         let (platform, key) = (inner.store.platform(), &inner.master_key);
         let mut done = 0;

@@ -57,11 +57,11 @@ pub(crate) struct KeyRing {
     /// When the last load from the database began, whether successful or not: milliseconds since 1970.
     asked_at: AtomicI64,
     /// Held during a load, so that concurrent requests cause one load.
-    looks: tokio::sync::Mutex<Looks>,
+    looks: tokio::sync::Mutex<LastChecks>,
 }
 
 /// The times of the last rate-limited checks.
-struct Looks {
+struct LastChecks {
     /// The last check of the newest key's age.
     regular: DateTime<Utc>,
     /// The last load because of a token with an unknown key.
@@ -112,7 +112,7 @@ impl KeyRing {
             master_key: master_key.clone(),
             keys: RwLock::new(Arc::new(keys)),
             asked_at: AtomicI64::new(now.timestamp_millis()),
-            looks: tokio::sync::Mutex::new(Looks {
+            looks: tokio::sync::Mutex::new(LastChecks {
                 regular: now,
                 special: DateTime::UNIX_EPOCH,
             }),

@@ -11,9 +11,9 @@ use domain::{
 
 use crate::{
     codes::{self, Action, Endpoint},
-    decode::{self, Reply, Words},
+    decode::{self, ErrorText, Reply},
     listed::WireTemplate,
-    transport::Heard,
+    transport::ExchangeResult,
 };
 
 /// The longest token lifetime that the gateway accepts.
@@ -174,17 +174,19 @@ impl CallError {
 impl Answer {
     /// Converts the result of the transport into the answer to a send.
     pub(crate) fn to_send(
-        heard: Heard,
+        heard: ExchangeResult,
         channel: Channel,
         secret: &str,
         duration: Duration,
     ) -> Self {
         let (verdict, cause) = match heard {
-            Heard::Reply(reply) => return Self::of_reply(*reply, channel, secret, duration),
-            Heard::NotDone(delay, why) => {
+            ExchangeResult::Reply(reply) => {
+                return Self::of_reply(*reply, channel, secret, duration);
+            }
+            ExchangeResult::NotDone(delay, why) => {
                 (Verdict::Later(delay), Cause::of_connection(&why, secret))
             }
-            Heard::Unclear(why) => (Verdict::Unknown, Cause::of_connection(&why, secret)),
+            ExchangeResult::Unclear(why) => (Verdict::Unknown, Cause::of_connection(&why, secret)),
         };
         Self::with_cause(verdict, cause, duration)
     }
@@ -232,14 +234,16 @@ impl Answer {
 }
 
 /// Converts the result of the transport into the result of a token fetch.
-pub(crate) fn to_fetch(heard: Heard, secret: &str) -> Result<FetchedToken, TokenError> {
+pub(crate) fn to_fetch(heard: ExchangeResult, secret: &str) -> Result<FetchedToken, TokenError> {
     let later = |delay, cause| Err(TokenError::Later { delay, cause });
     let reply = match heard {
-        Heard::Reply(reply) => *reply,
-        Heard::Unclear(why) => {
+        ExchangeResult::Reply(reply) => *reply,
+        ExchangeResult::Unclear(why) => {
             return Err(TokenError::Unclear(Cause::of_connection(&why, secret)));
         }
-        Heard::NotDone(delay, why) => return later(delay, Cause::of_connection(&why, secret)),
+        ExchangeResult::NotDone(delay, why) => {
+            return later(delay, Cause::of_connection(&why, secret));
+        }
     };
     let Some(code) = reply.errcode.filter(|&code| code != 0) else {
         return match (reply.access_token, reply.expires_in) {
@@ -277,7 +281,7 @@ pub(crate) fn to_fetch(heard: Heard, secret: &str) -> Result<FetchedToken, Token
 }
 
 /// Converts the result of the transport into the result of a quota call.
-pub(crate) fn to_quota(heard: Heard, secret: &str) -> Result<WechatQuota, CallError> {
+pub(crate) fn to_quota(heard: ExchangeResult, secret: &str) -> Result<WechatQuota, CallError> {
     let told = |reply: &mut Reply| {
         let (daily_limit, used, remain) = reply.quota?;
         Some(WechatQuota {
@@ -290,7 +294,7 @@ pub(crate) fn to_quota(heard: Heard, secret: &str) -> Result<WechatQuota, CallEr
 }
 
 /// Converts the result of the transport into a list of templates.
-pub(crate) fn to_list(heard: Heard, secret: &str) -> Result<Vec<WireTemplate>, CallError> {
+pub(crate) fn to_list(heard: ExchangeResult, secret: &str) -> Result<Vec<WireTemplate>, CallError> {
     to_call(heard, Endpoint::Templates, secret, |reply| {
         reply.templates.take()
     })
@@ -298,16 +302,20 @@ pub(crate) fn to_list(heard: Heard, secret: &str) -> Result<Vec<WireTemplate>, C
 
 /// Converts the result of a call that may be repeated. The last argument extracts the value from a success.
 fn to_call<T>(
-    heard: Heard,
+    heard: ExchangeResult,
     endpoint: Endpoint,
     secret: &str,
     told: impl FnOnce(&mut Reply) -> Option<T>,
 ) -> Result<T, CallError> {
     let later = |delay, cause| Err(CallError::Later { delay, cause });
     let mut reply = match heard {
-        Heard::Reply(reply) => *reply,
-        Heard::Unclear(why) => return later(Delay::Backoff, Cause::of_connection(&why, secret)),
-        Heard::NotDone(delay, why) => return later(delay, Cause::of_connection(&why, secret)),
+        ExchangeResult::Reply(reply) => *reply,
+        ExchangeResult::Unclear(why) => {
+            return later(Delay::Backoff, Cause::of_connection(&why, secret));
+        }
+        ExchangeResult::NotDone(delay, why) => {
+            return later(delay, Cause::of_connection(&why, secret));
+        }
     };
     let Some(code) = reply.errcode.filter(|&code| code != 0) else {
         return match told(&mut reply) {
@@ -333,7 +341,7 @@ fn to_call<T>(
 impl Cause {
     pub(crate) fn of_reply(reply: Reply, secret: &str) -> Self {
         let said = redact(&reply.errmsg.unwrap_or_default(), secret);
-        let Words { errmsg, rid } = decode::split_words(&said);
+        let ErrorText { errmsg, rid } = decode::split_words(&said);
         Self {
             errcode: reply.errcode,
             errmsg,

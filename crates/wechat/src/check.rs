@@ -9,7 +9,7 @@ use crate::{
     client::with_token,
     codes::{self, Action, Endpoint},
     decode::Reply,
-    transport::{self, Heard},
+    transport::{self, ExchangeResult},
 };
 
 /// The list of WeChat's API addresses. Any account's token permits the call; the call has no other requirements and
@@ -35,8 +35,8 @@ impl Client {
         };
         let request = Request::new(Method::GET, with_token(&route, token));
         match transport::exchange(self.http(), request).await {
-            Heard::Reply(reply) => of_reply(*reply, token.expose()),
-            Heard::NotDone(_, why) | Heard::Unclear(why) => {
+            ExchangeResult::Reply(reply) => of_reply(*reply, token.expose()),
+            ExchangeResult::NotDone(_, why) | ExchangeResult::Unclear(why) => {
                 TokenCheck::Unclear(Cause::of_connection(&why, token.expose()))
             }
         }

@@ -20,7 +20,7 @@ use crate::{
     answer::{self, Answer, CallError, FetchedToken, TokenError, WechatQuota},
     codes::path,
     outgoing::Outgoing,
-    transport::{self, Heard},
+    transport::{self, ExchangeResult},
 };
 
 const GRANT_TYPE: &str = "client_credential";
@@ -174,7 +174,7 @@ impl Client {
         };
         let heard = match serde_json::to_vec(&ask) {
             Ok(body) => self.post(self.routes.stable_token.clone(), body).await,
-            Err(error) => Heard::Unclear(error.to_string()),
+            Err(error) => ExchangeResult::Unclear(error.to_string()),
         };
         answer::to_fetch(heard, secret.expose())
     }
@@ -203,7 +203,7 @@ impl Client {
             cgi_path: path(channel),
         }) {
             Ok(body) => self.post(with_token(&self.routes.quota, token), body).await,
-            Err(error) => Heard::Unclear(error.to_string()),
+            Err(error) => ExchangeResult::Unclear(error.to_string()),
         };
         answer::to_quota(heard, token.expose())
     }
@@ -217,7 +217,7 @@ impl Client {
         Url::parse(&format!("{}{path}", self.routes.prefix)).ok()
     }
 
-    async fn post(&self, url: Url, body: Vec<u8>) -> Heard {
+    async fn post(&self, url: Url, body: Vec<u8>) -> ExchangeResult {
         transport::exchange(&self.http, Self::json_post(url, body)).await
     }
 

@@ -87,7 +87,7 @@ impl Reply {
 
 /// The parts of WeChat's error text.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Words {
+pub(crate) struct ErrorText {
     /// The error text, at most [`MAX_ERRMSG`] bytes.
     pub(crate) errmsg: String,
     /// The request id that WeChat's support asks for: ` rid: …`, or in older answers ` hint: […]`.
@@ -95,12 +95,12 @@ pub(crate) struct Words {
 }
 
 /// Removes the request id from `errmsg`. The text after the id stays: the text may name the invalid field.
-pub(crate) fn split_words(errmsg: &str) -> Words {
+pub(crate) fn split_words(errmsg: &str) -> ErrorText {
     let (said, rid) = split_rid(errmsg)
         .or_else(|| split_hint(errmsg, "hint:"))
         .or_else(|| split_hint(errmsg, "hints:"))
         .unwrap_or_else(|| (errmsg.trim().to_owned(), ""));
-    Words {
+    ErrorText {
         // No control characters: PostgreSQL does not store NUL, and a log entry should stay one line.
         errmsg: said[..said.floor_char_boundary(MAX_ERRMSG)].replace(char::is_control, " "),
         rid: (!rid.is_empty() && rid.len() <= 128).then(|| rid.to_owned()),

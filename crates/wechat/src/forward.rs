@@ -27,7 +27,7 @@ use crate::{
     Client,
     codes::{self, Action, Endpoint},
     decode::{Reply, decode},
-    transport::{self, Heard},
+    transport::{self, ExchangeResult},
 };
 
 /// The largest body that is forwarded, in either direction.
@@ -182,11 +182,11 @@ impl Client {
     }
 }
 
-fn unheard(heard: Heard) -> ForwardError {
+fn unheard(heard: ExchangeResult) -> ForwardError {
     match heard {
-        Heard::NotDone(_, why) => ForwardError::NotDone(why),
-        Heard::Unclear(why) => ForwardError::Unclear(why),
-        Heard::Reply(_) => ForwardError::Unclear("an answer without a body".to_owned()),
+        ExchangeResult::NotDone(_, why) => ForwardError::NotDone(why),
+        ExchangeResult::Unclear(why) => ForwardError::Unclear(why),
+        ExchangeResult::Reply(_) => ForwardError::Unclear("an answer without a body".to_owned()),
     }
 }
 

@@ -13,7 +13,7 @@ use crate::{
     answer::{self, CallError},
     client::with_token,
     listed,
-    transport::{self, Heard},
+    transport::{self, ExchangeResult},
 };
 
 /// Templates on one page of the list of form-id templates, the maximum that WeChat allows.
@@ -87,15 +87,15 @@ impl Client {
         token: &AccessToken,
         path: &str,
         body: Option<&PageBody>,
-    ) -> Heard {
+    ) -> ExchangeResult {
         let Some(url) = self.route(path) else {
-            return Heard::Unclear(format!("{path} cannot follow WeChat's base URL"));
+            return ExchangeResult::Unclear(format!("{path} cannot follow WeChat's base URL"));
         };
         let url = with_token(&url, token);
         let request = match body.map(serde_json::to_vec) {
             None => Request::new(Method::GET, url),
             Some(Ok(body)) => Self::json_post(url, body),
-            Some(Err(error)) => return Heard::Unclear(error.to_string()),
+            Some(Err(error)) => return ExchangeResult::Unclear(error.to_string()),
         };
         transport::exchange_list(self.http(), request).await
     }

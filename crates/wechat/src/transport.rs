@@ -15,7 +15,7 @@ const MAX_LIST: usize = 1024 * 1024;
 const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
 
 /// The result of a request.
-pub(crate) enum Heard {
+pub(crate) enum ExchangeResult {
     /// WeChat answered with JSON of the expected form.
     Reply(Box<Reply>),
     /// WeChat has certainly not acted on the request; the text states the reason.
@@ -34,16 +34,16 @@ pub(crate) enum Heard {
 /// - All others (500, 502, 504 …) may come from a proxy that had passed the request on: the outcome is unknown.
 /// - An `errcode` of a refusal in the body comes from WeChat and counts with any status. A success in the body contradicts
 ///   the status: the outcome is unknown.
-pub(crate) async fn exchange(http: &reqwest::Client, request: Request) -> Heard {
+pub(crate) async fn exchange(http: &reqwest::Client, request: Request) -> ExchangeResult {
     exchange_up_to(MAX_BODY, http, request).await
 }
 
 /// As [`exchange`], for an answer that is a list.
-pub(crate) async fn exchange_list(http: &reqwest::Client, request: Request) -> Heard {
+pub(crate) async fn exchange_list(http: &reqwest::Client, request: Request) -> ExchangeResult {
     exchange_up_to(MAX_LIST, http, request).await
 }
 
-async fn exchange_up_to(most: usize, http: &reqwest::Client, request: Request) -> Heard {
+async fn exchange_up_to(most: usize, http: &reqwest::Client, request: Request) -> ExchangeResult {
     let mut response = match http.execute(request).await {
         Ok(response) => response,
         Err(error) => return unanswered(error),
@@ -54,57 +54,59 @@ async fn exchange_up_to(most: usize, http: &reqwest::Client, request: Request) -
     let reply = body.as_deref().ok().and_then(decode::decode);
     if status.is_success() {
         return match (reply, body) {
-            (Some(reply), _) => Heard::Reply(Box::new(reply)),
-            (None, Ok(_)) => Heard::Unclear(format!(
+            (Some(reply), _) => ExchangeResult::Reply(Box::new(reply)),
+            (None, Ok(_)) => ExchangeResult::Unclear(format!(
                 "HTTP {} with a body that is not WeChat's JSON",
                 status.as_u16()
             )),
-            (None, Err(broken)) => Heard::Unclear(broken),
+            (None, Err(broken)) => ExchangeResult::Unclear(broken),
         };
     }
     match reply {
-        Some(reply) if reply.errcode.is_some_and(|code| code != 0) => Heard::Reply(Box::new(reply)),
+        Some(reply) if reply.errcode.is_some_and(|code| code != 0) => {
+            ExchangeResult::Reply(Box::new(reply))
+        }
         reply => proxied(status, reply.as_ref(), delay),
     }
 }
 
 /// The result for a status other than success, where the body (parsed as `reply`) contains no refusal from WeChat: a
 /// proxy in front of WeChat answers, or a success comes with the wrong status.
-pub(crate) fn proxied(status: StatusCode, reply: Option<&Reply>, delay: Delay) -> Heard {
+pub(crate) fn proxied(status: StatusCode, reply: Option<&Reply>, delay: Delay) -> ExchangeResult {
     let is_kept = status.is_redirection()
         || status.is_client_error()
         || status == StatusCode::SERVICE_UNAVAILABLE;
     let is_success = reply.is_some_and(|reply| reply.errcode == Some(0) || reply.msgid.is_some());
     if is_kept && !is_success {
-        Heard::NotDone(delay, describe_status(status))
+        ExchangeResult::NotDone(delay, describe_status(status))
     } else {
-        Heard::Unclear(describe_status(status))
+        ExchangeResult::Unclear(describe_status(status))
     }
 }
 
 /// The result of a request without an answer.
-pub(crate) fn unanswered(error: reqwest::Error) -> Heard {
+pub(crate) fn unanswered(error: reqwest::Error) -> ExchangeResult {
     let at_connect = error.is_connect();
     let timed_out = error.is_timeout();
     let unbuilt = error.is_builder();
     let causes = describe(error);
     if at_connect {
         // No byte of the request leaves before the connection, including TLS, is established.
-        Heard::NotDone(
+        ExchangeResult::NotDone(
             Delay::Backoff,
             format!("cannot connect to WeChat: {causes}"),
         )
     } else if unbuilt {
-        Heard::NotDone(
+        ExchangeResult::NotDone(
             Delay::Backoff,
             format!("the request could not be built: {causes}"),
         )
     } else if timed_out {
-        Heard::Unclear("no answer within the time-out".to_owned())
+        ExchangeResult::Unclear("no answer within the time-out".to_owned())
     } else {
         // hyper repeats a request itself if hyper had picked a closed idle connection and knows that no byte was
         // written. With any other error WeChat may have read the request.
-        Heard::Unclear(format!("the connection broke before the answer: {causes}"))
+        ExchangeResult::Unclear(format!("the connection broke before the answer: {causes}"))
     }
 }
 

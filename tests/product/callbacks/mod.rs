@@ -10,7 +10,7 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::{Value, json};
 use simulator::{
-    AccountKind, Effect, Fault, Letter, Push, PushEvent, PushFormat, PushMode, PushReceipt,
+    AccountKind, Effect, Fault, CallbackRequest, Push, PushEvent, PushFormat, PushMode, PushReceipt,
 };
 
 use crate::world::{Answer, Mode, TEMPLATE, Tenant, World, eventually, finish, message};
@@ -61,16 +61,16 @@ fn pushes(world: &World, appid: &str, push: Push) {
         .change_app(appid, |app| app.push = Some(push));
 }
 
-pub(crate) fn letter(world: &World, event: &PushEvent) -> Letter {
+pub(crate) fn letter(world: &World, event: &PushEvent) -> CallbackRequest {
     letter_of(world, APP, event)
 }
 
-pub(crate) fn letter_of(world: &World, appid: &str, event: &PushEvent) -> Letter {
+pub(crate) fn letter_of(world: &World, appid: &str, event: &PushEvent) -> CallbackRequest {
     world.wechat().letter(appid, event).unwrap()
 }
 
 /// Posts a callback to an app, as WeChat does.
-pub(crate) async fn post_to(world: &World, appid: &str, letter: &Letter) -> Answer {
+pub(crate) async fn post_to(world: &World, appid: &str, letter: &CallbackRequest) -> Answer {
     let path = format!("/callbacks/{appid}?{}", letter.query);
     let request = world
         .anonymous()
@@ -80,7 +80,7 @@ pub(crate) async fn post_to(world: &World, appid: &str, letter: &Letter) -> Answ
     finish(request).await
 }
 
-pub(crate) async fn post(world: &World, letter: &Letter) -> Answer {
+pub(crate) async fn post(world: &World, letter: &CallbackRequest) -> Answer {
     post_to(world, APP, letter).await
 }
 
@@ -222,7 +222,7 @@ async fn an_event_counts_once(mode: Mode) {
     assert_eq!(tenant.read(&sent).await, delivered, "nothing has changed");
 
     // WeChat signs each repeat with a new nonce.
-    let popups: Vec<Letter> = (0..3).map(|_| letter(&world, &popup("o1"))).collect();
+    let popups: Vec<CallbackRequest> = (0..3).map(|_| letter(&world, &popup("o1"))).collect();
     let posts = popups.iter().map(|letter| post(&world, letter));
     for answer in futures::future::join_all(posts).await {
         assert_success(&answer);

@@ -4,7 +4,7 @@ use std::{fmt::Write as _, time::Duration};
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use serde_json::Value;
-use simulator::{Letter, PushEvent, PushFormat, PushMode};
+use simulator::{CallbackRequest, PushEvent, PushFormat, PushMode};
 
 use super::{
     APP, TOKEN, arrived, assert_success, counted, hearing, letter, popup, post, post_to, pushes,
@@ -22,7 +22,7 @@ both_modes!(
 );
 
 /// Signs a callback with this timestamp and nonce, as WeChat does.
-fn signed(letter: &Letter, timestamp: &str, nonce: &str) -> Letter {
+fn signed(letter: &CallbackRequest, timestamp: &str, nonce: &str) -> CallbackRequest {
     let sign = |more: Option<&str>| {
         let mut parts: Vec<&str> = [TOKEN, timestamp, nonce].into_iter().chain(more).collect();
         parts.sort_unstable();
@@ -44,7 +44,7 @@ fn signed(letter: &Letter, timestamp: &str, nonce: &str) -> Letter {
         let signature = sign(Some(ciphertext));
         let _ = write!(query, "&encrypt_type=aes&msg_signature={signature}");
     }
-    Letter {
+    CallbackRequest {
         query,
         ..letter.clone()
     }
@@ -55,7 +55,7 @@ fn now(world: &World) -> i64 {
 }
 
 /// A callback of an event that happens `seconds` after the present time. The clock stands still.
-fn happened(world: &World, event: &PushEvent, seconds: i64) -> Letter {
+fn happened(world: &World, event: &PushEvent, seconds: i64) -> CallbackRequest {
     let clock = world.wechat();
     let clock = clock.clock();
     let millis = world.now().timestamp_millis();
@@ -76,7 +76,7 @@ async fn a_day_old_push_is_refused_under_other_parts_of_its_signature(mode: Mode
         let overheard = signed(&letter(&world, &arrived(&sent)), &then, &later);
         world.pass(DAY);
         post(&world, &overheard).await.problem(403, "bad_signature");
-        let exchanged = Letter {
+        let exchanged = CallbackRequest {
             query: overheard.query.replace(
                 &format!("timestamp={then}&nonce={later}"),
                 &format!("timestamp={later}&nonce={then}"),
@@ -86,7 +86,7 @@ async fn a_day_old_push_is_refused_under_other_parts_of_its_signature(mode: Mode
         assert_ne!(exchanged.query, overheard.query);
         post(&world, &exchanged).await.problem(403, "bad_signature");
         // The signature of a plain callback does not cover the body, so an attacker can write another body.
-        let fresh = Letter {
+        let fresh = CallbackRequest {
             body: overheard.body.replace(&then, &later),
             ..exchanged
         };
@@ -138,7 +138,7 @@ async fn what_is_told_happened_when_it_was_signed(mode: Mode) {
         let tenant = world.tenant("a").await;
         hearing(&world, &tenant, push_mode, PushFormat::Json).await;
         let sent = tenant.send_and_wait(APP, &message("o1")).await;
-        let signed_now = |letter: &Letter, nonce: &str| {
+        let signed_now = |letter: &CallbackRequest, nonce: &str| {
             let now = now(&world).to_string();
             signed(letter, &now, nonce)
         };
@@ -172,7 +172,7 @@ async fn an_overheard_signature_brings_nothing_new(mode: Mode) {
     }
     let first = letter(&world, &arrived(&sent[0]));
     assert_success(&post(&world, &first).await);
-    let forged = |number: usize| Letter {
+    let forged = |number: usize| CallbackRequest {
         query: first.query.clone(),
         ..letter(&world, &arrived(&sent[number]))
     };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::stream::{self, StreamExt};
 use serde_json::{Value, json};
-use simulator::{Letter, Push, PushFormat, PushMode};
+use simulator::{CallbackRequest, Push, PushFormat, PushMode};
 
 use super::{
     AES_KEY, APP, OTHER, TOKEN, arrived, assert_success, counted, hearing, letter, popup, post,
@@ -95,7 +95,7 @@ async fn whatever_is_not_wechats_is_refused_alike(mode: Mode) {
     tenant.app_with(OTHER, json!({})).await;
     let sent = tenant.send_and_wait(APP, &message("o1")).await;
     let good = letter(&world, &arrived(&sent));
-    let with = |change: fn(&mut Letter)| {
+    let with = |change: fn(&mut CallbackRequest)| {
         let mut letter = good.clone();
         change(&mut letter);
         letter

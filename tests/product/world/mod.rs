@@ -19,7 +19,7 @@ use std::{
 
 use chrono::{DateTime, TimeZone, Utc};
 use coord::Clock;
-use gateway::Patience;
+use gateway::ClientTimeouts;
 use serde_json::{Value, json};
 use simulator::{Control, Options, Simulator};
 use store::Store;
@@ -54,7 +54,7 @@ pub(crate) struct World {
     home: Home,
     sending_slots: Option<usize>,
     private_webhooks: bool,
-    patience: Patience,
+    patience: ClientTimeouts,
     wechat_timeout: Option<Duration>,
     log: &'static str,
     log_format: &'static str,
@@ -81,7 +81,7 @@ pub(crate) struct Plan {
     server: Server,
     own_process: bool,
     private_webhooks: bool,
-    patience: Patience,
+    patience: ClientTimeouts,
     wechat_timeout: Option<Duration>,
     log: &'static str,
     log_format: &'static str,
@@ -127,7 +127,7 @@ impl Plan {
     }
 
     /// The time-outs for clients of a gateway in this process.
-    pub(crate) fn patience(mut self, patience: Patience) -> Self {
+    pub(crate) fn patience(mut self, patience: ClientTimeouts) -> Self {
         self.patience = patience;
         self
     }
@@ -221,7 +221,7 @@ impl World {
             server: Server::Shared,
             own_process: false,
             private_webhooks: true,
-            patience: Patience::default(),
+            patience: ClientTimeouts::default(),
             wechat_timeout: None,
             log: "info",
             log_format: "text",

@@ -10,7 +10,7 @@ use std::{
 use base64::{Engine, prelude::BASE64_STANDARD};
 use coord::Clock;
 use domain::{scope::ScopeSet, seal::MasterKey};
-use gateway::{Config, Gateway, Patience};
+use gateway::{ClientTimeouts, Config, Gateway};
 use store::Store;
 use tenancy::{KeyOwner, NewKey};
 
@@ -29,7 +29,7 @@ pub(crate) struct Place {
     pub(crate) sending_slots: Option<usize>,
     pub(crate) private_webhooks: bool,
     /// Only for a gateway in this process.
-    pub(crate) patience: Patience,
+    pub(crate) patience: ClientTimeouts,
     /// Only for a gateway in this process; `None`: the default.
     pub(crate) wechat_timeout: Option<Duration>,
     /// Only for a gateway in a separate process: the log filter.

@@ -32,7 +32,7 @@ impl Parameters {
 }
 
 /// An authenticated and authorised caller.
-pub(super) struct Entrant {
+pub(super) struct DropInCaller {
     /// The tenant of the caller's key.
     pub(super) tenant: TenantId,
     /// The app of the caller's token.
@@ -47,7 +47,7 @@ pub(super) async fn enter(
     extensions: &Extensions,
     query: &Parameters,
     scope: Scope,
-) -> Result<Entrant, Reply> {
+) -> Result<DropInCaller, Reply> {
     let origin = layers::origin(extensions);
     let tenancy = state.tenancy.by(origin.clone());
     let token = query.get("access_token");
@@ -63,7 +63,7 @@ pub(super) async fn enter(
         actor: Actor::Key(caller.key),
         ..origin
     };
-    Ok(Entrant {
+    Ok(DropInCaller {
         tenant,
         appid,
         origin,

@@ -24,7 +24,7 @@ pub(super) fn unread(unread: Unread) -> Reply {
             "content size out of limit: the body is too large for this call",
         ),
         Unread::TooSlow => Reply::busy("the body did not arrive in time"),
-        Unread::NoRoom => {
+        Unread::UnprovenLimitReached => {
             Reply::busy("the gateway cannot accept the request at the moment, try again later")
         }
         Unread::BrokenOff => Reply::busy("the body is incomplete"),

@@ -10,7 +10,7 @@ use axum::{
     routing::any,
 };
 use delivery::{
-    ForwardError, ForwardedAnswer, ForwardedCall, MAX_FORWARDED, PassageError, Room,
+    BodyMemory, ForwardError, ForwardedAnswer, ForwardedCall, MAX_FORWARDED, PassThroughError,
     is_forwardable, query_carries_secret,
 };
 use domain::scope::Scope;
@@ -110,7 +110,7 @@ async fn try_pass_on(state: &ApiState, request: Request) -> Result<ForwardedAnsw
 }
 
 /// Reads the body into the memory that the call has reserved. Fails if the upload stalls.
-async fn upload(request: Request, announced: usize, room: &mut Room) -> Result<Bytes, Reply> {
+async fn upload(request: Request, announced: usize, room: &mut BodyMemory) -> Result<Bytes, Reply> {
     let mut parts = request.into_body().into_data_stream();
     let mut body = Vec::with_capacity(announced);
     loop {
@@ -147,35 +147,35 @@ fn without_token(query: &str) -> String {
     others.collect::<Vec<_>>().join("&")
 }
 
-pub(super) fn refusal(error: PassageError, method: &Method) -> Reply {
+pub(super) fn refusal(error: PassThroughError, method: &Method) -> Reply {
     match error {
-        PassageError::App(error) => error.into(),
-        PassageError::TokenRefused => Reply::busy("WeChat refuses the app's own access token"),
-        PassageError::CredentialRefused => Reply::busy(
+        PassThroughError::App(error) => error.into(),
+        PassThroughError::TokenRefused => Reply::busy("WeChat refuses the app's own access token"),
+        PassThroughError::CredentialRefused => Reply::busy(
             "WeChat accepts the app's own access token and refuses another credential of this call: check the \
              credentials in the call's body and query",
         ),
-        PassageError::SecretRefused => Reply::refused(
+        PassThroughError::SecretRefused => Reply::refused(
             INVALID_APPSECRET,
             "invalid appsecret: WeChat refuses the AppSecret that the gateway has for the app, set the current one \
              with PUT /v1/apps/{appid}/secret",
         ),
-        PassageError::NoSecret => Reply::busy(
+        PassThroughError::NoSecret => Reply::busy(
             "the gateway cannot read the app's AppSecret at the moment, try again later",
         ),
-        PassageError::Full => {
+        PassThroughError::Full => {
             Reply::busy("too many calls are in progress, make fewer calls at the same time")
         }
-        PassageError::Forward(ForwardError::Refused(why)) => {
+        PassThroughError::Forward(ForwardError::Refused(why)) => {
             Reply::refused(INVALID_URL, format!("invalid url: {why}"))
         }
-        PassageError::Forward(ForwardError::Secret) => with_secret(),
-        PassageError::Forward(ForwardError::Unclear(why)) if *method == Method::POST => {
+        PassThroughError::Forward(ForwardError::Secret) => with_secret(),
+        PassThroughError::Forward(ForwardError::Unclear(why)) if *method == Method::POST => {
             Reply::uncertain(&format!(
                 "WeChat may or may not have carried out the call, {why}"
             ))
         }
-        PassageError::Forward(ForwardError::NotDone(why) | ForwardError::Unclear(why)) => {
+        PassThroughError::Forward(ForwardError::NotDone(why) | ForwardError::Unclear(why)) => {
             Reply::busy(&why)
         }
     }

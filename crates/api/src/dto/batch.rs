@@ -12,7 +12,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::{
-    items::{Items, Room, words},
+    items::{ErrorSpace, Items, words},
     message_request,
     message_schema::AnyMessage,
     messages::Message,
@@ -47,7 +47,7 @@ impl BatchRequest {
 
 /// The items at `now`, checked against the known templates.
 pub(crate) fn items(requests: Vec<Asked>, catalog: &Catalog, now: DateTime<Utc>) -> Vec<BatchItem> {
-    let mut room = Room::default();
+    let mut room = ErrorSpace::default();
     let item = |asked: Asked| {
         let request = match asked {
             Ok(request) => request,

@@ -8,7 +8,7 @@ use serde_json::{Value, value::RawValue};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
-    items::{self, Items, Room, words},
+    items::{self, ErrorSpace, Items, words},
     page,
     time::Timestamp,
     words::GrantKind,
@@ -68,7 +68,7 @@ impl From<GrantReport> for grant::GrantRequest {
 impl GrantsRequest {
     /// The items at `now`. Fails if the list is empty or too long.
     pub(crate) fn items(self, now: DateTime<Utc>) -> Result<Vec<GrantEntry>, Problem> {
-        let mut room = Room::default();
+        let mut room = ErrorSpace::default();
         let grants = self.grants.each("grants")?;
         let items = grants.iter().map(|item| match checked(item, now) {
             Ok(grant) => GrantEntry::Grant(grant),

@@ -82,15 +82,15 @@ const MOST_MORE: usize = 1000;
 
 /// The space in an answer for the violations of items, so that the answer is not much larger than the request.
 #[derive(Debug)]
-pub(super) struct Room(usize);
+pub(super) struct ErrorSpace(usize);
 
-impl Default for Room {
+impl Default for ErrorSpace {
     fn default() -> Self {
         Self(MOST_MORE)
     }
 }
 
-impl Room {
+impl ErrorSpace {
     /// The violations of an item, as [`words`]: the first violation, and of the rest as many as the space allows.
     pub(super) fn words(&mut self, found: Vec<Violation>) -> String {
         let told = violation::first(found, MOST_ERRORS.min(1 + self.0));
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn an_answer_has_room_for_the_first_fault_of_each_item_and_for_some_more() {
-        let mut room = Room::default();
+        let mut room = ErrorSpace::default();
         let mut told = || {
             let found = vec![Violation::new("/data", "is wrong"); 150];
             let problem: Value = serde_json::from_str(&room.words(found)).unwrap();

@@ -5,7 +5,7 @@ use std::{error::Error, iter::successors};
 use axum::extract::{FromRequest, Request};
 use bytes::Bytes;
 use http::{StatusCode, header};
-use tenancy::NoRoom;
+use tenancy::UnprovenLimitReached;
 
 use crate::{
     layers::body_limit,
@@ -25,7 +25,7 @@ pub(crate) enum Unread {
     /// The body did not arrive in time.
     TooSlow,
     /// The request is unproven, and the memory for unproven requests is used up.
-    NoRoom,
+    UnprovenLimitReached,
     /// The body broke off.
     BrokenOff,
 }
@@ -36,7 +36,9 @@ impl Unread {
         let mut causes = successors(Some(error), |error| (**error).source());
         let ended = causes.find_map(|error| {
             let slow = error.is::<SlowBody>().then_some(Self::TooSlow);
-            slow.or(error.is::<NoRoom>().then_some(Self::NoRoom))
+            slow.or(error
+                .is::<UnprovenLimitReached>()
+                .then_some(Self::UnprovenLimitReached))
         });
         if let Some(ended) = ended {
             ended
@@ -77,7 +79,7 @@ impl From<Unread> for Problem {
         match unread {
             Unread::TooLarge => Self::new(Kind::PayloadTooLarge, "the body is too large"),
             Unread::TooSlow => Self::new(Kind::TooSlow, Kind::TooSlow.example()),
-            Unread::NoRoom => Self::unavailable(NoRoom),
+            Unread::UnprovenLimitReached => Self::unavailable(UnprovenLimitReached),
             Unread::BrokenOff => {
                 Self::invalid_request("the body is incomplete: send the request again")
             }

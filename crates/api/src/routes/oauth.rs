@@ -288,7 +288,7 @@ impl Refusal {
                 "the form did not arrive in time: send the request again",
             ),
             Unread::TooLarge => return Self::too_large(),
-            Unread::NoRoom => return OauthError::Unavailable.into(),
+            Unread::UnprovenLimitReached => return OauthError::Unavailable.into(),
             Unread::BrokenOff => (
                 StatusCode::BAD_REQUEST,
                 "send a form (application/x-www-form-urlencoded) with each parameter at most once",

@@ -203,11 +203,11 @@ fn wall() -> DateTime<Utc> {
 }
 
 /// The handle by which a [`Clock`](crate::Clock) follows another clock. The owner of the handle asks the other clock
-/// every few seconds, and whenever [`Leader::asked`] returns.
+/// every few seconds, and whenever [`ClockFeed::asked`] returns.
 #[derive(Clone)]
-pub struct Leader(Arc<Machine>);
+pub struct ClockFeed(Arc<Machine>);
 
-impl Leader {
+impl ClockFeed {
     pub(super) fn of(machine: &Arc<Machine>) -> Self {
         machine.lock().follows = true;
         Self(machine.clone())
@@ -225,7 +225,7 @@ impl Leader {
     }
 }
 
-impl fmt::Debug for Leader {
+impl fmt::Debug for ClockFeed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Leader")
     }

@@ -14,7 +14,7 @@ use redis::{
 };
 use tokio::sync::watch;
 
-use super::standing::Standing;
+use super::standing::RedisState;
 use crate::{Clock, CoordError};
 
 /// The longest time that a call waits for an answer: long enough for a busy Redis, short enough to go on without Redis.
@@ -31,7 +31,7 @@ pub(super) struct Link {
     manager: ConnectionManager,
     /// Why the breaker is open; none: the breaker is closed, and calls are made.
     breaker: Arc<watch::Sender<Option<Arc<str>>>>,
-    standing: Standing,
+    standing: RedisState,
 }
 
 impl Link {
@@ -64,7 +64,7 @@ impl Link {
             client,
             manager,
             breaker: Arc::new(watch::Sender::new(None)),
-            standing: Standing::default(),
+            standing: RedisState::default(),
         })
     }
 

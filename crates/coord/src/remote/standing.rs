@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// The last known state. Clones share the state.
 #[derive(Clone, Default)]
-pub(super) struct Standing(Arc<Mutex<Known>>);
+pub(super) struct RedisState(Arc<Mutex<Known>>);
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Known {
@@ -19,7 +19,7 @@ enum Known {
     Refusing,
 }
 
-impl Standing {
+impl RedisState {
     /// Whether Redis answers and takes writes.
     pub(super) fn is_up(&self) -> bool {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) == Known::Up
@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn a_refusal_is_over_when_the_watch_may_write() {
-        let standing = Standing::default();
+        let standing = RedisState::default();
         assert!(!standing.is_up(), "nobody has asked");
         standing.answers(false);
         assert!(standing.is_up());

@@ -99,7 +99,7 @@ async fn listen(link: Link, instance: String, hub: Hub) {
         if let Err(error) = listen_once(&link, &instance, &hub).await {
             tracing::debug!(%error, "cannot receive wake-ups from other replicas");
         }
-        // A call on the shared connection finds out whether Redis is away; the `Standing` logs the result.
+        // A call on the shared connection finds out whether Redis is away; the `RedisState` logs the result.
         let _ = link.name(&new_name()).await;
         tokio::time::sleep(RECONNECT).await;
     }

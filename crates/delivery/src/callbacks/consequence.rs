@@ -3,7 +3,7 @@
 use chrono::DateTime;
 use domain::{app::AppId, grant::Entry, id::TenantId, message::Channel, verdict::FailureCode};
 use sha2::{Digest, Sha256};
-use store::{Circumstances, HeardEvent, HeardNews, LedgerNews, NewReceipt};
+use store::{CallbackEvent, EventKey, LedgerChange, MatchFields, NewReceipt};
 use wechat::callback::{Choice, Event, EventKind, Receipt, TemplateChoice};
 
 /// What an event means for the gateway. The batch writer of callbacks carries the consequence out before WeChat is
@@ -13,7 +13,7 @@ pub enum Consequence {
     /// These messages were delivered, or were not.
     Receipts(Vec<NewReceipt>),
     /// A user gave or withdrew permission for messages. Entered into the ledger once for each digest.
-    Subscriptions(HeardNews),
+    Subscriptions(CallbackEvent),
     /// No known meaning.
     Nothing,
 }
@@ -39,9 +39,9 @@ impl Consequence {
                 new_receipts(tenant, appid, event, Channel::Official, receipts)
             }
             EventKind::Popup(choices) | EventKind::Change(choices) => {
-                Self::Subscriptions(HeardNews {
+                Self::Subscriptions(CallbackEvent {
                     tenant,
-                    event: HeardEvent {
+                    event: EventKey {
                         appid: appid.clone(),
                         digest: digest(tenant, event, choices),
                     },
@@ -55,7 +55,7 @@ impl Consequence {
 
 /// The entries for the ledger: each acceptance in a popup, each withdrawal in the settings. A declined popup accepts
 /// nothing more and withdraws nothing.
-fn entries(appid: &AppId, event: &Event, choices: &[TemplateChoice]) -> Vec<LedgerNews> {
+fn entries(appid: &AppId, event: &Event, choices: &[TemplateChoice]) -> Vec<LedgerChange> {
     let at = DateTime::from_timestamp(event.created_at, 0).unwrap_or_default();
     let entry = |choice: &Choice| match (&event.kind, choice) {
         (EventKind::Popup(_), Choice::Accept) => Some(Entry::Accepted { at }),
@@ -63,7 +63,7 @@ fn entries(appid: &AppId, event: &Event, choices: &[TemplateChoice]) -> Vec<Ledg
         _ => None,
     };
     let entries = choices.iter().filter_map(|chosen| {
-        Some(LedgerNews {
+        Some(LedgerChange {
             appid: appid.clone(),
             openid: event.openid.clone(),
             template_id: chosen.template_id.clone(),
@@ -110,7 +110,7 @@ fn new_receipt(
         delivered: receipt.delivered,
         failure_detail,
         circumstances: DateTime::from_timestamp(event.created_at, 0).map(|happened_at| {
-            Circumstances {
+            MatchFields {
                 channel,
                 template_id: receipt.template_id.clone(),
                 happened_at,
@@ -251,7 +251,7 @@ mod tests {
         ];
         let at = DateTime::from_timestamp(1_726_569_012, 0).unwrap();
         let given = entered(EventKind::Popup(choices.clone()));
-        let of = |news: &LedgerNews| (news.template_id.clone(), news.entry);
+        let of = |news: &LedgerChange| (news.template_id.clone(), news.entry);
         let accepted = Entry::Accepted { at };
         assert_eq!(
             given.iter().map(of).collect::<Vec<_>>(),

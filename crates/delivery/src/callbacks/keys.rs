@@ -48,7 +48,7 @@ const UNKNOWN_AT_ONCE: u32 = 20;
 const UNKNOWN_A_MINUTE: u32 = 60;
 
 /// The cache of keys.
-pub(super) struct KeyChain {
+pub(super) struct KeyCache {
     store: Store,
     master_key: MasterKey,
     known: Cache<AppId, Look>,
@@ -113,7 +113,7 @@ impl Look {
     }
 }
 
-impl KeyChain {
+impl KeyCache {
     pub(super) fn new(parts: &Parts) -> Self {
         Self {
             store: parts.store.clone(),

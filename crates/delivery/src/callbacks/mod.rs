@@ -22,10 +22,10 @@
 //! To handle another event, add a variant of [`Consequence`], its arm in [`Consequence::of`], and its part in `desk`.
 
 mod consequence;
-mod desk;
 mod keys;
 mod seen;
 mod waiting;
+mod writer;
 
 use std::{net::IpAddr, time::Duration};
 
@@ -34,19 +34,19 @@ use coord::{Clock, Coord, Quota};
 use domain::{app::AppId, id::TenantId};
 use store::StoreError;
 use tokio_util::sync::CancellationToken;
-use wechat::callback::{Event, EventKind, Keys, Query, Refusal, Stamp};
+use wechat::callback::{Event, EventKind, Keys, Query, Refusal, SigningStamp};
 
 pub use consequence::Consequence;
 
 pub(crate) use self::{
-    desk::{Outcome, announce},
     waiting::ReceiptSweeper,
+    writer::{Outcome, announce},
 };
 
 use self::{
-    desk::{Desk, DeskLoop},
-    keys::KeyChain,
+    keys::KeyCache,
     seen::{Seen, Taken},
+    writer::{CallbackWriter, CallbackWriterLoop},
 };
 use crate::{engine::Parts, metrics::Metrics};
 
@@ -161,9 +161,9 @@ impl From<CallbackRefusal> for CallbackError {
 
 /// Receives WeChat's callbacks.
 pub struct Callbacks {
-    keys: KeyChain,
+    keys: KeyCache,
     seen: Seen,
-    desk: Desk,
+    desk: CallbackWriter,
     clock: Clock,
     /// Counts floods for this replica alone, so that no callback waits for Redis.
     alone: Coord,
@@ -171,10 +171,10 @@ pub struct Callbacks {
 }
 
 impl Callbacks {
-    pub(crate) fn new(parts: &Parts, stop: CancellationToken) -> (Self, DeskLoop) {
-        let (desk, desk_loop) = Desk::new(parts.clone(), stop);
+    pub(crate) fn new(parts: &Parts, stop: CancellationToken) -> (Self, CallbackWriterLoop) {
+        let (desk, desk_loop) = CallbackWriter::new(parts.clone(), stop);
         let callbacks = Self {
-            keys: KeyChain::new(parts),
+            keys: KeyCache::new(parts),
             seen: Seen::new(parts.coord.clone()),
             desk,
             clock: parts.coord.clock().clone(),
@@ -326,7 +326,7 @@ impl Callbacks {
     }
 }
 
-fn check_time(stamp: &Stamp, now: DateTime<Utc>) -> Result<(), CallbackRefusal> {
+fn check_time(stamp: &SigningStamp, now: DateTime<Utc>) -> Result<(), CallbackRefusal> {
     let away = stamp.signed_at().saturating_sub(now.timestamp());
     if is_near(away) {
         Ok(())
@@ -337,7 +337,7 @@ fn check_time(stamp: &Stamp, now: DateTime<Utc>) -> Result<(), CallbackRefusal> 
 
 /// WeChat signs a callback at the time of the event. In an encrypted callback only WeChat can write the event's time.
 /// An event without a meaning here may have no time.
-fn check_event_time(event: &Event, stamp: &Stamp) -> Result<(), CallbackRefusal> {
+fn check_event_time(event: &Event, stamp: &SigningStamp) -> Result<(), CallbackRefusal> {
     let away = event.created_at.saturating_sub(stamp.signed_at());
     let says_nothing = matches!(
         event.kind,
@@ -352,7 +352,7 @@ fn check_event_time(event: &Event, stamp: &Stamp) -> Result<(), CallbackRefusal>
 }
 
 /// A plain signature covers neither the body nor the order of its parts.
-fn check_readings(stamp: &Stamp, now: DateTime<Utc>) -> Result<(), CallbackRefusal> {
+fn check_readings(stamp: &SigningStamp, now: DateTime<Utc>) -> Result<(), CallbackRefusal> {
     let (from, to) = ((now - OVERHEARD).timestamp(), (now + SKEW).timestamp());
     let mut others = stamp.other_times();
     if others.any(|time| (from..=to).contains(&time)) {

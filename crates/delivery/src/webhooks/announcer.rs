@@ -19,19 +19,19 @@ use domain::{
 use serde::Serialize;
 use serde_json::Value;
 use store::{
-    DeliveryNext, DeliveryOutcome, DueDelivery, Facts, Message, OutboxRequest, StoreError,
+    DeliveryNext, DeliveryOutcome, DueDelivery, EventContent, Message, OutboxRequest, StoreError,
 };
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
 use super::{
-    post::{Answer, Letter, Post},
+    client::{Answer, DeliveryRequest, WebhookClient},
     slots::{HeldSlot, PostSlots},
 };
 use crate::{
     engine::Parts,
-    keeper::{Backlog, Keeper, Writer},
+    retrying_writer::{Backlog, RetryingWriter, Writer},
     topic,
 };
 
@@ -105,7 +105,7 @@ struct Step {
 
 struct Poster {
     parts: Parts,
-    post: Post,
+    post: WebhookClient,
 }
 
 impl Announcer {
@@ -115,12 +115,12 @@ impl Announcer {
         allow_private: bool,
         tasks: TaskTracker,
         stop: CancellationToken,
-    ) -> Result<(Self, Keeper<AnnounceRecorder>), StoreError> {
+    ) -> Result<(Self, RetryingWriter<AnnounceRecorder>), StoreError> {
         let (outcomes, posted) = mpsc::channel(SLOTS * 2);
         let recorded = Arc::new(Notify::new());
         let desk = Poster {
             parts: parts.clone(),
-            post: Post::new(allow_private)?,
+            post: WebhookClient::new(allow_private)?,
         };
         let recorder = AnnounceRecorder {
             parts: parts.clone(),
@@ -128,7 +128,7 @@ impl Announcer {
         };
         let clock = parts.coord.clock().clone();
         let backlog = Backlog::new(parts.metrics.posts_waiting.clone());
-        let recorder = Keeper::new(recorder, posted, clock, backlog);
+        let recorder = RetryingWriter::new(recorder, posted, clock, backlog);
         let announcer = Self {
             desk: Arc::new(desk),
             slots: PostSlots::new(SLOTS),
@@ -341,7 +341,7 @@ impl Poster {
     /// The `data` of the payload. A message is shown as of the time of the event.
     async fn data(&self, due: &DueDelivery) -> Result<Option<Value>, StoreError> {
         match (&due.facts, due.message) {
-            (Facts::Message(facts), Some(id)) => {
+            (EventContent::Message(facts), Some(id)) => {
                 let door = self.parts.store.tenant(due.tenant);
                 let Some(mut message) = door.message(id).await? else {
                     return Ok(None);
@@ -349,8 +349,8 @@ impl Poster {
                 facts.apply(&mut message)?;
                 Ok(Some((self.parts.show_message)(message)))
             }
-            (Facts::Message(_), None) => Ok(None),
-            (Facts::Data(data), _) => Ok(Some(data.clone())),
+            (EventContent::Message(_), None) => Ok(None),
+            (EventContent::Data(data), _) => Ok(Some(data.clone())),
         }
     }
 
@@ -379,7 +379,7 @@ impl Poster {
         let body = serde_json::to_vec(&payload)
             .inspect_err(|error| tracing::error!(event, %error, "a webhook payload cannot be written as JSON"))
             .ok()?;
-        let letter = Letter {
+        let letter = DeliveryRequest {
             url: &due.url,
             event,
             secrets: &secrets,

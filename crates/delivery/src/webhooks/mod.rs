@@ -2,7 +2,7 @@
 
 mod address;
 mod announcer;
-mod post;
+mod client;
 mod settings;
 mod signature;
 mod slots;

@@ -20,7 +20,7 @@ pub struct Balance {
     /// Whether `remaining` stays unchanged after a send: one acceptance of a long-term template permits any number.
     pub long_term: bool,
     /// The acceptances that only one side has reported.
-    pub untold: Untold,
+    pub untold: OneSidedReports,
     /// The time of the last acceptance that the tenant reported.
     pub reported_at: Option<DateTime<Utc>>,
     /// The time of the last acceptance in an event from WeChat.
@@ -31,7 +31,7 @@ pub struct Balance {
 
 /// Acceptances that only one side has reported, by their time.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Untold {
+pub struct OneSidedReports {
     /// Reported by the tenant, without an event from WeChat yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty", with = "times")]
     by_wechat: Vec<DateTime<Utc>>,
@@ -67,7 +67,7 @@ pub enum Entry {
 impl Balance {
     /// Changes the balance by `entry`.
     pub fn enter(&mut self, entry: Entry) {
-        let Untold {
+        let OneSidedReports {
             by_wechat,
             by_tenant,
         } = &mut self.untold;
@@ -212,9 +212,12 @@ mod tests {
         assert_eq!(balance.remaining, 1000);
         let text = serde_json::to_string(&balance.untold).unwrap();
         assert!(text.len() < 300, "{text}");
-        let back: Untold = serde_json::from_str(&text).unwrap();
+        let back: OneSidedReports = serde_json::from_str(&text).unwrap();
         assert_eq!(back, balance.untold);
-        assert_eq!(serde_json::to_string(&Untold::default()).unwrap(), "{}");
+        assert_eq!(
+            serde_json::to_string(&OneSidedReports::default()).unwrap(),
+            "{}"
+        );
     }
 
     proptest! {

@@ -8,8 +8,8 @@ fn start() -> DateTime<Utc> {
     DateTime::from_timestamp(1_700_000_000, 0).unwrap()
 }
 
-fn sending() -> Facts {
-    Facts {
+fn sending() -> MessageState {
+    MessageState {
         status: Status::Sending,
         attempts: 1,
         expires_at: start() + Duration::from_mins(2),
@@ -19,7 +19,7 @@ fn sending() -> Facts {
     }
 }
 
-fn after(facts: Facts, verdict: Verdict) -> Transition {
+fn after(facts: MessageState, verdict: Verdict) -> Transition {
     facts
         .apply(&Event::Answered(verdict), start(), 0.0)
         .unwrap()
@@ -30,7 +30,7 @@ fn a_broken_connection_is_uncertain_unless_repeating_is_allowed() {
     assert_eq!(after(sending(), Verdict::Unknown).status, Status::Uncertain);
     assert_eq!(
         after(
-            Facts {
+            MessageState {
                 on_uncertain: OnUncertain::Retry,
                 ..sending()
             },
@@ -41,7 +41,7 @@ fn a_broken_connection_is_uncertain_unless_repeating_is_allowed() {
     );
     assert_eq!(
         after(
-            Facts {
+            MessageState {
                 repeatable_until: Some(start() + Duration::from_mins(9)),
                 ..sending()
             },
@@ -61,7 +61,7 @@ fn a_broken_connection_is_uncertain_unless_repeating_is_allowed() {
 
 #[test]
 fn wechats_refusal_of_copies_ends_after_its_time() {
-    let repeatable = |until| Facts {
+    let repeatable = |until| MessageState {
         attempts: 8,
         expires_at: start() + Duration::from_hours(1),
         repeatable_until: Some(start() + until),
@@ -74,7 +74,7 @@ fn wechats_refusal_of_copies_ends_after_its_time() {
 
 #[test]
 fn what_may_have_been_sent_does_not_end_unsent() {
-    let facts = Facts {
+    let facts = MessageState {
         status: Status::Queued,
         maybe_sent: true,
         ..sending()
@@ -83,7 +83,7 @@ fn what_may_have_been_sent_does_not_end_unsent() {
         let ended = facts.apply(&event, start(), 0.0).unwrap();
         assert_eq!(ended.status, Status::Uncertain);
     }
-    let facts = Facts {
+    let facts = MessageState {
         maybe_sent: true,
         ..sending()
     };
@@ -119,7 +119,7 @@ fn what_would_come_too_late_expires_at_once() {
 
 #[test]
 fn an_end_is_left_by_a_retry_alone() {
-    let sent = Facts {
+    let sent = MessageState {
         status: Status::Sent,
         ..sending()
     };
@@ -130,7 +130,7 @@ fn an_end_is_left_by_a_retry_alone() {
         refusal.to_string(),
         "a message that is sent cannot be retried"
     );
-    let failed = Facts {
+    let failed = MessageState {
         status: Status::Failed,
         ..sending()
     };
@@ -158,7 +158,7 @@ fn a_receipt_may_overtake_the_answer() {
         .apply(&Event::Receipt { delivered: true }, start(), 0.0)
         .unwrap();
     assert_eq!(delivered.status, Status::Delivered);
-    let facts = Facts {
+    let facts = MessageState {
         status: delivered.status,
         ..sending()
     };
@@ -213,7 +213,7 @@ proptest! {
         history in proptest::collection::vec((events(), 0i64..600, 0.0..1.0f64), 0..60),
     ) {
         let mut now = start();
-        let mut facts = Facts {
+        let mut facts = MessageState {
             status: if scheduled { Status::Scheduled } else { Status::Queued },
             attempts: 0,
             expires_at: start() + Duration::from_hours(1),

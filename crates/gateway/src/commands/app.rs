@@ -14,7 +14,7 @@ use domain::{
 use serde_json::json;
 use store::{App, Origin};
 
-use super::{Desk, TenantWord, all, consent::Consent, tenant_word};
+use super::{CommandContext, TenantWord, all, consent::Consent, tenant_word};
 use crate::{
     cli::{maybe_secret_from_stdin, secret_from_stdin},
     failure::Failure,
@@ -154,7 +154,7 @@ pub(crate) async fn run(
     match command {
         Command::Add(add) => {
             let (tenant, registration) = add.registration()?;
-            let desk = Desk::open(settings).await?;
+            let desk = CommandContext::open(settings).await?;
             let tenant = desk.tenant(&tenant).await?;
             change(desk, output, async |apps| {
                 apps.register(tenant, registration).await
@@ -162,13 +162,13 @@ pub(crate) async fn run(
             .await
         }
         Command::Verify { appid } => {
-            let desk = Desk::open(settings).await?;
+            let desk = CommandContext::open(settings).await?;
             let tenant = desk.store.platform().app(&appid).await?.tenant;
             change(desk, output, async |apps| apps.verify(tenant, &appid).await).await
         }
         Command::SetSecret { appid, .. } => {
             let secret = AppSecret::new(secret_from_stdin("the AppSecret")?);
-            let desk = Desk::open(settings).await?;
+            let desk = CommandContext::open(settings).await?;
             let tenant = desk.store.platform().app(&appid).await?.tenant;
             change(desk, output, async |apps| {
                 apps.set_secret(tenant, &appid, secret).await
@@ -176,7 +176,7 @@ pub(crate) async fn run(
             .await
         }
         Command::List { tenant } => {
-            let desk = Desk::open(settings).await?;
+            let desk = CommandContext::open(settings).await?;
             let now = desk.clock.now();
             let apps = match tenant {
                 Some(tenant) => {
@@ -189,13 +189,13 @@ pub(crate) async fn run(
             list(output, now, apps)
         }
         Command::Show { appid } => {
-            let desk = Desk::open(settings).await?;
+            let desk = CommandContext::open(settings).await?;
             let (now, app) = (desk.clock.now(), desk.store.platform().app(&appid).await?);
             desk.close().await;
             show(output, now, app)
         }
         Command::Remove { appid, consent } => {
-            let desk = Desk::open(settings).await?;
+            let desk = CommandContext::open(settings).await?;
             let app = desk.store.platform().app(&appid).await?;
             consent.to(&format!(
                 "`wxgate app remove` cancels all unsent messages of {appid} (`{}`, of {}) and deletes its AppSecret",
@@ -219,7 +219,7 @@ pub(crate) async fn run(
 
 /// Runs `verb`, and shows the resulting app.
 async fn change(
-    desk: Desk,
+    desk: CommandContext,
     output: Output,
     verb: impl AsyncFnOnce(&delivery::Apps) -> Result<App, AppError>,
 ) -> Result<(), Failure> {

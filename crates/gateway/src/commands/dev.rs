@@ -11,7 +11,7 @@ use super::{Signals, configure, simulate};
 use crate::{
     config::{self, Config, Mode},
     demo::{self, Client, Demo, Guide, answer},
-    embedded::Alone,
+    embedded::InstanceLock,
     failure::Failure,
     gateway::{self, Gateway},
     master_key,
@@ -55,7 +55,7 @@ pub(crate) async fn run(
         "--simulator-port",
     )
     .await?;
-    let _alone = Alone::on(settings)?;
+    let _alone = InstanceLock::on(settings)?;
     let config = configure(settings, true).await?;
     demo::furnish(&simulator);
     let config = Config {

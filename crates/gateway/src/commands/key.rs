@@ -10,7 +10,7 @@ use serde_json::json;
 use store::Key;
 use tenancy::{CreatedKey, Descendants, KeyOwner, NewKey};
 
-use super::{Desk, TenantWord, all, key_id, tenant_word};
+use super::{CommandContext, TenantWord, all, key_id, tenant_word};
 use crate::{
     failure::Failure,
     output::{Output, card, table},
@@ -67,7 +67,7 @@ pub(crate) struct Create {
 }
 
 impl Owner {
-    async fn key_owner(&self, desk: &Desk) -> Result<KeyOwner, Failure> {
+    async fn key_owner(&self, desk: &CommandContext) -> Result<KeyOwner, Failure> {
         Ok(match &self.tenant {
             Some(tenant) => KeyOwner::Tenant(desk.tenant(tenant).await?),
             None => KeyOwner::Operator,
@@ -92,7 +92,7 @@ pub(crate) async fn run(
     output: Output,
     command: Command,
 ) -> Result<(), Failure> {
-    let desk = Desk::open(settings).await?;
+    let desk = CommandContext::open(settings).await?;
     match command {
         Command::Create(create) => {
             let new = NewKey {

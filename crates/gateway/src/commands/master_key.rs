@@ -5,7 +5,7 @@ use domain::seal::MasterKeyId;
 use serde_json::{Map, Value, json};
 use tenancy::Resealed;
 
-use super::Desk;
+use super::CommandContext;
 use crate::{
     failure::Failure,
     output::{Output, card},
@@ -27,7 +27,7 @@ pub(crate) async fn run(
     command: &Command,
 ) -> Result<(), Failure> {
     let Command::Rotate = command;
-    let desk = Desk::open(settings).await?;
+    let desk = CommandContext::open(settings).await?;
     let done = rotate(&desk).await;
     desk.close().await;
     tell(output, &done?)
@@ -40,7 +40,7 @@ struct Rotated {
     resealed: Resealed,
 }
 
-async fn rotate(desk: &Desk) -> Result<Rotated, Failure> {
+async fn rotate(desk: &CommandContext) -> Result<Rotated, Failure> {
     let key = desk.config.master_key.id();
     let refused = |why: String| Err(Failure::new("master_key", why));
     let Some(previous) = desk.config.master_key.other_id() else {

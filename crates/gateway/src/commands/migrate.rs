@@ -7,7 +7,7 @@ use store::MigrationState;
 
 use super::consent::Consent;
 use crate::{
-    config::{Config, Mode, Patience},
+    config::{ClientTimeouts, Config, Mode},
     embedded,
     failure::Failure,
     master_key,
@@ -76,7 +76,7 @@ fn schema_only(settings: &Settings) -> Config {
         trusted_proxies: settings.trusted_proxies.clone(),
         cors_origins: settings.cors_origins.clone(),
         max_connections: settings.max_connections,
-        patience: Patience::default(),
+        patience: ClientTimeouts::default(),
         allow_private_webhooks: settings.allow_private_webhooks,
         traced: settings.otlp_endpoint.is_some(),
         migrate: true,

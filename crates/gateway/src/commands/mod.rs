@@ -24,7 +24,7 @@ use tenancy::Tenancy;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
-    config::{Config, Mode, Patience},
+    config::{ClientTimeouts, Config, Mode},
     embedded,
     failure::Failure,
     gateway::StartError,
@@ -57,7 +57,7 @@ async fn configure(settings: &Settings, migrate: bool) -> Result<Config, Failure
         trusted_proxies: settings.trusted_proxies.clone(),
         cors_origins: settings.cors_origins.clone(),
         max_connections: settings.max_connections,
-        patience: Patience::default(),
+        patience: ClientTimeouts::default(),
         allow_private_webhooks: settings.allow_private_webhooks,
         traced: settings.otlp_endpoint.is_some(),
         migrate,
@@ -65,7 +65,7 @@ async fn configure(settings: &Settings, migrate: bool) -> Result<Config, Failure
 }
 
 /// The connections and services that a short command uses.
-struct Desk {
+struct CommandContext {
     config: Config,
     store: Store,
     coord: Coord,
@@ -74,7 +74,7 @@ struct Desk {
     timekeeper: Timekeeper,
 }
 
-impl Desk {
+impl CommandContext {
     /// Opens the database, which must exist. An embedded database is migrated. A production database must already have
     /// the current schema, because a short command is no reason to migrate a shared database.
     async fn open(settings: &Settings) -> Result<Self, Failure> {
@@ -154,7 +154,7 @@ fn tenant_word(text: &str) -> Result<TenantWord, &'static str> {
     }
 }
 
-impl Desk {
+impl CommandContext {
     /// The id of the named tenant.
     async fn tenant(&self, word: &TenantWord) -> Result<TenantId, Failure> {
         let name = match word {

@@ -15,7 +15,7 @@ use domain::{
 };
 use serde_json::{Map, Value, json};
 
-use super::{Desk, Signals};
+use super::{CommandContext, Signals};
 use crate::{
     failure::Failure,
     output::{Output, card},
@@ -99,7 +99,7 @@ pub(crate) async fn run(
 ) -> Result<ExitCode, Failure> {
     let mut signals = Signals::listen()?;
     let (appid, wait) = (arguments.appid.clone(), Duration::from_secs(arguments.wait));
-    let desk = Desk::open(settings).await?;
+    let desk = CommandContext::open(settings).await?;
     let request = arguments.request();
     let tenant = desk.store.platform().app(&appid).await?.tenant;
     let sending = desk.sending()?;

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{Signals, configure};
 use crate::{
-    embedded::Alone,
+    embedded::InstanceLock,
     failure::Failure,
     gateway::{self, Gateway},
     output::Output,
@@ -29,7 +29,7 @@ pub(crate) async fn run(
 ) -> Result<(), Failure> {
     let mut signals = Signals::listen()?;
     gateway::check_address(settings.listen)?;
-    let _alone = Alone::on(settings)?;
+    let _alone = InstanceLock::on(settings)?;
     let config = configure(settings, !arguments.no_migrate).await?;
     let mode = config.mode.as_str();
     let gateway = tokio::select! {

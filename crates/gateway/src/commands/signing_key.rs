@@ -5,7 +5,7 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 use tenancy::SigningKey;
 
-use super::Desk;
+use super::CommandContext;
 use crate::{
     failure::Failure,
     output::{Output, table},
@@ -33,7 +33,7 @@ pub(crate) async fn run(
     output: Output,
     command: &Command,
 ) -> Result<(), Failure> {
-    let desk = Desk::open(settings).await?;
+    let desk = CommandContext::open(settings).await?;
     match command {
         Command::Rotate { revoke_old } => {
             let key = if *revoke_old {

@@ -5,7 +5,7 @@ use clap::Subcommand;
 use domain::tenant::{TenantLimits, TenantStatus};
 use store::{Tenant, TenantPatch};
 
-use super::{Desk, TenantWord, all, tenant_word};
+use super::{CommandContext, TenantWord, all, tenant_word};
 use crate::{
     failure::Failure,
     output::{Output, card, table},
@@ -48,7 +48,7 @@ pub(crate) async fn run(
     output: Output,
     command: Command,
 ) -> Result<(), Failure> {
-    let desk = Desk::open(settings).await?;
+    let desk = CommandContext::open(settings).await?;
     let tenancy = &desk.tenancy;
     let tenant = match command {
         Command::Create { name } => {

@@ -21,7 +21,7 @@ use tokio::{
     time::{Sleep, sleep, timeout},
 };
 
-use super::{FIELDS, activity::Answer, shares::Share};
+use super::{FIELDS, activity::Answer, client_limits::Share};
 
 /// The largest unread rest of a body that the server reads after the route, and the time limit for reading.
 const REST: usize = 64 << 10;
@@ -34,15 +34,15 @@ const SMALL_PART: usize = 1024;
 const PIECE: usize = 16 << 10;
 
 /// A request body that remains readable after the route has finished.
-pub(super) struct Shared<B>(Arc<Mutex<B>>);
+pub(super) struct SharedBody<B>(Arc<Mutex<B>>);
 
-impl<B> Clone for Shared<B> {
+impl<B> Clone for SharedBody<B> {
     fn clone(&self) -> Self {
         Self(self.0.clone())
     }
 }
 
-impl<B: HttpBody<Data = Bytes> + Unpin> Shared<B> {
+impl<B: HttpBody<Data = Bytes> + Unpin> SharedBody<B> {
     pub(super) fn new(body: B) -> Self {
         Self(Arc::new(Mutex::new(body)))
     }
@@ -85,14 +85,14 @@ impl<B: HttpBody<Data = Bytes> + Unpin> Shared<B> {
 }
 
 /// A request body that fails when its time limit ends, or when unproven requests hold too many bytes.
-pub(super) struct Arriving<B> {
-    body: Shared<B>,
+pub(super) struct RequestBody<B> {
+    body: SharedBody<B>,
     deadline: Pin<Box<Sleep>>,
     held: Arc<Share>,
 }
 
-impl<B> Arriving<B> {
-    pub(super) fn new(body: Shared<B>, patience: Duration, held: Arc<Share>) -> Self {
+impl<B> RequestBody<B> {
+    pub(super) fn new(body: SharedBody<B>, patience: Duration, held: Arc<Share>) -> Self {
         Self {
             body,
             deadline: Box::pin(sleep(patience)),
@@ -101,7 +101,7 @@ impl<B> Arriving<B> {
     }
 }
 
-impl<B> HttpBody for Arriving<B>
+impl<B> HttpBody for RequestBody<B>
 where
     B: HttpBody<Data = Bytes> + Unpin,
     B::Error: Into<BoxError>,
@@ -149,7 +149,7 @@ fn accept(frame: Frame<Bytes>, held: &Share) -> Result<Frame<Bytes>, BoxError> {
 }
 
 /// The body of an answer during transfer to the client.
-pub(super) struct Leaving {
+pub(super) struct ResponseBody {
     body: Body,
     /// The bytes of the last frame that hyper has not taken yet.
     rest: Bytes,
@@ -158,7 +158,7 @@ pub(super) struct Leaving {
     _place: Option<OwnedSemaphorePermit>,
 }
 
-impl Leaving {
+impl ResponseBody {
     pub(super) fn new(body: Body, answer: Answer, place: Option<OwnedSemaphorePermit>) -> Self {
         Self {
             body,
@@ -169,7 +169,7 @@ impl Leaving {
     }
 }
 
-impl HttpBody for Leaving {
+impl HttpBody for ResponseBody {
     type Data = Bytes;
     type Error = axum::Error;
 

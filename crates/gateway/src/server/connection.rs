@@ -13,14 +13,14 @@ use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
     server::conn::auto::Builder,
 };
-use tenancy::NoRoom;
+use tenancy::UnprovenLimitReached;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
 
 use super::activity::Activity;
-use crate::config::Patience;
+use crate::config::ClientTimeouts;
 
 /// The largest head of a request, in bytes.
 const HEAD_SIZE: usize = 32 * 1024;
@@ -37,7 +37,7 @@ const PROXY_WINDOW: u32 = 1024 * 1024;
 const PING: Duration = Duration::from_secs(30);
 
 /// Configures the HTTP protocols of a connection.
-pub(super) fn builder(patience: Patience, is_proxy: bool) -> Arc<Builder<TokioExecutor>> {
+pub(super) fn builder(patience: ClientTimeouts, is_proxy: bool) -> Arc<Builder<TokioExecutor>> {
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -110,8 +110,8 @@ impl Connection {
     pub(super) async fn place(
         &self,
         patience: Duration,
-    ) -> Result<Option<OwnedSemaphorePermit>, NoRoom> {
+    ) -> Result<Option<OwnedSemaphorePermit>, UnprovenLimitReached> {
         let place = timeout(patience, self.places.clone().acquire_owned()).await;
-        place.map(Result::ok).map_err(|_| NoRoom)
+        place.map(Result::ok).map_err(|_| UnprovenLimitReached)
     }
 }

@@ -12,8 +12,8 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{Doorway, Server};
-use crate::config::Patience;
+use super::{Server, ServerOptions};
+use crate::config::ClientTimeouts;
 
 /// The time limit of each wait in these tests: a longer wait counts as endless.
 const LONG: Duration = Duration::from_secs(30);
@@ -22,10 +22,10 @@ const LARGE: usize = 1 << 20;
 /// The number of bytes after which the slow client pauses.
 const STEP: usize = LARGE / 8;
 
-async fn start(router: Router, max_connections: usize, patience: Patience) -> Server {
+async fn start(router: Router, max_connections: usize, patience: ClientTimeouts) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let doorway = Doorway {
+    let doorway = ServerOptions {
         proxies: "127.0.0.7".parse().unwrap(),
         max_connections,
         patience,
@@ -87,9 +87,9 @@ fn routes() -> Router {
 #[tokio::test]
 async fn a_connection_on_which_nothing_happens_ends_in_both_protocols() {
     let idle = Duration::from_millis(500);
-    let patience = Patience {
+    let patience = ClientTimeouts {
         idle,
-        ..Patience::default()
+        ..ClientTimeouts::default()
     };
     let server = start(routes(), 1000, patience).await;
     let began = Instant::now();
@@ -124,7 +124,7 @@ async fn a_connection_on_which_nothing_happens_ends_in_both_protocols() {
 
 #[tokio::test]
 async fn one_address_has_a_share_of_the_connections_and_a_proxy_has_all() {
-    let server = start(routes(), 1000, Patience::default()).await;
+    let server = start(routes(), 1000, ClientTimeouts::default()).await;
     let mut held = Vec::new();
     for _ in 0..100 {
         let mut stream = connect_from(1, &server).await;
@@ -155,9 +155,9 @@ async fn one_address_has_a_share_of_the_connections_and_a_proxy_has_all() {
 
 #[tokio::test]
 async fn who_takes_no_answer_on_http2_loses_the_connection() {
-    let patience = Patience {
+    let patience = ClientTimeouts {
         answer: Duration::from_millis(600),
-        ..Patience::default()
+        ..ClientTimeouts::default()
     };
     let server = start(routes(), 1000, patience).await;
     for window in [0, 1] {

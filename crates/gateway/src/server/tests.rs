@@ -5,13 +5,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 async fn start(router: Router) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let doorway = Doorway {
+    let doorway = ServerOptions {
         proxies: "127.0.0.0/8".parse().unwrap(),
         max_connections: 4,
-        patience: Patience {
+        patience: ClientTimeouts {
             body: Duration::from_millis(200),
             answer: Duration::from_millis(300),
-            ..Patience::default()
+            ..ClientTimeouts::default()
         },
     };
     Server::start(listener, address, router, doorway)

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::account::AccountKind;
-use crate::app::{App, Busy};
+use crate::app::{App, InFlightGuard};
 use crate::endpoint::Endpoint;
 use crate::faults::{Effect, Shape};
 use crate::message::Message;
@@ -37,7 +37,7 @@ pub(crate) struct Served {
     pub(crate) delay: Duration,
     pub(crate) ending: Ending,
     /// The in-flight mark of the recipient, held until the answer is sent.
-    pub(crate) busy: Option<Busy>,
+    pub(crate) busy: Option<InFlightGuard>,
 }
 
 /// How a call ends for the caller.
@@ -60,7 +60,7 @@ type Reply = Result<String, Refusal>;
 /// The result of a call's action.
 struct Acted {
     reply: Reply,
-    busy: Option<Busy>,
+    busy: Option<InFlightGuard>,
 }
 
 impl From<Reply> for Acted {
@@ -71,7 +71,7 @@ impl From<Reply> for Acted {
 
 /// The account and user of a call, for the filters of faults and for counters.
 #[derive(Clone, Copy, Default)]
-struct Who<'a> {
+struct CallSubject<'a> {
     app: Option<&'a Arc<App>>,
     openid: Option<&'a str>,
 }
@@ -100,7 +100,7 @@ pub(crate) fn serve(world: &World, call: &Call<'_>) -> Served {
         Endpoint::SubscribeSend | Endpoint::WxopenSend | Endpoint::TemplateSend => {
             let (app, pass) = world.pass(&query::value(call.query, "access_token"), call.now);
             let message = Message::parse(call.body);
-            let who = Who {
+            let who = CallSubject {
                 app: app.as_ref(),
                 openid: message.as_ref().ok().map(|message| &*message.touser),
             };
@@ -124,7 +124,7 @@ pub(crate) fn serve(world: &World, call: &Call<'_>) -> Served {
         | Endpoint::ApiDomainIp
         | Endpoint::ClearQuota => {
             let (app, pass) = world.pass(&query::value(call.query, "access_token"), call.now);
-            let who = Who {
+            let who = CallSubject {
                 app: app.as_ref(),
                 openid: None,
             };
@@ -134,7 +134,7 @@ pub(crate) fn serve(world: &World, call: &Call<'_>) -> Served {
                     .into()
             })
         }
-        Endpoint::Unknown => run(world, call, Who::default(), |_| {
+        Endpoint::Unknown => run(world, call, CallSubject::default(), |_| {
             Err(Refusal::known(40066)).into()
         }),
     }
@@ -148,7 +148,7 @@ fn by_secret<R>(
     app: impl Fn(&R) -> &Arc<App>,
     act: impl FnOnce(&World, &Call<'_>, &R) -> Reply,
 ) -> Served {
-    let who = Who {
+    let who = CallSubject {
         app: request.as_ref().ok().map(app),
         openid: None,
     };
@@ -163,7 +163,7 @@ fn by_secret<R>(
 fn run(
     world: &World,
     call: &Call<'_>,
-    who: Who<'_>,
+    who: CallSubject<'_>,
     act: impl FnOnce(Duration) -> Acted,
 ) -> Served {
     let counters = who.app.map_or(&world.orphans, |app| &app.counters);

@@ -32,7 +32,7 @@ pub(super) fn act(
         Ok(template) => template,
         Err(refusal) => return Err(refusal).into(),
     };
-    let desk = Desk {
+    let desk = SendContext {
         world,
         call,
         app,
@@ -75,7 +75,7 @@ fn addressed<'a>(
 }
 
 /// The data of one send.
-struct Desk<'a> {
+struct SendContext<'a> {
     world: &'a World,
     call: &'a Call<'a>,
     app: &'a Arc<App>,
@@ -83,7 +83,7 @@ struct Desk<'a> {
     message: &'a Message<'a>,
 }
 
-impl Desk<'_> {
+impl SendContext<'_> {
     /// Checks that a grant is left (43101), then checks the values (47003), and only then uses up the grant: a message
     /// refused for the values costs no grant.
     fn subscribe_message(&self, template: Option<&Template>) -> Reply {

@@ -9,7 +9,7 @@ use super::issue::check_secret;
 use super::{Call, Reply, check_method, query, take_quota};
 use crate::account::AccountKind;
 use crate::app::App;
-use crate::mint::mix;
+use crate::ids::mix;
 use crate::refusal::Refusal;
 use crate::world::World;
 

@@ -1,12 +1,12 @@
 //! Callbacks to the URL in an account's message push settings: events, in each of WeChat's modes and formats.
 
-mod letter;
 mod pusher;
+mod request;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use letter::Stamp;
 pub(crate) use pusher::{Job, run};
+pub(crate) use request::Stamp;
 
 /// The message push settings of an account, as in WeChat's console.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -148,7 +148,7 @@ impl PushEvent {
 
 /// A callback, ready to post.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Letter {
+pub struct CallbackRequest {
     /// The URL of the account's message push settings.
     pub url: String,
     /// The query to append to the URL, without the `?`.

@@ -7,7 +7,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Letter, PushEvent};
+use super::{CallbackRequest, PushEvent};
 use crate::app::App;
 use crate::world::World;
 
@@ -52,7 +52,7 @@ pub(crate) async fn run(
 }
 
 /// Posts a callback, up to [`TRIES`] times, until the answer is `success` or empty.
-async fn post(client: reqwest::Client, letter: Letter) {
+async fn post(client: reqwest::Client, letter: CallbackRequest) {
     let url = format!("{}?{}", letter.url, letter.query);
     for _ in 0..TRIES {
         let request = client

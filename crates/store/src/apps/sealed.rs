@@ -7,7 +7,7 @@ use domain::{
 };
 use sea_orm::{EntityTrait, QueryFilter};
 
-use super::{is, parse_kind, words::parse_token_mode};
+use super::{column_text::parse_token_mode, is, parse_kind};
 use crate::{PlatformStore, StoreError, entity::app::Entity, time};
 
 /// The settings and sealed secrets with which the gateway calls WeChat for an app. The seal is bound to `tenant` and

@@ -8,7 +8,7 @@ use domain::{
     grant::GrantPolicy,
     id::TenantId,
     message::{Channel, Draft, Priority},
-    quota::{self, Shares},
+    quota::{self, PriorityShares},
 };
 use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult};
 use uuid::Uuid;
@@ -40,7 +40,7 @@ pub(super) struct AppFacts {
 pub(super) type Apps = HashMap<String, AppFacts>;
 
 /// The properties of a message that admission needs.
-pub(super) struct Wish {
+pub(super) struct MessageProfile {
     pub(super) channel: Channel,
     pub(super) priority: Priority,
     pub(super) due_at: DateTime<Utc>,
@@ -92,14 +92,14 @@ pub(super) fn app_of<'a>(apps: &'a Apps, appid: &str, tenant: TenantId) -> Optio
 pub(super) fn admit_all(
     submission: &Submission,
     apps: &Apps,
-    shares: Shares,
+    shares: PriorityShares,
     now: DateTime<Utc>,
 ) -> Taken {
     let Some(app) = app_of(apps, submission.appid.as_str(), submission.tenant) else {
         return Taken::NoSuchApp;
     };
     let received = submission.messages().map(|new| {
-        let wish = Wish {
+        let wish = MessageProfile {
             channel: new.draft.content.channel(),
             priority: new.draft.priority,
             due_at: new.draft.due_at(now),
@@ -118,7 +118,12 @@ impl AppFacts {
     }
 
     /// Whether the app can send the message before the message expires.
-    pub(super) fn admit(&self, wish: &Wish, shares: Shares, now: DateTime<Utc>) -> Received {
+    pub(super) fn admit(
+        &self,
+        wish: &MessageProfile,
+        shares: PriorityShares,
+        now: DateTime<Utc>,
+    ) -> Received {
         let official = wish.channel == Channel::Official;
         match parse_kind(&self.kind) {
             Ok(kind) if official != (kind == AppKind::OfficialAccount) => {

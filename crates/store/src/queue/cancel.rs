@@ -7,7 +7,7 @@ use domain::{
 };
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect, sea_query::Expr};
 
-use super::{ENDED, READY, record::release_behind, tell::tell_messages};
+use super::{ENDED, READY, events::tell_messages, record::release_behind};
 use crate::{
     Message, StoreError, TenantStore,
     entity::message::{Column, Entity, Model},

@@ -8,13 +8,13 @@ use uuid::Uuid;
 
 use super::{
     claim::ClaimRequest,
-    flight::Claimed,
+    claimed::ClaimedMessage,
     meter::{Lane, Meter},
 };
 use crate::{StoreError, messages::priority, millis};
 
 /// An app and the openid of one of the app's users.
-pub(super) type Person = (String, String);
+pub(super) type Recipient = (String, String);
 
 /// A ready message at the head of a lane.
 pub(super) struct Candidate {
@@ -54,7 +54,7 @@ pub(super) struct Choice {
     pub(super) followed: Vec<Uuid>,
     pub(super) behind: Vec<Uuid>,
     pub(super) expired: Vec<Uuid>,
-    pub(super) expired_people: Vec<Person>,
+    pub(super) expired_people: Vec<Recipient>,
     /// Messages of a former owner of the appid, which must not be sent in the name of the present owner.
     pub(super) orphans: Vec<Uuid>,
     pub(super) meters: HashMap<String, Meter>,
@@ -62,7 +62,7 @@ pub(super) struct Choice {
 
 impl Choice {
     /// Takes messages without a grant off the count of the meters.
-    pub(super) fn put_back(&mut self, unpermitted: &[Claimed]) {
+    pub(super) fn put_back(&mut self, unpermitted: &[ClaimedMessage]) {
         for flight in unpermitted {
             if let Some(meter) = self.meters.get_mut(flight.appid.as_str()) {
                 meter.put_back();
@@ -75,7 +75,7 @@ impl Choice {
 pub(super) fn choose(
     lanes: &[Lane],
     candidates: Vec<Candidate>,
-    busy: &HashSet<Person>,
+    busy: &HashSet<Recipient>,
     request: &ClaimRequest,
     now: DateTime<Utc>,
 ) -> Choice {

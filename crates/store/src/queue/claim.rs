@@ -11,19 +11,19 @@
 use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
-use domain::quota::Shares;
+use domain::quota::PriorityShares;
 use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult};
 use uuid::Uuid;
 
 use super::{
     BEHIND, FLYING, READY,
-    choice::{Candidate, Choice, Person, choose},
-    flight::{Claimed, FLYING_COLUMNS, FlyingRow, readable},
+    choice::{Candidate, Choice, Recipient, choose},
+    claimed::{ClaimedMessage, ClaimedRow, FLYING_COLUMNS, readable},
+    events::{Settled, end_and_tell},
     grants,
     meter::{LANE_COLUMNS, Lane, charge},
     record::release_behind,
     sql::{Sql, still},
-    tell::{Settled, end_and_tell},
     unsent::Unsent,
 };
 use crate::{PlatformStore, StoreError, millis};
@@ -49,14 +49,14 @@ pub struct ClaimRequest {
     /// The end of the lease.
     pub lease_until: DateTime<Utc>,
     /// The part of an app's daily quota that each priority may use.
-    pub shares: Shares,
+    pub shares: PriorityShares,
 }
 
 /// The result of a claim.
 #[derive(Clone, Debug, Default)]
 pub struct ClaimBatch {
     /// The messages to send now.
-    pub claimed: Vec<Claimed>,
+    pub claimed: Vec<ClaimedMessage>,
     /// The messages that this claim has ended: the ttl had run out, no grant permitted the send, or the app was
     /// removed.
     pub ended: Vec<Settled>,
@@ -312,7 +312,7 @@ async fn lock(
 async fn busy(
     tx: &impl ConnectionTrait,
     candidates: &[Candidate],
-) -> Result<HashSet<Person>, StoreError> {
+) -> Result<HashSet<Recipient>, StoreError> {
     let people: Vec<&Candidate> = candidates
         .iter()
         .filter(|candidate| candidate.busy)
@@ -349,7 +349,7 @@ async fn fly(
     choice: &mut Choice,
     request: &ClaimRequest,
     now: DateTime<Utc>,
-) -> Result<Vec<Claimed>, StoreError> {
+) -> Result<Vec<ClaimedMessage>, StoreError> {
     if choice.fly.is_empty() {
         return Ok(Vec::new());
     }
@@ -379,7 +379,7 @@ async fn fly(
         ));
     }
     sql.push(" RETURNING ").push(FLYING_COLUMNS);
-    let rows = FlyingRow::find_by_statement(sql.on(tx)).all(tx).await?;
+    let rows = ClaimedRow::find_by_statement(sql.on(tx)).all(tx).await?;
     for (appid, meter) in &mut choice.meters {
         meter.settle(rows.iter().filter(|row| row.appid == *appid).count());
     }

@@ -8,13 +8,13 @@
 //! The rows of the messages are new, so no transaction waits for these rows.
 
 use chrono::{DateTime, Utc};
-use domain::quota::Shares;
+use domain::quota::PriorityShares;
 use sea_orm::{ActiveValue::Set, EntityTrait};
 
 use super::{
     admission, allowance, keys,
     sql::pieces,
-    submission::{Load, NewMessage, Submission, Taken},
+    submission::{NewMessage, Submission, SubmissionBody, Taken},
 };
 use crate::{
     PlatformStore, StoreError,
@@ -32,7 +32,7 @@ impl PlatformStore {
     pub async fn intake(
         &self,
         batch: &[Submission],
-        shares: Shares,
+        shares: PriorityShares,
         now: DateTime<Utc>,
     ) -> Result<Vec<Taken>, StoreError> {
         if let Some(taken) = self.intake_alone(batch, shares, now).await? {
@@ -72,13 +72,13 @@ impl PlatformStore {
     async fn intake_alone(
         &self,
         batch: &[Submission],
-        shares: Shares,
+        shares: PriorityShares,
         now: DateTime<Utc>,
     ) -> Result<Option<Taken>, StoreError> {
         let [submission] = batch else {
             return Ok(None);
         };
-        let (Load::One(new), None) = (&submission.load, &submission.key) else {
+        let (SubmissionBody::One(new), None) = (&submission.load, &submission.key) else {
             return Ok(None);
         };
         let appid = submission.appid.as_str();

@@ -21,7 +21,7 @@ use super::{
     grants::Collected,
     sql::Sql,
     submission::{
-        Entry, FirstAnswer, FirstEntry, IdempotencyKey, Load, Received, Submission, Taken,
+        Entry, FirstAnswer, FirstEntry, IdempotencyKey, Received, Submission, SubmissionBody, Taken,
     },
 };
 use crate::{
@@ -40,7 +40,7 @@ pub(super) enum Answer {
     Batch(Vec<EntryAnswer>),
     /// A message with this number of attempts was retried.
     Retry(usize),
-    /// Another request: the sealed answer is in a column of the same row ([`crate::KeptAnswer`]).
+    /// Another request: the sealed answer is in a column of the same row ([`crate::StoredAnswer`]).
     Sealed,
     /// Grants were collected, item by item.
     Grants(Vec<Collected>),
@@ -246,11 +246,11 @@ fn answer(submission: &Submission, taken: &Taken) -> Option<Answer> {
         return None;
     };
     match &submission.load {
-        Load::One(new) => {
+        SubmissionBody::One(new) => {
             let stored = received[..] == [Received::Stored] && !new.draft.dry_run;
             stored.then(|| Answer::Message(new.id.uuid()))
         }
-        Load::Batch(entries) => {
+        SubmissionBody::Batch(entries) => {
             let mut received = received.iter();
             let entries = entries.iter().map(|entry| match entry {
                 Entry::Unfit(words) => EntryAnswer::Unfit(words.clone()),

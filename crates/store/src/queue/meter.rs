@@ -8,7 +8,7 @@
 use chrono::{DateTime, Datelike, Utc};
 use domain::{
     message::Priority,
-    quota::{self, Shares},
+    quota::{self, PriorityShares},
 };
 use sea_orm::{ConnectionTrait, FromQueryResult};
 use uuid::Uuid;
@@ -100,7 +100,7 @@ impl Meter {
     }
 
     /// Whether one more message of `priority` may be sent.
-    pub(super) fn admits(&self, shares: Shares, priority: Priority) -> bool {
+    pub(super) fn admits(&self, shares: PriorityShares, priority: Priority) -> bool {
         let probe_is_out = self.is_probed && self.has_taken();
         let minute_is_spent = !self.unpaced && self.minute.is_spent();
         let left = shares.remaining(self.day.limit, self.day.used, priority);

@@ -35,9 +35,10 @@ mod allowance;
 mod cancel;
 mod choice;
 mod claim;
-pub(crate) mod flight;
+pub(crate) mod claimed;
+mod event_keys;
+pub(crate) mod events;
 pub(crate) mod grants;
-mod heard;
 mod intake;
 mod keys;
 mod lane;
@@ -53,35 +54,34 @@ mod retry;
 mod sql;
 mod submission;
 mod sweep;
-pub(crate) mod tell;
 mod unsent;
 
 pub use cancel::Canceled;
 pub use claim::{ClaimBatch, ClaimRequest};
-pub use flight::Claimed;
+pub use claimed::ClaimedMessage;
+pub use event_keys::{CallbackEvent, EventKey};
+pub use events::{AppEvent, MessageFacts, Settled};
 pub use grants::{
-    Collected, Collection, Fate, Grant, GrantCount, GrantCursor, GrantCursorFormat, GrantEntry,
-    GrantNews, KeptCount, LedgerNews, Permit, PoolCount, PoolId, PooledId, Reach, Step,
+    Collected, Collection, Grant, GrantChange, GrantCount, GrantCursor, GrantCursorFormat,
+    GrantEntry, IdFate, KeptCount, LedgerChange, Permit, PoolCount, PoolId, PooledId, Reach, Step,
     Subscription, TemplateCount,
 };
-pub use heard::{HeardEvent, HeardNews};
 pub use lane::QuotaUse;
 pub(crate) use lane::{close_lane, open_lane};
 pub use outbox::{
-    DeliveryNext, DeliveryOutcome, DisabledWebhook, DueDelivery, Facts, Held, OutboxClaim,
+    DeliveryNext, DeliveryOutcome, DisabledWebhook, DueDelivery, EventContent, Held, OutboxClaim,
     OutboxRequest, Slots,
 };
-pub use pause::{LaneNews, LanePause, THROTTLED};
-pub use receipts::{Circumstances, NewReceipt, SweptReceipts};
-pub use record::{Recorded, Settlement, Word};
+pub use pause::{LaneChange, LanePause, THROTTLED};
+pub use receipts::{MatchFields, NewReceipt, SweptReceipts};
+pub use record::{Recorded, Settlement, SettlementSource};
 pub use retention::Dropped;
 pub use retry::Retried;
 pub use submission::{
-    Entry, FirstAnswer, FirstEntry, IdempotencyKey, Load, NewMessage, Received, Spent, Submission,
-    Taken,
+    Entry, FirstAnswer, FirstEntry, IdempotencyKey, NewMessage, Received, Spent, Submission,
+    SubmissionBody, Taken,
 };
 pub use sweep::Swept;
-pub use tell::{AppEvent, MessageFacts, Settled};
 
 pub(crate) use keys::{SEALED_ANSWER, UNLESS_KEPT};
 pub(crate) use meter::day_number;

@@ -8,9 +8,9 @@ use sea_orm::{ConnectionTrait, DbBackend};
 
 use super::{
     QUOTA_EXHAUSTED,
+    events::tell_pause,
     meter::{SLOWEST, minute_number},
     sql::Sql,
-    tell::tell_pause,
 };
 use crate::{StoreError, millis};
 
@@ -19,7 +19,7 @@ pub const THROTTLED: &str = "throttled";
 
 /// News about an app.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LaneNews {
+pub enum LaneChange {
     /// The app must not send for a while.
     Pause(LanePause),
     /// The probe was answered: the reason of the pause is gone.
@@ -45,7 +45,7 @@ pub struct LanePause {
     pub by_probe: bool,
 }
 
-impl LaneNews {
+impl LaneChange {
     /// The app of the news.
     pub fn appid(&self) -> &AppId {
         match self {
@@ -58,18 +58,18 @@ impl LaneNews {
 /// Writes the news into the app's lane.
 pub(super) async fn tell(
     tx: &impl ConnectionTrait,
-    news: &LaneNews,
+    news: &LaneChange,
     now: DateTime<Utc>,
 ) -> Result<(), StoreError> {
     match news {
-        LaneNews::Pause(pause) => {
+        LaneChange::Pause(pause) => {
             if pause.reason == THROTTLED {
                 slow_down(tx, pause, now).await?;
             }
             tell_pause(tx, pause, now).await?;
             rest(tx, pause).await
         }
-        LaneNews::Open(appid) => {
+        LaneChange::Open(appid) => {
             let mut sql = Sql::new(
                 "UPDATE lane SET paused_until = NULL, pause_reason = NULL, pause_detail = NULL WHERE appid = ",
             );
@@ -77,7 +77,7 @@ pub(super) async fn tell(
             tx.execute_raw(sql.on(tx)).await?;
             Ok(())
         }
-        LaneNews::StillPaused(appid, until) => {
+        LaneChange::StillPaused(appid, until) => {
             let mut sql = Sql::new("UPDATE lane SET paused_until = ");
             sql.bind(millis(*until))
                 .push(" WHERE pause_reason IS NOT NULL AND appid = ")

@@ -18,7 +18,7 @@ use domain::{
     id::{self, TenantId},
     lifecycle::Event,
     message::{Channel, Priority, Request},
-    quota::Shares,
+    quota::PriorityShares,
     tenant::TenantLimits,
     verdict::Verdict,
 };
@@ -27,7 +27,8 @@ use testkit::Postgres;
 use uuid::Uuid;
 
 use super::{
-    ClaimRequest, Claimed, GrantEntry, Load, NewMessage, Permit, Settlement, Submission, Word,
+    ClaimRequest, ClaimedMessage, GrantEntry, NewMessage, Permit, Settlement, SettlementSource,
+    Submission, SubmissionBody,
 };
 use crate::{NewApp, Page, Store, millis};
 
@@ -129,19 +130,19 @@ async fn work(store: &Store) {
         .unwrap();
 }
 
-async fn claim(store: &Store, slots: usize, lease: i64, now: DateTime<Utc>) -> Vec<Claimed> {
+async fn claim(store: &Store, slots: usize, lease: i64, now: DateTime<Utc>) -> Vec<ClaimedMessage> {
     let request = ClaimRequest {
         slots,
         apps: Vec::new(),
         cursor: String::new(),
         lease,
         lease_until: now + Duration::from_mins(1),
-        shares: Shares::default(),
+        shares: PriorityShares::default(),
     };
     store.platform().claim(&request, now).await.unwrap().claimed
 }
 
-async fn record(store: &Store, claimed: Vec<Claimed>, now: DateTime<Utc>) {
+async fn record(store: &Store, claimed: Vec<ClaimedMessage>, now: DateTime<Utc>) {
     let sent = Event::Answered(Verdict::Accepted { msgid: None });
     let settled: Vec<Settlement> = claimed
         .into_iter()
@@ -149,7 +150,7 @@ async fn record(store: &Store, claimed: Vec<Claimed>, now: DateTime<Utc>) {
             grant: flight.grant_news(&sent),
             id: flight.id,
             lease: flight.lease,
-            word: Word::Final,
+            word: SettlementSource::Final,
             transition: flight.facts().apply(&sent, now, 0.0).unwrap(),
             appid: flight.appid,
             touser: flight.touser,
@@ -204,11 +205,11 @@ async fn work_with_grants(store: &Store, appid: &AppId) {
             appid: appid.clone(),
             key: None,
             received_at: now,
-            load: Load::One(Box::new(new)),
+            load: SubmissionBody::One(Box::new(new)),
         })
         .collect();
     platform
-        .intake(&batch, Shares::default(), now)
+        .intake(&batch, PriorityShares::default(), now)
         .await
         .unwrap();
     let flights = claim(store, 32, 8, now).await;

@@ -19,7 +19,7 @@
 //! flight. So neither ever waits for the other. A separate statement writes the waiting receipts, never while a message
 //! is locked.
 
-mod circumstances;
+mod match_fields;
 mod waiting;
 
 use std::collections::HashSet;
@@ -28,7 +28,7 @@ use chrono::{DateTime, Duration, Utc};
 use domain::{
     app::AppId,
     id::TenantId,
-    lifecycle::{Event, Facts, Status},
+    lifecycle::{Event, MessageState, Status},
     message::{Channel, OnUncertain},
     verdict::FailureCode,
 };
@@ -38,8 +38,8 @@ use uuid::Uuid;
 use self::waiting::{DueReceipts, PIECE};
 use super::{
     ENDED,
+    events::{Settled, end_and_tell},
     sql::{Cell, Sql},
-    tell::{Settled, end_and_tell},
 };
 use crate::{PlatformStore, StoreError, error::unknown, millis, time};
 
@@ -62,12 +62,12 @@ pub struct NewReceipt {
     /// The particulars of the failure. `None` if the failure code's own advice says enough.
     pub failure_detail: Option<String>,
     /// Other fields that identify the message. `None` if an older version of the gateway stored the receipt.
-    pub circumstances: Option<Circumstances>,
+    pub circumstances: Option<MatchFields>,
 }
 
 /// Fields of a receipt that identify the message if no message has the receipt's msgid.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Circumstances {
+pub struct MatchFields {
     /// The channel of the message.
     pub channel: Channel,
     /// The template of the message, if WeChat names the template.
@@ -102,7 +102,7 @@ impl NewReceipt {
     /// receipt changes nothing because another receipt came before.
     fn change(&self, message: Uuid, status: Status, now: DateTime<Utc>) -> Option<[Cell; 6]> {
         // All fields but the status concern repeats, which a receipt does not cause.
-        let facts = Facts {
+        let facts = MessageState {
             status,
             attempts: 0,
             expires_at: now,
@@ -157,7 +157,7 @@ struct WaitingRow {
 
 impl WaitingRow {
     fn read(self) -> Result<(NewReceipt, DateTime<Utc>), StoreError> {
-        let channel = self.channel.as_deref().and_then(circumstances::channel);
+        let channel = self.channel.as_deref().and_then(match_fields::channel);
         let circumstances = channel.zip(self.happened_at);
         let receipt = NewReceipt {
             // Without an owner the app is removed, and no message waits for this receipt.
@@ -170,7 +170,7 @@ impl WaitingRow {
                 .map_err(|_| unknown("receipt.msgid", &self.msgid))?,
             delivered: self.status == Status::Delivered.as_str(),
             failure_detail: self.failure_detail,
-            circumstances: circumstances.map(|(channel, happened_at)| Circumstances {
+            circumstances: circumstances.map(|(channel, happened_at)| MatchFields {
                 channel,
                 template_id: self.template_id,
                 happened_at: time(happened_at),
@@ -330,7 +330,7 @@ impl PlatformStore {
                 receipt.failure_detail.clone().into(),
                 millis(now).into(),
                 millis(now + FIRST_LOOK).into(),
-                about.map(|about| circumstances::word(about.channel)).into(),
+                about.map(|about| match_fields::word(about.channel)).into(),
                 about.and_then(|about| about.template_id.clone()).into(),
                 about.map(|about| millis(about.happened_at)).into(),
             ]

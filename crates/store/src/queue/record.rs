@@ -25,18 +25,18 @@ use uuid::Uuid;
 
 use super::{
     BEHIND, ENDED, FLYING, READY, WAITING,
-    choice::Person,
-    grants::{self, GrantNews},
+    choice::Recipient,
+    events::tell_messages,
+    grants::{self, GrantChange},
     meter::day_number,
-    pause::{LaneNews, hold, refund, tell},
+    pause::{LaneChange, hold, refund, tell},
     sql::{Cell, Sql, still},
-    tell::tell_messages,
 };
 use crate::{PlatformStore, StoreError, messages::to_json, millis};
 
 /// The source of a settlement. Decides which settlement counts if there are two for one claim of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Word {
+pub enum SettlementSource {
     /// WeChat's final answer about the message. Corrects an earlier settlement that came from the end of the lease.
     Final,
     /// The worker's result of a send that WeChat has not finally answered. Counts only while the lease holds.
@@ -53,7 +53,7 @@ pub struct Settlement {
     /// The lease of the claim. A record that arrives after a later claim changes nothing.
     pub lease: i64,
     /// The source of the settlement.
-    pub word: Word,
+    pub word: SettlementSource,
     /// The app that sent the message.
     pub appid: AppId,
     /// The recipient's openid.
@@ -61,7 +61,7 @@ pub struct Settlement {
     /// The template's id.
     pub template_id: String,
     /// What happens to the grant of the message. `None` if nothing changes.
-    pub grant: Option<GrantNews>,
+    pub grant: Option<GrantChange>,
     /// The transition that the state machine returned.
     pub transition: Transition,
     /// All attempts of the message, the last one included.
@@ -113,14 +113,14 @@ impl PlatformStore {
     pub async fn record<S: Borrow<Settlement>>(
         &self,
         batch: &[S],
-        news: &[LaneNews],
+        news: &[LaneChange],
         now: DateTime<Utc>,
     ) -> Result<Recorded, StoreError> {
         let batch: Vec<&Settlement> = batch.iter().map(Borrow::borrow).collect();
         let tx = self.store.begin().await?;
         let refunded = batch.iter().filter(|one| one.refund.is_some());
         let lanes = refunded.map(|one| &one.appid);
-        hold(&tx, lanes.chain(news.iter().map(LaneNews::appid))).await?;
+        hold(&tx, lanes.chain(news.iter().map(LaneChange::appid))).await?;
         let told_before = uncertain_before(&tx, &batch).await?;
         let mut settled = Vec::new();
         if !batch.is_empty() {
@@ -170,7 +170,7 @@ struct Settled {
     followed: i64,
 }
 
-fn followed(settled: &[Settled]) -> Vec<Person> {
+fn followed(settled: &[Settled]) -> Vec<Recipient> {
     let followed = settled.iter().filter(|one| one.followed != 0);
     followed
         .map(|one| (one.appid.clone(), one.touser.clone()))
@@ -185,9 +185,9 @@ fn changed(settled: &[Settled]) -> HashSet<MessageId> {
 /// nothing about the present owner's secret and quota. News without a message in `settled` is kept.
 async fn of_owners<'a>(
     tx: &impl ConnectionTrait,
-    news: &'a [LaneNews],
+    news: &'a [LaneChange],
     settled: &[Settled],
-) -> Result<Vec<&'a LaneNews>, StoreError> {
+) -> Result<Vec<&'a LaneChange>, StoreError> {
     if news.is_empty() {
         return Ok(Vec::new());
     }
@@ -198,7 +198,7 @@ async fn of_owners<'a>(
     for row in tx.query_all_raw(sql.on(tx)).await? {
         owners.insert(row.try_get("", "appid")?, row.try_get("", "tenant_id")?);
     }
-    let is_owned = |news: &&LaneNews| {
+    let is_owned = |news: &&LaneChange| {
         let appid = news.appid().as_str();
         let mut tellers = settled.iter().filter(|one| one.appid == appid).peekable();
         tellers.peek().is_none()
@@ -248,9 +248,9 @@ async fn uncertain_before(
     tx: &impl ConnectionTrait,
     batch: &[&Settlement],
 ) -> Result<HashSet<Uuid>, StoreError> {
-    let late = batch
-        .iter()
-        .filter(|one| one.word == Word::Final && one.transition.status == Status::Uncertain);
+    let late = batch.iter().filter(|one| {
+        one.word == SettlementSource::Final && one.transition.status == Status::Uncertain
+    });
     let ids: Vec<Uuid> = late.map(|one| one.id.uuid()).collect();
     if ids.is_empty() {
         return Ok(HashSet::new());
@@ -283,8 +283,8 @@ fn row(settlement: &Settlement, now: DateTime<Utc>) -> Result<[Cell; 12], StoreE
     Ok([
         settlement.id.uuid().into(),
         settlement.lease.into(),
-        i64::from(settlement.word == Word::Final).into(),
-        (settlement.word == Word::Nobody)
+        i64::from(settlement.word == SettlementSource::Final).into(),
+        (settlement.word == SettlementSource::Nobody)
             .then_some(settlement.lease)
             .into(),
         transition.status.as_str().into(),
@@ -307,7 +307,7 @@ fn row(settlement: &Settlement, now: DateTime<Utc>) -> Result<[Cell; 12], StoreE
 /// The other messages stay behind that one. Returns whether a message was released.
 pub(super) async fn release_behind(
     tx: &impl ConnectionTrait,
-    people: &[Person],
+    people: &[Recipient],
     now: DateTime<Utc>,
 ) -> Result<bool, StoreError> {
     if people.is_empty() {

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use domain::{
     id::MessageId,
     lifecycle::{Event, Refusal, Status},
-    quota::Shares,
+    quota::PriorityShares,
 };
 use sea_orm::{
     ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter, QuerySelect, sea_query::Expr,
@@ -14,7 +14,7 @@ use sea_orm::{
 
 use super::{
     READY, WAITING,
-    admission::{self, AppFacts, Wish, app_of},
+    admission::{self, AppFacts, MessageProfile, app_of},
     allowance::Allowances,
     cancel::changed_at,
     keys::{self, Answer, Claim},
@@ -57,7 +57,7 @@ impl TenantStore {
         &self,
         id: MessageId,
         key: Option<&IdempotencyKey>,
-        shares: Shares,
+        shares: PriorityShares,
         now: DateTime<Utc>,
     ) -> Result<Retried, StoreError> {
         let own = Entity::find_by_id(id.uuid()).filter(Column::TenantId.eq(self.tenant.uuid()));
@@ -145,12 +145,12 @@ impl TenantStore {
         tx: &DatabaseTransaction,
         app: &AppFacts,
         row: &Model,
-        shares: Shares,
+        shares: PriorityShares,
         now: DateTime<Utc>,
     ) -> Result<Option<Received>, StoreError> {
         let message = Message::try_from(row.clone())?;
         let due_at = due_at(row, now);
-        let wish = Wish {
+        let wish = MessageProfile {
             channel: message.content.channel(),
             priority: message.priority,
             due_at,

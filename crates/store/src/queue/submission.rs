@@ -26,12 +26,12 @@ pub struct Submission {
     /// The time of the request.
     pub received_at: DateTime<Utc>,
     /// The messages to send.
-    pub load: Load,
+    pub load: SubmissionBody,
 }
 
 /// The messages of a [`Submission`].
 #[derive(Clone, Debug)]
-pub enum Load {
+pub enum SubmissionBody {
     /// One message. A refused message leaves the key free.
     One(Box<NewMessage>),
     /// A batch. A batch claims the key even if entries are refused, because a batch is always answered.
@@ -159,8 +159,8 @@ impl Submission {
     /// The messages of the submission, in order.
     pub fn messages(&self) -> impl Iterator<Item = &NewMessage> {
         let (one, batch) = match &self.load {
-            Load::One(new) => (Some(&**new), &[][..]),
-            Load::Batch(entries) => (None, &entries[..]),
+            SubmissionBody::One(new) => (Some(&**new), &[][..]),
+            SubmissionBody::Batch(entries) => (None, &entries[..]),
         };
         let of_batch = batch.iter().filter_map(|entry| match entry {
             Entry::Message(new) => Some(&**new),

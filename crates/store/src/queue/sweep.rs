@@ -9,14 +9,14 @@ use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult};
 
 use super::{
     BEHIND, FLYING, READY, WAITING,
-    choice::Person,
-    flight::{Claimed, FLYING_COLUMNS, FlyingRow, readable},
+    choice::Recipient,
+    claimed::{ClaimedMessage, ClaimedRow, FLYING_COLUMNS, readable},
+    events::{Settled, end_and_tell},
     grants,
     meter::day_number,
     pause::refund,
     record::release_behind,
     sql::{Sql, still},
-    tell::{Settled, end_and_tell},
     unsent::Unsent,
 };
 use crate::{PlatformStore, StoreError, millis, time};
@@ -101,12 +101,12 @@ impl PlatformStore {
     }
 
     /// Messages in flight with a lease that has ended without a record, because the worker is gone.
-    pub async fn overdue(&self, now: DateTime<Utc>) -> Result<Vec<Claimed>, StoreError> {
+    pub async fn overdue(&self, now: DateTime<Utc>) -> Result<Vec<ClaimedMessage>, StoreError> {
         let mut sql = Sql::new(&format!(
             "SELECT {FLYING_COLUMNS} FROM message WHERE phase = {FLYING} AND lease_until <= "
         ));
         sql.bind(millis(now)).push(" LIMIT ").bind(BATCH);
-        let rows = FlyingRow::find_by_statement(sql.on(&self.store.read))
+        let rows = ClaimedRow::find_by_statement(sql.on(&self.store.read))
             .all(&self.store.read)
             .await?;
         let mut flights = readable(rows);
@@ -189,7 +189,7 @@ impl PlatformStore {
         let people = rows
             .iter()
             .map(|row| Ok((row.try_get("", "appid")?, row.try_get("", "touser")?)))
-            .collect::<Result<Vec<Person>, StoreError>>()?;
+            .collect::<Result<Vec<Recipient>, StoreError>>()?;
         if !people.is_empty() {
             let tx = self.store.begin().await?;
             release_behind(&tx, &people, now).await?;

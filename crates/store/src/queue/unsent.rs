@@ -1,13 +1,13 @@
-//! Ends messages that will not be sent, many at a time: the rules of `domain::lifecycle`'s `Facts::unsent` in SQL.
+//! Ends messages that will not be sent, many at a time: the rules of `domain::lifecycle`'s `MessageState::unsent` in SQL.
 
 use chrono::{DateTime, Utc};
 use domain::{app::AppId, id::TenantId};
 
 use super::{
     BEHIND, ENDED, READY, WAITING,
+    events::{Settled, end_and_tell},
     sql::{Sql, still},
     sweep::{BATCH, Swept},
-    tell::{Settled, end_and_tell},
 };
 use crate::{PlatformStore, StoreError};
 

@@ -155,7 +155,7 @@ impl PlatformStore {
         for drift in &drifts {
             audit::append(store, &tx, Some(tenant), drift.line(appid), now).await?;
             let event = drift.event(appid, now);
-            told += queue::tell::tell_event(&tx, tenant, &event, now).await?;
+            told += queue::events::tell_event(&tx, tenant, &event, now).await?;
         }
         let change = ActiveModel {
             revision: Set(row.revision + i64::from(is_news)),

@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use domain::{
     id::TenantId,
     message::Draft,
-    quota::{self, Shares},
+    quota::{self, PriorityShares},
 };
 use wxgate_store::{
     Entry, FirstAnswer, FirstEntry, Received, Retried, Spent, Store, Taken, TenantPatch,
@@ -125,7 +125,7 @@ async fn a_retry_counts(store: Store) {
     let door = store.tenant(sender.tenant);
     let again = async |seconds| {
         door.cancel(id, at(seconds)).await.unwrap();
-        let retried = door.retry(id, None, Shares::default(), at(seconds));
+        let retried = door.retry(id, None, PriorityShares::default(), at(seconds));
         retried.await.unwrap()
     };
     let retried = again(1).await;

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use domain::id::{self, TenantId};
 use wxgate_store::{
-    AppPatch, IdempotencyKey, KeptAnswer, Recalled, Store, StoreError, TenantPatch,
+    AppPatch, IdempotencyKey, IdempotencyLookup, Store, StoreError, StoredAnswer, TenantPatch,
 };
 
 use crate::common::{appid, at, new_app, on_both, onboard};
@@ -26,8 +26,8 @@ fn key(name: &str, request: u8) -> IdempotencyKey {
     }
 }
 
-fn kept(tenant: TenantId, name: &str) -> KeptAnswer {
-    KeptAnswer {
+fn kept(tenant: TenantId, name: &str) -> StoredAnswer {
+    StoredAnswer {
         tenant: Some(tenant),
         key: key(name, 1),
         sealed: vec![5; 40],
@@ -39,31 +39,34 @@ async fn recall(
     tenant: Option<TenantId>,
     key: &IdempotencyKey,
     now: DateTime<Utc>,
-) -> Recalled {
+) -> IdempotencyLookup {
     store.recall(tenant, key, now).await.unwrap()
 }
 
 async fn an_answer_is_there_with_what_it_answers(store: Store) {
     let tenant = onboard(&store, 1, 10).await;
     let recall = async |key: &IdempotencyKey| recall(&store, Some(tenant), key, at(2)).await;
-    assert_eq!(recall(&key("k", 1)).await, Recalled::Nothing);
+    assert_eq!(recall(&key("k", 1)).await, IdempotencyLookup::Nothing);
     let door = store.tenant(tenant).answering(Some(kept(tenant, "k")));
     door.create_app(new_app(2), at(1)).await.unwrap();
-    assert_eq!(recall(&key("k", 1)).await, Recalled::Answer(vec![5; 40]));
-    assert_eq!(recall(&key("k", 2)).await, Recalled::OtherRequest);
+    assert_eq!(
+        recall(&key("k", 1)).await,
+        IdempotencyLookup::Answer(vec![5; 40])
+    );
+    assert_eq!(recall(&key("k", 2)).await, IdempotencyLookup::OtherRequest);
     let swept = store
         .platform()
         .forget_idempotency_keys(at(24 * 3600 + 2))
         .await;
     assert_eq!(swept.unwrap().moved, 1);
-    assert_eq!(recall(&key("k", 1)).await, Recalled::Nothing);
+    assert_eq!(recall(&key("k", 1)).await, IdempotencyLookup::Nothing);
 }
 
 async fn an_old_answer_makes_room_unasked(store: Store) {
     const DAY: i64 = 24 * 3600;
     let tenant = onboard(&store, 1, 10).await;
     let make = async |number: u16, request: u8, seconds: i64| {
-        let kept = KeptAnswer {
+        let kept = StoredAnswer {
             key: key("k", request),
             sealed: vec![request; 40],
             ..kept(tenant, "k")
@@ -78,13 +81,16 @@ async fn an_old_answer_makes_room_unasked(store: Store) {
         let asked = key("k", request);
         recall(&store, Some(tenant), &asked, at(seconds)).await
     };
-    assert_eq!(recall(1, DAY).await, Recalled::Answer(vec![1; 40]));
-    assert_eq!(recall(2, DAY).await, Recalled::OtherRequest);
+    assert_eq!(recall(1, DAY).await, IdempotencyLookup::Answer(vec![1; 40]));
+    assert_eq!(recall(2, DAY).await, IdempotencyLookup::OtherRequest);
     // The janitor has not deleted the expired record yet.
-    assert_eq!(recall(1, DAY + 1).await, Recalled::Nothing);
+    assert_eq!(recall(1, DAY + 1).await, IdempotencyLookup::Nothing);
     make(3, 2, DAY + 1).await.unwrap();
-    assert_eq!(recall(2, 2 * DAY).await, Recalled::Answer(vec![2; 40]));
-    assert_eq!(recall(1, 2 * DAY).await, Recalled::OtherRequest);
+    assert_eq!(
+        recall(2, 2 * DAY).await,
+        IdempotencyLookup::Answer(vec![2; 40])
+    );
+    assert_eq!(recall(1, 2 * DAY).await, IdempotencyLookup::OtherRequest);
 }
 
 async fn a_key_that_is_taken_lets_nothing_happen(store: Store) {
@@ -107,7 +113,7 @@ async fn what_is_refused_leaves_its_key_free(store: Store) {
     assert!(matches!(nothing, Err(StoreError::NotFound("delivery"))));
     assert_eq!(
         recall(&store, Some(tenant), &key("k", 1), at(1)).await,
-        Recalled::Nothing
+        IdempotencyLookup::Nothing
     );
 }
 
@@ -117,8 +123,8 @@ async fn operators_have_keys_of_their_own(store: Store) {
     door.create_app(new_app(2), at(1)).await.unwrap();
     let asked = key("k", 1);
     let recall = async || recall(&store, None, &asked, at(1)).await;
-    assert_eq!(recall().await, Recalled::Nothing);
-    let operators = KeptAnswer {
+    assert_eq!(recall().await, IdempotencyLookup::Nothing);
+    let operators = StoredAnswer {
         tenant: None,
         key: asked.clone(),
         sealed: vec![6; 40],
@@ -134,7 +140,7 @@ async fn operators_have_keys_of_their_own(store: Store) {
         )
         .await
         .unwrap();
-    assert_eq!(recall().await, Recalled::Answer(vec![6; 40]));
+    assert_eq!(recall().await, IdempotencyLookup::Answer(vec![6; 40]));
 }
 
 async fn only_what_was_read_is_changed(store: Store) {

@@ -8,7 +8,7 @@ use domain::{
     id::{self, MessageId, TenantId},
     lifecycle::Status,
     message::Request,
-    quota::Shares,
+    quota::PriorityShares,
 };
 use wxgate_store::{
     AppPatch, ClaimRequest, NewMessage, Page, PreviousCallback, Received, Store, StoreError, Taken,
@@ -281,7 +281,7 @@ async fn claim_one(store: &Store) {
         cursor: String::new(),
         lease: 1,
         lease_until: at(60),
-        shares: Shares::default(),
+        shares: PriorityShares::default(),
     };
     assert_eq!(
         store

@@ -11,7 +11,7 @@ use domain::{
     verdict::{Attempt, FailureCode, Verdict},
     webhook::{EventFilter, EventType},
 };
-use wxgate_store::{Circumstances, Claimed, NewApp, NewReceipt, Store};
+use wxgate_store::{ClaimedMessage, MatchFields, NewApp, NewReceipt, Store};
 
 use crate::{
     common::{appid, at, draft, new_app, on_both, onboard, owner},
@@ -40,7 +40,7 @@ fn receipt(msgid: u64, second: i64) -> NewReceipt {
         msgid,
         delivered: true,
         failure_detail: None,
-        circumstances: Some(Circumstances {
+        circumstances: Some(MatchFields {
             channel: Channel::Subscribe,
             template_id: Some("tpl".into()),
             happened_at: at(second),
@@ -49,14 +49,14 @@ fn receipt(msgid: u64, second: i64) -> NewReceipt {
 }
 
 /// [`receipt`] with other circumstances.
-fn about(second: i64, change: impl FnOnce(&mut Circumstances)) -> NewReceipt {
+fn about(second: i64, change: impl FnOnce(&mut MatchFields)) -> NewReceipt {
     let mut receipt = receipt(9, second);
     change(receipt.circumstances.as_mut().unwrap());
     receipt
 }
 
 /// Records messages that were sent at `second`, each with an attempt of this verdict.
-async fn land(store: &Store, flights: &[Claimed], verdict: Verdict, second: i64) {
+async fn land(store: &Store, flights: &[ClaimedMessage], verdict: Verdict, second: i64) {
     let batch: Vec<_> = flights
         .iter()
         .map(|flight| {

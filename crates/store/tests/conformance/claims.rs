@@ -11,7 +11,7 @@ use domain::{
     lifecycle::{Event, Status},
     message::{Draft, Priority},
 };
-use wxgate_store::{LaneNews, LanePause, NewMessage, Store};
+use wxgate_store::{LaneChange, LanePause, NewMessage, Store};
 
 on_both! {
     claims_go_round_the_apps
@@ -203,7 +203,7 @@ async fn a_paused_app_rests_and_others_go_on(store: Store) {
         refused: 1,
         by_probe: false,
     };
-    let pause = LaneNews::Pause(pause);
+    let pause = LaneChange::Pause(pause);
     store
         .platform()
         .record::<wxgate_store::Settlement>(&[], &[pause], at(0))

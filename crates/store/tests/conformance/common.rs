@@ -8,12 +8,14 @@ use domain::{
     grant::GrantPolicy,
     id::{self, TenantId},
     message::{Draft, Request},
-    quota::Shares,
+    quota::PriorityShares,
     tenant::TenantLimits,
 };
 use serde_json::{Value, json};
 use testkit::Postgres;
-use wxgate_store::{IdempotencyKey, Load, NewApp, NewMessage, Received, Store, Submission, Taken};
+use wxgate_store::{
+    IdempotencyKey, NewApp, NewMessage, Received, Store, Submission, SubmissionBody, Taken,
+};
 
 static POSTGRES: LazyLock<Postgres> = LazyLock::new(Postgres::start);
 
@@ -123,7 +125,7 @@ pub(crate) fn one(new: NewMessage, key: impl Into<Option<IdempotencyKey>>) -> Su
         appid: new.appid.clone(),
         key: key.into(),
         received_at: new.received_at,
-        load: Load::One(Box::new(new)),
+        load: SubmissionBody::One(Box::new(new)),
     }
 }
 
@@ -131,7 +133,7 @@ pub(crate) fn one(new: NewMessage, key: impl Into<Option<IdempotencyKey>>) -> Su
 pub(crate) async fn hand_in(store: &Store, batch: &[Submission], now: DateTime<Utc>) -> Vec<Taken> {
     store
         .platform()
-        .intake(batch, Shares::default(), now)
+        .intake(batch, PriorityShares::default(), now)
         .await
         .unwrap()
 }

@@ -10,13 +10,13 @@ use domain::{
     id::{MessageId, WebhookId},
     lifecycle::{Event, Status},
     message::{Draft, OnUncertain},
-    quota::Shares,
+    quota::PriorityShares,
     retry::Delay,
     verdict::{Attempt, FailureCode, Outcome, Verdict},
     webhook::{EventFilter, EventType},
 };
 use futures::future::join_all;
-use wxgate_store::{ClaimRequest, Claimed, NewReceipt, Page, Settlement, Store};
+use wxgate_store::{ClaimRequest, ClaimedMessage, NewReceipt, Page, Settlement, Store};
 
 use crate::{
     common::{at, draft, on_both},
@@ -55,14 +55,14 @@ async fn told(sender: &Sender<'_>, webhook: WebhookId) -> BTreeMap<MessageId, Ve
     told
 }
 
-async fn claim(store: &Store, lease: i64, now: DateTime<Utc>) -> Vec<Claimed> {
+async fn claim(store: &Store, lease: i64, now: DateTime<Utc>) -> Vec<ClaimedMessage> {
     let request = ClaimRequest {
         slots: 64,
         apps: Vec::new(),
         cursor: String::new(),
         lease,
         lease_until: now + Duration::from_mins(1),
-        shares: Shares::default(),
+        shares: PriorityShares::default(),
     };
     store.platform().claim(&request, now).await.unwrap().claimed
 }
@@ -126,7 +126,7 @@ fn landing(dice: &mut Dice) -> Event {
 }
 
 /// The settlement with the attempt, as the gateway records an attempt.
-fn landed(flight: &Claimed, event: &Event, now: DateTime<Utc>) -> Settlement {
+fn landed(flight: &ClaimedMessage, event: &Event, now: DateTime<Utc>) -> Settlement {
     let mut settlement = settle(flight, event, now);
     let outcome = match event {
         Event::Answered(verdict) => verdict.outcome(),
@@ -152,7 +152,7 @@ struct Replicas<'a> {
     dice: Dice,
     ids: Vec<MessageId>,
     /// Messages in flight, and messages with an ended lease and an outcome still to come.
-    flights: Vec<Claimed>,
+    flights: Vec<ClaimedMessage>,
     retried: HashMap<MessageId, usize>,
     lease: i64,
 }
@@ -241,7 +241,10 @@ impl Replicas<'_> {
             let (a, b) = futures::join!(door.cancel(id, now), door.cancel(id, now));
             a.and(b).unwrap();
         } else {
-            let retried = door.retry(id, None, Shares::default(), now).await.unwrap();
+            let retried = door
+                .retry(id, None, PriorityShares::default(), now)
+                .await
+                .unwrap();
             if matches!(retried, wxgate_store::Retried::Queued(_)) {
                 *self.retried.entry(id).or_default() += 1;
             }

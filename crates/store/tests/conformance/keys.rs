@@ -8,8 +8,8 @@ use crate::{
 };
 use domain::message::Draft;
 use wxgate_store::{
-    Entry, FirstAnswer, FirstEntry, IdempotencyKey, Load, NewMessage, Received, Store, Submission,
-    Taken,
+    Entry, FirstAnswer, FirstEntry, IdempotencyKey, NewMessage, Received, Store, Submission,
+    SubmissionBody, Taken,
 };
 
 on_both! {
@@ -37,7 +37,7 @@ pub(crate) fn batch(first: &NewMessage, key: IdempotencyKey, entries: Vec<Entry>
         appid: first.appid.clone(),
         key: Some(key),
         received_at: first.received_at,
-        load: Load::Batch(entries),
+        load: SubmissionBody::Batch(entries),
     }
 }
 

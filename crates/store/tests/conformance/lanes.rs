@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use domain::{lifecycle::Event, message::Draft, message::Priority, retry::Delay, verdict::Verdict};
-use wxgate_store::{Claimed, LaneNews, LanePause, QUOTA_EXHAUSTED, Store, THROTTLED};
+use wxgate_store::{ClaimedMessage, LaneChange, LanePause, QUOTA_EXHAUSTED, Store, THROTTLED};
 
 use crate::{
     common::{appid, at, draft, intake, on_both},
@@ -28,8 +28,8 @@ async fn queue(store: &Store, count: u16) -> Sender<'_> {
     sender
 }
 
-fn pause(reason: &str, until: DateTime<Utc>, refused: u32, by_probe: bool) -> LaneNews {
-    LaneNews::Pause(LanePause {
+fn pause(reason: &str, until: DateTime<Utc>, refused: u32, by_probe: bool) -> LaneChange {
+    LaneChange::Pause(LanePause {
         appid: appid(1),
         until,
         reason: reason.to_owned(),
@@ -39,7 +39,7 @@ fn pause(reason: &str, until: DateTime<Utc>, refused: u32, by_probe: bool) -> La
     })
 }
 
-async fn tell(store: &Store, news: LaneNews, now: DateTime<Utc>) {
+async fn tell(store: &Store, news: LaneChange, now: DateTime<Utc>) {
     store
         .platform()
         .record::<wxgate_store::Settlement>(&[], &[news], now)
@@ -47,14 +47,20 @@ async fn tell(store: &Store, news: LaneNews, now: DateTime<Utc>) {
         .unwrap();
 }
 
-async fn record(store: &Store, flight: &Claimed, event: Event, news: LaneNews, now: DateTime<Utc>) {
+async fn record(
+    store: &Store,
+    flight: &ClaimedMessage,
+    event: Event,
+    news: LaneChange,
+    now: DateTime<Utc>,
+) {
     let settled = [settle(flight, &event, now)];
     let recorded = store.platform().record(&settled, &[news], now).await;
     assert_eq!(recorded.unwrap().changed.len(), 1);
 }
 
 /// The probe, the only message that a claim at `now` returns.
-async fn probe(store: &Store, now: DateTime<Utc>) -> Claimed {
+async fn probe(store: &Store, now: DateTime<Utc>) -> ClaimedMessage {
     let mut claimed = claim(store, 8, now).await;
     assert_eq!(claimed.len(), 1);
     assert!(claimed[0].is_probe);
@@ -71,7 +77,7 @@ async fn one_goes_ahead_when_a_pause_is_over(store: Store) {
         &store,
         &probe,
         accepted(1),
-        LaneNews::Open(appid(1)),
+        LaneChange::Open(appid(1)),
         at(61),
     )
     .await;
@@ -84,7 +90,7 @@ async fn a_probe_that_tells_nothing_is_followed_by_another(store: Store) {
     queue(&store, 5).await;
     tell(&store, pause("wrong_secret", at(60), 1, false), at(0)).await;
     let first = probe(&store, at(60)).await;
-    let nothing = LaneNews::StillPaused(appid(1), at(66));
+    let nothing = LaneChange::StillPaused(appid(1), at(66));
     let busy = Event::Answered(Verdict::Later(Delay::Backoff));
     record(&store, &first, busy, nothing, at(61)).await;
     assert!(claim(&store, 8, at(65)).await.is_empty());
@@ -138,7 +144,7 @@ async fn a_minutes_limit_is_learnt_and_tried_again(store: Store) {
         &store,
         &ahead,
         accepted(1),
-        LaneNews::Open(appid(1)),
+        LaneChange::Open(appid(1)),
         minute(2),
     )
     .await;

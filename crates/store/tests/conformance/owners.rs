@@ -9,8 +9,8 @@ use domain::{
     verdict::Verdict,
 };
 use wxgate_store::{
-    GrantNews, HeardEvent, HeardNews, LaneNews, LanePause, LedgerNews, NewReceipt, Settled, Step,
-    Store,
+    CallbackEvent, EventKey, GrantChange, LaneChange, LanePause, LedgerChange, NewReceipt, Settled,
+    Step, Store,
 };
 
 use crate::{
@@ -138,17 +138,17 @@ async fn what_waits_does_not_wait_for_the_next_owner(store: Store) {
     assert_eq!(receive(&store, own, at(61)).await, delivered(one));
 }
 
-fn heard(tenant: TenantId, number: u8) -> HeardNews {
+fn heard(tenant: TenantId, number: u8) -> CallbackEvent {
     let entry = Entry::Accepted {
         at: at(i64::from(number)),
     };
-    HeardNews {
+    CallbackEvent {
         tenant,
-        event: HeardEvent {
+        event: EventKey {
             appid: appid(1),
             digest: [number; 32],
         },
-        entries: vec![LedgerNews {
+        entries: vec![LedgerChange {
             appid: appid(1),
             openid: "o1".into(),
             template_id: "tpl".into(),
@@ -168,7 +168,7 @@ async fn remaining(store: &Store, tenant: TenantId) -> Vec<u32> {
 
 async fn events_are_entered_for_the_owner_that_heard_them(store: Store) {
     let first = Sender::new(&store, 1).await.tenant;
-    let remember = async |news: HeardNews, second: i64| {
+    let remember = async |news: CallbackEvent, second: i64| {
         let fresh = store.platform().remember_events(&[news], at(second)).await;
         fresh.unwrap().len()
     };
@@ -192,7 +192,7 @@ async fn what_a_late_answer_says_of_an_app_is_not_the_next_owners(store: Store) 
     sender.send(1, draft("o1"), at(1)).await;
     let flights = claim(&store, 8, at(1)).await;
     let next = hand_over(&store, at(5)).await;
-    let pause = LaneNews::Pause(LanePause {
+    let pause = LaneChange::Pause(LanePause {
         appid: appid(1),
         until: at(5) + Duration::hours(1),
         reason: "wrong_secret".into(),
@@ -237,7 +237,7 @@ async fn a_late_answer_takes_nothing_of_the_next_owners_grants(store: Store) {
     assert_eq!(fresh.unwrap().len(), 1);
     let answer = Event::Answered(Verdict::Accepted { msgid: Some(MSGID) });
     let mut answer = settle(&flights[0], &answer, at(7));
-    answer.grant = Some(GrantNews::Ledger(Step::Zero));
+    answer.grant = Some(GrantChange::Ledger(Step::Zero));
     store
         .platform()
         .record(&[answer], &[], at(7))

@@ -8,12 +8,12 @@ use domain::{
     id::{self, MessageId, TenantId},
     lifecycle::{Event, Status},
     message::Draft,
-    quota::Shares,
+    quota::PriorityShares,
     verdict::{FailureCode, Verdict},
 };
 use wxgate_store::{
-    ClaimBatch, ClaimRequest, Claimed, NewMessage, Page, Received, Settled, Settlement, Store,
-    Taken, Word,
+    ClaimBatch, ClaimRequest, ClaimedMessage, NewMessage, Page, Received, Settled, Settlement,
+    SettlementSource, Store, Taken,
 };
 
 on_both! {
@@ -83,16 +83,16 @@ pub(crate) async fn claim_batch(
         cursor: cursor.to_owned(),
         lease: i64::from(now.timestamp_subsec_micros()) + 7,
         lease_until: now + Duration::from_mins(1),
-        shares: Shares::default(),
+        shares: PriorityShares::default(),
     };
     store.platform().claim(&request, now).await.unwrap()
 }
 
-pub(crate) async fn claim(store: &Store, slots: usize, now: DateTime<Utc>) -> Vec<Claimed> {
+pub(crate) async fn claim(store: &Store, slots: usize, now: DateTime<Utc>) -> Vec<ClaimedMessage> {
     claim_batch(store, slots, "", now).await.claimed
 }
 
-pub(crate) fn settle(flight: &Claimed, event: &Event, now: DateTime<Utc>) -> Settlement {
+pub(crate) fn settle(flight: &ClaimedMessage, event: &Event, now: DateTime<Utc>) -> Settlement {
     let msgid = match event {
         Event::Answered(Verdict::Accepted { msgid }) => *msgid,
         _ => None,
@@ -101,9 +101,9 @@ pub(crate) fn settle(flight: &Claimed, event: &Event, now: DateTime<Utc>) -> Set
         id: flight.id,
         lease: flight.lease,
         word: match event {
-            event if event.is_final() => Word::Final,
-            Event::LeaseEnded => Word::Nobody,
-            _ => Word::Worker,
+            event if event.is_final() => SettlementSource::Final,
+            Event::LeaseEnded => SettlementSource::Nobody,
+            _ => SettlementSource::Worker,
         },
         appid: flight.appid.clone(),
         touser: flight.touser.clone(),
@@ -123,7 +123,7 @@ pub(crate) fn accepted(msgid: u64) -> Event {
 
 pub(crate) async fn record(
     store: &Store,
-    flights: &[Claimed],
+    flights: &[ClaimedMessage],
     event: &Event,
     now: DateTime<Utc>,
 ) -> usize {

@@ -11,7 +11,7 @@ use domain::{
     message::{Draft, Priority},
     quota::{self},
 };
-use wxgate_store::{LaneNews, NewMessage, Received, Settlement, Spent, Store};
+use wxgate_store::{LaneChange, NewMessage, Received, Settlement, Spent, Store};
 
 on_both! {
     the_quota_is_exact_and_begins_anew_each_day
@@ -120,7 +120,7 @@ async fn the_quota_is_exact_and_begins_anew_each_day(store: Store) {
     );
     let probe = claim(&store, 25, reset_at).await;
     assert_eq!(probe.len(), 1, "WeChat's day may begin later");
-    let opened = LaneNews::Open(appid(1));
+    let opened = LaneChange::Open(appid(1));
     let settled = [settle(&probe[0], &accepted(1), reset_at)];
     let platform = store.platform();
     platform

@@ -11,7 +11,7 @@ use domain::{
 };
 use futures::future::{join, join_all};
 use wxgate_store::{
-    HeardEvent, HeardNews, LedgerNews, NewReceipt, Page, Settled, Store, SweptReceipts,
+    CallbackEvent, EventKey, LedgerChange, NewReceipt, Page, Settled, Store, SweptReceipts,
 };
 
 use crate::{
@@ -265,17 +265,17 @@ async fn receipts_records_and_sweeps_do_not_wait_for_each_other_in_a_circle(stor
 
 async fn an_event_is_remembered_once_and_not_for_ever(store: Store) {
     onboard(&store, 1, 10).await;
-    let event = |app: u16, number: u8| HeardEvent {
+    let event = |app: u16, number: u8| EventKey {
         appid: appid(app),
         digest: [number; 32],
     };
-    let remember = async |events: &[HeardEvent], second: i64| {
-        let news = events.iter().map(|event| HeardNews {
+    let remember = async |events: &[EventKey], second: i64| {
+        let news = events.iter().map(|event| CallbackEvent {
             tenant: owner(1),
             event: event.clone(),
             entries: Vec::new(),
         });
-        let news: Vec<HeardNews> = news.collect();
+        let news: Vec<CallbackEvent> = news.collect();
         let fresh = store.platform().remember_events(&news, at(second)).await;
         fresh.unwrap()
     };
@@ -368,14 +368,14 @@ async fn a_sweep_takes_the_apps_in_turn(store: Store) {
 async fn many_events_of_one_call_are_all_entered(store: Store) {
     let mut sender = Sender::new(&store, 1).await;
     sender.send(1, draft("o1"), at(0)).await;
-    let heard = |number: u16| HeardNews {
+    let heard = |number: u16| CallbackEvent {
         tenant: sender.tenant,
-        event: HeardEvent {
+        event: EventKey {
             appid: appid(1),
             digest: std::array::from_fn(|at| number.to_be_bytes()[at % 2]),
         },
         entries: (0..5)
-            .map(|template| LedgerNews {
+            .map(|template| LedgerChange {
                 appid: appid(1),
                 openid: format!("o{number}"),
                 template_id: format!("t{template}"),
@@ -383,7 +383,7 @@ async fn many_events_of_one_call_are_all_entered(store: Store) {
             })
             .collect(),
     };
-    let news: Vec<HeardNews> = (0..3_000).map(heard).collect();
+    let news: Vec<CallbackEvent> = (0..3_000).map(heard).collect();
     let fresh = store.platform().remember_events(&news, at(2)).await;
     assert_eq!(fresh.unwrap().len(), 3_000);
     let door = store.tenant(sender.tenant);

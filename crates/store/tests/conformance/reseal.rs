@@ -7,7 +7,7 @@ use domain::{
 };
 use futures::future::join_all;
 use wxgate_store::{
-    AppPatch, IdempotencyKey, KeptAnswer, NewApp, NewWebhook, Place, SigningKey, Store,
+    AppPatch, IdempotencyKey, NewApp, NewWebhook, SealedColumn, SigningKey, Store, StoredAnswer,
 };
 
 use crate::common::{appid, at, new_app, on_both, onboard};
@@ -66,7 +66,7 @@ async fn everything_sealed_is_found_until_it_is_sealed_anew(store: Store) {
         description: None,
         secret_sealed: secret(),
     };
-    let answer = KeptAnswer {
+    let answer = StoredAnswer {
         tenant: Some(tenant),
         key: IdempotencyKey {
             key: "once".into(),
@@ -81,7 +81,7 @@ async fn everything_sealed_is_found_until_it_is_sealed_anew(store: Store) {
     door.rotate_webhook_secret(webhook, secret(), at(100), at(1))
         .await
         .unwrap();
-    for place in Place::ALL {
+    for place in SealedColumn::ALL {
         assert_eq!(
             platform.sealed_otherwise(place, old.id(), 9).await.unwrap(),
             []
@@ -111,7 +111,7 @@ async fn a_value_that_was_changed_meanwhile_stays(store: Store) {
             .await
             .unwrap()
     };
-    let found = find(Place::AppSecret).await;
+    let found = find(SealedColumn::AppSecret).await;
     door.replace_app_secret(&appid(1), vec![7; 40], None, at(2))
         .await
         .unwrap();
@@ -121,14 +121,14 @@ async fn a_value_that_was_changed_meanwhile_stays(store: Store) {
             .await
             .unwrap()
     );
-    assert_eq!(find(Place::AppSecret).await[0].sealed, vec![7; 40]);
+    assert_eq!(find(SealedColumn::AppSecret).await[0].sealed, vec![7; 40]);
 
     let patch = AppPatch {
         callback_token_sealed: Some(Some(vec![1; 40])),
         ..AppPatch::default()
     };
     door.update_app(&appid(1), patch, at(3)).await.unwrap();
-    let found = find(Place::CallbackToken).await;
+    let found = find(SealedColumn::CallbackToken).await;
     let gone = AppPatch {
         callback_token_sealed: Some(None),
         ..AppPatch::default()
@@ -140,7 +140,7 @@ async fn a_value_that_was_changed_meanwhile_stays(store: Store) {
             .await
             .unwrap()
     );
-    assert_eq!(find(Place::CallbackToken).await, []);
+    assert_eq!(find(SealedColumn::CallbackToken).await, []);
 }
 
 async fn starters_agree_on_one_key(store: Store) {

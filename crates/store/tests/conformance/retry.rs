@@ -12,7 +12,7 @@ use domain::{
     id::MessageId,
     lifecycle::{Event, Status},
     message::{Draft, Priority},
-    quota::{self, Shares},
+    quota::{self, PriorityShares},
     verdict::{FailureCode, Verdict},
 };
 use uuid::Uuid;
@@ -37,7 +37,9 @@ async fn retry(
     now: DateTime<Utc>,
 ) -> Retried {
     let (door, key) = (store.tenant(sender.tenant), key.into());
-    let retried = door.retry(id, key.as_ref(), Shares::default(), now).await;
+    let retried = door
+        .retry(id, key.as_ref(), PriorityShares::default(), now)
+        .await;
     retried.unwrap()
 }
 
@@ -207,7 +209,9 @@ async fn what_is_gone_is_not_retried(store: Store) {
     let mut sender = Sender::new(&store, 1).await;
     let id = sender.send(1, draft("o1"), at(0)).await;
     let stranger = store.tenant(onboard(&store, 2, 10).await);
-    let theirs = stranger.retry(id, None, Shares::default(), at(1)).await;
+    let theirs = stranger
+        .retry(id, None, PriorityShares::default(), at(1))
+        .await;
     assert_eq!(theirs.unwrap(), Retried::NoSuchMessage);
     let door = store.tenant(sender.tenant);
     door.delete_app(&appid(1), at(1)).await.unwrap();

@@ -12,8 +12,8 @@ use domain::{
 };
 use uuid::Uuid;
 use wxgate_store::{
-    AuditFilter, Change, Facts, Listing, NewApp, NewAuditLine, NewWebhook, Origin, OutboxRequest,
-    Page, Slots, Store, StoreError, Synced, TemplateCursor, TemplateList,
+    AuditFilter, Change, EventContent, Listing, NewApp, NewAuditLine, NewWebhook, Origin,
+    OutboxRequest, Page, Slots, Store, StoreError, Synced, TemplateCursor, TemplateList,
 };
 
 use crate::common::{appid, at, new_app, on_both, onboard};
@@ -195,11 +195,11 @@ async fn what_is_not_as_it_was_is_told_once(store: Store) {
     let mut told: Vec<(String, String)> = due
         .iter()
         .map(|one| match &one.facts {
-            Facts::Data(data) => (
+            EventContent::Data(data) => (
                 data["template_id"].as_str().unwrap().to_owned(),
                 data["change"].as_str().unwrap().to_owned(),
             ),
-            Facts::Message(_) => unreachable!(),
+            EventContent::Message(_) => unreachable!(),
         })
         .collect();
     told.sort();

@@ -5,8 +5,8 @@
 mod addresses;
 mod drop_in;
 mod gate;
+mod key_status;
 mod keys;
 mod rotation;
-mod standing;
 mod tenants;
 mod tokens;

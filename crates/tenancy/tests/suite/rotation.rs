@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
-use store::Place;
+use store::SealedColumn;
 use wxgate_tenancy::{AuthError, Tenancy, TenancyError, TenancyOptions};
 
 use crate::gate::{Gate, URL, master_key, start};
@@ -94,7 +94,7 @@ async fn everything_opens_after_the_master_key_was_exchanged() {
     assert!(replica.authenticate(&token).await.is_ok());
     let resealed = replica.reseal().await.unwrap();
     assert_eq!(resealed.total(), 2, "{resealed:?}");
-    assert!(resealed.0.contains(&(Place::SigningKey, 1)));
+    assert!(resealed.0.contains(&(SealedColumn::SigningKey, 1)));
     assert_eq!(replica.reseal().await.unwrap().total(), 0, "once is enough");
 
     let refused = gate.start(master_key(1), options()).await.unwrap_err();

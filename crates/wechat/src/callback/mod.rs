@@ -41,7 +41,7 @@ use serde::Deserialize;
 pub use envelope::KeyFormat;
 pub use event::{Choice, Event, EventKind, Receipt, TemplateChoice};
 pub use reply::Reply;
-pub use stamp::Stamp;
+pub use stamp::SigningStamp;
 
 use self::{body::Node, envelope::AesKey};
 

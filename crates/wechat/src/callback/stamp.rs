@@ -1,7 +1,7 @@
 //! The signing time of a request, from the query.
 //!
 //! WeChat signs the sorted parts joined without a separator. One signature may therefore also fit other parts:
-//! timestamp and nonce swapped, or the boundary shifted. A [`Stamp`] has only one form, and [`Stamp::other_times`]
+//! timestamp and nonce swapped, or the boundary shifted. A [`SigningStamp`] has only one form, and [`SigningStamp::other_times`]
 //! returns the times that the same signature could claim.
 
 use super::{Query, Refusal, present};
@@ -13,7 +13,7 @@ const LONGEST_NONCE: usize = 64;
 
 /// The timestamp and the nonce of a callback, each in its only form.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stamp {
+pub struct SigningStamp {
     timestamp: String,
     nonce: String,
     signed_at: i64,
@@ -21,13 +21,13 @@ pub struct Stamp {
 
 impl Query {
     /// The signing time and the nonce of the callback.
-    pub fn stamp(&self) -> Result<Stamp, Refusal> {
+    pub fn stamp(&self) -> Result<SigningStamp, Refusal> {
         let timestamp = present(self.timestamp.as_ref(), "timestamp")?;
         let signed_at = seconds(timestamp).ok_or(Refusal::Timestamp)?;
         let nonce = present(self.nonce.as_ref(), "nonce")?;
         let is_plain = nonce.bytes().all(|byte| byte.is_ascii_alphanumeric());
         if is_plain && (1..=LONGEST_NONCE).contains(&nonce.len()) {
-            Ok(Stamp {
+            Ok(SigningStamp {
                 timestamp: timestamp.to_owned(),
                 nonce: nonce.to_owned(),
                 signed_at,
@@ -38,7 +38,7 @@ impl Query {
     }
 }
 
-impl Stamp {
+impl SigningStamp {
     /// The signing time of the callback, in seconds since 1970.
     pub fn signed_at(&self) -> i64 {
         self.signed_at

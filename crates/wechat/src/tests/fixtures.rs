@@ -14,7 +14,7 @@ use crate::{
     Answer, CallError, Outgoing, TokenError, answer,
     codes::{self, Action, Endpoint},
     decode, listed,
-    transport::Heard,
+    transport::ExchangeResult,
 };
 
 /// The endpoints of this crate, by the names in the fixtures.
@@ -39,8 +39,8 @@ fn fixture(name: &str) -> Value {
         .clone()
 }
 
-fn heard(body: &Value) -> Heard {
-    Heard::Reply(Box::new(
+fn heard(body: &Value) -> ExchangeResult {
+    ExchangeResult::Reply(Box::new(
         decode::decode(body.to_string().as_bytes()).unwrap(),
     ))
 }

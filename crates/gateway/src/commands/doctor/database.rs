@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use coord::{Clock, Coord, FARTHEST, Off, Sample};
 use delivery::{App, TokenStatus};
 use domain::seal::MasterKey;
-use store::{Engine, MigrationState, Place, Rights, Store, StoreError};
+use store::{Engine, MigrationState, Rights, SealedColumn, Store, StoreError};
 use tokio::time::{Instant, timeout};
 
 use super::Finding;
@@ -330,7 +330,7 @@ fn judged(settings: &Settings, words: String) -> Finding {
 /// does not open.
 async fn still_sealed_otherwise(store: &Store, key: &MasterKey) -> Result<usize, Failure> {
     let mut others = 0;
-    for place in Place::ALL {
+    for place in SealedColumn::ALL {
         for value in store
             .platform()
             .sealed_otherwise(place, key.id(), 1)

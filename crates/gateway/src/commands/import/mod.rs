@@ -34,7 +34,7 @@ use tokio::task::JoinSet;
 
 pub(crate) use self::arguments::Arguments;
 use self::{lines::Fill, progress::Progress, rejects::Rejects, report::Report};
-use super::{Desk, Signals};
+use super::{CommandContext, Signals};
 use crate::{failure::Failure, output::Output, settings::Settings};
 
 /// The largest number of simultaneous submissions: enough to fill the transactions of intake.
@@ -60,7 +60,7 @@ pub(crate) async fn run(
     // Reads the whole file before the first message is sent, so that an invalid file is refused.
     let total = lines::read(form, &content.text, &fill)?.count();
     let rejects = arguments.rejects.clone().map(Rejects::create).transpose()?;
-    let desk = Desk::open(settings).await?;
+    let desk = CommandContext::open(settings).await?;
     let app = desk.store.platform().app(&arguments.appid).await?;
     let pause = pause(&app, desk.clock.now());
     if let Some(pause) = &pause {

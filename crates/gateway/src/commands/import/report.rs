@@ -27,13 +27,13 @@ pub(super) struct Report {
     /// The number of accepted lines that WeChat has accepted.
     sent: usize,
     /// Lines that were not accepted.
-    refused: Vec<Told>,
+    refused: Vec<LineNote>,
     /// Lines of which a value was rewritten into WeChat's form.
-    rewritten: Vec<Told>,
+    rewritten: Vec<LineNote>,
     /// Lines that were accepted and ended without being sent.
-    failed: Vec<Told>,
+    failed: Vec<LineNote>,
     /// Lines that an earlier run submitted and whose messages are no longer in the database.
-    forgotten: Vec<Told>,
+    forgotten: Vec<LineNote>,
 }
 
 /// The reason shown for a line whose message is no longer in the database.
@@ -42,7 +42,7 @@ const FORGOTTEN: &str = "an earlier run sent this line to the queue, and the mes
 
 /// A line and its fault.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-struct Told {
+struct LineNote {
     line: u64,
     reason: String,
 }
@@ -73,11 +73,11 @@ impl Report {
     }
 
     pub(super) fn refuse(&mut self, line: u64, reason: String) {
-        self.refused.push(Told { line, reason });
+        self.refused.push(LineNote { line, reason });
     }
 
     pub(super) fn warn(&mut self, line: u64, warnings: Vec<String>) {
-        let told = warnings.into_iter().map(|reason| Told { line, reason });
+        let told = warnings.into_iter().map(|reason| LineNote { line, reason });
         self.rewritten.extend(told);
     }
 
@@ -89,14 +89,14 @@ impl Report {
         }
         let why = message.failure.as_ref();
         let why = why.map_or_else(String::new, |failure| format!(": {}", failure.detail));
-        self.failed.push(Told {
+        self.failed.push(LineNote {
             line,
             reason: format!("{}{why}", status.as_str()),
         });
     }
 
     pub(super) fn forget(&mut self, line: u64) {
-        self.forgotten.push(Told {
+        self.forgotten.push(LineNote {
             line,
             reason: FORGOTTEN.to_owned(),
         });
@@ -136,7 +136,7 @@ impl Report {
             ("failed", &self.failed),
             ("forgotten", &self.forgotten),
         ] {
-            for Told { line, reason } in lines {
+            for LineNote { line, reason } in lines {
                 let reason = reason.replace('\n', ";");
                 let _ = writeln!(text, "line {line} {what}: {reason}");
             }

@@ -7,7 +7,7 @@ use crate::template::Template;
 
 #[test]
 fn a_subscribe_message_is_answered_a_msgid_above_2_53() {
-    let desk = Desk::new();
+    let desk = SendContext::new();
     let answer = desk.subscribe(&desk.token(), "o", &thing());
     assert_eq!(answer["errmsg"], "ok");
     assert!(answer["msgid"].as_u64().unwrap() > 1 << 53, "{answer}");
@@ -21,7 +21,7 @@ fn a_subscribe_message_is_answered_a_msgid_above_2_53() {
 
 #[test]
 fn values_are_judged_by_their_keys() {
-    let desk = Desk::new();
+    let desk = SendContext::new();
     let token = desk.token();
     let errmsg = |data: Value| {
         let answer = desk.subscribe(&token, "o", &data);
@@ -53,8 +53,9 @@ fn values_are_judged_by_their_keys() {
 
 #[test]
 fn registered_templates_decide_over_ids_and_keys() {
-    let desk =
-        Desk::with(|app| app.templates = vec![Template::one_time("t", &["thing2", "number3"])]);
+    let desk = SendContext::with(|app| {
+        app.templates = vec![Template::one_time("t", &["thing2", "number3"])]
+    });
     let token = desk.token();
     let missing = desk.subscribe(&token, "o", &thing());
     assert!(text(&missing, "errmsg").starts_with("argument invalid! data.number3.value rid:"));
@@ -77,7 +78,7 @@ fn registered_templates_decide_over_ids_and_keys() {
 
 #[test]
 fn counted_grants_are_spent_only_by_accepted_messages() {
-    let desk = Desk::with(|app| app.grants = GrantPolicy::Counted);
+    let desk = SendContext::with(|app| app.grants = GrantPolicy::Counted);
     let (token, app) = (desk.token(), desk.world.register(APP));
     assert_eq!(code(&desk.subscribe(&token, "o", &thing())), 43101);
     app.grants.add("o", "t", 1);
@@ -91,7 +92,7 @@ fn counted_grants_are_spent_only_by_accepted_messages() {
 
 #[test]
 fn unknown_users_are_refused_where_users_are_known() {
-    let desk = Desk::with(|app| app.users = UserPolicy::Known);
+    let desk = SendContext::with(|app| app.users = UserPolicy::Known);
     let token = desk.token();
     desk.world.register(APP).users.insert("o".into());
     assert_eq!(code(&desk.subscribe(&token, "o", &thing())), 0);
@@ -100,7 +101,7 @@ fn unknown_users_are_refused_where_users_are_known() {
 
 #[test]
 fn two_sends_to_one_user_collide_while_the_first_is_in_flight() {
-    let desk = Desk::with(|app| app.latency_ms = Some(50));
+    let desk = SendContext::with(|app| app.latency_ms = Some(50));
     let token = desk.token();
     let uri = format!("access_token={token}");
     let body = json!({"touser": "o", "template_id": "t", "data": thing()}).to_string();
@@ -123,7 +124,7 @@ fn two_sends_to_one_user_collide_while_the_first_is_in_flight() {
 
 #[test]
 fn form_ids_by_policy() {
-    let desk = Desk::new();
+    let desk = SendContext::new();
     let token = desk.token();
     let codes = [("o", "f"), ("o", "f"), ("p", "f"), ("p", "")]
         .map(|(openid, id)| desk.form(&token, openid, id));
@@ -152,7 +153,7 @@ fn form_ids_by_policy() {
 
 #[test]
 fn official_accounts_send_once_per_client_id_and_their_tokens_are_their_own() {
-    let desk = Desk::new();
+    let desk = SendContext::new();
     let body = json!({"touser": "o", "template_id": "t", "client_msg_id": "c", "data": thing()});
     let path = "/cgi-bin/message/template/send";
     let mini = desk.token();

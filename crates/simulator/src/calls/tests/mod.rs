@@ -15,11 +15,11 @@ use crate::options::Options;
 const APP: &str = "wx0a1b2c3d4e5f6789";
 const START: i64 = 1_767_283_200_000;
 
-struct Desk {
+struct SendContext {
     world: World,
 }
 
-impl Desk {
+impl SendContext {
     fn new() -> Self {
         let world = World::new(Options::default(), 1);
         world.clock.pin(START);
@@ -110,7 +110,7 @@ fn thing() -> Value {
 
 #[test]
 fn quotas_are_told_spent_and_cleared() {
-    let desk = Desk::with(|app| {
+    let desk = SendContext::with(|app| {
         app.limits.subscribe_send = 2;
         app.limits.clear_quota = 1;
     });
@@ -141,7 +141,7 @@ fn quotas_are_told_spent_and_cleared() {
 
 #[test]
 fn faults_strike_before_or_after_the_act() {
-    let desk = Desk::new();
+    let desk = SendContext::new();
     let token = desk.token();
     let path = Endpoint::SubscribeSend.name();
     let accepted = |effect: Effect| {

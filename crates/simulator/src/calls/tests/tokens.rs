@@ -5,7 +5,7 @@ use crate::account::AccountState;
 
 #[test]
 fn a_fetch_with_something_missing_or_wrong() {
-    let desk = Desk::with(|app| app.secret = Some("right".into()));
+    let desk = SendContext::with(|app| app.secret = Some("right".into()));
     let get = |query: &str| code(&desk.call("GET", &format!("/cgi-bin/token?{query}"), ""));
     assert_eq!(get("grant_type=client_credential&secret=s"), 41002);
     assert_eq!(
@@ -38,7 +38,7 @@ fn a_closed_simulator_knows_only_registered_accounts() {
         open: false,
         ..Options::default()
     };
-    let desk = Desk {
+    let desk = SendContext {
         world: World::new(options, 1),
     };
     assert_eq!(code(&desk.legacy("s")), 40013);
@@ -48,7 +48,7 @@ fn a_closed_simulator_knows_only_registered_accounts() {
 
 #[test]
 fn a_token_that_is_missing_unknown_overwritten_or_old() {
-    let desk = Desk::new();
+    let desk = SendContext::new();
     let send = |token: &str| code(&desk.subscribe(token, "o", &thing()));
     assert_eq!([send(""), send("75_nonsense")], [41001, 40014]);
     let first = text(&desk.legacy("s"), "access_token");
@@ -62,7 +62,7 @@ fn a_token_that_is_missing_unknown_overwritten_or_old() {
 
 #[test]
 fn legacy_and_stable_tokens_leave_each_other_alone() {
-    let desk = Desk::new();
+    let desk = SendContext::new();
     let stable = desk.token();
     let legacy = text(&desk.legacy("s"), "access_token");
     assert_ne!(stable, legacy);
@@ -75,7 +75,7 @@ fn legacy_and_stable_tokens_leave_each_other_alone() {
 
 #[test]
 fn a_forced_refresh_too_soon_answers_the_current_token() {
-    let desk = Desk::with(|app| app.limits.forced_token = 2);
+    let desk = SendContext::with(|app| app.limits.forced_token = 2);
     let first = text(&desk.stable(true), "access_token");
     desk.advance(29);
     let same = desk.stable(true);
@@ -95,7 +95,7 @@ fn a_forced_refresh_too_soon_answers_the_current_token() {
 
 #[test]
 fn token_quotas_end_with_the_minute_and_the_day() {
-    let desk = Desk::with(|app| {
+    let desk = SendContext::with(|app| {
         app.limits.token = 1;
         app.limits.stable_token_per_minute = 1;
     });
@@ -115,7 +115,7 @@ fn token_quotas_end_with_the_minute_and_the_day() {
 
 #[test]
 fn states_of_an_account() {
-    let desk = Desk::new();
+    let desk = SendContext::new();
     let token = desk.token();
     let both = |state| {
         let settings = AppSettings {
@@ -138,7 +138,7 @@ fn states_of_an_account() {
 
 #[test]
 fn a_code_signs_its_user_in_once() {
-    let desk = Desk::with(|app| app.secret = Some("right".into()));
+    let desk = SendContext::with(|app| app.secret = Some("right".into()));
     let sign_in = |query: &str| desk.call("GET", &format!("/sns/jscode2session?{query}"), "");
     let given = |secret: &str, code: &str| {
         let query = format!("appid={APP}&secret={secret}&js_code={code}");

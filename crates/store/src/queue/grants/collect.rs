@@ -11,7 +11,7 @@ use sea_orm::ConnectionTrait;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Grant, LedgerNews, Subscription, ledger,
+    Grant, LedgerChange, Subscription, ledger,
     pool::{self, NewId},
 };
 use crate::{
@@ -116,7 +116,7 @@ impl TenantStore {
                     count,
                     long_term,
                     accepted_at,
-                }) => news.push(LedgerNews {
+                }) => news.push(LedgerChange {
                     appid: appid.clone(),
                     openid: openid.clone(),
                     template_id: template_id.clone(),

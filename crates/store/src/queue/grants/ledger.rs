@@ -22,7 +22,7 @@ pub(super) type Key = (String, String, String);
 
 /// An entry for the ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LedgerNews {
+pub struct LedgerChange {
     /// The app.
     pub appid: AppId,
     /// The user that accepted or withdrew.
@@ -33,7 +33,7 @@ pub struct LedgerNews {
     pub entry: Entry,
 }
 
-impl LedgerNews {
+impl LedgerChange {
     pub(in crate::queue) fn key(&self) -> Key {
         let appid = self.appid.as_str().to_owned();
         (appid, self.openid.clone(), self.template_id.clone())
@@ -41,7 +41,7 @@ impl LedgerNews {
 }
 
 #[derive(FromQueryResult)]
-pub(super) struct Account {
+pub(super) struct LedgerRow {
     pub(super) appid: String,
     pub(super) openid: String,
     pub(super) template_id: String,
@@ -54,7 +54,7 @@ pub(super) struct Account {
     revoked_at: Option<i64>,
 }
 
-/// The columns of [`Account`], of a row `s`.
+/// The columns of [`LedgerRow`], of a row `s`.
 pub(super) fn account_columns() -> String {
     format!(
         "s.appid, s.openid, s.template_id, s.tenant_id, s.remaining, CAST(CASE WHEN {IS_LONG_TERM} THEN 1 ELSE 0 END AS BIGINT) \
@@ -78,7 +78,7 @@ pub(super) const CHANGE: &str = "INSERT INTO subscription (appid, openid, templa
 pub(super) const CHANGED: &str =
     " ON CONFLICT (appid, openid, template_id) DO UPDATE SET remaining = excluded.remaining";
 
-impl Account {
+impl LedgerRow {
     pub(super) fn balance(&self) -> Result<Balance, StoreError> {
         Ok(Balance {
             remaining: u32::try_from(self.remaining).unwrap_or_default(),
@@ -95,12 +95,12 @@ impl Account {
 /// as apps with a ledger.
 pub(in crate::queue) async fn enter(
     tx: &impl ConnectionTrait,
-    news: &[LedgerNews],
+    news: &[LedgerChange],
 ) -> Result<BTreeMap<Key, Balance>, StoreError> {
     if news.is_empty() {
         return Ok(BTreeMap::new());
     }
-    let keys: BTreeSet<Key> = news.iter().map(LedgerNews::key).collect();
+    let keys: BTreeSet<Key> = news.iter().map(LedgerChange::key).collect();
     open(tx, &keys).await?;
     let (mut accounts, mut owners) = (BTreeMap::new(), BTreeMap::new());
     for account in find(tx, keys).await? {
@@ -142,12 +142,15 @@ fn cells((appid, openid, template_id): Key) -> [Cell; 3] {
 }
 
 /// The rows of these keys; on PostgreSQL locked in a fixed order, so that no deadlock occurs.
-async fn find(tx: &impl ConnectionTrait, keys: BTreeSet<Key>) -> Result<Vec<Account>, StoreError> {
+async fn find(
+    tx: &impl ConnectionTrait,
+    keys: BTreeSet<Key>,
+) -> Result<Vec<LedgerRow>, StoreError> {
     let mut sql = Sql::new("WITH v(a, t, p) AS (");
     sql.rows(keys.into_iter().map(cells))
         .push(&format!(") SELECT {} FROM ", account_columns()))
         .found_and_locked("subscription", KEY);
-    Ok(Account::find_by_statement(sql.on(tx)).all(tx).await?)
+    Ok(LedgerRow::find_by_statement(sql.on(tx)).all(tx).await?)
 }
 
 /// Writes rows that exist and are locked.

@@ -41,11 +41,11 @@ use domain::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::flight::Claimed;
+use super::claimed::ClaimedMessage;
 
 pub use collect::{Collected, Collection, GrantEntry};
 pub use count::{GrantCount, KeptCount, PoolCount, TemplateCount};
-pub use ledger::LedgerNews;
+pub use ledger::LedgerChange;
 pub use read::{GrantCursor, GrantCursorFormat, Reach};
 
 pub(super) use ledger::enter as enter_ledger;
@@ -90,13 +90,13 @@ pub struct PoolId {
 
 /// What the outcome of an attempt means for the grant of the message.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum GrantNews {
+pub enum GrantChange {
     /// The news is about the id that the message holds.
     Pool {
         /// The id itself.
         value: String,
         /// What happens to the id.
-        fate: Fate,
+        fate: IdFate,
     },
     /// The news is about the recipient's row in the ledger.
     Ledger(Step),
@@ -104,7 +104,7 @@ pub enum GrantNews {
 
 /// What happens to an id that a message holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub enum IdFate {
     /// One use of the id is spent.
     Spent,
     /// The id was not used: the next message may take the id.
@@ -223,7 +223,7 @@ pub(crate) fn asked_policy(code: i64) -> Option<GrantPolicy> {
     }
 }
 
-impl Claimed {
+impl ClaimedMessage {
     /// The time until which WeChat itself refuses a second copy of the message, because the held id permits one message
     /// only. `None` if WeChat would accept a second copy.
     pub(super) fn pool_window(&self) -> Option<DateTime<Utc>> {
@@ -236,30 +236,30 @@ impl Claimed {
     }
 
     /// What `event` means for the grant of this send. `None` if nothing changes.
-    pub fn grant_news(&self, event: &Event) -> Option<GrantNews> {
+    pub fn grant_news(&self, event: &Event) -> Option<GrantChange> {
         match &self.permit {
             Permit::Free | Permit::Pool(None) => None,
-            Permit::Pool(Some(id)) => id.fate(event).map(|fate| GrantNews::Pool {
+            Permit::Pool(Some(id)) => id.fate(event).map(|fate| GrantChange::Pool {
                 value: id.value.clone(),
                 fate,
             }),
-            Permit::Counted => counted(event).map(GrantNews::Ledger),
-            Permit::Reserved => reserved(event).map(GrantNews::Ledger),
+            Permit::Counted => counted(event).map(GrantChange::Ledger),
+            Permit::Reserved => reserved(event).map(GrantChange::Ledger),
         }
     }
 }
 
 impl PoolId {
-    fn fate(&self, event: &Event) -> Option<Fate> {
+    fn fate(&self, event: &Event) -> Option<IdFate> {
         match event {
-            Event::Answered(Verdict::Accepted { .. }) => Some(Fate::Spent),
+            Event::Answered(Verdict::Accepted { .. }) => Some(IdFate::Spent),
             Event::Answered(
                 Verdict::Later(Delay::AtOnce) | Verdict::Rejected(FailureCode::InvalidFormId),
-            ) => Some(Fate::Refused),
+            ) => Some(IdFate::Refused),
             Event::Answered(Verdict::Unknown) | Event::LeaseEnded => {
-                (self.kind.uses() > 1).then_some(Fate::Spent)
+                (self.kind.uses() > 1).then_some(IdFate::Spent)
             }
-            _ => (!self.is_doubtful).then_some(Fate::Back),
+            _ => (!self.is_doubtful).then_some(IdFate::Back),
         }
     }
 }

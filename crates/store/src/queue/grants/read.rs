@@ -8,7 +8,7 @@ use sea_orm::{ConnectionTrait, FromQueryResult};
 
 use super::{
     Grant, Subscription,
-    ledger::{Account, account_columns},
+    ledger::{LedgerRow, account_columns},
     pool::{POOLED_COLUMNS, PooledRow},
 };
 use crate::{Listing, Page, StoreError, TenantStore, millis, queue::sql::Sql};
@@ -172,7 +172,7 @@ impl TenantStore {
             .push(" ORDER BY s.appid, s.openid, s.template_id LIMIT ")
             .bind(limit.cast_signed());
         let connection = &self.store.read;
-        let rows = Account::find_by_statement(sql.on(connection))
+        let rows = LedgerRow::find_by_statement(sql.on(connection))
             .all(connection)
             .await?;
         rows.into_iter()

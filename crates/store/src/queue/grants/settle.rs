@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use sea_orm::ConnectionTrait;
 use uuid::Uuid;
 
-use super::{Fate, GrantNews, PERMIT, POOL, RESERVED, Step, ledger, pool};
+use super::{GrantChange, IdFate, PERMIT, POOL, RESERVED, Step, ledger, pool};
 use crate::{
     StoreError,
     queue::{FLYING, record::Settlement, sql::Sql, unsent::MAYBE_SENT},
@@ -22,11 +22,11 @@ pub(in crate::queue) async fn settle<'a>(
     for (tenant, settlement) in settlements {
         match &settlement.grant {
             None => {}
-            Some(GrantNews::Pool { value, fate }) => {
+            Some(GrantChange::Pool { value, fate }) => {
                 let key = (settlement.appid.as_str().to_owned(), value.clone());
                 ids.entry(key).or_insert((settlement.id.uuid(), *fate));
             }
-            Some(GrantNews::Ledger(step)) => {
+            Some(GrantChange::Ledger(step)) => {
                 let key = (
                     settlement.appid.as_str().to_owned(),
                     settlement.touser.clone(),
@@ -40,11 +40,11 @@ pub(in crate::queue) async fn settle<'a>(
     step_all(tx, steps).await
 }
 
-fn fate_code(fate: Fate) -> i64 {
+fn fate_code(fate: IdFate) -> i64 {
     match fate {
-        Fate::Back => 0,
-        Fate::Spent => 1,
-        Fate::Refused => 2,
+        IdFate::Back => 0,
+        IdFate::Spent => 1,
+        IdFate::Refused => 2,
     }
 }
 
@@ -61,7 +61,7 @@ fn step_code(step: Step) -> i64 {
 /// are none.
 async fn settle_ids(
     tx: &impl ConnectionTrait,
-    ids: BTreeMap<(String, String), (Uuid, Fate)>,
+    ids: BTreeMap<(String, String), (Uuid, IdFate)>,
 ) -> Result<(), StoreError> {
     if ids.is_empty() {
         return Ok(());
@@ -147,7 +147,7 @@ pub(in crate::queue) async fn undo(
         held.one_of(&messages);
         for row in tx.query_all_raw(held.on(tx)).await? {
             let key = (row.try_get("", "appid")?, row.try_get("", "value")?);
-            back.insert(key, (row.try_get("", "held_by")?, Fate::Back));
+            back.insert(key, (row.try_get("", "held_by")?, IdFate::Back));
         }
     }
     settle_ids(tx, back).await?;

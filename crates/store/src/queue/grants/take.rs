@@ -14,10 +14,10 @@ use crate::{
     millis,
     queue::{
         ENDED,
-        flight::Claimed,
+        claimed::ClaimedMessage,
+        events::{Settled, end_and_tell},
         record::release_behind,
         sql::{Cell, Sql},
-        tell::{Settled, end_and_tell},
         unsent::MAYBE_SENT,
     },
     time,
@@ -49,9 +49,9 @@ impl IdRow {
 /// messages together with the new statuses.
 pub(in crate::queue) async fn take(
     tx: &impl ConnectionTrait,
-    claimed: &mut Vec<Claimed>,
+    claimed: &mut Vec<ClaimedMessage>,
     now: DateTime<Utc>,
-) -> Result<(Vec<Claimed>, Vec<Settled>), StoreError> {
+) -> Result<(Vec<ClaimedMessage>, Vec<Settled>), StoreError> {
     if claimed
         .iter()
         .all(|flight| matches!(flight.permit, Permit::Free | Permit::Counted))
@@ -83,7 +83,7 @@ pub(in crate::queue) async fn take(
 }
 
 /// Puts the id that a message holds into the content to send.
-fn put_in(flight: &mut Claimed) {
+fn put_in(flight: &mut ClaimedMessage) {
     if let (Permit::Pool(Some(id)), Content::Template { form_id, .. }) =
         (&flight.permit, &mut flight.content)
     {
@@ -95,10 +95,10 @@ fn put_in(flight: &mut Claimed) {
 /// first.
 async fn take_ids(
     tx: &impl ConnectionTrait,
-    claimed: &[Claimed],
+    claimed: &[ClaimedMessage],
     now: DateTime<Utc>,
 ) -> Result<HashMap<Uuid, PoolId>, StoreError> {
-    let wanting: Vec<&Claimed> = claimed
+    let wanting: Vec<&ClaimedMessage> = claimed
         .iter()
         .filter(|flight| matches!(flight.permit, Permit::Pool(_)))
         .collect();
@@ -156,16 +156,16 @@ async fn take_ids(
 /// The messages under the strict policy that got a grant.
 async fn reserve(
     tx: &impl ConnectionTrait,
-    claimed: &[Claimed],
+    claimed: &[ClaimedMessage],
 ) -> Result<HashSet<MessageId>, StoreError> {
-    let wanting: Vec<&Claimed> = claimed
+    let wanting: Vec<&ClaimedMessage> = claimed
         .iter()
         .filter(|flight| flight.permit == Permit::Reserved)
         .collect();
     if wanting.is_empty() {
         return Ok(HashSet::new());
     }
-    let key = |flight: &Claimed| -> ledger::Key {
+    let key = |flight: &ClaimedMessage| -> ledger::Key {
         (
             flight.appid.as_str().to_owned(),
             flight.touser.clone(),
@@ -217,7 +217,7 @@ async fn reserve(
 /// `uncertain`.
 async fn end(
     tx: &impl ConnectionTrait,
-    refused: &[Claimed],
+    refused: &[ClaimedMessage],
     now: DateTime<Utc>,
 ) -> Result<Vec<Settled>, StoreError> {
     if refused.is_empty() {
@@ -254,7 +254,7 @@ const EMPTY_POOL: &str = "the form-id pool has no usable form id or prepay id of
 /// Fills in the ids that messages in flight hold.
 pub(in crate::queue) async fn load_held(
     connection: &impl ConnectionTrait,
-    flights: &mut [Claimed],
+    flights: &mut [ClaimedMessage],
 ) -> Result<(), StoreError> {
     let wanting: Vec<Uuid> = flights
         .iter()

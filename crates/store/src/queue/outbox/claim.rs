@@ -10,7 +10,7 @@ use domain::webhook::EventType;
 use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult};
 use uuid::Uuid;
 
-use super::{DueDelivery, Facts, OutboxClaim, OutboxRequest, share::Queue};
+use super::{DueDelivery, EventContent, OutboxClaim, OutboxRequest, share::Queue};
 use crate::{
     PlatformStore, StoreError,
     error::unknown,
@@ -408,9 +408,9 @@ fn due_delivery(
     now: DateTime<Utc>,
 ) -> Result<DueDelivery, StoreError> {
     let facts = if row.message_id.is_some() {
-        Facts::Message(json(&row.facts, "webhook_delivery.facts")?)
+        EventContent::Message(json(&row.facts, "webhook_delivery.facts")?)
     } else {
-        Facts::Data(json(&row.facts, "webhook_delivery.facts")?)
+        EventContent::Data(json(&row.facts, "webhook_delivery.facts")?)
     };
     Ok(DueDelivery {
         tenant: row.tenant_id.into(),

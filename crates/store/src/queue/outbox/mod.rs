@@ -26,9 +26,9 @@ use sea_orm::ConnectionTrait;
 use uuid::Uuid;
 
 use super::{
+    events::MessageFacts,
     sql::Sql,
     sweep::{BATCH, Swept},
-    tell::MessageFacts,
 };
 use crate::{PlatformStore, StoreError, millis};
 
@@ -78,7 +78,7 @@ pub struct DueDelivery {
     /// The message of the event. `None` if the event is not about a message.
     pub message: Option<MessageId>,
     /// The facts at the time of the event.
-    pub facts: Facts,
+    pub facts: EventContent,
     /// Whether the last attempt at the endpoint failed.
     pub failing: bool,
     /// The number of this attempt, 1 for the first.
@@ -93,7 +93,7 @@ pub struct DueDelivery {
 
 /// The content of an event.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Facts {
+pub enum EventContent {
     /// The state of the message at the time of the event.
     Message(MessageFacts),
     /// The `data` of the event's payload.

@@ -5,10 +5,10 @@ use domain::{app::AppId, message::Channel};
 use super::at;
 use crate::{
     Store,
-    queue::{Circumstances, NewReceipt},
+    queue::{MatchFields, NewReceipt},
 };
 
-/// Runs all the work on receipts. The receipts find no message by the msgid, and all have [`Circumstances`].
+/// Runs all the work on receipts. The receipts find no message by the msgid, and all have [`MatchFields`].
 pub(super) async fn work(store: &Store) {
     let platform = store.platform();
     let receipts: Vec<NewReceipt> = (0..64)
@@ -19,7 +19,7 @@ pub(super) async fn work(store: &Store) {
             msgid: number + 1,
             delivered: true,
             failure_detail: None,
-            circumstances: Some(Circumstances {
+            circumstances: Some(MatchFields {
                 channel: Channel::Subscribe,
                 template_id: Some("t".into()),
                 happened_at: at(60),

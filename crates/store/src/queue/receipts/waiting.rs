@@ -31,7 +31,7 @@ const NEARLY_FULL: (i64, Duration) = (ROOM / 4 * 3, Duration::seconds(4));
 
 /// The number of waiting receipts of each app, counted up to [`ROOM`].
 #[derive(Debug, Default)]
-pub(super) struct Rooms(BTreeMap<String, i64>);
+pub(super) struct WaitingCounts(BTreeMap<String, i64>);
 
 #[derive(FromQueryResult)]
 struct Visit {
@@ -40,7 +40,7 @@ struct Visit {
 }
 
 #[derive(FromQueryResult)]
-struct Room {
+struct WaitingCount {
     appid: String,
     waiting: i64,
 }
@@ -54,7 +54,7 @@ pub(super) struct DueReceipts {
     pub(super) more: bool,
 }
 
-impl Rooms {
+impl WaitingCounts {
     /// Counts one more waiting receipt of the app. Returns false if the app has no room for the receipt.
     pub(super) fn take(&mut self, appid: &str) -> bool {
         let waiting = self.0.entry(appid.to_owned()).or_default();
@@ -76,10 +76,10 @@ impl PlatformStore {
     pub(super) async fn rooms<'a>(
         &self,
         receipts: impl Iterator<Item = &'a NewReceipt>,
-    ) -> Result<Rooms, StoreError> {
+    ) -> Result<WaitingCounts, StoreError> {
         let appids: BTreeSet<&str> = receipts.map(|receipt| receipt.appid.as_str()).collect();
         if appids.is_empty() {
-            return Ok(Rooms::default());
+            return Ok(WaitingCounts::default());
         }
         let mut sql = Sql::new("WITH v(a) AS (");
         sql.rows(appids.into_iter().map(|appid| [appid.into()]).collect::<Vec<_>>().into_iter())
@@ -87,12 +87,12 @@ impl PlatformStore {
             .bind(ROOM)
             .push(") AS counted) AS waiting FROM v");
         let connection = &self.store.read;
-        let rooms = Room::find_by_statement(sql.on(connection)).all(connection);
+        let rooms = WaitingCount::find_by_statement(sql.on(connection)).all(connection);
         let rooms = rooms
             .await?
             .into_iter()
             .map(|room| (room.appid, room.waiting));
-        Ok(Rooms(rooms.collect()))
+        Ok(WaitingCounts(rooms.collect()))
     }
 
     /// The due receipts, of the apps after `after` in rotation.
@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn the_fuller_a_room_the_shorter_a_receipt_waits() {
-        let mut rooms = Rooms::default();
+        let mut rooms = WaitingCounts::default();
         let waits = [(4_999, PATIENCE), (1, CROWDED.1), (2_500, NEARLY_FULL.1)];
         for (more, patience) in waits {
             assert!((0..more).all(|_| rooms.take("wx1")));

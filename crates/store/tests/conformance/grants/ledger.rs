@@ -10,7 +10,7 @@ use domain::{
     verdict::{FailureCode, Verdict},
 };
 use futures::future::join_all;
-use wxgate_store::{AppPatch, Grant, GrantEntry, HeardNews, Store, TemplateList};
+use wxgate_store::{AppPatch, CallbackEvent, Grant, GrantEntry, Store, TemplateList};
 
 use super::{
     collect, end, failure, flight, grants, heard, lasting, ok, rejected, remaining, strict,
@@ -158,7 +158,7 @@ async fn observed_messages_count_where_there_is_a_ledger(store: Store) {
 
 async fn an_acceptance_counts_once_whoever_tells_of_it(store: Store) {
     let sender = Sender::new(&store, 1).await;
-    let tell = async |news: &[HeardNews]| {
+    let tell = async |news: &[CallbackEvent]| {
         store
             .platform()
             .remember_events(news, at(1))

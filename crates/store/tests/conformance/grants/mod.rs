@@ -14,8 +14,8 @@ use domain::{
     verdict::{FailureCode, Verdict},
 };
 use wxgate_store::{
-    Claimed, Collected, Collection, Grant, GrantEntry, HeardEvent, HeardNews, LedgerNews, Page,
-    PooledId, Store,
+    CallbackEvent, ClaimedMessage, Collected, Collection, EventKey, Grant, GrantEntry,
+    LedgerChange, Page, PooledId, Store,
 };
 
 use crate::{
@@ -80,7 +80,7 @@ fn strict(touser: &str) -> Draft {
 }
 
 /// The form id with which a claimed message is sent.
-fn sent_with(flight: &Claimed) -> &str {
+fn sent_with(flight: &ClaimedMessage) -> &str {
     match &flight.content {
         Content::Template { form_id, .. } => form_id.as_deref().unwrap(),
         other => panic!("{other:?}"),
@@ -106,13 +106,13 @@ async fn failure(sender: &Sender<'_>, id: MessageId) -> (Status, Option<FailureC
 }
 
 /// The only claimed message.
-async fn flight(store: &Store, second: i64) -> Claimed {
+async fn flight(store: &Store, second: i64) -> ClaimedMessage {
     let mut flights = claim(store, 8, at(second)).await;
     assert_eq!(flights.len(), 1, "{flights:?}");
     flights.remove(0)
 }
 
-async fn end(store: &Store, flight: &Claimed, event: &Event, second: i64) {
+async fn end(store: &Store, flight: &ClaimedMessage, event: &Event, second: i64) {
     let flights = std::slice::from_ref(flight);
     assert_eq!(record(store, flights, event, at(second)).await, 1);
 }
@@ -151,14 +151,14 @@ async fn remaining(store: &Store, tenant: TenantId, openid: &str) -> u32 {
     counts.sum()
 }
 
-fn heard(number: u8, openid: &str, entry: Entry) -> HeardNews {
-    HeardNews {
+fn heard(number: u8, openid: &str, entry: Entry) -> CallbackEvent {
+    CallbackEvent {
         tenant: owner(1),
-        event: HeardEvent {
+        event: EventKey {
             appid: appid(1),
             digest: [number; 32],
         },
-        entries: vec![LedgerNews {
+        entries: vec![LedgerChange {
             appid: appid(1),
             openid: openid.into(),
             template_id: "tpl".into(),

@@ -7,9 +7,9 @@ use domain::{
     webhook::{EventFilter, EventType},
 };
 use wxgate_store::{
-    AppEvent, AuditFilter, DeliveryNext, DeliveryStatus, DueDelivery, Held, Keep, KeptAnswer,
-    Origin, OutboxClaim, OutboxRequest, Recalled, Received, Slots, Store, StoreError, Swept,
-    WebhookPatch,
+    AppEvent, AuditFilter, DeliveryNext, DeliveryStatus, DueDelivery, Held, IdempotencyLookup,
+    Keep, Origin, OutboxClaim, OutboxRequest, Received, Slots, Store, StoreError, StoredAnswer,
+    Swept, WebhookPatch,
 };
 
 use super::{PAGE, claim_due, claim_with, due, end, endpoint, receipt, sent, told};
@@ -256,7 +256,7 @@ async fn many_are_told_again_with_their_answer_or_not_at_all(store: Store) {
     let webhook = endpoint(&store, tenant, 1, EventFilter::All).await;
     let door = store.tenant(tenant);
     let again = async |seconds: i64| {
-        let keep = Keep::with(move |told: &Swept| KeptAnswer {
+        let keep = Keep::with(move |told: &Swept| StoredAnswer {
             tenant: Some(tenant),
             key: key("k", 1),
             sealed: told.moved.to_be_bytes().to_vec(),
@@ -284,7 +284,7 @@ async fn many_are_told_again_with_their_answer_or_not_at_all(store: Store) {
     let answer = store.recall(Some(tenant), &key("k", 1), at(21)).await;
     assert_eq!(
         answer.unwrap(),
-        Recalled::Answer(2u64.to_be_bytes().to_vec())
+        IdempotencyLookup::Answer(2u64.to_be_bytes().to_vec())
     );
     assert_eq!(fail(30).await, 2);
     let twin = again(40).await;

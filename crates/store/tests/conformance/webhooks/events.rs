@@ -7,8 +7,8 @@ use domain::{
     webhook::{EventFilter, EventType},
 };
 use wxgate_store::{
-    DeliveryNext, Facts, LaneNews, LanePause, QUOTA_EXHAUSTED, Store, THROTTLED, WebhookDelivery,
-    WebhookPatch,
+    DeliveryNext, EventContent, LaneChange, LanePause, QUOTA_EXHAUSTED, Store, THROTTLED,
+    WebhookDelivery, WebhookPatch,
 };
 
 use super::{due, end, endpoint, kinds, only, receipt, sent, told};
@@ -46,7 +46,7 @@ async fn what_becomes_of_a_message_is_told_with_it(store: Store) {
     let mut message = store.platform().message(id).await.unwrap().unwrap();
     assert_eq!(message.status, Status::Undelivered);
     // The event keeps the facts of the time at which the event happened.
-    let Facts::Message(facts) = &one.facts else {
+    let EventContent::Message(facts) = &one.facts else {
         panic!("{:?}", one.facts)
     };
     facts.apply(&mut message).unwrap();
@@ -59,7 +59,7 @@ async fn what_becomes_of_a_message_is_told_with_it(store: Store) {
     assert_eq!(end(&store, one, DeliveryNext::Delivered, at(4)).await, 0);
     let second = due(&store, at(4)).await;
     assert_eq!(second[0].kind, EventType::MessageUndelivered);
-    let Facts::Message(facts) = &second[0].facts else {
+    let EventContent::Message(facts) = &second[0].facts else {
         panic!("{second:?}")
     };
     facts.apply(&mut message).unwrap();
@@ -145,8 +145,8 @@ async fn an_expired_message_is_told(store: Store) {
     );
 }
 
-fn pause(reason: &str, until: DateTime<Utc>) -> LaneNews {
-    LaneNews::Pause(LanePause {
+fn pause(reason: &str, until: DateTime<Utc>) -> LaneChange {
+    LaneChange::Pause(LanePause {
         appid: appid(1),
         until,
         reason: reason.to_owned(),
@@ -163,7 +163,7 @@ async fn a_pause_is_told_once(store: Store) {
         pause(THROTTLED, at(60)),
         pause(QUOTA_EXHAUSTED, at(100)),
         pause(QUOTA_EXHAUSTED, at(200)),
-        LaneNews::Open(appid(1)),
+        LaneChange::Open(appid(1)),
         pause(QUOTA_EXHAUSTED, at(300)),
     ];
     for (second, news) in (0..).zip(news) {
@@ -176,7 +176,7 @@ async fn a_pause_is_told_once(store: Store) {
     let opened = EventType::AppBreakerOpened;
     assert_eq!(kinds(&store, tenant, webhook).await, [opened, opened]);
     let one = due(&store, at(9)).await.remove(0);
-    let Facts::Data(data) = one.facts else {
+    let EventContent::Data(data) = one.facts else {
         panic!("{one:?}")
     };
     assert_eq!(
@@ -210,7 +210,7 @@ async fn a_quota_is_warned_of_once_a_day(store: Store) {
     assert_eq!((warned[18], warned[19]), (2, 2));
     let mut percents: Vec<u64> = Vec::new();
     for one in due(&store, at(30)).await {
-        let Facts::Data(data) = one.facts else {
+        let EventContent::Data(data) = one.facts else {
             panic!("{:?}", one.facts)
         };
         percents.push(data["percent"].as_u64().unwrap());

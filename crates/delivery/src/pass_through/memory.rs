@@ -13,7 +13,7 @@ use bytes::Bytes;
 use domain::id::TenantId;
 use tokio::{sync::Notify, time::timeout};
 
-use super::PassageError;
+use super::PassThroughError;
 
 /// How many bytes are held at once: requests until WeChat has answered, answers until the client has read them.
 const BUDGET: usize = 96 * 1024 * 1024;
@@ -23,7 +23,7 @@ const CALLS_OF_ONE_TENANT: usize = 64;
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The memory for all bodies.
-pub(super) struct Rooms(Arc<Shared>);
+pub(super) struct MemoryBudget(Arc<Shared>);
 
 struct Shared {
     budget: usize,
@@ -45,13 +45,13 @@ struct Share {
 }
 
 /// The memory that one call holds. Released on drop.
-pub struct Room {
+pub struct BodyMemory {
     shared: Arc<Shared>,
     tenant: TenantId,
     bytes: usize,
 }
 
-impl Rooms {
+impl MemoryBudget {
     pub(super) fn new() -> Self {
         Self::of(BUDGET)
     }
@@ -65,9 +65,13 @@ impl Rooms {
     }
 
     /// Memory for one more call of the tenant, with a body of `bytes` bytes.
-    pub(super) async fn take(&self, tenant: TenantId, bytes: usize) -> Result<Room, PassageError> {
+    pub(super) async fn take(
+        &self,
+        tenant: TenantId,
+        bytes: usize,
+    ) -> Result<BodyMemory, PassThroughError> {
         self.0.wait(tenant, 1, bytes).await?;
-        Ok(Room {
+        Ok(BodyMemory {
             shared: Arc::clone(&self.0),
             tenant,
             bytes,
@@ -76,8 +80,13 @@ impl Rooms {
 }
 
 impl Shared {
-    /// Takes the memory as soon as it is free. Fails with [`PassageError::Full`] after [`PATIENCE`].
-    async fn wait(&self, tenant: TenantId, calls: usize, bytes: usize) -> Result<(), PassageError> {
+    /// Takes the memory as soon as it is free. Fails with [`PassThroughError::Full`] after [`PATIENCE`].
+    async fn wait(
+        &self,
+        tenant: TenantId,
+        calls: usize,
+        bytes: usize,
+    ) -> Result<(), PassThroughError> {
         let taken = async {
             loop {
                 let freed = self.freed.notified();
@@ -91,7 +100,7 @@ impl Shared {
             }
         };
         let taken = timeout(PATIENCE, taken).await;
-        taken.map_err(|_| PassageError::Full)
+        taken.map_err(|_| PassThroughError::Full)
     }
 
     fn try_take(&self, tenant: TenantId, calls: usize, bytes: usize) -> bool {
@@ -134,9 +143,9 @@ impl Held {
     }
 }
 
-impl Room {
+impl BodyMemory {
     /// Grows the reservation to a body of `bytes` bytes in all.
-    pub async fn grow_to(&mut self, bytes: usize) -> Result<(), PassageError> {
+    pub async fn grow_to(&mut self, bytes: usize) -> Result<(), PassThroughError> {
         let more = bytes.saturating_sub(self.bytes);
         if more > 0 {
             self.shared.wait(self.tenant, 0, more).await?;
@@ -157,14 +166,14 @@ impl Room {
     }
 }
 
-impl Drop for Room {
+impl Drop for BodyMemory {
     fn drop(&mut self) {
         self.shared.lock().give_back(self.tenant, self.bytes);
         self.shared.freed.notify_waiters();
     }
 }
 
-impl std::fmt::Debug for Room {
+impl std::fmt::Debug for BodyMemory {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Room({} bytes of {})", self.bytes, self.tenant)
     }
@@ -173,7 +182,7 @@ impl std::fmt::Debug for Room {
 /// An answer and its memory.
 struct Kept {
     answer: Bytes,
-    _room: Room,
+    _room: BodyMemory,
 }
 
 impl AsRef<[u8]> for Kept {

@@ -20,18 +20,18 @@ const OF_ONE_TENANT: usize = 8;
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The permit of one call. Held for the exchange with WeChat only, never while a client sends or reads.
-pub(super) struct Place(
+pub(super) struct CallSlot(
     #[expect(dead_code, reason = "returned when dropped")] [OwnedSemaphorePermit; 2],
 );
 
 /// The permits of all calls.
-pub(super) struct Places {
+pub(super) struct CallSlots {
     all: Arc<Semaphore>,
     /// The tenants that have calls in progress.
     tenants: Mutex<HashMap<TenantId, Arc<Semaphore>>>,
 }
 
-impl Places {
+impl CallSlots {
     pub(super) fn new() -> Self {
         Self {
             all: Arc::new(Semaphore::new(AT_ONCE)),
@@ -41,12 +41,12 @@ impl Places {
 
     /// The tenant's next permit. `None`: no permit was free in time. A call that waits for a permit of its tenant takes
     /// none of the common permits.
-    pub(super) async fn take(&self, tenant: TenantId) -> Option<Place> {
+    pub(super) async fn take(&self, tenant: TenantId) -> Option<CallSlot> {
         let own = self.of(tenant);
         let both = async {
             let own = own.acquire_owned().await.ok()?;
             let all = self.all.clone().acquire_owned().await.ok()?;
-            Some(Place([own, all]))
+            Some(CallSlot([own, all]))
         };
         timeout(PATIENCE, both).await.ok()?
     }

@@ -3,7 +3,7 @@
 //!
 //! Before an answer is sent, the server reads the rest of the body that the route has left, if the rest is small.
 //! Otherwise HTTP/1.1 has to close the connection: the answer announces the close, and the connection is [closed in
-//! stages](super::staged).
+//! stages](super::lingering_close).
 
 use std::{
     convert::Infallible,
@@ -20,16 +20,16 @@ use axum::{
 };
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use tenancy::{ClientAddress, Network, NoRoom, Proof};
+use tenancy::{ClientAddress, Network, ProvenMarker, UnprovenLimitReached};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
 use super::{
-    Doorway, FIELDS,
-    bodies::{Arriving, Leaving, Shared},
+    FIELDS, ServerOptions,
+    bodies::{RequestBody, ResponseBody, SharedBody},
+    client_limits::{ClientLimits, Share},
     connection::Connection,
-    shares::{Share, Shares},
 };
 
 /// The memory of one header field in addition to its bytes.
@@ -37,17 +37,17 @@ const FIELD: usize = 64;
 
 /// The service that handles the requests of one connection.
 #[derive(Clone)]
-pub(super) struct Visits {
+pub(super) struct ConnectionService {
     pub(super) router: Router,
-    pub(super) doorway: Arc<Doorway>,
+    pub(super) doorway: Arc<ServerOptions>,
     /// The bytes of all unproven requests.
-    pub(super) unproven: Arc<Shares>,
+    pub(super) unproven: Arc<ClientLimits>,
     pub(super) connection: Arc<Connection>,
     /// Cancelled when clients should connect to another replica.
     pub(super) farewell: CancellationToken,
 }
 
-impl<B> Service<Request<B>> for Visits
+impl<B> Service<Request<B>> for ConnectionService
 where
     B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BoxError>,
@@ -65,7 +65,7 @@ where
     }
 }
 
-impl Visits {
+impl ConnectionService {
     async fn answer<B>(mut self, request: Request<B>) -> Result<Response, Infallible>
     where
         B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
@@ -74,7 +74,7 @@ impl Visits {
         let (head, body) = request.into_parts();
         let version = head.version;
         let work = self.connection.activity.work();
-        let body = (!body.is_end_stream()).then(|| Shared::new(body));
+        let body = (!body.is_end_stream()).then(|| SharedBody::new(body));
         let (mut response, place) = self.respond(head, body.clone()).await;
         let is_left = match body {
             Some(body) => !body.read_rest().await,
@@ -90,14 +90,14 @@ impl Visits {
         }
         drop(work);
         let answer = self.connection.activity.answer();
-        Ok(response.map(|body| Body::new(Leaving::new(body, answer, place))))
+        Ok(response.map(|body| Body::new(ResponseBody::new(body, answer, place))))
     }
 
     /// The answer to a request, and the request permit that the request holds until the client has taken the answer.
     async fn respond<B>(
         &mut self,
         head: Parts,
-        body: Option<Shared<B>>,
+        body: Option<SharedBody<B>>,
     ) -> (Response, Option<OwnedSemaphorePermit>)
     where
         B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
@@ -123,10 +123,10 @@ impl Visits {
         };
         let place = match room.await {
             Ok(place) => place,
-            Err(NoRoom) => return (api::overloaded(), None),
+            Err(UnprovenLimitReached) => return (api::overloaded(), None),
         };
         let body = body.map_or_else(Body::empty, |body| {
-            Body::new(Arriving::new(body, patience.body, held.clone()))
+            Body::new(RequestBody::new(body, patience.body, held.clone()))
         });
         let mut request = Request::from_parts(head, body);
         request.extensions_mut().insert(ClientAddress(client));
@@ -136,9 +136,9 @@ impl Visits {
     }
 
     /// The proof that a route reports when a request shows a valid credential.
-    fn proof(&self, held: Arc<Share>) -> Proof {
+    fn proof(&self, held: Arc<Share>) -> ProvenMarker {
         let connection = self.connection.clone();
-        Proof::new(move || {
+        ProvenMarker::new(move || {
             held.free();
             connection.prove();
         })

@@ -12,7 +12,7 @@ use prometheus_client::{
 use crate::{BrokerError, BudgetKind, Metrics, memory::Memory};
 
 /// The totals over the apps of one or more brokers.
-pub(crate) struct Census {
+pub(crate) struct AppTotals {
     /// Apps in memory.
     remembered: u64,
     /// Apps with a failed last fetch, by reason.
@@ -31,7 +31,7 @@ struct Span {
     max: f64,
 }
 
-impl Census {
+impl AppTotals {
     /// A census of no apps.
     pub(crate) fn new() -> Self {
         Self {
@@ -75,9 +75,9 @@ fn widen(span: &mut Option<Span>, value: f64) {
 }
 
 /// Takes a census each time the metrics are read.
-pub(crate) struct CensusTaker(pub(crate) Metrics);
+pub(crate) struct AppTotalsCollector(pub(crate) Metrics);
 
-impl Collector for CensusTaker {
+impl Collector for AppTotalsCollector {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
         let census = self.0.census();
         ConstGauge::new(i64::try_from(census.remembered).unwrap_or(i64::MAX)).encode(
@@ -149,7 +149,7 @@ fn span(
     Ok(())
 }
 
-impl fmt::Debug for CensusTaker {
+impl fmt::Debug for AppTotalsCollector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CensusTaker").finish_non_exhaustive()
     }

@@ -77,7 +77,7 @@ impl Backlog {
 }
 
 /// Keeps items until they are written.
-pub(crate) struct Keeper<W: Writer> {
+pub(crate) struct RetryingWriter<W: Writer> {
     writer: W,
     items: mpsc::Receiver<W::Item>,
     clock: Clock,
@@ -94,7 +94,7 @@ struct Refused<I> {
     retry_at: DateTime<Utc>,
 }
 
-impl<W: Writer> Keeper<W> {
+impl<W: Writer> RetryingWriter<W> {
     pub(crate) fn new(
         writer: W,
         items: mpsc::Receiver<W::Item>,
@@ -323,7 +323,7 @@ mod tests {
         for number in 1..=300 {
             sender.try_send(number).unwrap();
         }
-        let keeper = Keeper::new(numbers.clone(), items, clock, backlog.clone());
+        let keeper = RetryingWriter::new(numbers.clone(), items, clock, backlog.clone());
         let running = keeper.run();
         tokio::pin!(running);
         let refused = async {
@@ -366,7 +366,7 @@ mod tests {
         let (sender, items) = mpsc::channel(10);
         sender.try_send(1).unwrap();
         drop(sender);
-        let keeper = Keeper::new(numbers.clone(), items, clock, backlog.clone());
+        let keeper = RetryingWriter::new(numbers.clone(), items, clock, backlog.clone());
         let running = keeper.run();
         tokio::pin!(running);
         let told = async {

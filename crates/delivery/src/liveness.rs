@@ -6,7 +6,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Watches the engine's tasks. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Pulse {
+pub(crate) struct LivenessWatch {
     tasks: TaskTracker,
     stop: CancellationToken,
     dead: Arc<OnceLock<&'static str>>,
@@ -15,10 +15,10 @@ pub(crate) struct Pulse {
 /// Dropped at the end of its task, however the task ends.
 struct Watch {
     name: &'static str,
-    pulse: Pulse,
+    pulse: LivenessWatch,
 }
 
-impl Pulse {
+impl LivenessWatch {
     pub(crate) fn new(tasks: TaskTracker, stop: CancellationToken) -> Self {
         Self {
             tasks,
@@ -64,9 +64,12 @@ impl Drop for Watch {
 mod tests {
     use super::*;
 
-    async fn after(task: impl Future<Output = ()> + Send + 'static, stop_first: bool) -> Pulse {
+    async fn after(
+        task: impl Future<Output = ()> + Send + 'static,
+        stop_first: bool,
+    ) -> LivenessWatch {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let pulse = Pulse::new(tasks.clone(), stop.clone());
+        let pulse = LivenessWatch::new(tasks.clone(), stop.clone());
         if stop_first {
             stop.cancel();
         }

@@ -19,7 +19,7 @@ use crate::{
     broker::Inner,
     fetch::{Fetch, Proof},
     goal::{Goal, Held, Reason},
-    memory::{Flight, Memory},
+    memory::{Memory, SharedFetch},
 };
 
 /// The number of calls that a repair may take, each with the client's time-out.
@@ -30,7 +30,7 @@ const REST: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(250);
 
 /// How the wait for the fetch lease ended.
-enum Turn {
+enum FetchLease {
     /// Another replica has fetched a suitable token.
     Found(Held),
     /// This replica holds the lease.
@@ -46,7 +46,7 @@ pub(crate) fn launch(
     appid: &AppId,
     memory: &Arc<Memory>,
     goal: Goal,
-) -> Flight {
+) -> SharedFetch {
     let asked = matches!(goal.reason, Reason::Asked(_));
     let task = {
         let (inner, appid, memory) = (Arc::clone(inner), appid.clone(), Arc::clone(memory));
@@ -82,9 +82,9 @@ async fn fly(
 ) -> Result<Held, BrokerError> {
     let (name, owner) = (format!("token:{appid}"), inner.owner());
     let alone = match take_turn(inner, appid, &mut goal, &name, &owner).await? {
-        Turn::Found(held) => return Ok(held),
-        Turn::Leased => false,
-        Turn::Alone => true,
+        FetchLease::Found(held) => return Ok(held),
+        FetchLease::Leased => false,
+        FetchLease::Alone => true,
     };
     let landed = Fetch::begin(inner, appid, memory)
         .await
@@ -145,26 +145,26 @@ async fn take_turn(
     goal: &mut Goal,
     name: &str,
     owner: &str,
-) -> Result<Turn, BrokerError> {
+) -> Result<FetchLease, BrokerError> {
     let lease = inner.client.timeout() * CALLS + REST;
     // An open topic costs tens of kilobytes, so only a replica that has to wait opens the topic.
     let mut woken = None;
     let turn = loop {
         if let Some(held) = look(inner, appid, goal).await {
-            break Turn::Found(held);
+            break FetchLease::Found(held);
         }
         match inner.coord.leases().take(name, owner, lease).await {
             // The token of the last holder may have arrived between the look and the lease.
             Ok(true) => {
                 let Some(held) = look(inner, appid, goal).await else {
-                    break Turn::Leased;
+                    break FetchLease::Leased;
                 };
                 let _ = inner.coord.leases().release(name, owner).await;
-                break Turn::Found(held);
+                break FetchLease::Found(held);
             }
             Err(error) => {
                 tracing::debug!(%appid, %error, "fetching an access token without a fetch lease");
-                break Turn::Alone;
+                break FetchLease::Alone;
             }
             Ok(false) => {}
         }
@@ -179,7 +179,7 @@ async fn take_turn(
             () = inner.stop.cancelled() => return Err(inner.shutting_down()),
         }
     };
-    if woken.take().is_some() && matches!(turn, Turn::Found(_)) {
+    if woken.take().is_some() && matches!(turn, FetchLease::Found(_)) {
         // Closes the topic if no other caller waits here. A replica that fetches wakes the topic anyway.
         inner.coord.wakeups().wake(name, "");
     }

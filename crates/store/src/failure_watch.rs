@@ -30,7 +30,7 @@ const SAY_AGAIN: Duration = Duration::from_secs(10);
 
 /// When a statement last failed. Clones share one state.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Doubt(Arc<Mutex<Times>>);
+pub(crate) struct FailureWatch(Arc<Mutex<Times>>);
 
 #[derive(Debug, Default)]
 struct Times {
@@ -40,7 +40,7 @@ struct Times {
     said_at: Option<Instant>,
 }
 
-impl Doubt {
+impl FailureWatch {
     /// Raises a doubt whenever a statement on this connection fails.
     pub(crate) fn watch(&self, connection: &mut DatabaseConnection) {
         let doubt = self.clone();

@@ -6,11 +6,11 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tenancy::{Network, NoRoom};
+use tenancy::{Network, UnprovenLimitReached};
 
 /// The limits of one resource, for all networks and for one network.
 #[derive(Debug)]
-pub(super) struct Shares {
+pub(super) struct ClientLimits {
     of_all: usize,
     of_one: usize,
     taken: Mutex<Taken>,
@@ -22,7 +22,7 @@ struct Taken {
     by_network: HashMap<Network, usize>,
 }
 
-impl Shares {
+impl ClientLimits {
     /// Creates limits of `of_all` units for all networks, and `of_one` units for one network.
     pub(super) fn new(of_all: usize, of_one: usize) -> Arc<Self> {
         Arc::new(Self {
@@ -45,11 +45,11 @@ impl Shares {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take(&self, network: Network, amount: usize) -> Result<(), NoRoom> {
+    fn take(&self, network: Network, amount: usize) -> Result<(), UnprovenLimitReached> {
         let mut taken = self.lock();
         let of_network = taken.by_network.get(&network).copied().unwrap_or(0);
         if taken.all + amount > self.of_all || of_network + amount > self.of_one {
-            return Err(NoRoom);
+            return Err(UnprovenLimitReached);
         }
         taken.all += amount;
         taken.by_network.insert(network, of_network + amount);
@@ -71,7 +71,7 @@ impl Shares {
 /// The units that one holder has taken. Dropping the share returns the units.
 #[derive(Debug)]
 pub(super) struct Share {
-    shares: Arc<Shares>,
+    shares: Arc<ClientLimits>,
     network: Network,
     held: Mutex<Held>,
 }
@@ -86,7 +86,7 @@ enum Held {
 
 impl Share {
     /// Takes `amount` more units. Error: a limit is reached.
-    pub(super) fn take(&self, amount: usize) -> Result<(), NoRoom> {
+    pub(super) fn take(&self, amount: usize) -> Result<(), UnprovenLimitReached> {
         let mut held = self.lock();
         if let Held::Counted(before) = *held {
             self.shares.take(self.network, amount)?;
@@ -126,15 +126,18 @@ mod tests {
 
     #[test]
     fn one_network_has_its_share_and_all_have_what_there_is() {
-        let shares = Shares::new(10, 4);
+        let shares = ClientLimits::new(10, 4);
         let (one, other, third) = (
             shares.share(network(1)),
             shares.share(network(2)),
             shares.share(network(3)),
         );
         assert_eq!(one.take(4), Ok(()));
-        assert_eq!(shares.share(network(1)).take(1), Err(NoRoom));
-        assert_eq!((other.take(4), third.take(3)), (Ok(()), Err(NoRoom)));
+        assert_eq!(shares.share(network(1)).take(1), Err(UnprovenLimitReached));
+        assert_eq!(
+            (other.take(4), third.take(3)),
+            (Ok(()), Err(UnprovenLimitReached))
+        );
         drop(other);
         assert_eq!(third.take(4), Ok(()));
         one.free();

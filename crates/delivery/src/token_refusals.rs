@@ -20,13 +20,13 @@ pub(crate) enum Again {
 }
 
 /// Finds out what a refusal of a token means, and limits the rate of repeats.
-pub(crate) struct Strays {
+pub(crate) struct TokenRefusals {
     broker: Broker,
     /// Counts in this process alone: the limit only saves calls to WeChat.
     repeats: Coord,
 }
 
-impl Strays {
+impl TokenRefusals {
     pub(crate) fn new(broker: Broker, clock: Clock) -> Self {
         Self {
             broker,

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use domain::{
     app::AppId,
     id::{MessageId, TenantId},
-    lifecycle::{Facts, Status},
+    lifecycle::{MessageState, Status},
     message::{Content, OnUncertain},
     verdict::{Attempt, Outcome},
 };
@@ -25,7 +25,7 @@ use crate::{
 
 /// A message in flight.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Claimed {
+pub struct ClaimedMessage {
     /// The message's id.
     pub id: MessageId,
     /// The tenant.
@@ -60,7 +60,7 @@ pub struct Claimed {
     pub is_probe: bool,
 }
 
-impl Claimed {
+impl ClaimedMessage {
     /// The start of the first attempt that may have reached WeChat, among the attempts since the last retry by hand.
     /// `None` if there is no such attempt.
     pub fn maybe_sent_at(&self) -> Option<DateTime<Utc>> {
@@ -75,9 +75,9 @@ impl Claimed {
     }
 
     /// The facts that the state machine needs.
-    pub fn facts(&self) -> Facts {
+    pub fn facts(&self) -> MessageState {
         let maybe_sent_at = self.maybe_sent_at().unwrap_or(self.claimed_at);
-        Facts {
+        MessageState {
             status: Status::Sending,
             attempts: self.claims,
             expires_at: self.expires_at,
@@ -93,7 +93,7 @@ impl Claimed {
 }
 
 #[derive(FromQueryResult)]
-pub(super) struct FlyingRow {
+pub(super) struct ClaimedRow {
     id: Uuid,
     tenant_id: Uuid,
     pub(super) appid: String,
@@ -111,7 +111,7 @@ pub(super) struct FlyingRow {
     permit: i64,
 }
 
-/// The columns of [`FlyingRow`].
+/// The columns of [`ClaimedRow`].
 pub(super) const FLYING_COLUMNS: &str = "id, tenant_id, appid, touser, template_id, content, attempt_count, attempts, \
                                          expires_at, on_uncertain, lease, lease_until, updated_at, retried_at, permit";
 
@@ -121,10 +121,10 @@ pub(crate) fn is_unanswered(attempt: &Attempt) -> bool {
 
 /// The rows that this version of the program understands. A row that cannot be read, perhaps from a newer replica, must
 /// not hold up the other rows.
-pub(super) fn readable(rows: Vec<FlyingRow>) -> Vec<Claimed> {
+pub(super) fn readable(rows: Vec<ClaimedRow>) -> Vec<ClaimedMessage> {
     let read = rows.into_iter().filter_map(|row| {
         let id = MessageId::from(row.id);
-        Claimed::try_from(row)
+        ClaimedMessage::try_from(row)
             .inspect_err(
                 |error| tracing::error!(message_id = %id, %error, "a message cannot be read"),
             )
@@ -133,10 +133,10 @@ pub(super) fn readable(rows: Vec<FlyingRow>) -> Vec<Claimed> {
     read.collect()
 }
 
-impl TryFrom<FlyingRow> for Claimed {
+impl TryFrom<ClaimedRow> for ClaimedMessage {
     type Error = StoreError;
 
-    fn try_from(row: FlyingRow) -> Result<Self, StoreError> {
+    fn try_from(row: ClaimedRow) -> Result<Self, StoreError> {
         Ok(Self {
             id: row.id.into(),
             tenant: row.tenant_id.into(),

@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// The capacity of the cache in bytes. An app has some 20 KiB at most.
 const ROOM: u64 = 64 << 20;
 
-pub(super) struct Shelf {
+pub(super) struct CatalogCache {
     store: Store,
     clock: Clock,
     kept: Cache<AppId, Kept>,
@@ -48,7 +48,7 @@ pub(super) struct Known {
     pub(super) tried_at: Option<DateTime<Utc>>,
 }
 
-impl Shelf {
+impl CatalogCache {
     pub(super) fn new(parts: &Parts) -> Self {
         let weigh = |_: &AppId, kept: &Kept| {
             let weight = kept

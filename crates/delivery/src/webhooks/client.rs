@@ -20,7 +20,7 @@ const EXCERPT: usize = 256;
 
 /// Posts signed events.
 #[derive(Clone, Debug)]
-pub(super) struct Post {
+pub(super) struct WebhookClient {
     http: reqwest::Client,
     allow_private: bool,
 }
@@ -36,7 +36,7 @@ pub(super) struct Answer {
 }
 
 /// One webhook delivery, ready to be signed and posted.
-pub(super) struct Letter<'a> {
+pub(super) struct DeliveryRequest<'a> {
     pub(super) url: &'a str,
     pub(super) event: &'a str,
     pub(super) secrets: &'a [WebhookSecret],
@@ -44,7 +44,7 @@ pub(super) struct Letter<'a> {
     pub(super) at: DateTime<Utc>,
 }
 
-impl Post {
+impl WebhookClient {
     /// `allow_private`: endpoints may have any address, and may use plain http.
     pub(super) fn new(allow_private: bool) -> Result<Self, StoreError> {
         let mut http = reqwest::Client::builder()
@@ -73,7 +73,7 @@ impl Post {
     }
 
     /// Posts once.
-    pub(super) async fn send(&self, letter: Letter<'_>) -> Answer {
+    pub(super) async fn send(&self, letter: DeliveryRequest<'_>) -> Answer {
         let url = match Url::parse(letter.url) {
             Ok(url) => url,
             Err(error) => return Answer::broken(format!("the URL cannot be read: {error}")),
@@ -207,14 +207,14 @@ mod tests {
     }
 
     async fn refusal(url: &str) -> String {
-        let letter = Letter {
+        let letter = DeliveryRequest {
             url,
             event: "evt_1",
             secrets: &[],
             body: Vec::new(),
             at: DateTime::UNIX_EPOCH,
         };
-        let answer = Post::new(false).unwrap().send(letter).await;
+        let answer = WebhookClient::new(false).unwrap().send(letter).await;
         assert_eq!(answer.status, None);
         answer.error.unwrap()
     }

@@ -7,14 +7,14 @@ const FIRST_MSGID: u64 = 4_103_297_716_205_551_617;
 
 /// Generates values that never repeat within one simulator.
 #[derive(Debug)]
-pub(crate) struct Mint {
+pub(crate) struct IdGenerator {
     seed: u64,
     tokens: AtomicU64,
     messages: AtomicU64,
     requests: AtomicU64,
 }
 
-impl Mint {
+impl IdGenerator {
     /// A generator whose tokens differ from those of every other seed.
     pub(crate) fn new(seed: u64) -> Self {
         Self {
@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     fn tokens_look_like_wechats_and_differ() {
-        let mint = Mint::new(1);
+        let mint = IdGenerator::new(1);
         let (one, two) = (mint.token(), mint.token());
         assert_ne!(one, two);
         assert!(one.starts_with("60_") && one.len() > 100 && one.len() < 512);
@@ -77,7 +77,7 @@ mod tests {
             one.bytes()
                 .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
         );
-        assert_ne!(Mint::new(2).token(), one);
+        assert_ne!(IdGenerator::new(2).token(), one);
         assert!(mint.msgid() > 1 << 53);
     }
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use domain::{lifecycle::Event, quota, retry::Delay, verdict::Verdict};
-use store::{Claimed, LaneNews, LanePause, QUOTA_EXHAUSTED, THROTTLED};
+use store::{ClaimedMessage, LaneChange, LanePause, QUOTA_EXHAUSTED, THROTTLED};
 
 use crate::quota::WechatQuotaReport;
 
@@ -30,13 +30,13 @@ const LOOK_FOR_THE_DAY: Duration = Duration::from_mins(30);
 
 /// Why an app is paused, and until when.
 #[derive(Debug)]
-pub(crate) struct Rest {
+pub(crate) struct AppPause {
     pub(crate) until: DateTime<Utc>,
     pub(crate) reason: &'static str,
     pub(crate) detail: String,
 }
 
-impl Rest {
+impl AppPause {
     /// The pause that an answer to one message causes for the app. `said` is the text of WeChat's answer.
     pub(crate) fn of(verdict: &Verdict, said: &str, now: DateTime<Utc>) -> Option<Self> {
         match verdict {
@@ -95,14 +95,14 @@ pub(crate) fn day_may_be_late(now: DateTime<Utc>) -> bool {
 
 /// The change to the app's lane that the outcome of one attempt causes.
 pub(crate) fn news(
-    message: &Claimed,
-    rest: Option<&Rest>,
+    message: &ClaimedMessage,
+    rest: Option<&AppPause>,
     event: &Event,
     now: DateTime<Utc>,
-) -> Option<LaneNews> {
+) -> Option<LaneChange> {
     let appid = message.appid.clone();
     if let Some(rest) = rest {
-        return Some(LaneNews::Pause(LanePause {
+        return Some(LaneChange::Pause(LanePause {
             appid,
             until: rest.until,
             reason: rest.reason.to_owned(),
@@ -113,9 +113,9 @@ pub(crate) fn news(
     }
     message.is_probe.then(|| {
         if event.is_final() {
-            LaneNews::Open(appid)
+            LaneChange::Open(appid)
         } else {
-            LaneNews::StillPaused(appid, now + PROBE_AGAIN)
+            LaneChange::StillPaused(appid, now + PROBE_AGAIN)
         }
     })
 }
@@ -130,7 +130,7 @@ mod tests {
     fn a_spent_day_is_looked_at_again_while_it_may_be_yesterday() {
         let rest = |hour| {
             let now = Utc.with_ymd_and_hms(2026, 3, 1, hour, 0, 0).unwrap();
-            Rest::of(&Verdict::QuotaSpent, "45009", now).map(|rest| rest.until - now)
+            AppPause::of(&Verdict::QuotaSpent, "45009", now).map(|rest| rest.until - now)
         };
         // 00:00 in Shanghai is 16:00 UTC.
         assert_eq!(rest(12), Some(chrono::Duration::hours(4)));
@@ -148,7 +148,7 @@ mod tests {
             remain,
             as_of: now,
         };
-        let spent = || Rest::of(&Verdict::QuotaSpent, "45009", now).unwrap();
+        let spent = || AppPause::of(&Verdict::QuotaSpent, "45009", now).unwrap();
         assert_eq!(
             spent().reconciled(Some(told(0)), now).reason,
             QUOTA_EXHAUSTED

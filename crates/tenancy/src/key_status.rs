@@ -21,15 +21,15 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const REMEMBERED: u64 = 100_000;
 
 /// The standings of keys, as this replica knows them.
-pub(crate) struct Standings {
+pub(crate) struct KeyStatusCache {
     store: Store,
     clock: Clock,
-    known: Cache<Uuid, Standing>,
+    known: Cache<Uuid, KeyStatus>,
 }
 
 /// The result of a look-up.
 #[derive(Clone)]
-struct Standing {
+struct KeyStatus {
     /// The key; `None` for a key that does not exist.
     credential: Option<Arc<Credential>>,
     /// When the database last confirmed this; `None`: the database has not answered yet.
@@ -38,7 +38,7 @@ struct Standing {
     asked_at: DateTime<Utc>,
 }
 
-impl Standings {
+impl KeyStatusCache {
     pub(crate) fn new(store: Store, clock: Clock) -> Self {
         Self {
             store,
@@ -54,7 +54,7 @@ impl Standings {
         let standing = match last {
             Some(last) if within(last.asked_at, now, FRESH) => last,
             last => {
-                let stale = |known: &Standing| !within(known.asked_at, now, FRESH);
+                let stale = |known: &KeyStatus| !within(known.asked_at, now, FRESH);
                 // All requests that find the standing stale wait for one look-up.
                 let entry = self
                     .known
@@ -85,7 +85,7 @@ impl Standings {
         self.known.invalidate_all();
     }
 
-    async fn look(&self, key: KeyId, last: Option<Standing>, now: DateTime<Utc>) -> Standing {
+    async fn look(&self, key: KeyId, last: Option<KeyStatus>, now: DateTime<Utc>) -> KeyStatus {
         let platform = self.store.platform();
         let look = platform.credential(key);
         let usable = last
@@ -108,14 +108,14 @@ impl Standings {
                 let (credential, confirmed_at) = last
                     .map(|last| (last.credential, last.confirmed_at))
                     .unwrap_or_default();
-                return Standing {
+                return KeyStatus {
                     credential,
                     confirmed_at,
                     asked_at: now,
                 };
             }
         };
-        Standing {
+        KeyStatus {
             credential,
             confirmed_at: Some(now),
             asked_at: now,
@@ -123,7 +123,7 @@ impl Standings {
     }
 
     /// Keeps `last_used_at` of a key accurate to the minute. An error here fails no request.
-    async fn note_use(&self, standing: &Standing, now: DateTime<Utc>) {
+    async fn note_use(&self, standing: &KeyStatus, now: DateTime<Utc>) {
         let Some(credential) = standing
             .credential
             .as_ref()

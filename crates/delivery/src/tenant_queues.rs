@@ -18,7 +18,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 /// How much may wait. The caller defines the weight of an item.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Room {
+pub(crate) struct WaitingLimits {
     /// The limit of one tenant.
     pub(crate) each: usize,
     /// The limit of all tenants together. A tenant within `always` may exceed this limit.
@@ -29,7 +29,7 @@ pub(crate) struct Room {
 
 /// How much one transaction takes.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Take {
+pub(crate) struct BatchLimits {
     /// The limit of the transaction. A single item that weighs more is taken alone.
     pub(crate) most: usize,
     /// The limit of one turn of one tenant, if more tenants wait.
@@ -38,16 +38,16 @@ pub(crate) struct Take {
 
 /// There was no capacity in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct NoRoom;
+pub(crate) struct NoCapacity;
 
 /// The entry of the queues.
-pub(crate) struct Lines<T>(Arc<Inner<T>>);
+pub(crate) struct TenantQueues<T>(Arc<Inner<T>>);
 
 /// The exit of the queues, for one task. On drop, the queues close and drop the waiting items.
-pub(crate) struct Served<T>(Arc<Inner<T>>);
+pub(crate) struct TenantQueueReader<T>(Arc<Inner<T>>);
 
 struct Inner<T> {
-    room: Room,
+    room: WaitingLimits,
     state: Mutex<State<T>>,
     arrived: Notify,
     /// The weight of all items that wait or are in a transaction.
@@ -69,23 +69,23 @@ struct Line<T> {
 /// One item. On drop, the item's capacity is free again.
 pub(crate) struct Waiting<T> {
     pub(crate) item: T,
-    pub(crate) place: Place,
+    pub(crate) place: QueuePlace,
 }
 
 /// Capacity in use.
-pub(crate) struct Place {
+pub(crate) struct QueuePlace {
     weight: usize,
     total: Arc<AtomicUsize>,
     _permit: OwnedSemaphorePermit,
 }
 
-impl Drop for Place {
+impl Drop for QueuePlace {
     fn drop(&mut self) {
         self.total.fetch_sub(self.weight, Ordering::Relaxed);
     }
 }
 
-impl<T> Drop for Served<T> {
+impl<T> Drop for TenantQueueReader<T> {
     fn drop(&mut self) {
         let mut state = self.0.state();
         state.closed = true;
@@ -94,7 +94,7 @@ impl<T> Drop for Served<T> {
 }
 
 /// Queues that are empty and open.
-pub(crate) fn lines<T>(room: Room) -> (Lines<T>, Served<T>) {
+pub(crate) fn lines<T>(room: WaitingLimits) -> (TenantQueues<T>, TenantQueueReader<T>) {
     let inner = Arc::new(Inner {
         room,
         state: Mutex::new(State {
@@ -105,10 +105,10 @@ pub(crate) fn lines<T>(room: Room) -> (Lines<T>, Served<T>) {
         arrived: Notify::new(),
         total: Arc::default(),
     });
-    (Lines(inner.clone()), Served(inner))
+    (TenantQueues(inner.clone()), TenantQueueReader(inner))
 }
 
-impl<T> Lines<T> {
+impl<T> TenantQueues<T> {
     /// Waits at most `patience` for capacity in the tenant's queue, then appends the item.
     pub(crate) async fn enter(
         &self,
@@ -116,15 +116,15 @@ impl<T> Lines<T> {
         weight: usize,
         patience: Duration,
         item: T,
-    ) -> Result<(), NoRoom> {
+    ) -> Result<(), NoCapacity> {
         let inner = &*self.0;
         let weight = weight.clamp(1, inner.room.each);
-        let permits = u32::try_from(weight).map_err(|_| NoRoom)?;
+        let permits = u32::try_from(weight).map_err(|_| NoCapacity)?;
         let room = inner.room_of(tenant)?;
         let permit = room.clone().acquire_many_owned(permits);
         let permit = tokio::time::timeout(patience, permit).await;
-        let permit = permit.map_err(|_| NoRoom)?.map_err(|_| NoRoom)?;
-        let place = Place {
+        let permit = permit.map_err(|_| NoCapacity)?.map_err(|_| NoCapacity)?;
+        let place = QueuePlace {
             weight,
             total: inner.total.clone(),
             _permit: permit,
@@ -132,11 +132,11 @@ impl<T> Lines<T> {
         let before = inner.total.fetch_add(weight, Ordering::Relaxed);
         let own = inner.room.each - room.available_permits();
         if before + weight > inner.room.all && own > inner.room.always {
-            return Err(NoRoom);
+            return Err(NoCapacity);
         }
         let mut state = inner.state();
         if state.closed {
-            return Err(NoRoom);
+            return Err(NoCapacity);
         }
         let line = state.lines.entry(tenant).or_insert_with(|| Line::of(room));
         line.waiting.push_back(Waiting { item, place });
@@ -149,7 +149,7 @@ impl<T> Lines<T> {
     }
 }
 
-impl<T> Served<T> {
+impl<T> TenantQueueReader<T> {
     /// Accepts no more items. The waiting items are still served.
     pub(crate) fn close(&self) {
         self.0.state().closed = true;
@@ -157,7 +157,7 @@ impl<T> Served<T> {
     }
 
     /// The items of the next transaction, as soon as an item waits. `None`: the queues are closed and empty.
-    pub(crate) async fn next(&self, take: Take) -> Option<Vec<Waiting<T>>> {
+    pub(crate) async fn next(&self, take: BatchLimits) -> Option<Vec<Waiting<T>>> {
         loop {
             let (taken, closed) = {
                 let mut state = self.0.state();
@@ -175,10 +175,10 @@ impl<T> Served<T> {
 }
 
 impl<T> Inner<T> {
-    fn room_of(&self, tenant: TenantId) -> Result<Arc<Semaphore>, NoRoom> {
+    fn room_of(&self, tenant: TenantId) -> Result<Arc<Semaphore>, NoCapacity> {
         let mut state = self.state();
         if state.closed {
-            return Err(NoRoom);
+            return Err(NoCapacity);
         }
         let new = || Line::of(Arc::new(Semaphore::new(self.room.each)));
         Ok(state.lines.entry(tenant).or_insert_with(new).room.clone())
@@ -199,7 +199,7 @@ impl<T> Line<T> {
 }
 
 impl<T> State<T> {
-    fn take(&mut self, take: Take) -> Vec<Waiting<T>> {
+    fn take(&mut self, take: BatchLimits) -> Vec<Waiting<T>> {
         let (mut taken, mut weight) = (Vec::new(), 0);
         while let Some(tenant) = self.turns.pop_front() {
             let Some(line) = self.lines.get_mut(&tenant) else {
@@ -243,26 +243,26 @@ mod tests {
 
     use super::*;
 
-    const ROOM: Room = Room {
+    const ROOM: WaitingLimits = WaitingLimits {
         each: 100,
         all: 150,
         always: 10,
     };
-    const TAKE: Take = Take { most: 8, share: 3 };
+    const TAKE: BatchLimits = BatchLimits { most: 8, share: 3 };
     const AT_ONCE: Duration = Duration::ZERO;
 
     fn tenant(number: u16) -> TenantId {
         id::new(chrono::DateTime::UNIX_EPOCH, number, 1)
     }
 
-    async fn enter(lines: &Lines<(u16, usize)>, number: u16, weights: &[usize]) {
+    async fn enter(lines: &TenantQueues<(u16, usize)>, number: u16, weights: &[usize]) {
         for (at, weight) in weights.iter().enumerate() {
             let entered = lines.enter(tenant(number), *weight, AT_ONCE, (number, at));
             entered.await.unwrap();
         }
     }
 
-    async fn next(served: &Served<(u16, usize)>) -> Vec<(u16, usize)> {
+    async fn next(served: &TenantQueueReader<(u16, usize)>) -> Vec<(u16, usize)> {
         let taken = served.next(TAKE).await.unwrap();
         taken.into_iter().map(|waiting| waiting.item).collect()
     }
@@ -304,14 +304,14 @@ mod tests {
         let (lines, served) = lines(ROOM);
         enter(&lines, 1, &[100]).await;
         let entered = lines.enter(tenant(1), 1, AT_ONCE, (1, 1)).await;
-        assert_eq!(entered, Err(NoRoom));
+        assert_eq!(entered, Err(NoCapacity));
         enter(&lines, 2, &[50]).await;
         let entered = lines.enter(tenant(2), 1, AT_ONCE, (2, 1)).await;
-        assert_eq!(entered, Err(NoRoom), "all tenants together have enough");
+        assert_eq!(entered, Err(NoCapacity), "all tenants together have enough");
         enter(&lines, 3, &[10]).await;
         let taken = served.next(TAKE).await.unwrap();
         let entered = lines.enter(tenant(1), 1, AT_ONCE, (1, 1)).await;
-        assert_eq!(entered, Err(NoRoom), "it is in a transaction");
+        assert_eq!(entered, Err(NoCapacity), "it is in a transaction");
         drop(taken);
         enter(&lines, 1, &[1]).await;
     }
@@ -326,7 +326,7 @@ mod tests {
         assert!(answered.await.is_err());
         let (answer, _answered) = tokio::sync::oneshot::channel();
         let entered = lines.enter(tenant(1), 1, AT_ONCE, answer).await;
-        assert_eq!(entered, Err(NoRoom));
+        assert_eq!(entered, Err(NoCapacity));
     }
 
     #[tokio::test]
@@ -335,7 +335,7 @@ mod tests {
         enter(&lines, 1, &[1, 1]).await;
         served.close();
         let entered = lines.enter(tenant(1), 1, AT_ONCE, (1, 2)).await;
-        assert_eq!(entered, Err(NoRoom));
+        assert_eq!(entered, Err(NoCapacity));
         assert_eq!(next(&served).await, [(1, 0), (1, 1)]);
         assert!(served.next(TAKE).await.is_none());
         assert!(served.0.state().lines.is_empty());

@@ -7,22 +7,22 @@ use domain::{app::AppId, id::TenantId, secret::AccessToken};
 use store::{Origin, Store, StoreError};
 use wechat::{ForwardError, ForwardedAnswer, ForwardedCall};
 
-mod places;
-mod room;
+mod call_slots;
+mod memory;
 
-pub use self::room::Room;
+pub use self::memory::BodyMemory;
 
-use self::{places::Places, room::Rooms};
+use self::{call_slots::CallSlots, memory::MemoryBudget};
 use crate::{
     StoredCredentials,
     apps::{AppError, refusal},
     engine::Parts,
-    strays::{Again, Strays},
+    token_refusals::{Again, TokenRefusals},
 };
 
 /// Why a call was not passed through, or has no answer.
 #[derive(Debug, thiserror::Error)]
-pub enum PassageError {
+pub enum PassThroughError {
     /// The app is not the tenant's, or has no token.
     #[error(transparent)]
     App(AppError),
@@ -47,18 +47,18 @@ pub enum PassageError {
 }
 
 /// Passes calls through to WeChat.
-pub(crate) struct Passage {
+pub(crate) struct PassThrough {
     store: Store,
     broker: Broker,
     credentials: StoredCredentials,
     client: wechat::Client,
     clock: Clock,
-    strays: Strays,
-    places: Places,
-    rooms: Rooms,
+    strays: TokenRefusals,
+    places: CallSlots,
+    rooms: MemoryBudget,
 }
 
-impl Passage {
+impl PassThrough {
     pub(crate) fn new(parts: &Parts) -> Self {
         Self {
             store: parts.store.clone(),
@@ -66,14 +66,18 @@ impl Passage {
             credentials: StoredCredentials::new(parts.store.clone(), parts.master_key.clone()),
             client: parts.wechat.clone(),
             clock: parts.coord.clock().clone(),
-            strays: Strays::new(parts.broker.clone(), parts.coord.clock().clone()),
-            places: Places::new(),
-            rooms: Rooms::new(),
+            strays: TokenRefusals::new(parts.broker.clone(), parts.coord.clock().clone()),
+            places: CallSlots::new(),
+            rooms: MemoryBudget::new(),
         }
     }
 
     /// Memory for one call of the tenant, with a body of `bytes` bytes.
-    pub(crate) async fn room(&self, tenant: TenantId, bytes: usize) -> Result<Room, PassageError> {
+    pub(crate) async fn room(
+        &self,
+        tenant: TenantId,
+        bytes: usize,
+    ) -> Result<BodyMemory, PassThroughError> {
         self.rooms.take(tenant, bytes).await
     }
 
@@ -81,15 +85,15 @@ impl Passage {
     /// change something are POSTs. The body of the answer holds the call's memory until the body is dropped.
     pub(crate) async fn forward(
         &self,
-        room: Room,
+        room: BodyMemory,
         tenant: TenantId,
         appid: &AppId,
         call: &ForwardedCall,
         origin: &Origin,
-    ) -> Result<ForwardedAnswer, PassageError> {
+    ) -> Result<ForwardedAnswer, PassThroughError> {
         let answered = self.pass(tenant, appid, call).await;
         // An app of another tenant was not called, and does not belong in this tenant's audit log.
-        let is_foreign = matches!(&answered, Err(PassageError::App(AppError::NotFound)));
+        let is_foreign = matches!(&answered, Err(PassThroughError::App(AppError::NotFound)));
         if call.method == "POST" && !is_foreign {
             self.record(tenant, appid, call, origin, answered.as_ref())
                 .await;
@@ -106,7 +110,7 @@ impl Passage {
         appid: &AppId,
         call: &ForwardedCall,
         origin: &Origin,
-        answered: Result<&ForwardedAnswer, &PassageError>,
+        answered: Result<&ForwardedAnswer, &PassThroughError>,
     ) {
         const ACTION: &str = "wechat.call";
         let line = match answered {
@@ -129,7 +133,7 @@ impl Passage {
         tenant: TenantId,
         appid: &AppId,
         call: &ForwardedCall,
-    ) -> Result<ForwardedAnswer, PassageError> {
+    ) -> Result<ForwardedAnswer, PassThroughError> {
         self.own(tenant, appid).await?;
         let token = self.broker.token(appid).await;
         let token = token.map_err(|error| self.no_token(&error))?;
@@ -139,9 +143,9 @@ impl Passage {
         }
         let again = self.strays.after_refusal(appid, &token).await;
         let (again, refused) = match again.map_err(|error| self.no_token(&error))? {
-            Again::Fresh(token) => (token, PassageError::TokenRefused),
-            Again::Same(token) => (token, PassageError::CredentialRefused),
-            Again::Later => return Err(PassageError::CredentialRefused),
+            Again::Fresh(token) => (token, PassThroughError::TokenRefused),
+            Again::Same(token) => (token, PassThroughError::CredentialRefused),
+            Again::Later => return Err(PassThroughError::CredentialRefused),
         };
         let answer = self.exchange(tenant, &again.value, call).await?;
         if answer.is_stale {
@@ -150,17 +154,21 @@ impl Passage {
         Ok(answer)
     }
 
-    /// One exchange with WeChat. Holds a permit of [`Places`] for the time of the exchange.
+    /// One exchange with WeChat. Holds a permit of [`CallSlots`] for the time of the exchange.
     async fn exchange(
         &self,
         tenant: TenantId,
         token: &AccessToken,
         call: &ForwardedCall,
-    ) -> Result<ForwardedAnswer, PassageError> {
-        let place = self.places.take(tenant).await.ok_or(PassageError::Full)?;
+    ) -> Result<ForwardedAnswer, PassThroughError> {
+        let place = self
+            .places
+            .take(tenant)
+            .await
+            .ok_or(PassThroughError::Full)?;
         let answer = self.client.forward(token, call).await;
         drop(place);
-        answer.map_err(PassageError::Forward)
+        answer.map_err(PassThroughError::Forward)
     }
 
     /// The user behind the code of a `wx.login()` in the tenant's mini-program, as WeChat answers.
@@ -169,36 +177,36 @@ impl Passage {
         tenant: TenantId,
         appid: &AppId,
         js_code: &str,
-    ) -> Result<ForwardedAnswer, PassageError> {
+    ) -> Result<ForwardedAnswer, PassThroughError> {
         self.own(tenant, appid).await?;
         let credentials = self.credentials.credentials(appid).await;
         let secret = credentials.map_err(no_secret)?.secret;
         let answer = self.client.code_to_session(appid, &secret, js_code).await;
-        let answer = answer.map_err(PassageError::Forward)?;
+        let answer = answer.map_err(PassThroughError::Forward)?;
         if answer.is_stale {
-            return Err(PassageError::SecretRefused);
+            return Err(PassThroughError::SecretRefused);
         }
         Ok(answer)
     }
 
     /// Checks that the app is the tenant's.
-    async fn own(&self, tenant: TenantId, appid: &AppId) -> Result<(), PassageError> {
+    async fn own(&self, tenant: TenantId, appid: &AppId) -> Result<(), PassThroughError> {
         let app = self.store.tenant(tenant).app(appid).await;
-        app.map_err(|error: StoreError| PassageError::App(error.into()))?;
+        app.map_err(|error: StoreError| PassThroughError::App(error.into()))?;
         Ok(())
     }
 
-    fn no_token(&self, error: &BrokerError) -> PassageError {
-        PassageError::App(refusal(error, self.clock.now()))
+    fn no_token(&self, error: &BrokerError) -> PassThroughError {
+        PassThroughError::App(refusal(error, self.clock.now()))
     }
 }
 
-fn no_secret(error: CredentialsError) -> PassageError {
+fn no_secret(error: CredentialsError) -> PassThroughError {
     match error {
-        CredentialsError::UnknownApp => PassageError::App(AppError::NotFound),
+        CredentialsError::UnknownApp => PassThroughError::App(AppError::NotFound),
         CredentialsError::Unavailable(why) => {
             tracing::error!(why, "no AppSecret to sign a user in with");
-            PassageError::NoSecret
+            PassThroughError::NoSecret
         }
     }
 }

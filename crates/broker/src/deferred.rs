@@ -28,8 +28,8 @@ const AT_ONCE: usize = 16;
 
 /// The apps with deferred updates.
 #[derive(Default)]
-pub(crate) struct Arrears {
-    apps: DashMap<AppId, Owed>,
+pub(crate) struct DeferredUpdates {
+    apps: DashMap<AppId, DeferredUpdate>,
     /// Numbers the deferred updates.
     count: AtomicU64,
     /// Notified when a round can start now.
@@ -37,16 +37,16 @@ pub(crate) struct Arrears {
 }
 
 #[derive(Clone)]
-struct Owed {
+struct DeferredUpdate {
     memory: Arc<Memory>,
     /// Distinguishes this update from later ones of the same app.
     number: u64,
 }
 
-impl Arrears {
-    /// Adds an app. Call [`Arrears::ring`] when the memory of the app contains the update.
+impl DeferredUpdates {
+    /// Adds an app. Call [`DeferredUpdates::ring`] when the memory of the app contains the update.
     pub(crate) fn owe(&self, appid: &AppId, memory: &Arc<Memory>) {
-        let owed = Owed {
+        let owed = DeferredUpdate {
             memory: Arc::clone(memory),
             number: self.count.fetch_add(1, Ordering::Relaxed),
         };
@@ -62,7 +62,7 @@ impl Arrears {
 }
 
 /// Runs rounds until the broker is dropped.
-pub(crate) async fn settle(inner: Weak<Inner>, arrears: Arc<Arrears>, clock: Clock) {
+pub(crate) async fn settle(inner: Weak<Inner>, arrears: Arc<DeferredUpdates>, clock: Clock) {
     loop {
         if arrears.apps.is_empty() {
             arrears.more.notified().await;
@@ -81,7 +81,7 @@ pub(crate) async fn settle(inner: Weak<Inner>, arrears: Arc<Arrears>, clock: Clo
 
 impl Inner {
     /// Writes the deferred updates to Redis. Ends at the first failure, because further writes would fail too.
-    async fn settle_round(&self, arrears: &Arrears) -> Result<(), CoordError> {
+    async fn settle_round(&self, arrears: &DeferredUpdates) -> Result<(), CoordError> {
         let owed: Vec<_> = arrears
             .apps
             .iter()
@@ -89,16 +89,19 @@ impl Inner {
             .collect();
         stream::iter(owed)
             .map(Ok)
-            .try_for_each_concurrent(AT_ONCE, async |(appid, Owed { memory, number })| {
-                let is_settled = memory.is_idle(self.coord.clock().now())
-                    || self.settle(&appid, &memory).await?;
-                if is_settled {
-                    arrears
-                        .apps
-                        .remove_if(&appid, |_, there| there.number == number);
-                }
-                Ok(())
-            })
+            .try_for_each_concurrent(
+                AT_ONCE,
+                async |(appid, DeferredUpdate { memory, number })| {
+                    let is_settled = memory.is_idle(self.coord.clock().now())
+                        || self.settle(&appid, &memory).await?;
+                    if is_settled {
+                        arrears
+                            .apps
+                            .remove_if(&appid, |_, there| there.number == number);
+                    }
+                    Ok(())
+                },
+            )
             .await
     }
 

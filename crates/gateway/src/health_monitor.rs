@@ -105,12 +105,12 @@ impl Health {
 
 /// The task that checks the database. `coord` watches Redis, because `coord` uses Redis all the time.
 #[derive(Debug)]
-pub(crate) struct Watch {
+pub(crate) struct HealthMonitor {
     tasks: TaskTracker,
     stop: CancellationToken,
 }
 
-impl Watch {
+impl HealthMonitor {
     /// Starts the task and registers its gauges in `registry`.
     pub(crate) fn start(health: Health, coord: Coord, registry: &mut Registry) -> Self {
         registry.register_collector(Box::new(Gauges {

@@ -9,7 +9,7 @@ fn tenants(count: u64) -> Vec<TenantId> {
 }
 
 /// Takes calls of `bytes` bytes while there is memory. Returns the number of calls.
-fn take_all(rooms: &Rooms, tenant: TenantId, bytes: usize) -> usize {
+fn take_all(rooms: &MemoryBudget, tenant: TenantId, bytes: usize) -> usize {
     (0..1000)
         .take_while(|_| rooms.0.try_take(tenant, 1, bytes))
         .count()
@@ -18,7 +18,7 @@ fn take_all(rooms: &Rooms, tenant: TenantId, bytes: usize) -> usize {
 #[test]
 fn tenants_that_take_all_they_can_leave_room_for_the_next() {
     for greedy in 1..8 {
-        let rooms = Rooms::of(100_000);
+        let rooms = MemoryBudget::of(100_000);
         let ids = tenants(greedy + 1);
         let (next, greedy) = ids.split_last().unwrap();
         // One tenant after the other in turn, until none gets more.
@@ -35,7 +35,7 @@ fn tenants_that_take_all_they_can_leave_room_for_the_next() {
 
 #[test]
 fn the_calls_of_one_tenant_have_a_bound_and_others_none_of_it() {
-    let rooms = Rooms::of(1000);
+    let rooms = MemoryBudget::of(1000);
     let tenants = tenants(2);
     assert_eq!(take_all(&rooms, tenants[0], 0), CALLS_OF_ONE_TENANT);
     assert!(rooms.0.try_take(tenants[1], 1, 500));
@@ -43,7 +43,7 @@ fn the_calls_of_one_tenant_have_a_bound_and_others_none_of_it() {
 
 #[tokio::test]
 async fn what_is_given_back_is_there_for_who_waits() {
-    let rooms = Rooms::of(100);
+    let rooms = MemoryBudget::of(100);
     let tenant = tenants(1)[0];
     let first = rooms.take(tenant, 30).await.unwrap();
     let (second, ()) = tokio::join!(rooms.take(tenant, 40), async { drop(first) });
@@ -58,7 +58,7 @@ async fn what_is_given_back_is_there_for_who_waits() {
 
 #[tokio::test]
 async fn an_answer_holds_its_room_until_it_is_taken() {
-    let rooms = Rooms::of(100);
+    let rooms = MemoryBudget::of(100);
     let ids = tenants(2);
     let room = rooms.take(ids[0], 10).await.unwrap();
     let answer = room.holding(Bytes::from_static(&[7; 120]));

@@ -17,11 +17,11 @@ use domain::{
 use sea_orm::{DbBackend, FromQueryResult};
 use uuid::Uuid;
 
-use super::{Circumstances, NewReceipt, write};
+use super::{MatchFields, NewReceipt, write};
 use crate::{
     PlatformStore, StoreError,
     messages::json,
-    queue::{FLYING, choice::Person, sql::Sql, tell::Settled, unsent::MAYBE_SENT},
+    queue::{FLYING, choice::Recipient, events::Settled, sql::Sql, unsent::MAYBE_SENT},
 };
 
 /// The most messages of a recipient that are examined. If there are more, a receipt settles none of them.
@@ -48,10 +48,10 @@ pub(super) fn channel(text: &str) -> Option<Channel> {
 }
 
 /// The messages, by recipient, to which receipts could belong. Contains all messages of a recipient, up to [`MOST`].
-pub(super) type Rivals = HashMap<Person, Vec<Rival>>;
+pub(super) type PossibleMessages = HashMap<Recipient, Vec<PossibleMessage>>;
 
 /// A message to which a receipt could belong.
-pub(super) struct Rival {
+pub(super) struct PossibleMessage {
     id: Uuid,
     tenant: Uuid,
     template_id: String,
@@ -78,9 +78,9 @@ struct Row {
 }
 
 impl Row {
-    fn read(self) -> Result<(Person, Rival), StoreError> {
+    fn read(self) -> Result<(Recipient, PossibleMessage), StoreError> {
         let attempts = self.attempts.as_deref().unwrap_or("[]");
-        let rival = Rival {
+        let rival = PossibleMessage {
             id: self.id,
             tenant: self.tenant_id,
             template_id: self.template_id,
@@ -94,9 +94,9 @@ impl Row {
     }
 }
 
-impl Rival {
+impl PossibleMessage {
     /// Whether the receipt could belong to this message, by all fields of the receipt.
-    fn fits(&self, about: &Circumstances) -> bool {
+    fn fits(&self, about: &MatchFields) -> bool {
         let channel = format!("{{\"channel\":\"{}\"", word(about.channel));
         let template = about.template_id.as_ref();
         self.content.starts_with(&channel)
@@ -105,7 +105,7 @@ impl Rival {
     }
 
     /// Whether an attempt at about the receipt's time may still wait for a receipt with an unknown msgid.
-    fn is_open(&self, about: &Circumstances) -> bool {
+    fn is_open(&self, about: &MatchFields) -> bool {
         let then = |attempt: &&Attempt| {
             let started_at = attempt.started_at;
             let ended_at = started_at + Duration::milliseconds(attempt.duration_ms.cast_signed());
@@ -129,7 +129,7 @@ impl Rival {
 }
 
 /// The one message to which this receipt belongs. `None` if there is no such message, or if more than one is possible.
-fn likely<'a>(receipt: &NewReceipt, rivals: &'a Rivals) -> Option<&'a Rival> {
+fn likely<'a>(receipt: &NewReceipt, rivals: &'a PossibleMessages) -> Option<&'a PossibleMessage> {
     let about = receipt.circumstances.as_ref()?;
     let person = (receipt.appid.as_str().to_owned(), receipt.touser.clone());
     let all = rivals.get(&person).filter(|all| all.len() < MOST)?;
@@ -143,14 +143,17 @@ fn likely<'a>(receipt: &NewReceipt, rivals: &'a Rivals) -> Option<&'a Rival> {
 
 impl PlatformStore {
     /// The messages to which these receipts could belong.
-    pub(super) async fn rivals(&self, receipts: &[NewReceipt]) -> Result<Rivals, StoreError> {
+    pub(super) async fn rivals(
+        &self,
+        receipts: &[NewReceipt],
+    ) -> Result<PossibleMessages, StoreError> {
         let people: BTreeSet<(&str, &str)> = receipts
             .iter()
             .filter(|receipt| receipt.circumstances.is_some())
             .map(|receipt| (receipt.appid.as_str(), receipt.touser.as_str()))
             .collect();
         if people.is_empty() {
-            return Ok(Rivals::new());
+            return Ok(PossibleMessages::new());
         }
         let connection = &self.store.read;
         let mut sql = Sql::new("WITH v(a, t) AS (");
@@ -177,7 +180,7 @@ impl PlatformStore {
         let rows = Row::find_by_statement(sql.on(connection))
             .all(connection)
             .await?;
-        let mut rivals = Rivals::new();
+        let mut rivals = PossibleMessages::new();
         for row in rows {
             let (person, rival) = row.read()?;
             rivals.entry(person).or_default().push(rival);
@@ -190,7 +193,7 @@ impl PlatformStore {
     pub(super) async fn settle_likely(
         &self,
         unmatched: &mut Vec<NewReceipt>,
-        rivals: &Rivals,
+        rivals: &PossibleMessages,
         now: DateTime<Utc>,
     ) -> Result<Vec<Settled>, StoreError> {
         let mut found: BTreeMap<Uuid, Vec<&NewReceipt>> = BTreeMap::new();

@@ -1,6 +1,6 @@
 //! Requests under an idempotency key: recognised, serialised, and answered the same when repeated.
 //!
-//! A request takes a [`Turn`] first. The request then stores the answer ([`store::Keep`]) in the transaction of the
+//! A request takes a [`IdempotencyState`] first. The request then stores the answer ([`store::Keep`]) in the transaction of the
 //! change, sealed, because an answer may hold a secret that is stored nowhere else. This module separates twins on one
 //! replica; for twins on two replicas the database lets one commit.
 
@@ -10,7 +10,7 @@ use std::{
 };
 
 use domain::{id::TenantId, seal::SealOwner};
-use store::{IdempotencyKey, KeptAnswer, Recalled};
+use store::{IdempotencyKey, IdempotencyLookup, StoredAnswer};
 
 use crate::{Tenancy, TenancyError};
 
@@ -22,9 +22,9 @@ pub(crate) struct Running(Arc<Mutex<HashSet<Name>>>);
 
 /// How to handle a request under an idempotency key.
 #[derive(Debug)]
-pub enum Turn {
-    /// Execute the request. Other requests with the key get [`Turn::Busy`] until the value is dropped.
-    Do(Held),
+pub enum IdempotencyState {
+    /// Execute the request. Other requests with the key get [`IdempotencyState::Busy`] until the value is dropped.
+    Do(IdempotencyGuard),
     /// The request was executed before, with this answer.
     Done(String),
     /// The request is running.
@@ -35,21 +35,21 @@ pub enum Turn {
 
 /// The right of one request to run under an idempotency key; dropping the value releases the key.
 #[derive(Debug)]
-pub struct Held {
+pub struct IdempotencyGuard {
     running: Running,
     name: Name,
 }
 
-impl Drop for Held {
+impl Drop for IdempotencyGuard {
     fn drop(&mut self) {
         self.running.names().remove(&self.name);
     }
 }
 
 impl Running {
-    fn hold(&self, name: Name) -> Option<Held> {
+    fn hold(&self, name: Name) -> Option<IdempotencyGuard> {
         let fresh = self.names().insert(name.clone());
-        fresh.then(|| Held {
+        fresh.then(|| IdempotencyGuard {
             running: self.clone(),
             name,
         })
@@ -66,26 +66,31 @@ impl Tenancy {
         &self,
         tenant: Option<TenantId>,
         key: &IdempotencyKey,
-    ) -> Result<Turn, TenancyError> {
+    ) -> Result<IdempotencyState, TenancyError> {
         let Some(held) = self.0.running.hold((tenant, key.key.clone())) else {
-            return Ok(Turn::Busy);
+            return Ok(IdempotencyState::Busy);
         };
         // The query runs after `hold`: a previous holder has stored the answer by then.
         let now = self.0.coord.clock().now();
         Ok(match self.0.store.recall(tenant, key, now).await? {
-            Recalled::Nothing => Turn::Do(held),
-            Recalled::OtherRequest => Turn::OtherRequest,
-            Recalled::Answer(sealed) => {
+            IdempotencyLookup::Nothing => IdempotencyState::Do(held),
+            IdempotencyLookup::OtherRequest => IdempotencyState::OtherRequest,
+            IdempotencyLookup::Answer(sealed) => {
                 let owner = SealOwner::kept_answer(tenant, &key.key);
-                Turn::Done(self.0.master_key.open(&owner, &sealed)?.to_string())
+                IdempotencyState::Done(self.0.master_key.open(&owner, &sealed)?.to_string())
             }
         })
     }
 
     /// The sealed form of `answer`, to store under `key`.
-    pub fn kept(&self, tenant: Option<TenantId>, key: IdempotencyKey, answer: &str) -> KeptAnswer {
+    pub fn kept(
+        &self,
+        tenant: Option<TenantId>,
+        key: IdempotencyKey,
+        answer: &str,
+    ) -> StoredAnswer {
         let owner = SealOwner::kept_answer(tenant, &key.key);
-        KeptAnswer {
+        StoredAnswer {
             sealed: self.0.master_key.seal(&owner, rand::random(), answer),
             tenant,
             key,

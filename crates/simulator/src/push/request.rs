@@ -10,7 +10,7 @@ use aws_lc_rs::{
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 
-use super::{Letter, Push, PushError, PushEvent, PushFormat, PushMode};
+use super::{CallbackRequest, Push, PushError, PushEvent, PushFormat, PushMode};
 
 /// The values that differ in every callback.
 #[derive(Clone, Copy, Debug)]
@@ -28,7 +28,7 @@ impl Push {
         appid: &str,
         event: &PushEvent,
         stamp: Stamp,
-    ) -> Result<Letter, PushError> {
+    ) -> Result<CallbackRequest, PushError> {
         let (timestamp, nonce) = (stamp.now.to_string(), stamp.nonce.to_string());
         let plain = fields(appid, event, stamp.now);
         let message = self.render(&plain);
@@ -59,7 +59,7 @@ impl Push {
             PushFormat::Json => "application/json",
             PushFormat::Xml => "text/xml",
         };
-        Ok(Letter {
+        Ok(CallbackRequest {
             url: self.url.clone(),
             query,
             content_type,

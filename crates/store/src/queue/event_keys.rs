@@ -8,7 +8,7 @@ use sea_orm::{ConnectionTrait, DbBackend};
 use uuid::Uuid;
 
 use super::{
-    grants::{LedgerNews, enter_ledger},
+    grants::{LedgerChange, enter_ledger},
     sql::Sql,
 };
 use crate::{PlatformStore, StoreError, Swept, millis};
@@ -22,7 +22,7 @@ const MEMORY: Duration = Duration::hours(1);
 
 /// The identity of an event.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct HeardEvent {
+pub struct EventKey {
     /// The app of the event.
     pub appid: AppId,
     /// A hash of the event's user, time and content.
@@ -31,14 +31,14 @@ pub struct HeardEvent {
 
 /// An event, with the entries of the event for the ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HeardNews {
+pub struct CallbackEvent {
     /// The tenant that owns the app: the event is signed with this tenant's Token. If the app has another owner by now,
     /// nothing is entered.
     pub tenant: TenantId,
     /// The event.
-    pub event: HeardEvent,
+    pub event: EventKey,
     /// The entries for the ledger.
-    pub entries: Vec<LedgerNews>,
+    pub entries: Vec<LedgerChange>,
 }
 
 impl PlatformStore {
@@ -46,14 +46,14 @@ impl PlatformStore {
     /// that were not known before.
     pub async fn remember_events(
         &self,
-        events: &[HeardNews],
+        events: &[CallbackEvent],
         now: DateTime<Utc>,
-    ) -> Result<HashSet<HeardEvent>, StoreError> {
+    ) -> Result<HashSet<EventKey>, StoreError> {
         if events.is_empty() {
             return Ok(HashSet::new());
         }
         // In a fixed order, so that two replicas with the same events do not block each other.
-        let mut ordered: Vec<&HeardEvent> = events.iter().map(|news| &news.event).collect();
+        let mut ordered: Vec<&EventKey> = events.iter().map(|news| &news.event).collect();
         ordered.sort_unstable_by_key(|event| (event.appid.as_str(), event.digest));
         let tx = self.store.begin().await?;
         let mut rows = Vec::new();
@@ -84,7 +84,7 @@ impl PlatformStore {
         let owners = owners(&tx, &fresh).await?;
         // Ledger rows are locked in one order over all pieces. The stable sort keeps the order of entries for one row.
         let mut entries = entries(events, &fresh, &owners);
-        entries.sort_by_cached_key(LedgerNews::key);
+        entries.sort_by_cached_key(LedgerChange::key);
         for piece in entries.chunks(PIECE) {
             enter_ledger(&tx, piece).await?;
         }
@@ -114,7 +114,7 @@ impl PlatformStore {
 /// of the transaction.
 async fn owners(
     tx: &impl ConnectionTrait,
-    fresh: &HashSet<HeardEvent>,
+    fresh: &HashSet<EventKey>,
 ) -> Result<HashMap<String, Uuid>, StoreError> {
     let appids: BTreeSet<&str> = fresh.iter().map(|event| event.appid.as_str()).collect();
     if appids.is_empty() {
@@ -134,10 +134,10 @@ async fn owners(
 
 /// The ledger entries of fresh events, each event once.
 fn entries(
-    events: &[HeardNews],
-    fresh: &HashSet<HeardEvent>,
+    events: &[CallbackEvent],
+    fresh: &HashSet<EventKey>,
     owners: &HashMap<String, Uuid>,
-) -> Vec<LedgerNews> {
+) -> Vec<LedgerChange> {
     let mut entered = HashSet::new();
     events
         .iter()

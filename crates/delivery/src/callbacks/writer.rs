@@ -1,30 +1,30 @@
 //! The batch writer of callbacks: all consequences that wait at one moment are carried out in one transaction.
 //!
-//! Tenants are served in rotation, and a transaction takes a bounded number of receipts and entries: see [`Lines`].
+//! Tenants are served in rotation, and a transaction takes a bounded number of receipts and entries: see [`TenantQueues`].
 
 use std::{collections::HashSet, time::Duration};
 
 use domain::{id::TenantId, lifecycle::Status};
-use store::{HeardEvent, HeardNews, NewReceipt, Settled, StoreError};
+use store::{CallbackEvent, EventKey, NewReceipt, Settled, StoreError};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::{CallbackError, Consequence};
 use crate::{
     engine::Parts,
-    lines::{Lines, Room, Served, Take, Waiting, lines},
+    tenant_queues::{BatchLimits, TenantQueueReader, TenantQueues, Waiting, WaitingLimits, lines},
     topic,
     waiters::ended_payload,
 };
 
 /// How much may wait for a transaction before more is refused, in [`Consequence::weight`].
-const ROOM: Room = Room {
+const ROOM: WaitingLimits = WaitingLimits {
     each: 4096,
     all: 32_768,
     always: 128,
 };
 /// How much one transaction takes, and the share of one tenant in a turn: little, because messages wait meanwhile.
-const TAKE: Take = Take {
+const TAKE: BatchLimits = BatchLimits {
     most: 128,
     share: 32,
 };
@@ -59,19 +59,19 @@ type Answer = oneshot::Sender<Result<Outcome, CallbackError>>;
 type Request = (Consequence, Answer);
 
 /// The entry for consequences.
-pub(super) struct Desk(Lines<Request>);
+pub(super) struct CallbackWriter(TenantQueues<Request>);
 
 /// The task that carries consequences out.
-pub(crate) struct DeskLoop {
-    waiting: Served<Request>,
+pub(crate) struct CallbackWriterLoop {
+    waiting: TenantQueueReader<Request>,
     parts: Parts,
     stop: CancellationToken,
 }
 
-impl Desk {
-    pub(super) fn new(parts: Parts, stop: CancellationToken) -> (Self, DeskLoop) {
+impl CallbackWriter {
+    pub(super) fn new(parts: Parts, stop: CancellationToken) -> (Self, CallbackWriterLoop) {
         let (lines, waiting) = lines(ROOM);
-        let desk_loop = DeskLoop {
+        let desk_loop = CallbackWriterLoop {
             waiting,
             parts,
             stop,
@@ -102,7 +102,7 @@ impl Desk {
     }
 }
 
-impl DeskLoop {
+impl CallbackWriterLoop {
     /// Runs until stopped, and then until all waiting callbacks are answered.
     pub(crate) async fn run(self) {
         let closing = async {
@@ -160,7 +160,7 @@ impl DeskLoop {
         let (settled, abandoned) = platform.receive(&receipts, now).await?;
         self.parts.metrics.receipts_abandoned(abandoned);
         announce(&self.parts, &settled);
-        let news: Vec<HeardNews> = consequences
+        let news: Vec<CallbackEvent> = consequences
             .iter()
             .filter_map(subscriptions)
             .cloned()
@@ -180,7 +180,7 @@ fn receipts(consequence: &Consequence) -> &[NewReceipt] {
     }
 }
 
-fn subscriptions(consequence: &Consequence) -> Option<&HeardNews> {
+fn subscriptions(consequence: &Consequence) -> Option<&CallbackEvent> {
     match consequence {
         Consequence::Subscriptions(news) => Some(news),
         Consequence::Receipts(_) | Consequence::Nothing => None,
@@ -188,7 +188,7 @@ fn subscriptions(consequence: &Consequence) -> Option<&HeardNews> {
 }
 
 /// An event that comes twice in one batch counts at its first place.
-fn outcome(consequence: &Consequence, fresh: &mut HashSet<HeardEvent>) -> Outcome {
+fn outcome(consequence: &Consequence, fresh: &mut HashSet<EventKey>) -> Outcome {
     match consequence {
         Consequence::Receipts(_) => Outcome::Taken,
         Consequence::Subscriptions(news) if fresh.remove(&news.event) => Outcome::Taken,

@@ -15,7 +15,7 @@ use crate::{Broker, BrokerError, Proof, fetch::Fetch, memory::Memory};
 
 /// The answer of WeChat to an AppSecret, before the gateway knows whether the app is free.
 #[derive(Debug)]
-pub struct Trial {
+pub struct SecretCheck {
     pub(crate) fetched: FetchedToken,
     pub(crate) asked_at: DateTime<Utc>,
 }
@@ -27,7 +27,7 @@ impl Broker {
         &self,
         appid: &AppId,
         secret: &AppSecret,
-    ) -> Result<Trial, BrokerError> {
+    ) -> Result<SecretCheck, BrokerError> {
         let inner = self.inner();
         let asked_at = inner.coord.clock().now();
         let outcome = inner.client.fetch_stable_token(appid, secret, false).await;
@@ -40,7 +40,7 @@ impl Broker {
             let memory = Memory::new(asked_at);
             return Err(inner.later(&memory, "WeChat returned a token that has ended"));
         }
-        Ok(Trial { fetched, asked_at })
+        Ok(SecretCheck { fetched, asked_at })
     }
 
     /// Turns the trial of a secret into the proof of an app that is free. In stable mode the proof has the token of the
@@ -50,7 +50,7 @@ impl Broker {
         appid: &AppId,
         secret: &AppSecret,
         mode: TokenMode,
-        trial: Trial,
+        trial: SecretCheck,
     ) -> Result<Proof, BrokerError> {
         match mode {
             TokenMode::Legacy => self.prove(appid, secret, mode).await,
