@@ -20,7 +20,9 @@ use domain::{
 };
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Map, Value, json};
-use store::{SubmissionBody as Loaded, NewMessage, Received, Store, Submission, Taken, TenantStore};
+use store::{
+    NewMessage, Received, Store, Submission, SubmissionBody as Loaded, Taken, TenantStore,
+};
 use tenancy::{KeyOwner, NewKey};
 use wechat::{Client, ClientOptions, Outgoing};
 

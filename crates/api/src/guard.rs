@@ -123,7 +123,7 @@ pub(crate) async fn check(
         request.extensions_mut().insert(caller);
         next.run(request).await
     };
-    tell_limits(&decision, rate, response.headers_mut());
+    add_rate_headers(&decision, rate, response.headers_mut());
     response
 }
 
@@ -179,7 +179,7 @@ pub(crate) fn insufficient_scope(scope: Scope) -> Problem {
 
 /// Adds the headers of draft-ietf-httpapi-ratelimit-headers-10: one policy, `default`. The window is the number of
 /// seconds in which `rate` requests a second add up to the largest burst.
-fn tell_limits(decision: &Decision, rate: u32, headers: &mut HeaderMap) {
+fn add_rate_headers(decision: &Decision, rate: u32, headers: &mut HeaderMap) {
     let window = decision.limit.div_ceil(rate.max(1));
     let policy = format!("\"default\";q={};w={window}", decision.limit);
     let state = format!(

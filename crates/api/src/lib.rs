@@ -109,7 +109,7 @@ pub fn router(state: ApiState, pages: Router) -> Router {
     let routes = guarded
         .route_layer(from_fn_with_state(guard, guard::check))
         .merge(open)
-        .merge(drop_in::passed_on())
+        .merge(drop_in::pass_through_routes())
         .merge(routes::docs::pages());
     layers::around(routes.with_state(state), pages, http, &origins)
 }

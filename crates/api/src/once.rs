@@ -6,7 +6,7 @@
 //!
 //! A new creating request needs only a function below that takes a `store::Keep`. The guarantee has three parts:
 //! `tenancy::IdempotencyState` separates twins on this replica; the `Keep` words and seals the answer when the outcome is known;
-//! the store writes the answer in the transaction of the change, like the audit line (`TenantStore::answering`,
+//! the store writes the answer in the transaction of the change, like the audit line (`TenantStore::with_answer`,
 //! `TenantStore::note`). Of twins on two replicas, one insert succeeds. The transaction of the other twin is rolled
 //! back, and the other twin gets the answer of a repeat.
 

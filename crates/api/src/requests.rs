@@ -101,8 +101,8 @@ pub fn repeated_fields(text: &[u8]) -> Vec<Violation> {
 }
 
 /// Why a text is not JSON, and where.
-pub fn no_json(error: &serde_json::Error) -> String {
-    crate::extract::no_json(error)
+pub fn explain_syntax(error: &serde_json::Error) -> String {
+    crate::extract::explain_syntax(error)
 }
 
 /// Parses the query of the list of messages, which has more parameters than any other query.

@@ -36,7 +36,7 @@ use crate::{
 /// The wake-up topic after which other replicas forget what is in memory of an app. Payload: `instance appid`.
 const CHANGED: &str = "app credentials changed";
 /// How many unsuitable results of shared fetches a caller accepts before the broker answers [`BrokerError::Later`].
-const TRANSFERS: u32 = 3;
+const MAX_JOINED_FETCHES: u32 = 3;
 /// The interval at which the broker looks for idle apps.
 const SWEEP: Duration = Duration::from_mins(10);
 
@@ -58,7 +58,7 @@ pub(crate) struct Inner {
     /// Cancelled when fetches must no longer wait for other replicas.
     pub(crate) stop: CancellationToken,
     /// The deferred updates for Redis.
-    pub(crate) arrears: Arc<DeferredUpdates>,
+    pub(crate) deferred: Arc<DeferredUpdates>,
     memories: DashMap<AppId, Arc<Memory>>,
     /// When `memories` was last swept, in seconds since 1970.
     swept_at: AtomicI64,
@@ -88,7 +88,7 @@ impl Broker {
             credentials,
             metrics,
             tasks: TaskTracker::new(),
-            arrears: Arc::default(),
+            deferred: Arc::default(),
             memories: DashMap::new(),
             swept_at: AtomicI64::new(0),
             observer: OnceLock::new(),
@@ -104,7 +104,7 @@ impl Broker {
         inner.tasks.spawn(
             deferred::settle(
                 Arc::downgrade(&inner),
-                Arc::clone(&inner.arrears),
+                Arc::clone(&inner.deferred),
                 inner.coord.clock().clone(),
             )
             .with_cancellation_token_owned(stop),
@@ -168,9 +168,9 @@ impl Broker {
         memory.learn(self.0.shared.token(appid).await, None, now);
         let beyond = memory.newest();
         let _waiting = self.0.metrics.waiting();
-        for _ in 0..TRANSFERS {
+        for _ in 0..MAX_JOINED_FETCHES {
             let now = self.0.coord.clock().now();
-            let entry = memory.enter_asking(now, beyond, |goal| {
+            let entry = memory.request_refresh(now, beyond, |goal| {
                 single_flight::launch(&self.0, appid, &memory, goal)
             });
             let token = match entry {
@@ -224,10 +224,10 @@ impl Broker {
         let memory = Arc::new(Memory::of(held.clone(), ledger, now));
         self.0.memories.insert(appid.clone(), Arc::clone(&memory));
         if self.0.shared.put_token(appid, &held).await.is_err() {
-            self.0.arrears.owe(appid, &memory);
-            self.0.arrears.ring();
+            self.0.deferred.defer(appid, &memory);
+            self.0.deferred.ring();
         }
-        self.0.tell_others(appid);
+        self.0.announce_change(appid);
     }
 
     /// Forgets the app on all replicas: the app was removed, or the secret changed without [`Broker::adopt`].
@@ -239,7 +239,7 @@ impl Broker {
         let (inner, appid) = (Arc::clone(&self.0), appid.clone());
         self.0.tasks.spawn(async move {
             inner.shared.drop_token(&appid, generation).await;
-            inner.tell_others(&appid);
+            inner.announce_change(&appid);
         });
     }
 
@@ -269,7 +269,7 @@ impl Broker {
 
     async fn obtain(&self, appid: &AppId, stale: Option<u64>) -> Result<Token, BrokerError> {
         let mut memory = self.0.memory(appid);
-        for _ in 0..TRANSFERS {
+        for _ in 0..MAX_JOINED_FETCHES {
             let now = self.0.coord.clock().now();
             let entry = memory.enter(now, stale, |goal| {
                 single_flight::launch(&self.0, appid, &memory, goal)
@@ -386,13 +386,13 @@ impl Inner {
             .remove_if(appid, |_, there| std::ptr::eq(&raw const **there, memory));
     }
 
-    fn tell_others(&self, appid: &AppId) {
+    fn announce_change(&self, appid: &AppId) {
         self.coord
             .wakeups()
             .wake(CHANGED, &format!("{:016x} {appid}", self.instance));
     }
 
-    fn heard_of_a_change(&self, words: &str) {
+    fn handle_change(&self, words: &str) {
         if let Some((from, appid)) = words.split_once(' ')
             && from != format!("{:016x}", self.instance)
             && let Ok(appid) = AppId::parse(appid)
@@ -405,10 +405,10 @@ impl Inner {
     /// that an app was repaired or that a later token exists.
     fn restore(&self) {
         for entry in &self.memories {
-            entry.forgive();
-            self.arrears.owe(entry.key(), entry.value());
+            entry.clear_failures();
+            self.deferred.defer(entry.key(), entry.value());
         }
-        self.arrears.ring();
+        self.deferred.ring();
     }
 }
 
@@ -418,7 +418,7 @@ async fn listen(inner: Weak<Inner>, mut changes: Subscription) {
         let wake = changes.next().await;
         let Some(inner) = inner.upgrade() else { return };
         match wake {
-            Wake::Said(words) => inner.heard_of_a_change(&words),
+            Wake::Said(words) => inner.handle_change(&words),
             Wake::Missed => inner.restore(),
         }
     }

@@ -45,7 +45,7 @@ struct DeferredUpdate {
 
 impl DeferredUpdates {
     /// Adds an app. Call [`DeferredUpdates::ring`] when the memory of the app contains the update.
-    pub(crate) fn owe(&self, appid: &AppId, memory: &Arc<Memory>) {
+    pub(crate) fn defer(&self, appid: &AppId, memory: &Arc<Memory>) {
         let owed = DeferredUpdate {
             memory: Arc::clone(memory),
             number: self.count.fetch_add(1, Ordering::Relaxed),
@@ -62,18 +62,18 @@ impl DeferredUpdates {
 }
 
 /// Runs rounds until the broker is dropped.
-pub(crate) async fn settle(inner: Weak<Inner>, arrears: Arc<DeferredUpdates>, clock: Clock) {
+pub(crate) async fn settle(inner: Weak<Inner>, deferred: Arc<DeferredUpdates>, clock: Clock) {
     loop {
-        if arrears.apps.is_empty() {
-            arrears.more.notified().await;
+        if deferred.apps.is_empty() {
+            deferred.more.notified().await;
         } else {
             select! {
-                () = arrears.more.notified() => {}
+                () = deferred.more.notified() => {}
                 () = clock.sleep(RETRY) => {}
             }
         }
         let Some(inner) = inner.upgrade() else { return };
-        if let Err(error) = inner.settle_round(&arrears).await {
+        if let Err(error) = inner.settle_round(&deferred).await {
             tracing::debug!(%error, "some updates are not shared with the other replicas yet");
         }
     }
@@ -81,8 +81,8 @@ pub(crate) async fn settle(inner: Weak<Inner>, arrears: Arc<DeferredUpdates>, cl
 
 impl Inner {
     /// Writes the deferred updates to Redis. Ends at the first failure, because further writes would fail too.
-    async fn settle_round(&self, arrears: &DeferredUpdates) -> Result<(), CoordError> {
-        let owed: Vec<_> = arrears
+    async fn settle_round(&self, deferred: &DeferredUpdates) -> Result<(), CoordError> {
+        let owed: Vec<_> = deferred
             .apps
             .iter()
             .map(|entry| (entry.key().clone(), entry.value().clone()))
@@ -95,7 +95,7 @@ impl Inner {
                     let is_settled = memory.is_idle(self.coord.clock().now())
                         || self.settle(&appid, &memory).await?;
                     if is_settled {
-                        arrears
+                        deferred
                             .apps
                             .remove_if(&appid, |_, there| there.number == number);
                     }

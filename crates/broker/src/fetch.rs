@@ -199,7 +199,7 @@ impl<'a> Fetch<'a> {
         // WeChat keeps its own interval between forced refreshes, and may have made one whose answer was lost.
         if asked.is_err() && !(forced && self.is_lost) {
             // Without the ledger of the other replicas the forced refresh stays counted, to be on the safe side.
-            self.ledger.give_back_repair(forced && self.sees_others);
+            self.ledger.refund_repair(forced && self.sees_others);
             self.save().await;
         }
         let held = asked?;
@@ -221,7 +221,7 @@ impl<'a> Fetch<'a> {
             self.save().await;
         } else {
             self.memory.suspect(Suspicion::of(refused));
-            self.inner.arrears.owe(self.appid, self.memory);
+            self.inner.deferred.defer(self.appid, self.memory);
             tracing::warn!(
                 appid = %self.appid,
                 "an access token ended early while Redis did not answer: the gateway checks whether another system replaced \
@@ -280,7 +280,7 @@ impl<'a> Fetch<'a> {
     async fn failed(&mut self, error: TokenError, mode: TokenMode) -> BrokerError {
         tracing::warn!(appid = %self.appid, %error, "no access token for an app");
         if error.is_unseen() {
-            self.ledger.give_back_fetch(mode);
+            self.ledger.refund_fetch(mode);
             self.save().await;
         }
         let now = self.inner.coord.clock().now();
@@ -315,7 +315,7 @@ impl<'a> Fetch<'a> {
         };
         match added {
             Some(together) => self.ledger = together,
-            None => self.inner.arrears.owe(self.appid, self.memory),
+            None => self.inner.deferred.defer(self.appid, self.memory),
         }
     }
 

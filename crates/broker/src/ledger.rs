@@ -46,7 +46,7 @@ pub(crate) struct Ledger {
     foreign_at: Option<DateTime<Utc>>,
 }
 
-/// The refunds of [`Ledger::give_back_fetch`] and [`Ledger::give_back_repair`].
+/// The refunds of [`Ledger::refund_fetch`] and [`Ledger::refund_repair`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Refunds {
     legacy: u32,
@@ -139,7 +139,7 @@ impl Ledger {
     }
 
     /// Refunds a fetch that certainly did not reach WeChat.
-    pub(crate) fn give_back_fetch(&mut self, mode: TokenMode) {
+    pub(crate) fn refund_fetch(&mut self, mode: TokenMode) {
         match mode {
             TokenMode::Legacy => self.back.legacy += 1,
             TokenMode::Stable => self.back.stable += 1,
@@ -148,7 +148,7 @@ impl Ledger {
 
     /// Refunds the last repair, which brought nothing, so that the next repair need not wait. `forced`: the repair was
     /// counted as a forced refresh.
-    pub(crate) fn give_back_repair(&mut self, forced: bool) {
+    pub(crate) fn refund_repair(&mut self, forced: bool) {
         self.back.repair = self.repaired_at;
         self.back.forced += u32::from(forced);
     }

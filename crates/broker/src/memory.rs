@@ -119,7 +119,7 @@ impl Memory {
     ) -> Entry {
         let mut state = self.write();
         if let Some(generation) = refused
-            && state.bury(generation, now)
+            && state.retire(generation, now)
         {
             // The calls that a budget keeps for repairs are meant for this fetch.
             state.failure.take_if(|failure| failure.is_saving());
@@ -151,7 +151,7 @@ impl Memory {
 
     /// Answers a caller that wants a token later than `beyond` although the present token is good, or although WeChat
     /// is not to be called during a pause. A fetch in progress serves the caller too.
-    pub(crate) fn enter_asking(
+    pub(crate) fn request_refresh(
         &self,
         now: DateTime<Utc>,
         beyond: u64,
@@ -222,7 +222,7 @@ impl Memory {
     }
 
     /// Forgets failures, because the app may have been repaired.
-    pub(crate) fn forgive(&self) {
+    pub(crate) fn clear_failures(&self) {
         let mut state = self.write();
         state.failure = None;
         state.failures_in_a_row = 0;
@@ -352,7 +352,7 @@ impl State {
 
     /// Takes the token of `generation` and older tokens out of use, and returns whether one was in use. A later token
     /// stays.
-    fn bury(&mut self, generation: u64, now: DateTime<Utc>) -> bool {
+    fn retire(&mut self, generation: u64, now: DateTime<Utc>) -> bool {
         self.newest = self.newest.max(generation);
         let in_use = self
             .held

@@ -23,7 +23,7 @@ pub struct SecretCheck {
 impl Broker {
     /// Tries a secret with one harmless call, which the app's budgets do not count. The refusal is the same for a
     /// registered and for an unregistered app.
-    pub async fn try_secret(
+    pub async fn check_secret(
         &self,
         appid: &AppId,
         secret: &AppSecret,
@@ -58,7 +58,7 @@ impl Broker {
                 let memory = self.known(appid);
                 let fetch = Fetch::begin(self.inner(), appid, &memory).await;
                 let proof = fetch.of_trial(trial).await;
-                self.inner().arrears.ring();
+                self.inner().deferred.ring();
                 Ok(proof)
             }
         }

@@ -1,6 +1,6 @@
 //! The cells that replicas share for each app: the sealed token and the ledger.
 //!
-//! The cells save fetches, and no send needs a cell. Updates that Redis could not take are deferred: see `arrears`.
+//! The cells save fetches, and no send needs a cell. Updates that Redis could not take are deferred: see `deferred`.
 
 use chrono::DateTime;
 use coord::{Cell, Coord, CoordError};

@@ -59,7 +59,7 @@ pub(crate) fn launch(
                 inner.drop_memory(&appid, &memory);
             }
             let landed = memory.land(landed, asked);
-            inner.arrears.ring();
+            inner.deferred.ring();
             landed
         }
     };
@@ -81,7 +81,7 @@ async fn fly(
     mut goal: Goal,
 ) -> Result<Held, BrokerError> {
     let (name, owner) = (format!("token:{appid}"), inner.owner());
-    let alone = match take_turn(inner, appid, &mut goal, &name, &owner).await? {
+    let alone = match wait_for_lease(inner, appid, &mut goal, &name, &owner).await? {
         FetchLease::Found(held) => return Ok(held),
         FetchLease::Leased => false,
         FetchLease::Alone => true,
@@ -94,7 +94,7 @@ async fn fly(
         && let Err(error) = inner.shared.put_token(appid, held).await
     {
         tracing::debug!(%appid, %error, "the token is not shared with the other replicas yet");
-        inner.arrears.owe(appid, memory);
+        inner.deferred.defer(appid, memory);
     }
     give_back(inner, &name, &owner).await;
     landed
@@ -119,10 +119,10 @@ pub(crate) async fn prove(
                 beyond: u64::MAX,
                 reason: Reason::Missing,
             };
-            take_turn(&inner, &appid, &mut goal, &name, &owner).await?;
+            wait_for_lease(&inner, &appid, &mut goal, &name, &owner).await?;
             let fetch = Fetch::begin(&inner, &appid, &memory).await;
             let proof = fetch.prove(&secret, mode).await;
-            inner.arrears.ring();
+            inner.deferred.ring();
             give_back(&inner, &name, &owner).await;
             proof
         }
@@ -139,7 +139,7 @@ async fn give_back(inner: &Inner, name: &str, owner: &str) {
 }
 
 /// Waits for the lease or for a suitable token, whichever comes first.
-async fn take_turn(
+async fn wait_for_lease(
     inner: &Inner,
     appid: &AppId,
     goal: &mut Goal,

@@ -142,7 +142,11 @@ impl Apps {
         };
         let line = self.origin.did("app.register", &row.appid);
         let kept = keep.answer(&row.made(tenant, now));
-        let door = self.store.tenant(tenant).on_record(line).answering(kept);
+        let door = self
+            .store
+            .tenant(tenant)
+            .with_audit_line(line)
+            .with_answer(kept);
         let app = door.create_app(row, now).await?;
         self.tell_changed(&app.appid);
         match proof {
@@ -205,7 +209,7 @@ impl Apps {
         let app = self
             .store
             .tenant(tenant)
-            .on_record(line)
+            .with_audit_line(line)
             .update_app(appid, patch, self.coord.clock().now())
             .await?;
         self.tell_changed(appid);
@@ -225,7 +229,7 @@ impl Apps {
         let line = self.origin.did("app.remove", appid);
         self.store
             .tenant(tenant)
-            .on_record(line)
+            .with_audit_line(line)
             .delete_app(appid, self.coord.clock().now())
             .await?;
         self.tell_changed(appid);
@@ -257,7 +261,7 @@ impl Apps {
         }
         let proof = self.noted(tenant, "app.verify", appid, proof).await?;
         let line = self.origin.did("app.verify", appid);
-        let recorded = door.clone().on_record(line);
+        let recorded = door.clone().with_audit_line(line);
         let now = self.coord.clock().now();
         recorded.mark_app_verified(appid, Some(now), now).await?;
         self.broker.adopt(appid, proof).await;
@@ -281,7 +285,7 @@ impl Apps {
         let door = self.store.tenant(tenant);
         let now = self.coord.clock().now();
         let line = self.origin.did("app.set_secret", appid);
-        let recorded = door.clone().on_record(line);
+        let recorded = door.clone().with_audit_line(line);
         recorded
             .replace_app_secret(appid, sealed, Some(now), now)
             .await?;
@@ -369,8 +373,9 @@ fn check(
     callback: &CallbackSettings,
 ) -> Result<(), AppError> {
     let mut found = Vec::new();
-    if name.is_some_and(|name| name.chars().count() > 100 || name.contains(domain::text::misleads))
-    {
+    if name.is_some_and(|name| {
+        name.chars().count() > 100 || name.contains(domain::text::is_display_control)
+    }) {
         found.push(Violation::new(
             "/name",
             "must have at most 100 characters, without control characters and without characters that change the \

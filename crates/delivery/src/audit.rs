@@ -88,7 +88,7 @@ impl TokenAudit {
             "detail": ForeignRefresh::ADVICE,
         });
         let told = AppEvent::new(EventType::AppForeignRefresh, appid, data, now);
-        door.append_audit_and_tell(line, &told, now).await?;
+        door.append_audit_with_event(line, &told, now).await?;
         self.coord.wakeups().wake(topic::WEBHOOKS, "");
         Ok(())
     }

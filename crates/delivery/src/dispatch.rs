@@ -31,7 +31,7 @@ use crate::{
 const HISTORY: usize = 50;
 /// How long before the end of its lease a send must have ended. This is longer than an outage of the database that no
 /// heartbeat notices ([`store::Store::beat`]). So a lease that ends while an answer waits ends in a noticed outage.
-pub(crate) const UNNOTICED: Duration = Duration::from_secs(4);
+pub(crate) const UNNOTICED_OUTAGE: Duration = Duration::from_secs(4);
 /// WeChat's code for a template that is not in the account.
 const NO_SUCH_TEMPLATE: i64 = 40037;
 /// How long an app is paused after WeChat has refused a fresh token.
@@ -119,34 +119,34 @@ impl Dispatcher {
 
 impl Inner {
     async fn fly(&self, message: ClaimedMessage, slot: OwnedSemaphorePermit) {
-        let mut landing = self.send(&message).await;
-        if landing.event == Event::Answered(Verdict::QuotaSpent) {
-            landing.rest = self.reconciled(&message, landing.rest).await;
+        let mut result = self.send(&message).await;
+        if result.event == Event::Answered(Verdict::QuotaSpent) {
+            result.rest = self.reconciled(&message, result.rest).await;
         }
         let now = self.clock.now();
-        let news = app_pause::news(&message, landing.rest.as_ref(), &landing.event, now);
+        let news = app_pause::news(&message, result.rest.as_ref(), &result.event, now);
         // Cannot be refused: a claimed message is `sending`.
-        let Ok(transition) = message.facts().apply(&landing.event, now, rand::random()) else {
+        let Ok(transition) = message.facts().apply(&result.event, now, rand::random()) else {
             return;
         };
-        let msgid = match landing.event {
+        let msgid = match result.event {
             Event::Answered(Verdict::Accepted { msgid }) => msgid,
             _ => None,
         };
         let failure_detail = match transition.failure {
-            Some(code) => Some(self.words(&message, &landing, code).await),
+            Some(code) => Some(self.words(&message, &result, code).await),
             None => None,
         };
         let settlement = Settlement {
             // A message that was not sent has used no grant.
-            grant: message.grant_news(if landing.reached_wechat {
-                &landing.event
+            grant: message.grant_news(if result.reached_wechat {
+                &result.event
             } else {
                 &Event::Released
             }),
             id: message.id,
             lease: message.lease,
-            word: if landing.event.is_final() {
+            word: if result.event.is_final() {
                 SettlementSource::Final
             } else {
                 SettlementSource::Worker
@@ -155,8 +155,8 @@ impl Inner {
             touser: message.touser,
             template_id: message.template_id,
             transition,
-            refund: (!landing.reached_wechat).then_some(message.claimed_at),
-            attempts: landing.attempts,
+            refund: (!result.reached_wechat).then_some(message.claimed_at),
+            attempts: result.attempts,
             msgid,
             failure_detail,
         };
@@ -175,13 +175,13 @@ impl Inner {
     async fn words(
         &self,
         message: &ClaimedMessage,
-        landing: &SendResult,
+        result: &SendResult,
         code: FailureCode,
     ) -> String {
         let (channel, template) = (message.content.channel(), &message.template_id);
-        let errcode = landing.attempts.last().and_then(|last| last.errcode);
+        let errcode = result.attempts.last().and_then(|last| last.errcode);
         if errcode == Some(NO_SUCH_TEMPLATE)
-            && let Some(said) = &landing.detail
+            && let Some(said) = &result.detail
             && self
                 .templates
                 .lists(&message.appid, channel, template)
@@ -189,7 +189,7 @@ impl Inner {
         {
             return format!("{LISTED_AND_REFUSED}: {said}");
         }
-        landing.words(code)
+        result.words(code)
     }
 
     /// The pause after WeChat calls the app's daily quota spent, in view of WeChat's own count.
@@ -387,7 +387,7 @@ impl Inner {
     /// Whether a send that starts now ends well before the lease, and starts before the message's ttl is over.
     fn has_time(&self, message: &ClaimedMessage) -> bool {
         let now = self.clock.now();
-        now + self.send_timeout + UNNOTICED < message.lease_until && now < message.expires_at
+        now + self.send_timeout + UNNOTICED_OUTAGE < message.lease_until && now < message.expires_at
     }
 }
 
@@ -398,15 +398,15 @@ fn about_form_id(message: &ClaimedMessage, answer: &Answer) -> Option<Verdict> {
     if answer.verdict != Verdict::Rejected(FailureCode::InvalidFormId) {
         return None;
     }
-    let is_doubtful = match &message.permit {
-        Permit::Pool(Some(id)) if !id.is_doubtful => return Some(Verdict::Later(Delay::AtOnce)),
+    let maybe_used = match &message.permit {
+        Permit::Pool(Some(id)) if !id.maybe_used => return Some(Verdict::Later(Delay::AtOnce)),
         Permit::Pool(id) => id.is_some(),
         Permit::Free | Permit::Counted | Permit::Reserved => {
-            message.facts().maybe_sent && message.content.is_good_once()
+            message.facts().maybe_sent && message.content.is_single_use()
         }
     };
     let is_used_up = answer.errcode == Some(FORM_ID_USED_UP);
-    (is_doubtful && is_used_up).then_some(Verdict::Accepted { msgid: None })
+    (maybe_used && is_used_up).then_some(Verdict::Accepted { msgid: None })
 }
 
 /// Adds an attempt to the history of the message, with the next number. A long history keeps the first and the latest

@@ -23,7 +23,7 @@ use crate::{
     apps::Apps,
     callbacks::{Callbacks, ReceiptSweeper},
     changes::{ChangeError, Changes},
-    dispatch::{Dispatcher, UNNOTICED},
+    dispatch::{Dispatcher, UNNOTICED_OUTAGE},
     grants::{Counts, Grants},
     intake::Intake,
     janitor::Janitor,
@@ -150,7 +150,7 @@ struct Inner {
     grants: Grants,
     stop: CancellationToken,
     tasks: TaskTracker,
-    pulse: LivenessWatch,
+    liveness: LivenessWatch,
     backlog: Backlog,
 }
 
@@ -183,7 +183,7 @@ impl Delivery {
         let receipt_sweeper = ReceiptSweeper::new(&parts, stop.clone());
         let counts = Counts::new(&parts, tasks.clone(), stop.clone());
         let janitor = Janitor::new(&parts, options.retention, counts.clone(), stop.clone());
-        let (callbacks, desk_loop) = Callbacks::new(&parts, stop.clone());
+        let (callbacks, writer_loop) = Callbacks::new(&parts, stop.clone());
         let webhooks = Webhooks::new(&parts, options.allow_private_webhooks);
         let (announcer, announce_recorder) = Announcer::new(
             &parts,
@@ -192,19 +192,19 @@ impl Delivery {
             stop.clone(),
         )?;
         let syncer = Syncer::new(&parts, templates.clone(), stop.clone());
-        let pulse = LivenessWatch::new(tasks.clone(), stop.clone());
-        pulse.spawn("intake", small_intake.run());
-        pulse.spawn("intake of large batches", large_intake.run());
-        pulse.spawn("callbacks", desk_loop.run());
-        pulse.spawn("announcer", announcer.run());
-        pulse.spawn("announcer's recorder", announce_recorder.run());
-        pulse.spawn("recorder", recorder.run());
-        pulse.spawn("worker", worker.run());
-        pulse.spawn("sweeper", sweeper.run());
-        pulse.spawn("sweeper of receipts", receipt_sweeper.run());
-        pulse.spawn("janitor", janitor.run());
-        pulse.spawn("syncer", syncer.run());
-        pulse.spawn(
+        let liveness = LivenessWatch::new(tasks.clone(), stop.clone());
+        liveness.spawn("intake", small_intake.run());
+        liveness.spawn("intake of large batches", large_intake.run());
+        liveness.spawn("callbacks", writer_loop.run());
+        liveness.spawn("announcer", announcer.run());
+        liveness.spawn("announcer's recorder", announce_recorder.run());
+        liveness.spawn("recorder", recorder.run());
+        liveness.spawn("worker", worker.run());
+        liveness.spawn("sweeper", sweeper.run());
+        liveness.spawn("sweeper of receipts", receipt_sweeper.run());
+        liveness.spawn("janitor", janitor.run());
+        liveness.spawn("syncer", syncer.run());
+        liveness.spawn(
             "waiters",
             waiters.clone().listen(parts.coord.clone(), stop.clone()),
         );
@@ -233,7 +233,7 @@ impl Delivery {
             grants,
             stop,
             tasks,
-            pulse,
+            liveness,
             backlog,
         })))
     }
@@ -353,7 +353,7 @@ impl Delivery {
 
     /// The name of a task of the engine that has died. If there is one, the replica must be restarted.
     pub fn dead_task(&self) -> Option<&'static str> {
-        self.0.pulse.dead()
+        self.0.liveness.dead()
     }
 
     /// Why the database does not take WeChat's answers at the moment. Meanwhile the answers are kept and nothing
@@ -407,7 +407,7 @@ impl std::fmt::Debug for Delivery {
 
 /// A lease must be longer than a send and its repeat, or two workers could hold one message.
 fn check(options: &Options) -> Result<(), StoreError> {
-    let longest = options.send_timeout * 2 + UNNOTICED;
+    let longest = options.send_timeout * 2 + UNNOTICED_OUTAGE;
     if options.slots == 0 {
         return Err(StoreError::Settings(
             "sending_slots must be at least 1".into(),

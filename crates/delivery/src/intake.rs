@@ -92,14 +92,14 @@ impl Intake {
             due: due.clone(),
             stop: stop.clone(),
         });
-        let desk = Self {
+        let intake = Self {
             small,
             large,
             clock: parts.coord.clock().clone(),
             store: parts.store.clone(),
             ids: Sequence::default(),
         };
-        (desk, loops)
+        (intake, loops)
     }
 
     pub(crate) async fn submit(

@@ -15,7 +15,7 @@ pub(crate) struct LivenessWatch {
 /// Dropped at the end of its task, however the task ends.
 struct Watch {
     name: &'static str,
-    pulse: LivenessWatch,
+    liveness: LivenessWatch,
 }
 
 impl LivenessWatch {
@@ -35,7 +35,7 @@ impl LivenessWatch {
     ) {
         let watch = Watch {
             name,
-            pulse: self.clone(),
+            liveness: self.clone(),
         };
         self.tasks.spawn(async move {
             let _watch = watch;
@@ -51,7 +51,7 @@ impl LivenessWatch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        if !self.pulse.stop.is_cancelled() && self.pulse.dead.set(self.name).is_ok() {
+        if !self.liveness.stop.is_cancelled() && self.liveness.dead.set(self.name).is_ok() {
             tracing::error!(
                 task = self.name,
                 "a task of the engine has ended unexpectedly: this replica is not ready any more, restart the replica"
@@ -69,14 +69,14 @@ mod tests {
         stop_first: bool,
     ) -> LivenessWatch {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let pulse = LivenessWatch::new(tasks.clone(), stop.clone());
+        let liveness = LivenessWatch::new(tasks.clone(), stop.clone());
         if stop_first {
             stop.cancel();
         }
-        pulse.spawn("sweeper", task);
+        liveness.spawn("sweeper", task);
         tasks.close();
         tasks.wait().await;
-        pulse
+        liveness
     }
 
     #[tokio::test]

@@ -152,7 +152,7 @@ fn announce<S: Borrow<Settlement>>(
     if recorded.released || due_ats().any(|due_at| due_at <= now) {
         parts.coord.wakeups().wake(topic::QUEUE, "");
     }
-    tell_ends(parts, &settlements, &recorded.changed);
+    announce_recorded_ends(parts, &settlements, &recorded.changed);
 }
 
 /// Merges the lane changes of two sends of one app: a pause wins, and of two pauses the longer one.
@@ -172,12 +172,16 @@ fn merge(known: &mut LaneChange, fresh: LaneChange) {
     }
 }
 
-fn tell_ends(parts: &Parts, settlements: &[&Settlement], changed: &HashSet<MessageId>) {
+fn announce_recorded_ends(
+    parts: &Parts,
+    settlements: &[&Settlement],
+    changed: &HashSet<MessageId>,
+) {
     let ended = settlements.iter().filter(|settlement| {
         let late = !changed.contains(&settlement.id);
         // Several sweepers may record one lost lease, and the first one wins. The others lose no answer, so there is no
         // warning.
-        if late && settlement.word != SettlementSource::Nobody {
+        if late && settlement.word != SettlementSource::LeaseEnded {
             tracing::warn!(message_id = %settlement.id, "an outcome arrived after its lease had ended; the outcome \
                 changes nothing");
         }

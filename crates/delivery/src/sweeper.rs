@@ -2,7 +2,7 @@
 //!
 //! **Ended leases** are judged only when every existing outcome has been recorded:
 //!
-//! - A send ends at least 4 s before its lease (`dispatch::UNNOTICED`). So a lease that ends while the outcome waits
+//! - A send ends at least 4 s before its lease (`dispatch::UNNOTICED_OUTAGE`). So a lease that ends while the outcome waits
 //!   for the database ends in an outage of more than 4 s.
 //! - Every replica writes the heartbeat once a second, by the database's clock. A gap of more than 3 s starts a new
 //!   `steady_since`.
@@ -201,7 +201,7 @@ fn lost(flight: ClaimedMessage, now: DateTime<Utc>) -> Option<Settlement> {
     Some(Settlement {
         id: flight.id,
         lease: flight.lease,
-        word: SettlementSource::Nobody,
+        word: SettlementSource::LeaseEnded,
         appid: flight.appid,
         touser: flight.touser,
         template_id: flight.template_id,

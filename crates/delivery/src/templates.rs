@@ -67,7 +67,7 @@ pub struct Templates(Arc<Inner>);
 
 struct Inner {
     parts: Parts,
-    shelf: CatalogCache,
+    catalog_cache: CatalogCache,
     /// One lock for each app that is being synced because of a message: all other messages wait for that sync.
     looking: DashMap<AppId, Arc<Mutex<()>>>,
 }
@@ -76,7 +76,7 @@ impl Templates {
     pub(crate) fn new(parts: &Parts) -> Self {
         Self(Arc::new(Inner {
             parts: parts.clone(),
-            shelf: CatalogCache::new(parts),
+            catalog_cache: CatalogCache::new(parts),
             looking: DashMap::new(),
         }))
     }
@@ -89,27 +89,27 @@ impl Templates {
         appid: &AppId,
         wanted: impl IntoIterator<Item = (Channel, &'a str)>,
     ) -> Arc<Catalog> {
-        let Known { catalog, tried_at } = self.0.shelf.catalog(tenant, appid).await;
+        let Known { catalog, tried_at } = self.0.catalog_cache.catalog(tenant, appid).await;
         let is_time = may_look_again(tried_at, self.0.parts.coord.clock().now());
         let doubtful = wanted.into_iter().any(|(channel, id)| {
             let knowledge = catalog.look_up(channel, id);
-            knowledge.is_doubtful() || (is_time && knowledge.may_be_outdated())
+            knowledge.maybe_used() || (is_time && knowledge.may_be_outdated())
         });
         if !doubtful {
             return catalog;
         }
         self.look_again(tenant, appid).await;
-        self.0.shelf.catalog(tenant, appid).await.catalog
+        self.0.catalog_cache.catalog(tenant, appid).await.catalog
     }
 
     /// Drops the cached templates of the app, because the app's settings have changed.
     pub async fn forget(&self, appid: &AppId) {
-        self.0.shelf.forget(appid).await;
+        self.0.catalog_cache.forget(appid).await;
     }
 
     /// Whether WeChat lists the template among those of the app, as far as known.
     pub(crate) async fn lists(&self, appid: &AppId, channel: Channel, id: &str) -> bool {
-        let known = self.0.shelf.of_any(appid).await;
+        let known = self.0.catalog_cache.of_any(appid).await;
         matches!(known.catalog.look_up(channel, id), Knowledge::Template(_))
     }
 
@@ -208,7 +208,7 @@ impl Templates {
                 Err(error) => tracing::debug!(%appid, %error, "cannot sync templates"),
             }
         }
-        self.0.shelf.forget(appid).await;
+        self.0.catalog_cache.forget(appid).await;
         drop(held);
         self.0
             .looking
@@ -234,7 +234,7 @@ impl Inner {
                 platform
                     .record_template_failure(&due.appid, &words, next, now)
                     .await?;
-                self.shelf.forget(&due.appid).await;
+                self.catalog_cache.forget(&due.appid).await;
                 self.parts.metrics.synced("failed");
                 return Err(error);
             }
@@ -248,7 +248,7 @@ impl Inner {
         let news = platform
             .record_templates(&due.appid, lists, record, next, now)
             .await?;
-        self.shelf.forget(&due.appid).await;
+        self.catalog_cache.forget(&due.appid).await;
         let outcome = if news.doubted > 0 {
             "doubted"
         } else {

@@ -63,7 +63,7 @@ impl Waiters {
     }
 
     /// The gateway takes no more requests: each [`Waiter::Attending`] gets its answer now.
-    pub(crate) fn call_last(&self, at_most: Duration) {
+    pub(crate) fn dismiss_attending(&self, at_most: Duration) {
         self.last_wait.get_or_init(|| at_most);
         self.last_call.cancel();
     }

@@ -107,7 +107,7 @@ impl Worker {
         let now = self.parts.coord.clock().now();
         let platform = self.parts.store.platform();
         while let Some(&lease) = broken.last() {
-            platform.disown(lease, now).await?;
+            platform.undo_claim(lease, now).await?;
             broken.pop();
         }
         let request = ClaimRequest {

@@ -116,7 +116,7 @@ pub fn bare_prepay_id(id: &str) -> Option<&str> {
 
 /// Why `id` cannot be an id from WeChat, as a sentence, where `id` is one of the texts that clients send in place of a
 /// form id. The shape of real ids is not fixed, so no other text is refused.
-pub fn fake(id: &str) -> Option<&'static str> {
+pub fn invalid_id_reason(id: &str) -> Option<&'static str> {
     let id = id.trim();
     if id == "the formId is a mock one" {
         Some(
@@ -174,14 +174,14 @@ mod tests {
             "undefined",
             "null",
         ] {
-            assert!(fake(id).is_some(), "{id:?}");
+            assert!(invalid_id_reason(id).is_some(), "{id:?}");
         }
         for id in [
             "7a7c56ca0e4f4d0c9b7d3f1e2a5b6c8d",
             "1559034856263",
             "wx20170304215222954be2703f0862",
         ] {
-            assert_eq!(fake(id), None, "{id:?}");
+            assert_eq!(invalid_id_reason(id), None, "{id:?}");
         }
     }
 

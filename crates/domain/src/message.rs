@@ -173,7 +173,7 @@ impl Content {
 
     /// A copy without data, page, links and ids: the content that remains when the gateway deletes payloads.
     #[must_use]
-    pub fn emptied(&self) -> Self {
+    pub fn without_content(&self) -> Self {
         let data = Map::new();
         match self {
             Self::Subscribe {
@@ -203,7 +203,7 @@ impl Content {
 
     /// Whether one message uses up the grant of this content. This is so for an own form id that does not have the
     /// shape of a prepay id. A prepay id permits three messages, and other messages may have used the prepay id up.
-    pub fn is_good_once(&self) -> bool {
+    pub fn is_single_use(&self) -> bool {
         match self {
             Self::Template {
                 form_id: Some(id), ..
@@ -214,7 +214,7 @@ impl Content {
 
     /// The time after a send during which WeChat itself refuses a second copy, so that a repeat of a send with unknown
     /// outcome is harmless. `None`: WeChat does not refuse second copies.
-    pub fn repeatable_for(&self) -> Option<Duration> {
+    pub fn dedup_window(&self) -> Option<Duration> {
         match self {
             Self::Official {
                 client_msg_id: Some(_),

@@ -22,7 +22,7 @@ pub enum Delay {
 /// The first backoff.
 const BASE: Duration = Duration::from_secs(1);
 /// How many retries within the second a message gets before the ordinary backoff applies.
-const MOMENTS: u32 = 5;
+const MAX_QUICK_RETRIES: u32 = 5;
 /// The longest backoff.
 const CAP: Duration = Duration::from_mins(10);
 
@@ -34,7 +34,9 @@ impl Delay {
         match self {
             Self::Backoff => now + backoff(attempt, jitter),
             Self::NextMinute => next_minute(now) + spread(Duration::from_secs(5), jitter),
-            Self::Moment if attempt > MOMENTS => now + backoff(attempt - MOMENTS, jitter),
+            Self::Moment if attempt > MAX_QUICK_RETRIES => {
+                now + backoff(attempt - MAX_QUICK_RETRIES, jitter)
+            }
             Self::Moment => {
                 now + Duration::from_millis(200) + spread(Duration::from_millis(800), jitter)
             }

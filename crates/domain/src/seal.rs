@@ -87,7 +87,7 @@ impl MasterKey {
 
     /// Returns the same key, which also opens values that `other` sealed.
     #[must_use]
-    pub fn opening_too(self, other: &Self) -> Self {
+    pub fn with_secondary(self, other: &Self) -> Self {
         Self {
             other: Some(other.key.clone()),
             ..self
@@ -116,7 +116,7 @@ impl MasterKey {
     }
 
     /// The id of the second key, which only opens, if there is one.
-    pub fn other_id(&self) -> Option<MasterKeyId> {
+    pub fn secondary_id(&self) -> Option<MasterKeyId> {
         self.other.as_deref().map(id)
     }
 
@@ -286,7 +286,7 @@ mod tests {
         );
         let sealed = old.seal(&owner(1), [9; 12], "s3cret");
         assert!(sealed.starts_with(&old.id().mark()));
-        let both = new.opening_too(&old);
+        let both = new.with_secondary(&old);
         assert_eq!(both.open(&owner(1), &sealed).unwrap().as_str(), "s3cret");
         let again = both.seal(&owner(1), [9; 12], "s3cret");
         assert!(again.starts_with(&both.id().mark()) && old.open(&owner(1), &again).is_err());

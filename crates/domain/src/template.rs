@@ -167,7 +167,7 @@ pub enum Knowledge<'a> {
 
 impl Knowledge<'_> {
     /// Whether the gateway should ask WeChat again before the gateway refuses a message because of this knowledge.
-    pub fn is_doubtful(self) -> bool {
+    pub fn maybe_used(self) -> bool {
         matches!(self, Self::Gone | Self::Unlisted)
     }
 

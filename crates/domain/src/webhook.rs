@@ -9,9 +9,9 @@ use crate::lifecycle::Status;
 /// How long the gateway retries a webhook delivery.
 pub const PATIENCE: Duration = Duration::from_hours(24);
 /// How long an endpoint may fail every delivery before the gateway disables the endpoint.
-pub const GIVE_UP: Duration = Duration::from_hours(5 * 24);
+pub const DISABLE_AFTER: Duration = Duration::from_hours(5 * 24);
 /// How long the previous secret still signs after a rotation.
-pub const ROTATION: Duration = Duration::from_hours(24);
+pub const PREVIOUS_SECRET_LIFE: Duration = Duration::from_hours(24);
 
 /// The first pause between two attempts.
 const BASE: Duration = Duration::from_secs(5);

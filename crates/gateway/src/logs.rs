@@ -65,7 +65,7 @@ pub(crate) fn start(
             .with_threads(false)
             .with_tracked_inactivity(false)
             .with_tracer(traces.tracer())
-            .with_filter(filter_fn(traces::is_told).with_max_level_hint(LevelFilter::DEBUG))
+            .with_filter(filter_fn(traces::is_exported).with_max_level_hint(LevelFilter::DEBUG))
     });
     tracing_subscriber::registry()
         .with(lines)

@@ -29,7 +29,7 @@ pub(crate) async fn obtain(settings: &Settings) -> Result<MasterKey, Failure> {
             file.as_deref(),
             "WXGATE_MASTER_KEY_PREVIOUS",
         )? {
-            Some(previous) => key.opening_too(&previous),
+            Some(previous) => key.with_secondary(&previous),
             None => key,
         },
     )

@@ -84,7 +84,7 @@ impl Traces {
 }
 
 /// Whether the metadata describes a span of the gateway's own crates.
-pub(crate) fn is_told(metadata: &Metadata<'_>) -> bool {
+pub(crate) fn is_exported(metadata: &Metadata<'_>) -> bool {
     metadata.is_span()
         && *metadata.level() <= Level::DEBUG
         && metadata.target().starts_with(SERVICE)

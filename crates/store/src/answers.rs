@@ -100,7 +100,7 @@ impl TenantStore {
     /// This store, with `kept` as the answer to the next change. Where another request has claimed the key, that change
     /// does not happen and fails with [`StoreError::Answered`].
     #[must_use]
-    pub fn answering(mut self, kept: Option<StoredAnswer>) -> Self {
+    pub fn with_answer(mut self, kept: Option<StoredAnswer>) -> Self {
         self.kept = kept;
         self
     }
@@ -110,7 +110,7 @@ impl PlatformStore {
     /// This store, with `kept` as the answer to the next change. Where another request has claimed the key, that change
     /// does not happen and fails with [`StoreError::Answered`].
     #[must_use]
-    pub fn answering(mut self, kept: Option<StoredAnswer>) -> Self {
+    pub fn with_answer(mut self, kept: Option<StoredAnswer>) -> Self {
         self.kept = kept;
         self
     }

@@ -254,7 +254,7 @@ impl TenantStore {
             .set(change)
             .col_expr(Column::UpdatedAt, later(Column::UpdatedAt, now));
         self.run(appid, update, None, now).await?;
-        templates::hasten(&self.store.write, appid, now).await
+        templates::make_due(&self.store.write, appid, now).await
     }
 
     /// Notes when WeChat accepted the AppSecret that is kept; `None`: WeChat refuses the AppSecret.
@@ -271,7 +271,7 @@ impl TenantStore {
         let update = Entity::update_many().set(change);
         self.run(appid, update, None, now).await?;
         match verified_at {
-            Some(_) => templates::hasten(&self.store.write, appid, now).await,
+            Some(_) => templates::make_due(&self.store.write, appid, now).await,
             None => Ok(()),
         }
     }
@@ -321,7 +321,7 @@ impl TenantStore {
                 None => StoreError::NotFound("app"),
             });
         }
-        templates::revise(&transaction, appid).await?;
+        templates::bump_revision(&transaction, appid).await?;
         self.note(&transaction, now).await?;
         Ok(transaction.commit().await?)
     }

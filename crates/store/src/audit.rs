@@ -1,7 +1,7 @@
 //! The audit log: actions with actor, target, outcome and origin. Lines are appended and read, and never changed.
 //! [`PlatformStore::forget_audit`] deletes old lines.
 //!
-//! A change and its audit line commit together: [`TenantStore::on_record`] and [`PlatformStore::on_record`] return a
+//! A change and its audit line commit together: [`TenantStore::with_audit_line`] and [`PlatformStore::with_audit_line`] return a
 //! store whose next change also writes the line.
 
 mod origin;
@@ -71,7 +71,7 @@ impl TenantStore {
     /// This store, with `line` as the audit line of the next change. The change and the line commit together or not at
     /// all.
     #[must_use]
-    pub fn on_record(mut self, line: NewAuditLine) -> Self {
+    pub fn with_audit_line(mut self, line: NewAuditLine) -> Self {
         self.record = Some(line);
         self
     }
@@ -113,7 +113,7 @@ impl PlatformStore {
     /// This store, with `line` as the audit line of the next change. The change and the line commit together or not at
     /// all.
     #[must_use]
-    pub fn on_record(mut self, line: NewAuditLine) -> Self {
+    pub fn with_audit_line(mut self, line: NewAuditLine) -> Self {
         self.record = Some(line);
         self
     }

@@ -59,7 +59,7 @@ pub struct WebhookDelivery {
 }
 
 impl WebhookDelivery {
-    /// The delivery that [`TenantStore::tell_webhook`] creates.
+    /// The delivery that [`TenantStore::create_delivery`] creates.
     pub fn pending(webhook: WebhookId, event: &AppEvent, now: DateTime<Utc>) -> Self {
         let now = time(millis(now));
         Self {
@@ -245,7 +245,7 @@ impl TenantStore {
 
     /// Creates a delivery of an event to one endpoint of the tenant, also where the endpoint does not subscribe to such
     /// events.
-    pub async fn tell_webhook(
+    pub async fn create_delivery(
         &self,
         webhook: WebhookId,
         event: &AppEvent,
@@ -260,7 +260,7 @@ impl TenantStore {
 
     /// Appends a line to the tenant's audit log and creates the deliveries of the event to the tenant's endpoints, in
     /// one transaction.
-    pub async fn append_audit_and_tell(
+    pub async fn append_audit_with_event(
         &self,
         line: NewAuditLine,
         event: &AppEvent,

@@ -69,9 +69,9 @@ impl FailureWatch {
             })
         })
         .before_acquire(move |connection, metadata| {
-            let is_doubtful = doubt.concerns(&metadata);
+            let maybe_used = doubt.needs_check(&metadata);
             Box::pin(async move {
-                if !is_doubtful {
+                if !maybe_used {
                     return Ok(true);
                 }
                 Ok(match look(connection).await {
@@ -103,7 +103,7 @@ impl FailureWatch {
     }
 
     /// Whether a connection was last used before the doubt was raised, or possibly at that moment.
-    fn concerns(&self, metadata: &PoolConnectionMetadata) -> bool {
+    fn needs_check(&self, metadata: &PoolConnectionMetadata) -> bool {
         self.raised_at().is_some_and(|raised_at| {
             let age = raised_at.elapsed();
             age < WINDOW || age <= metadata.idle_for

@@ -66,13 +66,13 @@ pub struct NewKey {
 }
 
 /// How many keys of a tenant may be in force at the same time. A key in force is neither revoked nor expired.
-pub const MOST_KEYS: u64 = 100;
+pub const MAX_KEYS: u64 = 100;
 
 /// Why a key was not created.
 #[derive(Debug, thiserror::Error)]
 pub enum NewKeyError {
-    /// The tenant has [`MOST_KEYS`] keys in force.
-    #[error("the tenant already has {MOST_KEYS} valid keys")]
+    /// The tenant has [`MAX_KEYS`] keys in force.
+    #[error("the tenant already has {MAX_KEYS} valid keys")]
     Full,
     /// The key with which the caller creates the new key is revoked.
     #[error("the key that creates the new key was revoked")]
@@ -122,7 +122,7 @@ fn touch_every() -> Duration {
 }
 
 impl TenantStore {
-    /// Creates a key of the tenant, unless the tenant has [`MOST_KEYS`] keys in force.
+    /// Creates a key of the tenant, unless the tenant has [`MAX_KEYS`] keys in force.
     pub async fn create_key(&self, key: NewKey, now: DateTime<Utc>) -> Result<Key, NewKeyError> {
         let transaction = self.store.begin().await?;
         maker::admit(&transaction, self.tenant, now).await?;

@@ -59,7 +59,7 @@ pub use connect::Engine;
 pub use deliveries::{DeliveryStatus, WebhookDelivery};
 pub use error::StoreError;
 pub use heartbeat::Heartbeat;
-pub use keys::{Credential, Descendants, Key, MOST_KEYS, NewKey, NewKeyError};
+pub use keys::{Credential, Descendants, Key, MAX_KEYS, NewKey, NewKeyError};
 pub use messages::{Failure, Message, MessageFilter};
 pub use outage::Outage;
 pub use page::{Listing, Page};

@@ -124,7 +124,7 @@ impl SealedColumn {
 
 impl PlatformStore {
     /// Up to `limit` values of a place that are sealed with another master key than `key`.
-    pub async fn sealed_otherwise(
+    pub async fn sealed_with_other_key(
         &self,
         place: SealedColumn,
         key: MasterKeyId,

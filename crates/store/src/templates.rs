@@ -20,7 +20,7 @@ mod sync;
 
 pub use drift::{Change, Drift};
 pub use sync::{DueSync, Synced, TemplateList};
-pub(crate) use sync::{begin, forget, hasten, revise};
+pub(crate) use sync::{begin, bump_revision, forget, make_due};
 
 use crate::{
     Listing, Page, PlatformStore, StoreError, TenantStore,

@@ -108,7 +108,7 @@ impl Tenancy {
     }
 
     /// Whether the token endpoint checks a secret that names `key`; if not, the error is the time to wait.
-    pub(crate) async fn may_try(&self, key: Option<KeyId>) -> Result<(), Duration> {
+    pub(crate) async fn admit_attempt(&self, key: Option<KeyId>) -> Result<(), Duration> {
         let Some(network) = self.network() else {
             return Ok(());
         };
@@ -148,7 +148,7 @@ impl Tenancy {
     }
 
     /// Remembers the success of `key` in this replica and shares the success with the other replicas once an hour.
-    pub(crate) async fn has_proven(&self, key: KeyId) {
+    pub(crate) async fn record_success(&self, key: KeyId) {
         let Some(network) = self.network() else {
             return;
         };
@@ -187,7 +187,7 @@ impl Tenancy {
     }
 
     /// Counts a failure; for too many, the error is the time until the address may try again.
-    pub(crate) async fn has_failed(&self, door: AuthCounter) -> Result<(), Duration> {
+    pub(crate) async fn count_failure(&self, door: AuthCounter) -> Result<(), Duration> {
         match self.network() {
             Some(network) => self.take(door, network).await,
             None => Ok(()),
@@ -212,8 +212,8 @@ impl Tenancy {
     /// Counts a callback without WeChat's valid signature; for too many from one address, the error is the time to
     /// wait. Callbacks with a valid signature are accepted whatever the number of failures: the callbacks of all apps
     /// come from WeChat's few addresses, and one app with a wrong Token must not block the others.
-    pub async fn callback_failed(&self) -> Result<(), Duration> {
-        self.has_failed(AuthCounter::Signature).await
+    pub async fn count_failed_callback(&self) -> Result<(), Duration> {
+        self.count_failure(AuthCounter::Signature).await
     }
 
     fn refused_until(&self, door: AuthCounter, network: Network) -> Result<(), Duration> {

@@ -35,7 +35,7 @@ impl Tenancy {
         if matches!(error, AuthError::Unavailable | AuthError::TooOften(_)) {
             return error;
         }
-        let counted = self.has_failed(AuthCounter::Token).await;
+        let counted = self.count_failure(AuthCounter::Token).await;
         counted.err().map_or(error, AuthError::TooOften)
     }
 

@@ -132,7 +132,7 @@ impl Tenancy {
             return Err(AuthError::Missing);
         }
         let now = inner.coord.clock().now();
-        inner.ring.keep_up(now).await;
+        inner.ring.reload_if_stale(now).await;
         let verified = self.verify_drop_in(token, now).await?;
         if now.timestamp() >= verified.expires {
             return Err(AuthError::Expired);
@@ -172,7 +172,7 @@ impl Tenancy {
                 return Err(AuthError::Malformed);
             }
             // The issue time is not verified, so the token may be forged: the token counts as a bad one.
-            let counted = self.has_failed(AuthCounter::Token).await;
+            let counted = self.count_failure(AuthCounter::Token).await;
             return Err(counted
                 .err()
                 .map_or(AuthError::Unavailable, AuthError::TooOften));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use domain::{scope::ScopeSet, seal::OpenError, violation::Violation};
-use store::{MOST_KEYS, NewKeyError, StoreError};
+use store::{MAX_KEYS, NewKeyError, StoreError};
 
 /// Why creating, reading or changing a tenant or key failed, or why [`Tenancy::start`](crate::Tenancy::start) failed.
 #[derive(Debug, thiserror::Error)]
@@ -16,7 +16,7 @@ pub enum TenancyError {
     Escalation(ScopeSet),
     /// The tenant has reached the maximum of keys in force.
     #[error(
-        "the tenant has {MOST_KEYS} active keys, the most that a tenant may have: revoke a key that is not needed any more"
+        "the tenant has {MAX_KEYS} active keys, the most that a tenant may have: revoke a key that is not needed any more"
     )]
     TooManyKeys,
     /// The key that creates another key was revoked during the request.

@@ -46,7 +46,7 @@ impl Tenancy {
     /// `minted_by` is the caller that asks; `None`: the command line on the machine itself. A tenant's caller creates
     /// keys of the same tenant only, and only with scopes that the caller has. The scope `operator` stands above the
     /// others: a caller with that scope may give out any. A key that expires creates no key that expires later. A
-    /// tenant has at most [`store::MOST_KEYS`] keys in force.
+    /// tenant has at most [`store::MAX_KEYS`] keys in force.
     pub async fn create_key(
         &self,
         owner: KeyOwner,
@@ -95,11 +95,19 @@ impl Tenancy {
         let line = self.1.did("key.create", &id).saying(words);
         match tenant_id {
             None => {
-                let door = inner.store.platform().on_record(line).answering(kept);
+                let door = inner
+                    .store
+                    .platform()
+                    .with_audit_line(line)
+                    .with_answer(kept);
                 door.create_operator_key(new, now).await?;
             }
             Some(tenant) => {
-                let door = inner.store.tenant(tenant).on_record(line).answering(kept);
+                let door = inner
+                    .store
+                    .tenant(tenant)
+                    .with_audit_line(line)
+                    .with_answer(kept);
                 door.create_key(new, now).await?;
             }
         }
@@ -132,11 +140,11 @@ impl Tenancy {
         let line = self.1.did("key.revoke", &id);
         let revoked = match owner {
             KeyOwner::Operator => {
-                let door = inner.store.platform().on_record(line);
+                let door = inner.store.platform().with_audit_line(line);
                 door.revoke_operator_key(id, descendants, now).await
             }
             KeyOwner::Tenant(owner) => {
-                let door = inner.store.tenant(owner).on_record(line);
+                let door = inner.store.tenant(owner).with_audit_line(line);
                 door.revoke_key(id, descendants, now).await
             }
         };

@@ -91,15 +91,17 @@ impl Tenancy {
         secret: &ClientSecret,
     ) -> Result<(KeyId, Arc<Credential>), OauthError> {
         let claimed = client_secret::key_of(secret);
-        self.may_try(claimed).await.map_err(OauthError::TooOften)?;
+        self.admit_attempt(claimed)
+            .await
+            .map_err(OauthError::TooOften)?;
         self.0.ring.look(self.0.coord.clock().now()).await;
         match self.check_secret(client_id, secret).await {
             Ok(proven) => {
-                self.has_proven(proven.0).await;
+                self.record_success(proven.0).await;
                 Ok(proven)
             }
             Err(OauthError::InvalidClient(why)) => {
-                self.has_failed(AuthCounter::Secret)
+                self.count_failure(AuthCounter::Secret)
                     .await
                     .map_err(OauthError::TooOften)?;
                 let named = client_id.and_then(|id| id.parse().ok());

@@ -36,7 +36,7 @@ impl Tenancy {
             done.0.push((place, self.reseal_place(place).await?));
         }
         let inner = &*self.0;
-        if let Some(previous) = inner.master_key.other_id().filter(|_| done.total() > 0) {
+        if let Some(previous) = inner.master_key.secondary_id().filter(|_| done.total() > 0) {
             let words = format!("{} secrets {}", done.total(), sealed_anew(previous));
             let line = self.1.did(ACTION, &inner.master_key.id()).saying(words);
             let now = inner.coord.clock().now();
@@ -69,7 +69,9 @@ impl Tenancy {
         let (platform, key) = (inner.store.platform(), &inner.master_key);
         let mut done = 0;
         loop {
-            let values = platform.sealed_otherwise(place, key.id(), BATCH).await?;
+            let values = platform
+                .sealed_with_other_key(place, key.id(), BATCH)
+                .await?;
             if values.is_empty() {
                 return Ok(done);
             }

@@ -133,7 +133,7 @@ impl KeyRing {
         let mut looks = self.looks.lock().await;
         if (now - looks.special).abs() >= LOOK_EVERY {
             looks.special = now;
-            self.look_now(now).await;
+            self.reload(now).await;
         }
         self.keys().verifying.get(kid).cloned()
     }
@@ -141,7 +141,7 @@ impl KeyRing {
     /// Loads new and replaced keys if the last load is older than [`LOOK_EVERY`]. One request loads; the others
     /// continue with the known keys, but wait where these are older than twice that. While the database is down, the
     /// last loaded keys count: the cached standing of API keys ends that after a minute.
-    pub(crate) async fn keep_up(&self, now: DateTime<Utc>) {
+    pub(crate) async fn reload_if_stale(&self, now: DateTime<Utc>) {
         let age = self.age(now);
         if age < LOOK_EVERY {
             return;
@@ -152,7 +152,7 @@ impl KeyRing {
             Some(self.looks.lock().await)
         };
         if turn.is_some() && self.age(now) >= LOOK_EVERY {
-            self.look_now(now).await;
+            self.reload(now).await;
         }
     }
 
@@ -161,9 +161,9 @@ impl KeyRing {
         TimeDelta::milliseconds((now.timestamp_millis() - asked_at).abs())
     }
 
-    /// Calls [`KeyRing::keep_up`], and once a minute creates a successor if the newest key is old.
+    /// Calls [`KeyRing::reload_if_stale`], and once a minute creates a successor if the newest key is old.
     pub(crate) async fn look(&self, now: DateTime<Utc>) {
-        self.keep_up(now).await;
+        self.reload_if_stale(now).await;
         let Ok(mut looks) = self.looks.try_lock() else {
             return;
         };
@@ -173,13 +173,15 @@ impl KeyRing {
         looks.regular = now;
         let keys = self.keys();
         if keys.newest.made_at + AGE <= now
-            && let Err(error) = self.succeed(&keys.newest.kid, &Origin::GATEWAY, now).await
+            && let Err(error) = self
+                .create_successor(&keys.newest.kid, &Origin::GATEWAY, now)
+                .await
         {
             tracing::error!(%error, "the key that signs access tokens is old, and has no successor");
         }
     }
 
-    async fn look_now(&self, now: DateTime<Utc>) {
+    async fn reload(&self, now: DateTime<Utc>) {
         self.asked_at
             .store(now.timestamp_millis(), Ordering::Relaxed);
         let look = Keys::load(&self.store, &self.master_key, now);
@@ -200,12 +202,12 @@ impl KeyRing {
         now: DateTime<Utc>,
     ) -> Result<SigningKey, TenancyError> {
         let before = self.store.platform().newest_signing_key().await?;
-        self.succeed(&before.kid, origin, now).await?;
+        self.create_successor(&before.kid, origin, now).await?;
         Ok(self.store.platform().newest_signing_key().await?)
     }
 
     /// Gives the key named `before` a successor, unless the key has one.
-    async fn succeed(
+    async fn create_successor(
         &self,
         before: &str,
         origin: &Origin,
@@ -213,12 +215,12 @@ impl KeyRing {
     ) -> Result<(), TenancyError> {
         let next = generate(&self.master_key, now, now + LEAD)?;
         let line = origin.did("signing_key.rotate", &next.kid);
-        let platform = self.store.platform().on_record(line);
+        let platform = self.store.platform().with_audit_line(line);
         let retire_at = next.signs_from + GRACE;
         platform
             .succeed_signing_key(before, &next, retire_at)
             .await?;
-        self.look_now(now).await;
+        self.reload(now).await;
         Ok(())
     }
 
@@ -231,9 +233,9 @@ impl KeyRing {
         let next = generate(&self.master_key, now, now)?;
         let line = origin.did("signing_key.replace", &next.kid);
         let line = line.saying("every access token that was issued before is refused");
-        let platform = self.store.platform().on_record(line);
+        let platform = self.store.platform().with_audit_line(line);
         platform.replace_signing_keys(&next).await?;
-        self.look_now(now).await;
+        self.reload(now).await;
         Ok(next)
     }
 }

@@ -43,8 +43,8 @@ impl Tenancy {
         let id = inner.new_tenant_id();
         let line = self.1.did("tenant.create", &id).saying(changes(&patch));
         let new = Tenant::new(id, name.trim(), limits, now);
-        let door = inner.store.platform().on_record(line);
-        let door = door.answering(keep.answer(&new));
+        let door = inner.store.platform().with_audit_line(line);
+        let door = door.with_answer(keep.answer(&new));
         Ok(door.create_tenant(id, name.trim(), limits, now).await?)
     }
 
@@ -89,7 +89,7 @@ impl Tenancy {
         let changed = inner
             .store
             .platform()
-            .on_record(line)
+            .with_audit_line(line)
             .update_tenant(id, &patch, inner.coord.clock().now())
             .await;
         inner.standings.forget_all();
@@ -148,7 +148,8 @@ fn validate(patch: &TenantPatch) -> Result<(), TenancyError> {
 /// Why `name` is not valid for a tenant or key; `None`: the name is valid.
 pub(crate) fn name_violation(name: &str) -> Option<Violation> {
     let length = name.trim().chars().count();
-    let fine = (1..=LONGEST_NAME).contains(&length) && !name.contains(domain::text::misleads);
+    let fine =
+        (1..=LONGEST_NAME).contains(&length) && !name.contains(domain::text::is_display_control);
     let detail = || {
         format!(
             "must have 1 to {LONGEST_NAME} characters, without control characters and without characters that change the direction of writing"

@@ -152,7 +152,7 @@ impl Tokens {
         if token.len() > LONGEST {
             return Err(AuthError::Malformed);
         }
-        ring.keep_up(now).await;
+        ring.reload_if_stale(now).await;
         let digest: [u8; 32] = Sha256::digest(token).into();
         if let Some(verified) = self.verified.get(&digest)
             && ring.keys().verifies(&verified.kid)

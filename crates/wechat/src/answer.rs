@@ -173,7 +173,7 @@ impl CallError {
 
 impl Answer {
     /// Converts the result of the transport into the answer to a send.
-    pub(crate) fn to_send(
+    pub(crate) fn send_result(
         heard: ExchangeResult,
         channel: Channel,
         secret: &str,
@@ -234,7 +234,10 @@ impl Answer {
 }
 
 /// Converts the result of the transport into the result of a token fetch.
-pub(crate) fn to_fetch(heard: ExchangeResult, secret: &str) -> Result<FetchedToken, TokenError> {
+pub(crate) fn fetch_result(
+    heard: ExchangeResult,
+    secret: &str,
+) -> Result<FetchedToken, TokenError> {
     let later = |delay, cause| Err(TokenError::Later { delay, cause });
     let reply = match heard {
         ExchangeResult::Reply(reply) => *reply,
@@ -281,7 +284,7 @@ pub(crate) fn to_fetch(heard: ExchangeResult, secret: &str) -> Result<FetchedTok
 }
 
 /// Converts the result of the transport into the result of a quota call.
-pub(crate) fn to_quota(heard: ExchangeResult, secret: &str) -> Result<WechatQuota, CallError> {
+pub(crate) fn quota_result(heard: ExchangeResult, secret: &str) -> Result<WechatQuota, CallError> {
     let told = |reply: &mut Reply| {
         let (daily_limit, used, remain) = reply.quota?;
         Some(WechatQuota {
@@ -294,7 +297,10 @@ pub(crate) fn to_quota(heard: ExchangeResult, secret: &str) -> Result<WechatQuot
 }
 
 /// Converts the result of the transport into a list of templates.
-pub(crate) fn to_list(heard: ExchangeResult, secret: &str) -> Result<Vec<WireTemplate>, CallError> {
+pub(crate) fn list_result(
+    heard: ExchangeResult,
+    secret: &str,
+) -> Result<Vec<WireTemplate>, CallError> {
     to_call(heard, Endpoint::Templates, secret, |reply| {
         reply.templates.take()
     })
@@ -341,7 +347,7 @@ fn to_call<T>(
 impl Cause {
     pub(crate) fn of_reply(reply: Reply, secret: &str) -> Self {
         let said = redact(&reply.errmsg.unwrap_or_default(), secret);
-        let ErrorText { errmsg, rid } = decode::split_words(&said);
+        let ErrorText { errmsg, rid } = decode::split_errmsg(&said);
         Self {
             errcode: reply.errcode,
             errmsg,

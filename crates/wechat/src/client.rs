@@ -155,7 +155,7 @@ impl Client {
             .append_pair("appid", appid.as_str())
             .append_pair("secret", secret.expose());
         let heard = transport::exchange(&self.http, Request::new(Method::GET, url)).await;
-        answer::to_fetch(heard, secret.expose())
+        answer::fetch_result(heard, secret.expose())
     }
 
     /// `POST /cgi-bin/stable_token`. Without `force_refresh` WeChat returns the token that is alive, so many callers
@@ -176,7 +176,7 @@ impl Client {
             Ok(body) => self.post(self.routes.stable_token.clone(), body).await,
             Err(error) => ExchangeResult::Unclear(error.to_string()),
         };
-        answer::to_fetch(heard, secret.expose())
+        answer::fetch_result(heard, secret.expose())
     }
 
     /// Sends a message by the call of the message's channel. Never fails: every result is a verdict.
@@ -190,7 +190,7 @@ impl Client {
         let heard = self
             .post(with_token(self.routes.of(channel), token), body)
             .await;
-        Answer::to_send(heard, channel, token.expose(), started.elapsed())
+        Answer::send_result(heard, channel, token.expose(), started.elapsed())
     }
 
     /// `POST /cgi-bin/openapi/quota/get`: the rest of the daily quota for sends on a channel.
@@ -205,7 +205,7 @@ impl Client {
             Ok(body) => self.post(with_token(&self.routes.quota, token), body).await,
             Err(error) => ExchangeResult::Unclear(error.to_string()),
         };
-        answer::to_quota(heard, token.expose())
+        answer::quota_result(heard, token.expose())
     }
 
     pub(crate) fn http(&self) -> &reqwest::Client {

@@ -95,7 +95,7 @@ pub(crate) struct ErrorText {
 }
 
 /// Removes the request id from `errmsg`. The text after the id stays: the text may name the invalid field.
-pub(crate) fn split_words(errmsg: &str) -> ErrorText {
+pub(crate) fn split_errmsg(errmsg: &str) -> ErrorText {
     let (said, rid) = split_rid(errmsg)
         .or_else(|| split_hint(errmsg, "hint:"))
         .or_else(|| split_hint(errmsg, "hints:"))
@@ -328,7 +328,7 @@ mod tests {
     #[test]
     fn the_request_id_is_split_off() {
         let split = |text| {
-            let words = split_words(text);
+            let words = split_errmsg(text);
             (words.errmsg, words.rid)
         };
         assert_eq!(
@@ -378,14 +378,14 @@ mod tests {
         #[test]
         fn no_bytes_make_it_panic(body in proptest::collection::vec(any::<u8>(), 0..256), errmsg in ".{0,64}") {
             let _ = decode(&body);
-            let _ = split_words(&errmsg);
+            let _ = split_errmsg(&errmsg);
         }
 
         #[test]
         fn no_json_makes_it_panic(tail in r#"[{}\[\]":,0-9a-z\\ \x00-\x1f]{0,64}"#) {
             let _ = decode(format!("{{\"errcode\":{tail}").as_bytes());
-            let _ = split_words(&format!("x rid:{tail}"));
-            let _ = split_words(&format!("x hint:{tail}"));
+            let _ = split_errmsg(&format!("x rid:{tail}"));
+            let _ = split_errmsg(&format!("x hint:{tail}"));
         }
     }
 }

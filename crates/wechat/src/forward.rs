@@ -151,7 +151,7 @@ impl Client {
     ) -> Result<ForwardedAnswer, ForwardError> {
         let mut response = match self.http().execute(request).await {
             Ok(response) => response,
-            Err(error) => return Err(unheard(transport::unanswered(error))),
+            Err(error) => return Err(forward_error(transport::unanswered(error))),
         };
         let encoding = text(response.headers(), &CONTENT_ENCODING);
         if encoding.is_some_and(|encoding| !encoding.eq_ignore_ascii_case("identity")) {
@@ -166,7 +166,7 @@ impl Client {
         let status = response.status();
         if !status.is_success() && refusal.is_none() {
             let heard = transport::proxied(status, reply.as_ref(), Delay::Backoff);
-            return Err(unheard(heard));
+            return Err(forward_error(heard));
         }
         let content_type = text(response.headers(), &CONTENT_TYPE);
         let disposition = text(response.headers(), &CONTENT_DISPOSITION);
@@ -182,7 +182,7 @@ impl Client {
     }
 }
 
-fn unheard(heard: ExchangeResult) -> ForwardError {
+fn forward_error(heard: ExchangeResult) -> ForwardError {
     match heard {
         ExchangeResult::NotDone(_, why) => ForwardError::NotDone(why),
         ExchangeResult::Unclear(why) => ForwardError::Unclear(why),

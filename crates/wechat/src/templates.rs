@@ -78,7 +78,7 @@ impl Client {
         kind: TemplateKind,
     ) -> Result<Vec<Template>, CallError> {
         let heard = self.ask_for_list(token, path, body).await;
-        let list = answer::to_list(heard, token.expose())?;
+        let list = answer::list_result(heard, token.expose())?;
         Ok(listed::templates(list, kind).collect())
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::{Value, json};
 use simulator::{
-    AccountKind, Effect, Fault, CallbackRequest, Push, PushEvent, PushFormat, PushMode, PushReceipt,
+    AccountKind, CallbackRequest, Effect, Fault, Push, PushEvent, PushFormat, PushMode, PushReceipt,
 };
 
 use crate::world::{Answer, Mode, TEMPLATE, Tenant, World, eventually, finish, message};

@@ -57,8 +57,8 @@ pub(super) async fn enter(
         return Err(Reply::invalid_appid());
     };
     // A call without the scope counts like any other call, as under `/v1`.
-    keep_pace(state, &caller).await?;
-    want(&caller, scope)?;
+    check_rate(state, &caller).await?;
+    require_scope(&caller, scope)?;
     let origin = Origin {
         actor: Actor::Key(caller.key),
         ..origin
@@ -103,7 +103,7 @@ pub(super) async fn prove(
         .by(origin)
         .prove(&ClientSecret::new(given.secret))
         .await?;
-    keep_pace(state, &caller).await?;
+    check_rate(state, &caller).await?;
     let (Some(tenant), Ok(appid)) = (caller.tenant, AppId::parse(given.appid)) else {
         return Err(Reply::invalid_appid());
     };
@@ -111,7 +111,7 @@ pub(super) async fn prove(
 }
 
 /// Refuses a caller with a key that lacks `scope`.
-pub(super) fn want(caller: &Caller, scope: Scope) -> Result<(), Reply> {
+pub(super) fn require_scope(caller: &Caller, scope: Scope) -> Result<(), Reply> {
     if caller.scopes.contains(scope) {
         Ok(())
     } else {
@@ -123,7 +123,7 @@ pub(super) fn want(caller: &Caller, scope: Scope) -> Result<(), Reply> {
 }
 
 /// Counts a call against the tenant's requests per second.
-async fn keep_pace(state: &ApiState, caller: &Caller) -> Result<(), Reply> {
+async fn check_rate(state: &ApiState, caller: &Caller) -> Result<(), Reply> {
     if state.tenancy.admit(caller).await.allowed {
         Ok(())
     } else {

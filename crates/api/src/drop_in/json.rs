@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::reply::{BODY_TOO_LARGE, EMPTY_BODY, INVALID_ARGUMENT, NOT_JSON, Reply};
-use crate::extract::{Unread, no_json, read_whole};
+use crate::extract::{Unread, explain_syntax, read_whole};
 
 /// The body, which must not be empty.
 pub(super) async fn body_of(request: Request) -> Result<Bytes, Reply> {
@@ -49,7 +49,7 @@ pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Reply> {
         if error.is_data() {
             invalid(&error.to_string())
         } else {
-            not_json(&no_json(&error))
+            not_json(&explain_syntax(&error))
         }
     })
 }

@@ -51,7 +51,7 @@ pub(crate) fn routes() -> OpenApiRouter<ApiState> {
 }
 
 /// The calls that the gateway passes through. Their paths are patterns, which OpenAPI cannot express: see [`document`].
-pub(crate) fn passed_on() -> Router<ApiState> {
+pub(crate) fn pass_through_routes() -> Router<ApiState> {
     pass::routes()
 }
 
@@ -78,7 +78,7 @@ pub(crate) fn encoded(encoding: &str) -> Response {
 
 /// The largest body of a request for `path`, in bytes; `None`: the general limit applies.
 pub(crate) fn max_body(path: &str) -> Option<usize> {
-    pass::HOMES
+    pass::PREFIXES
         .iter()
         .any(|home| path.starts_with(home))
         .then_some(delivery::MAX_FORWARDED)

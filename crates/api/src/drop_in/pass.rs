@@ -37,14 +37,14 @@ use crate::{
 };
 
 /// The path prefixes of WeChat's calls.
-pub(super) const HOMES: [&str; 3] = ["/cgi-bin/", "/wxa/", "/wxaapi/"];
+pub(super) const PREFIXES: [&str; 3] = ["/cgi-bin/", "/wxa/", "/wxaapi/"];
 
 /// The longest pause in an upload before the gateway gives up.
 const STALLED: Duration = Duration::from_secs(10);
 
 pub(super) fn routes() -> Router<ApiState> {
     let users = Router::new().route("/sns/{*path}", any(not_here));
-    HOMES
+    PREFIXES
         .iter()
         .fold(users, |router, home| {
             router.route(&format!("{home}{{*path}}"), any(pass_on))
@@ -206,7 +206,7 @@ fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
 
 /// Adds the operations of the pass-through.
 pub(super) fn document(document: &mut OpenApi) {
-    for home in HOMES {
+    for home in PREFIXES {
         let name = home.trim_matches('/').replace('-', "_");
         let mut item = PathItem::new(HttpMethod::Get, operation(&name, home, false));
         item.post = Some(operation(&name, home, true));

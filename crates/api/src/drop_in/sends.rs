@@ -151,7 +151,7 @@ async fn send(state: &ApiState, channel: Channel, request: Request) -> Result<Re
         .catalog(entrant.tenant, &entrant.appid, wanted)
         .await;
     let template = catalog.look_up(channel, &request.template_id);
-    ignore_strangers(&mut request, template);
+    drop_unknown_keys(&mut request, template);
     let draft = request
         .check_against((state.now)(), template, catalog.value_rules())
         .map_err(|unfit| Reply::from(unfit.violations))?;
@@ -160,7 +160,7 @@ async fn send(state: &ApiState, channel: Channel, request: Request) -> Result<Re
         .apps()
         .get(Some(entrant.tenant), &entrant.appid);
     if let Some(pause) = app.await?.pause {
-        rested(&pause, (state.now)())?;
+        refuse_paused(&pause, (state.now)())?;
     }
     // A client that hangs up has given up, and most SDKs repeat the call: an unsent message is then not sent.
     let attended = state
@@ -180,7 +180,7 @@ async fn send(state: &ApiState, channel: Channel, request: Request) -> Result<Re
 }
 
 /// Refuses a message at once if the app is paused for longer than the message's ttl.
-fn rested(pause: &Pause, now: DateTime<Utc>) -> Result<(), Reply> {
+fn refuse_paused(pause: &Pause, now: DateTime<Utc>) -> Result<(), Reply> {
     if pause.until <= now + Duration::from_secs(TTL_SECONDS) {
         return Ok(());
     }
@@ -201,7 +201,7 @@ fn rested(pause: &Pause, now: DateTime<Utc>) -> Result<(), Reply> {
 }
 
 /// Removes the keys that the template does not have: WeChat ignores such keys.
-fn ignore_strangers(request: &mut message::Request, template: Knowledge<'_>) {
+fn drop_unknown_keys(request: &mut message::Request, template: Knowledge<'_>) {
     if let (Knowledge::Template(template), Some(data)) = (template, &mut request.data)
         && template.keys().next().is_some()
     {

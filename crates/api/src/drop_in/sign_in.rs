@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    gate::{Credentials, Parameters, prove, want},
+    gate::{Credentials, Parameters, prove, require_scope},
     pass::{refusal, response},
     reply::{CODE_MISSING, Reply},
     tokens::wants_get,
@@ -96,7 +96,7 @@ async fn try_code_to_session(
     let (caller, tenant, appid) =
         prove(state, layers::origin(extensions), GRANT_TYPE, given).await?;
     layers::proof(extensions).give();
-    want(&caller, Scope::WechatProxy)?;
+    require_scope(&caller, Scope::WechatProxy)?;
     let js_code = query.get("js_code");
     if js_code.is_empty() {
         return Err(Reply::refused(CODE_MISSING, "missing code"));

@@ -16,7 +16,7 @@ use serde_path_to_error::{Path, Segment};
 use super::{
     body::{Unread, read_whole},
     twice::repeated_fields,
-    words::{no_json, plain},
+    words::{explain_syntax, plain},
 };
 use crate::{
     layers::{body_limit, too_large},
@@ -103,7 +103,7 @@ fn all_wrong<T: DeserializeOwned>(body: &[u8], first: Violation) -> Vec<Violatio
     let mut wrong = first;
     for _ in 0..MOST_STEPS {
         let turn = tried.entry(wrong.pointer.clone()).or_default();
-        if !put_right(&mut value, &wrong.pointer, *turn) {
+        if !replace_value(&mut value, &wrong.pointer, *turn) {
             break;
         }
         *turn += 1;
@@ -123,7 +123,7 @@ fn all_wrong<T: DeserializeOwned>(body: &[u8], first: Violation) -> Vec<Violatio
 
 /// Puts another value in the place that `pointer` names, or removes the value at the first turn. Returns false if no
 /// other value remains to try.
-fn put_right(value: &mut Value, pointer: &str, turn: usize) -> bool {
+fn replace_value(value: &mut Value, pointer: &str, turn: usize) -> bool {
     let Some((parent, step)) = pointer.rsplit_once('/') else {
         return false;
     };
@@ -224,7 +224,7 @@ pub(crate) fn optional_object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
 }
 
 fn not_json(error: &serde_json::Error) -> Problem {
-    Problem::invalid_request(format!("the body is not JSON: {}", no_json(error)))
+    Problem::invalid_request(format!("the body is not JSON: {}", explain_syntax(error)))
 }
 
 fn violation(error: &serde_json::Error, parent: String) -> Violation {

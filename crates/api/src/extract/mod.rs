@@ -20,4 +20,4 @@ pub(crate) use path::{
 pub(crate) use prefer::Wait;
 pub(crate) use query::{ApiQuery, read as read_query};
 pub(crate) use twice::repeated_fields;
-pub(crate) use words::no_json;
+pub(crate) use words::explain_syntax;

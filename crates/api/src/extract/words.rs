@@ -84,7 +84,7 @@ fn thing(expected: &str) -> String {
 }
 
 /// Why a text is not JSON, and where.
-pub(crate) fn no_json(error: &serde_json::Error) -> String {
+pub(crate) fn explain_syntax(error: &serde_json::Error) -> String {
     let (line, column) = (error.line(), error.column());
     if error.is_eof() {
         return if (line, column) == (1, 0) {
@@ -225,11 +225,11 @@ mod tests {
             ),
         ] {
             let error = serde_json::from_str::<serde_json::Value>(text).unwrap_err();
-            assert_eq!(no_json(&error), told, "{text}");
+            assert_eq!(explain_syntax(&error), told, "{text}");
         }
         let error = serde_json::from_slice::<serde_json::Value>(b"[\"\xC4\xE3\"]").unwrap_err();
-        assert!(no_json(&error).starts_with("bytes that are not UTF-8 at line 1"));
+        assert!(explain_syntax(&error).starts_with("bytes that are not UTF-8 at line 1"));
         let deep = serde_json::from_str::<serde_json::Value>(&"[".repeat(1000)).unwrap_err();
-        assert!(no_json(&deep).starts_with("nested too deeply at line 1"));
+        assert!(explain_syntax(&deep).starts_with("nested too deeply at line 1"));
     }
 }

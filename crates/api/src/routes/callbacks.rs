@@ -182,7 +182,7 @@ async fn told(state: &ApiState, extensions: &Extensions, error: CallbackError) -
 /// Counts the refusal against the client's address. An address with too many refusals gets 429 instead.
 async fn counted(state: &ApiState, extensions: &Extensions, refusal: Problem) -> Problem {
     let tenancy = state.tenancy.by(layers::origin(extensions));
-    match tenancy.callback_failed().await {
+    match tenancy.count_failed_callback().await {
         Ok(()) => refusal,
         Err(wait) => {
             let words = "too many callbacks from this address were not accepted: wait as long as Retry-After says";

@@ -185,7 +185,7 @@ impl Link {
     /// report that the previous one had failed.
     pub(super) async fn revive(&self) {
         for _ in 0..2 {
-            if self.try_out().await {
+            if self.probe_once().await {
                 return;
             }
         }
@@ -195,14 +195,14 @@ impl Link {
     pub(super) async fn probe(self) {
         let mut breaker = self.breaker.subscribe();
         while breaker.wait_for(Option::is_some).await.is_ok() {
-            if !self.try_out().await {
+            if !self.probe_once().await {
                 tokio::time::sleep(REST).await;
             }
         }
     }
 
     /// Sends a probe. Closes the breaker and returns true if Redis answers.
-    async fn try_out(&self) -> bool {
+    async fn probe_once(&self) -> bool {
         let answer = self.exchange_alone(ping(self.manager()), false).await;
         if answer.is_ok() {
             self.breaker.send_replace(None);

@@ -25,7 +25,7 @@ impl Apps {
     ) -> Result<Proof, AppError> {
         self.admit_trial(tenant, new).await?;
         let wording = |error| refusal(&error, self.coord.clock().now());
-        let trial = self.broker.try_secret(&new.appid, &new.secret).await;
+        let trial = self.broker.check_secret(&new.appid, &new.secret).await;
         let trial = trial.map_err(wording);
         let trial = self
             .noted(tenant, "app.register", &new.appid, trial)

@@ -134,7 +134,7 @@ impl KeyCache {
         from: Option<IpAddr>,
         now: DateTime<Utc>,
     ) -> Result<Arc<Chain>, CallbackError> {
-        let before = self.hear_changes().await;
+        let before = self.apply_changes().await;
         let last = self.known.get(appid).await;
         match last {
             Some(look) if look.is_fresh(now) => return look.found,
@@ -149,7 +149,7 @@ impl KeyCache {
             .await;
         let is_ours = entry.is_fresh();
         let look = entry.into_value();
-        if self.hear_changes().await != before {
+        if self.apply_changes().await != before {
             // The look may have read the state before the change.
             self.known.invalidate(appid).await;
         }
@@ -160,7 +160,7 @@ impl KeyCache {
     }
 
     /// Removes changed apps from the cache. Returns the number of changes so far.
-    async fn hear_changes(&self) -> u64 {
+    async fn apply_changes(&self) -> u64 {
         loop {
             let next = {
                 let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);

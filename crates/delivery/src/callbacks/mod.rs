@@ -19,7 +19,7 @@
 //! own (`waiting`): the sweeper serves the apps in rotation, tries at most 200 receipts a sweep and makes at most 16
 //! sweeps a second, and after each sweep pauses for three times the duration of the sweep.
 //!
-//! To handle another event, add a variant of [`Consequence`], its arm in [`Consequence::of`], and its part in `desk`.
+//! To handle another event, add a variant of [`Consequence`], its arm in [`Consequence::of`], and its part in `writer`.
 
 mod consequence;
 mod keys;
@@ -163,7 +163,7 @@ impl From<CallbackRefusal> for CallbackError {
 pub struct Callbacks {
     keys: KeyCache,
     seen: Seen,
-    desk: CallbackWriter,
+    writer: CallbackWriter,
     clock: Clock,
     /// Counts floods for this replica alone, so that no callback waits for Redis.
     alone: Coord,
@@ -172,16 +172,16 @@ pub struct Callbacks {
 
 impl Callbacks {
     pub(crate) fn new(parts: &Parts, stop: CancellationToken) -> (Self, CallbackWriterLoop) {
-        let (desk, desk_loop) = CallbackWriter::new(parts.clone(), stop);
+        let (writer, writer_loop) = CallbackWriter::new(parts.clone(), stop);
         let callbacks = Self {
             keys: KeyCache::new(parts),
             seen: Seen::new(parts.coord.clone()),
-            desk,
+            writer,
             clock: parts.coord.clock().clone(),
             alone: Coord::in_process(parts.coord.clock().clone()),
             metrics: parts.metrics.clone(),
         };
-        (callbacks, desk_loop)
+        (callbacks, writer_loop)
     }
 
     /// The answer to WeChat's check of an app's URL. The answer repeats the request's own `echostr`, so an old check
@@ -224,7 +224,7 @@ impl Callbacks {
             tracing::warn!(%appid, why, "the gateway cannot read a callback that WeChat signed: the gateway answers \
                 and ignores the callback");
         }
-        let outcome = self.desk.take(tenant, consequence).await?;
+        let outcome = self.writer.take(tenant, consequence).await?;
         self.seen.carried_out(taken);
         self.metrics.heard(name, outcome);
         Ok(())

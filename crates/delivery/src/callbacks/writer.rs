@@ -71,12 +71,12 @@ pub(crate) struct CallbackWriterLoop {
 impl CallbackWriter {
     pub(super) fn new(parts: Parts, stop: CancellationToken) -> (Self, CallbackWriterLoop) {
         let (lines, waiting) = lines(ROOM);
-        let desk_loop = CallbackWriterLoop {
+        let writer_loop = CallbackWriterLoop {
             waiting,
             parts,
             stop,
         };
-        (Self(lines), desk_loop)
+        (Self(lines), writer_loop)
     }
 
     /// Returns when the consequence is in the database.

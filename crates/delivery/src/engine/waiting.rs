@@ -71,10 +71,10 @@ impl Delivery {
     async fn call_back(&self, tenant: TenantId, id: MessageId) {
         match self.cancel(tenant, id).await {
             Ok(_) => {
-                tracing::debug!(%id, "canceled a message, because its caller has disconnected")
+                tracing::debug!(%id, "canceled a message, because its caller has disconnected");
             }
             Err(error) => {
-                tracing::debug!(%id, %error, "cannot cancel a message whose caller has disconnected")
+                tracing::debug!(%id, %error, "cannot cancel a message whose caller has disconnected");
             }
         }
     }
@@ -108,6 +108,6 @@ impl Delivery {
     /// Second part of a stop: no more requests come, so the callers that cannot ask again stop waiting too. Their
     /// messages are canceled; messages in flight are waited for, at most `at_most`.
     pub fn dismiss_attending(&self, at_most: Duration) {
-        self.0.waiters.call_last(at_most);
+        self.0.waiters.dismiss_attending(at_most);
     }
 }

@@ -135,7 +135,7 @@ impl Inner {
         let (door, now) = (self.store.tenant(tenant), self.clock.now());
         let is_time = match door.kept_count(appid).await? {
             Some(kept) if now < kept.due_at => false,
-            Some(_) => door.take_count(appid, now, now + LEASE).await?,
+            Some(_) => door.claim_count(appid, now, now + LEASE).await?,
             None => door.has_more_grants(appid, FEW).await?,
         };
         if is_time {

@@ -75,7 +75,7 @@ struct Payload<'a> {
 
 /// Claims deliveries and posts events.
 pub(crate) struct Announcer {
-    desk: Arc<Poster>,
+    poster: Arc<Poster>,
     slots: PostSlots,
     recorded: Arc<Notify>,
     outcomes: mpsc::Sender<Posted>,
@@ -118,7 +118,7 @@ impl Announcer {
     ) -> Result<(Self, RetryingWriter<AnnounceRecorder>), StoreError> {
         let (outcomes, posted) = mpsc::channel(SLOTS * 2);
         let recorded = Arc::new(Notify::new());
-        let desk = Poster {
+        let poster = Poster {
             parts: parts.clone(),
             post: WebhookClient::new(allow_private)?,
         };
@@ -130,7 +130,7 @@ impl Announcer {
         let backlog = Backlog::new(parts.metrics.posts_waiting.clone());
         let recorder = RetryingWriter::new(recorder, posted, clock, backlog);
         let announcer = Self {
-            desk: Arc::new(desk),
+            poster: Arc::new(poster),
             slots: PostSlots::new(SLOTS),
             recorded,
             outcomes,
@@ -142,7 +142,7 @@ impl Announcer {
 
     /// Runs until stopped. Posts in progress are finished.
     pub(crate) async fn run(self) {
-        let coord = self.desk.parts.coord.clone();
+        let coord = self.poster.parts.coord.clone();
         let mut ended = coord.wakeups().subscribe(topic::ENDED);
         let mut told = coord.wakeups().subscribe(topic::WEBHOOKS);
         let mut cursor = Uuid::nil();
@@ -167,7 +167,7 @@ impl Announcer {
             let stepped = async {
                 if coord.clock().elapsed() >= quota_at {
                     quota_at = coord.clock().elapsed() + QUOTA_ROUND;
-                    self.desk.parts.store.platform().warn_quotas(now).await?;
+                    self.poster.parts.store.platform().warn_quotas(now).await?;
                 }
                 self.step(&mut cursor, permits, now).await
             };
@@ -218,7 +218,7 @@ impl Announcer {
             lease: rand::random(),
             lease_until: now + LEASE,
         };
-        let platform = self.desk.parts.store.platform();
+        let platform = self.poster.parts.store.platform();
         let claim = platform.claim_deliveries(&request, now).await?;
         *cursor = claim.cursor;
         let is_empty = claim.due.is_empty();
@@ -227,9 +227,9 @@ impl Announcer {
                 break;
             };
             let slot = self.slots.give(permit, due.tenant, due.failing);
-            let (desk, outcomes) = (self.desk.clone(), self.outcomes.clone());
+            let (poster, outcomes) = (self.poster.clone(), self.outcomes.clone());
             self.tasks.spawn(async move {
-                let Some(outcome) = desk.deliver(due).await else {
+                let Some(outcome) = poster.deliver(due).await else {
                     return;
                 };
                 let posted = Posted {

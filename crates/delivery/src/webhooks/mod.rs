@@ -14,7 +14,7 @@ use domain::{
     seal::{MasterKey, SealOwner},
     secret::WebhookSecret,
     violation::Violation,
-    webhook::{EventType, ROTATION},
+    webhook::{EventType, PREVIOUS_SECRET_LIFE},
 };
 use store::{
     AppEvent, DeliveryStatus, Keep, Listing, NewWebhook, Origin, Page, Store, StoreError, Swept,
@@ -136,7 +136,7 @@ impl Webhooks {
         };
         let made = (new.made(tenant, now), secret);
         let line = self.origin.did("webhook.create", &id).saying(words);
-        let door = door.on_record(line).answering(keep.answer(&made));
+        let door = door.with_audit_line(line).with_answer(keep.answer(&made));
         match door.create_webhook(new, MOST, now).await? {
             Some(_) => Ok(made),
             None => Err(WebhookError::TooMany),
@@ -168,7 +168,7 @@ impl Webhooks {
         let now = self.coord.clock().now();
         let line = self.origin.did("webhook.update", &id);
         let door = self.store.tenant(tenant);
-        let door = door.on_record(line.saying(changes(&patch)));
+        let door = door.with_audit_line(line.saying(changes(&patch)));
         Ok(door.update_webhook(id, patch, now).await?)
     }
 
@@ -187,7 +187,7 @@ impl Webhooks {
         keep: Keep<(Webhook, WebhookSecret)>,
     ) -> Result<(Webhook, WebhookSecret), WebhookError> {
         let now = self.coord.clock().now();
-        let until = now + ROTATION;
+        let until = now + PREVIOUS_SECRET_LIFE;
         let (secret, sealed) = self.new_secret(tenant, id);
         let door = self.recording(tenant, "webhook.rotate_secret", id);
         let rotated = Webhook {
@@ -196,7 +196,7 @@ impl Webhooks {
             ..door.webhook(id).await?
         };
         let rotated = (rotated, secret);
-        let door = door.answering(keep.answer(&rotated));
+        let door = door.with_answer(keep.answer(&rotated));
         door.rotate_webhook_secret(id, sealed, until, now).await?;
         Ok(rotated)
     }
@@ -218,8 +218,8 @@ impl Webhooks {
         };
         let told = WebhookDelivery::pending(id, &event, now);
         let door = self.recording(tenant, "webhook.test", id);
-        let door = door.answering(keep.answer(&told));
-        door.tell_webhook(id, &event, now).await?;
+        let door = door.with_answer(keep.answer(&told));
+        door.create_delivery(id, &event, now).await?;
         self.wake();
         Ok(told)
     }
@@ -249,8 +249,8 @@ impl Webhooks {
         let line = self.origin.did("webhook.redeliver", &id);
         let door = self.store.tenant(tenant);
         let told = door.webhook_delivery(id, event).await?.again(now);
-        let door = door.on_record(line.saying(event.to_string()));
-        let door = door.answering(keep.answer(&told));
+        let door = door.with_audit_line(line.saying(event.to_string()));
+        let door = door.with_answer(keep.answer(&told));
         door.redeliver(id, event, now).await?;
         self.wake();
         Ok(told)
@@ -291,7 +291,7 @@ impl Webhooks {
     /// The tenant's store, whose next change gets an audit line with `action` on this endpoint.
     fn recording(&self, tenant: TenantId, action: &str, id: WebhookId) -> TenantStore {
         let line = self.origin.did(action, &id);
-        self.store.tenant(tenant).on_record(line)
+        self.store.tenant(tenant).with_audit_line(line)
     }
 
     fn wake(&self) {

@@ -48,7 +48,8 @@ impl WebhookSettings {
             .map(|words| check_events(words, &mut found));
         if let Some(Some(description)) = &self.description
             && (description.chars().count() > LONGEST_DESCRIPTION
-                || description.contains(|c: char| text::misleads(c) && !matches!(c, '\n' | '\t')))
+                || description
+                    .contains(|c: char| text::is_display_control(c) && !matches!(c, '\n' | '\t')))
         {
             let rule = format!(
                 "must have at most {LONGEST_DESCRIPTION} characters, without characters that change the direction of writing and without control characters other than line breaks and tabs"

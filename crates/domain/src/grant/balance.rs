@@ -78,14 +78,16 @@ impl Balance {
                 at,
             } => {
                 self.long_term |= long_term;
-                let known = (0..count).take_while(|_| strike(by_tenant, at)).count();
+                let known = (0..count)
+                    .take_while(|_| take_nearest(by_tenant, at))
+                    .count();
                 let fresh = count - u32::try_from(known).unwrap_or(count);
                 remember(by_wechat, at, fresh);
                 self.credit(fresh, at);
                 self.reported_at = self.reported_at.max(Some(at));
             }
             Entry::Accepted { at } => {
-                if !strike(by_wechat, at) {
+                if !take_nearest(by_wechat, at) {
                     remember(by_tenant, at, 1);
                     self.credit(1, at);
                 }
@@ -107,7 +109,7 @@ impl Balance {
 }
 
 /// Removes the time nearest to `at` that may belong to the same acceptance. Returns false if there is none.
-fn strike(times: &mut Vec<DateTime<Utc>>, at: DateTime<Utc>) -> bool {
+fn take_nearest(times: &mut Vec<DateTime<Utc>>, at: DateTime<Utc>) -> bool {
     let apart = |time: &DateTime<Utc>| (*time - at).abs();
     let nearest = (0..times.len()).min_by_key(|place| apart(&times[*place]));
     let Some(place) = nearest.filter(|place| apart(&times[*place]) <= SAME) else {

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Duration, Utc};
 
-use super::{IdKind, bare_prepay_id, fake, usable_until};
+use super::{IdKind, bare_prepay_id, invalid_id_reason, usable_until};
 use crate::violation::Violation;
 
 const MAX_ID: usize = 128;
@@ -108,7 +108,7 @@ impl GrantRequest {
         if let Some(bare) = bare_prepay_id(&value) {
             value = bare.to_owned();
         }
-        match fake(&value) {
+        match invalid_id_reason(&value) {
             Some(why) => found.push(Violation::new("/value", why)),
             None => check_text(&value, "/value", "the unchanged id from the client", found),
         }

@@ -147,7 +147,7 @@ impl Request {
         check_pages(self, &mut found);
         check_times(self, now, &mut found);
         let form_id = self.form_id.as_deref().filter(|id| !id.is_empty());
-        if let Some(why) = form_id.and_then(grant::fake) {
+        if let Some(why) = form_id.and_then(grant::invalid_id_reason) {
             found.push(Violation::new("/form_id", why));
         }
         found
@@ -378,7 +378,7 @@ fn is_longer(map: &Map<String, Value>, max: usize) -> bool {
 fn check_lengths(request: &Request, found: &mut Vec<Violation>) {
     let mut at_most = |value: Option<&str>, max: usize, pointer: &str| {
         if let Some(value) = value
-            && (value.is_empty() || value.len() > max || value.contains(text::misleads))
+            && (value.is_empty() || value.len() > max || value.contains(text::is_display_control))
         {
             found.push(Violation::new(
                 pointer,

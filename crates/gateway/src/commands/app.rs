@@ -154,61 +154,67 @@ pub(crate) async fn run(
     match command {
         Command::Add(add) => {
             let (tenant, registration) = add.registration()?;
-            let desk = CommandContext::open(settings).await?;
-            let tenant = desk.tenant(&tenant).await?;
-            change(desk, output, async |apps| {
+            let context = CommandContext::open(settings).await?;
+            let tenant = context.tenant(&tenant).await?;
+            change(context, output, async |apps| {
                 apps.register(tenant, registration).await
             })
             .await
         }
         Command::Verify { appid } => {
-            let desk = CommandContext::open(settings).await?;
-            let tenant = desk.store.platform().app(&appid).await?.tenant;
-            change(desk, output, async |apps| apps.verify(tenant, &appid).await).await
+            let context = CommandContext::open(settings).await?;
+            let tenant = context.store.platform().app(&appid).await?.tenant;
+            change(context, output, async |apps| {
+                apps.verify(tenant, &appid).await
+            })
+            .await
         }
         Command::SetSecret { appid, .. } => {
             let secret = AppSecret::new(secret_from_stdin("the AppSecret")?);
-            let desk = CommandContext::open(settings).await?;
-            let tenant = desk.store.platform().app(&appid).await?.tenant;
-            change(desk, output, async |apps| {
+            let context = CommandContext::open(settings).await?;
+            let tenant = context.store.platform().app(&appid).await?.tenant;
+            change(context, output, async |apps| {
                 apps.set_secret(tenant, &appid, secret).await
             })
             .await
         }
         Command::List { tenant } => {
-            let desk = CommandContext::open(settings).await?;
-            let now = desk.clock.now();
+            let context = CommandContext::open(settings).await?;
+            let now = context.clock.now();
             let apps = match tenant {
                 Some(tenant) => {
-                    let tenant = desk.tenant(&tenant).await?;
-                    all(async |page| desk.store.tenant(tenant).apps(&page).await).await?
+                    let tenant = context.tenant(&tenant).await?;
+                    all(async |page| context.store.tenant(tenant).apps(&page).await).await?
                 }
-                None => all(async |page| desk.store.platform().apps(&page).await).await?,
+                None => all(async |page| context.store.platform().apps(&page).await).await?,
             };
-            desk.close().await;
+            context.close().await;
             list(output, now, apps)
         }
         Command::Show { appid } => {
-            let desk = CommandContext::open(settings).await?;
-            let (now, app) = (desk.clock.now(), desk.store.platform().app(&appid).await?);
-            desk.close().await;
+            let context = CommandContext::open(settings).await?;
+            let (now, app) = (
+                context.clock.now(),
+                context.store.platform().app(&appid).await?,
+            );
+            context.close().await;
             show(output, now, app)
         }
         Command::Remove { appid, consent } => {
-            let desk = CommandContext::open(settings).await?;
-            let app = desk.store.platform().app(&appid).await?;
+            let context = CommandContext::open(settings).await?;
+            let app = context.store.platform().app(&appid).await?;
             consent.to(&format!(
                 "`wxgate app remove` cancels all unsent messages of {appid} (`{}`, of {}) and deletes its AppSecret",
                 app.name, app.tenant
             ))?;
-            let onboarding = desk.onboarding()?;
+            let onboarding = context.onboarding()?;
             let removed = onboarding
                 .apps
                 .by(Origin::CLI)
                 .remove(app.tenant, &appid)
                 .await;
             onboarding.close().await;
-            desk.close().await;
+            context.close().await;
             removed?;
             output.result(&json!({"appid": appid.as_str(), "removed": true}), || {
                 format!("removed {appid}; its unsent messages are canceled, or uncertain where WeChat may have the message")
@@ -219,15 +225,15 @@ pub(crate) async fn run(
 
 /// Runs `verb`, and shows the resulting app.
 async fn change(
-    desk: CommandContext,
+    context: CommandContext,
     output: Output,
     verb: impl AsyncFnOnce(&delivery::Apps) -> Result<App, AppError>,
 ) -> Result<(), Failure> {
-    let onboarding = desk.onboarding()?;
+    let onboarding = context.onboarding()?;
     let changed = verb(&onboarding.apps.by(Origin::CLI)).await;
     onboarding.close().await;
-    let now = desk.clock.now();
-    desk.close().await;
+    let now = context.clock.now();
+    context.close().await;
     show(output, now, changed?)
 }
 

@@ -67,9 +67,9 @@ pub(crate) struct Create {
 }
 
 impl Owner {
-    async fn key_owner(&self, desk: &CommandContext) -> Result<KeyOwner, Failure> {
+    async fn key_owner(&self, context: &CommandContext) -> Result<KeyOwner, Failure> {
         Ok(match &self.tenant {
-            Some(tenant) => KeyOwner::Tenant(desk.tenant(tenant).await?),
+            Some(tenant) => KeyOwner::Tenant(context.tenant(tenant).await?),
             None => KeyOwner::Operator,
         })
     }
@@ -92,7 +92,7 @@ pub(crate) async fn run(
     output: Output,
     command: Command,
 ) -> Result<(), Failure> {
-    let desk = CommandContext::open(settings).await?;
+    let context = CommandContext::open(settings).await?;
     match command {
         Command::Create(create) => {
             let new = NewKey {
@@ -100,30 +100,30 @@ pub(crate) async fn run(
                 name: create.name.clone(),
                 expires_at: None,
             };
-            let owner = create.owner.key_owner(&desk).await?;
-            let created = desk.tenancy.create_key(owner, new, None).await?;
-            desk.close().await;
+            let owner = create.owner.key_owner(&context).await?;
+            let created = context.tenancy.create_key(owner, new, None).await?;
+            context.close().await;
             tell_created(output, &created)
         }
         Command::List(owner) => {
-            let owner = owner.key_owner(&desk).await?;
-            let keys = all(async |page| desk.tenancy.keys(owner, &page).await).await?;
-            desk.close().await;
+            let owner = owner.key_owner(&context).await?;
+            let keys = all(async |page| context.tenancy.keys(owner, &page).await).await?;
+            context.close().await;
             list(output, keys)
         }
         Command::Revoke {
             id,
             keep_descendants,
         } => {
-            let owner = desk.store.platform().credential(id).await?.key.tenant;
+            let owner = context.store.platform().credential(id).await?.key.tenant;
             let owner = owner.map_or(KeyOwner::Operator, KeyOwner::Tenant);
             let descendants = if keep_descendants {
                 Descendants::Keep
             } else {
                 Descendants::Revoke
             };
-            let revoked = desk.tenancy.revoke_key(owner, id, descendants).await?;
-            desk.close().await;
+            let revoked = context.tenancy.revoke_key(owner, id, descendants).await?;
+            context.close().await;
             tell_revoked(output, id, &revoked)
         }
     }

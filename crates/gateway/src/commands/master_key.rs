@@ -27,9 +27,9 @@ pub(crate) async fn run(
     command: &Command,
 ) -> Result<(), Failure> {
     let Command::Rotate = command;
-    let desk = CommandContext::open(settings).await?;
-    let done = rotate(&desk).await;
-    desk.close().await;
+    let context = CommandContext::open(settings).await?;
+    let done = rotate(&context).await;
+    context.close().await;
     tell(output, &done?)
 }
 
@@ -40,10 +40,10 @@ struct Rotated {
     resealed: Resealed,
 }
 
-async fn rotate(desk: &CommandContext) -> Result<Rotated, Failure> {
-    let key = desk.config.master_key.id();
+async fn rotate(context: &CommandContext) -> Result<Rotated, Failure> {
+    let key = context.config.master_key.id();
     let refused = |why: String| Err(Failure::new("master_key", why));
-    let Some(previous) = desk.config.master_key.other_id() else {
+    let Some(previous) = context.config.master_key.secondary_id() else {
         return refused(format!(
             "WXGATE_MASTER_KEY_PREVIOUS is not set, and WXGATE_MASTER_KEY is {key}: set WXGATE_MASTER_KEY to the new key and WXGATE_MASTER_KEY_PREVIOUS to the replaced key"
         ));
@@ -53,8 +53,8 @@ async fn rotate(desk: &CommandContext) -> Result<Rotated, Failure> {
             "WXGATE_MASTER_KEY and WXGATE_MASTER_KEY_PREVIOUS are the same key, {key}: set WXGATE_MASTER_KEY to the new key and WXGATE_MASTER_KEY_PREVIOUS to the replaced key"
         ));
     }
-    let resealed = desk.tenancy.reseal().await?;
-    if resealed.total() == 0 && !desk.tenancy.has_resealed(previous).await? {
+    let resealed = context.tenancy.reseal().await?;
+    if resealed.total() == 0 && !context.tenancy.has_resealed(previous).await? {
         return refused(format!(
             "no secret is sealed under WXGATE_MASTER_KEY_PREVIOUS ({previous}), and all secrets are sealed under WXGATE_MASTER_KEY ({key}): check whether the two keys are swapped, and set WXGATE_MASTER_KEY to the new key. Destroy neither key: {key} opens this database"
         ));

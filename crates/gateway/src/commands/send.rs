@@ -99,10 +99,10 @@ pub(crate) async fn run(
 ) -> Result<ExitCode, Failure> {
     let mut signals = Signals::listen()?;
     let (appid, wait) = (arguments.appid.clone(), Duration::from_secs(arguments.wait));
-    let desk = CommandContext::open(settings).await?;
+    let context = CommandContext::open(settings).await?;
     let request = arguments.request();
-    let tenant = desk.store.platform().app(&appid).await?.tenant;
-    let sending = desk.sending()?;
+    let tenant = context.store.platform().app(&appid).await?.tenant;
+    let sending = context.sending()?;
     let wanted = [(request.channel, request.template_id.as_str())];
     let catalog = sending
         .delivery
@@ -110,7 +110,7 @@ pub(crate) async fn run(
         .catalog(tenant, &appid, wanted)
         .await;
     let template = catalog.look_up(request.channel, &request.template_id);
-    let checked = request.check_against(desk.clock.now(), template, catalog.value_rules());
+    let checked = request.check_against(context.clock.now(), template, catalog.value_rules());
     let ended = async {
         let mut draft = checked.map_err(|unfit| Failure::violations(&unfit.violations))?;
         let warnings = std::mem::take(&mut draft.warnings);
@@ -129,7 +129,7 @@ pub(crate) async fn run(
     signals
         .finish(sending.stop(settings.shutdown_timeout))
         .await;
-    desk.close().await;
+    context.close().await;
     let (message, warnings) = ended?;
     tell(output, message, warnings, wait)
 }

@@ -33,15 +33,15 @@ pub(crate) async fn run(
     output: Output,
     command: &Command,
 ) -> Result<(), Failure> {
-    let desk = CommandContext::open(settings).await?;
+    let context = CommandContext::open(settings).await?;
     match command {
         Command::Rotate { revoke_old } => {
             let key = if *revoke_old {
-                desk.tenancy.replace_signing_keys().await?
+                context.tenancy.replace_signing_keys().await?
             } else {
-                desk.tenancy.rotate_signing_key().await?
+                context.tenancy.rotate_signing_key().await?
             };
-            desk.close().await;
+            context.close().await;
             output.result(&value(&key), || {
                 format!(
                     "{} signs access tokens from {} on",
@@ -51,8 +51,8 @@ pub(crate) async fn run(
             })
         }
         Command::List => {
-            let keys = desk.tenancy.signing_keys().await?;
-            desk.close().await;
+            let keys = context.tenancy.signing_keys().await?;
+            context.close().await;
             let rows: Vec<_> = keys.iter().map(row).collect();
             output.result(&Page::all(keys.iter().map(value).collect()), || {
                 table(&["kid", "created", "signs from", "verifies until"], &rows)

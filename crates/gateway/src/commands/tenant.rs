@@ -48,34 +48,34 @@ pub(crate) async fn run(
     output: Output,
     command: Command,
 ) -> Result<(), Failure> {
-    let desk = CommandContext::open(settings).await?;
-    let tenancy = &desk.tenancy;
+    let context = CommandContext::open(settings).await?;
+    let tenancy = &context.tenancy;
     let tenant = match command {
         Command::Create { name } => {
             tenancy
                 .create_tenant(&name, TenantLimits::default())
                 .await?
         }
-        Command::Show { tenant } => tenancy.tenant(desk.tenant(&tenant).await?).await?,
+        Command::Show { tenant } => tenancy.tenant(context.tenant(&tenant).await?).await?,
         Command::Suspend { tenant } => {
-            let id = desk.tenant(&tenant).await?;
+            let id = context.tenant(&tenant).await?;
             tenancy
                 .update_tenant(id, status(TenantStatus::Suspended))
                 .await?
         }
         Command::Resume { tenant } => {
-            let id = desk.tenant(&tenant).await?;
+            let id = context.tenant(&tenant).await?;
             tenancy
                 .update_tenant(id, status(TenantStatus::Active))
                 .await?
         }
         Command::List => {
             let tenants = all(async |page| tenancy.tenants(&page).await).await?;
-            desk.close().await;
+            context.close().await;
             return list(output, tenants);
         }
     };
-    desk.close().await;
+    context.close().await;
     let lines = lines(&tenant);
     output.result(&views::Tenant::from(tenant), || card(&lines))
 }

@@ -12,7 +12,7 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
-use super::{MOST_KEYS, NewKeyError, owned, owner_is};
+use super::{MAX_KEYS, NewKeyError, owned, owner_is};
 use crate::{
     Actor, NewAuditLine, Store, StoreError, audit,
     entity::{
@@ -33,7 +33,7 @@ pub enum Descendants {
     Keep,
 }
 
-/// Refuses a new key where the tenant has [`MOST_KEYS`] keys in force. Concurrent transactions of one tenant wait for
+/// Refuses a new key where the tenant has [`MAX_KEYS`] keys in force. Concurrent transactions of one tenant wait for
 /// each other.
 pub(super) async fn admit(
     transaction: &DatabaseTransaction,
@@ -53,7 +53,7 @@ pub(super) async fn admit(
         .filter(expires_later)
         .count(transaction)
         .await?;
-    if in_force < MOST_KEYS {
+    if in_force < MAX_KEYS {
         Ok(())
     } else {
         Err(NewKeyError::Full)

@@ -7,7 +7,7 @@ use domain::{
 };
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect, sea_query::Expr};
 
-use super::{ENDED, READY, events::tell_messages, record::release_behind};
+use super::{ENDED, READY, events::write_message_events, record::release_behind};
 use crate::{
     Message, StoreError, TenantStore,
     entity::message::{Column, Entity, Model},
@@ -64,7 +64,7 @@ impl TenantStore {
             .exec(&tx)
             .await?;
         if transition.status == Status::Uncertain {
-            tell_messages(&tx, &[(row.id, row.tenant_id)], now).await?;
+            write_message_events(&tx, &[(row.id, row.tenant_id)], now).await?;
         }
         // Other messages to the recipient may be behind a message that was ready.
         let person = (row.appid.clone(), row.touser.clone());

@@ -16,10 +16,10 @@ use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult};
 use uuid::Uuid;
 
 use super::{
-    BEHIND, FLYING, READY,
+    BEHIND, IN_FLIGHT, READY,
     choice::{Candidate, Choice, Recipient, choose},
-    claimed::{ClaimedMessage, ClaimedRow, FLYING_COLUMNS, readable},
-    events::{Settled, end_and_tell},
+    claimed::{CLAIMED_COLUMNS, ClaimedMessage, ClaimedRow, readable},
+    events::{Settled, end_with_events},
     grants,
     meter::{LANE_COLUMNS, Lane, charge},
     record::release_behind,
@@ -135,7 +135,7 @@ impl PlatformStore {
         ended.extend(end(&tx, &choice.orphans, Unsent::CalledBack, now).await?);
         ended.extend(end(&tx, &choice.expired, Unsent::Lapsed, now).await?);
         let released = release_behind(&tx, &choice.expired_people, now).await?;
-        stand_behind(&tx, &choice.behind, now).await?;
+        queue_behind(&tx, &choice.behind, now).await?;
         charge(&tx, choice.meters.iter(), request, now).await?;
         tx.commit().await?;
 
@@ -262,7 +262,7 @@ async fn lock(
     // an index that is full of entries of former in-flight messages.
     let columns = format!(
         "m.id AS message, m.tenant_id AS owner, m.touser, m.priority, m.expires_at, (SELECT f.phase FROM message f \
-         WHERE f.phase = {FLYING} AND f.appid = m.appid AND f.touser = m.touser LIMIT 1) IS NOT NULL AS busy"
+         WHERE f.phase = {IN_FLIGHT} AND f.appid = m.appid AND f.touser = m.touser LIMIT 1) IS NOT NULL AS busy"
     );
     let postgres = tx.get_database_backend() == DbBackend::Postgres;
     let mut sql = Sql::new(if postgres {
@@ -323,7 +323,7 @@ async fn busy(
     let mut sql = Sql::new(
         "UPDATE message SET followed = 1 WHERE id IN (SELECT f.id FROM message f WHERE f.phase = ",
     );
-    sql.push(&FLYING.to_string())
+    sql.push(&IN_FLIGHT.to_string())
         .push(" AND (f.appid, f.touser) IN (");
     sql.rows(people.iter().map(|candidate| {
         [
@@ -356,7 +356,7 @@ async fn fly(
     let mut sql = Sql::new(
         "UPDATE message SET status = 'sending', attempt_count = attempt_count + 1, phase = ",
     );
-    sql.push(&FLYING.to_string())
+    sql.push(&IN_FLIGHT.to_string())
         .push(", lease = ")
         .bind(request.lease);
     sql.push(", lease_until = ")
@@ -374,11 +374,11 @@ async fn fly(
         .one_of(&choice.fly);
     if tx.get_database_backend() == DbBackend::Postgres {
         sql.push(&format!(
-            " AND (SELECT f.phase FROM message f WHERE f.phase = {FLYING} AND f.appid = message.appid \
+            " AND (SELECT f.phase FROM message f WHERE f.phase = {IN_FLIGHT} AND f.appid = message.appid \
              AND f.touser = message.touser LIMIT 1) IS NULL"
         ));
     }
-    sql.push(" RETURNING ").push(FLYING_COLUMNS);
+    sql.push(" RETURNING ").push(CLAIMED_COLUMNS);
     let rows = ClaimedRow::find_by_statement(sql.on(tx)).all(tx).await?;
     for (appid, meter) in &mut choice.meters {
         meter.settle(rows.iter().filter(|row| row.appid == *appid).count());
@@ -391,7 +391,7 @@ async fn fly(
     Ok(claimed)
 }
 
-async fn stand_behind(
+async fn queue_behind(
     tx: &impl ConnectionTrait,
     ids: &[Uuid],
     now: DateTime<Utc>,
@@ -425,5 +425,5 @@ async fn end(
         .push(&still(READY))
         .push(" AND id")
         .one_of(ids);
-    end_and_tell(tx, sql, now).await
+    end_with_events(tx, sql, now).await
 }

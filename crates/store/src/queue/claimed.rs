@@ -84,7 +84,7 @@ impl ClaimedMessage {
             on_uncertain: self.on_uncertain,
             repeatable_until: self
                 .content
-                .repeatable_for()
+                .dedup_window()
                 .map(|window| maybe_sent_at + window)
                 .or_else(|| self.pool_window()),
             maybe_sent: self.attempts.iter().any(is_unanswered),
@@ -112,7 +112,7 @@ pub(super) struct ClaimedRow {
 }
 
 /// The columns of [`ClaimedRow`].
-pub(super) const FLYING_COLUMNS: &str = "id, tenant_id, appid, touser, template_id, content, attempt_count, attempts, \
+pub(super) const CLAIMED_COLUMNS: &str = "id, tenant_id, appid, touser, template_id, content, attempt_count, attempts, \
                                          expires_at, on_uncertain, lease, lease_until, updated_at, retried_at, permit";
 
 pub(crate) fn is_unanswered(attempt: &Attempt) -> bool {

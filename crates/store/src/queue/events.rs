@@ -139,7 +139,7 @@ struct Due {
 }
 
 /// Writes the events of messages, each given with its tenant, as the messages are in this transaction.
-pub(super) async fn tell_messages(
+pub(super) async fn write_message_events(
     tx: &impl ConnectionTrait,
     changed: &[(Uuid, Uuid)],
     now: DateTime<Utc>,
@@ -208,7 +208,7 @@ struct EndedRow {
 
 /// Executes `update`, which ends messages, and writes the events of the messages that the update has changed. Only the
 /// statement that wrote an end writes the event of that end. Returns the ended messages.
-pub(super) async fn end_and_tell(
+pub(super) async fn end_with_events(
     tx: &impl ConnectionTrait,
     mut update: Sql,
     now: DateTime<Utc>,
@@ -216,7 +216,7 @@ pub(super) async fn end_and_tell(
     update.push(" RETURNING id, tenant_id, status");
     let rows = EndedRow::find_by_statement(update.on(tx)).all(tx).await?;
     let changed: Vec<_> = rows.iter().map(|row| (row.id, row.tenant_id)).collect();
-    tell_messages(tx, &changed, now).await?;
+    write_message_events(tx, &changed, now).await?;
     let ended = rows.into_iter().map(|row| {
         let status = Status::parse(&row.status);
         Ok(Settled {

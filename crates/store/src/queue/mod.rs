@@ -89,7 +89,7 @@ pub(crate) use meter::day_number;
 const READY: i64 = 0;
 const WAITING: i64 = 1;
 const BEHIND: i64 = 2;
-const FLYING: i64 = 3;
+const IN_FLIGHT: i64 = 3;
 pub(crate) const ENDED: i64 = 4;
 
 /// The pause reason of a lane that has used up its daily quota.

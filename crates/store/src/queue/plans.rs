@@ -119,7 +119,7 @@ async fn work(store: &Store) {
     platform.promote(now).await.unwrap();
     platform.next_due().await.unwrap();
     platform.overdue(now).await.unwrap();
-    platform.disown(7, now).await.unwrap();
+    platform.undo_claim(7, now).await.unwrap();
     platform.release_stranded(now).await.unwrap();
     platform.expire(at(3600)).await.unwrap();
     receipts::work(store).await;
@@ -218,7 +218,7 @@ async fn work_with_grants(store: &Store, appid: &AppId) {
     let again = at(120);
     claim(store, 16, 9, again).await;
     platform.overdue(at(600)).await.unwrap();
-    platform.disown(9, again).await.unwrap();
+    platform.undo_claim(9, again).await.unwrap();
     let items: Vec<GrantEntry> = (0..20)
         .map(|number| {
             GrantEntry::Grant(NewGrant::Id {
@@ -374,7 +374,7 @@ async fn keep_house(store: &Store, appid: &AppId) {
     let count = door.count_grants(appid, at(60)).await.unwrap();
     assert!(door.has_more_grants(appid, 10).await.unwrap());
     door.keep_count(appid, &count, at(120)).await.unwrap();
-    door.take_count(appid, at(120), at(180)).await.unwrap();
+    door.claim_count(appid, at(120), at(180)).await.unwrap();
     door.kept_count(appid).await.unwrap();
     store.platform().forget_form_ids(at(60)).await.unwrap();
 }

@@ -38,7 +38,7 @@ use uuid::Uuid;
 use self::waiting::{DueReceipts, PIECE};
 use super::{
     ENDED,
-    events::{Settled, end_and_tell},
+    events::{Settled, end_with_events},
     sql::{Cell, Sql},
 };
 use crate::{PlatformStore, StoreError, error::unknown, millis, time};
@@ -421,5 +421,5 @@ async fn write(
     sql.touch(now).push(&format!(
         " FROM v WHERE id = v.message_id AND status = v.was AND phase + 0 = {ENDED}"
     ));
-    end_and_tell(tx, sql, now).await
+    end_with_events(tx, sql, now).await
 }

@@ -24,9 +24,9 @@ use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult};
 use uuid::Uuid;
 
 use super::{
-    BEHIND, ENDED, FLYING, READY, WAITING,
+    BEHIND, ENDED, IN_FLIGHT, READY, WAITING,
     choice::Recipient,
-    events::tell_messages,
+    events::write_message_events,
     grants::{self, GrantChange},
     meter::day_number,
     pause::{LaneChange, hold, refund, tell},
@@ -42,7 +42,7 @@ pub enum SettlementSource {
     /// The worker's result of a send that WeChat has not finally answered. Counts only while the lease holds.
     Worker,
     /// No result: the lease has ended without a record.
-    Nobody,
+    LeaseEnded,
 }
 
 /// The outcome of one claim of a message.
@@ -98,7 +98,7 @@ impl PlatformStore {
             return Ok(Recorded::default());
         }
         let connection = &self.store.write;
-        let settled = settle(connection, &plain, UNHEARD, now).await?;
+        let settled = settle(connection, &plain, NO_ENDPOINT, now).await?;
         // The sweeper releases the messages that this statement misses.
         let released = release_behind(connection, &followed(&settled), now)
             .await
@@ -143,7 +143,7 @@ impl PlatformStore {
             .filter(|one| !told_before.contains(&one.id))
             .map(|one| (one.id, one.tenant_id))
             .collect();
-        tell_messages(&tx, &told, now).await?;
+        write_message_events(&tx, &told, now).await?;
         let owners: HashMap<_, _> = settled
             .iter()
             .map(|one| (MessageId::from(one.id), one.tenant_id))
@@ -157,7 +157,7 @@ impl PlatformStore {
 }
 
 /// True if the message's tenant has no enabled webhook endpoint.
-const UNHEARD: &str = " AND NOT EXISTS (SELECT 1 FROM webhook WHERE webhook.tenant_id = message.tenant_id AND webhook.status = 'enabled')";
+const NO_ENDPOINT: &str = " AND NOT EXISTS (SELECT 1 FROM webhook WHERE webhook.tenant_id = message.tenant_id AND webhook.status = 'enabled')";
 
 /// A message that has changed, because the settlement was in time.
 #[derive(FromQueryResult)]
@@ -233,7 +233,7 @@ async fn settle(
     );
     sql.touch(now)
         .push(" FROM v WHERE id = v.message_id AND lease = v.claim AND (")
-        .push(&still(FLYING))
+        .push(&still(IN_FLIGHT))
         .push(" OR v.corrects = 1 AND status IN ('queued', 'uncertain'))")
         .push(which)
         .push(" RETURNING id, tenant_id, appid, touser, followed");
@@ -284,7 +284,7 @@ fn row(settlement: &Settlement, now: DateTime<Utc>) -> Result<[Cell; 12], StoreE
         settlement.id.uuid().into(),
         settlement.lease.into(),
         i64::from(settlement.word == SettlementSource::Final).into(),
-        (settlement.word == SettlementSource::Nobody)
+        (settlement.word == SettlementSource::LeaseEnded)
             .then_some(settlement.lease)
             .into(),
         transition.status.as_str().into(),

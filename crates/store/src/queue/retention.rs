@@ -82,7 +82,7 @@ impl PlatformStore {
             })
             .map(|row| {
                 let content: Content = json(&row.content, "message.content")?;
-                let content = to_json(&content.emptied(), "message.content")?;
+                let content = to_json(&content.without_content(), "message.content")?;
                 Ok([row.id.into(), content.into()])
             })
             .collect::<Result<Vec<_>, StoreError>>()?;

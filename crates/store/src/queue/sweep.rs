@@ -8,10 +8,10 @@ use domain::id::MessageId;
 use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult};
 
 use super::{
-    BEHIND, FLYING, READY, WAITING,
+    BEHIND, IN_FLIGHT, READY, WAITING,
     choice::Recipient,
-    claimed::{ClaimedMessage, ClaimedRow, FLYING_COLUMNS, readable},
-    events::{Settled, end_and_tell},
+    claimed::{CLAIMED_COLUMNS, ClaimedMessage, ClaimedRow, readable},
+    events::{Settled, end_with_events},
     grants,
     meter::day_number,
     pause::refund,
@@ -87,7 +87,7 @@ impl PlatformStore {
         let tx = self.store.begin().await?;
         let mut sql = Sql::new(&Unsent::Lapsed.update());
         sql.touch(now)
-            .push(&format!(" WHERE phase + 0 < {FLYING} AND id IN (SELECT id FROM message WHERE phase < {FLYING} AND expires_at <= "))
+            .push(&format!(" WHERE phase + 0 < {IN_FLIGHT} AND id IN (SELECT id FROM message WHERE phase < {IN_FLIGHT} AND expires_at <= "))
             .bind(millis(now))
             .push(" ORDER BY expires_at LIMIT ")
             .bind(BATCH);
@@ -95,7 +95,7 @@ impl PlatformStore {
             sql.push(" FOR UPDATE SKIP LOCKED");
         }
         sql.push(")");
-        let ended = end_and_tell(&tx, sql, now).await?;
+        let ended = end_with_events(&tx, sql, now).await?;
         tx.commit().await?;
         Ok(ended)
     }
@@ -103,7 +103,7 @@ impl PlatformStore {
     /// Messages in flight with a lease that has ended without a record, because the worker is gone.
     pub async fn overdue(&self, now: DateTime<Utc>) -> Result<Vec<ClaimedMessage>, StoreError> {
         let mut sql = Sql::new(&format!(
-            "SELECT {FLYING_COLUMNS} FROM message WHERE phase = {FLYING} AND lease_until <= "
+            "SELECT {CLAIMED_COLUMNS} FROM message WHERE phase = {IN_FLIGHT} AND lease_until <= "
         ));
         sql.bind(millis(now)).push(" LIMIT ").bind(BATCH);
         let rows = ClaimedRow::find_by_statement(sql.on(&self.store.read))
@@ -124,7 +124,7 @@ impl PlatformStore {
         let mut sql = Sql::new("UPDATE message SET lease_until = ");
         sql.bind(millis(until))
             .push(" WHERE ")
-            .push(&still(FLYING))
+            .push(&still(IN_FLIGHT))
             .push(" AND id = ")
             .bind(id.uuid())
             .push(" AND lease = ")
@@ -137,10 +137,10 @@ impl PlatformStore {
     /// Takes back a claim, if the worker never got the claimed messages because the answer to the commit was lost. The
     /// messages are ready again, and the quota is given back. Only that worker knows that none of these messages was
     /// sent.
-    pub async fn disown(&self, lease: i64, now: DateTime<Utc>) -> Result<(), StoreError> {
+    pub async fn undo_claim(&self, lease: i64, now: DateTime<Utc>) -> Result<(), StoreError> {
         let tx = self.store.begin().await?;
         let mut sql = Sql::new("SELECT appid, updated_at FROM message WHERE phase = ");
-        sql.push(&FLYING.to_string())
+        sql.push(&IN_FLIGHT.to_string())
             .push(" AND lease = ")
             .bind(lease);
         let mut charged: BTreeMap<String, (i64, i64)> = BTreeMap::new();
@@ -161,7 +161,7 @@ impl PlatformStore {
             .push(", attempt_count = attempt_count - 1, lease = NULL, lease_until = NULL, ")
             .touch(now)
             .push(" WHERE phase = ")
-            .push(&FLYING.to_string())
+            .push(&IN_FLIGHT.to_string())
             .push(" AND lease = ")
             .bind(lease);
         tx.execute_raw(sql.on(&tx)).await?;
@@ -178,7 +178,7 @@ impl PlatformStore {
     pub async fn release_stranded(&self, now: DateTime<Utc>) -> Result<Swept, StoreError> {
         let mut sql = Sql::new(&format!(
             "SELECT DISTINCT m.appid, m.touser FROM message m WHERE m.phase = {BEHIND} AND NOT EXISTS \
-             (SELECT 1 FROM message f WHERE f.phase = {FLYING} AND f.appid = m.appid AND f.touser = m.touser) LIMIT "
+             (SELECT 1 FROM message f WHERE f.phase = {IN_FLIGHT} AND f.appid = m.appid AND f.touser = m.touser) LIMIT "
         ));
         sql.bind(BATCH);
         let rows = self

@@ -5,7 +5,7 @@ use domain::{app::AppId, id::TenantId};
 
 use super::{
     BEHIND, ENDED, READY, WAITING,
-    events::{Settled, end_and_tell},
+    events::{Settled, end_with_events},
     sql::{Sql, still},
     sweep::{BATCH, Swept},
 };
@@ -88,7 +88,7 @@ impl PlatformStore {
                 " WHERE {} AND id IN (SELECT id FROM chosen)",
                 still(phase)
             ));
-        let ended = end_and_tell(&tx, chosen, now).await?;
+        let ended = end_with_events(&tx, chosen, now).await?;
         tx.commit().await?;
         Ok(ended)
     }

@@ -146,7 +146,7 @@ impl Difference {
                 Some(before) if before.gone_at.is_some() => {
                     self.drift(Change::Restored, before, template, now);
                 }
-                Some(before) if is_other(&before.template, &template) => {
+                Some(before) if differs_for_senders(&before.template, &template) => {
                     self.drift(Change::Changed, before, template, now);
                 }
                 Some(before) if before.template != template => self.write.push(KnownTemplate {
@@ -180,7 +180,7 @@ impl Difference {
 }
 
 /// Whether a sender must know of the difference. A changed example does not count.
-fn is_other(before: &Template, after: &Template) -> bool {
+fn differs_for_senders(before: &Template, after: &Template) -> bool {
     let told = |template: &Template| {
         let Template {
             kind,

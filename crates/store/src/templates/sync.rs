@@ -227,7 +227,7 @@ pub(crate) async fn begin(
 }
 
 /// Makes an app's sync due at once, after WeChat has accepted the AppSecret again.
-pub(crate) async fn hasten(
+pub(crate) async fn make_due(
     place: &impl ConnectionTrait,
     appid: &AppId,
     now: DateTime<Utc>,
@@ -242,7 +242,10 @@ pub(crate) async fn hasten(
 }
 
 /// Makes every replica read the app's catalogue again after a change of the app's settings.
-pub(crate) async fn revise(tx: &impl ConnectionTrait, appid: &AppId) -> Result<(), StoreError> {
+pub(crate) async fn bump_revision(
+    tx: &impl ConnectionTrait,
+    appid: &AppId,
+) -> Result<(), StoreError> {
     Entity::update_many()
         .col_expr(Column::Revision, Expr::col(Column::Revision).add(1))
         .filter(Column::Appid.eq(appid.as_str()))

@@ -47,7 +47,7 @@ async fn an_answer_is_there_with_what_it_answers(store: Store) {
     let tenant = onboard(&store, 1, 10).await;
     let recall = async |key: &IdempotencyKey| recall(&store, Some(tenant), key, at(2)).await;
     assert_eq!(recall(&key("k", 1)).await, IdempotencyLookup::Nothing);
-    let door = store.tenant(tenant).answering(Some(kept(tenant, "k")));
+    let door = store.tenant(tenant).with_answer(Some(kept(tenant, "k")));
     door.create_app(new_app(2), at(1)).await.unwrap();
     assert_eq!(
         recall(&key("k", 1)).await,
@@ -71,7 +71,7 @@ async fn an_old_answer_makes_room_unasked(store: Store) {
             sealed: vec![request; 40],
             ..kept(tenant, "k")
         };
-        let door = store.tenant(tenant).answering(Some(kept));
+        let door = store.tenant(tenant).with_answer(Some(kept));
         door.create_app(new_app(number), at(seconds)).await
     };
     make(2, 1, 0).await.unwrap();
@@ -95,7 +95,7 @@ async fn an_old_answer_makes_room_unasked(store: Store) {
 
 async fn a_key_that_is_taken_lets_nothing_happen(store: Store) {
     let tenant = onboard(&store, 1, 10).await;
-    let door = store.tenant(tenant).answering(Some(kept(tenant, "k")));
+    let door = store.tenant(tenant).with_answer(Some(kept(tenant, "k")));
     door.create_app(new_app(2), at(1)).await.unwrap();
     let twin = door.create_app(new_app(3), at(1)).await;
     assert!(matches!(twin, Err(StoreError::Answered)), "{twin:?}");
@@ -105,7 +105,7 @@ async fn a_key_that_is_taken_lets_nothing_happen(store: Store) {
 
 async fn what_is_refused_leaves_its_key_free(store: Store) {
     let tenant = onboard(&store, 1, 10).await;
-    let door = store.tenant(tenant).answering(Some(kept(tenant, "k")));
+    let door = store.tenant(tenant).with_answer(Some(kept(tenant, "k")));
     let taken = door.create_app(new_app(1), at(1)).await;
     assert!(matches!(taken, Err(StoreError::Taken(_))), "{taken:?}");
     let (webhook, event) = (id::new(at(0), 1, 1), id::new(at(0), 2, 2));
@@ -119,7 +119,7 @@ async fn what_is_refused_leaves_its_key_free(store: Store) {
 
 async fn operators_have_keys_of_their_own(store: Store) {
     let tenant = onboard(&store, 1, 10).await;
-    let door = store.tenant(tenant).answering(Some(kept(tenant, "k")));
+    let door = store.tenant(tenant).with_answer(Some(kept(tenant, "k")));
     door.create_app(new_app(2), at(1)).await.unwrap();
     let asked = key("k", 1);
     let recall = async || recall(&store, None, &asked, at(1)).await;
@@ -129,7 +129,7 @@ async fn operators_have_keys_of_their_own(store: Store) {
         key: asked.clone(),
         sealed: vec![6; 40],
     };
-    let platform = store.platform().answering(Some(operators));
+    let platform = store.platform().with_answer(Some(operators));
     let new = id::new(at(1), 7, 1);
     platform
         .create_tenant(

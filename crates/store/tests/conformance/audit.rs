@@ -122,9 +122,13 @@ async fn a_change_and_its_line_happen_together(store: Store) {
     let tenant = onboard(&store, 1, 10).await;
     let door = |action: &str| {
         let line = Origin::CLI.did(action, &appid(2));
-        store.tenant(tenant).on_record(line)
+        store.tenant(tenant).with_audit_line(line)
     };
-    let platform = |action: &str| store.platform().on_record(Origin::CLI.did(action, &tenant));
+    let platform = |action: &str| {
+        store
+            .platform()
+            .with_audit_line(Origin::CLI.did(action, &tenant))
+    };
     let suspend = TenantPatch {
         name: Some("other".into()),
         ..TenantPatch::default()

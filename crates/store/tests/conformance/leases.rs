@@ -68,9 +68,12 @@ async fn a_claim_that_nobody_got_is_taken_back(store: Store) {
     let id = sender.send(1, draft("o1"), at(0)).await;
     let flights = claim(&store, 8, at(1)).await;
     let platform = store.platform();
-    platform.disown(flights[0].lease + 1, at(2)).await.unwrap();
+    platform
+        .undo_claim(flights[0].lease + 1, at(2))
+        .await
+        .unwrap();
     assert_eq!(sender.status(id).await, Status::Sending);
-    platform.disown(flights[0].lease, at(2)).await.unwrap();
+    platform.undo_claim(flights[0].lease, at(2)).await.unwrap();
     assert_eq!(sender.status(id).await, Status::Queued);
     let door = store.tenant(sender.tenant);
     assert_eq!(door.quota_use(&appid(1), at(2)).await.unwrap().used, 0);

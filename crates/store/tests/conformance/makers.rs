@@ -2,9 +2,7 @@
 
 use domain::id::{self, KeyId, TenantId};
 use futures::future::{join, join_all};
-use wxgate_store::{
-    Actor, AuditFilter, Descendants, MOST_KEYS, NewKey, NewKeyError, Origin, Store,
-};
+use wxgate_store::{Actor, AuditFilter, Descendants, MAX_KEYS, NewKey, NewKeyError, Origin, Store};
 
 use crate::{
     common::{at, on_both},
@@ -62,7 +60,7 @@ async fn in_force(store: &Store, owner: TenantId) -> Vec<KeyId> {
 async fn a_revoked_key_takes_along_all_generations(store: Store) {
     let owner = family(&store).await;
     let line = Origin::CLI.did("key.revoke", &key(1));
-    let door = store.tenant(owner).on_record(line);
+    let door = store.tenant(owner).with_audit_line(line);
     let mut revoked = door
         .revoke_key(key(1), Descendants::Revoke, at(5))
         .await
@@ -159,7 +157,7 @@ async fn no_key_is_made_with_a_revoked_one(store: Store) {
 
 async fn a_tenant_has_so_many_keys_in_force(store: Store) {
     let (owner, other) = (tenant(&store, 1).await.id, tenant(&store, 2).await.id);
-    let most = u16::try_from(MOST_KEYS).unwrap();
+    let most = u16::try_from(MAX_KEYS).unwrap();
     let ended = NewKey {
         expires_at: Some(at(2)),
         ..made_by(999, Actor::Cli)

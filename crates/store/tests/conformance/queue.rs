@@ -102,7 +102,7 @@ pub(crate) fn settle(flight: &ClaimedMessage, event: &Event, now: DateTime<Utc>)
         lease: flight.lease,
         word: match event {
             event if event.is_final() => SettlementSource::Final,
-            Event::LeaseEnded => SettlementSource::Nobody,
+            Event::LeaseEnded => SettlementSource::LeaseEnded,
             _ => SettlementSource::Worker,
         },
         appid: flight.appid.clone(),

@@ -75,25 +75,34 @@ async fn everything_sealed_is_found_until_it_is_sealed_anew(store: Store) {
         },
         sealed: seal(SealOwner::kept_answer(Some(tenant), "once")),
     };
-    let answering = door.clone().answering(Some(answer));
-    let made = answering.create_webhook(new_webhook, 20, at(1)).await;
+    let with_answer = door.clone().with_answer(Some(answer));
+    let made = with_answer.create_webhook(new_webhook, 20, at(1)).await;
     assert!(made.unwrap().is_some());
     door.rotate_webhook_secret(webhook, secret(), at(100), at(1))
         .await
         .unwrap();
     for place in SealedColumn::ALL {
         assert_eq!(
-            platform.sealed_otherwise(place, old.id(), 9).await.unwrap(),
+            platform
+                .sealed_with_other_key(place, old.id(), 9)
+                .await
+                .unwrap(),
             []
         );
-        let found = platform.sealed_otherwise(place, new.id(), 9).await.unwrap();
+        let found = platform
+            .sealed_with_other_key(place, new.id(), 9)
+            .await
+            .unwrap();
         assert_eq!(found.len(), 1, "{place:?}");
         let plain = old.open(&found[0].owner, &found[0].sealed).unwrap();
         assert_eq!(plain.as_str(), "secret");
         let again = new.seal(&found[0].owner, [4; 12], &plain);
         assert!(platform.replace_sealed(&found[0], again).await.unwrap());
         assert_eq!(
-            platform.sealed_otherwise(place, new.id(), 9).await.unwrap(),
+            platform
+                .sealed_with_other_key(place, new.id(), 9)
+                .await
+                .unwrap(),
             []
         );
     }
@@ -107,7 +116,7 @@ async fn a_value_that_was_changed_meanwhile_stays(store: Store) {
     let (platform, door) = (store.platform(), store.tenant(tenant));
     let find = async |place| {
         platform
-            .sealed_otherwise(place, key(2).id(), 9)
+            .sealed_with_other_key(place, key(2).id(), 9)
             .await
             .unwrap()
     };

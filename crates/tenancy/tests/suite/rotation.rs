@@ -87,7 +87,7 @@ async fn everything_opens_after_the_master_key_was_exchanged() {
     let made = gate.key("apps:read").await;
     let token = gate.token(&made.secret).await;
     let options = || TenancyOptions::at(URL);
-    let both = master_key(2).opening_too(&master_key(1));
+    let both = master_key(2).with_secondary(&master_key(1));
 
     // A replica with both keys, beside a replica with the old key only.
     let replica = gate.start(both.clone(), options()).await.unwrap();

@@ -1,7 +1,7 @@
 //! Builds the headers of an answer from a list of allowed headers, so that no other content of WeChat's headers comes
 //! through.
 
-use super::mask::holds_a_part;
+use super::mask::contains_part;
 
 /// The content types of WeChat's answers. An answer of another type is forwarded as bytes.
 const TYPES: [&str; 33] = [
@@ -88,7 +88,7 @@ pub(super) fn content_disposition(value: &str, secret: &str) -> String {
     };
     match name
         .filter(is_plain)
-        .filter(|name| !holds_a_part(name, secret))
+        .filter(|name| !contains_part(name, secret))
     {
         Some(name) => format!("attachment; filename=\"{name}\""),
         None => "attachment".to_owned(),

@@ -119,7 +119,7 @@ fn comes_out(endpoint: Endpoint, action: Action, body: &Value) {
     let rid = Some("68c1f0a2-2b9d47e1-5f03ab9c".to_owned());
     let cause = match endpoint {
         Endpoint::Token => {
-            let error = answer::to_fetch(heard(body), SECRET).unwrap_err();
+            let error = answer::fetch_result(heard(body), SECRET).unwrap_err();
             match (&error, action) {
                 (
                     TokenError::Blocked { reason, pause, .. },
@@ -139,11 +139,11 @@ fn comes_out(endpoint: Endpoint, action: Action, body: &Value) {
             }
             error.cause().clone()
         }
-        Endpoint::Quota => answer::to_quota(heard(body), TOKEN)
+        Endpoint::Quota => answer::quota_result(heard(body), TOKEN)
             .unwrap_err()
             .cause()
             .clone(),
-        Endpoint::Templates => match answer::to_list(heard(body), TOKEN) {
+        Endpoint::Templates => match answer::list_result(heard(body), TOKEN) {
             Err(error) => error.cause().clone(),
             Ok(_) => panic!("{body} became a list"),
         },
@@ -153,7 +153,8 @@ fn comes_out(endpoint: Endpoint, action: Action, body: &Value) {
                 Endpoint::Official => Channel::Official,
                 _ => Channel::Subscribe,
             };
-            let answer = Answer::to_send(heard(body), channel, TOKEN, std::time::Duration::ZERO);
+            let answer =
+                Answer::send_result(heard(body), channel, TOKEN, std::time::Duration::ZERO);
             assert_eq!(answer.verdict, action.verdict());
             assert_eq!(
                 (answer.errcode, answer.rid),
@@ -172,7 +173,8 @@ fn comes_out(endpoint: Endpoint, action: Action, body: &Value) {
 #[test]
 fn the_address_that_wechat_refused_is_offered() {
     let body = json!({"errcode": 40164, "errmsg": "invalid ip 203.0.113.24 ipv6 ::ffff:203.0.113.24, not in whitelist rid: a-b-c"});
-    let Err(TokenError::Blocked { seen_ip, .. }) = answer::to_fetch(heard(&body), "secret") else {
+    let Err(TokenError::Blocked { seen_ip, .. }) = answer::fetch_result(heard(&body), "secret")
+    else {
         panic!()
     };
     assert_eq!(seen_ip, Some("203.0.113.24".parse().unwrap()));
@@ -181,7 +183,7 @@ fn the_address_that_wechat_refused_is_offered() {
 #[test]
 fn quota_errors_say_what_to_do() {
     let of = |code: i64| {
-        answer::to_quota(heard(&json!({"errcode": code, "errmsg": "no"})), "token").unwrap_err()
+        answer::quota_result(heard(&json!({"errcode": code, "errmsg": "no"})), "token").unwrap_err()
     };
     assert!(matches!(of(40001), CallError::StaleToken(_)));
     assert!(matches!(
@@ -208,17 +210,17 @@ fn the_documented_successes_are_successes() {
         let success = &fixture(name)["success_example"];
         match endpoint {
             Endpoint::Token => {
-                let fetched = answer::to_fetch(heard(success), "secret").unwrap();
+                let fetched = answer::fetch_result(heard(success), "secret").unwrap();
                 assert_eq!(json!(fetched.token.expose()), success["access_token"]);
                 assert_eq!(json!(fetched.expires_in.as_secs()), success["expires_in"]);
             }
             Endpoint::Quota => {
-                let quota = answer::to_quota(heard(success), "token").unwrap();
+                let quota = answer::quota_result(heard(success), "token").unwrap();
                 let told = json!({"daily_limit": quota.daily_limit, "used": quota.used, "remain": quota.remain});
                 assert_eq!(told, success["quota"]);
             }
             Endpoint::Templates => {
-                let list = answer::to_list(heard(success), "token").unwrap();
+                let list = answer::list_result(heard(success), "token").unwrap();
                 let list: Vec<Template> = listed::templates(list, TemplateKind::OneTime).collect();
                 assert_eq!(list.len(), 2);
                 assert_eq!(json!(list[0].title), success["data"][0]["title"]);
@@ -226,7 +228,7 @@ fn the_documented_successes_are_successes() {
                 assert_eq!(list[1].values["enum_string2"].len(), 3);
             }
             Endpoint::Subscribe | Endpoint::Template | Endpoint::Official => {
-                let answer = Answer::to_send(
+                let answer = Answer::send_result(
                     heard(success),
                     Channel::Subscribe,
                     "token",
@@ -246,7 +248,7 @@ fn the_documented_successes_are_successes() {
 #[test]
 fn an_unknown_code_is_a_refusal_and_an_id_without_a_code_a_success() {
     let verdict = |body: Value| {
-        Answer::to_send(
+        Answer::send_result(
             heard(&body),
             Channel::Subscribe,
             "t",

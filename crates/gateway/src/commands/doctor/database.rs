@@ -333,7 +333,7 @@ async fn still_sealed_otherwise(store: &Store, key: &MasterKey) -> Result<usize,
     for place in SealedColumn::ALL {
         for value in store
             .platform()
-            .sealed_otherwise(place, key.id(), 1)
+            .sealed_with_other_key(place, key.id(), 1)
             .await?
         {
             key.open(&value.owner, &value.sealed).map_err(|error| {
@@ -360,11 +360,11 @@ async fn try_apps(
 ) -> Result<Vec<Finding>, Failure> {
     let config = configure(settings, false).await?;
     let clock = coord.clock().clone();
-    let desk = replica::Onboarding::open(&config, store.clone(), coord)?;
-    let apps = all(async |page| desk.apps.list(None, &page).await).await?;
+    let context = replica::Onboarding::open(&config, store.clone(), coord)?;
+    let apps = all(async |page| context.apps.list(None, &page).await).await?;
     let mut troubled = Vec::new();
     for app in &apps {
-        let report = desk.apps.token_state(app.tenant, &app.appid).await?;
+        let report = context.apps.token_state(app.tenant, &app.appid).await?;
         let failure = report
             .failure
             .filter(|_| report.status == TokenStatus::Failing);
@@ -372,7 +372,7 @@ async fn try_apps(
         let no_token = failure.map(|failure| failure.detail);
         troubled.extend(trouble(app, no_token, foreign, clock.now()));
     }
-    desk.close().await;
+    context.close().await;
     let count = apps.len();
     let mut findings = vec![match troubled.len() {
         0 => Finding::ok("apps", format!("{count} registered, none in trouble")),

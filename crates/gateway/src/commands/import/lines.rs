@@ -214,7 +214,7 @@ fn object(text: &[u8], fill: &Fill) -> Result<Request, String> {
         return Err(told(&twice));
     }
     let mut value: Value = serde_json::from_slice(text)
-        .map_err(|error| format!("the line is not JSON: {}", requests::no_json(&error)))?;
+        .map_err(|error| format!("the line is not JSON: {}", requests::explain_syntax(&error)))?;
     if let Some(fields) = value.as_object_mut() {
         let mut absent = |name: &str, filled: Value| {
             let field = fields.entry(name).or_insert(Value::Null);

@@ -60,17 +60,17 @@ pub(crate) async fn run(
     // Reads the whole file before the first message is sent, so that an invalid file is refused.
     let total = lines::read(form, &content.text, &fill)?.count();
     let rejects = arguments.rejects.clone().map(Rejects::create).transpose()?;
-    let desk = CommandContext::open(settings).await?;
-    let app = desk.store.platform().app(&arguments.appid).await?;
-    let pause = pause(&app, desk.clock.now());
+    let context = CommandContext::open(settings).await?;
+    let app = context.store.platform().app(&arguments.appid).await?;
+    let pause = pause(&app, context.clock.now());
     if let Some(pause) = &pause {
         output.note(pause)?;
     }
     let mut report = Report::of(content.encoding, pause);
-    let sending = desk.sending()?;
+    let sending = context.sending()?;
     let import = Import {
         delivery: sending.delivery.clone(),
-        clock: desk.clock.clone(),
+        clock: context.clock.clone(),
         tenant: app.tenant,
         digest: digest(&arguments),
         appid: arguments.appid,
@@ -94,7 +94,7 @@ pub(crate) async fn run(
         )),
     };
     sending.stop(settings.shutdown_timeout).await;
-    desk.close().await;
+    context.close().await;
     if let Some(rejects) = rejects {
         if worked.is_err() {
             rejects.discard()?;

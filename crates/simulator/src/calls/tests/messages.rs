@@ -7,11 +7,11 @@ use crate::template::Template;
 
 #[test]
 fn a_subscribe_message_is_answered_a_msgid_above_2_53() {
-    let desk = SendContext::new();
-    let answer = desk.subscribe(&desk.token(), "o", &thing());
+    let fixture = SendContext::new();
+    let answer = fixture.subscribe(&fixture.token(), "o", &thing());
     assert_eq!(answer["errmsg"], "ok");
     assert!(answer["msgid"].as_u64().unwrap() > 1 << 53, "{answer}");
-    let sent = desk.world.find(APP).unwrap().journal.last(1).remove(0);
+    let sent = fixture.world.find(APP).unwrap().journal.last(1).remove(0);
     assert_eq!(
         (sent.touser.as_str(), Some(sent.msgid)),
         ("o", answer["msgid"].as_u64())
@@ -21,10 +21,10 @@ fn a_subscribe_message_is_answered_a_msgid_above_2_53() {
 
 #[test]
 fn values_are_judged_by_their_keys() {
-    let desk = SendContext::new();
-    let token = desk.token();
+    let fixture = SendContext::new();
+    let token = fixture.token();
     let errmsg = |data: Value| {
-        let answer = desk.subscribe(&token, "o", &data);
+        let answer = fixture.subscribe(&token, "o", &data);
         assert_eq!(code(&answer), 47003, "{answer}");
         text(&answer, "errmsg")
             .split(" rid: ")
@@ -48,26 +48,26 @@ fn values_are_judged_by_their_keys() {
         errmsg(json!("{\"thing2\":{}}")),
         "argument invalid! data invalid"
     );
-    assert_eq!(desk.world.stats().accepted, 0);
+    assert_eq!(fixture.world.stats().accepted, 0);
 }
 
 #[test]
 fn registered_templates_decide_over_ids_and_keys() {
-    let desk = SendContext::with(|app| {
-        app.templates = vec![Template::one_time("t", &["thing2", "number3"])]
+    let fixture = SendContext::with(|app| {
+        app.templates = vec![Template::one_time("t", &["thing2", "number3"])];
     });
-    let token = desk.token();
-    let missing = desk.subscribe(&token, "o", &thing());
+    let token = fixture.token();
+    let missing = fixture.subscribe(&token, "o", &thing());
     assert!(text(&missing, "errmsg").starts_with("argument invalid! data.number3.value rid:"));
     let whole =
         json!({"thing2": {"value": "x"}, "number3": {"value": "1"}, "extra": {"value": ""}});
-    assert_eq!(code(&desk.subscribe(&token, "o", &whole)), 0);
+    assert_eq!(code(&fixture.subscribe(&token, "o", &whole)), 0);
     let body = json!({"touser": "o", "template_id": "other", "data": whole});
     assert_eq!(
-        code(&desk.post("/cgi-bin/message/subscribe/send", &token, &body)),
+        code(&fixture.post("/cgi-bin/message/subscribe/send", &token, &body)),
         40037
     );
-    let listed = desk.call(
+    let listed = fixture.call(
         "GET",
         &format!("/wxaapi/newtmpl/gettemplate?access_token={token}"),
         "",
@@ -78,31 +78,31 @@ fn registered_templates_decide_over_ids_and_keys() {
 
 #[test]
 fn counted_grants_are_spent_only_by_accepted_messages() {
-    let desk = SendContext::with(|app| app.grants = GrantPolicy::Counted);
-    let (token, app) = (desk.token(), desk.world.register(APP));
-    assert_eq!(code(&desk.subscribe(&token, "o", &thing())), 43101);
+    let fixture = SendContext::with(|app| app.grants = GrantPolicy::Counted);
+    let (token, app) = (fixture.token(), fixture.world.register(APP));
+    assert_eq!(code(&fixture.subscribe(&token, "o", &thing())), 43101);
     app.grants.add("o", "t", 1);
     assert_eq!(
-        code(&desk.subscribe(&token, "o", &json!({"thing2": {"value": ""}}))),
+        code(&fixture.subscribe(&token, "o", &json!({"thing2": {"value": ""}}))),
         47003
     );
-    assert_eq!(code(&desk.subscribe(&token, "o", &thing())), 0);
-    assert_eq!(code(&desk.subscribe(&token, "o", &thing())), 43101);
+    assert_eq!(code(&fixture.subscribe(&token, "o", &thing())), 0);
+    assert_eq!(code(&fixture.subscribe(&token, "o", &thing())), 43101);
 }
 
 #[test]
 fn unknown_users_are_refused_where_users_are_known() {
-    let desk = SendContext::with(|app| app.users = UserPolicy::Known);
-    let token = desk.token();
-    desk.world.register(APP).users.insert("o".into());
-    assert_eq!(code(&desk.subscribe(&token, "o", &thing())), 0);
-    assert_eq!(code(&desk.subscribe(&token, "O", &thing())), 40003);
+    let fixture = SendContext::with(|app| app.users = UserPolicy::Known);
+    let token = fixture.token();
+    fixture.world.register(APP).users.insert("o".into());
+    assert_eq!(code(&fixture.subscribe(&token, "o", &thing())), 0);
+    assert_eq!(code(&fixture.subscribe(&token, "O", &thing())), 40003);
 }
 
 #[test]
 fn two_sends_to_one_user_collide_while_the_first_is_in_flight() {
-    let desk = SendContext::with(|app| app.latency_ms = Some(50));
-    let token = desk.token();
+    let fixture = SendContext::with(|app| app.latency_ms = Some(50));
+    let token = fixture.token();
     let uri = format!("access_token={token}");
     let body = json!({"touser": "o", "template_id": "t", "data": thing()}).to_string();
     let call = Call {
@@ -114,27 +114,27 @@ fn two_sends_to_one_user_collide_while_the_first_is_in_flight() {
         ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
         now: START,
     };
-    let first = serve(&desk.world, &call);
+    let first = serve(&fixture.world, &call);
     assert_eq!(first.delay, Duration::from_millis(50));
-    assert_eq!(code(&desk.subscribe(&token, "o", &thing())), 43108);
-    assert_eq!(code(&desk.subscribe(&token, "p", &thing())), 0);
+    assert_eq!(code(&fixture.subscribe(&token, "o", &thing())), 43108);
+    assert_eq!(code(&fixture.subscribe(&token, "p", &thing())), 0);
     drop(first);
-    assert_eq!(code(&desk.subscribe(&token, "o", &thing())), 0);
+    assert_eq!(code(&fixture.subscribe(&token, "o", &thing())), 0);
 }
 
 #[test]
 fn form_ids_by_policy() {
-    let desk = SendContext::new();
-    let token = desk.token();
+    let fixture = SendContext::new();
+    let token = fixture.token();
     let codes = [("o", "f"), ("o", "f"), ("p", "f"), ("p", "")]
-        .map(|(openid, id)| desk.form(&token, openid, id));
+        .map(|(openid, id)| fixture.form(&token, openid, id));
     assert_eq!(codes, [0, 41029, 41028, 41028]);
-    let app = desk.world.register(APP);
+    let app = fixture.world.register(APP);
     app.set(AppSettings {
         form_ids: FormIdPolicy::Known,
         ..AppSettings::default()
     });
-    assert_eq!(desk.form(&token, "o", "new"), 41028);
+    assert_eq!(fixture.form(&token, "o", "new"), 41028);
     let paid = FormId {
         id: "order".into(),
         openid: "o".into(),
@@ -142,28 +142,31 @@ fn form_ids_by_policy() {
         made_at: None,
     };
     app.form_ids.add(paid, START);
-    let codes = [(); 4].map(|()| desk.form(&token, "o", "order"));
+    let codes = [(); 4].map(|()| fixture.form(&token, "o", "order"));
     assert_eq!(codes, [0, 0, 0, 41029]);
     app.set(AppSettings {
         wxopen_withdrawn: Some(45103),
         ..AppSettings::default()
     });
-    assert_eq!(desk.form(&token, "o", "fresh"), 45103);
+    assert_eq!(fixture.form(&token, "o", "fresh"), 45103);
 }
 
 #[test]
 fn official_accounts_send_once_per_client_id_and_their_tokens_are_their_own() {
-    let desk = SendContext::new();
+    let fixture = SendContext::new();
     let body = json!({"touser": "o", "template_id": "t", "client_msg_id": "c", "data": thing()});
     let path = "/cgi-bin/message/template/send";
-    let mini = desk.token();
-    assert_eq!(code(&desk.post(path, &mini, &body)), 48001);
-    desk.world.register(APP).set(AppSettings {
+    let mini = fixture.token();
+    assert_eq!(code(&fixture.post(path, &mini, &body)), 48001);
+    fixture.world.register(APP).set(AppSettings {
         kind: AccountKind::OfficialAccount,
         ..AppSettings::default()
     });
-    let (first, second) = (desk.post(path, &mini, &body), desk.post(path, &mini, &body));
+    let (first, second) = (
+        fixture.post(path, &mini, &body),
+        fixture.post(path, &mini, &body),
+    );
     assert_eq!((code(&first), &first["msgid"]), (0, &second["msgid"]));
-    assert_eq!(desk.world.stats().accepted, 1);
-    assert_eq!(code(&desk.subscribe(&mini, "o", &thing())), 48001);
+    assert_eq!(fixture.world.stats().accepted, 1);
+    assert_eq!(code(&fixture.subscribe(&mini, "o", &thing())), 48001);
 }

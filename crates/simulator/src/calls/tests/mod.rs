@@ -28,11 +28,11 @@ impl SendContext {
 
     /// A new world; the account `APP` has these settings.
     fn with(change: impl FnOnce(&mut AppSettings)) -> Self {
-        let desk = Self::new();
+        let fixture = Self::new();
         let mut settings = AppSettings::default();
         change(&mut settings);
-        desk.world.register(APP).set(settings);
-        desk
+        fixture.world.register(APP).set(settings);
+        fixture
     }
 
     fn call(&self, method: &str, uri: &str, body: &str) -> Value {
@@ -110,47 +110,48 @@ fn thing() -> Value {
 
 #[test]
 fn quotas_are_told_spent_and_cleared() {
-    let desk = SendContext::with(|app| {
+    let fixture = SendContext::with(|app| {
         app.limits.subscribe_send = 2;
         app.limits.clear_quota = 1;
     });
-    let token = desk.token();
-    let codes = [(); 3].map(|()| code(&desk.subscribe(&token, "o", &thing())));
+    let token = fixture.token();
+    let codes = [(); 3].map(|()| code(&fixture.subscribe(&token, "o", &thing())));
     assert_eq!(codes, [0, 0, 45009]);
     let path = json!({"cgi_path": "/cgi-bin/message/subscribe/send"});
-    let quota = desk.post("/cgi-bin/openapi/quota/get", &token, &path);
+    let quota = fixture.post("/cgi-bin/openapi/quota/get", &token, &path);
     assert_eq!(
         quota["quota"],
         json!({"daily_limit": 2, "used": 2, "remain": 0})
     );
     let unknown = json!({"cgi_path": "/nowhere"});
     assert_eq!(
-        code(&desk.post("/cgi-bin/openapi/quota/get", &token, &unknown)),
+        code(&fixture.post("/cgi-bin/openapi/quota/get", &token, &unknown)),
         76021
     );
     let clear =
-        |appid: &str| code(&desk.post("/cgi-bin/clear_quota", &token, &json!({"appid": appid})));
+        |appid: &str| code(&fixture.post("/cgi-bin/clear_quota", &token, &json!({"appid": appid})));
     assert_eq!([clear("wx0000000000000000"), clear(APP)], [40013, 0]);
-    assert_eq!(code(&desk.subscribe(&token, "o", &thing())), 0);
+    assert_eq!(code(&fixture.subscribe(&token, "o", &thing())), 0);
     let v2 = json!({"appid": APP, "appsecret": "s"}).to_string();
     assert_eq!(
-        code(&desk.call("POST", "/cgi-bin/clear_quota/v2", &v2)),
+        code(&fixture.call("POST", "/cgi-bin/clear_quota/v2", &v2)),
         48006
     );
 }
 
 #[test]
 fn faults_strike_before_or_after_the_act() {
-    let desk = SendContext::new();
-    let token = desk.token();
+    let fixture = SendContext::new();
+    let token = fixture.token();
     let path = Endpoint::SubscribeSend.name();
     let accepted = |effect: Effect| {
-        desk.world
+        fixture
+            .world
             .faults
             .add(Fault::next(1, effect).for_path(path).for_user("o"));
-        let before = desk.world.stats().accepted;
-        let answer = desk.subscribe(&token, "o", &thing());
-        (answer, desk.world.stats().accepted - before)
+        let before = fixture.world.stats().accepted;
+        let answer = fixture.subscribe(&token, "o", &thing());
+        (answer, fixture.world.stats().accepted - before)
     };
     let (answer, count) = accepted(Effect::Errcode {
         errcode: -1,
@@ -180,7 +181,7 @@ fn faults_strike_before_or_after_the_act() {
     };
     assert_eq!(accepted(bad_gateway).1, 0);
     assert_eq!(accepted(Effect::StatusAfter { status: 504 }).1, 1);
-    let stats = desk.world.stats();
+    let stats = fixture.world.stats();
     let broken = ["break_after", "status_502", "status_504_after"].map(|kind| stats.broken[kind]);
     assert_eq!(broken, [1, 1, 1]);
     assert_eq!(stats.count(path, 0), 3);

@@ -5,8 +5,8 @@ use crate::account::AccountState;
 
 #[test]
 fn a_fetch_with_something_missing_or_wrong() {
-    let desk = SendContext::with(|app| app.secret = Some("right".into()));
-    let get = |query: &str| code(&desk.call("GET", &format!("/cgi-bin/token?{query}"), ""));
+    let fixture = SendContext::with(|app| app.secret = Some("right".into()));
+    let get = |query: &str| code(&fixture.call("GET", &format!("/cgi-bin/token?{query}"), ""));
     assert_eq!(get("grant_type=client_credential&secret=s"), 41002);
     assert_eq!(
         get(&format!("grant_type=client_credential&appid={APP}")),
@@ -20,16 +20,22 @@ fn a_fetch_with_something_missing_or_wrong() {
         get("grant_type=client_credential&appid=wxNO&secret=s"),
         40013
     );
-    assert_eq!(code(&desk.legacy("wrong")), 40125);
-    assert_eq!(desk.legacy("right")["expires_in"], 7200);
-    assert_eq!(code(&desk.call("GET", "/cgi-bin/stable_token", "")), 43002);
-    assert_eq!(code(&desk.call("POST", "/cgi-bin/token", "")), 43001);
-    assert_eq!(code(&desk.call("POST", "/cgi-bin/stable_token", "")), 44002);
+    assert_eq!(code(&fixture.legacy("wrong")), 40125);
+    assert_eq!(fixture.legacy("right")["expires_in"], 7200);
     assert_eq!(
-        code(&desk.call("POST", "/cgi-bin/stable_token", "{")),
+        code(&fixture.call("GET", "/cgi-bin/stable_token", "")),
+        43002
+    );
+    assert_eq!(code(&fixture.call("POST", "/cgi-bin/token", "")), 43001);
+    assert_eq!(
+        code(&fixture.call("POST", "/cgi-bin/stable_token", "")),
+        44002
+    );
+    assert_eq!(
+        code(&fixture.call("POST", "/cgi-bin/stable_token", "{")),
         47001
     );
-    assert_eq!(code(&desk.call("GET", "/cgi-bin/menu/get", "")), 40066);
+    assert_eq!(code(&fixture.call("GET", "/cgi-bin/menu/get", "")), 40066);
 }
 
 #[test]
@@ -38,94 +44,97 @@ fn a_closed_simulator_knows_only_registered_accounts() {
         open: false,
         ..Options::default()
     };
-    let desk = SendContext {
+    let fixture = SendContext {
         world: World::new(options, 1),
     };
-    assert_eq!(code(&desk.legacy("s")), 40013);
-    desk.world.register(APP);
-    assert_eq!(code(&desk.legacy("s")), 0);
+    assert_eq!(code(&fixture.legacy("s")), 40013);
+    fixture.world.register(APP);
+    assert_eq!(code(&fixture.legacy("s")), 0);
 }
 
 #[test]
 fn a_token_that_is_missing_unknown_overwritten_or_old() {
-    let desk = SendContext::new();
-    let send = |token: &str| code(&desk.subscribe(token, "o", &thing()));
+    let fixture = SendContext::new();
+    let send = |token: &str| code(&fixture.subscribe(token, "o", &thing()));
     assert_eq!([send(""), send("75_nonsense")], [41001, 40014]);
-    let first = text(&desk.legacy("s"), "access_token");
-    let second = text(&desk.legacy("s"), "access_token");
+    let first = text(&fixture.legacy("s"), "access_token");
+    let second = text(&fixture.legacy("s"), "access_token");
     assert_eq!([send(&first), send(&second)], [0, 0]);
-    desk.advance(300);
+    fixture.advance(300);
     assert_eq!([send(&first), send(&second)], [40001, 0]);
-    desk.advance(6_900);
+    fixture.advance(6_900);
     assert_eq!(send(&second), 42001);
 }
 
 #[test]
 fn legacy_and_stable_tokens_leave_each_other_alone() {
-    let desk = SendContext::new();
-    let stable = desk.token();
-    let legacy = text(&desk.legacy("s"), "access_token");
+    let fixture = SendContext::new();
+    let stable = fixture.token();
+    let legacy = text(&fixture.legacy("s"), "access_token");
     assert_ne!(stable, legacy);
-    let forced = text(&desk.stable(true), "access_token");
+    let forced = text(&fixture.stable(true), "access_token");
     assert_ne!(stable, forced);
     let codes =
-        [&stable, &legacy, &forced].map(|token| code(&desk.subscribe(token, "o", &thing())));
+        [&stable, &legacy, &forced].map(|token| code(&fixture.subscribe(token, "o", &thing())));
     assert_eq!(codes, [40001, 0, 0]);
 }
 
 #[test]
 fn a_forced_refresh_too_soon_answers_the_current_token() {
-    let desk = SendContext::with(|app| app.limits.forced_token = 2);
-    let first = text(&desk.stable(true), "access_token");
-    desk.advance(29);
-    let same = desk.stable(true);
+    let fixture = SendContext::with(|app| app.limits.forced_token = 2);
+    let first = text(&fixture.stable(true), "access_token");
+    fixture.advance(29);
+    let same = fixture.stable(true);
     assert_eq!(
         (text(&same, "access_token"), &same["expires_in"]),
         (first.clone(), &json!(7171))
     );
-    desk.advance(1);
-    assert_ne!(text(&desk.stable(true), "access_token"), first);
-    desk.advance(30);
-    assert_eq!(code(&desk.stable(true)), 45009);
-    assert_eq!(code(&desk.stable(false)), 0);
-    let stats = desk.world.stats();
+    fixture.advance(1);
+    assert_ne!(text(&fixture.stable(true), "access_token"), first);
+    fixture.advance(30);
+    assert_eq!(code(&fixture.stable(true)), 45009);
+    assert_eq!(code(&fixture.stable(false)), 0);
+    let stats = fixture.world.stats();
     assert_eq!(stats.count("/cgi-bin/stable_token#force_refresh", 0), 2);
     assert_eq!(stats.count("/cgi-bin/stable_token#force_refresh", 45009), 1);
 }
 
 #[test]
 fn token_quotas_end_with_the_minute_and_the_day() {
-    let desk = SendContext::with(|app| {
+    let fixture = SendContext::with(|app| {
         app.limits.token = 1;
         app.limits.stable_token_per_minute = 1;
     });
     // START is 00:00 in Shanghai.
-    desk.advance(-1);
+    fixture.advance(-1);
     assert_eq!(
-        [code(&desk.legacy("s")), code(&desk.legacy("s"))],
+        [code(&fixture.legacy("s")), code(&fixture.legacy("s"))],
         [0, 45009]
     );
     assert_eq!(
-        [code(&desk.stable(false)), code(&desk.stable(false))],
+        [code(&fixture.stable(false)), code(&fixture.stable(false))],
         [0, 45011]
     );
-    desk.advance(1);
-    assert_eq!([code(&desk.legacy("s")), code(&desk.stable(false))], [0, 0]);
+    fixture.advance(1);
+    assert_eq!(
+        [code(&fixture.legacy("s")), code(&fixture.stable(false))],
+        [0, 0]
+    );
 }
 
 #[test]
 fn states_of_an_account() {
-    let desk = SendContext::new();
-    let token = desk.token();
+    let fixture = SendContext::new();
+    let token = fixture.token();
     let both = |state| {
         let settings = AppSettings {
             state,
             ..AppSettings::default()
         };
-        desk.world.register(APP).set(settings);
+        fixture.world.register(APP).set(settings);
         (
-            code(&desk.legacy("s")),
-            code(&desk.subscribe(&token, "o", &thing())),
+            code(&fixture.legacy("s")),
+            code(&fixture.subscribe(&token, "o", &thing())),
         )
     };
     assert_eq!(both(AccountState::SecretFrozen), (40243, 0));
@@ -138,8 +147,8 @@ fn states_of_an_account() {
 
 #[test]
 fn a_code_signs_its_user_in_once() {
-    let desk = SendContext::with(|app| app.secret = Some("right".into()));
-    let sign_in = |query: &str| desk.call("GET", &format!("/sns/jscode2session?{query}"), "");
+    let fixture = SendContext::with(|app| app.secret = Some("right".into()));
+    let sign_in = |query: &str| fixture.call("GET", &format!("/sns/jscode2session?{query}"), "");
     let given = |secret: &str, code: &str| {
         let query = format!("appid={APP}&secret={secret}&js_code={code}");
         sign_in(&format!("{query}&grant_type=authorization_code"))
@@ -155,5 +164,8 @@ fn a_code_signs_its_user_in_once() {
         code(&sign_in(&format!("appid={APP}&secret=right&js_code=c2"))),
         40002
     );
-    assert_eq!(code(&desk.call("POST", "/sns/jscode2session", "")), 43001);
+    assert_eq!(
+        code(&fixture.call("POST", "/sns/jscode2session", "")),
+        43001
+    );
 }

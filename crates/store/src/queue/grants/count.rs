@@ -187,7 +187,7 @@ impl TenantStore {
 
     /// Claims the app's count if the count is due: no other replica claims the count before `until`. Returns whether
     /// this call has the claim.
-    pub async fn take_count(
+    pub async fn claim_count(
         &self,
         appid: &AppId,
         now: DateTime<Utc>,

@@ -85,7 +85,7 @@ pub struct PoolId {
     /// The end of the time in which the gateway uses the id.
     pub usable_until: DateTime<Utc>,
     /// Whether an earlier attempt with this id had no answer. Then the id may be used up, and the message was accepted.
-    pub is_doubtful: bool,
+    pub maybe_used: bool,
 }
 
 /// What the outcome of an attempt means for the grant of the message.
@@ -231,7 +231,7 @@ impl ClaimedMessage {
             return None;
         };
         // An earlier attempt may have used another id.
-        let is_first = id.is_doubtful || self.maybe_sent_at().is_none();
+        let is_first = id.maybe_used || self.maybe_sent_at().is_none();
         (id.kind.uses() == 1 && is_first).then_some(id.usable_until)
     }
 
@@ -259,7 +259,7 @@ impl PoolId {
             Event::Answered(Verdict::Unknown) | Event::LeaseEnded => {
                 (self.kind.uses() > 1).then_some(IdFate::Spent)
             }
-            _ => (!self.is_doubtful).then_some(IdFate::Back),
+            _ => (!self.maybe_used).then_some(IdFate::Back),
         }
     }
 }

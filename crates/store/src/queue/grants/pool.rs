@@ -125,7 +125,7 @@ pub(super) async fn add(
 }
 
 impl PlatformStore {
-    /// Deletes ids that expired more than [`MEMORY`] ago, a batch at a time.
+    /// Deletes ids that expired more than `MEMORY` ago, a batch at a time.
     pub async fn forget_form_ids(&self, now: DateTime<Utc>) -> Result<Swept, StoreError> {
         let mut sql = Sql::new(
             "DELETE FROM form_id WHERE (appid, value) IN (SELECT appid, value FROM form_id WHERE expires_at < ",

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{GrantChange, IdFate, PERMIT, POOL, RESERVED, Step, ledger, pool};
 use crate::{
     StoreError,
-    queue::{FLYING, record::Settlement, sql::Sql, unsent::MAYBE_SENT},
+    queue::{IN_FLIGHT, record::Settlement, sql::Sql, unsent::MAYBE_SENT},
 };
 
 /// Writes what these settlements, each with the message's tenant, mean for ids and grants. Executes no statement if
@@ -129,7 +129,7 @@ pub(in crate::queue) async fn undo(
 ) -> Result<(), StoreError> {
     let claimed = |columns: &str, permit: i64| {
         let mut sql = Sql::new(&format!(
-            "SELECT {columns} FROM message WHERE phase = {FLYING} AND (permit & {PERMIT}) = {permit} AND lease = "
+            "SELECT {columns} FROM message WHERE phase = {IN_FLIGHT} AND (permit & {PERMIT}) = {permit} AND lease = "
         ));
         sql.bind(lease);
         sql

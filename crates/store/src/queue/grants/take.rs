@@ -15,7 +15,7 @@ use crate::{
     queue::{
         ENDED,
         claimed::ClaimedMessage,
-        events::{Settled, end_and_tell},
+        events::{Settled, end_with_events},
         record::release_behind,
         sql::{Cell, Sql},
         unsent::MAYBE_SENT,
@@ -34,12 +34,12 @@ struct IdRow {
 }
 
 impl IdRow {
-    fn id(self, is_doubtful: bool) -> Result<PoolId, StoreError> {
+    fn id(self, maybe_used: bool) -> Result<PoolId, StoreError> {
         Ok(PoolId {
             kind: IdKind::parse(&self.kind).ok_or_else(|| unknown("form_id.kind", &self.kind))?,
             value: self.value,
             usable_until: time(self.expires_at),
-            is_doubtful,
+            maybe_used,
         })
     }
 }
@@ -134,12 +134,12 @@ async fn take_ids(
     let mut new: Vec<[Cell; 3]> = Vec::new();
     let mut taken = HashMap::new();
     for row in rows {
-        let is_doubtful = row.held_by.is_some();
-        if !is_doubtful {
+        let maybe_used = row.held_by.is_some();
+        if !maybe_used {
             let (appid, value) = (row.appid.as_str().into(), row.value.as_str().into());
             new.push([appid, value, row.message.into()]);
         }
-        taken.insert(row.message, row.id(is_doubtful)?);
+        taken.insert(row.message, row.id(maybe_used)?);
     }
     if !new.is_empty() {
         let mut sql = Sql::new("WITH v(a, id, m) AS (");
@@ -238,7 +238,7 @@ async fn end(
         .touch(now)
         .push(" WHERE id")
         .one_of(&ids);
-    let ended = end_and_tell(tx, sql, now).await?;
+    let ended = end_with_events(tx, sql, now).await?;
     let people: Vec<_> = refused
         .iter()
         .map(|flight| (flight.appid.as_str().to_owned(), flight.touser.clone()))
@@ -276,8 +276,8 @@ pub(in crate::queue) async fn load_held(
             .iter_mut()
             .find(|flight| flight.id.uuid() == row.message);
         if let Some(flight) = holder {
-            let is_doubtful = flight.maybe_sent_at().is_some();
-            flight.permit = Permit::Pool(Some(row.id(is_doubtful)?));
+            let maybe_used = flight.maybe_sent_at().is_some();
+            flight.permit = Permit::Pool(Some(row.id(maybe_used)?));
         }
     }
     Ok(())

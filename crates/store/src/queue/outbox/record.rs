@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
-use domain::webhook::GIVE_UP;
+use domain::webhook::DISABLE_AFTER;
 use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult};
 use uuid::Uuid;
 
@@ -123,7 +123,7 @@ async fn release_next(
     Ok(())
 }
 
-/// Counts the consecutive failures of an endpoint. Disables the endpoint if all attempts have failed for [`GIVE_UP`],
+/// Counts the consecutive failures of an endpoint. Disables the endpoint if all attempts have failed for [`DISABLE_AFTER`],
 /// or if the endpoint asks for that by 410 Gone.
 async fn note_health(
     store: &Store,
@@ -145,10 +145,13 @@ async fn note_health(
                 let since = *since.get_or_insert(now);
                 if outcome.next == DeliveryNext::Gone {
                     reason = Some("the endpoint answered 410 Gone".to_owned());
-                } else if (now - since).to_std().is_ok_and(|time| time >= GIVE_UP) {
+                } else if (now - since)
+                    .to_std()
+                    .is_ok_and(|time| time >= DISABLE_AFTER)
+                {
                     reason = Some(format!(
                         "every attempt has failed for {} days; the last failure: {}",
-                        GIVE_UP.as_secs() / 86_400,
+                        DISABLE_AFTER.as_secs() / 86_400,
                         outcome.error.as_deref().unwrap_or("no detail")
                     ));
                 }

@@ -62,7 +62,7 @@ pub(super) async fn work(store: &Store, tenant: TenantId) {
         kind: EventType::WebhookTest,
         data: serde_json::json!({}),
     };
-    door.tell_webhook(endpoint, &event, at(0)).await.unwrap();
+    door.create_delivery(endpoint, &event, at(0)).await.unwrap();
     // The tenant is the next one in the rotation.
     let cursor = Uuid::from_u128(tenant.uuid().as_u128() - 1);
     let request = OutboxRequest {

@@ -21,7 +21,7 @@ use super::{MatchFields, NewReceipt, write};
 use crate::{
     PlatformStore, StoreError,
     messages::json,
-    queue::{FLYING, choice::Recipient, events::Settled, sql::Sql, unsent::MAYBE_SENT},
+    queue::{IN_FLIGHT, choice::Recipient, events::Settled, sql::Sql, unsent::MAYBE_SENT},
 };
 
 /// The most messages of a recipient that are examined. If there are more, a receipt settles none of them.
@@ -86,7 +86,7 @@ impl Row {
             template_id: self.template_id,
             content: self.content,
             status: Status::parse(&self.status),
-            is_flying: self.phase == FLYING,
+            is_flying: self.phase == IN_FLIGHT,
             has_msgid: self.msgid.is_some(),
             attempts: json(attempts, "message.attempts")?,
         };

@@ -200,7 +200,7 @@ async fn a_claim_that_nobody_got_gives_back_what_it_took(store: Store) {
     assert_eq!(remaining(&store, sender.tenant, "o2").await, 0);
     store
         .platform()
-        .disown(flights[0].lease, at(2))
+        .undo_claim(flights[0].lease, at(2))
         .await
         .unwrap();
     assert!(!ids(&store, sender.tenant, "o1").await[0].is_held);

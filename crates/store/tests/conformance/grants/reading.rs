@@ -128,14 +128,14 @@ async fn a_count_is_kept_and_made_by_one_at_a_time(store: Store) {
     assert_eq!((&kept.count, kept.due_at), (&count, at(10)));
     assert_eq!(stranger.kept_count(&app).await.unwrap(), None);
 
-    assert!(!stranger.take_count(&app, at(10), at(20)).await.unwrap());
+    assert!(!stranger.claim_count(&app, at(10), at(20)).await.unwrap());
     assert!(
-        !door.take_count(&app, at(9), at(20)).await.unwrap(),
+        !door.claim_count(&app, at(9), at(20)).await.unwrap(),
         "not due"
     );
     let both = [
-        door.take_count(&app, at(10), at(20)),
-        door.take_count(&app, at(10), at(20)),
+        door.claim_count(&app, at(10), at(20)),
+        door.claim_count(&app, at(10), at(20)),
     ];
     let taken: Vec<bool> = join_all(both)
         .await
@@ -143,7 +143,10 @@ async fn a_count_is_kept_and_made_by_one_at_a_time(store: Store) {
         .map(Result::unwrap)
         .collect();
     assert_eq!(taken.iter().filter(|taken| **taken).count(), 1);
-    assert!(door.take_count(&app, at(20), at(30)).await.unwrap(), "lost");
+    assert!(
+        door.claim_count(&app, at(20), at(30)).await.unwrap(),
+        "lost"
+    );
 
     let platform = store.platform();
     let old = |second| platform.old_counts(at(second), 10);

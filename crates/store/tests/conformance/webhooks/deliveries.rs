@@ -70,7 +70,7 @@ async fn claims_are_fair_and_bounded_for_each_endpoint(store: Store) {
             serde_json::json!({}),
             at(0),
         );
-        door.tell_webhook(busy, &event, at(0)).await.unwrap();
+        door.create_delivery(busy, &event, at(0)).await.unwrap();
     }
     let event = AppEvent::new(
         EventType::WebhookTest,
@@ -78,7 +78,7 @@ async fn claims_are_fair_and_bounded_for_each_endpoint(store: Store) {
         serde_json::json!({"a": 1}),
         at(0),
     );
-    door.tell_webhook(calm, &event, at(0)).await.unwrap();
+    door.create_delivery(calm, &event, at(0)).await.unwrap();
 
     let first = claim_due(&store, 64, 4, at(1)).await;
     let of = |due: &[DueDelivery], webhook| due.iter().filter(|one| one.webhook == webhook).count();
@@ -96,7 +96,7 @@ async fn tell(store: &Store, tenant: TenantId, webhook: WebhookId, count: u16) {
     for n in 0..count {
         let kind = EventType::WebhookTest;
         let event = AppEvent::new(kind, &appid(n), serde_json::json!({}), at(0));
-        door.tell_webhook(webhook, &event, at(0)).await.unwrap();
+        door.create_delivery(webhook, &event, at(0)).await.unwrap();
     }
 }
 
@@ -224,7 +224,7 @@ async fn events_are_told_again(store: Store) {
         end(&store, one, next, at(31)).await;
     }
     let line = Origin::CLI.did("webhook.redeliver", &webhook);
-    let door = store.tenant(sender.tenant).on_record(line);
+    let door = store.tenant(sender.tenant).with_audit_line(line);
     // The second call finds the delivery pending already.
     for _ in 0..2 {
         let again = door.redeliver(webhook, all[1].event, at(40)).await.unwrap();

@@ -68,7 +68,7 @@ async fn days_of_failure_disable(store: Store) {
             serde_json::json!({}),
             now,
         );
-        door.tell_webhook(webhook, &event, now).await.unwrap();
+        door.create_delivery(webhook, &event, now).await.unwrap();
         let one = due(&store, now).await.remove(0);
         assert_eq!(
             end(&store, &one, DeliveryNext::Failed, now).await,
@@ -134,7 +134,7 @@ async fn two_secrets_sign_while_one_is_rotated(store: Store) {
             serde_json::json!({}),
             now,
         );
-        door.tell_webhook(webhook, &event, now).await.unwrap();
+        door.create_delivery(webhook, &event, now).await.unwrap();
         let one = due(&store, now).await.remove(0);
         assert_eq!(one.secrets_sealed, wanted, "second {second}");
         end(&store, &one, DeliveryNext::Delivered, now).await;
@@ -164,7 +164,9 @@ async fn a_tenant_has_no_more_endpoints_than_it_may_have(store: Store) {
     door.remove_webhook(listed[0].id, at(2)).await.unwrap();
     for (number, is_made) in [(50, true), (51, false)] {
         let new = new_endpoint(number, EventFilter::All);
-        let door = door.clone().on_record(Origin::CLI.did("made", &new.id));
+        let door = door
+            .clone()
+            .with_audit_line(Origin::CLI.did("made", &new.id));
         let made = door.create_webhook(new, 5, at(3)).await.unwrap();
         assert_eq!(made.is_some(), is_made);
     }
@@ -182,7 +184,7 @@ async fn changes_of_an_endpoint_are_on_record(store: Store) {
     let door = |action: &str| {
         store
             .tenant(tenant)
-            .on_record(Origin::CLI.did(action, &webhook))
+            .with_audit_line(Origin::CLI.did(action, &webhook))
     };
     let patch = WebhookPatch::default;
     let made = door("made").create_webhook(new, 20, at(1)).await;
