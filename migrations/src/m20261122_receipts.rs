@@ -22,7 +22,7 @@ enum Receipt {
 
 /// A processed event, by a digest of the event: WeChat sends some events more than once.
 #[derive(DeriveIden)]
-enum EventKey {
+enum HeardEvent {
     Table,
     Appid,
     Digest,
@@ -41,15 +41,15 @@ impl MigrationTrait for Migration {
             .to_owned();
         let age = Index::create()
             .name("heard_event_age")
-            .table(EventKey::Table)
-            .col(EventKey::ReceivedAt)
+            .table(HeardEvent::Table)
+            .col(HeardEvent::ReceivedAt)
             .to_owned();
         manager.create_index(due).await?;
         manager.create_index(age).await
     }
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        for table in [EventKey::Table.into_iden(), Receipt::Table.into_iden()] {
+        for table in [HeardEvent::Table.into_iden(), Receipt::Table.into_iden()] {
             manager
                 .drop_table(Table::drop().table(table).to_owned())
                 .await?;
@@ -79,10 +79,14 @@ fn receipt() -> TableCreateStatement {
 
 fn heard_event() -> TableCreateStatement {
     Table::create()
-        .table(EventKey::Table)
-        .col(text(EventKey::Appid))
-        .col(ColumnDef::new(EventKey::Digest).var_binary(32).not_null())
-        .col(int(EventKey::ReceivedAt))
-        .primary_key(Index::create().col(EventKey::Appid).col(EventKey::Digest))
+        .table(HeardEvent::Table)
+        .col(text(HeardEvent::Appid))
+        .col(ColumnDef::new(HeardEvent::Digest).var_binary(32).not_null())
+        .col(int(HeardEvent::ReceivedAt))
+        .primary_key(
+            Index::create()
+                .col(HeardEvent::Appid)
+                .col(HeardEvent::Digest),
+        )
         .to_owned()
 }
