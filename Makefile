@@ -29,10 +29,10 @@ run: ## Run the gateway on this machine: nothing to install, WeChat is simulated
 build: ## Build everything, tests too
 	$(CARGO) build --workspace --all-targets
 
-test: build ## Run every test, in both modes, against private PostgreSQL and Redis processes
+test: setup build ## Run every test, in both modes, against private PostgreSQL and Redis processes
 	$(CARGO) test --workspace --no-fail-fast
 
-check: ## Formatting, lints, documentation, licences and banned crates, and that openapi/*.json is what the code says, well formed, and breaks no client
+check: setup ## Formatting, lints, documentation, licences and banned crates, and that openapi/*.json is what the code says, well formed, and breaks no client
 	$(CARGO) fmt --all --check
 	@$(MAKE) --no-print-directory build
 	$(CARGO) clippy --workspace --all-targets -- --deny warnings

@@ -11,7 +11,7 @@ const SUBSCRIBE: &str = "/cgi-bin/message/subscribe/send";
 
 both_modes!(
     a_subscribe_message_arrives_as_it_was_asked_for,
-    a_form_id_message_arrives_with_the_fields_of_the_origin,
+    a_form_id_message_arrives_with_all_its_fields,
     an_official_account_message_arrives,
     a_channel_wants_its_kind_of_account,
     a_user_who_did_not_subscribe_fails_the_message,
@@ -99,7 +99,7 @@ async fn a_subscribe_message_arrives_as_it_was_asked_for(mode: Mode) {
     );
 }
 
-async fn a_form_id_message_arrives_with_the_fields_of_the_origin(mode: Mode) {
+async fn a_form_id_message_arrives_with_all_its_fields(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;

@@ -10,6 +10,7 @@ mod arrows;
 mod breaks;
 mod errors;
 mod files;
+mod language;
 mod logs;
 mod manifests;
 mod released;

@@ -44,25 +44,3 @@ pub enum CoordError {
         detail: String,
     },
 }
-
-/// How a caller may react to a [`CoordError`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CoordErrorKind {
-    /// The failure passes without a change of the settings.
-    Unavailable,
-    /// The failure stays until the settings change.
-    Settings,
-}
-
-impl CoordError {
-    /// The kind of failure.
-    pub fn kind(&self) -> CoordErrorKind {
-        match self {
-            Self::Unavailable { .. } => CoordErrorKind::Unavailable,
-            Self::BadUrl { .. }
-            | Self::Certificate { .. }
-            | Self::Refused { .. }
-            | Self::Cluster { .. } => CoordErrorKind::Settings,
-        }
-    }
-}

@@ -47,7 +47,7 @@ use self::{
 pub use self::{
     cells::{Cell, Cells},
     clock::{Clock, ClockFeed, ClockTrouble, FARTHEST, ManualClock, Off, Sample},
-    error::{CoordError, CoordErrorKind},
+    error::CoordError,
     leases::Leases,
     limits::{Decision, Limits, Quota},
     wakeups::{Subscription, Wake, Wakeups},

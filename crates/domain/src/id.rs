@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use chrono::{DateTime, Utc};
+use sha2::{Digest, Sha256};
 use type_safe_id::{StaticType, TypeSafeId};
 use uuid::{Builder, Uuid};
 
@@ -49,6 +50,15 @@ pub fn new<K: StaticType>(now: DateTime<Utc>, sequence: u16, entropy: u64) -> Ty
     random[..2].copy_from_slice(&(sequence % SEQUENCE_LIMIT).to_be_bytes());
     random[2..].copy_from_slice(&entropy.to_be_bytes());
     TypeSafeId::from_uuid(Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
+}
+
+/// As [`new`], with entropy from the SHA-256 of `subject`: every replica and every version of the program makes the same id
+/// for the same subject, sequence and time.
+pub fn derived<K: StaticType>(now: DateTime<Utc>, sequence: u16, subject: &str) -> TypeSafeId<K> {
+    let digest = Sha256::digest(subject);
+    let first = digest.iter().take(8);
+    let entropy = first.fold(0, |entropy, byte| entropy << 8 | u64::from(*byte));
+    new(now, sequence, entropy)
 }
 
 /// The most milliseconds that a [`Sequence`] runs ahead of the given time. If the clock was set back by more, the
@@ -119,6 +129,18 @@ mod tests {
         let back = now - chrono::Duration::hours(1);
         let anew: EventId = sequence.id(back, 0);
         assert!(anew.uuid() >= lower_bound(back) && anew.uuid() < lower_bound(now));
+    }
+
+    #[test]
+    fn a_derived_id_is_the_same_in_every_version() {
+        let now = Utc.timestamp_millis_opt(1_700_000_000_000).unwrap();
+        let id: EventId = derived(now, 3, "wx00000000000000a1");
+        assert_eq!(
+            id.uuid().to_string(),
+            "018bcfe5-6800-7003-b681-fc5bd23ae9ef"
+        );
+        assert_ne!(id, derived(now, 3, "wx00000000000000a2"));
+        assert_ne!(id, derived(now, 4, "wx00000000000000a1"));
     }
 
     #[test]

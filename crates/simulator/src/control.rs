@@ -136,13 +136,6 @@ impl Control {
             .revoke(openid, template_id);
     }
 
-    /// The number of grants that a user has left for a template.
-    pub fn grants_left(&self, appid: &str, openid: &str, template_id: &str) -> u32 {
-        self.world
-            .find(appid)
-            .map_or(0, |app| app.grants.left(openid, template_id))
-    }
-
     /// Registers a form id or prepay id.
     pub fn add_form_id(&self, appid: &str, form_id: FormId) {
         let now = self.world.clock.now_ms();

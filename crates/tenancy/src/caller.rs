@@ -59,15 +59,9 @@ impl Caller {
 
     /// The caller's name in the audit log.
     pub(crate) fn actor(&self) -> Actor {
-        if self.is_operator() {
-            Actor::Operator(self.key)
-        } else {
-            Actor::Key(self.key)
+        match self.tenant {
+            Some(_) => Actor::Key(self.key),
+            None => Actor::Operator(self.key),
         }
-    }
-
-    /// Whether the caller is an operator, which belongs to no tenant. Scopes limit operators too.
-    pub fn is_operator(&self) -> bool {
-        self.tenant.is_none()
     }
 }

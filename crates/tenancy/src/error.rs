@@ -36,37 +36,6 @@ pub enum TenancyError {
     Store(StoreError),
 }
 
-/// What a [`TenancyError`] means for the caller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TenancyErrorKind {
-    /// The request must change.
-    Invalid,
-    /// The caller may not do this.
-    Forbidden,
-    /// The present state does not allow the change.
-    Conflict,
-    /// The object does not exist, or the caller may not see the object.
-    NotFound,
-    /// A retry may succeed.
-    Unavailable,
-    /// Only an operator can help.
-    Broken,
-}
-
-impl TenancyError {
-    /// The kind of the error.
-    pub fn kind(&self) -> TenancyErrorKind {
-        match self {
-            Self::Invalid(_) => TenancyErrorKind::Invalid,
-            Self::Escalation(_) | Self::MakerRevoked => TenancyErrorKind::Forbidden,
-            Self::TooManyKeys => TenancyErrorKind::Conflict,
-            Self::NotFound(_) => TenancyErrorKind::NotFound,
-            Self::Store(StoreError::Unavailable(_)) => TenancyErrorKind::Unavailable,
-            Self::Store(_) | Self::MasterKey(_) | Self::Crypto(_) => TenancyErrorKind::Broken,
-        }
-    }
-}
-
 impl From<StoreError> for TenancyError {
     fn from(error: StoreError) -> Self {
         match error {

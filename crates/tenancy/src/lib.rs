@@ -56,7 +56,7 @@ use store::{Origin, Store};
 pub use addresses::{ClientAddress, Network};
 pub use caller::{Caller, MissingScope};
 pub use coord::Decision;
-pub use error::{AuthError, OauthError, TenancyError, TenancyErrorKind};
+pub use error::{AuthError, OauthError, TenancyError};
 pub use idempotency::{IdempotencyGuard, IdempotencyState};
 pub use keys::{CreatedKey, KeyOwner, NewKey};
 pub use oauth::IssuedToken;

@@ -5,7 +5,7 @@ use delivery::AppUpdate;
 use domain::{id::TenantId, scope::Scope};
 use http::StatusCode;
 use store::Origin;
-use tenancy::TenancyErrorKind;
+use tenancy::TenancyError;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::callbacks;
@@ -84,7 +84,7 @@ async fn future_owner(
         )),
         (None, Some(named)) => match state.tenancy.tenant(named).await {
             Ok(tenant) => Ok(tenant.id),
-            Err(error) if error.kind() == TenancyErrorKind::NotFound => Err(Problem::field(
+            Err(TenancyError::NotFound(_)) => Err(Problem::field(
                 "/tenant_id",
                 "there is no such tenant: GET /v1/tenants lists the tenants",
             )),

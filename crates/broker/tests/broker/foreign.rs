@@ -132,6 +132,7 @@ async fn replicas_that_cannot_ask_each_other_blame_nobody() {
     redis.kill();
     let first = world.token(&replicas[0]).await;
     world.advance(SECOND);
+    let fetched_at = world.clock.now().timestamp_millis().to_string();
     world.token(&replicas[1]).await;
     world.advance(SECOND * 300);
     assert!(!accepts(&world.client(), &first).await);
@@ -148,8 +149,14 @@ async fn replicas_that_cannot_ask_each_other_blame_nobody() {
     // Nor when the other replicas can be asked: the fetch of the other replica explains the death.
     redis.restart();
     let coord = over(&redis, &world);
-    let key = format!("token:{}", world.appid);
-    until(async || coord.cells().get(&key).await.ok().flatten()).await;
+    let key = format!("token-ledger:{}", world.appid);
+    let is_shared = async || {
+        let cell = coord.cells().get(&key).await.ok().flatten()?;
+        String::from_utf8_lossy(&cell.value)
+            .contains(&fetched_at)
+            .then_some(())
+    };
+    until(is_shared).await;
     for _ in 0..20 {
         world.advance(SECOND);
         unseen().await;

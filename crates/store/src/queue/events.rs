@@ -13,10 +13,7 @@
 //! line of a foreign refresh, template drift. A pause for a full minute (45011) causes no event. The announcer reads
 //! the content of the message at the time of the post, so an event has no payload that retention has deleted.
 
-use std::{
-    collections::BTreeSet,
-    hash::{DefaultHasher, Hash, Hasher},
-};
+use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 use domain::{
@@ -99,10 +96,8 @@ impl AppEvent {
         data: serde_json::Value,
         now: DateTime<Utc>,
     ) -> Self {
-        let mut hasher = DefaultHasher::new();
-        what.hash(&mut hasher);
         Self {
-            id: id::new(now, kind.ordinal(), hasher.finish()),
+            id: id::derived(now, kind.ordinal(), what),
             kind,
             data,
         }
