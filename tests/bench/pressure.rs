@@ -7,7 +7,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use simulator::{Push, PushEvent, PushFormat, PushMode, PushReceipt};
+use simulator::{PushEvent, PushFormat, PushMode, PushReceipt, PushSettings};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
@@ -179,7 +179,7 @@ pub(crate) async fn receipts(mode: &str, production: Option<Production>) {
     let quiet = Load::prepare(&place, QUIET).await;
     busy.hear("gatewayTestToken01").await;
     place.simulator.control().change_app(APP, |app| {
-        app.push = Some(Push {
+        app.push = Some(PushSettings {
             url: String::from("http://127.0.0.1:9"),
             token: "gatewayTestToken01".into(),
             aes_key: None,

@@ -3,7 +3,7 @@
 
 use std::{fmt::Display, str::FromStr};
 
-use api::requests::{self, Shape};
+use api::requests::{self, BodyType};
 use chrono::{DateTime, Utc};
 use domain::{
     app::AppId,
@@ -45,17 +45,17 @@ fn now() -> DateTime<Utc> {
 
 /// JSON bodies of every kind but batches.
 fn bodies(input: &[u8]) -> String {
-    let shapes = Shape::ALL
+    let shapes = BodyType::ALL
         .into_iter()
-        .filter(|shape| *shape != Shape::Batch);
+        .filter(|shape| *shape != BodyType::Batch);
     shapes.map(|shape| body(shape, input)).collect()
 }
 
 fn batches(input: &[u8]) -> String {
-    body(Shape::Batch, input)
+    body(BodyType::Batch, input)
 }
 
-fn body(shape: Shape, input: &[u8]) -> String {
+fn body(shape: BodyType, input: &[u8]) -> String {
     match shape.read(input, now()) {
         Ok(()) => format!("{shape:?} "),
         Err(problem) => refusal(&problem),

@@ -163,7 +163,7 @@ async fn what_wechat_refuses_is_told(mode: Mode) {
     let tenant = onboard(&world);
     world
         .wechat()
-        .change_app(APP, |app| app.grants = simulator::GrantPolicy::Counted);
+        .change_app(APP, |app| app.grants = simulator::GrantRule::Counted);
     let send = [
         "send",
         "--appid",

@@ -168,7 +168,7 @@ async fn a_tenant_has_so_many_keys(mode: Mode) {
     ];
     let refused = run(world.wxgate(&line)).expect(1);
     assert!(
-        refused.stderr().contains("100 keys"),
+        refused.stderr().contains("100 active keys"),
         "{}",
         refused.stderr()
     );

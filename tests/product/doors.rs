@@ -2,7 +2,7 @@
 
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
-use simulator::{Push, PushEvent, PushFormat, PushMode};
+use simulator::{PushEvent, PushFormat, PushMode, PushSettings};
 
 use crate::{
     drop_in::wechat_token,
@@ -173,7 +173,7 @@ async fn callbacks_that_nobody_signed_are_limited(mode: Mode) {
     let tenant = world.tenant("tea").await;
     let settings = json!({"callback_token": TOKEN});
     tenant.app_with(APP, settings).await;
-    let push = Push {
+    let push = PushSettings {
         url: format!("{}/callbacks/{APP}", world.url(0)),
         token: TOKEN.into(),
         aes_key: None,

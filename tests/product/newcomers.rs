@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use simulator::{Effect, Fault, GrantPolicy, Template};
+use simulator::{Effect, Fault, GrantRule, ListedTemplate};
 
 use crate::{
     drop_in::{post, wechat_token},
@@ -24,8 +24,8 @@ both_modes!(
 /// Makes WeChat list one template of the app, which wants one accepted subscription for each message.
 fn add_template(world: &World) {
     world.wechat().change_app(APP, |app| {
-        app.grants = GrantPolicy::Counted;
-        app.templates = vec![Template::one_time(TEMPLATE, &["thing1", "phrase2"])];
+        app.grants = GrantRule::Counted;
+        app.templates = vec![ListedTemplate::one_time(TEMPLATE, &["thing1", "phrase2"])];
     });
 }
 
@@ -135,7 +135,7 @@ async fn a_listed_template_that_wechat_refuses_has_words_of_its_own(mode: Mode) 
         "{unknown}"
     );
     world.wechat().change_app(APP, |app| {
-        app.templates = vec![Template::one_time(TEMPLATE, &["thing1", "phrase2"])];
+        app.templates = vec![ListedTemplate::one_time(TEMPLATE, &["thing1", "phrase2"])];
     });
     let sync = format!("/v1/apps/{APP}/templates/sync");
     tenant.client.post(&sync, &Value::Null).await.expect(200);

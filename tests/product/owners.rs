@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use simulator::{CallbackRequest, Push, PushEvent, PushFormat, PushMode};
+use simulator::{CallbackRequest, PushEvent, PushFormat, PushMode, PushSettings};
 
 use crate::world::{Answer, Mode, SECRET, TEMPLATE, Tenant, World, finish, message};
 
@@ -31,7 +31,7 @@ async fn give_up(tenant: &Tenant) {
 
 /// A callback that WeChat signs with this Token.
 fn letter(world: &World, token: &str, event: &PushEvent) -> CallbackRequest {
-    let push = Push {
+    let push = PushSettings {
         url: format!("{}/callbacks/{APP}", world.url(0)),
         token: token.into(),
         aes_key: None,

@@ -10,7 +10,7 @@ use std::{
 
 use futures::future::join_all;
 use serde_json::json;
-use simulator::{Push, PushEvent, PushFormat, PushMode, PushReceipt};
+use simulator::{PushEvent, PushFormat, PushMode, PushReceipt, PushSettings};
 use tokio::{io::AsyncReadExt, net::TcpListener, task::JoinSet};
 
 use crate::{
@@ -101,7 +101,7 @@ const TOKEN: &str = "gatewayTestToken01";
 
 /// Gives WeChat the callback Token of the app.
 fn pushes(world: &World, appid: &str) {
-    let push = Push {
+    let push = PushSettings {
         url: format!("{}/callbacks/{appid}", world.url(0)),
         token: TOKEN.into(),
         aes_key: None,

@@ -4,7 +4,7 @@
 use futures::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
-use simulator::{Effect, Fault, FormId, FormIdKind, FormIdPolicy, GrantPolicy};
+use simulator::{Effect, Fault, FormId, FormIdKind, FormIdPolicy, GrantRule};
 
 use crate::world::{Mode, Tenant, World, finish, id, message_with, outcomes};
 
@@ -117,7 +117,7 @@ async fn a_spent_grant_leaves_the_message_uncertain(mode: Mode) {
     tenant.app(APP).await;
     world
         .wechat()
-        .change_app(APP, |app| app.grants = GrantPolicy::Counted);
+        .change_app(APP, |app| app.grants = GrantRule::Counted);
     let lost = Fault::next(1, Effect::BreakAfter).for_user("o1");
     world.wechat().add_fault(lost);
     world.wechat().grant(APP, "o1", crate::world::TEMPLATE, 1);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use simulator::{Effect, Fault, GrantPolicy};
+use simulator::{Effect, Fault, GrantRule};
 
 use crate::world::{Answer, Mode, Tenant, World, finish, id, message, message_with, outcomes};
 
@@ -40,10 +40,10 @@ const WAIT: (&str, &str) = ("prefer", "wait=20");
 /// A message that WeChat has refused, and that WeChat would take now.
 async fn failed(world: &World, tenant: &Tenant) -> Value {
     let grants = |policy| world.wechat().change_app(APP, |app| app.grants = policy);
-    grants(GrantPolicy::Counted);
+    grants(GrantRule::Counted);
     let failed = tenant.send_and_wait(APP, &message("o1")).await;
     assert_eq!(failed["status"], "failed", "{failed}");
-    grants(GrantPolicy::Unlimited);
+    grants(GrantRule::Unlimited);
     failed
 }
 
@@ -215,12 +215,12 @@ async fn a_retry_wants_quota(mode: Mode) {
     assert_eq!(one["status"], "sent");
     world
         .wechat()
-        .change_app(APP, |app| app.grants = GrantPolicy::Counted);
+        .change_app(APP, |app| app.grants = GrantRule::Counted);
     let failed = tenant.send_and_wait(APP, &message_with("o2", short)).await;
     assert_eq!(failed["status"], "failed");
     world
         .wechat()
-        .change_app(APP, |app| app.grants = GrantPolicy::Unlimited);
+        .change_app(APP, |app| app.grants = GrantRule::Unlimited);
 
     let refused = retry(&tenant, &failed).await;
     assert_eq!(refused.header("retry-after"), Some("50400"), "{refused:?}");

@@ -1,7 +1,7 @@
 //! Messages of each channel: what WeChat gets, and what the tenant reads.
 
 use serde_json::{Value, json};
-use simulator::{AccountKind, Effect, Fault, GrantPolicy, Template};
+use simulator::{AccountKind, Effect, Fault, GrantRule, ListedTemplate};
 
 use crate::world::{Mode, TEMPLATE, Tenant, World, message, message_with, outcomes};
 
@@ -175,8 +175,8 @@ async fn a_user_who_did_not_subscribe_fails_the_message(mode: Mode) {
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;
     world.wechat().change_app(APP, |app| {
-        app.grants = GrantPolicy::Counted;
-        app.templates = vec![Template::one_time(TEMPLATE, &["thing1", "number2"])];
+        app.grants = GrantRule::Counted;
+        app.templates = vec![ListedTemplate::one_time(TEMPLATE, &["thing1", "number2"])];
     });
     world.wechat().grant(APP, "o1", TEMPLATE, 1);
 
@@ -202,7 +202,7 @@ async fn a_value_that_wechat_refuses_fails_the_message(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;
-    let templates = vec![Template::one_time(
+    let templates = vec![ListedTemplate::one_time(
         TEMPLATE,
         &["thing1", "number2", "date3"],
     )];

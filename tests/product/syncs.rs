@@ -1,7 +1,7 @@
 //! What operators see of templates.
 
 use serde_json::Value;
-use simulator::{Effect, Fault, Template};
+use simulator::{Effect, Fault, ListedTemplate};
 
 use crate::{
     callbacks::counted,
@@ -15,7 +15,7 @@ both_modes!(syncs_and_drifts_are_counted);
 async fn syncs_and_drifts_are_counted(mode: Mode) {
     let world = World::start(mode).await;
     let lists = |keys: &[&str]| {
-        let templates = vec![Template::one_time(TEMPLATE, keys)];
+        let templates = vec![ListedTemplate::one_time(TEMPLATE, keys)];
         let wechat = world.wechat();
         wechat.change_app(APP, |app| app.templates = templates);
     };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use simulator::{AccountKind, Effect, Fault, GrantPolicy, KeywordEnum, Template};
+use simulator::{AccountKind, Effect, Fault, GrantRule, KeywordEnum, ListedTemplate as Template};
 
 use crate::{
     drop_in::wechat_token,
@@ -130,7 +130,7 @@ async fn all_that_does_not_fit_is_told_and_costs_nothing(mode: Mode) {
     lists(&world, &[order()]);
     world
         .wechat()
-        .change_app(APP, |app| app.grants = GrantPolicy::Counted);
+        .change_app(APP, |app| app.grants = GrantRule::Counted);
     tenant.app(APP).await;
     let wrong = message_with(
         "o1",

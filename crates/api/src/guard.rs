@@ -22,7 +22,7 @@ use utoipa::openapi::OpenApi;
 use crate::{
     layers,
     openapi::SCHEME,
-    problem::{Kind, Problem, seconds_up},
+    problem::{Problem, ProblemKind, seconds_up},
 };
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
@@ -114,7 +114,7 @@ pub(crate) async fn check(
     let rate = caller.limits.requests_per_second;
     let decision = guard.tenancy.admit(&caller).await;
     let mut response = if !decision.allowed {
-        Problem::new(Kind::RateLimited, Kind::RateLimited.example())
+        Problem::new(ProblemKind::RateLimited, ProblemKind::RateLimited.example())
             .retry_after(decision.retry_after)
             .into_response()
     } else if let Err(problem) = guard.policy.permit(&caller, request.method(), path) {
@@ -157,11 +157,11 @@ impl From<AuthError> for Problem {
                 )
             }
             AuthError::TooOften(wait) => {
-                return Self::new(Kind::RateLimited, error.to_string()).retry_after(wait);
+                return Self::new(ProblemKind::RateLimited, error.to_string()).retry_after(wait);
             }
-            AuthError::Unavailable => return Self::new(Kind::Overloaded, error.to_string()),
+            AuthError::Unavailable => return Self::new(ProblemKind::Overloaded, error.to_string()),
         };
-        Self::new(Kind::Unauthorized, error.to_string())
+        Self::new(ProblemKind::Unauthorized, error.to_string())
             .with_header(header::WWW_AUTHENTICATE, &challenge)
     }
 }
@@ -171,7 +171,7 @@ pub(crate) fn insufficient_scope(scope: Scope) -> Problem {
     let challenge =
         format!("Bearer realm=\"wxgate\", error=\"insufficient_scope\", scope=\"{scope}\"");
     Problem::new(
-        Kind::InsufficientScope,
+        ProblemKind::InsufficientScope,
         format!("this request needs the scope `{scope}`: use a key that has this scope"),
     )
     .with_header(header::WWW_AUTHENTICATE, &challenge)

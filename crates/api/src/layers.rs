@@ -24,7 +24,7 @@ use crate::{
     drop_in,
     dto::page::NextCursor,
     metrics::{HttpMetrics, measure},
-    problem::{self, Kind, Problem},
+    problem::{self, Problem, ProblemKind},
     routes::callbacks,
     transport::{self, Compressible},
 };
@@ -196,7 +196,11 @@ async fn refuse_encoded(request: Request, next: Next) -> Response {
         "a body with `Content-Encoding: {encoding}` cannot be read: send the body without an encoding and without this header"
     );
     let plain = [(header::ACCEPT_ENCODING, "identity")];
-    (plain, Problem::new(Kind::UnsupportedMediaType, words)).into_response()
+    (
+        plain,
+        Problem::new(ProblemKind::UnsupportedMediaType, words),
+    )
+        .into_response()
 }
 
 /// The content encoding of the body. `None`: the request has no body, or the body is not encoded.
@@ -242,11 +246,13 @@ fn log(problem: &Problem, status: StatusCode) {
     let (code, cause) = (problem.kind().code(), problem.cause().unwrap_or("-"));
     match problem.kind() {
         // A flood causes one such line for each request, so the level is `debug`.
-        Kind::Overloaded if cause == UnprovenLimitReached.to_string() => {
+        ProblemKind::Overloaded if cause == UnprovenLimitReached.to_string() => {
             tracing::debug!(status = status.as_u16(), code, cause, "request refused");
         }
-        Kind::Internal => tracing::error!(status = status.as_u16(), code, cause, "request broke"),
-        Kind::Overloaded | Kind::WechatUnavailable => {
+        ProblemKind::Internal => {
+            tracing::error!(status = status.as_u16(), code, cause, "request broke");
+        }
+        ProblemKind::Overloaded | ProblemKind::WechatUnavailable => {
             tracing::warn!(status = status.as_u16(), code, cause, "request refused");
         }
         _ => tracing::debug!(status = status.as_u16(), code, cause, "request refused"),
@@ -271,7 +277,7 @@ pub(crate) fn body_limit(request: &Request) -> usize {
 /// The problem for a body over `limit` bytes.
 pub(crate) fn too_large(limit: usize) -> Problem {
     Problem::new(
-        Kind::PayloadTooLarge,
+        ProblemKind::PayloadTooLarge,
         format!("the body may have at most {limit} bytes: send a smaller body"),
     )
 }
@@ -290,7 +296,7 @@ fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
 
 async fn nothing_here(uri: Uri) -> Problem {
     Problem::new(
-        Kind::NotFound,
+        ProblemKind::NotFound,
         format!(
             "the path {} does not exist: see /docs for all paths",
             uri.path()
@@ -300,7 +306,7 @@ async fn nothing_here(uri: Uri) -> Problem {
 
 async fn wrong_method(method: Method) -> Problem {
     Problem::new(
-        Kind::MethodNotAllowed,
+        ProblemKind::MethodNotAllowed,
         format!("the method {method} is not allowed here: use one of the methods in `Allow`"),
     )
 }

@@ -17,13 +17,13 @@ use prometheus_client::{
 /// The metrics of the HTTP API. Cheap to clone; all clones share the counters.
 #[derive(Clone, Debug)]
 pub struct HttpMetrics {
-    requests: Family<Answer, Counter>,
+    requests: Family<RouteLabels, Counter>,
     seconds: Family<Route, Histogram>,
 }
 
 /// One answered request. The number of label sets is bounded by the number of routes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Answer {
+struct RouteLabels {
     method: &'static str,
     route: String,
     status: u16,
@@ -92,7 +92,7 @@ pub(crate) async fn measure(
         .observe(started.elapsed().as_secs_f64());
     metrics
         .requests
-        .get_or_create(&Answer {
+        .get_or_create(&RouteLabels {
             method,
             route,
             status: response.status().as_u16(),

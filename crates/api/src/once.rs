@@ -19,7 +19,7 @@ use tenancy::{IdempotencyState, Keep};
 
 use crate::{
     ApiState,
-    problem::{Kind, Problem},
+    problem::{Problem, ProblemKind},
 };
 
 /// `true`: the request was made before, and this is the first answer.
@@ -100,7 +100,7 @@ impl ApiState {
             IdempotencyState::OtherRequest => return Err(reused()),
             IdempotencyState::Busy => {
                 return Err(Problem::new(
-                    Kind::Conflict,
+                    ProblemKind::Conflict,
                     "the first request with this Idempotency-Key is still running: send the request again in a moment",
                 ));
             }
@@ -125,7 +125,7 @@ impl ApiState {
 }
 
 fn reused() -> Problem {
-    let kind = Kind::IdempotencyKeyReused;
+    let kind = ProblemKind::IdempotencyKeyReused;
     Problem::new(kind, kind.example())
 }
 

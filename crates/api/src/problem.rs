@@ -1,6 +1,6 @@
 //! Problems (RFC 9457): all refusals of the API, in one closed set.
 //!
-//! The crates below say which *kind* of failure occurred; [`Kind::status`] alone turns a kind into an HTTP status. A
+//! The crates below say which *kind* of failure occurred; [`ProblemKind::status`] alone turns a kind into an HTTP status. A
 //! [`Problem`] becomes a response without a body; the outermost layer writes the body, because only that layer has the
 //! request's id.
 
@@ -28,9 +28,9 @@ macro_rules! kinds {
     ($($(#[$doc:meta])* $kind:ident = $code:literal, $status:ident, $title:literal: $example:literal;)*) => {
         /// The kinds of refusal. Think before you add a kind: clients depend on the codes.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub(crate) enum Kind { $($(#[$doc])* $kind,)* }
+        pub(crate) enum ProblemKind { $($(#[$doc])* $kind,)* }
 
-        impl Kind {
+        impl ProblemKind {
             /// All kinds.
             pub(crate) const ALL: &'static [Self] = &[$(Self::$kind,)*];
 
@@ -129,7 +129,7 @@ pub(crate) struct Problem(Box<Inner>);
 
 #[derive(Clone, Debug)]
 struct Inner {
-    kind: Kind,
+    kind: ProblemKind,
     detail: String,
     errors: Vec<Violation>,
     wechat: Option<WechatAnswer>,
@@ -153,7 +153,7 @@ pub(crate) struct WechatAnswer {
 
 impl Problem {
     /// A problem of a kind; `detail` says what the client can do next.
-    pub(crate) fn new(kind: Kind, detail: impl Into<String>) -> Self {
+    pub(crate) fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
         Self(Box::new(Inner {
             kind,
             detail: detail.into(),
@@ -167,13 +167,13 @@ impl Problem {
 
     /// The gateway cannot parse the request.
     pub(crate) fn invalid_request(detail: impl Into<String>) -> Self {
-        Self::new(Kind::InvalidRequest, detail)
+        Self::new(ProblemKind::InvalidRequest, detail)
     }
 
     /// No `what` with this id exists, or another tenant owns the `what`. The answer does not say which of the two.
     pub(crate) fn not_found(what: &str) -> Self {
         Self::new(
-            Kind::NotFound,
+            ProblemKind::NotFound,
             format!(
                 "there is no such {what}: check the id, and that the key belongs to the right tenant"
             ),
@@ -182,7 +182,10 @@ impl Problem {
 
     /// Fields break the rules in `errors`.
     pub(crate) fn validation_failed(errors: Vec<Violation>) -> Self {
-        let mut problem = Self::new(Kind::ValidationFailed, Kind::ValidationFailed.example());
+        let mut problem = Self::new(
+            ProblemKind::ValidationFailed,
+            ProblemKind::ValidationFailed.example(),
+        );
         problem.0.errors = violation::first(errors, MOST_ERRORS);
         problem
     }
@@ -194,28 +197,32 @@ impl Problem {
 
     /// A defect. The gateway logs the cause and never sends the cause to the client.
     pub(crate) fn internal(cause: impl Display) -> Self {
-        Self::new(Kind::Internal, Kind::Internal.example()).caused_by(cause)
+        Self::new(ProblemKind::Internal, ProblemKind::Internal.example()).caused_by(cause)
     }
 
     /// The gateway cannot handle the request now. The gateway logs the cause and never sends the cause to the client.
     pub(crate) fn unavailable(cause: impl Display) -> Self {
-        Self::new(Kind::Overloaded, Kind::Overloaded.example()).caused_by(cause)
+        Self::new(ProblemKind::Overloaded, ProblemKind::Overloaded.example()).caused_by(cause)
     }
 
     /// The problem for a bare error response of a library.
     pub(crate) fn from_status(status: StatusCode) -> Self {
-        let kind = Kind::ALL
+        let kind = ProblemKind::ALL
             .iter()
             .copied()
             .find(|kind| kind.status() == status);
         let kind = kind.unwrap_or(if status.is_server_error() {
-            Kind::Internal
+            ProblemKind::Internal
         } else {
-            Kind::InvalidRequest
+            ProblemKind::InvalidRequest
         });
         match kind {
-            Kind::NotFound => Self::new(kind, "this path does not exist: see /docs for all paths"),
-            Kind::InvalidRequest => Self::new(kind, "see /docs for what this endpoint reads"),
+            ProblemKind::NotFound => {
+                Self::new(kind, "this path does not exist: see /docs for all paths")
+            }
+            ProblemKind::InvalidRequest => {
+                Self::new(kind, "see /docs for what this endpoint reads")
+            }
             kind => Self::new(kind, kind.example()),
         }
     }
@@ -252,7 +259,7 @@ impl Problem {
     }
 
     /// The kind.
-    pub(crate) fn kind(&self) -> Kind {
+    pub(crate) fn kind(&self) -> ProblemKind {
         self.0.kind
     }
 
@@ -390,29 +397,31 @@ mod tests {
         ("overloaded", 503),
     ];
     // Kinds outside the contract's table: other statuses of the same codes, and the kind that only WeChat gets.
-    const BESIDES: [Kind; 4] = [
-        Kind::MethodNotAllowed,
-        Kind::TooSlow,
-        Kind::Changed,
-        Kind::BadSignature,
+    const BESIDES: [ProblemKind; 4] = [
+        ProblemKind::MethodNotAllowed,
+        ProblemKind::TooSlow,
+        ProblemKind::Changed,
+        ProblemKind::BadSignature,
     ];
 
     #[test]
     fn codes_and_statuses_are_those_of_the_contract() {
-        let rows = Kind::ALL.iter().filter(|kind| !BESIDES.contains(kind));
+        let rows = ProblemKind::ALL
+            .iter()
+            .filter(|kind| !BESIDES.contains(kind));
         let rows: Vec<(&str, u16)> = rows
             .map(|kind| (kind.code(), kind.status().as_u16()))
             .collect();
         assert_eq!(rows, CONTRACT);
-        for kind in [Kind::MethodNotAllowed, Kind::TooSlow] {
+        for kind in [ProblemKind::MethodNotAllowed, ProblemKind::TooSlow] {
             assert_eq!(kind.code(), "invalid_request");
         }
-        assert_eq!(Kind::Changed.code(), "conflict");
+        assert_eq!(ProblemKind::Changed.code(), "conflict");
     }
 
     #[test]
     fn every_429_and_503_says_when_to_come_back() {
-        for kind in Kind::ALL {
+        for kind in ProblemKind::ALL {
             let response = Problem::new(*kind, "x").into_response();
             let wanted = matches!(kind.status().as_u16(), 429 | 503);
             assert_eq!(

@@ -6,7 +6,7 @@ use delivery::{
     AppError, ChangeError, DeliveryError, GrantError, QuotaSpan, SubmitError, WebhookError,
 };
 use domain::{
-    lifecycle::{Refusal, Status},
+    lifecycle::{ImpossibleEvent, Status},
     violation::Violation,
 };
 use store::StoreError;
@@ -14,7 +14,7 @@ use tenancy::{AuthError, TenancyError};
 
 use crate::{
     dto::time::Timestamp,
-    problem::{Kind, Problem, WechatAnswer},
+    problem::{Problem, ProblemKind, WechatAnswer},
     tags::changed,
 };
 
@@ -29,7 +29,7 @@ impl From<StoreError> for Problem {
         match error {
             StoreError::Unavailable(_) => Self::unavailable(error),
             StoreError::NotFound(what) => Self::not_found(what),
-            StoreError::Answered => Self::new(Kind::Conflict, error.to_string()),
+            StoreError::Answered => Self::new(ProblemKind::Conflict, error.to_string()),
             StoreError::Changed(_) => changed(),
             StoreError::Taken(_) | StoreError::Broken(_) | StoreError::Settings(_) => {
                 Self::internal(error)
@@ -47,9 +47,9 @@ impl From<TenancyError> for Problem {
                     "a key cannot grant scopes that the key itself does not have: leave out `{scopes}`, or use a key \
                     that has these scopes"
                 );
-                Self::new(Kind::InsufficientScope, detail)
+                Self::new(ProblemKind::InsufficientScope, detail)
             }
-            TenancyError::TooManyKeys => Self::new(Kind::Conflict, error.to_string()),
+            TenancyError::TooManyKeys => Self::new(ProblemKind::Conflict, error.to_string()),
             TenancyError::MakerRevoked => AuthError::Revoked.into(),
             TenancyError::NotFound(what) => Self::not_found(what),
             TenancyError::Store(error) => error.into(),
@@ -71,8 +71,8 @@ impl From<GrantError> for Problem {
     fn from(error: GrantError) -> Self {
         match error {
             GrantError::KeyReused => Self::new(
-                Kind::IdempotencyKeyReused,
-                Kind::IdempotencyKeyReused.example(),
+                ProblemKind::IdempotencyKeyReused,
+                ProblemKind::IdempotencyKeyReused.example(),
             ),
             GrantError::Delivery(error) => error.into(),
         }
@@ -85,7 +85,7 @@ impl From<WebhookError> for Problem {
             WebhookError::NotFound(what) => Self::not_found(what),
             WebhookError::Invalid(errors) => Self::validation_failed(errors),
             WebhookError::TooMany | WebhookError::Disabled => {
-                Self::new(Kind::Conflict, error.to_string())
+                Self::new(ProblemKind::Conflict, error.to_string())
             }
             WebhookError::Store(error) => error.into(),
         }
@@ -96,7 +96,7 @@ impl From<AppError> for Problem {
     fn from(error: AppError) -> Self {
         match error {
             AppError::Taken => Self::new(
-                Kind::Conflict,
+                ProblemKind::Conflict,
                 "the appid is registered already: GET /v1/apps shows whether the app is yours; if not, ask its owner \
                 to remove the app",
             ),
@@ -111,9 +111,9 @@ impl From<AppError> for Problem {
                 by_its_owner,
             } => {
                 let kind = if by_its_owner {
-                    Kind::AppRejected
+                    ProblemKind::AppRejected
                 } else {
-                    Kind::WechatRejected
+                    ProblemKind::WechatRejected
                 };
                 Self::new(kind, advice).with_wechat(WechatAnswer {
                     errcode,
@@ -130,8 +130,8 @@ impl From<AppError> for Problem {
                 detail,
             } => {
                 let kind = match span {
-                    QuotaSpan::Day => Kind::QuotaExhausted,
-                    QuotaSpan::Minute => Kind::RateLimited,
+                    QuotaSpan::Day => ProblemKind::QuotaExhausted,
+                    QuotaSpan::Minute => ProblemKind::RateLimited,
                 };
                 let said = WechatAnswer {
                     errcode,
@@ -146,8 +146,8 @@ impl From<AppError> for Problem {
                 retry_after,
                 detail,
             } => {
-                let words = Kind::WechatUnavailable.example();
-                Self::new(Kind::WechatUnavailable, words)
+                let words = ProblemKind::WechatUnavailable.example();
+                Self::new(ProblemKind::WechatUnavailable, words)
                     .retry_after(retry_after)
                     .caused_by(detail)
             }
@@ -156,7 +156,7 @@ impl From<AppError> for Problem {
                 detail,
             } => {
                 let words = format!("{detail}: send the request again after Retry-After");
-                Self::new(Kind::RateLimited, words).retry_after(retry_after)
+                Self::new(ProblemKind::RateLimited, words).retry_after(retry_after)
             }
             AppError::Unavailable(cause) => Self::unavailable(cause),
             AppError::Broken(cause) => Self::internal(cause),
@@ -174,7 +174,7 @@ pub(crate) fn submit_refusal(error: SubmitError, now: DateTime<Utc>) -> Problem 
             let detail = format!(
                 "the app's daily quota is used up until {reset}: send the message then, or give the message a longer ttl"
             );
-            Problem::new(Kind::QuotaExhausted, detail)
+            Problem::new(ProblemKind::QuotaExhausted, detail)
                 .retry_after((reset_at - now).to_std().unwrap_or_default())
         }
         SubmitError::TenantQuotaExhausted { limit, reset_at } => {
@@ -183,12 +183,12 @@ pub(crate) fn submit_refusal(error: SubmitError, now: DateTime<Utc>) -> Problem 
                 "the tenant's limit of {limit} messages a day is used up, independent of the quotas of its apps: send \
                  after {reset}, or ask the operator for a higher `messages_per_day`"
             );
-            Problem::new(Kind::QuotaExhausted, detail)
+            Problem::new(ProblemKind::QuotaExhausted, detail)
                 .retry_after((reset_at - now).to_std().unwrap_or_default())
         }
         SubmitError::KeyReused => Problem::new(
-            Kind::IdempotencyKeyReused,
-            Kind::IdempotencyKeyReused.example(),
+            ProblemKind::IdempotencyKeyReused,
+            ProblemKind::IdempotencyKeyReused.example(),
         ),
         SubmitError::Overloaded { retry_after } => {
             Problem::unavailable("too many messages wait for intake").retry_after(retry_after)
@@ -202,11 +202,12 @@ pub(crate) fn submit_refusal(error: SubmitError, now: DateTime<Utc>) -> Problem 
 pub(crate) fn change_refusal(error: ChangeError, now: DateTime<Utc>) -> Problem {
     match error {
         ChangeError::NotFound => Problem::not_found("message"),
-        ChangeError::Refused(refusal) => {
-            Problem::new(Kind::Conflict, format!("{refusal}: {}", advice(refusal)))
-        }
+        ChangeError::Refused(refusal) => Problem::new(
+            ProblemKind::Conflict,
+            format!("{refusal}: {}", advice(refusal)),
+        ),
         ChangeError::Emptied => Problem::new(
-            Kind::Conflict,
+            ProblemKind::Conflict,
             "the content of the message has been deleted, because the message is old: send a new message",
         ),
         ChangeError::Submit(error) => submit_refusal(error, now),
@@ -214,7 +215,7 @@ pub(crate) fn change_refusal(error: ChangeError, now: DateTime<Utc>) -> Problem 
 }
 
 /// What the client can do with a message in the status that `refusal` names.
-fn advice(Refusal { status, .. }: Refusal) -> &'static str {
+fn advice(ImpossibleEvent { status, .. }: ImpossibleEvent) -> &'static str {
     match status {
         Status::Scheduled | Status::Queued => {
             "the gateway will send the message; POST …/cancel cancels the message"
@@ -378,7 +379,7 @@ mod tests {
     fn what_cannot_be_changed_is_told_with_its_status() {
         let now = DateTime::UNIX_EPOCH;
         for status in Status::ALL {
-            let refusal = Refusal {
+            let refusal = ImpossibleEvent {
                 status,
                 attempted: "be canceled",
             };

@@ -13,14 +13,14 @@ use serde::de::DeserializeOwned;
 use crate::{
     cursor,
     dto::{
-        apps::{AppChanges, NewApp},
+        apps::{AppChanges, AppRegistration},
         batch::{BatchRequest, items},
-        keys::NewKey,
+        keys::KeyRequest,
         message_request::MessageRequest,
         messages::{Message, MessagesQuery},
         page::Listed,
-        tenants::NewTenant,
-        webhooks::{NewWebhook, WebhookChanges},
+        tenants::TenantRequest,
+        webhooks::{WebhookChanges, WebhookRequest},
     },
     extract::{key_text, parse, read_query},
     problem::Problem,
@@ -31,28 +31,28 @@ pub use crate::dto::message_request::message;
 /// The type of a JSON body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each is the body of the request of that name")]
-pub enum Shape {
+pub enum BodyType {
     Message,
     Batch,
-    NewApp,
+    AppRegistration,
     AppChanges,
-    NewWebhook,
+    WebhookRequest,
     WebhookChanges,
-    NewKey,
-    NewTenant,
+    KeyRequest,
+    TenantRequest,
 }
 
-impl Shape {
+impl BodyType {
     /// All shapes.
     pub const ALL: [Self; 8] = [
         Self::Message,
         Self::Batch,
-        Self::NewApp,
+        Self::AppRegistration,
         Self::AppChanges,
-        Self::NewWebhook,
+        Self::WebhookRequest,
         Self::WebhookChanges,
-        Self::NewKey,
-        Self::NewTenant,
+        Self::KeyRequest,
+        Self::TenantRequest,
     ];
 
     /// Parses `body` at `now`, as far as a handler does before its first database access. The error is the problem, as
@@ -66,16 +66,18 @@ impl Shape {
                 .and_then(BatchRequest::requests)
                 .map(|requests| items(requests, &Catalog::default(), now))
                 .map(drop),
-            Self::NewApp => parse::<NewApp>(body)
+            Self::AppRegistration => parse::<AppRegistration>(body)
                 .and_then(|read| read.tenant().and(read.parse()))
                 .map(drop),
             Self::AppChanges => parse::<AppChanges>(body)
                 .and_then(AppChanges::parse)
                 .map(drop),
-            Self::NewWebhook => settings::<NewWebhook>(body),
+            Self::WebhookRequest => settings::<WebhookRequest>(body),
             Self::WebhookChanges => settings::<WebhookChanges>(body),
-            Self::NewKey => parse::<NewKey>(body).and_then(NewKey::parse).map(drop),
-            Self::NewTenant => parse::<NewTenant>(body).map(|read| drop(read.split())),
+            Self::KeyRequest => parse::<KeyRequest>(body)
+                .and_then(KeyRequest::parse)
+                .map(drop),
+            Self::TenantRequest => parse::<TenantRequest>(body).map(|read| drop(read.split())),
         };
         read.map_err(|problem| told(&problem))
     }

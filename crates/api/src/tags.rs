@@ -12,7 +12,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use utoipa::IntoParams;
 
-use crate::problem::{Kind, Problem};
+use crate::problem::{Problem, ProblemKind};
 
 /// `If-None-Match` in the OpenAPI document.
 #[derive(Debug, IntoParams)]
@@ -123,7 +123,7 @@ pub(crate) fn now_is(version: DateTime<Utc>, body: &impl Serialize) -> Response 
 
 /// The problem for a state that is no longer the present one.
 pub(crate) fn changed() -> Problem {
-    Problem::new(Kind::Changed, Kind::Changed.example())
+    Problem::new(ProblemKind::Changed, ProblemKind::Changed.example())
 }
 
 fn tag(version: DateTime<Utc>, text: &[u8]) -> String {
@@ -237,7 +237,7 @@ mod tests {
         assert_eq!(shown(&known(&[&tag]), at(5), &2).status(), 200);
     }
 
-    async fn read(lines: &[&[u8]]) -> Result<IfMatch, Kind> {
+    async fn read(lines: &[&[u8]]) -> Result<IfMatch, ProblemKind> {
         let mut request = http::Request::builder();
         for line in lines {
             request = request.header(header::IF_MATCH, *line);
@@ -258,7 +258,7 @@ mod tests {
         assert_eq!(read(&[b"", one, b" "]).await, Ok(IfMatch(Some(at(5)))));
         assert_eq!(read(&[b"*"]).await, Ok(IfMatch(None)));
         for several in [&[one, one][..], &[one, b"*"], &[b"\"a\", \"b\""]] {
-            assert_eq!(read(several).await, Err(Kind::InvalidRequest));
+            assert_eq!(read(several).await, Err(ProblemKind::InvalidRequest));
         }
     }
 
@@ -266,7 +266,7 @@ mod tests {
     async fn a_condition_that_is_there_is_never_left_out() {
         let others: [&[u8]; 5] = [b"\"1-1\xe9\"", b"\"a,b\"", b"", b" , ", b"\"\""];
         for other in others {
-            assert_eq!(read(&[other]).await, Err(Kind::Changed), "{other:?}");
+            assert_eq!(read(&[other]).await, Err(ProblemKind::Changed), "{other:?}");
         }
         for no_list in [
             &b"1-1"[..],
@@ -278,7 +278,7 @@ mod tests {
         ] {
             assert_eq!(
                 read(&[no_list]).await,
-                Err(Kind::InvalidRequest),
+                Err(ProblemKind::InvalidRequest),
                 "{no_list:?}"
             );
         }

@@ -28,7 +28,7 @@ use domain::{
 use futures::{FutureExt, StreamExt, stream};
 use simulator::{Options, Simulator};
 use wechat::{Client, ClientOptions};
-use wxgate_broker::{AppCredentials, Broker, Credentials, CredentialsError, Metrics};
+use wxgate_broker::{AppCredentials, Broker, BrokerMetrics, Credentials, CredentialsError};
 
 /// Calls in a batch.
 const BATCH: usize = 10;
@@ -72,7 +72,7 @@ async fn measure(apps: usize, batches: usize) {
             coord.clone(),
             Arc::new(AnySecret),
             MasterKey::from_bytes([7; 32]),
-            Metrics::default(),
+            BrokerMetrics::default(),
         )
     };
     let appids: Vec<_> = (0..apps)

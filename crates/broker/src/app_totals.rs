@@ -9,7 +9,7 @@ use prometheus_client::{
     metrics::{MetricType, gauge::ConstGauge},
 };
 
-use crate::{BrokerError, BudgetKind, Metrics, memory::Memory};
+use crate::{BrokerError, BrokerMetrics, BudgetKind, memory::Memory};
 
 /// The totals over the apps of one or more brokers.
 pub(crate) struct AppTotals {
@@ -75,7 +75,7 @@ fn widen(span: &mut Option<Span>, value: f64) {
 }
 
 /// Takes a census each time the metrics are read.
-pub(crate) struct AppTotalsCollector(pub(crate) Metrics);
+pub(crate) struct AppTotalsCollector(pub(crate) BrokerMetrics);
 
 impl Collector for AppTotalsCollector {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use coord::{Coord, Subscription, Wake};
+use coord::{Coord, Wake, WakeupSubscription};
 use dashmap::DashMap;
 use domain::{
     app::{AppId, TokenMode},
@@ -24,12 +24,12 @@ use tokio_util::{
 };
 
 use crate::{
-    BrokerError, Credentials, Event, Metrics, Observer, Proof, Token, TokenState,
+    BrokerError, BrokerEvent, BrokerMetrics, Credentials, Observer, Proof, Token, TokenState,
     app_totals::AppTotals,
-    check::Health,
+    check::TokenHealth,
     deferred::{self, DeferredUpdates},
-    memory::{Entry, Memory},
-    shared::Shared,
+    memory::{Memory, TokenReply},
+    shared::SharedCells,
     single_flight,
 };
 
@@ -51,8 +51,8 @@ pub(crate) struct Inner {
     pub(crate) client: wechat::Client,
     pub(crate) coord: Coord,
     pub(crate) credentials: Arc<dyn Credentials>,
-    pub(crate) shared: Shared,
-    pub(crate) metrics: Metrics,
+    pub(crate) shared: SharedCells,
+    pub(crate) metrics: BrokerMetrics,
     /// Runs the fetches; shutdown waits for these tasks.
     pub(crate) tasks: TaskTracker,
     /// Cancelled when fetches must no longer wait for other replicas.
@@ -77,13 +77,13 @@ impl Broker {
         coord: Coord,
         credentials: Arc<dyn Credentials>,
         master_key: MasterKey,
-        metrics: Metrics,
+        metrics: BrokerMetrics,
     ) -> Self {
         let stop = CancellationToken::new();
         let changes = coord.wakeups().subscribe(CHANGED);
         let inner = Arc::new(Inner {
             client,
-            shared: Shared::new(coord.clone(), master_key),
+            shared: SharedCells::new(coord.clone(), master_key),
             coord,
             credentials,
             metrics,
@@ -154,7 +154,7 @@ impl Broker {
     /// Whether WeChat refuses the token, which WeChat has refused once, in a token check too. Changes nothing.
     pub async fn is_dead(&self, appid: &AppId, token: &Token) -> bool {
         let memory = self.0.memory(appid);
-        Box::pin(self.0.check(appid, &memory, token)).await == Health::Dead
+        Box::pin(self.0.check(appid, &memory, token)).await == TokenHealth::Dead
     }
 
     /// Fetches another token on request. The present token serves until then, and also when the refresh fails.
@@ -174,9 +174,9 @@ impl Broker {
                 single_flight::launch(&self.0, appid, &memory, goal)
             });
             let token = match entry {
-                Entry::Token(token) => token,
-                Entry::Failed(error) => return Err(error),
-                Entry::Wait(flight) => flight.await?,
+                TokenReply::Token(token) => token,
+                TokenReply::Failed(error) => return Err(error),
+                TokenReply::Wait(flight) => flight.await?,
             };
             // The fetch may have started before this request, and may have found that WeChat keeps the present token.
             if token.generation > beyond {
@@ -275,9 +275,9 @@ impl Broker {
                 single_flight::launch(&self.0, appid, &memory, goal)
             });
             let flight = match entry {
-                Entry::Token(token) => return Ok(token),
-                Entry::Failed(error) => return Err(error),
-                Entry::Wait(flight) => flight,
+                TokenReply::Token(token) => return Ok(token),
+                TokenReply::Failed(error) => return Err(error),
+                TokenReply::Wait(flight) => flight,
             };
             let waiting = self.0.metrics.waiting();
             let landed = flight.await;
@@ -346,7 +346,7 @@ impl Inner {
     }
 
     /// Passes an event to the observer, without waiting for the observer.
-    pub(crate) fn tell(&self, appid: &AppId, event: Event) {
+    pub(crate) fn tell(&self, appid: &AppId, event: BrokerEvent) {
         if let Some(observer) = self.observer.get() {
             let (observer, appid) = (Arc::clone(observer), appid.clone());
             self.tasks
@@ -413,7 +413,7 @@ impl Inner {
 }
 
 /// Handles the changes of apps that other replicas announce.
-async fn listen(inner: Weak<Inner>, mut changes: Subscription) {
+async fn listen(inner: Weak<Inner>, mut changes: WakeupSubscription) {
     loop {
         let wake = changes.next().await;
         let Some(inner) = inner.upgrade() else { return };

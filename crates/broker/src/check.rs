@@ -30,7 +30,7 @@ const UNCLEAR: u32 = 3;
 
 /// The result of a token check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Health {
+pub(crate) enum TokenHealth {
     /// WeChat accepts the token, or nothing proves the opposite.
     Alive,
     /// WeChat refuses the token.
@@ -38,14 +38,14 @@ pub(crate) enum Health {
 }
 
 /// A check in progress. Every waiting caller holds a clone.
-type Check = Shared<BoxFuture<'static, Health>>;
+type Check = Shared<BoxFuture<'static, TokenHealth>>;
 
 /// The checks of one app's tokens.
 #[derive(Default)]
-pub(crate) struct Checks(Mutex<State>);
+pub(crate) struct Checks(Mutex<CheckState>);
 
 #[derive(Default)]
-struct State {
+struct CheckState {
     last: Option<Last>,
     /// The generation of the token that is being checked, and the check.
     running: Option<(u64, Check)>,
@@ -55,7 +55,7 @@ struct State {
 
 struct Last {
     generation: u64,
-    health: Health,
+    health: TokenHealth,
     until: DateTime<Utc>,
 }
 
@@ -67,7 +67,7 @@ impl Checks {
         generation: u64,
         now: DateTime<Utc>,
         launch: impl FnOnce() -> Check,
-    ) -> Result<Health, Check> {
+    ) -> Result<TokenHealth, Check> {
         let mut state = self.lock();
         let last = state.last.as_ref();
         if let Some(last) = last.filter(|last| last.generation == generation && now < last.until) {
@@ -84,7 +84,7 @@ impl Checks {
     }
 
     /// Ends the check of `generation`. `found`: the result; none: WeChat gave no clear answer.
-    fn end(&self, generation: u64, found: Option<Health>, now: DateTime<Utc>) -> Health {
+    fn end(&self, generation: u64, found: Option<TokenHealth>, now: DateTime<Utc>) -> TokenHealth {
         let mut state = self.lock();
         state.unclear = if found.is_some() {
             0
@@ -92,9 +92,9 @@ impl Checks {
             state.unclear.saturating_add(1)
         };
         let health = found.unwrap_or(if state.unclear < UNCLEAR {
-            Health::Alive
+            TokenHealth::Alive
         } else {
-            Health::Dead
+            TokenHealth::Dead
         });
         state.running.take_if(|(of, _)| *of == generation);
         state.last = Some(Last {
@@ -105,7 +105,7 @@ impl Checks {
         health
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, CheckState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -117,7 +117,7 @@ impl Inner {
         appid: &AppId,
         memory: &Arc<Memory>,
         token: &Token,
-    ) -> Health {
+    ) -> TokenHealth {
         let now = self.coord.clock().now();
         let launch = || launch(self, appid, memory, token.clone());
         match memory.checks.look(token.generation, now, launch) {
@@ -152,13 +152,13 @@ fn launch(inner: &Arc<Inner>, appid: &AppId, memory: &Arc<Memory>, token: Token)
 }
 
 /// Calls WeChat up to [`REFUSALS`] times; none: no clear answer.
-async fn ask(inner: &Inner, appid: &AppId, token: &Token) -> Option<Health> {
+async fn ask(inner: &Inner, appid: &AppId, token: &Token) -> Option<TokenHealth> {
     let generation = token.generation;
     for _ in 0..REFUSALS {
         match inner.client.check_token(&token.value).await {
             TokenCheck::Alive => {
                 tracing::info!(%appid, generation, "WeChat accepts the access token that WeChat has just refused");
-                return Some(Health::Alive);
+                return Some(TokenHealth::Alive);
             }
             TokenCheck::Refused(cause) => {
                 tracing::debug!(%appid, generation, %cause, "WeChat refuses the access token");
@@ -175,7 +175,7 @@ async fn ask(inner: &Inner, appid: &AppId, token: &Token) -> Option<Health> {
             }
         }
     }
-    Some(Health::Dead)
+    Some(TokenHealth::Dead)
 }
 
 #[cfg(test)]
@@ -191,9 +191,9 @@ mod tests {
         let (checks, now) = (Checks::default(), DateTime::UNIX_EPOCH);
         assert!(checks.look(7, now, idle).is_err());
         assert!(checks.look(7, now, || panic!("one is under way")).is_err());
-        checks.end(7, Some(Health::Dead), now);
+        checks.end(7, Some(TokenHealth::Dead), now);
         let known = |generation, at| checks.look(generation, at, idle).ok();
-        assert_eq!(known(7, now), Some(Health::Dead));
+        assert_eq!(known(7, now), Some(TokenHealth::Dead));
         assert_eq!(known(8, now), None);
         assert_eq!(known(7, now + HOLDS), None);
     }
@@ -202,9 +202,9 @@ mod tests {
     fn the_third_check_without_a_result_in_a_row_believes_the_refusal() {
         let (checks, now) = (Checks::default(), DateTime::UNIX_EPOCH);
         let end = |found| checks.end(7, found, now);
-        assert_eq!([end(None), end(None)], [Health::Alive; 2]);
-        assert_eq!(end(Some(Health::Alive)), Health::Alive);
-        assert_eq!([end(None), end(None)], [Health::Alive; 2]);
-        assert_eq!(end(None), Health::Dead);
+        assert_eq!([end(None), end(None)], [TokenHealth::Alive; 2]);
+        assert_eq!(end(Some(TokenHealth::Alive)), TokenHealth::Alive);
+        assert_eq!([end(None), end(None)], [TokenHealth::Alive; 2]);
+        assert_eq!(end(None), TokenHealth::Dead);
     }
 }

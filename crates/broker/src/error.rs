@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use domain::{quota, retry::Delay, verdict::BlockReason};
 use wechat::{Cause, TokenError};
 
-use crate::{BudgetKind, ledger::Spent};
+use crate::{BudgetKind, ledger::SpentBudget};
 
 /// Why there is no token now. All callers that waited for the same fetch get the same error, and so do all callers
 /// before the time of the next fetch.
@@ -102,8 +102,8 @@ impl BrokerError {
     }
 
     /// The error for a call that the gateway does not make, because by its own count WeChat would refuse the call.
-    pub(crate) fn spent(spent: Spent, now: DateTime<Utc>) -> Self {
-        let Spent { kind, used } = spent;
+    pub(crate) fn spent(spent: SpentBudget, now: DateTime<Utc>) -> Self {
+        let SpentBudget { kind, used } = spent;
         let (retry_at, span) = match kind {
             BudgetKind::StableCallsAMinute => {
                 let next_minute = Delay::NextMinute.next_try(now, 1, rand::random());
@@ -209,7 +209,7 @@ mod tests {
             .zip(["a day", "a day", "a minute", "a day"])
         {
             let used = kind.ceiling(false);
-            let error = BrokerError::spent(Spent { kind, used }, now);
+            let error = BrokerError::spent(SpentBudget { kind, used }, now);
             assert!(error.is_own_limit() && error.is_saving(), "{error:?}");
             let words = format!("{used} of the {} {}", kind.limit(), kind.as_str());
             let text = error.to_string();

@@ -14,10 +14,10 @@ use crate::{
     AppCredentials, BrokerError, CredentialsError,
     broker::Inner,
     foreign::{Suspicion, is_foreign},
-    goal::{Goal, Held, Reason, Refused},
+    goal::{Goal, HeldToken, Reason, RefusedToken},
     ledger::Ledger,
     memory::Memory,
-    observer::Event,
+    observer::BrokerEvent,
     secret_check::SecretCheck,
     token::Token,
 };
@@ -28,7 +28,7 @@ const LATER_TOGETHER: Duration = Duration::from_secs(30);
 /// The token that WeChat returned for a proven AppSecret, for [`Broker::adopt`](crate::Broker::adopt).
 #[derive(Debug)]
 pub struct Proof {
-    pub(crate) held: Held,
+    pub(crate) held: HeldToken,
     pub(crate) ledger: Ledger,
 }
 
@@ -66,14 +66,18 @@ impl<'a> Fetch<'a> {
     }
 
     /// Fetches a token that meets the goal. `alone`: the other replicas could not be asked.
-    pub(crate) async fn bring(mut self, goal: &Goal, alone: bool) -> Result<Held, BrokerError> {
+    pub(crate) async fn bring(
+        mut self,
+        goal: &Goal,
+        alone: bool,
+    ) -> Result<HeldToken, BrokerError> {
         self.sees_others &= !alone;
         let AppCredentials { secret, mode } = self.credentials().await?;
         match (&goal.reason, mode) {
             // A legacy fetch ends the token that the other replicas use, five minutes later. So without Redis each
             // replica uses the token in memory, and fetches only after the end of that token: a few repairs are better
             // than no sending. In stable mode all replicas get the same token.
-            (Reason::Ending(held), TokenMode::Legacy) if alone => Ok(Held {
+            (Reason::Ending(held), TokenMode::Legacy) if alone => Ok(HeldToken {
                 refresh_at: self.inner.coord.clock().now() + LATER_TOGETHER,
                 ..held.clone()
             }),
@@ -116,7 +120,7 @@ impl<'a> Fetch<'a> {
         let token = number(&goal, fetched, asked_at);
         tracing::info!(appid = %self.appid, generation = token.generation, "WeChat has accepted an AppSecret");
         Proof {
-            held: Held::new(token, TokenMode::Stable, asked_at),
+            held: HeldToken::new(token, TokenMode::Stable, asked_at),
             ledger: self.ledger,
         }
     }
@@ -127,7 +131,7 @@ impl<'a> Fetch<'a> {
         goal: &Goal,
         secret: &AppSecret,
         mode: TokenMode,
-    ) -> Result<Held, BrokerError> {
+    ) -> Result<HeldToken, BrokerError> {
         let foreign = match &goal.reason {
             Reason::Dead(refused) => refused.as_ref(),
             _ => None,
@@ -165,7 +169,7 @@ impl<'a> Fetch<'a> {
         goal: &Goal,
         secret: &AppSecret,
         mode: TokenMode,
-    ) -> Result<Held, BrokerError> {
+    ) -> Result<HeldToken, BrokerError> {
         let now = self.inner.coord.clock().now();
         let forced = mode == TokenMode::Stable && matches!(goal.reason, Reason::Asked(Some(_)));
         let reset_at = quota::reset_at(now);
@@ -193,7 +197,7 @@ impl<'a> Fetch<'a> {
         goal: &Goal,
         secret: &AppSecret,
         mode: TokenMode,
-    ) -> Result<Held, BrokerError> {
+    ) -> Result<HeldToken, BrokerError> {
         let forced = mode == TokenMode::Stable;
         let asked = self.ask(goal, secret, mode, forced).await;
         // WeChat keeps its own interval between forced refreshes, and may have made one whose answer was lost.
@@ -213,7 +217,7 @@ impl<'a> Fetch<'a> {
 
     /// Reports that another system replaced the token. Without Redis another replica may have been the cause, so the
     /// death is judged when Redis answers again.
-    async fn blame(&mut self, refused: Option<&Refused>) {
+    async fn blame(&mut self, refused: Option<&RefusedToken>) {
         let Some(refused) = refused else { return };
         if self.sees_others {
             let seen = self.ledger.count_foreign(refused.at);
@@ -227,7 +231,7 @@ impl<'a> Fetch<'a> {
                 "an access token ended early while Redis did not answer: the gateway checks whether another system replaced \
                  the token when Redis answers"
             );
-            self.inner.tell(self.appid, Event::DiedYoung);
+            self.inner.tell(self.appid, BrokerEvent::DiedYoung);
         }
     }
 
@@ -238,7 +242,7 @@ impl<'a> Fetch<'a> {
         secret: &AppSecret,
         mode: TokenMode,
         force: bool,
-    ) -> Result<Held, BrokerError> {
+    ) -> Result<HeldToken, BrokerError> {
         let Inner { coord, client, .. } = self.inner;
         let asked_at = coord.clock().now();
         self.ledger = self.ledger.at(asked_at);
@@ -273,7 +277,7 @@ impl<'a> Fetch<'a> {
             expires_at = %token.expires_at,
             "fetched an access token"
         );
-        Ok(Held::new(token, mode, asked_at))
+        Ok(HeldToken::new(token, mode, asked_at))
     }
 
     /// Converts the error of a call. Refunds a call that did not reach WeChat.
@@ -300,7 +304,7 @@ impl<'a> Fetch<'a> {
                 "a budget of token fetches runs low: find the program that fetches so often before the budget is used up"
             );
             self.inner
-                .tell(self.appid, Event::BudgetLow { kind, budget });
+                .tell(self.appid, BrokerEvent::BudgetLow { kind, budget });
         }
         self.memory.keep_ledger(self.ledger, now);
         // A ledger that was not read before must not be overwritten.

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 
 use domain::app::AppId;
 
-use crate::{Event, broker::Inner, goal::Refused, ledger::Ledger};
+use crate::{BrokerEvent, broker::Inner, goal::RefusedToken, ledger::Ledger};
 
 /// A token that WeChat refuses this close to the end has only ended: both clocks and the order of refreshes may be off
 /// by this much.
@@ -35,7 +35,7 @@ pub(crate) struct Suspicion {
 }
 
 impl Suspicion {
-    pub(crate) fn of(refused: &Refused) -> Self {
+    pub(crate) fn of(refused: &RefusedToken) -> Self {
         Self {
             fetched_at: refused.held.fetched_at,
             refused_at: refused.at,
@@ -73,13 +73,13 @@ impl Inner {
             "an access token ended early: {}",
             ForeignRefresh::ADVICE
         );
-        self.tell(appid, Event::ForeignRefresh(seen));
+        self.tell(appid, BrokerEvent::ForeignRefresh(seen));
     }
 }
 
 /// Whether another system replaced the token that WeChat refuses, given that WeChat then returned another one.
-pub(crate) fn is_foreign(refused: &Refused, ledger: &Ledger) -> bool {
-    let Refused { held, at } = refused;
+pub(crate) fn is_foreign(refused: &RefusedToken, ledger: &Ledger) -> bool {
+    let RefusedToken { held, at } = refused;
     let life = (held.token.expires_at - held.fetched_at)
         .to_std()
         .unwrap_or_default();

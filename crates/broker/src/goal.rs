@@ -12,7 +12,7 @@ const LAST_MOMENTS: Duration = Duration::from_secs(5);
 
 /// A token in memory.
 #[derive(Clone, Debug)]
-pub(crate) struct Held {
+pub(crate) struct HeldToken {
     pub(crate) token: Token,
     pub(crate) mode: TokenMode,
     pub(crate) fetched_at: DateTime<Utc>,
@@ -20,7 +20,7 @@ pub(crate) struct Held {
     pub(crate) refresh_at: DateTime<Utc>,
 }
 
-impl Held {
+impl HeldToken {
     /// Decides when to refresh: ahead of the end, with jitter so that replicas do not refresh at the same moment, and
     /// never before half of the token's life.
     pub(crate) fn new(token: Token, mode: TokenMode, fetched_at: DateTime<Utc>) -> Self {
@@ -50,8 +50,8 @@ impl Held {
 
 /// A token that WeChat refused while the token was in use.
 #[derive(Clone, Debug)]
-pub(crate) struct Refused {
-    pub(crate) held: Held,
+pub(crate) struct RefusedToken {
+    pub(crate) held: HeldToken,
     pub(crate) at: DateTime<Utc>,
 }
 
@@ -70,26 +70,26 @@ pub(crate) enum Reason {
     /// There is no token, or the token has ended.
     Missing,
     /// This token ends soon, and serves until then.
-    Ending(Held),
+    Ending(HeldToken),
     /// WeChat refuses the token of the goal's generation. Contains the token, where this replica knows it.
-    Dead(Option<Refused>),
+    Dead(Option<RefusedToken>),
     /// A caller requested another token than this one, where there is one. The present token serves until then.
     Asked(Option<Arc<AccessToken>>),
 }
 
 impl Goal {
     /// Whether `held` meets the goal.
-    pub(crate) fn is_met_by(&self, held: &Held) -> bool {
+    pub(crate) fn is_met_by(&self, held: &HeldToken) -> bool {
         held.token.generation > self.beyond && !self.is_unwanted(&held.token.value)
     }
 
     /// Adapts the goal to a token of the other replicas that does not meet the goal.
-    pub(crate) fn meet(&mut self, held: Held, now: DateTime<Utc>) {
+    pub(crate) fn meet(&mut self, held: HeldToken, now: DateTime<Utc>) {
         let generation = held.token.generation;
         if let Reason::Dead(refused @ None) = &mut self.reason
             && generation == self.beyond
         {
-            *refused = Some(Refused { held, at: now });
+            *refused = Some(RefusedToken { held, at: now });
         }
         self.beyond = self.beyond.max(generation);
     }

@@ -58,7 +58,7 @@ struct Refunds {
 
 /// A budget that a fetch would exceed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Spent {
+pub(crate) struct SpentBudget {
     pub(crate) kind: BudgetKind,
     pub(crate) used: u32,
 }
@@ -114,7 +114,7 @@ impl Ledger {
     }
 
     /// Counts a fetch, or fails when the fetch would exceed a budget.
-    pub(crate) fn spend(&mut self, mode: TokenMode, repair: bool) -> Result<(), Spent> {
+    pub(crate) fn spend(&mut self, mode: TokenMode, repair: bool) -> Result<(), SpentBudget> {
         let (kind, counted, back) = match mode {
             TokenMode::Legacy => (
                 BudgetKind::LegacyFetches,
@@ -125,12 +125,12 @@ impl Ledger {
         };
         let used = counted.saturating_sub(back);
         if used >= kind.ceiling(repair) {
-            return Err(Spent { kind, used });
+            return Err(SpentBudget { kind, used });
         }
         if mode == TokenMode::Stable {
             let (kind, used) = (BudgetKind::StableCallsAMinute, self.in_minute);
             if used >= kind.ceiling(repair) {
-                return Err(Spent { kind, used });
+                return Err(SpentBudget { kind, used });
             }
             self.in_minute += 1;
         }

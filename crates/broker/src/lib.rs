@@ -84,8 +84,8 @@ pub use self::{
     error::BrokerError,
     fetch::Proof,
     foreign::ForeignRefresh,
-    metrics::Metrics,
-    observer::{Event, Observer},
+    metrics::BrokerMetrics,
+    observer::{BrokerEvent, Observer},
     secret_check::SecretCheck,
     token::{LiveToken, Token, TokenState},
 };

@@ -16,7 +16,7 @@ use crate::{
     BrokerError, ForeignRefresh,
     check::Checks,
     foreign::Suspicion,
-    goal::{Goal, Held, Reason, Refused},
+    goal::{Goal, HeldToken, Reason, RefusedToken},
     ledger::{Ledger, REPAIR_INTERVAL},
     token::{LiveToken, Token, TokenState},
 };
@@ -35,7 +35,7 @@ const SUSPICIONS: usize = 20;
 const USE_GRAIN: i64 = 15;
 
 /// The answer to a caller.
-pub(crate) enum Entry {
+pub(crate) enum TokenReply {
     /// A token, at once.
     Token(Token),
     /// The remembered failure, at once.
@@ -46,7 +46,7 @@ pub(crate) enum Entry {
 
 /// The memory of one app.
 pub(crate) struct Memory {
-    state: RwLock<State>,
+    state: RwLock<AppTokenState>,
     /// When the app was last used, in seconds since 1970.
     used_at: AtomicI64,
     /// The results of token checks.
@@ -54,10 +54,10 @@ pub(crate) struct Memory {
 }
 
 #[derive(Default)]
-struct State {
-    held: Option<Held>,
+struct AppTokenState {
+    held: Option<HeldToken>,
     /// The highest generation that WeChat is known to refuse, until a later token is held.
-    dead: Option<(u64, Option<Refused>)>,
+    dead: Option<(u64, Option<RefusedToken>)>,
     /// The highest generation seen.
     newest: u64,
     /// The answer to every caller until `retry_at`.
@@ -84,7 +84,7 @@ impl Memory {
     }
 
     /// Creates a memory that starts with a token.
-    pub(crate) fn of(held: Held, ledger: Ledger, now: DateTime<Utc>) -> Self {
+    pub(crate) fn of(held: HeldToken, ledger: Ledger, now: DateTime<Utc>) -> Self {
         let memory = Self::new(now);
         memory.learn(Some(held), Some(ledger), now);
         memory
@@ -116,7 +116,7 @@ impl Memory {
         now: DateTime<Utc>,
         refused: Option<u64>,
         launch: impl FnOnce(Goal) -> SharedFetch,
-    ) -> Entry {
+    ) -> TokenReply {
         let mut state = self.write();
         if let Some(generation) = refused
             && state.retire(generation, now)
@@ -138,15 +138,15 @@ impl Memory {
                 }));
             }
             return match &state.flight {
-                Some(flight) if state.ends_present => Entry::Wait(flight.clone()),
-                _ => Entry::Token(token),
+                Some(flight) if state.ends_present => TokenReply::Wait(flight.clone()),
+                _ => TokenReply::Token(token),
             };
         }
         if let Some(failure) = failure {
-            return Entry::Failed(failure);
+            return TokenReply::Failed(failure);
         }
         let goal = state.goal();
-        Entry::Wait(state.flight.get_or_insert_with(|| launch(goal)).clone())
+        TokenReply::Wait(state.flight.get_or_insert_with(|| launch(goal)).clone())
     }
 
     /// Answers a caller that wants a token later than `beyond` although the present token is good, or although WeChat
@@ -156,16 +156,16 @@ impl Memory {
         now: DateTime<Utc>,
         beyond: u64,
         launch: impl FnOnce(Goal) -> SharedFetch,
-    ) -> Entry {
+    ) -> TokenReply {
         let mut state = self.write();
         let held = state.held.clone().filter(|held| held.is_alive(now));
-        if let Some(Held { token, .. }) =
+        if let Some(HeldToken { token, .. }) =
             held.as_ref().filter(|held| held.token.generation > beyond)
         {
-            return Entry::Token(token.clone());
+            return TokenReply::Token(token.clone());
         }
         if let Some(failure) = state.failed_asking(now) {
-            return Entry::Failed(failure);
+            return TokenReply::Failed(failure);
         }
         let mut goal = state.goal();
         if held.is_some() || state.present_failure(now).is_some() {
@@ -176,14 +176,14 @@ impl Memory {
         if state.flight.is_none() {
             state.asked = Some((now, None));
         }
-        Entry::Wait(state.flight.get_or_insert_with(|| launch(goal)).clone())
+        TokenReply::Wait(state.flight.get_or_insert_with(|| launch(goal)).clone())
     }
 
     /// Ends a fetch and keeps the result. A failure of a fetch that was only `asked` for changes nothing but the answer
     /// to the next such requests.
     pub(crate) fn land(
         &self,
-        landed: Result<Held, BrokerError>,
+        landed: Result<HeldToken, BrokerError>,
         asked: bool,
     ) -> Result<Token, BrokerError> {
         let mut state = self.write();
@@ -211,7 +211,12 @@ impl Memory {
     }
 
     /// Merges the token and the ledger of other replicas.
-    pub(crate) fn learn(&self, held: Option<Held>, ledger: Option<Ledger>, now: DateTime<Utc>) {
+    pub(crate) fn learn(
+        &self,
+        held: Option<HeldToken>,
+        ledger: Option<Ledger>,
+        now: DateTime<Utc>,
+    ) {
         let mut state = self.write();
         if let Some(held) = held.filter(|held| held.token.generation > state.newest) {
             state.adopt(held);
@@ -230,7 +235,7 @@ impl Memory {
     }
 
     /// The token, if alive.
-    pub(crate) fn held(&self, now: DateTime<Utc>) -> Option<Held> {
+    pub(crate) fn held(&self, now: DateTime<Utc>) -> Option<HeldToken> {
         self.read().held.clone().filter(|held| held.is_alive(now))
     }
 
@@ -325,16 +330,16 @@ impl Memory {
         u64::try_from(unused - USE_GRAIN).is_ok_and(|unused| unused >= span.as_secs())
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, State> {
+    fn read(&self) -> RwLockReadGuard<'_, AppTokenState> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, State> {
+    fn write(&self) -> RwLockWriteGuard<'_, AppTokenState> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl AppTokenState {
     /// The failure that every caller gets now.
     fn present_failure(&self, now: DateTime<Utc>) -> Option<BrokerError> {
         self.failure
@@ -365,7 +370,7 @@ impl State {
         if was_in_use || self.held.is_none() && is_news {
             let refused = in_use
                 .filter(|held| held.token.generation == generation)
-                .map(|held| Refused { held, at: now });
+                .map(|held| RefusedToken { held, at: now });
             self.dead = Some((generation, refused));
         }
         was_in_use
@@ -382,7 +387,7 @@ impl State {
     }
 
     /// Holds a token, unless WeChat refused the token during the fetch or a later one is there.
-    fn adopt(&mut self, held: Held) {
+    fn adopt(&mut self, held: HeldToken) {
         let Token {
             generation, value, ..
         } = &held.token;

@@ -13,12 +13,12 @@ use wechat::TokenError;
 use crate::{
     app_totals::{AppTotals, AppTotalsCollector},
     broker,
-    check::Health,
+    check::TokenHealth,
 };
 
 /// The broker's metrics. Clones share their counts.
 #[derive(Clone, Default)]
-pub struct Metrics(Arc<Inner>);
+pub struct BrokerMetrics(Arc<Inner>);
 
 #[derive(Default)]
 struct Inner {
@@ -41,7 +41,7 @@ struct CheckLabels {
     result: &'static str,
 }
 
-impl Metrics {
+impl BrokerMetrics {
     /// Creates metrics in a registry.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
@@ -107,10 +107,10 @@ impl Metrics {
     }
 
     /// Counts a token check; none: no clear result.
-    pub(crate) fn checked(&self, found: Option<Health>) {
+    pub(crate) fn checked(&self, found: Option<TokenHealth>) {
         let result = match found {
-            Some(Health::Alive) => "alive",
-            Some(Health::Dead) => "dead",
+            Some(TokenHealth::Alive) => "alive",
+            Some(TokenHealth::Dead) => "dead",
             None => "unclear",
         };
         self.0.checks.get_or_create(&CheckLabels { result }).inc();
@@ -137,16 +137,16 @@ impl Metrics {
     }
 
     /// Counts a waiting caller until the returned value is dropped.
-    pub(crate) fn waiting(&self) -> Waiting {
+    pub(crate) fn waiting(&self) -> WaitingCaller {
         self.0.waiting.inc();
-        Waiting(self.0.waiting.clone())
+        WaitingCaller(self.0.waiting.clone())
     }
 }
 
 /// One waiting caller.
-pub(crate) struct Waiting(Gauge);
+pub(crate) struct WaitingCaller(Gauge);
 
-impl Drop for Waiting {
+impl Drop for WaitingCaller {
     fn drop(&mut self) {
         self.0.dec();
     }

@@ -7,11 +7,11 @@ use crate::{Budget, BudgetKind, ForeignRefresh};
 
 /// An event that the owner of an app should know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
+pub enum BrokerEvent {
     /// Another system replaced the app's token. Sent once for each token, by the replica that repaired the token.
     ForeignRefresh(ForeignRefresh),
     /// A token died young while Redis did not answer, so that another replica or another system may have replaced the
-    /// token. [`Event::ForeignRefresh`] follows when Redis answers and no replica was the cause.
+    /// token. [`BrokerEvent::ForeignRefresh`] follows when Redis answers and no replica was the cause.
     DiedYoung,
     /// A budget has passed 80 or 95 percent. Sent once for each mark, by the replica whose fetch passed the mark.
     BudgetLow {
@@ -27,5 +27,5 @@ pub enum Event {
 #[async_trait]
 pub trait Observer: Send + Sync {
     /// Handles one event.
-    async fn observe(&self, appid: &AppId, event: Event);
+    async fn observe(&self, appid: &AppId, event: BrokerEvent);
 }

@@ -11,24 +11,24 @@ use domain::{
 };
 use zeroize::Zeroizing;
 
-use crate::{goal::Held, ledger::Ledger, token::Token};
+use crate::{goal::HeldToken, ledger::Ledger, token::Token};
 
 /// The most rounds of merging and writing a ledger.
 const PUTS: u32 = 4;
 
 /// The cells of all apps.
-pub(crate) struct Shared {
+pub(crate) struct SharedCells {
     coord: Coord,
     master_key: MasterKey,
 }
 
-impl Shared {
+impl SharedCells {
     pub(crate) fn new(coord: Coord, master_key: MasterKey) -> Self {
         Self { coord, master_key }
     }
 
     /// The token in the cell, if alive.
-    pub(crate) async fn token(&self, appid: &AppId) -> Option<Held> {
+    pub(crate) async fn token(&self, appid: &AppId) -> Option<HeldToken> {
         let cell = self.coord.cells().get(&token_key(appid)).await.ok()??;
         let held = self.unseal(appid, &cell);
         if held.is_none() {
@@ -38,7 +38,11 @@ impl Shared {
     }
 
     /// Puts a token into the cell for the other replicas, unless a later one is there.
-    pub(crate) async fn put_token(&self, appid: &AppId, held: &Held) -> Result<(), CoordError> {
+    pub(crate) async fn put_token(
+        &self,
+        appid: &AppId,
+        held: &HeldToken,
+    ) -> Result<(), CoordError> {
         let cell = Cell {
             value: self.seal(appid, held),
             generation: held.token.generation,
@@ -101,8 +105,8 @@ impl Shared {
 
     /// Generation, mode, times and token as lines, sealed. The generation is sealed too, so that an attacker with
     /// access to Redis alone cannot present an old token as a new one.
-    fn seal(&self, appid: &AppId, held: &Held) -> Vec<u8> {
-        let Held {
+    fn seal(&self, appid: &AppId, held: &HeldToken) -> Vec<u8> {
+        let HeldToken {
             token:
                 Token {
                     value,
@@ -123,7 +127,7 @@ impl Shared {
             .seal(&SealOwner::access_token(appid), rand::random(), &plain)
     }
 
-    fn unseal(&self, appid: &AppId, cell: &Cell) -> Option<Held> {
+    fn unseal(&self, appid: &AppId, cell: &Cell) -> Option<HeldToken> {
         let plain = self
             .master_key
             .open(&SealOwner::access_token(appid), &cell.value)
@@ -141,7 +145,7 @@ impl Shared {
         let fetched_at = DateTime::from_timestamp_millis(lines.next()?.parse().ok()?)?;
         let expires_at = DateTime::from_timestamp_millis(lines.next()?.parse().ok()?)?;
         let value = AccessToken::new(lines.next()?).into();
-        Some(Held::new(
+        Some(HeldToken::new(
             Token {
                 value,
                 generation,

@@ -18,7 +18,7 @@ use crate::{
     BrokerError,
     broker::Inner,
     fetch::{Fetch, Proof},
-    goal::{Goal, Held, Reason},
+    goal::{Goal, HeldToken, Reason},
     memory::{Memory, SharedFetch},
 };
 
@@ -32,7 +32,7 @@ const POLL: Duration = Duration::from_millis(250);
 /// How the wait for the fetch lease ended.
 enum FetchLease {
     /// Another replica has fetched a suitable token.
-    Found(Held),
+    Found(HeldToken),
     /// This replica holds the lease.
     Leased,
     /// This replica fetches without a lease, because Redis does not answer.
@@ -79,7 +79,7 @@ async fn fly(
     appid: &AppId,
     memory: &Arc<Memory>,
     mut goal: Goal,
-) -> Result<Held, BrokerError> {
+) -> Result<HeldToken, BrokerError> {
     let (name, owner) = (format!("token:{appid}"), inner.owner());
     let alone = match wait_for_lease(inner, appid, &mut goal, &name, &owner).await? {
         FetchLease::Found(held) => return Ok(held),
@@ -188,7 +188,7 @@ async fn wait_for_lease(
 
 /// Reads the shared cell. An unsuitable token there still changes the goal: the new token must have a later generation,
 /// and the token there may be the dead one that this replica does not know.
-async fn look(inner: &Inner, appid: &AppId, goal: &mut Goal) -> Option<Held> {
+async fn look(inner: &Inner, appid: &AppId, goal: &mut Goal) -> Option<HeldToken> {
     let held = inner.shared.token(appid).await?;
     if goal.is_met_by(&held) {
         return Some(held);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use domain::secret::AccessToken;
 
-use crate::{BrokerError, Budgets, ForeignRefresh, goal::Held};
+use crate::{BrokerError, Budgets, ForeignRefresh, goal::HeldToken};
 
 /// An access token and its place in the order of the app's tokens. Cloning is cheap.
 #[derive(Clone, Debug)]
@@ -48,8 +48,8 @@ pub struct LiveToken {
     pub expires_at: DateTime<Utc>,
 }
 
-impl From<&Held> for LiveToken {
-    fn from(held: &Held) -> Self {
+impl From<&HeldToken> for LiveToken {
+    fn from(held: &HeldToken) -> Self {
         Self {
             generation: held.token.generation,
             fetched_at: held.fetched_at,

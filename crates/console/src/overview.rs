@@ -13,8 +13,8 @@ use uuid::Uuid;
 
 use crate::{
     ConsoleState, pages,
-    refusal::{Refusal, page},
-    session::Visitor,
+    refusal::{PageRefusal, page},
+    session::SignedInVisitor,
 };
 
 /// The number of items on one page.
@@ -28,13 +28,13 @@ pub(crate) struct After {
 }
 
 impl After {
-    fn apps(&self) -> Result<Page<AppCursor>, Refusal> {
+    fn apps(&self) -> Result<Page<AppCursor>, PageRefusal> {
         let after = self
             .apps
             .as_deref()
             .map(str::parse)
             .transpose()
-            .map_err(|_| Refusal::NotFound)?;
+            .map_err(|_| PageRefusal::NotFound)?;
         Ok(Page {
             limit: SHOWN,
             after,
@@ -45,9 +45,9 @@ impl After {
 /// All tenants and apps, or the apps of the visitor's tenant.
 pub(crate) async fn front(
     State(state): State<ConsoleState>,
-    visitor: Visitor,
+    visitor: SignedInVisitor,
     Query(after): Query<After>,
-) -> Result<Response, Refusal> {
+) -> Result<Response, PageRefusal> {
     let (mut tenants, mut more_tenants) = (None, None);
     if visitor.tenant().is_none() && visitor.require(Scope::Operator).is_ok() {
         let listing = state
@@ -79,14 +79,14 @@ pub(crate) async fn front(
 /// The apps of one tenant.
 pub(crate) async fn tenant(
     State(state): State<ConsoleState>,
-    visitor: Visitor,
+    visitor: SignedInVisitor,
     Path(id): Path<String>,
     Query(after): Query<After>,
-) -> Result<Response, Refusal> {
+) -> Result<Response, PageRefusal> {
     visitor.require(Scope::AppsRead)?;
-    let id: TenantId = id.parse().map_err(|_| Refusal::NotFound)?;
+    let id: TenantId = id.parse().map_err(|_| PageRefusal::NotFound)?;
     if visitor.tenant().is_some_and(|own| own != id) {
-        return Err(Refusal::NotFound);
+        return Err(PageRefusal::NotFound);
     }
     let tenant = state.tenancy.tenant(id).await?;
     let (apps, more_apps) = apps(
@@ -108,11 +108,11 @@ pub(crate) async fn tenant(
 /// One app and its latest messages.
 pub(crate) async fn app(
     State(state): State<ConsoleState>,
-    visitor: Visitor,
+    visitor: SignedInVisitor,
     Path(appid): Path<String>,
-) -> Result<Response, Refusal> {
+) -> Result<Response, PageRefusal> {
     visitor.require(Scope::AppsRead)?;
-    let appid = AppId::parse(appid).map_err(|_| Refusal::NotFound)?;
+    let appid = AppId::parse(appid).map_err(|_| PageRefusal::NotFound)?;
     let app = state.delivery.apps().get(visitor.tenant(), &appid).await?;
     let messages = if visitor.require(Scope::MessagesRead).is_ok() {
         let latest = Page {
@@ -142,7 +142,7 @@ async fn apps(
     tenant: Option<TenantId>,
     wanted: &Page<AppCursor>,
     path: &str,
-) -> Result<(Vec<pages::AppRow>, Option<String>), Refusal> {
+) -> Result<(Vec<pages::AppRow>, Option<String>), PageRefusal> {
     let listing = state.delivery.apps().list(tenant, wanted).await?;
     let now = (state.now)();
     let mut rows = Vec::with_capacity(listing.items.len());
@@ -158,7 +158,7 @@ async fn app_row(
     state: &ConsoleState,
     now: DateTime<Utc>,
     app: App,
-) -> Result<pages::AppRow, Refusal> {
+) -> Result<pages::AppRow, PageRefusal> {
     let counted = state
         .store
         .tenant(app.tenant)
@@ -169,7 +169,7 @@ async fn app_row(
         appid: app.appid.to_string(),
         name: app.name,
         tenant: app.tenant.to_string(),
-        pause: pause.map(|pause| pages::Pause {
+        pause: pause.map(|pause| pages::PausePart {
             reason: pause.reason,
             detail: pause.detail.unwrap_or_default(),
             until: time(pause.until),

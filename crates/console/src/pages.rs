@@ -5,7 +5,7 @@ use askama::Template;
 /// The sign-in form.
 #[derive(Template)]
 #[template(path = "sign_in.html")]
-pub(crate) struct SignIn {
+pub(crate) struct SignInPage {
     /// The reason why the last sign-in failed.
     pub(crate) refused: Option<String>,
 }
@@ -13,7 +13,7 @@ pub(crate) struct SignIn {
 /// The page that explains a refusal.
 #[derive(Template)]
 #[template(path = "problem.html")]
-pub(crate) struct Problem {
+pub(crate) struct ProblemPage {
     /// What went wrong, and the remedy.
     pub(crate) words: String,
 }
@@ -50,7 +50,7 @@ pub(crate) struct AppRow {
     /// The id of the tenant that owns the app.
     pub(crate) tenant: String,
     /// The pause, if the app is paused.
-    pub(crate) pause: Option<Pause>,
+    pub(crate) pause: Option<PausePart>,
     /// The messages a minute that the app keeps to after WeChat has answered 45011.
     pub(crate) pace: Option<u64>,
     /// The number of sends counted today.
@@ -60,7 +60,7 @@ pub(crate) struct AppRow {
 }
 
 /// The pause of an app.
-pub(crate) struct Pause {
+pub(crate) struct PausePart {
     /// The code of the reason.
     pub(crate) reason: String,
     /// The remedy.

@@ -17,7 +17,7 @@ const BROKEN: &str = "The gateway has an internal error: read its log for the ca
 
 /// The reason of a refusal.
 #[derive(Debug)]
-pub(crate) enum Refusal {
+pub(crate) enum PageRefusal {
     /// The request has no valid session.
     SignIn,
     /// The object does not exist, or the visitor may not see the object.
@@ -34,7 +34,7 @@ pub(crate) enum Refusal {
     Broken,
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for PageRefusal {
     fn into_response(self) -> Response {
         let wait = match self {
             Self::TooMany(wait) => Some(seconds_up(wait)),
@@ -53,7 +53,7 @@ impl IntoResponse for Refusal {
             Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "The gateway cannot read the data at the moment: try again in a few seconds.".to_owned()),
             Self::Broken => (StatusCode::INTERNAL_SERVER_ERROR, BROKEN.to_owned()),
         };
-        let mut response = (status, page(&pages::Problem { words })).into_response();
+        let mut response = (status, page(&pages::ProblemPage { words })).into_response();
         if let Some(seconds) = wait {
             let headers = response.headers_mut();
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
@@ -84,7 +84,7 @@ pub(crate) fn in_words(response: Response) -> Response {
         }
     };
     let allow = headers.get(header::ALLOW).cloned();
-    let problem = pages::Problem {
+    let problem = pages::ProblemPage {
         words: words.to_owned(),
     };
     let mut refused = (status, page(&problem)).into_response();
@@ -106,7 +106,7 @@ pub(crate) fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
         panic = words.unwrap_or_default(),
         "a console page failed with a panic"
     );
-    Refusal::Broken.into_response()
+    PageRefusal::Broken.into_response()
 }
 
 /// The duration in whole seconds, rounded up, at least one, so that a client that waits as long does not come too
@@ -126,7 +126,7 @@ pub(crate) fn page(template: &impl Template) -> Response {
     }
 }
 
-impl From<StoreError> for Refusal {
+impl From<StoreError> for PageRefusal {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::NotFound(_) => Self::NotFound,
@@ -143,7 +143,7 @@ impl From<StoreError> for Refusal {
     }
 }
 
-impl From<DeliveryError> for Refusal {
+impl From<DeliveryError> for PageRefusal {
     fn from(error: DeliveryError) -> Self {
         match error {
             DeliveryError::NotFound(_) => Self::NotFound,
@@ -152,7 +152,7 @@ impl From<DeliveryError> for Refusal {
     }
 }
 
-impl From<TenancyError> for Refusal {
+impl From<TenancyError> for PageRefusal {
     fn from(error: TenancyError) -> Self {
         match error {
             TenancyError::NotFound(_) => Self::NotFound,
@@ -165,7 +165,7 @@ impl From<TenancyError> for Refusal {
     }
 }
 
-impl From<AppError> for Refusal {
+impl From<AppError> for PageRefusal {
     fn from(error: AppError) -> Self {
         match error {
             AppError::NotFound => Self::NotFound,
@@ -178,7 +178,7 @@ impl From<AppError> for Refusal {
     }
 }
 
-impl From<AuthError> for Refusal {
+impl From<AuthError> for PageRefusal {
     fn from(error: AuthError) -> Self {
         match error {
             AuthError::Unavailable => Self::Unavailable,

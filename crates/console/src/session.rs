@@ -19,33 +19,36 @@ use tenancy::{Caller, OauthError, ProvenMarker, Tenancy, UnprovenLimitReached};
 
 use crate::{
     ConsoleState, pages,
-    refusal::{Refusal, page, seconds_up},
+    refusal::{PageRefusal, page, seconds_up},
 };
 
 const COOKIE: &str = "wxgate_console";
 
 /// The signed-in visitor.
-pub(crate) struct Visitor(Caller);
+pub(crate) struct SignedInVisitor(Caller);
 
-impl Visitor {
+impl SignedInVisitor {
     /// The tenant whose data the visitor sees. `None`: the visitor is an operator and sees the data of all tenants.
     pub(crate) fn tenant(&self) -> Option<TenantId> {
         self.0.tenant
     }
 
     /// Refuses a visitor without `scope`.
-    pub(crate) fn require(&self, scope: Scope) -> Result<(), Refusal> {
+    pub(crate) fn require(&self, scope: Scope) -> Result<(), PageRefusal> {
         self.0
             .require(scope)
-            .map_err(|missing| Refusal::Scope(missing.0.as_str()))
+            .map_err(|missing| PageRefusal::Scope(missing.0.as_str()))
     }
 }
 
-impl FromRequestParts<ConsoleState> for Visitor {
-    type Rejection = Refusal;
+impl FromRequestParts<ConsoleState> for SignedInVisitor {
+    type Rejection = PageRefusal;
 
-    async fn from_request_parts(parts: &mut Parts, state: &ConsoleState) -> Result<Self, Refusal> {
-        let session = cookie(&parts.headers).ok_or(Refusal::SignIn)?;
+    async fn from_request_parts(
+        parts: &mut Parts,
+        state: &ConsoleState,
+    ) -> Result<Self, PageRefusal> {
+        let session = cookie(&parts.headers).ok_or(PageRefusal::SignIn)?;
         let tenancy = asked_from(&state.tenancy, &parts.extensions);
         let caller = tenancy.authenticate_session(session).await?;
         proof(&parts.extensions).give();
@@ -53,7 +56,7 @@ impl FromRequestParts<ConsoleState> for Visitor {
         if decision.allowed {
             Ok(Self(caller))
         } else {
-            Err(Refusal::TooMany(decision.retry_after))
+            Err(PageRefusal::TooMany(decision.retry_after))
         }
     }
 }
@@ -87,7 +90,7 @@ fn readable() -> ScopeSet {
 
 /// The sign-in form.
 pub(crate) async fn form() -> Response {
-    page(&pages::SignIn { refused: None })
+    page(&pages::SignInPage { refused: None })
 }
 
 /// The fields of the sign-in form.
@@ -102,10 +105,10 @@ pub(crate) async fn sign_in(
     extensions: Extensions,
     headers: HeaderMap,
     form: Result<Form<SignIn>, FormRejection>,
-) -> Result<Response, Refusal> {
+) -> Result<Response, PageRefusal> {
     let Form(form) = match form {
         Ok(form) => form,
-        Err(rejection) if has_no_room(&rejection) => return Err(Refusal::Unavailable),
+        Err(rejection) if has_no_room(&rejection) => return Err(PageRefusal::Unavailable),
         Err(rejection) => return Ok(rejection.into_response()),
     };
     check_origin(&state, &headers)?;
@@ -127,7 +130,7 @@ fn refused(error: &OauthError) -> Response {
         OauthError::TooOften(wait) => (StatusCode::TOO_MANY_REQUESTS, Some(seconds_up(*wait))),
         _ => (StatusCode::UNAUTHORIZED, None),
     };
-    let form = pages::SignIn {
+    let form = pages::SignInPage {
         refused: Some(error.to_string()),
     };
     let mut response = (status, page(&form)).into_response();
@@ -142,7 +145,7 @@ fn refused(error: &OauthError) -> Response {
 pub(crate) async fn sign_out(
     State(state): State<ConsoleState>,
     headers: HeaderMap,
-) -> Result<Response, Refusal> {
+) -> Result<Response, PageRefusal> {
     check_origin(&state, &headers)?;
     Ok((
         [(header::SET_COOKIE, set_cookie(&state, "", 0))],
@@ -173,9 +176,9 @@ fn cookie(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// Accepts only forms from these pages: browsers send the origin of a form.
-fn check_origin(state: &ConsoleState, headers: &HeaderMap) -> Result<(), Refusal> {
+fn check_origin(state: &ConsoleState, headers: &HeaderMap) -> Result<(), PageRefusal> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let origin = text(header::ORIGIN).ok_or(Refusal::ForeignOrigin)?;
+    let origin = text(header::ORIGIN).ok_or(PageRefusal::ForeignOrigin)?;
     let host = |url: &str| {
         url.split_once("://").map(|(_, rest)| {
             rest.split('/')
@@ -192,7 +195,7 @@ fn check_origin(state: &ConsoleState, headers: &HeaderMap) -> Result<(), Refusal
     if theirs.is_some() && ours.contains(&theirs) {
         Ok(())
     } else {
-        Err(Refusal::ForeignOrigin)
+        Err(PageRefusal::ForeignOrigin)
     }
 }
 

@@ -23,10 +23,10 @@ const LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// [`Clock::system`] shows the machine's time until [`Clock::follow`] makes the clock follow another one. The time is
 /// then the last answer of the followed clock plus the monotonic time since, independent of the machine's clock.
 #[derive(Clone)]
-pub struct Clock(Source);
+pub struct Clock(ClockSource);
 
 #[derive(Clone)]
-enum Source {
+enum ClockSource {
     System(Arc<Machine>),
     Manual(ManualClock),
 }
@@ -34,58 +34,58 @@ enum Source {
 impl Clock {
     /// Creates a clock that shows the machine's time.
     pub fn system() -> Self {
-        Self(Source::System(Arc::new(Machine::new())))
+        Self(ClockSource::System(Arc::new(Machine::new())))
     }
 
     /// Creates a clock that stands still at `start` until moved by the [`ManualClock`]. Sleeps take no real time.
     pub fn manual(start: DateTime<Utc>) -> (Self, ManualClock) {
         let hand = ManualClock::starting(start);
-        (Self(Source::Manual(hand.clone())), hand)
+        (Self(ClockSource::Manual(hand.clone())), hand)
     }
 
     /// Makes this clock and all clones follow another clock from the first sample on; none: a manual clock follows
     /// nothing.
     pub fn follow(&self) -> Option<ClockFeed> {
         match &self.0 {
-            Source::System(machine) => Some(ClockFeed::of(machine)),
-            Source::Manual(_) => None,
+            ClockSource::System(machine) => Some(ClockFeed::of(machine)),
+            ClockSource::Manual(_) => None,
         }
     }
 
     /// The time of day.
     pub fn now(&self) -> DateTime<Utc> {
         match &self.0 {
-            Source::System(machine) => machine.now(),
-            Source::Manual(hand) => hand.now(),
+            ClockSource::System(machine) => machine.now(),
+            ClockSource::Manual(hand) => hand.now(),
         }
     }
 
     /// How far the machine's clock is ahead of the followed clock; none: no clock is followed, or none has answered.
     pub fn off(&self) -> Option<TimeDelta> {
         match &self.0 {
-            Source::System(machine) => machine.off(),
-            Source::Manual(_) => None,
+            ClockSource::System(machine) => machine.off(),
+            ClockSource::Manual(_) => None,
         }
     }
 
     /// Why the replica should take no work by this clock; none: no trouble.
     pub fn trouble(&self) -> Option<ClockTrouble> {
         match &self.0 {
-            Source::System(machine) => machine.trouble(),
-            Source::Manual(_) => None,
+            ClockSource::System(machine) => machine.trouble(),
+            ClockSource::Manual(_) => None,
         }
     }
 
     /// Returns when there is no [`trouble`](Self::trouble), usually at once.
     pub async fn right(&self) {
-        if let Source::System(machine) = &self.0 {
+        if let ClockSource::System(machine) = &self.0 {
             machine.right().await;
         }
     }
 
     /// Asks the followed clock now, and returns the time after the answer. For use before irrevocable steps.
     pub async fn checked(&self) -> DateTime<Utc> {
-        if let Source::System(machine) = &self.0 {
+        if let ClockSource::System(machine) = &self.0 {
             machine.ask().await;
         }
         self.now()
@@ -95,16 +95,16 @@ impl Clock {
     /// a change of the machine's clock. A minute by the clock that began before a jump may have been no minute.
     pub fn steady_for(&self) -> Duration {
         match &self.0 {
-            Source::System(machine) => machine.steady_for(),
-            Source::Manual(_) => Duration::MAX,
+            ClockSource::System(machine) => machine.steady_for(),
+            ClockSource::Manual(_) => Duration::MAX,
         }
     }
 
     /// Sleeps for `duration`, independent of changes of the wall clock.
     pub async fn sleep(&self, duration: Duration) {
         match &self.0 {
-            Source::System(_) => tokio::time::sleep(duration).await,
-            Source::Manual(hand) => hand.sleep_until(hand.now() + duration).await,
+            ClockSource::System(_) => tokio::time::sleep(duration).await,
+            ClockSource::Manual(hand) => hand.sleep_until(hand.now() + duration).await,
         }
     }
 
@@ -112,7 +112,7 @@ impl Clock {
     /// change of the wall clock of a machine that follows no other clock is noticed within half a minute.
     pub async fn sleep_until(&self, deadline: DateTime<Utc>) {
         match &self.0 {
-            Source::System(machine) => loop {
+            ClockSource::System(machine) => loop {
                 let mut jumped = std::pin::pin!(machine.jumps().notified());
                 jumped.as_mut().enable();
                 let left = (deadline - self.now()).to_std().unwrap_or_default();
@@ -122,7 +122,7 @@ impl Clock {
                 // A jump ends this sleep too.
                 let _ = tokio::time::timeout(left.min(LOOK_AGAIN), jumped).await;
             },
-            Source::Manual(hand) => hand.sleep_until(deadline).await,
+            ClockSource::Manual(hand) => hand.sleep_until(deadline).await,
         }
     }
 
@@ -130,14 +130,14 @@ impl Clock {
     /// clock would grant or refuse hours at once.
     pub fn elapsed(&self) -> Duration {
         match &self.0 {
-            Source::System(machine) => machine.elapsed(),
-            Source::Manual(hand) => hand.elapsed(),
+            ClockSource::System(machine) => machine.elapsed(),
+            ClockSource::Manual(hand) => hand.elapsed(),
         }
     }
 
     /// Whether the clock is manual, so that scripts must not use Redis's own clock.
     pub(crate) fn is_manual(&self) -> bool {
-        matches!(self.0, Source::Manual(_))
+        matches!(self.0, ClockSource::Manual(_))
     }
 }
 

@@ -28,10 +28,10 @@ pub trait Leases: Send + Sync {
 /// Leases among the tasks of this process.
 pub(crate) struct LocalLeases {
     clock: Clock,
-    held: DashMap<String, Held>,
+    held: DashMap<String, HeldLease>,
 }
 
-struct Held {
+struct HeldLease {
     owner: String,
     until: DateTime<Utc>,
 }
@@ -54,7 +54,7 @@ impl Leases for LocalLeases {
                 Ok(false)
             }
             entry => {
-                entry.insert(Held {
+                entry.insert(HeldLease {
                     owner: owner.to_owned(),
                     until: now + ttl,
                 });

@@ -49,8 +49,8 @@ pub use self::{
     clock::{Clock, ClockFeed, ClockTrouble, FARTHEST, ManualClock, Off, Sample},
     error::CoordError,
     leases::Leases,
-    limits::{Decision, Limits, Quota},
-    wakeups::{Subscription, Wake, Wakeups},
+    limits::{Decision, Limits, RateLimit},
+    wakeups::{Wake, WakeupSubscription, Wakeups},
 };
 
 /// The entry point to everything that replicas coordinate. Cloning is cheap, and clones share their state.

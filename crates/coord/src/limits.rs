@@ -24,12 +24,12 @@ const SWEEP: Duration = Duration::from_mins(1);
 
 /// A bucket of `burst` permits, filled at `per_period` in each `period`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Quota {
+pub struct RateLimit {
     interval: Duration,
     burst: NonZeroU32,
 }
 
-impl Quota {
+impl RateLimit {
     /// Creates a quota of `per_period` in each `period` in the long run, and at most `burst` at once. Zero counts as
     /// one. The rate is kept as the time from one permit to the next, in whole microseconds.
     pub fn new(per_period: u32, period: Duration, burst: u32) -> Self {
@@ -85,15 +85,15 @@ pub struct Decision {
 }
 
 impl Decision {
-    pub(crate) fn allow(quota: Quota, remaining: u32) -> Self {
+    pub(crate) fn allow(quota: RateLimit, remaining: u32) -> Self {
         Self::new(quota, true, remaining, Duration::ZERO)
     }
 
-    pub(crate) fn refuse(quota: Quota, remaining: u32, retry_after: Duration) -> Self {
+    pub(crate) fn refuse(quota: RateLimit, remaining: u32, retry_after: Duration) -> Self {
         Self::new(quota, false, remaining, retry_after)
     }
 
-    fn new(quota: Quota, allowed: bool, remaining: u32, retry_after: Duration) -> Self {
+    fn new(quota: RateLimit, allowed: bool, remaining: u32, retry_after: Duration) -> Self {
         let limit = quota.burst();
         let reset_after = quota
             .interval()
@@ -114,15 +114,15 @@ impl Decision {
 pub trait Limits: Send + Sync {
     /// Takes `cost` permits out of the bucket of `key`, or none. A cost above the burst takes the whole bucket when the
     /// bucket is full, because such a request would otherwise wait for ever.
-    async fn check(&self, key: &str, quota: Quota, cost: u32) -> Result<Decision, CoordError>;
+    async fn check(&self, key: &str, quota: RateLimit, cost: u32) -> Result<Decision, CoordError>;
 }
 
-type Keyed = RateLimiter<u64, DashMapStateStore<u64>, Ticks, StateInformationMiddleware>;
+type KeyedLimit = RateLimiter<u64, DashMapStateStore<u64>, Ticks, StateInformationMiddleware>;
 
 /// Limits of this process, by governor: one limiter holds one quota for all keys with that quota.
 pub(crate) struct LocalLimits {
     clock: Clock,
-    limiters: DashMap<Quota, Arc<Keyed>>,
+    limiters: DashMap<RateLimit, Arc<KeyedLimit>>,
     /// Keys are kept as a hash under a random seed: seven times faster than text, and an attacker cannot choose two
     /// keys that collide.
     seed: RandomState,
@@ -139,12 +139,12 @@ impl LocalLimits {
         }
     }
 
-    fn limiter(&self, quota: Quota) -> Arc<Keyed> {
+    fn limiter(&self, quota: RateLimit) -> Arc<KeyedLimit> {
         if let Some(limiter) = self.limiters.get(&quota) {
             return Arc::clone(&limiter);
         }
         let made = self.limiters.entry(quota).or_insert_with(|| {
-            // Only a zero interval has no governor quota, and a [`Quota`] has at least a microsecond.
+            // Only a zero interval has no governor quota, and a [`RateLimit`] has at least a microsecond.
             let rule = governor::Quota::with_period(quota.interval)
                 .unwrap_or(governor::Quota::per_second(quota.burst))
                 .allow_burst(quota.burst);
@@ -179,7 +179,7 @@ impl LocalLimits {
 
 #[async_trait]
 impl Limits for LocalLimits {
-    async fn check(&self, key: &str, quota: Quota, cost: u32) -> Result<Decision, CoordError> {
+    async fn check(&self, key: &str, quota: RateLimit, cost: u32) -> Result<Decision, CoordError> {
         self.sweep();
         let limiter = self.limiter(quota);
         let charge = quota.charge(cost);
@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn a_quota_cannot_be_nothing() {
-        let quota = Quota::new(0, Duration::ZERO, 0);
+        let quota = RateLimit::new(0, Duration::ZERO, 0);
         assert_eq!(
             (quota.burst(), quota.interval()),
             (1, Duration::from_micros(1))
@@ -233,11 +233,17 @@ mod tests {
         let (clock, time) = Clock::manual(DateTime::UNIX_EPOCH);
         let limits = LocalLimits::new(clock);
         for key in ["a", "b", "c"] {
-            limits.check(key, Quota::per_second(5), 1).await.unwrap();
+            limits
+                .check(key, RateLimit::per_second(5), 1)
+                .await
+                .unwrap();
         }
         time.advance(SWEEP);
-        limits.check("d", Quota::per_minute(5), 1).await.unwrap();
-        assert!(limits.limiters.get(&Quota::per_second(5)).is_none());
-        assert_eq!(limits.limiter(Quota::per_minute(5)).len(), 1);
+        limits
+            .check("d", RateLimit::per_minute(5), 1)
+            .await
+            .unwrap();
+        assert!(limits.limiters.get(&RateLimit::per_second(5)).is_none());
+        assert_eq!(limits.limiter(RateLimit::per_minute(5)).len(), 1);
     }
 }

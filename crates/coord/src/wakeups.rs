@@ -43,21 +43,21 @@ pub trait Wakeups: Send + Sync {
     fn wake(&self, topic: &str, payload: &str);
 
     /// Subscribes to every wake-up of `topic` from now on.
-    fn subscribe(&self, topic: &str) -> Subscription;
+    fn subscribe(&self, topic: &str) -> WakeupSubscription;
 }
 
 /// The wake-ups of a topic since the subscription. Cancelling a wait loses no wake-up.
-pub struct Subscription {
+pub struct WakeupSubscription {
     /// Dropped before the topic, which then sees whether this was the last receiver.
-    receiver: broadcast::Receiver<Call>,
+    receiver: broadcast::Receiver<RemoteWakeup>,
     _topic: Topic,
 }
 
-type Topics = Arc<DashMap<String, broadcast::Sender<Call>>>;
+type Topics = Arc<DashMap<String, broadcast::Sender<RemoteWakeup>>>;
 
 /// A wake-up and its origin.
 #[derive(Clone)]
-struct Call {
+struct RemoteWakeup {
     wake: Wake,
     /// Whether this process sent the wake-up.
     is_ours: bool,
@@ -67,7 +67,7 @@ struct Call {
 struct Topic {
     topics: Topics,
     name: String,
-    _open: broadcast::Sender<Call>,
+    _open: broadcast::Sender<RemoteWakeup>,
 }
 
 impl Drop for Topic {
@@ -77,7 +77,7 @@ impl Drop for Topic {
     }
 }
 
-impl Subscription {
+impl WakeupSubscription {
     /// Waits for the next wake-up.
     pub async fn next(&mut self) -> Wake {
         self.receive().await.wake
@@ -92,10 +92,10 @@ impl Subscription {
         }
     }
 
-    async fn receive(&mut self) -> Call {
+    async fn receive(&mut self) -> RemoteWakeup {
         match self.receiver.recv().await {
             Ok(call) => call,
-            Err(RecvError::Lagged(_) | RecvError::Closed) => Call::MISSED,
+            Err(RecvError::Lagged(_) | RecvError::Closed) => RemoteWakeup::MISSED,
         }
     }
 
@@ -111,7 +111,7 @@ impl Subscription {
         let mut call = self.receive().await;
         loop {
             match call {
-                Call {
+                RemoteWakeup {
                     wake: Wake::Said(word),
                     is_ours: true,
                 } => {
@@ -121,14 +121,14 @@ impl Subscription {
             }
             call = match self.receiver.try_recv() {
                 Ok(call) => call,
-                Err(TryRecvError::Lagged(_)) => Call::MISSED,
+                Err(TryRecvError::Lagged(_)) => RemoteWakeup::MISSED,
                 Err(TryRecvError::Empty | TryRecvError::Closed) => return said,
             };
         }
     }
 }
 
-impl Call {
+impl RemoteWakeup {
     const MISSED: Self = Self {
         wake: Wake::Missed,
         is_ours: false,
@@ -146,7 +146,7 @@ impl Hub {
     pub(crate) fn missed(&self) {
         for topic in self.topics.iter() {
             // Fails without subscribers, which is fine.
-            let _ = topic.send(Call::MISSED);
+            let _ = topic.send(RemoteWakeup::MISSED);
         }
     }
 }
@@ -161,7 +161,7 @@ impl Hub {
         if let Some(sender) = self.topics.get(topic) {
             let wake = Wake::Said(payload.into());
             // Fails when the last subscriber is just leaving, which is fine.
-            let _ = sender.send(Call { wake, is_ours });
+            let _ = sender.send(RemoteWakeup { wake, is_ours });
         }
     }
 }
@@ -171,13 +171,13 @@ impl Wakeups for Hub {
         self.call(topic, payload, true);
     }
 
-    fn subscribe(&self, topic: &str) -> Subscription {
+    fn subscribe(&self, topic: &str) -> WakeupSubscription {
         // The entry stays locked until the receiver counts, so that no leaving subscriber removes the topic in between.
         let sender = self
             .topics
             .entry(topic.to_owned())
             .or_insert_with(|| broadcast::Sender::new(BACKLOG));
-        Subscription {
+        WakeupSubscription {
             receiver: sender.subscribe(),
             _topic: Topic {
                 topics: Arc::clone(&self.topics),

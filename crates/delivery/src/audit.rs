@@ -8,7 +8,7 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use broker::{BrokerError, Event, ForeignRefresh, Observer};
+use broker::{BrokerError, BrokerEvent, ForeignRefresh, Observer};
 use chrono::{DateTime, Utc};
 use coord::Coord;
 use domain::{app::AppId, webhook::EventType};
@@ -25,7 +25,7 @@ const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
 /// What was requested.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Asked {
+pub(crate) enum AuditedRequest {
     /// The token itself.
     HandOut,
     /// Another token.
@@ -34,14 +34,14 @@ pub(crate) enum Asked {
 
 /// The audit line of a request for a token: done, or refused and why.
 pub(crate) fn asked(
-    what: Asked,
+    what: AuditedRequest,
     appid: &AppId,
     origin: &Origin,
     refusal: Option<&BrokerError>,
 ) -> NewAuditLine {
     let action = match what {
-        Asked::HandOut => "access_token.hand_out",
-        Asked::Refresh => "access_token.refresh",
+        AuditedRequest::HandOut => "access_token.hand_out",
+        AuditedRequest::Refresh => "access_token.refresh",
     };
     match refusal {
         None => origin.did(action, appid),
@@ -73,13 +73,13 @@ impl TokenAudit {
     async fn write(
         &self,
         appid: &AppId,
-        event: Event,
+        event: BrokerEvent,
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
         let tenant = self.store.platform().app(appid).await?.tenant;
         let line = noticed(appid, event);
         let door = self.store.tenant(tenant);
-        let Event::ForeignRefresh(seen) = event else {
+        let BrokerEvent::ForeignRefresh(seen) = event else {
             return door.append_audit(line, now).await;
         };
         let data = serde_json::json!({
@@ -96,7 +96,7 @@ impl TokenAudit {
 
 #[async_trait]
 impl Observer for TokenAudit {
-    async fn observe(&self, appid: &AppId, event: Event) {
+    async fn observe(&self, appid: &AppId, event: BrokerEvent) {
         let Ok(_place) = self.places.try_acquire() else {
             tracing::error!(%appid, ?event, "an audit line is lost: too many audit lines wait for the database");
             return;
@@ -112,9 +112,9 @@ impl Observer for TokenAudit {
     }
 }
 
-fn noticed(appid: &AppId, event: Event) -> NewAuditLine {
+fn noticed(appid: &AppId, event: BrokerEvent) -> NewAuditLine {
     let (action, outcome, detail) = match event {
-        Event::ForeignRefresh(seen) => (
+        BrokerEvent::ForeignRefresh(seen) => (
             "access_token.foreign_refresh",
             "repaired",
             format!(
@@ -123,14 +123,14 @@ fn noticed(appid: &AppId, event: Event) -> NewAuditLine {
                 ForeignRefresh::ADVICE
             ),
         ),
-        Event::DiedYoung => (
+        BrokerEvent::DiedYoung => (
             "access_token.died_young",
             "repaired",
             "another system fetched a token with this AppSecret, or another replica did while Redis did not answer: a \
              line `access_token.foreign_refresh` follows if another system fetched the token"
                 .to_owned(),
         ),
-        Event::BudgetLow { kind, budget } => (
+        BrokerEvent::BudgetLow { kind, budget } => (
             "access_token.budget_low",
             if budget.is_nearly_spent() {
                 "nearly_spent"
@@ -161,7 +161,7 @@ mod tests {
     fn a_budget_is_low_before_it_is_nearly_spent() {
         let appid = AppId::parse("wx0a1b2c3d4e5f6789").unwrap();
         let line = |used| {
-            let event = Event::BudgetLow {
+            let event = BrokerEvent::BudgetLow {
                 kind: BudgetKind::LegacyFetches,
                 budget: Budget { used, limit: 2_000 },
             };

@@ -2,7 +2,7 @@
 
 use domain::{
     id::{MessageId, TenantId},
-    lifecycle::Refusal,
+    lifecycle::ImpossibleEvent,
     quota::PriorityShares,
 };
 use store::{Canceled, IdempotencyKey, Message, Retried, StoreError};
@@ -22,7 +22,7 @@ pub enum ChangeError {
     NotFound,
     /// The status of the message does not permit the change.
     #[error(transparent)]
-    Refused(Refusal),
+    Refused(ImpossibleEvent),
     /// The content of the message has been deleted.
     #[error("the content of the message has been deleted")]
     Emptied,

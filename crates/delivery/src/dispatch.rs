@@ -18,11 +18,11 @@ use wechat::{Answer, Outgoing, codes::FORM_ID_USED_UP};
 
 use crate::{
     app_pause::{self, AppPause},
-    engine::{Options, Parts},
-    metrics::Metrics,
+    engine::{EngineOptions, Parts},
+    metrics::DeliveryMetrics,
     no_token,
-    quota::Quotas,
-    recorder::Settled,
+    quota::QuotaReports,
+    recorder::UnrecordedOutcome,
     templates::{LISTED_AND_REFUSED, Templates},
     token_refusals::{Again, TokenRefusals},
 };
@@ -46,12 +46,12 @@ struct Inner {
     broker: Broker,
     strays: TokenRefusals,
     clock: Clock,
-    metrics: Metrics,
-    quotas: Arc<Quotas>,
+    metrics: DeliveryMetrics,
+    quotas: Arc<QuotaReports>,
     templates: Templates,
     send_timeout: Duration,
     tasks: TaskTracker,
-    settled: mpsc::Sender<Settled>,
+    settled: mpsc::Sender<UnrecordedOutcome>,
 }
 
 /// The result of sending one claimed message.
@@ -85,10 +85,10 @@ impl SendResult {
 impl Dispatcher {
     pub(crate) fn new(
         parts: &Parts,
-        options: &Options,
-        (quotas, templates): (Arc<Quotas>, Templates),
+        options: &EngineOptions,
+        (quotas, templates): (Arc<QuotaReports>, Templates),
         tasks: TaskTracker,
-        settled: mpsc::Sender<Settled>,
+        settled: mpsc::Sender<UnrecordedOutcome>,
     ) -> Self {
         Self(Arc::new(Inner {
             client: parts.wechat.clone(),
@@ -163,7 +163,7 @@ impl Inner {
         // Fails only when the recorder has ended at the end of a stop. Then the lease decides.
         let _ = self
             .settled
-            .send(Settled {
+            .send(UnrecordedOutcome {
                 settlement,
                 news,
                 _slot: slot,

@@ -28,9 +28,9 @@ use crate::{
     intake::Intake,
     janitor::Janitor,
     liveness::LivenessWatch,
-    metrics::Metrics,
+    metrics::DeliveryMetrics,
     pass_through::{BodyMemory, PassThrough, PassThroughError},
-    quota::{QuotaReport, Quotas},
+    quota::{QuotaReport, QuotaReports},
     recorder::Recorder,
     retrying_writer::{Backlog, RetryingWriter},
     submit::{Accepted, AcceptedBatch, BatchItem, SubmitError},
@@ -55,14 +55,14 @@ pub struct Parts {
     /// Seals AppSecrets.
     pub master_key: MasterKey,
     /// The metrics of this crate.
-    pub metrics: Metrics,
+    pub metrics: DeliveryMetrics,
     /// Renders a message for webhook events.
     pub show_message: ShowMessage,
 }
 
 /// The options of the engine.
 #[derive(Clone, Copy, Debug)]
-pub struct Options {
+pub struct EngineOptions {
     /// Number of sending slots: messages in flight at the same time, over all apps.
     pub slots: usize,
     /// How long a claim reserves a message for this replica.
@@ -99,7 +99,7 @@ impl Default for Retention {
     }
 }
 
-impl Default for Options {
+impl Default for EngineOptions {
     fn default() -> Self {
         Self {
             slots: 1024,
@@ -142,7 +142,7 @@ struct Inner {
     changes: Changes,
     waiters: Waiters,
     apps: Apps,
-    quotas: Arc<Quotas>,
+    quotas: Arc<QuotaReports>,
     callbacks: Callbacks,
     passage: PassThrough,
     templates: Templates,
@@ -156,7 +156,7 @@ struct Inner {
 
 impl Delivery {
     /// Starts the engine's tasks. Refuses options under which a message could be sent twice.
-    pub fn start(parts: Parts, options: Options) -> Result<Self, StoreError> {
+    pub fn start(parts: Parts, options: EngineOptions) -> Result<Self, StoreError> {
         check(&options)?;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let due = Arc::new(Notify::new());
@@ -169,7 +169,7 @@ impl Delivery {
         let backlog = Backlog::new(parts.metrics.answers_waiting.clone());
         let recorder = Recorder::new(parts.clone(), due.clone(), options.lease);
         let recorder = RetryingWriter::new(recorder, settlements, clock, backlog.clone());
-        let quotas = Arc::new(Quotas::new(&parts, options.shares));
+        let quotas = Arc::new(QuotaReports::new(&parts, options.shares));
         let templates = Templates::new(&parts);
         let dispatcher = Dispatcher::new(
             &parts,
@@ -406,7 +406,7 @@ impl std::fmt::Debug for Delivery {
 }
 
 /// A lease must be longer than a send and its repeat, or two workers could hold one message.
-fn check(options: &Options) -> Result<(), StoreError> {
+fn check(options: &EngineOptions) -> Result<(), StoreError> {
     let longest = options.send_timeout * 2 + UNNOTICED_OUTAGE;
     if options.slots == 0 {
         return Err(StoreError::Settings(

@@ -14,7 +14,7 @@ use domain::{
     quota::PriorityShares,
 };
 use store::{
-    Entry, FirstAnswer, IdempotencyKey, NewMessage, Received, Store, StoreError, Submission,
+    BatchEntry, FirstAnswer, IdempotencyKey, NewMessage, Received, Store, StoreError, Submission,
     SubmissionBody, Taken,
 };
 use tokio::sync::{Notify, oneshot};
@@ -22,9 +22,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     engine::Parts,
-    metrics::Metrics,
+    metrics::DeliveryMetrics,
     submit::{Accepted, AcceptedBatch, BatchItem, SubmitError, results},
-    tenant_queues::{BatchLimits, TenantQueueReader, TenantQueues, Waiting, WaitingLimits, lines},
+    tenant_queues::{
+        BatchLimits, QueuedItem, TenantQueueReader, TenantQueues, WaitingLimits, lines,
+    },
     topic,
 };
 
@@ -49,20 +51,20 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const FEW_APPS: usize = 4;
 
 /// A submission and the channel for its answer.
-struct Request {
+struct QueuedSubmission {
     submission: Submission,
-    answer: oneshot::Sender<Answer>,
+    answer: oneshot::Sender<IntakeReply>,
 }
 
 /// The submission comes back with its result.
-type Answer = Result<(Submission, Taken), SubmitError>;
+type IntakeReply = Result<(Submission, Taken), SubmitError>;
 
 /// The entry for submissions.
 pub(crate) struct Intake {
     /// Requests of fewer than [`LARGE`] messages.
-    small: TenantQueues<Request>,
+    small: TenantQueues<QueuedSubmission>,
     /// Requests of [`LARGE`] messages or more.
-    large: TenantQueues<Request>,
+    large: TenantQueues<QueuedSubmission>,
     clock: Clock,
     store: Store,
     ids: Sequence,
@@ -70,7 +72,7 @@ pub(crate) struct Intake {
 
 /// A batch writer of intake.
 pub(crate) struct IntakeLoop {
-    waiting: TenantQueueReader<Request>,
+    waiting: TenantQueueReader<QueuedSubmission>,
     parts: Parts,
     shares: PriorityShares,
     due: Arc<Notify>,
@@ -169,10 +171,10 @@ impl Intake {
             _ => false,
         };
         let entries = items.into_iter().map(|item| match item {
-            BatchItem::Misfit(_, words) if !repeated => Entry::Unfit(words),
-            BatchItem::Unfit(words) => Entry::Unfit(words),
+            BatchItem::Misfit(_, words) if !repeated => BatchEntry::Unfit(words),
+            BatchItem::Unfit(words) => BatchEntry::Unfit(words),
             BatchItem::Draft(draft) | BatchItem::Misfit(draft, _) => {
-                Entry::Message(Box::new(NewMessage {
+                BatchEntry::Message(Box::new(NewMessage {
                     id: self.ids.id(received_at, rand::random()),
                     tenant,
                     appid: appid.clone(),
@@ -209,7 +211,7 @@ impl Intake {
     }
 
     /// Waits for capacity, then for the transaction that accepts the submission.
-    async fn hand_in(&self, submission: Submission) -> Answer {
+    async fn hand_in(&self, submission: Submission) -> IntakeReply {
         let overloaded = || SubmitError::Overloaded {
             retry_after: PATIENCE,
         };
@@ -221,7 +223,7 @@ impl Intake {
         };
         let tenant = submission.tenant;
         let (answer, answered) = oneshot::channel();
-        let request = Request { submission, answer };
+        let request = QueuedSubmission { submission, answer };
         let entered = lines.enter(tenant, messages, PATIENCE, request).await;
         entered.map_err(|_| overloaded())?;
         answered.await.map_err(|_| overloaded())?
@@ -247,10 +249,13 @@ impl IntakeLoop {
 
     /// Accepts and answers a batch. Returns the requests whose idempotency key another request of the batch had:
     /// these requests need another transaction.
-    async fn accept(&self, batch: Vec<Waiting<Request>>) -> Vec<Waiting<Request>> {
+    async fn accept(
+        &self,
+        batch: Vec<QueuedItem<QueuedSubmission>>,
+    ) -> Vec<QueuedItem<QueuedSubmission>> {
         let mut submissions = Vec::with_capacity(batch.len());
         let mut callers = Vec::with_capacity(batch.len());
-        for Waiting { item, place } in batch {
+        for QueuedItem { item, place } in batch {
             submissions.push(item.submission);
             callers.push((item.answer, place));
         }
@@ -260,8 +265,8 @@ impl IntakeLoop {
             submissions.into_iter().zip(callers).zip(taken)
         {
             match taken {
-                Ok(Taken::Twin) => again.push(Waiting {
-                    item: Request { submission, answer },
+                Ok(Taken::Twin) => again.push(QueuedItem {
+                    item: QueuedSubmission { submission, answer },
                     place,
                 }),
                 // Fails when the caller has gone. The message is in the queue nevertheless.
@@ -343,7 +348,7 @@ fn changed() -> SubmitError {
     SubmitError::Broken("intake answered about another request: this is a defect".into())
 }
 
-impl Metrics {
+impl DeliveryMetrics {
     fn accepted(&self, count: usize) {
         self.accepted.inc_by(count as u64);
     }

@@ -27,7 +27,7 @@ pub(crate) struct Janitor {
 }
 
 /// The progress of the deletion of payloads.
-struct Progress {
+struct PurgeProgress {
     cursor: Uuid,
     started_at: DateTime<Utc>,
 }
@@ -56,7 +56,7 @@ impl Janitor {
     async fn clean(self) {
         let clock = self.parts.coord.clock().clone();
         let platform = self.parts.store.platform();
-        let mut payloads = Progress {
+        let mut payloads = PurgeProgress {
             cursor: Uuid::nil(),
             started_at: clock.now(),
         };
@@ -64,7 +64,7 @@ impl Janitor {
             clock.right().await;
             let (began, now) = (clock.elapsed(), clock.now());
             if now >= payloads.started_at + FROM_THE_START {
-                payloads = Progress {
+                payloads = PurgeProgress {
                     cursor: Uuid::nil(),
                     started_at: now,
                 };
@@ -84,7 +84,7 @@ impl Janitor {
     async fn round(
         &self,
         platform: &PlatformStore,
-        payloads: &mut Progress,
+        payloads: &mut PurgeProgress,
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
         while platform.forget_idempotency_keys(now).await?.more {

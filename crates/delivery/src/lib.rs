@@ -55,15 +55,15 @@ pub use broker::{BudgetKind, ForeignRefresh, LiveToken};
 pub use callbacks::{CallbackError, CallbackRefusal, Callbacks, Consequence};
 pub use changes::ChangeError;
 pub use credentials::StoredCredentials;
-pub use engine::{Delivery, DeliveryError, Options, Parts, Retention};
+pub use engine::{Delivery, DeliveryError, EngineOptions, Parts, Retention};
 pub use grants::{CollectedGrants, GrantError, Grants};
-pub use metrics::Metrics;
+pub use metrics::DeliveryMetrics;
 pub use pass_through::{BodyMemory, PassThroughError};
 pub use quota::{QuotaReport, WechatQuotaReport};
 pub use store::{
-    App, AppCursor, Change, Collected, DeliveryStatus, Failure, Grant, GrantCursor, GrantEntry,
+    App, AppCursor, Collected, DeliveryStatus, Failure, Grant, GrantCursor, GrantEntry,
     IdempotencyKey, KnownTemplate, Listing, Message, MessageFilter, Page, Pause, PooledId, Reach,
-    Subscription, TemplateCursor, TemplateSync, Webhook, WebhookDelivery,
+    Subscription, TemplateChange, TemplateCursor, TemplateSync, Webhook, WebhookDelivery,
 };
 pub use submit::{Accepted, AcceptedBatch, Attended, BatchItem, BatchResult, SubmitError};
 pub use templates::{Templates, TemplatesSynced};

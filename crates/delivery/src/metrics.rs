@@ -18,7 +18,7 @@ use crate::callbacks;
 
 /// The metrics of delivery. Clones share the counters.
 #[derive(Clone, Debug)]
-pub struct Metrics {
+pub struct DeliveryMetrics {
     pub(crate) accepted: Counter,
     pub(crate) answers_waiting: Gauge,
     pub(crate) posts_waiting: Gauge,
@@ -72,7 +72,7 @@ struct ChannelLabels {
     channel: &'static str,
 }
 
-impl Metrics {
+impl DeliveryMetrics {
     /// Creates the metrics and registers them with `registry`.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
@@ -176,7 +176,7 @@ impl Metrics {
         );
     }
 
-    pub(crate) fn heard(&self, event: &'static str, outcome: callbacks::Outcome) {
+    pub(crate) fn heard(&self, event: &'static str, outcome: callbacks::CallbackOutcome) {
         let outcome = outcome.as_str();
         self.callbacks
             .get_or_create(&CallbackLabels { event, outcome })

@@ -59,7 +59,7 @@ struct CachedFigures {
 }
 
 /// Makes the reports.
-pub(crate) struct Quotas {
+pub(crate) struct QuotaReports {
     store: Store,
     broker: Broker,
     client: wechat::Client,
@@ -68,7 +68,7 @@ pub(crate) struct Quotas {
     told: DashMap<AppId, Arc<Mutex<Option<CachedFigures>>>>,
 }
 
-impl Quotas {
+impl QuotaReports {
     pub(crate) fn new(parts: &Parts, shares: PriorityShares) -> Self {
         Self {
             store: parts.store.clone(),

@@ -18,7 +18,7 @@ use crate::{engine::Parts, retrying_writer::Writer, topic, waiters::ended_payloa
 const UNRECORDED: &str = "WeChat's text cannot be recorded";
 
 /// The outcome of a send, on the way to the database.
-pub(crate) struct Settled {
+pub(crate) struct UnrecordedOutcome {
     pub(crate) settlement: Settlement,
     /// The change to the app's lane.
     pub(crate) news: Option<LaneChange>,
@@ -26,7 +26,7 @@ pub(crate) struct Settled {
     pub(crate) _slot: OwnedSemaphorePermit,
 }
 
-impl Borrow<Settlement> for Settled {
+impl Borrow<Settlement> for UnrecordedOutcome {
     fn borrow(&self) -> &Settlement {
         &self.settlement
     }
@@ -47,10 +47,10 @@ impl Recorder {
 }
 
 impl Writer for Recorder {
-    type Item = Settled;
+    type Item = UnrecordedOutcome;
     const ITEMS: &'static str = "answers to sends";
 
-    async fn write(&self, items: &mut Vec<Settled>) -> Result<(), StoreError> {
+    async fn write(&self, items: &mut Vec<UnrecordedOutcome>) -> Result<(), StoreError> {
         // Sorted by appid, so that two recorders lock the lanes in the same order.
         let mut news: BTreeMap<String, LaneChange> = BTreeMap::new();
         for fresh in items.iter().filter_map(|settled| settled.news.as_ref()) {
@@ -63,7 +63,7 @@ impl Writer for Recorder {
         record(&self.parts, &self.due, items, &news).await
     }
 
-    fn strip(&self, item: &mut Settled) -> bool {
+    fn strip(&self, item: &mut UnrecordedOutcome) -> bool {
         let settlement = &mut item.settlement;
         let mut texts = settlement.failure_detail.take().is_some();
         for attempt in &mut settlement.attempts {
@@ -78,11 +78,11 @@ impl Writer for Recorder {
         texts
     }
 
-    fn name(&self, item: &Settled) -> String {
+    fn name(&self, item: &UnrecordedOutcome) -> String {
         item.settlement.id.to_string()
     }
 
-    async fn hold(&self, item: &Settled) -> Result<(), StoreError> {
+    async fn hold(&self, item: &UnrecordedOutcome) -> Result<(), StoreError> {
         let until = self.parts.coord.clock().now() + self.lease;
         let Settlement { id, lease, .. } = &item.settlement;
         let platform = self.parts.store.platform();

@@ -84,11 +84,11 @@ pub(crate) struct RetryingWriter<W: Writer> {
     backlog: Backlog,
     /// The items that are not written yet.
     waiting: Vec<W::Item>,
-    refused: Vec<Refused<W::Item>>,
+    refused: Vec<RefusedItem<W::Item>>,
 }
 
 /// An item that the database refuses, also without other items in the batch.
-struct Refused<I> {
+struct RefusedItem<I> {
     item: I,
     tries: u32,
     retry_at: DateTime<Utc>,
@@ -197,7 +197,7 @@ impl<W: Writer> RetryingWriter<W> {
             tracing::warn!(name, %error, items = W::ITEMS, "cannot extend the lease of a refused item");
         }
         let pause = FIRST_RETRY * 2u32.pow(tries.min(8));
-        self.refused.push(Refused {
+        self.refused.push(RefusedItem {
             item,
             tries,
             retry_at: self.clock.now() + pause.min(LONGEST_RETRY),
@@ -207,7 +207,7 @@ impl<W: Writer> RetryingWriter<W> {
     /// Retries, one by one, the items that were set aside and are due.
     async fn retry_refused(&mut self) {
         let now = self.clock.now();
-        let is_due = |one: &mut Refused<W::Item>| one.retry_at <= now;
+        let is_due = |one: &mut RefusedItem<W::Item>| one.retry_at <= now;
         let due: Vec<_> = self.refused.extract_if(.., is_due).collect();
         for one in due {
             let tries = one.tries + 1;

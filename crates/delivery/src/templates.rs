@@ -9,7 +9,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use broker::BrokerError;
 use chrono::{DateTime, Utc};
-use coord::Quota;
+use coord::RateLimit;
 use dashmap::DashMap;
 use domain::{
     app::{AppId, AppKind},
@@ -29,7 +29,7 @@ mod syncer;
 
 pub(crate) use syncer::Syncer;
 
-use self::catalog_cache::{CatalogCache, Known};
+use self::catalog_cache::{CachedCatalog, CatalogCache};
 use crate::{
     apps::{AppError, quota_refusal, refusal},
     engine::Parts,
@@ -89,7 +89,7 @@ impl Templates {
         appid: &AppId,
         wanted: impl IntoIterator<Item = (Channel, &'a str)>,
     ) -> Arc<Catalog> {
-        let Known { catalog, tried_at } = self.0.catalog_cache.catalog(tenant, appid).await;
+        let CachedCatalog { catalog, tried_at } = self.0.catalog_cache.catalog(tenant, appid).await;
         let is_time = may_look_again(tried_at, self.0.parts.coord.clock().now());
         let doubtful = wanted.into_iter().any(|(channel, id)| {
             let knowledge = catalog.look_up(channel, id);
@@ -161,7 +161,7 @@ impl Templates {
         let asked = parts
             .coord
             .limits()
-            .check(&key, Quota::per_minute(BY_HAND), 1)
+            .check(&key, RateLimit::per_minute(BY_HAND), 1)
             .await;
         if let Ok(decision) = asked
             && !decision.allowed

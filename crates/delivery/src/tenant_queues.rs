@@ -48,26 +48,26 @@ pub(crate) struct TenantQueueReader<T>(Arc<Inner<T>>);
 
 struct Inner<T> {
     room: WaitingLimits,
-    state: Mutex<State<T>>,
+    state: Mutex<QueueState<T>>,
     arrived: Notify,
     /// The weight of all items that wait or are in a transaction.
     total: Arc<AtomicUsize>,
 }
 
-struct State<T> {
+struct QueueState<T> {
     closed: bool,
-    lines: HashMap<TenantId, Line<T>>,
+    lines: HashMap<TenantId, QueuedItems<T>>,
     /// The tenants with waiting items, the next tenant first.
     turns: VecDeque<TenantId>,
 }
 
-struct Line<T> {
+struct QueuedItems<T> {
     room: Arc<Semaphore>,
-    waiting: VecDeque<Waiting<T>>,
+    waiting: VecDeque<QueuedItem<T>>,
 }
 
 /// One item. On drop, the item's capacity is free again.
-pub(crate) struct Waiting<T> {
+pub(crate) struct QueuedItem<T> {
     pub(crate) item: T,
     pub(crate) place: QueuePlace,
 }
@@ -97,7 +97,7 @@ impl<T> Drop for TenantQueueReader<T> {
 pub(crate) fn lines<T>(room: WaitingLimits) -> (TenantQueues<T>, TenantQueueReader<T>) {
     let inner = Arc::new(Inner {
         room,
-        state: Mutex::new(State {
+        state: Mutex::new(QueueState {
             closed: false,
             lines: HashMap::new(),
             turns: VecDeque::new(),
@@ -138,8 +138,11 @@ impl<T> TenantQueues<T> {
         if state.closed {
             return Err(NoCapacity);
         }
-        let line = state.lines.entry(tenant).or_insert_with(|| Line::of(room));
-        line.waiting.push_back(Waiting { item, place });
+        let line = state
+            .lines
+            .entry(tenant)
+            .or_insert_with(|| QueuedItems::of(room));
+        line.waiting.push_back(QueuedItem { item, place });
         if line.waiting.len() == 1 {
             state.turns.push_back(tenant);
         }
@@ -157,7 +160,7 @@ impl<T> TenantQueueReader<T> {
     }
 
     /// The items of the next transaction, as soon as an item waits. `None`: the queues are closed and empty.
-    pub(crate) async fn next(&self, take: BatchLimits) -> Option<Vec<Waiting<T>>> {
+    pub(crate) async fn next(&self, take: BatchLimits) -> Option<Vec<QueuedItem<T>>> {
         loop {
             let (taken, closed) = {
                 let mut state = self.0.state();
@@ -180,16 +183,16 @@ impl<T> Inner<T> {
         if state.closed {
             return Err(NoCapacity);
         }
-        let new = || Line::of(Arc::new(Semaphore::new(self.room.each)));
+        let new = || QueuedItems::of(Arc::new(Semaphore::new(self.room.each)));
         Ok(state.lines.entry(tenant).or_insert_with(new).room.clone())
     }
 
-    fn state(&self) -> MutexGuard<'_, State<T>> {
+    fn state(&self) -> MutexGuard<'_, QueueState<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<T> Line<T> {
+impl<T> QueuedItems<T> {
     fn of(room: Arc<Semaphore>) -> Self {
         Self {
             room,
@@ -198,8 +201,8 @@ impl<T> Line<T> {
     }
 }
 
-impl<T> State<T> {
-    fn take(&mut self, take: BatchLimits) -> Vec<Waiting<T>> {
+impl<T> QueueState<T> {
+    fn take(&mut self, take: BatchLimits) -> Vec<QueuedItem<T>> {
         let (mut taken, mut weight) = (Vec::new(), 0);
         while let Some(tenant) = self.turns.pop_front() {
             let Some(line) = self.lines.get_mut(&tenant) else {

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use broker::{Broker, BrokerError, Token};
-use coord::{Clock, Coord, Quota};
+use coord::{Clock, Coord, RateLimit};
 use domain::app::AppId;
 
 /// How to repeat the call.
@@ -44,7 +44,7 @@ impl TokenRefusals {
         if token.generation != refused.generation {
             return Ok(Again::Fresh(token));
         }
-        let rate = Quota::new(10, Duration::from_secs(1), 20);
+        let rate = RateLimit::new(10, Duration::from_secs(1), 20);
         let repeat = self.repeats.limits().check(appid.as_str(), rate, 1).await;
         let allowed = repeat.is_ok_and(|decision| decision.allowed);
         Ok(if allowed {

@@ -13,7 +13,7 @@ use store::{App, StoreError};
 
 use crate::{
     apps::{AppError, Apps, refusal},
-    audit::{self, Asked},
+    audit::{self, AuditedRequest},
     no_token,
 };
 
@@ -111,7 +111,10 @@ impl Apps {
         let error = refreshed.as_ref().err();
         // The refresh is done already, and a refusal reveals nothing: both are answered even if the line cannot be
         // written.
-        if let Err(unwritten) = self.record(tenant, Asked::Refresh, appid, error).await {
+        if let Err(unwritten) = self
+            .record(tenant, AuditedRequest::Refresh, appid, error)
+            .await
+        {
             tracing::warn!(%appid, error = %unwritten, "a token refresh is not in the audit log");
         }
         refreshed.map_err(|error| refusal(&error, self.coord.clock().now()))?;
@@ -128,7 +131,9 @@ impl Apps {
         self.get(Some(tenant), appid).await?;
         let token = self.broker.token(appid).await;
         let error = token.as_ref().err();
-        let recorded = self.record(tenant, Asked::HandOut, appid, error).await;
+        let recorded = self
+            .record(tenant, AuditedRequest::HandOut, appid, error)
+            .await;
         let now = self.coord.clock().now();
         let token = token.map_err(|error| refusal(&error, now))?;
         recorded.map_err(|error| AppError::Unavailable(format!("no audit line: {error}")))?;
@@ -141,7 +146,7 @@ impl Apps {
     async fn record(
         &self,
         tenant: TenantId,
-        what: Asked,
+        what: AuditedRequest,
         appid: &AppId,
         refusal: Option<&BrokerError>,
     ) -> Result<(), StoreError> {

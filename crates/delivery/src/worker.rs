@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     dispatch::Dispatcher,
-    engine::{Options, Parts},
+    engine::{EngineOptions, Parts},
     retrying_writer::Backlog,
     topic,
     waiters::announce_ends,
@@ -35,7 +35,7 @@ const LARGEST_CLAIM: usize = 256;
 
 pub(crate) struct Worker {
     parts: Parts,
-    options: Options,
+    options: EngineOptions,
     dispatcher: Dispatcher,
     slots: Arc<Semaphore>,
     backlog: Backlog,
@@ -45,7 +45,7 @@ pub(crate) struct Worker {
 impl Worker {
     pub(crate) fn new(
         parts: &Parts,
-        options: Options,
+        options: EngineOptions,
         dispatcher: Dispatcher,
         backlog: Backlog,
         stop: CancellationToken,

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 mod balance;
 mod request;
 
-pub use balance::{Balance, Entry};
+pub use balance::{Balance, LedgerEntry};
 pub use request::{GrantKind, GrantRequest, NewGrant};
 
 /// How long WeChat accepts an id of the pool.

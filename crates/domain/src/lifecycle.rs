@@ -160,7 +160,7 @@ pub struct Transition {
 /// An event that is impossible in the present status of the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a message that is {} cannot {attempted}", status.as_str())]
-pub struct Refusal {
+pub struct ImpossibleEvent {
     /// The present status.
     pub status: Status,
     /// The refused change, as a verb for the error text.
@@ -174,7 +174,7 @@ impl MessageState {
         event: &Event,
         now: DateTime<Utc>,
         jitter: f64,
-    ) -> Result<Transition, Refusal> {
+    ) -> Result<Transition, ImpossibleEvent> {
         use Status::{
             Canceled, Delivered, Expired, Failed, Queued, Scheduled, Sending, Sent, Uncertain,
             Undelivered,
@@ -200,7 +200,7 @@ impl MessageState {
             (Sending | Sent | Uncertain, Event::Receipt { delivered: false }) => {
                 Ok(to(Undelivered, Some(FailureCode::Undelivered)))
             }
-            (status, event) => Err(Refusal {
+            (status, event) => Err(ImpossibleEvent {
                 status,
                 attempted: event.verb(),
             }),

@@ -40,12 +40,12 @@ struct Inner {
     delivery: Delivery,
     is_up: AtomicBool,
     /// Locked while the database is asked, so that concurrent callers share one answer.
-    known: Mutex<Option<Known>>,
+    known: Mutex<Option<LastCheck>>,
 }
 
 /// The last answer of the database.
 #[derive(Clone, Debug)]
-struct Known {
+struct LastCheck {
     at: Instant,
     answer: Result<(), String>,
 }
@@ -66,13 +66,14 @@ impl Health {
     /// a statement has failed since.
     pub(crate) async fn look(&self) -> Result<(), String> {
         let mut known = self.0.known.lock().await;
-        let is_good =
-            |known: &Known| known.at.elapsed() < LOOK && !self.0.store.has_failed_since(known.at);
+        let is_good = |known: &LastCheck| {
+            known.at.elapsed() < LOOK && !self.0.store.has_failed_since(known.at)
+        };
         let answer = if let Some(known) = known.as_ref().filter(|known| is_good(known)) {
             known.answer.clone()
         } else {
             let answer = self.ask().await;
-            *known = Some(Known {
+            *known = Some(LastCheck {
                 at: Instant::now(),
                 answer: answer.clone(),
             });

@@ -120,7 +120,7 @@ fn open_broker(
         coord.clone(),
         Arc::new(credentials),
         config.master_key.clone(),
-        broker::Metrics::register(registry),
+        broker::BrokerMetrics::register(registry),
     )
     .with_observer(Arc::new(TokenAudit::new(store.clone(), coord.clone())))
 }
@@ -179,16 +179,16 @@ impl Sending {
             wechat,
             broker: broker.clone(),
             master_key: config.master_key.clone(),
-            metrics: delivery::Metrics::register(registry),
+            metrics: delivery::DeliveryMetrics::register(registry),
             show_message: Arc::new(show_message),
         };
-        let options = delivery::Options {
+        let options = delivery::EngineOptions {
             slots: config.sending_slots,
             lease: LEASE.max(config.wechat_timeout * 3),
             send_timeout: config.wechat_timeout,
             retention: config.retention,
             allow_private_webhooks: config.allow_private_webhooks,
-            ..delivery::Options::default()
+            ..delivery::EngineOptions::default()
         };
         Ok(Self {
             delivery: Delivery::start(parts, options)?,

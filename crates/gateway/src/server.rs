@@ -31,7 +31,7 @@ use tokio_util::{
 };
 
 use self::{
-    client_limits::{ClientLimits, Share},
+    client_limits::{ClientLimits, TakenUnits},
     connection::{Connection, builder},
     lingering_close::Staged,
     service::ConnectionService,
@@ -197,7 +197,7 @@ impl Acceptor {
         &self,
         stream: TcpStream,
         peer: SocketAddr,
-        place: (Option<OwnedSemaphorePermit>, Share),
+        place: (Option<OwnedSemaphorePermit>, TakenUnits),
     ) {
         let talk = self.talk(stream, peer, place);
         self.tasks
@@ -215,7 +215,7 @@ impl Acceptor {
     }
 
     /// Counts the connection in the share of the peer's network. A trusted proxy has no limit.
-    fn share(&self, peer: SocketAddr) -> Result<Share, UnprovenLimitReached> {
+    fn share(&self, peer: SocketAddr) -> Result<TakenUnits, UnprovenLimitReached> {
         let share = self.connections.share(Network::of(peer.ip()));
         if self.doorway.proxies.trusts(peer.ip()) {
             share.free();
@@ -228,7 +228,7 @@ impl Acceptor {
         &self,
         stream: TcpStream,
         peer: SocketAddr,
-        place: (Option<OwnedSemaphorePermit>, Share),
+        place: (Option<OwnedSemaphorePermit>, TakenUnits),
     ) -> impl Future<Output = ()> + use<> {
         let is_proxy = self.doorway.proxies.trusts(peer.ip());
         let builder = if is_proxy {

@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::endpoint::Endpoint;
-use crate::push::Push;
+use crate::endpoint::CallEndpoint;
+use crate::push::PushSettings;
 use crate::refusal::Refusal;
-use crate::template::Template;
+use crate::template::ListedTemplate;
 
 /// All settings of one account. An account that no test registered has the default settings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,14 +20,14 @@ pub struct AppSettings {
     /// Lifetime of a new token in seconds.
     pub token_ttl: u32,
     /// The limits on the account's calls.
-    pub limits: Limits,
+    pub limits: CallLimits,
     /// The account's templates. An empty list accepts every template id; with a non-empty list, any other id answers
     /// 40037.
-    pub templates: Vec<Template>,
+    pub templates: Vec<ListedTemplate>,
     /// The templates of form-id messages, which WeChat lists separately. An empty list accepts every template id.
-    pub wxopen_templates: Vec<Template>,
+    pub wxopen_templates: Vec<ListedTemplate>,
     /// Whether a subscribe message needs a grant of the recipient.
-    pub grants: GrantPolicy,
+    pub grants: GrantRule,
     /// Which form ids exist.
     pub form_ids: FormIdPolicy,
     /// Which openids exist; any other answers 40003.
@@ -41,7 +41,7 @@ pub struct AppSettings {
     /// into the page.
     pub marker_key: Option<String>,
     /// The callback settings of the account; `None` sends no callbacks.
-    pub push: Option<Push>,
+    pub push: Option<PushSettings>,
 }
 
 impl Default for AppSettings {
@@ -51,10 +51,10 @@ impl Default for AppSettings {
             kind: AccountKind::default(),
             state: AccountState::default(),
             token_ttl: 7200,
-            limits: Limits::default(),
+            limits: CallLimits::default(),
             templates: Vec::new(),
             wxopen_templates: Vec::new(),
-            grants: GrantPolicy::default(),
+            grants: GrantRule::default(),
             form_ids: FormIdPolicy::default(),
             users: UserPolicy::default(),
             wxopen_withdrawn: None,
@@ -126,7 +126,7 @@ impl AccountState {
 /// Calls allowed per day (Asia/Shanghai), minute and month. Counters saturate at 2^32 - 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Limits {
+pub struct CallLimits {
     /// `GET /cgi-bin/token` a day.
     pub token: u64,
     /// `POST /cgi-bin/stable_token` a day.
@@ -147,7 +147,7 @@ pub struct Limits {
     pub clear_quota: u64,
 }
 
-impl Default for Limits {
+impl Default for CallLimits {
     fn default() -> Self {
         Self {
             token: 2_000,
@@ -166,32 +166,32 @@ impl Default for Limits {
 /// The limit of an endpoint without a documented limit.
 const UNLIMITED: u64 = 10_000_000;
 
-impl Limits {
+impl CallLimits {
     /// The daily limit of one endpoint.
-    pub(crate) fn of_day(&self, endpoint: Endpoint) -> u64 {
+    pub(crate) fn of_day(&self, endpoint: CallEndpoint) -> u64 {
         match endpoint {
-            Endpoint::Token => self.token,
-            Endpoint::StableToken => self.stable_token,
-            Endpoint::ForcedToken => self.forced_token,
-            Endpoint::SubscribeSend => self.subscribe_send,
-            Endpoint::WxopenSend => self.wxopen_send,
-            Endpoint::TemplateSend => self.template_send,
-            Endpoint::GetTemplate
-            | Endpoint::WxopenTemplates
-            | Endpoint::PrivateTemplates
-            | Endpoint::QuotaGet
-            | Endpoint::ClearQuota
-            | Endpoint::ClearQuotaV2
-            | Endpoint::CodeToSession
-            | Endpoint::ApiDomainIp
-            | Endpoint::Unknown => UNLIMITED,
+            CallEndpoint::Token => self.token,
+            CallEndpoint::StableToken => self.stable_token,
+            CallEndpoint::ForcedToken => self.forced_token,
+            CallEndpoint::SubscribeSend => self.subscribe_send,
+            CallEndpoint::WxopenSend => self.wxopen_send,
+            CallEndpoint::TemplateSend => self.template_send,
+            CallEndpoint::GetTemplate
+            | CallEndpoint::WxopenTemplates
+            | CallEndpoint::PrivateTemplates
+            | CallEndpoint::QuotaGet
+            | CallEndpoint::ClearQuota
+            | CallEndpoint::ClearQuotaV2
+            | CallEndpoint::CodeToSession
+            | CallEndpoint::ApiDomainIp
+            | CallEndpoint::Unknown => UNLIMITED,
         }
     }
 
     /// The limit per minute of one endpoint.
-    pub(crate) fn of_minute(&self, endpoint: Endpoint) -> u64 {
+    pub(crate) fn of_minute(&self, endpoint: CallEndpoint) -> u64 {
         match endpoint {
-            Endpoint::StableToken => self.stable_token_per_minute,
+            CallEndpoint::StableToken => self.stable_token_per_minute,
             send if send.is_send() => self.sends_per_minute,
             _ => UNLIMITED,
         }
@@ -201,7 +201,7 @@ impl Limits {
 /// Whether a subscribe message uses up a grant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum GrantPolicy {
+pub enum GrantRule {
     /// Every user has accepted every message, for ever.
     #[default]
     Unlimited,

@@ -8,7 +8,7 @@ use dashmap::{DashMap, DashSet};
 
 use crate::account::{AppSettings, UserPolicy};
 use crate::form_ids::FormIds;
-use crate::grants::Grants;
+use crate::grants::AccountGrants;
 use crate::journal::Journal;
 use crate::quota::Quotas;
 use crate::refusal::Refusal;
@@ -22,12 +22,12 @@ const CLIENT_ID_LIFE_MS: i64 = 600_000;
 /// An account, shared by all calls. Each part has a separate lock, so that sends of one account do not wait for each
 /// other.
 #[derive(Debug)]
-pub(crate) struct App {
+pub(crate) struct SimulatedApp {
     pub(crate) appid: Box<str>,
     settings: RwLock<Arc<AppSettings>>,
     pub(crate) tokens: Mutex<TokenBook>,
     pub(crate) quotas: Quotas,
-    pub(crate) grants: Grants,
+    pub(crate) grants: AccountGrants,
     pub(crate) form_ids: FormIds,
     pub(crate) users: DashSet<Box<str>>,
     pub(crate) journal: Journal,
@@ -40,14 +40,14 @@ pub(crate) struct App {
     client_ids: DashMap<Box<str>, (u64, i64)>,
 }
 
-impl App {
+impl SimulatedApp {
     pub(crate) fn new(appid: &str, settings: AppSettings, journal: Journal) -> Self {
         Self {
             appid: appid.into(),
             settings: RwLock::new(Arc::new(settings)),
             tokens: Mutex::default(),
             quotas: Quotas::default(),
-            grants: Grants::default(),
+            grants: AccountGrants::default(),
             form_ids: FormIds::default(),
             users: DashSet::new(),
             journal,
@@ -143,7 +143,7 @@ impl App {
 /// Marks a send to a user as in flight; dropping the value ends the send.
 #[derive(Debug)]
 pub(crate) struct InFlightGuard {
-    app: Arc<App>,
+    app: Arc<SimulatedApp>,
     openid: Box<str>,
 }
 
@@ -158,8 +158,8 @@ impl Drop for InFlightGuard {
 mod tests {
     use super::*;
 
-    fn app() -> Arc<App> {
-        Arc::new(App::new(
+    fn app() -> Arc<SimulatedApp> {
+        Arc::new(SimulatedApp::new(
             "wx",
             AppSettings::default(),
             Journal::new(1, true),

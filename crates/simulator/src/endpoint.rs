@@ -2,7 +2,7 @@
 
 /// One endpoint; also the key of every counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Endpoint {
+pub(crate) enum CallEndpoint {
     Token,
     StableToken,
     /// Not a separate path: `stable_token` with `force_refresh`, counted separately.
@@ -22,7 +22,7 @@ pub(crate) enum Endpoint {
     Unknown,
 }
 
-impl Endpoint {
+impl CallEndpoint {
     /// All endpoints, in the order of [`index`](Self::index).
     pub(crate) const ALL: [Self; 15] = [
         Self::Token,
@@ -134,12 +134,15 @@ mod tests {
 
     #[test]
     fn every_endpoint_knows_its_place_and_its_path() {
-        for (place, endpoint) in Endpoint::ALL.into_iter().enumerate() {
+        for (place, endpoint) in CallEndpoint::ALL.into_iter().enumerate() {
             assert_eq!(endpoint.index(), place);
-            if endpoint.name().starts_with('/') && endpoint != Endpoint::ForcedToken {
-                assert_eq!(Endpoint::of_path(endpoint.name()), endpoint);
+            if endpoint.name().starts_with('/') && endpoint != CallEndpoint::ForcedToken {
+                assert_eq!(CallEndpoint::of_path(endpoint.name()), endpoint);
             }
         }
-        assert_eq!(Endpoint::of_path("/cgi-bin/menu/get"), Endpoint::Unknown);
+        assert_eq!(
+            CallEndpoint::of_path("/cgi-bin/menu/get"),
+            CallEndpoint::Unknown
+        );
     }
 }

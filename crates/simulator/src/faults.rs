@@ -187,14 +187,14 @@ pub(crate) struct Plan {
 }
 
 #[derive(Debug)]
-struct Rule {
+struct FaultRule {
     id: u64,
     fault: Fault,
     looked: AtomicU64,
     fired: AtomicU64,
 }
 
-impl Rule {
+impl FaultRule {
     fn matches(&self, path: &str, appid: Option<&str>, openid: Option<&str>) -> bool {
         let wants = |filter: &Option<String>, given: Option<&str>| {
             filter.is_none() || filter.as_deref() == given
@@ -229,7 +229,7 @@ pub(crate) struct Faults {
     seed: u64,
     any: AtomicBool,
     serial: AtomicU64,
-    rules: RwLock<Vec<Arc<Rule>>>,
+    rules: RwLock<Vec<Arc<FaultRule>>>,
 }
 
 impl Faults {
@@ -245,7 +245,7 @@ impl Faults {
     /// Adds a fault after the present ones, and returns the fault's number.
     pub(crate) fn add(&self, fault: Fault) -> u64 {
         let id = self.serial.fetch_add(1, Ordering::Relaxed);
-        let rule = Rule {
+        let rule = FaultRule {
             id,
             fault,
             looked: AtomicU64::new(0),

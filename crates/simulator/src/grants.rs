@@ -6,13 +6,13 @@ use crate::refusal::Refusal;
 
 /// The grants of one account, by user and template.
 #[derive(Debug, Default)]
-pub(crate) struct Grants(DashMap<Box<str>, u32>);
+pub(crate) struct AccountGrants(DashMap<Box<str>, u32>);
 
 fn key(openid: &str, template: &str) -> Box<str> {
     format!("{openid}\0{template}").into()
 }
 
-impl Grants {
+impl AccountGrants {
     /// Adds grants of a user for a template.
     pub(crate) fn add(&self, openid: &str, template: &str, count: u32) {
         let mut left = self.0.entry(key(openid, template)).or_insert(0);
@@ -52,7 +52,7 @@ mod tests {
 
     #[test]
     fn a_one_time_grant_is_used_up_and_a_long_term_one_is_not() {
-        let grants = Grants::default();
+        let grants = AccountGrants::default();
         grants.add("o", "t", 1);
         assert!(grants.spend("o", "t", true).is_ok());
         assert!(grants.spend("o", "t", false).is_ok());

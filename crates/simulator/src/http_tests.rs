@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::{Effect, Fault, Options, Shape, Simulator, StartError};
+use crate::{Effect, Fault, Options, Shape, Simulator, SimulatorStartError};
 
 const APP: &str = "wx0a1b2c3d4e5f6789";
 const SEND: &str = "/cgi-bin/message/subscribe/send";
@@ -342,7 +342,7 @@ async fn a_taken_port_is_named_with_a_way_out() {
     let error = Simulator::start(Options::at(first.address()))
         .await
         .unwrap_err();
-    assert!(matches!(error, StartError::AddressTaken { .. }));
+    assert!(matches!(error, SimulatorStartError::AddressTaken { .. }));
     assert!(error.to_string().contains("choose another port"), "{error}");
     first.stop().await;
 }

@@ -44,7 +44,7 @@
 //!
 //! # How to extend the simulator
 //!
-//! A new endpoint: a variant of `Endpoint`, an arm in `calls::serve`, a file or function in `calls/`. A new rule: in
+//! A new endpoint: a variant of `CallEndpoint`, an arm in `calls::serve`, a file or function in `calls/`. A new rule: in
 //! the module of that noun (`token`, `grants`, `form_ids`, `values`, `quota`), as a function of the arguments and
 //! `now`, with a test. A new misbehaviour: a variant of [`Effect`] and an arm in `calls::run`.
 
@@ -77,7 +77,7 @@ mod values;
 mod world;
 
 pub use account::{
-    AccountKind, AccountState, AppSettings, FormIdPolicy, GrantPolicy, Limits, UserPolicy,
+    AccountKind, AccountState, AppSettings, CallLimits, FormIdPolicy, GrantRule, UserPolicy,
 };
 pub use clock::SimClock;
 pub use control::Control;
@@ -85,7 +85,9 @@ pub use faults::{Effect, Fault, FaultReport, Shape};
 pub use form_ids::{FormId, FormIdKind};
 pub use journal::{Duplicates, Repeated, Sent};
 pub use options::Options;
-pub use push::{CallbackRequest, Push, PushError, PushEvent, PushFormat, PushMode, PushReceipt};
-pub use simulator::{Simulator, StartError};
+pub use push::{
+    CallbackRequest, PushError, PushEvent, PushFormat, PushMode, PushReceipt, PushSettings,
+};
+pub use simulator::{Simulator, SimulatorStartError};
 pub use stats::Stats;
-pub use template::{KeywordEnum, Template};
+pub use template::{KeywordEnum, ListedTemplate};

@@ -11,7 +11,7 @@ use crate::refusal::Refusal;
 /// A message in a sender's request. Unknown fields are ignored, as WeChat does.
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(default)]
-pub(crate) struct Message<'a> {
+pub(crate) struct SimulatedMessage<'a> {
     #[serde(borrow)]
     pub(crate) touser: Text<'a>,
     #[serde(borrow)]
@@ -28,7 +28,7 @@ pub(crate) struct Message<'a> {
     pub(crate) data: Data<'a>,
 }
 
-impl<'a> Message<'a> {
+impl<'a> SimulatedMessage<'a> {
     /// Parses a body: 44002 for an empty body, 47001 for a body that is no JSON object.
     pub(crate) fn parse(body: &'a [u8]) -> Result<Self, Refusal> {
         if body.is_empty() {
@@ -209,7 +209,7 @@ mod tests {
     fn a_plain_message_is_borrowed_from_its_body() {
         let body = r#"{"touser":"o","template_id":"t","page":"p?id=1&marker=m7","color":"x",
             "data":{"thing2":{"value":"保温杯","color":"red"}}}"#;
-        let message = Message::parse(body.as_bytes()).unwrap();
+        let message = SimulatedMessage::parse(body.as_bytes()).unwrap();
         assert!(matches!(message.touser.0, Cow::Borrowed("o")));
         assert_eq!(message.marker(None), Some("m7"));
         let Data::Keys(keys) = &message.data else {
@@ -220,7 +220,8 @@ mod tests {
 
     #[test]
     fn a_marker_can_be_a_data_value() {
-        let message = Message::parse(br#"{"page":"p","data":{"number1":{"value":12}}}"#).unwrap();
+        let message =
+            SimulatedMessage::parse(br#"{"page":"p","data":{"number1":{"value":12}}}"#).unwrap();
         assert_eq!(message.marker(Some("number1")), Some("12"));
         assert_eq!(message.marker(None), None);
     }
@@ -229,7 +230,7 @@ mod tests {
     fn a_number_keeps_its_digits() {
         for number in ["98765432109876543210", "1.00", "-0", "1E5", "656887888.00"] {
             let body = format!(r#"{{"data":{{"number1":{{"value":{number}}}}}}}"#);
-            let message = Message::parse(body.as_bytes()).unwrap();
+            let message = SimulatedMessage::parse(body.as_bytes()).unwrap();
             assert_eq!(message.marker(Some("number1")), Some(number));
         }
     }
@@ -238,7 +239,7 @@ mod tests {
     fn wrong_shapes_are_told_apart() {
         let parse = |data: &str| {
             let body = format!("{{\"data\":{data}}}");
-            match Message::parse(body.as_bytes()).unwrap().data {
+            match SimulatedMessage::parse(body.as_bytes()).unwrap().data {
                 Data::Missing => "missing",
                 Data::NotAnObject => "not an object",
                 Data::Keys(keys) if keys.iter().any(|(_, slot)| *slot == Slot::Wrong) => {
@@ -254,7 +255,7 @@ mod tests {
         assert_eq!(parse(r#"{"thing1":"bare"}"#), "wrong slot");
         assert_eq!(parse(r#"{"thing1":12.5}"#), "wrong slot");
         assert_eq!(parse(r#"{"thing1":{"value":""}}"#), "keys");
-        assert_eq!(Message::parse(b"").unwrap_err().code, 44002);
-        assert_eq!(Message::parse(b"{").unwrap_err().code, 47001);
+        assert_eq!(SimulatedMessage::parse(b"").unwrap_err().code, 44002);
+        assert_eq!(SimulatedMessage::parse(b"{").unwrap_err().code, 47001);
     }
 }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use chrono::{DateTime, Datelike};
 
-use crate::endpoint::Endpoint;
+use crate::endpoint::CallEndpoint;
 
 const SHANGHAI_MS: i64 = 8 * 3_600_000;
 
@@ -65,9 +65,9 @@ fn used_in(packed: u64, period: u32) -> u64 {
 #[derive(Debug, Default)]
 pub(crate) struct Quotas {
     /// Calls of the day, by endpoint. A call to a known account counts whatever the answer.
-    pub(crate) days: [PeriodCounter; Endpoint::COUNT],
+    pub(crate) days: [PeriodCounter; CallEndpoint::COUNT],
     /// Calls of the minute, by endpoint.
-    pub(crate) minutes: [PeriodCounter; Endpoint::COUNT],
+    pub(crate) minutes: [PeriodCounter; CallEndpoint::COUNT],
     /// `clear_quota` and `clear_quota/v2` together, of the month.
     pub(crate) clears: PeriodCounter,
 }

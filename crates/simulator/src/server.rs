@@ -20,10 +20,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
-use crate::calls::{self, Call, Ending};
+use crate::calls::{self, Ending, ParsedCall};
 use crate::control::Control;
 use crate::control_api;
-use crate::endpoint::Endpoint;
+use crate::endpoint::CallEndpoint;
 use crate::faults::Shape;
 use crate::world::World;
 
@@ -80,8 +80,8 @@ async fn answer(
     }
     let served = calls::serve(
         &site.world,
-        &Call {
-            endpoint: Endpoint::of_path(path),
+        &ParsedCall {
+            endpoint: CallEndpoint::of_path(path),
             path,
             is_get: parts.method == Method::GET,
             query,

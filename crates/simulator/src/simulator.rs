@@ -33,7 +33,7 @@ pub struct Simulator {
 /// Why a simulator did not start; the text says what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum StartError {
+pub enum SimulatorStartError {
     /// Another program listens on the address.
     #[error(
         "{address} is taken by another program; choose another port (0 finds a free one) or stop that program"
@@ -64,12 +64,14 @@ impl Simulator {
         clippy::unused_async,
         reason = "it needs a runtime, as who awaits it has"
     )]
-    pub async fn start(options: Options) -> Result<Self, StartError> {
+    pub async fn start(options: Options) -> Result<Self, SimulatorStartError> {
         let wanted = options.listen;
         let refused = |source: io::Error| match source.kind() {
-            io::ErrorKind::AddrInUse => StartError::AddressTaken { address: wanted },
-            io::ErrorKind::PermissionDenied => StartError::NoPermission { address: wanted },
-            _ => StartError::Listen {
+            io::ErrorKind::AddrInUse => SimulatorStartError::AddressTaken { address: wanted },
+            io::ErrorKind::PermissionDenied => {
+                SimulatorStartError::NoPermission { address: wanted }
+            }
+            _ => SimulatorStartError::Listen {
                 address: wanted,
                 source,
             },

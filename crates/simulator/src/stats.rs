@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 
-use crate::endpoint::Endpoint;
+use crate::endpoint::CallEndpoint;
 use crate::sync::lock;
 
 /// The counts of calls and outcomes, of one account or of all.
@@ -61,14 +61,14 @@ impl Stats {
 /// The live counters. A success costs one atomic operation; only failures take a lock.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    successes: [AtomicU64; Endpoint::COUNT],
-    failures: Mutex<BTreeMap<(Endpoint, i64), u64>>,
+    successes: [AtomicU64; CallEndpoint::COUNT],
+    failures: Mutex<BTreeMap<(CallEndpoint, i64), u64>>,
     broken: Mutex<BTreeMap<String, u64>>,
 }
 
 impl Counters {
     /// Counts the outcome of a call.
-    pub(crate) fn count(&self, endpoint: Endpoint, code: i64) {
+    pub(crate) fn count(&self, endpoint: CallEndpoint, code: i64) {
         if code == 0 {
             self.successes[endpoint.index()].fetch_add(1, Ordering::Relaxed);
         } else {
@@ -87,7 +87,7 @@ impl Counters {
             broken: lock(&self.broken).clone(),
             ..Stats::default()
         };
-        for endpoint in Endpoint::ALL {
+        for endpoint in CallEndpoint::ALL {
             let count = self.successes[endpoint.index()].load(Ordering::Relaxed);
             if count > 0 {
                 stats
@@ -124,9 +124,9 @@ mod tests {
     #[test]
     fn calls_are_counted_by_path_and_code() {
         let counters = Counters::default();
-        counters.count(Endpoint::Token, 0);
-        counters.count(Endpoint::Token, 40125);
-        counters.count(Endpoint::Token, 40125);
+        counters.count(CallEndpoint::Token, 0);
+        counters.count(CallEndpoint::Token, 40125);
+        counters.count(CallEndpoint::Token, 40125);
         counters.count_broken("hang");
         let mut stats = counters.report();
         assert_eq!(stats.count("/cgi-bin/token", 40125), 2);

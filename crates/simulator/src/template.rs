@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// One template in WeChat's form (`GET /wxaapi/newtmpl/gettemplate`).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Template {
+pub struct ListedTemplate {
     /// The template id, which sends name.
     pub pri_tmpl_id: String,
     /// The template's title.
@@ -39,7 +39,7 @@ fn one_time() -> u8 {
     2
 }
 
-impl Template {
+impl ListedTemplate {
     /// A one-time template with these keys, such as `thing2`.
     pub fn one_time(id: impl Into<String>, keys: &[&str]) -> Self {
         let content = keys.iter().fold(String::new(), |content, key| {
@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn the_keys_are_read_from_the_content() {
-        let template: Template = serde_json::from_str(
+        let template: ListedTemplate = serde_json::from_str(
             r#"{"priTmplId":"t","content":"订单编号:{{character_string1.DATA}}\n商品:{{thing2.DATA}}\n"}"#,
         )
         .unwrap();
@@ -96,13 +96,13 @@ mod tests {
             ["character_string1", "thing2"]
         );
         assert_eq!(template.kind, 2);
-        let built = Template::one_time("t", &["thing1", "time2"]);
+        let built = ListedTemplate::one_time("t", &["thing1", "time2"]);
         assert_eq!(built.keys().collect::<Vec<_>>(), ["thing1", "time2"]);
     }
 
     #[test]
     fn enum_values_are_found_by_their_key() {
-        let template: Template = serde_json::from_str(
+        let template: ListedTemplate = serde_json::from_str(
             r#"{"priTmplId":"t","type":3,"keywordEnumValueList":[{"keywordCode":"enum_string2.DATA","enumValueList":["排队中"]}]}"#,
         )
         .unwrap();

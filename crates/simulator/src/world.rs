@@ -8,7 +8,7 @@ use dashmap::DashMap;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::account::{AppSettings, well_shaped};
-use crate::app::App;
+use crate::app::SimulatedApp;
 use crate::clock::SimClock;
 use crate::faults::Faults;
 use crate::ids::{IdGenerator, mix};
@@ -31,7 +31,7 @@ pub(crate) struct World {
     /// The counters of calls without an account.
     pub(crate) orphans: Counters,
     latency_ms: AtomicU64,
-    apps: DashMap<Box<str>, Arc<App>>,
+    apps: DashMap<Box<str>, Arc<SimulatedApp>>,
     passes: DashMap<Box<str>, TokenEntry>,
     outbox: UnboundedSender<Job>,
     /// The receiving end of the outbox, until [`World::posts`] takes the receiver.
@@ -41,7 +41,7 @@ pub(crate) struct World {
 /// A token with the token's account.
 #[derive(Clone, Debug)]
 struct TokenEntry {
-    app: Arc<App>,
+    app: Arc<SimulatedApp>,
     ticket: Arc<Ticket>,
 }
 
@@ -82,18 +82,18 @@ impl World {
     }
 
     /// The base latency of a call.
-    pub(crate) fn latency_of(&self, app: Option<&App>) -> Duration {
+    pub(crate) fn latency_of(&self, app: Option<&SimulatedApp>) -> Duration {
         let own = app.and_then(|app| app.settings().latency_ms);
         Duration::from_millis(own.unwrap_or_else(|| self.latency_ms.load(Ordering::Relaxed)))
     }
 
     /// The account, if registered.
-    pub(crate) fn find(&self, appid: &str) -> Option<Arc<App>> {
+    pub(crate) fn find(&self, appid: &str) -> Option<Arc<SimulatedApp>> {
         self.apps.get(appid).map(|app| Arc::clone(&app))
     }
 
     /// The account that a token fetch names; in open mode an unknown account is registered. 40013 otherwise.
-    pub(crate) fn resolve(&self, appid: &str) -> Result<Arc<App>, Refusal> {
+    pub(crate) fn resolve(&self, appid: &str) -> Result<Arc<SimulatedApp>, Refusal> {
         match self.find(appid) {
             Some(app) => Ok(app),
             None if self.options.open && well_shaped(appid) => Ok(self.register(appid)),
@@ -102,23 +102,27 @@ impl World {
     }
 
     /// The account; an unknown account is registered with default settings.
-    pub(crate) fn register(&self, appid: &str) -> Arc<App> {
+    pub(crate) fn register(&self, appid: &str) -> Arc<SimulatedApp> {
         let app = self.apps.entry(appid.into()).or_insert_with(|| {
             let journal = Journal::new(self.options.journal, self.options.count_recipients);
-            Arc::new(App::new(appid, AppSettings::default(), journal))
+            Arc::new(SimulatedApp::new(appid, AppSettings::default(), journal))
         });
         Arc::clone(&app)
     }
 
     /// All accounts, sorted by appid.
-    pub(crate) fn apps(&self) -> Vec<Arc<App>> {
+    pub(crate) fn apps(&self) -> Vec<Arc<SimulatedApp>> {
         let mut apps: Vec<_> = self.apps.iter().map(|app| Arc::clone(&app)).collect();
         apps.sort_by(|one, other| one.appid.cmp(&other.appid));
         apps
     }
 
     /// The account of a token, and whether the token is still valid.
-    pub(crate) fn pass(&self, token: &str, now: i64) -> (Option<Arc<App>>, Result<(), Refusal>) {
+    pub(crate) fn pass(
+        &self,
+        token: &str,
+        now: i64,
+    ) -> (Option<Arc<SimulatedApp>>, Result<(), Refusal>) {
         if token.is_empty() {
             return (None, Err(Refusal::known(41001)));
         }
@@ -129,7 +133,7 @@ impl World {
     }
 
     /// Makes a token valid for the account.
-    pub(crate) fn admit(&self, app: &Arc<App>, ticket: &Arc<Ticket>) {
+    pub(crate) fn admit(&self, app: &Arc<SimulatedApp>, ticket: &Arc<Ticket>) {
         if !self.passes.contains_key(&ticket.text) {
             let pass = TokenEntry {
                 app: Arc::clone(app),
@@ -140,7 +144,7 @@ impl World {
     }
 
     /// Issues a new legacy token, as for a fetch that passed all checks.
-    pub(crate) fn issue_legacy(&self, app: &Arc<App>, now: i64) -> Arc<Ticket> {
+    pub(crate) fn issue_legacy(&self, app: &Arc<SimulatedApp>, now: i64) -> Arc<Ticket> {
         let ttl_ms = ttl_ms(&app.settings());
         let ticket = lock(&app.tokens).fetch_legacy(self.mint.token(), now, ttl_ms);
         self.admit(app, &ticket);
@@ -148,7 +152,7 @@ impl World {
     }
 
     /// Hands an event to the task that posts callbacks.
-    pub(crate) fn push(&self, app: &Arc<App>, event: PushEvent) {
+    pub(crate) fn push(&self, app: &Arc<SimulatedApp>, event: PushEvent) {
         let app = Arc::clone(app);
         // Sending fails when the simulator has stopped: no more callbacks are sent then.
         let _ = self.outbox.send(Job { app, event });
@@ -162,7 +166,7 @@ impl World {
     /// Writes the callback of an event at the present time.
     pub(crate) fn letter(
         &self,
-        app: &App,
+        app: &SimulatedApp,
         event: &PushEvent,
     ) -> Result<CallbackRequest, PushError> {
         let settings = app.settings();

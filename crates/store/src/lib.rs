@@ -64,21 +64,22 @@ pub use messages::{Failure, Message, MessageFilter};
 pub use outage::Outage;
 pub use page::{Listing, Page};
 pub use queue::{
-    AppEvent, CallbackEvent, Canceled, ClaimBatch, ClaimRequest, ClaimedMessage, Collected,
-    Collection, DeliveryNext, DeliveryOutcome, DisabledWebhook, Dropped, DueDelivery, Entry,
+    AppEvent, BatchEntry, CallbackEvent, Canceled, ClaimBatch, ClaimRequest, ClaimedMessage,
+    Collected, Collection, DeliveryNext, DeliveryOutcome, DisabledWebhook, Dropped, DueDelivery,
     EventContent, EventKey, FirstAnswer, FirstEntry, Grant, GrantChange, GrantCount, GrantCursor,
-    GrantCursorFormat, GrantEntry, Held, IdFate, IdempotencyKey, KeptCount, LaneChange, LanePause,
-    LedgerChange, MatchFields, MessageFacts, NewMessage, NewReceipt, OutboxClaim, OutboxRequest,
-    Permit, PoolCount, PoolId, PooledId, QUOTA_EXHAUSTED, QuotaUse, Reach, Received, Recorded,
-    Retried, Settled, Settlement, SettlementSource, Slots, Spent, Step, Submission, SubmissionBody,
-    Subscription, Swept, SweptReceipts, THROTTLED, Taken, TemplateCount,
+    GrantCursorFormat, GrantEntry, HeldSlots, IdFate, IdempotencyKey, KeptCount, LaneChange,
+    LanePause, LedgerChange, LedgerStep, MatchFields, MessageFacts, NewMessage, NewReceipt,
+    OutboxClaim, OutboxRequest, Permit, PoolCount, PoolId, PooledId, QUOTA_EXHAUSTED, QuotaUse,
+    Reach, Received, Recorded, Retried, Settled, Settlement, SettlementSource, Slots, Spent,
+    Submission, SubmissionBody, Subscription, Swept, SweptReceipts, THROTTLED, Taken,
+    TemplateCount,
 };
 pub use reseal::{SealedColumn, SealedValue};
 pub use rights::Rights;
 pub use schema::MigrationState;
 pub use signing_keys::SigningKey;
 pub use templates::{
-    AppCatalog, Change, Drift, DueSync, KnownTemplate, Synced, TemplateCursor,
+    AppCatalog, Drift, DueSync, KnownTemplate, Synced, TemplateChange, TemplateCursor,
     TemplateCursorFormat, TemplateList, TemplateSync,
 };
 pub use tenants::{Tenant, TenantPatch};

@@ -18,7 +18,7 @@ use sea_orm::{
 mod drift;
 mod sync;
 
-pub use drift::{Change, Drift};
+pub use drift::{Drift, TemplateChange};
 pub use sync::{DueSync, Synced, TemplateList};
 pub(crate) use sync::{begin, bump_revision, forget, make_due};
 

@@ -8,7 +8,7 @@
 use std::{fmt, net::IpAddr, time::Duration};
 
 use chrono::{DateTime, Utc};
-use coord::{Cell, Decision, Quota};
+use coord::{Cell, Decision, RateLimit};
 use domain::id::KeyId;
 use moka::sync::Cache;
 use uuid::Uuid;
@@ -78,8 +78,8 @@ impl Network {
 
 impl AuthCounter {
     /// The name of the count, and the limit.
-    fn limit(self) -> (&'static str, Quota) {
-        let a_minute = |rate, burst| Quota::new(rate, Duration::from_mins(1), burst);
+    fn limit(self) -> (&'static str, RateLimit) {
+        let a_minute = |rate, burst| RateLimit::new(rate, Duration::from_mins(1), burst);
         match self {
             // A hundred clients that all start at once are no attack.
             Self::Try => ("tries", a_minute(600, 600)),
@@ -132,7 +132,7 @@ impl Tenancy {
         if proven.contains_key(&(network, key.uuid())) {
             return true;
         }
-        let looks = Quota::new(50, Duration::from_secs(1), 200);
+        let looks = RateLimit::new(50, Duration::from_secs(1), 200);
         let look = format!("looks/{}", network.0);
         let may_look = inner.alone.limits().check(&look, looks, 1).await;
         if !may_look.is_ok_and(|decision| decision.allowed) {
@@ -167,7 +167,7 @@ impl Tenancy {
     /// from however many addresses.
     async fn show(&self, network: Network, key: KeyId, now: DateTime<Utc>) -> bool {
         let inner = &*self.0;
-        let shows = Quota::new(10, Duration::from_hours(1), 100);
+        let shows = RateLimit::new(10, Duration::from_hours(1), 100);
         let may_show = inner.alone.limits();
         let may_show = may_show.check(&format!("shows/{key}"), shows, 1).await;
         if !may_show.is_ok_and(|decision| decision.allowed) {
@@ -227,7 +227,7 @@ impl Tenancy {
 
     /// Takes one from a bucket that all replicas share; from a bucket of this replica while the shared one is
     /// unavailable.
-    pub(crate) async fn count(&self, key: &str, quota: Quota) -> Decision {
+    pub(crate) async fn count(&self, key: &str, quota: RateLimit) -> Decision {
         let inner = &*self.0;
         match inner.coord.limits().check(key, quota, 1).await {
             Ok(decision) => decision,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use coord::{Decision, Quota};
+use coord::{Decision, RateLimit};
 
 use crate::{AuthError, Caller, Tenancy, addresses::AuthCounter, key_status, token::Tokens};
 
@@ -60,7 +60,7 @@ impl Tenancy {
     /// The requests of one second may come at once. While the shared count is unavailable, this replica counts alone.
     pub async fn admit(&self, caller: &Caller) -> Decision {
         let rate = caller.limits.requests_per_second;
-        let quota = Quota::new(rate, Duration::from_secs(1), rate.max(LEAST_BURST));
+        let quota = RateLimit::new(rate, Duration::from_secs(1), rate.max(LEAST_BURST));
         let key = match caller.tenant {
             Some(tenant) => format!("requests/{tenant}"),
             None => format!("requests/{}", caller.key),

@@ -39,10 +39,10 @@ pub(crate) struct DropInTokens {
     audience: String,
     validation: Validation,
     /// Verified tokens, by SHA-256.
-    verified: Cache<[u8; 32], Arc<Verified>>,
+    verified: Cache<[u8; 32], Arc<VerifiedDropIn>>,
 }
 
-struct Verified {
+struct VerifiedDropIn {
     /// The name of the signing key.
     kid: String,
     key: KeyId,
@@ -51,7 +51,7 @@ struct Verified {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Claims {
+struct DropInClaims {
     sub: String,
     aud: String,
     exp: i64,
@@ -65,7 +65,7 @@ impl DropInTokens {
         let audience = format!("{}/cgi-bin", options.audience);
         let mut validation = Validation::new(Algorithm::EdDSA);
         validation.set_audience(&[&audience]);
-        // `Claims` requires `exp`: `Validation` would not find `exp`, since serde_json keeps the text of each number.
+        // `DropInClaims` requires `exp`: `Validation` would not find `exp`, since serde_json keeps the text of each number.
         validation.set_required_spec_claims(&["sub", "aud"]);
         validation.validate_exp = false;
         validation.validate_nbf = false;
@@ -101,7 +101,7 @@ impl Tenancy {
         let mut header = Header::new(Algorithm::EdDSA);
         header.typ = Some(TYPE.to_owned());
         header.kid = Some(signing.kid.clone());
-        let claims = Claims {
+        let claims = DropInClaims {
             sub: caller.key.to_string(),
             aud: inner.drop_in.audience.clone(),
             exp: (now + LIFE).timestamp(),
@@ -151,7 +151,7 @@ impl Tenancy {
         &self,
         token: &str,
         now: DateTime<Utc>,
-    ) -> Result<Arc<Verified>, AuthError> {
+    ) -> Result<Arc<VerifiedDropIn>, AuthError> {
         let inner = &*self.0;
         if token.len() > LONGEST {
             return Err(AuthError::Malformed);
@@ -177,10 +177,10 @@ impl Tenancy {
                 .err()
                 .map_or(AuthError::Unavailable, AuthError::TooOften));
         };
-        let claims = jsonwebtoken::decode::<Claims>(token, &key, &inner.drop_in.validation)
+        let claims = jsonwebtoken::decode::<DropInClaims>(token, &key, &inner.drop_in.validation)
             .map_err(|_| AuthError::Malformed)?
             .claims;
-        let verified = Arc::new(Verified {
+        let verified = Arc::new(VerifiedDropIn {
             kid,
             key: claims.sub.parse().map_err(|_| AuthError::Malformed)?,
             appid: AppId::parse(claims.appid).map_err(|_| AuthError::Malformed)?,
@@ -196,6 +196,6 @@ impl Tenancy {
 fn is_young(token: &str, now: DateTime<Utc>) -> bool {
     let claims = token.split('.').nth(1);
     let claims = claims.and_then(|part| BASE64_URL_SAFE_NO_PAD.decode(part).ok());
-    let claims = claims.and_then(|json| serde_json::from_slice::<Claims>(&json).ok());
+    let claims = claims.and_then(|json| serde_json::from_slice::<DropInClaims>(&json).ok());
     claims.is_some_and(|claims| (now.timestamp() - claims.iat).abs() < YOUNG_SECONDS)
 }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use coord::Quota;
+use coord::RateLimit;
 use domain::{
     id::KeyId,
     scope::{ScopeSet, UnknownScope},
@@ -117,7 +117,7 @@ impl Tenancy {
     /// Records a failure in the audit log, a few a minute for each key: an attack must not fill the log.
     async fn note_failure(&self, key: KeyId, why: &str) {
         let inner = &*self.0;
-        let lines = Quota::new(10, Duration::from_mins(1), 10);
+        let lines = RateLimit::new(10, Duration::from_mins(1), 10);
         let Ok(Some(credential)) = inner.standings.get(key).await else {
             return;
         };

@@ -53,7 +53,7 @@ const GRACE: TimeDelta = TimeDelta::hours(3);
 pub(crate) struct KeyRing {
     store: Store,
     master_key: MasterKey,
-    keys: RwLock<Arc<Keys>>,
+    keys: RwLock<Arc<SigningKeys>>,
     /// When the last load from the database began, whether successful or not: milliseconds since 1970.
     asked_at: AtomicI64,
     /// Held during a load, so that concurrent requests cause one load.
@@ -69,7 +69,7 @@ struct LastChecks {
 }
 
 /// The keys that one load found in the database.
-pub(crate) struct Keys {
+pub(crate) struct SigningKeys {
     /// The keys to sign with, sorted by start of signing, latest first.
     signing: Vec<Signing>,
     verifying: HashMap<String, DecodingKey>,
@@ -106,7 +106,7 @@ impl KeyRing {
                 .create_signing_key(&generate(master_key, now, now)?)
                 .await?;
         }
-        let keys = Keys::load(store, master_key, now).await?;
+        let keys = SigningKeys::load(store, master_key, now).await?;
         Ok(Self {
             store: store.clone(),
             master_key: master_key.clone(),
@@ -120,7 +120,7 @@ impl KeyRing {
     }
 
     /// The keys of the last successful load.
-    pub(crate) fn keys(&self) -> Arc<Keys> {
+    pub(crate) fn keys(&self) -> Arc<SigningKeys> {
         Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -184,7 +184,7 @@ impl KeyRing {
     async fn reload(&self, now: DateTime<Utc>) {
         self.asked_at
             .store(now.timestamp_millis(), Ordering::Relaxed);
-        let look = Keys::load(&self.store, &self.master_key, now);
+        let look = SigningKeys::load(&self.store, &self.master_key, now);
         match tokio::time::timeout(PATIENCE, look).await {
             Ok(Ok(keys)) => {
                 *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
@@ -240,7 +240,7 @@ impl KeyRing {
     }
 }
 
-impl Keys {
+impl SigningKeys {
     async fn load(
         store: &Store,
         master_key: &MasterKey,

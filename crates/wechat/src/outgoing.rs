@@ -51,7 +51,7 @@ impl Serialize for Outgoing<'_> {
                 // Optional in WeChat's older documentation and required in the newer one: always sent.
                 body.serialize_field("miniprogram_state", miniprogram_state)?;
                 body.serialize_field("lang", lang)?;
-                body.serialize_field("data", &Data(data))?;
+                body.serialize_field("data", &TemplateData(data))?;
             }
             Content::Template {
                 data,
@@ -61,7 +61,7 @@ impl Serialize for Outgoing<'_> {
             } => {
                 optional(&mut body, "page", page.as_ref())?;
                 body.serialize_field("form_id", form_id.as_deref().unwrap_or_default())?;
-                body.serialize_field("data", &Data(data))?;
+                body.serialize_field("data", &TemplateData(data))?;
                 optional(&mut body, "emphasis_keyword", emphasis_keyword.as_ref())?;
             }
             Content::Official {
@@ -73,7 +73,7 @@ impl Serialize for Outgoing<'_> {
                 optional(&mut body, "url", url.as_ref())?;
                 optional(&mut body, "miniprogram", miniprogram.as_ref())?;
                 optional(&mut body, "client_msg_id", client_msg_id.as_ref())?;
-                body.serialize_field("data", &Data(data))?;
+                body.serialize_field("data", &TemplateData(data))?;
             }
         }
         body.end()
@@ -89,9 +89,9 @@ fn optional<S: SerializeStruct>(
 }
 
 /// The map of the template's keys.
-struct Data<'a>(&'a Map<String, Value>);
+struct TemplateData<'a>(&'a Map<String, Value>);
 
-impl Serialize for Data<'_> {
+impl Serialize for TemplateData<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.0.iter().map(|(key, item)| (key, Item(item))))
     }

@@ -1,7 +1,7 @@
 //! The cost of callbacks without a valid signature, and how soon changed settings apply.
 
 use serde_json::json;
-use simulator::{Push, PushFormat, PushMode};
+use simulator::{PushFormat, PushMode, PushSettings};
 
 use super::{
     APP, OTHER, TOKEN, assert_success, counted, hearing, letter, popup, post, post_to, pushes,
@@ -86,7 +86,7 @@ async fn a_change_counts_at_once(mode: Mode) {
     let world = World::plan(mode).by_hand().replicas(replicas).start().await;
     let tenant = world.tenant("a").await;
     let last = replicas - 1;
-    let heard = async |push: &Push, replica: usize| {
+    let heard = async |push: &PushSettings, replica: usize| {
         pushes(&world, APP, push.clone());
         let letter = letter(&world, &popup("o1"));
         let path = format!("/callbacks/{APP}?{}", letter.query);
@@ -100,7 +100,7 @@ async fn a_change_counts_at_once(mode: Mode) {
     }
     tenant.app_with(APP, json!({"callback_token": TOKEN})).await;
     assert_eq!(heard(&first, 0).await, 200, "where it was registered");
-    let everywhere = async |push: &Push, wanted: u16, what: &str| {
+    let everywhere = async |push: &PushSettings, wanted: u16, what: &str| {
         eventually(what, || async {
             (heard(push, last).await == wanted).then_some(())
         })
@@ -108,7 +108,7 @@ async fn a_change_counts_at_once(mode: Mode) {
     };
     everywhere(&first, 200, "it is known everywhere").await;
 
-    let second = Push {
+    let second = PushSettings {
         token: "another".into(),
         ..first.clone()
     };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use simulator::{AccountKind, Effect, Fault, Push, PushEvent, PushFormat, PushMode};
+use simulator::{AccountKind, Effect, Fault, PushEvent, PushFormat, PushMode, PushSettings};
 
 use super::{
     AES_KEY, APP, OFFICIAL, TOKEN, assert_success, hearing, letter, post, pushes, settings,
@@ -23,7 +23,7 @@ async fn listening(mode: Mode, receipts: bool) -> (World, Tenant) {
     let world = World::plan(mode).by_hand().start().await;
     let tenant = world.tenant("a").await;
     hearing(&world, &tenant, PushMode::Safe, PushFormat::Json).await;
-    let told = Push {
+    let told = PushSettings {
         receipts,
         ..settings(&world, PushMode::Safe, PushFormat::Json)
     };
@@ -134,7 +134,7 @@ async fn a_receipt_goes_by_the_template(mode: Mode) {
 async fn an_official_accounts_receipt_settles_a_message_whose_answer_was_lost(mode: Mode) {
     let world = World::plan(mode).by_hand().start().await;
     let tenant = world.tenant("a").await;
-    let push = Push {
+    let push = PushSettings {
         url: format!("{}/callbacks/{OFFICIAL}", world.url(0)),
         receipts: true,
         ..settings(&world, PushMode::Safe, PushFormat::Xml)

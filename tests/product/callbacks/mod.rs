@@ -10,7 +10,8 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::{Value, json};
 use simulator::{
-    AccountKind, CallbackRequest, Effect, Fault, Push, PushEvent, PushFormat, PushMode, PushReceipt,
+    AccountKind, CallbackRequest, Effect, Fault, PushEvent, PushFormat, PushMode, PushReceipt,
+    PushSettings,
 };
 
 use crate::world::{Answer, Mode, TEMPLATE, Tenant, World, eventually, finish, message};
@@ -43,8 +44,8 @@ pub(crate) async fn hearing(world: &World, tenant: &Tenant, mode: PushMode, form
     pushes(world, APP, settings(world, mode, format));
 }
 
-fn settings(world: &World, mode: PushMode, format: PushFormat) -> Push {
-    Push {
+fn settings(world: &World, mode: PushMode, format: PushFormat) -> PushSettings {
+    PushSettings {
         url: format!("{}/callbacks/{APP}", world.url(0)),
         token: TOKEN.into(),
         aes_key: (mode != PushMode::Plain).then(|| AES_KEY.into()),
@@ -55,7 +56,7 @@ fn settings(world: &World, mode: PushMode, format: PushFormat) -> Push {
 }
 
 /// Changes the settings in WeChat's console.
-fn pushes(world: &World, appid: &str, push: Push) {
+fn pushes(world: &World, appid: &str, push: PushSettings) {
     world
         .wechat()
         .change_app(appid, |app| app.push = Some(push));
@@ -132,7 +133,7 @@ async fn messages_are_delivered_in_every_mode_and_format(mode: Mode) {
             tenant.client.patch(&path, &key).await.expect(200);
         }
         for format in [PushFormat::Json, PushFormat::Xml] {
-            let told = Push {
+            let told = PushSettings {
                 receipts: true,
                 ..settings(&world, push_mode, format)
             };
@@ -173,7 +174,7 @@ async fn an_undelivered_message_says_why(mode: Mode) {
 async fn an_official_accounts_message_is_delivered(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
-    let push = Push {
+    let push = PushSettings {
         url: format!("{}/callbacks/{OFFICIAL}", world.url(0)),
         receipts: true,
         ..settings(&world, PushMode::Safe, PushFormat::Xml)
@@ -362,7 +363,7 @@ async fn every_replica_hears() {
     let tenant = world.tenant("a").await;
     hearing(&world, &tenant, PushMode::Safe, PushFormat::Json).await;
     let sent = tenant.send_and_wait(APP, &message("o1")).await;
-    let elsewhere = Push {
+    let elsewhere = PushSettings {
         url: format!("{}/callbacks/{APP}", world.url(1)),
         ..settings(&world, PushMode::Safe, PushFormat::Json)
     };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::stream::{self, StreamExt};
 use serde_json::{Value, json};
-use simulator::{CallbackRequest, Push, PushFormat, PushMode};
+use simulator::{CallbackRequest, PushFormat, PushMode, PushSettings};
 
 use super::{
     AES_KEY, APP, OTHER, TOKEN, arrived, assert_success, counted, hearing, letter, popup, post,
@@ -100,13 +100,13 @@ async fn whatever_is_not_wechats_is_refused_alike(mode: Mode) {
         change(&mut letter);
         letter
     };
-    let plain = Push {
+    let plain = PushSettings {
         mode: PushMode::Plain,
         ..settings(&world, PushMode::Safe, PushFormat::Json)
     };
     pushes(&world, APP, plain);
     let talked_down = letter(&world, &arrived(&sent));
-    let foreign = Push {
+    let foreign = PushSettings {
         token: "another".into(),
         ..settings(&world, PushMode::Safe, PushFormat::Json)
     };
@@ -201,12 +201,12 @@ async fn old_settings_are_good_for_a_day(mode: Mode) {
     hearing(&world, &tenant, PushMode::Safe, PushFormat::Json).await;
     let safe = || settings(&world, PushMode::Safe, PushFormat::Json);
     let new_key = "A1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p6Q7r8S9t0U1v";
-    let new = || Push {
+    let new = || PushSettings {
         token: "newToken".into(),
         aes_key: Some(new_key.into()),
         ..safe()
     };
-    let newest = || Push {
+    let newest = || PushSettings {
         token: "newestToken".into(),
         ..new()
     };
@@ -214,7 +214,7 @@ async fn old_settings_are_good_for_a_day(mode: Mode) {
         let path = format!("/v1/apps/{APP}");
         tenant.client.patch(&path, &change).await.expect(200);
     };
-    let heard = async |push: Push| {
+    let heard = async |push: PushSettings| {
         pushes(&world, APP, push);
         let answer = post(&world, &letter(&world, &popup("o1"))).await;
         let taken = answer.status == 200;
@@ -228,11 +228,11 @@ async fn old_settings_are_good_for_a_day(mode: Mode) {
     change(both.clone()).await;
     assert!(heard(safe()).await && heard(new()).await);
     // Neither a mixture of old and new settings nor plain mode is accepted.
-    let mixed = Push {
+    let mixed = PushSettings {
         token: "newToken".into(),
         ..safe()
     };
-    let plain = Push {
+    let plain = PushSettings {
         mode: PushMode::Plain,
         ..safe()
     };

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 use futures::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
-use simulator::{Effect, Fault, FormId, FormIdKind, FormIdPolicy, GrantPolicy};
+use simulator::{Effect, Fault, FormId, FormIdKind, FormIdPolicy, GrantRule};
 
 use crate::world::{Mode, TEMPLATE, Tenant, World, finish, message, outcomes, until};
 
@@ -71,7 +71,7 @@ async fn remaining(tenant: &Tenant, openid: &str) -> u64 {
 fn strict_wechat(world: &World) {
     world.wechat().change_app(APP, |app| {
         app.form_ids = FormIdPolicy::Known;
-        app.grants = GrantPolicy::Counted;
+        app.grants = GrantRule::Counted;
     });
 }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
-use simulator::{Push, PushEvent, PushFormat, PushMode};
+use simulator::{PushEvent, PushFormat, PushMode, PushSettings};
 
 use self::search::{Evidence, Monitor, Secrets};
 use crate::{
@@ -159,7 +159,7 @@ impl Case {
             wechat.change_app(appid, |app| app.secret = Some(APP_SECRET.into()));
         }
         wechat.change_app(APP, |app| {
-            app.push = Some(Push {
+            app.push = Some(PushSettings {
                 url: String::new(),
                 token: CALLBACK_TOKEN.into(),
                 aes_key: Some(CALLBACK_KEY.into()),

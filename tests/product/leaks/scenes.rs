@@ -3,7 +3,7 @@
 use futures::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
-use simulator::{Effect, Fault, Push, PushEvent, PushFormat, PushMode};
+use simulator::{Effect, Fault, PushEvent, PushFormat, PushMode, PushSettings};
 
 use super::{APP, CALLBACK_KEY, CALLBACK_TOKEN, CANARY, Case, NEXT_APP_SECRET, SEND, SPOILED};
 use crate::{
@@ -136,7 +136,7 @@ impl Case {
     }
 
     pub(super) async fn hear_wechat(&mut self) {
-        let push = Push {
+        let push = PushSettings {
             url: String::new(),
             token: CALLBACK_TOKEN.into(),
             aes_key: Some(CALLBACK_KEY.into()),

@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use futures::future::join_all;
 use serde_json::{Value, json};
-use simulator::{GrantPolicy, Template};
+use simulator::{GrantRule, ListedTemplate};
 
 pub(crate) use self::receiver::Receiver;
 use self::receiver::events;
@@ -79,8 +79,8 @@ async fn what_becomes_of_a_message_is_told_once_and_signed(mode: Mode) {
     let sent = tenant.send_and_wait(APP, &message("o1")).await;
     receiver.wait(&world, 1).await;
     world.wechat().change_app(APP, |app| {
-        app.grants = GrantPolicy::Counted;
-        app.templates = vec![Template::one_time(TEMPLATE, &["thing1", "number2"])];
+        app.grants = GrantRule::Counted;
+        app.templates = vec![ListedTemplate::one_time(TEMPLATE, &["thing1", "number2"])];
     });
     let failed = tenant.send_and_wait(APP, &message("o2")).await;
     let heard = receiver.wait(&world, 2).await;

@@ -6,7 +6,7 @@ use store::{Actor, Origin};
 use tenancy::Caller;
 
 use super::reply::{
-    APPID_MISSING, APPSECRET_MISSING, INVALID_GRANT_TYPE, Reply, TOO_FAST, UNAUTHORIZED,
+    APPID_MISSING, APPSECRET_MISSING, INVALID_GRANT_TYPE, TOO_FAST, UNAUTHORIZED, WechatReply,
 };
 use crate::{ApiState, layers};
 
@@ -47,14 +47,14 @@ pub(super) async fn enter(
     extensions: &Extensions,
     query: &Parameters,
     scope: Scope,
-) -> Result<DropInCaller, Reply> {
+) -> Result<DropInCaller, WechatReply> {
     let origin = layers::origin(extensions);
     let tenancy = state.tenancy.by(origin.clone());
     let token = query.get("access_token");
     let (caller, appid) = tenancy.authenticate_drop_in(token).await?;
     layers::proof(extensions).give();
     let Some(tenant) = caller.tenant else {
-        return Err(Reply::invalid_appid());
+        return Err(WechatReply::invalid_appid());
     };
     // A call without the scope counts like any other call, as under `/v1`.
     check_rate(state, &caller).await?;
@@ -71,7 +71,7 @@ pub(super) async fn enter(
 }
 
 /// The credentials of a call that has no token.
-pub(super) struct Credentials {
+pub(super) struct DropInCredentials {
     /// The `grant_type` parameter.
     pub(super) grant_type: String,
     /// The appid.
@@ -86,17 +86,17 @@ pub(super) async fn prove(
     state: &ApiState,
     origin: Origin,
     grant_type: &str,
-    given: Credentials,
-) -> Result<(Caller, TenantId, AppId), Reply> {
+    given: DropInCredentials,
+) -> Result<(Caller, TenantId, AppId), WechatReply> {
     if given.grant_type != grant_type {
         let words = format!("invalid grant_type: must be {grant_type}");
-        return Err(Reply::refused(INVALID_GRANT_TYPE, words));
+        return Err(WechatReply::refused(INVALID_GRANT_TYPE, words));
     }
     if given.appid.is_empty() {
-        return Err(Reply::refused(APPID_MISSING, "appid missing"));
+        return Err(WechatReply::refused(APPID_MISSING, "appid missing"));
     }
     if given.secret.is_empty() {
-        return Err(Reply::refused(APPSECRET_MISSING, "appsecret missing"));
+        return Err(WechatReply::refused(APPSECRET_MISSING, "appsecret missing"));
     }
     let caller = state
         .tenancy
@@ -105,30 +105,30 @@ pub(super) async fn prove(
         .await?;
     check_rate(state, &caller).await?;
     let (Some(tenant), Ok(appid)) = (caller.tenant, AppId::parse(given.appid)) else {
-        return Err(Reply::invalid_appid());
+        return Err(WechatReply::invalid_appid());
     };
     Ok((caller, tenant, appid))
 }
 
 /// Refuses a caller with a key that lacks `scope`.
-pub(super) fn require_scope(caller: &Caller, scope: Scope) -> Result<(), Reply> {
+pub(super) fn require_scope(caller: &Caller, scope: Scope) -> Result<(), WechatReply> {
     if caller.scopes.contains(scope) {
         Ok(())
     } else {
         let words = format!(
             "api unauthorized: this call needs the scope `{scope}`, use a key that has this scope"
         );
-        Err(Reply::refused(UNAUTHORIZED, words))
+        Err(WechatReply::refused(UNAUTHORIZED, words))
     }
 }
 
 /// Counts a call against the tenant's requests per second.
-async fn check_rate(state: &ApiState, caller: &Caller) -> Result<(), Reply> {
+async fn check_rate(state: &ApiState, caller: &Caller) -> Result<(), WechatReply> {
     if state.tenancy.admit(caller).await.allowed {
         Ok(())
     } else {
         let words = "api minute-quota reach limit, must slower, retry next minute: the tenant has used up its requests \
             per second";
-        Err(Reply::refused(TOO_FAST, words))
+        Err(WechatReply::refused(TOO_FAST, words))
     }
 }

@@ -4,35 +4,35 @@ use axum::{body::Bytes, extract::Request};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::reply::{BODY_TOO_LARGE, EMPTY_BODY, INVALID_ARGUMENT, NOT_JSON, Reply};
+use super::reply::{BODY_TOO_LARGE, EMPTY_BODY, INVALID_ARGUMENT, NOT_JSON, WechatReply};
 use crate::extract::{Unread, explain_syntax, read_whole};
 
 /// The body, which must not be empty.
-pub(super) async fn body_of(request: Request) -> Result<Bytes, Reply> {
+pub(super) async fn body_of(request: Request) -> Result<Bytes, WechatReply> {
     let body = read_whole(request, &()).await.map_err(unread)?;
     if body.is_empty() {
-        return Err(Reply::refused(EMPTY_BODY, "empty post data"));
+        return Err(WechatReply::refused(EMPTY_BODY, "empty post data"));
     }
     Ok(body)
 }
 
 /// The answer for a body that could not be read.
-pub(super) fn unread(unread: Unread) -> Reply {
+pub(super) fn unread(unread: Unread) -> WechatReply {
     match unread {
-        Unread::TooLarge => Reply::refused(
+        Unread::TooLarge => WechatReply::refused(
             BODY_TOO_LARGE,
             "content size out of limit: the body is too large for this call",
         ),
-        Unread::TooSlow => Reply::busy("the body did not arrive in time"),
-        Unread::UnprovenLimitReached => {
-            Reply::busy("the gateway cannot accept the request at the moment, try again later")
-        }
-        Unread::BrokenOff => Reply::busy("the body is incomplete"),
+        Unread::TooSlow => WechatReply::busy("the body did not arrive in time"),
+        Unread::UnprovenLimitReached => WechatReply::busy(
+            "the gateway cannot accept the request at the moment, try again later",
+        ),
+        Unread::BrokenOff => WechatReply::busy("the body is incomplete"),
     }
 }
 
 /// Parses an object, also behind a byte order mark. Raw control characters count as blanks, as in WeChat's answers.
-pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Reply> {
+pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, WechatReply> {
     let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
     // serde would accept a JSON array for a struct, too.
     if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
@@ -54,17 +54,17 @@ pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Reply> {
     })
 }
 
-fn not_json(why: &str) -> Reply {
-    Reply::refused(NOT_JSON, format!("data format error: {why}"))
+fn not_json(why: &str) -> WechatReply {
+    WechatReply::refused(NOT_JSON, format!("data format error: {why}"))
 }
 
 /// The answer for a wrong field.
-pub(super) fn invalid(why: &str) -> Reply {
-    Reply::refused(INVALID_ARGUMENT, format!("argument invalid! {why}"))
+pub(super) fn invalid(why: &str) -> WechatReply {
+    WechatReply::refused(INVALID_ARGUMENT, format!("argument invalid! {why}"))
 }
 
 /// The text of a field; `None` for an empty text or null. WeChat accepts a number and uses its digits.
-pub(super) fn text(field: &str, value: Value) -> Result<Option<String>, Reply> {
+pub(super) fn text(field: &str, value: Value) -> Result<Option<String>, WechatReply> {
     match value {
         Value::Null => Ok(None),
         Value::String(text) => Ok(Some(text).filter(|text| !text.is_empty())),

@@ -36,7 +36,7 @@ use utoipa::openapi::{
 };
 use utoipa_axum::router::OpenApiRouter;
 
-use self::reply::{NOT_JSON, Reply};
+use self::reply::{NOT_JSON, WechatReply};
 use crate::{ApiState, openapi::DROP_IN as TAG};
 
 /// The name of the security scheme of these calls.
@@ -73,7 +73,7 @@ pub(crate) fn encoded(encoding: &str) -> Response {
     let words = format!(
         "data format error: a body with `Content-Encoding: {encoding}` cannot be read, send the body without an encoding"
     );
-    Reply::refused(NOT_JSON, words).into_response()
+    WechatReply::refused(NOT_JSON, words).into_response()
 }
 
 /// The largest body of a request for `path`, in bytes; `None`: the general limit applies.

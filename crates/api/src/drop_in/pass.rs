@@ -28,7 +28,7 @@ use utoipa::openapi::{
 use super::{
     gate::{Parameters, enter},
     json::unread,
-    reply::{INVALID_APPSECRET, INVALID_URL, Reply, UNAUTHORIZED},
+    reply::{INVALID_APPSECRET, INVALID_URL, UNAUTHORIZED, WechatReply},
 };
 use crate::{
     ApiState,
@@ -53,8 +53,8 @@ pub(super) fn routes() -> Router<ApiState> {
 }
 
 /// The answer to calls with a user's own token, which the gateway does not handle.
-async fn not_here() -> Reply {
-    Reply::refused(
+async fn not_here() -> WechatReply {
+    WechatReply::refused(
         INVALID_URL,
         "invalid url: under /sns the gateway has only jscode2session, send other calls to https://api.weixin.qq.com",
     )
@@ -67,13 +67,13 @@ async fn pass_on(State(state): State<ApiState>, request: Request) -> Response {
     }
 }
 
-async fn try_pass_on(state: &ApiState, request: Request) -> Result<ForwardedAnswer, Reply> {
+async fn try_pass_on(state: &ApiState, request: Request) -> Result<ForwardedAnswer, WechatReply> {
     let query = Parameters::of(request.uri());
     let entrant = enter(state, request.extensions(), &query, Scope::WechatProxy).await?;
     let path = request.uri().path().to_owned();
     let method = request.method().clone();
     if !is_forwardable(&path) || !matches!(method, Method::GET | Method::POST) {
-        return Err(Reply::refused(
+        return Err(WechatReply::refused(
             INVALID_URL,
             "invalid url: the gateway does not forward this call",
         ));
@@ -110,7 +110,11 @@ async fn try_pass_on(state: &ApiState, request: Request) -> Result<ForwardedAnsw
 }
 
 /// Reads the body into the memory that the call has reserved. Fails if the upload stalls.
-async fn upload(request: Request, announced: usize, room: &mut BodyMemory) -> Result<Bytes, Reply> {
+async fn upload(
+    request: Request,
+    announced: usize,
+    room: &mut BodyMemory,
+) -> Result<Bytes, WechatReply> {
     let mut parts = request.into_body().into_data_stream();
     let mut body = Vec::with_capacity(announced);
     loop {
@@ -130,8 +134,8 @@ async fn upload(request: Request, announced: usize, room: &mut BodyMemory) -> Re
     }
 }
 
-fn with_secret() -> Reply {
-    Reply::refused(
+fn with_secret() -> WechatReply {
+    WechatReply::refused(
         UNAUTHORIZED,
         "api unauthorized: the gateway does not forward calls with a secret",
     )
@@ -147,36 +151,38 @@ fn without_token(query: &str) -> String {
     others.collect::<Vec<_>>().join("&")
 }
 
-pub(super) fn refusal(error: PassThroughError, method: &Method) -> Reply {
+pub(super) fn refusal(error: PassThroughError, method: &Method) -> WechatReply {
     match error {
         PassThroughError::App(error) => error.into(),
-        PassThroughError::TokenRefused => Reply::busy("WeChat refuses the app's own access token"),
-        PassThroughError::CredentialRefused => Reply::busy(
+        PassThroughError::TokenRefused => {
+            WechatReply::busy("WeChat refuses the app's own access token")
+        }
+        PassThroughError::CredentialRefused => WechatReply::busy(
             "WeChat accepts the app's own access token and refuses another credential of this call: check the \
              credentials in the call's body and query",
         ),
-        PassThroughError::SecretRefused => Reply::refused(
+        PassThroughError::SecretRefused => WechatReply::refused(
             INVALID_APPSECRET,
             "invalid appsecret: WeChat refuses the AppSecret that the gateway has for the app, set the current one \
              with PUT /v1/apps/{appid}/secret",
         ),
-        PassThroughError::NoSecret => Reply::busy(
+        PassThroughError::NoSecret => WechatReply::busy(
             "the gateway cannot read the app's AppSecret at the moment, try again later",
         ),
         PassThroughError::Full => {
-            Reply::busy("too many calls are in progress, make fewer calls at the same time")
+            WechatReply::busy("too many calls are in progress, make fewer calls at the same time")
         }
         PassThroughError::Forward(ForwardError::Refused(why)) => {
-            Reply::refused(INVALID_URL, format!("invalid url: {why}"))
+            WechatReply::refused(INVALID_URL, format!("invalid url: {why}"))
         }
         PassThroughError::Forward(ForwardError::Secret) => with_secret(),
         PassThroughError::Forward(ForwardError::Unclear(why)) if *method == Method::POST => {
-            Reply::uncertain(&format!(
+            WechatReply::uncertain(&format!(
                 "WeChat may or may not have carried out the call, {why}"
             ))
         }
         PassThroughError::Forward(ForwardError::NotDone(why) | ForwardError::Unclear(why)) => {
-            Reply::busy(&why)
+            WechatReply::busy(&why)
         }
     }
 }

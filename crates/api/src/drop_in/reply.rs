@@ -41,7 +41,7 @@ pub(super) const SUSPENDED: i64 = 50002;
 /// WeChat's answer to a call without a result of its own: success or failure.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = WechatReply)]
-pub(super) struct Reply {
+pub(super) struct WechatReply {
     /// 0 for success; else one of WeChat's codes, or 99001 for an unknown outcome.
     #[schema(example = 0)]
     errcode: i64,
@@ -54,7 +54,7 @@ pub(super) struct Reply {
     msgid: Option<u64>,
 }
 
-impl Reply {
+impl WechatReply {
     /// The call succeeded.
     pub(super) fn ok(msgid: Option<u64>) -> Self {
         Self {
@@ -112,13 +112,13 @@ impl Reply {
     }
 }
 
-impl IntoResponse for Reply {
+impl IntoResponse for WechatReply {
     fn into_response(self) -> Response {
         Json(self).into_response()
     }
 }
 
-impl From<OauthError> for Reply {
+impl From<OauthError> for WechatReply {
     fn from(error: OauthError) -> Self {
         match error {
             OauthError::Unavailable => {
@@ -136,7 +136,7 @@ impl From<OauthError> for Reply {
 
 /// A revoked key and a suspended tenant have codes to which no SDK reacts with another token: replicas learn of these
 /// changes at different times, and one replica may still issue tokens that another replica refuses.
-impl From<AuthError> for Reply {
+impl From<AuthError> for WechatReply {
     fn from(error: AuthError) -> Self {
         let (code, words) = match error {
             AuthError::Missing => (TOKEN_MISSING, "access_token missing"),
@@ -164,7 +164,7 @@ impl From<AuthError> for Reply {
     }
 }
 
-impl From<AppError> for Reply {
+impl From<AppError> for WechatReply {
     fn from(error: AppError) -> Self {
         match error {
             AppError::NotFound => Self::invalid_appid(),
@@ -206,7 +206,7 @@ impl From<AppError> for Reply {
     }
 }
 
-impl From<SubmitError> for Reply {
+impl From<SubmitError> for WechatReply {
     fn from(error: SubmitError) -> Self {
         match error {
             SubmitError::NoSuchApp => Self::invalid_appid(),
@@ -231,7 +231,7 @@ impl From<SubmitError> for Reply {
 }
 
 /// The code of the first violation, the words of all.
-impl From<Vec<Violation>> for Reply {
+impl From<Vec<Violation>> for WechatReply {
     fn from(violations: Vec<Violation>) -> Self {
         let code = violations
             .first()
@@ -274,10 +274,10 @@ mod tests {
             ("/channel", 48001),
             ("/client_msg_id", 47003),
         ] {
-            let reply = Reply::from(vec![Violation::new(pointer, "is wrong")]);
+            let reply = WechatReply::from(vec![Violation::new(pointer, "is wrong")]);
             assert_eq!(reply.errcode, code, "{pointer}");
         }
-        let reply = Reply::from(vec![
+        let reply = WechatReply::from(vec![
             Violation::new("/data/thing1/value", "is too long"),
             Violation::new("/page", "is too long too"),
         ]);
@@ -290,7 +290,7 @@ mod tests {
     #[test]
     fn nothing_but_the_callers_own_token_makes_an_sdk_fetch_another() {
         for code in [40001, 40014, 42001] {
-            assert_eq!(Reply::from_wechat(code, "dead", None).errcode, BUSY);
+            assert_eq!(WechatReply::from_wechat(code, "dead", None).errcode, BUSY);
         }
         let wrong_secret = AppError::Wechat {
             errcode: 40001,
@@ -299,19 +299,22 @@ mod tests {
             advice: String::new(),
             by_its_owner: true,
         };
-        assert_eq!(Reply::from(wrong_secret).errcode, INVALID_APPSECRET);
+        assert_eq!(WechatReply::from(wrong_secret).errcode, INVALID_APPSECRET);
         for error in [
             AuthError::Revoked,
             AuthError::Suspended,
             AuthError::Unavailable,
         ] {
-            assert!(!is_token_refusal(Reply::from(error).errcode), "{error}");
+            assert!(
+                !is_token_refusal(WechatReply::from(error).errcode),
+                "{error}"
+            );
         }
     }
 
     #[test]
     fn wechats_words_keep_their_rid() {
-        let reply = Reply::from_wechat(43101, "user refuse", Some("6a1f"));
-        assert_eq!(reply, Reply::refused(43101, "user refuse rid: 6a1f"));
+        let reply = WechatReply::from_wechat(43101, "user refuse", Some("6a1f"));
+        assert_eq!(reply, WechatReply::refused(43101, "user refuse rid: 6a1f"));
     }
 }

@@ -23,7 +23,7 @@ use super::{
     gate::{Parameters, enter},
     json::{self, body_of, invalid, text},
     outcome,
-    reply::Reply,
+    reply::WechatReply,
     tokens::wants_post,
 };
 use crate::{ApiState, openapi::Always};
@@ -56,7 +56,7 @@ fn post_only(
     "page": "pages/order?id=1",
     "data": {"thing1": {"value": "保温杯"}},
 }))]
-struct Sent {
+struct SentMessage {
     /// The recipient's openid under the app.
     #[schema(value_type = String, default = "", example = "oQ8fX4uT2kLmNpR7sVwYzA1bC3dE")]
     touser: Value,
@@ -102,11 +102,14 @@ struct Sent {
 /// answer cancels the message, unless the gateway has sent the message already.
 #[utoipa::path(
     post, path = "/cgi-bin/message/subscribe/send", tag = super::TAG, security(("wechat" = [])),
-    request_body = Sent,
+    request_body = SentMessage,
     responses((status = 200, description = "The result of the send: `errcode` 0 and `msgid`, or another `errcode` with \
-        its `errmsg`.", body = Reply), Always),
+        its `errmsg`.", body = WechatReply), Always),
 )]
-async fn send_subscribe(State(state): State<ApiState>, request: Request) -> Result<Reply, Reply> {
+async fn send_subscribe(
+    State(state): State<ApiState>,
+    request: Request,
+) -> Result<WechatReply, WechatReply> {
     send(&state, Channel::Subscribe, request).await
 }
 
@@ -115,14 +118,14 @@ async fn send_subscribe(State(state): State<ApiState>, request: Request) -> Resu
 /// Works like `subscribe/send`. WeChat gives these messages no `msgid`.
 #[utoipa::path(
     post, path = "/cgi-bin/message/wxopen/template/send", tag = super::TAG, security(("wechat" = [])),
-    request_body = Sent,
+    request_body = SentMessage,
     responses((status = 200, description = "The result of the send: `errcode` 0 and `msgid`, or another `errcode` with \
-        its `errmsg`.", body = Reply), Always),
+        its `errmsg`.", body = WechatReply), Always),
 )]
 async fn send_wxopen_template(
     State(state): State<ApiState>,
     request: Request,
-) -> Result<Reply, Reply> {
+) -> Result<WechatReply, WechatReply> {
     send(&state, Channel::Template, request).await
 }
 
@@ -131,19 +134,26 @@ async fn send_wxopen_template(
 /// Works like `subscribe/send`.
 #[utoipa::path(
     post, path = "/cgi-bin/message/template/send", tag = super::TAG, security(("wechat" = [])),
-    request_body = Sent,
+    request_body = SentMessage,
     responses((status = 200, description = "The result of the send: `errcode` 0 and `msgid`, or another `errcode` with \
-        its `errmsg`.", body = Reply), Always),
+        its `errmsg`.", body = WechatReply), Always),
 )]
-async fn send_template(State(state): State<ApiState>, request: Request) -> Result<Reply, Reply> {
+async fn send_template(
+    State(state): State<ApiState>,
+    request: Request,
+) -> Result<WechatReply, WechatReply> {
     send(&state, Channel::Official, request).await
 }
 
-async fn send(state: &ApiState, channel: Channel, request: Request) -> Result<Reply, Reply> {
+async fn send(
+    state: &ApiState,
+    channel: Channel,
+    request: Request,
+) -> Result<WechatReply, WechatReply> {
     let query = Parameters::of(request.uri());
     let entrant = enter(state, request.extensions(), &query, Scope::MessagesSend).await?;
     let body = body_of(request).await?;
-    let sent: Sent = json::read(&body)?;
+    let sent: SentMessage = json::read(&body)?;
     let mut request = sent.on(channel)?;
     let templates = state.delivery.templates();
     let wanted = [(channel, request.template_id.as_str())];
@@ -154,7 +164,7 @@ async fn send(state: &ApiState, channel: Channel, request: Request) -> Result<Re
     drop_unknown_keys(&mut request, template);
     let draft = request
         .check_against((state.now)(), template, catalog.value_rules())
-        .map_err(|unfit| Reply::from(unfit.violations))?;
+        .map_err(|unfit| WechatReply::from(unfit.violations))?;
     let app = state
         .delivery
         .apps()
@@ -174,18 +184,18 @@ async fn send(state: &ApiState, channel: Channel, request: Request) -> Result<Re
         Err(error) => {
             tracing::warn!(%error, "cannot wait for a message's end");
             let what = format!("see GET /v1/messages/{id} for the outcome of the message");
-            Err(Reply::uncertain(&what))
+            Err(WechatReply::uncertain(&what))
         }
     }
 }
 
 /// Refuses a message at once if the app is paused for longer than the message's ttl.
-fn refuse_paused(pause: &Pause, now: DateTime<Utc>) -> Result<(), Reply> {
+fn refuse_paused(pause: &Pause, now: DateTime<Utc>) -> Result<(), WechatReply> {
     if pause.until <= now + Duration::from_secs(TTL_SECONDS) {
         return Ok(());
     }
     if pause.reason == QUOTA_EXHAUSTED {
-        return Err(Reply::from(SubmitError::QuotaExhausted {
+        return Err(WechatReply::from(SubmitError::QuotaExhausted {
             reset_at: pause.until,
         }));
     }
@@ -195,7 +205,7 @@ fn refuse_paused(pause: &Pause, now: DateTime<Utc>) -> Result<(), Reply> {
         .as_deref()
         .unwrap_or("see GET /v1/apps/{appid}");
     let reason = &pause.reason;
-    Err(Reply::busy(&format!(
+    Err(WechatReply::busy(&format!(
         "the app is paused until {until} ({reason}): {detail}"
     )))
 }
@@ -209,9 +219,9 @@ fn drop_unknown_keys(request: &mut message::Request, template: Knowledge<'_>) {
     }
 }
 
-impl Sent {
+impl SentMessage {
     /// The requested message. Fields of other sends are removed, because WeChat ignores such fields.
-    fn on(self, channel: Channel) -> Result<message::Request, Reply> {
+    fn on(self, channel: Channel) -> Result<message::Request, WechatReply> {
         let bare = message::Request {
             channel,
             touser: text("touser", self.touser)?.unwrap_or_default(),
@@ -244,7 +254,7 @@ impl Sent {
 }
 
 /// The values without the parts that WeChat ignores: members of other names, and colours that are not strings.
-fn values(data: Value) -> Result<Option<Map<String, Value>>, Reply> {
+fn values(data: Value) -> Result<Option<Map<String, Value>>, WechatReply> {
     let mut data = match data {
         Value::Null => return Ok(None),
         Value::Object(data) => data,
@@ -271,7 +281,7 @@ fn values(data: Value) -> Result<Option<Map<String, Value>>, Reply> {
 }
 
 /// One of the words that a field may have.
-fn word<T: DeserializeOwned>(field: &str, value: Value) -> Result<Option<T>, Reply> {
+fn word<T: DeserializeOwned>(field: &str, value: Value) -> Result<Option<T>, WechatReply> {
     let Some(text) = text(field, value)? else {
         return Ok(None);
     };
@@ -280,7 +290,7 @@ fn word<T: DeserializeOwned>(field: &str, value: Value) -> Result<Option<T>, Rep
         .map_err(|error| invalid(&format!("{field}: {error}")))
 }
 
-fn link(value: Value) -> Result<Option<MiniprogramLink>, Reply> {
+fn link(value: Value) -> Result<Option<MiniprogramLink>, WechatReply> {
     let mut link = match value {
         Value::Object(link) => link,
         Value::Array(items) if items.is_empty() => return Ok(None),
@@ -310,7 +320,7 @@ mod tests {
     use super::{super::reply::INVALID_ARGUMENT, *};
 
     fn on(channel: Channel, body: Value) -> Result<message::Request, i64> {
-        let sent: Sent = serde_json::from_value(body).unwrap();
+        let sent: SentMessage = serde_json::from_value(body).unwrap();
         sent.on(channel).map_err(|reply| reply.errcode())
     }
 
@@ -371,7 +381,7 @@ mod tests {
             (Channel::Official, "miniprogram", json!("wx")),
             (Channel::Official, "miniprogram", json!({"appid": true})),
         ] {
-            let sent: Sent = serde_json::from_value(json!({ field: value })).unwrap();
+            let sent: SentMessage = serde_json::from_value(json!({ field: value })).unwrap();
             let reply = sent.on(channel).unwrap_err();
             assert_eq!(reply.errcode(), INVALID_ARGUMENT, "{field}");
             let words = serde_json::to_string(&reply).unwrap();

@@ -11,9 +11,9 @@ use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    gate::{Credentials, Parameters, prove, require_scope},
+    gate::{DropInCredentials, Parameters, prove, require_scope},
     pass::{refusal, response},
-    reply::{CODE_MISSING, Reply},
+    reply::{CODE_MISSING, WechatReply},
     tokens::wants_get,
 };
 use crate::{ApiState, layers, openapi::Always};
@@ -52,7 +52,7 @@ struct WechatSession {
 )]
 enum WechatSessionAnswer {
     Session(WechatSession),
-    Refusal(Reply),
+    Refusal(WechatReply),
 }
 
 /// Sign a user in, as WeChat's `/sns/jscode2session`
@@ -87,8 +87,8 @@ async fn try_code_to_session(
     state: &ApiState,
     extensions: &Extensions,
     query: &Parameters,
-) -> Result<Response, Reply> {
-    let given = Credentials {
+) -> Result<Response, WechatReply> {
+    let given = DropInCredentials {
         grant_type: query.get("grant_type").to_owned(),
         appid: query.get("appid").to_owned(),
         secret: query.get("secret").to_owned(),
@@ -99,7 +99,7 @@ async fn try_code_to_session(
     require_scope(&caller, Scope::WechatProxy)?;
     let js_code = query.get("js_code");
     if js_code.is_empty() {
-        return Err(Reply::refused(CODE_MISSING, "missing code"));
+        return Err(WechatReply::refused(CODE_MISSING, "missing code"));
     }
     let answer = state.delivery.sign_in(tenant, &appid, js_code).await;
     answer

@@ -12,9 +12,9 @@ use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    gate::{Credentials, Parameters, prove},
+    gate::{DropInCredentials, Parameters, prove},
     json::{self, body_of, text},
-    reply::{Reply, WANTS_GET, WANTS_POST},
+    reply::{WANTS_GET, WANTS_POST, WechatReply},
 };
 use crate::{ApiState, layers, openapi::Always};
 
@@ -51,7 +51,7 @@ struct WechatToken {
 )]
 enum WechatTokenAnswer {
     Token(WechatToken),
-    Refusal(Reply),
+    Refusal(WechatReply),
 }
 
 /// The request of `stable_token`.
@@ -89,7 +89,7 @@ struct StableTokenRequest {
 )]
 async fn get_token(State(state): State<ApiState>, extensions: Extensions, uri: Uri) -> Response {
     let query = Parameters::of(&uri);
-    let asked = Credentials {
+    let asked = DropInCredentials {
         grant_type: query.get("grant_type").to_owned(),
         appid: query.get("appid").to_owned(),
         secret: query.get("secret").to_owned(),
@@ -113,10 +113,10 @@ async fn get_stable_token(State(state): State<ApiState>, request: Request) -> Re
     }
 }
 
-async fn read(request: Request) -> Result<Credentials, Reply> {
+async fn read(request: Request) -> Result<DropInCredentials, WechatReply> {
     let asked: StableTokenRequest = json::read(&body_of(request).await?)?;
     let text = |field, value| text(field, value).map(Option::unwrap_or_default);
-    Ok(Credentials {
+    Ok(DropInCredentials {
         grant_type: text("grant_type", asked.grant_type)?,
         appid: text("appid", asked.appid)?,
         secret: text("secret", asked.secret)?,
@@ -126,8 +126,8 @@ async fn read(request: Request) -> Result<Credentials, Reply> {
 async fn issue(
     state: &ApiState,
     extensions: &Extensions,
-    given: Credentials,
-) -> Result<Json<WechatToken>, Reply> {
+    given: DropInCredentials,
+) -> Result<Json<WechatToken>, WechatReply> {
     let origin = layers::origin(extensions);
     let (caller, tenant, appid) = prove(state, origin, GRANT_TYPE, given).await?;
     layers::proof(extensions).give();
@@ -135,7 +135,7 @@ async fn issue(
     let token = state.tenancy.issue_drop_in_token(&caller, &appid);
     let token = token.map_err(|error| {
         tracing::error!(%error, "cannot sign an access token");
-        Reply::busy("the gateway cannot sign tokens at the moment, try again later")
+        WechatReply::busy("the gateway cannot sign tokens at the moment, try again later")
     })?;
     Ok(Json(WechatToken {
         access_token: token.expose().to_owned(),
@@ -144,11 +144,11 @@ async fn issue(
 }
 
 /// The answer to another method than GET, for calls that want GET.
-pub(super) async fn wants_get() -> Reply {
-    Reply::refused(WANTS_GET, "require GET method")
+pub(super) async fn wants_get() -> WechatReply {
+    WechatReply::refused(WANTS_GET, "require GET method")
 }
 
 /// The answer to another method than POST, for calls that want POST.
-pub(super) async fn wants_post() -> Reply {
-    Reply::refused(WANTS_POST, "require POST method")
+pub(super) async fn wants_post() -> WechatReply {
+    WechatReply::refused(WANTS_POST, "require POST method")
 }

@@ -22,8 +22,7 @@ use crate::problem::Problem;
 /// A mini-program or official account to register.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(as = AppRegistration)]
-pub(crate) struct NewApp {
+pub(crate) struct AppRegistration {
     /// The appid that WeChat gave the app.
     #[schema(example = "wx0a1b2c3d4e5f6789", pattern = "^wx[0-9a-z]{16}$")]
     appid: String,
@@ -57,7 +56,7 @@ pub(crate) struct NewApp {
     callback_aes_key: Option<CallbackAesKey>,
 }
 
-impl NewApp {
+impl AppRegistration {
     /// Whether to register the app without verifying the AppSecret.
     pub(crate) fn unverified(&self) -> bool {
         self.verify == Some(false)
@@ -333,7 +332,9 @@ mod tests {
     use super::*;
 
     fn parse(body: Value) -> Result<Registration, Problem> {
-        serde_json::from_value::<NewApp>(body).unwrap().parse()
+        serde_json::from_value::<AppRegistration>(body)
+            .unwrap()
+            .parse()
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::{
     time::Timestamp,
     words::GrantKind,
 };
-use crate::problem::{Kind, Problem, ProblemBody};
+use crate::problem::{Problem, ProblemBody, ProblemKind};
 
 /// Grants that a client collected. The gateway checks each grant by itself: an error in one does not affect the others.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -110,7 +110,7 @@ impl GrantsAnswer {
             Collected::Added(grant) => GrantResult::taken(201, grant),
             Collected::Known(grant) => GrantResult::taken(200, grant),
             Collected::Foreign => GrantResult::refused(&words(&Problem::new(
-                Kind::Conflict,
+                ProblemKind::Conflict,
                 "this id was collected from another user and permits messages only to that user: check the openid",
             ))),
             Collected::Unfit(words) => GrantResult::refused(&words),

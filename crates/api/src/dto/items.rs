@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     extract::parse,
-    problem::{Kind, MOST_ERRORS, Problem},
+    problem::{MOST_ERRORS, Problem, ProblemKind},
 };
 
 /// How many items a request may have.
@@ -69,7 +69,7 @@ pub(super) fn read<T: DeserializeOwned>(item: &RawValue) -> Result<T, Vec<Violat
         return Err(vec![Violation::new("", rule)]);
     }
     parse(text.as_bytes()).map_err(|problem| match problem.kind() {
-        Kind::ValidationFailed => problem.into_errors(),
+        ProblemKind::ValidationFailed => problem.into_errors(),
         _ => vec![Violation::new(
             "",
             "cannot be read: the value is nested too deeply, or has a number or a character that JSON cannot express",

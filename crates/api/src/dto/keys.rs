@@ -20,8 +20,7 @@ const MOST_SCOPES: usize = 100;
 /// An API key to create.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(as = KeyRequest)]
-pub(crate) struct NewKey {
+pub(crate) struct KeyRequest {
     /// The key's name, for people.
     #[schema(min_length = 1, max_length = 100, example = "shop backend")]
     name: String,
@@ -33,7 +32,7 @@ pub(crate) struct NewKey {
     expires_at: Option<DateTime<Utc>>,
 }
 
-impl NewKey {
+impl KeyRequest {
     /// The requested key. The error for an unknown scope has its place in the list.
     pub(crate) fn parse(self) -> Result<tenancy::NewKey, Problem> {
         if self.scopes.len() > MOST_SCOPES {

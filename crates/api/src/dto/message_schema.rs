@@ -19,7 +19,7 @@ use super::message_request::MessageRequest;
 pub(crate) struct AnyMessage;
 
 /// One channel's part of the flat schema.
-struct Form {
+struct ChannelSchema {
     /// The schema's name.
     name: &'static str,
     channel: &'static str,
@@ -30,7 +30,7 @@ struct Form {
     example: fn() -> Value,
 }
 
-const SUBSCRIBE: Form = Form {
+const SUBSCRIBE: ChannelSchema = ChannelSchema {
     name: "SubscribeMessage",
     channel: "subscribe",
     description: "A mini-program subscribe message. The gateway accepts this message without `channel` too; clients need `channel` to distinguish the kinds of messages.",
@@ -49,7 +49,7 @@ const SUBSCRIBE: Form = Form {
     },
 };
 
-const TEMPLATE: Form = Form {
+const TEMPLATE: ChannelSchema = ChannelSchema {
     name: "TemplateMessage",
     channel: "template",
     description: "A mini-program template message, which a form id permits.",
@@ -67,7 +67,7 @@ const TEMPLATE: Form = Form {
     },
 };
 
-const OFFICIAL: Form = Form {
+const OFFICIAL: ChannelSchema = ChannelSchema {
     name: "OfficialMessage",
     channel: "official",
     description: "An official account's template message.",
@@ -85,9 +85,9 @@ const OFFICIAL: Form = Form {
     },
 };
 
-const FORMS: [Form; 3] = [SUBSCRIBE, TEMPLATE, OFFICIAL];
+const FORMS: [ChannelSchema; 3] = [SUBSCRIBE, TEMPLATE, OFFICIAL];
 
-impl Form {
+impl ChannelSchema {
     fn schema(&self) -> Object {
         let mut object = flat();
         let foreign = |field: &str| {

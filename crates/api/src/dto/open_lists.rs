@@ -13,7 +13,7 @@ use utoipa::{
     },
 };
 
-use crate::problem::Kind;
+use crate::problem::ProblemKind;
 
 macro_rules! lists {
     ($($(#[doc = $doc:literal])* $list:ident = $name:literal, $schema:expr;)*) => {$(
@@ -76,7 +76,7 @@ fn failure_codes() -> Vec<&'static str> {
 /// Each code once.
 fn problem_codes() -> Vec<&'static str> {
     let mut codes: Vec<&str> = Vec::new();
-    for kind in Kind::ALL {
+    for kind in ProblemKind::ALL {
         if !codes.contains(&kind.code()) {
             codes.push(kind.code());
         }

@@ -1,6 +1,8 @@
 //! Templates in answers.
 
-use delivery::{Change, KnownTemplate, Listing, TemplateCursor, TemplateSync, TemplatesSynced};
+use delivery::{
+    KnownTemplate, Listing, TemplateChange, TemplateCursor, TemplateSync, TemplatesSynced,
+};
 use domain::template_value;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -148,16 +150,16 @@ pub(crate) struct SyncResult {
 
 impl From<TemplatesSynced> for SyncResult {
     fn from(synced: TemplatesSynced) -> Self {
-        let count = |change: Change| {
+        let count = |change: TemplateChange| {
             let drifts = synced.news.drifts.iter();
             drifts.filter(|drift| drift.change == change).count()
         };
         Self {
             synced_at: synced.synced_at.into(),
             added: synced.news.added,
-            changed: count(Change::Changed),
-            gone: count(Change::Gone),
-            restored: count(Change::Restored),
+            changed: count(TemplateChange::Changed),
+            gone: count(TemplateChange::Gone),
+            restored: count(TemplateChange::Restored),
         }
     }
 }

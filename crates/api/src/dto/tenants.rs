@@ -56,8 +56,7 @@ impl From<store::Tenant> for Tenant {
 /// A tenant to create.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(as = TenantRequest)]
-pub(crate) struct NewTenant {
+pub(crate) struct TenantRequest {
     /// The tenant's name, for operators.
     #[schema(min_length = 1, max_length = 100, example = "Acme")]
     name: String,
@@ -67,7 +66,7 @@ pub(crate) struct NewTenant {
     limits: LimitsPatch,
 }
 
-impl NewTenant {
+impl TenantRequest {
     /// The requested name and limits.
     pub(crate) fn split(self) -> (String, TenantLimits) {
         let default = TenantLimits::default();

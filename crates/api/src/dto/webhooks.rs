@@ -19,8 +19,7 @@ use crate::problem::Problem;
 /// A webhook endpoint to create.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(as = WebhookRequest)]
-pub(crate) struct NewWebhook {
+pub(crate) struct WebhookRequest {
     /// The URL for events. https, on the public internet; the gateway does not follow redirects.
     #[schema(
         example = "https://shop.example/wxgate",
@@ -36,8 +35,8 @@ pub(crate) struct NewWebhook {
     description: Option<String>,
 }
 
-impl From<NewWebhook> for WebhookSettings {
-    fn from(new: NewWebhook) -> Self {
+impl From<WebhookRequest> for WebhookSettings {
+    fn from(new: WebhookRequest) -> Self {
         Self {
             url: Some(new.url),
             events: Some(new.events),

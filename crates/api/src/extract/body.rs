@@ -9,7 +9,7 @@ use tenancy::UnprovenLimitReached;
 
 use crate::{
     layers::body_limit,
-    problem::{Kind, Problem},
+    problem::{Problem, ProblemKind},
 };
 
 /// The error of a body that does not arrive in time. The server ends bodies with this error; the routes then answer 408.
@@ -77,8 +77,8 @@ pub(crate) fn announced(request: &Request) -> Option<usize> {
 impl From<Unread> for Problem {
     fn from(unread: Unread) -> Self {
         match unread {
-            Unread::TooLarge => Self::new(Kind::PayloadTooLarge, "the body is too large"),
-            Unread::TooSlow => Self::new(Kind::TooSlow, Kind::TooSlow.example()),
+            Unread::TooLarge => Self::new(ProblemKind::PayloadTooLarge, "the body is too large"),
+            Unread::TooSlow => Self::new(ProblemKind::TooSlow, ProblemKind::TooSlow.example()),
             Unread::UnprovenLimitReached => Self::unavailable(UnprovenLimitReached),
             Unread::BrokenOff => {
                 Self::invalid_request("the body is incomplete: send the request again")

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     layers::{body_limit, too_large},
-    problem::{Kind, Problem},
+    problem::{Problem, ProblemKind},
 };
 
 /// A JSON body of type `T`.
@@ -46,8 +46,8 @@ pub(crate) async fn json_bytes<S: Send + Sync>(
 ) -> Result<Bytes, Problem> {
     if !is_json(request.headers()) {
         return Err(Problem::new(
-            Kind::UnsupportedMediaType,
-            Kind::UnsupportedMediaType.example(),
+            ProblemKind::UnsupportedMediaType,
+            ProblemKind::UnsupportedMediaType.example(),
         ));
     }
     let limit = body_limit(&request);

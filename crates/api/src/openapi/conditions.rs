@@ -4,7 +4,7 @@
 use utoipa::openapi::{RefOr, Response, ResponseBuilder, path::Operation};
 
 use super::{header, problems::note};
-use crate::problem::Kind;
+use crate::problem::ProblemKind;
 
 /// Adds the answers and headers that follow from the request headers of the operation.
 pub(super) fn describe(operation: &mut Operation) {
@@ -26,10 +26,10 @@ pub(super) fn describe(operation: &mut Operation) {
             "Idempotent-Replayed",
             "`true`: the same request was made before, and this is the stored answer.",
         );
-        note(operation, Kind::InvalidRequest);
-        note(operation, Kind::IdempotencyKeyReused);
+        note(operation, ProblemKind::InvalidRequest);
+        note(operation, ProblemKind::IdempotencyKeyReused);
         // The first request may still be running. Messages, batches and grants wait for the first request if possible.
-        note(operation, Kind::Conflict);
+        note(operation, ProblemKind::Conflict);
     }
     if known || unchanged {
         on_success(
@@ -39,8 +39,8 @@ pub(super) fn describe(operation: &mut Operation) {
         );
     }
     if unchanged {
-        note(operation, Kind::InvalidRequest);
-        note(operation, Kind::Changed);
+        note(operation, ProblemKind::InvalidRequest);
+        note(operation, ProblemKind::Changed);
     }
     if known {
         let mut response = ResponseBuilder::new()

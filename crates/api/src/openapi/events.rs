@@ -17,7 +17,7 @@ use crate::dto::{messages::Message, open_lists::EventTypes, time::Timestamp};
 
 /// The body of a post. `data` depends on the type of the event: [`describe`] makes a schema for each form of `data`.
 #[derive(Serialize, ToSchema)]
-struct Event {
+struct PostedEvent {
     /// The event's id, the same in every post of this event; also in the header `webhook-id`.
     #[schema(example = "evt_01jq2xv1cde8sbw7mv9v6a5kzq")]
     id: String,
@@ -37,7 +37,7 @@ struct Event {
 /// The schema of an event about a message: its `data` is the message as `GET /v1/messages/{id}` shows the message at
 /// that time.
 fn message_event() -> RefOr<Schema> {
-    let mut event = Event::schema();
+    let mut event = PostedEvent::schema();
     if let RefOr::T(Schema::Object(event)) = &mut event {
         event.description = Some("An event about a message.".to_owned());
         let message = Ref::from_schema_name(Message::name());
@@ -48,7 +48,7 @@ fn message_event() -> RefOr<Schema> {
 
 /// The schema of an event about an app, a template or an endpoint.
 fn other_event() -> RefOr<Schema> {
-    let mut event = Event::schema();
+    let mut event = PostedEvent::schema();
     if let RefOr::T(Schema::Object(event)) = &mut event {
         event.description = Some("An event about an app, a template or an endpoint.".to_owned());
     }
@@ -84,7 +84,7 @@ pub(super) fn describe(document: &mut OpenApi) {
     document.webhooks = Some(webhooks);
     let components = document.components.get_or_insert_default();
     let mut schemas = Vec::new();
-    Event::schemas(&mut schemas);
+    PostedEvent::schemas(&mut schemas);
     schemas.push(("MessageEvent".to_owned(), message_event()));
     schemas.push(("OtherEvent".to_owned(), other_event()));
     schemas.push(("EventType".to_owned(), EventTypes::schema()));

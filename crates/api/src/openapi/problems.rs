@@ -18,7 +18,7 @@ use utoipa::{
 };
 
 use super::{header, rate_limit, request_id};
-use crate::problem::{Kind, MEDIA_TYPE, Problem, WechatAnswer};
+use crate::problem::{MEDIA_TYPE, Problem, ProblemKind, WechatAnswer};
 
 /// Sets of kinds for the responses of handlers.
 macro_rules! sets {
@@ -28,7 +28,7 @@ macro_rules! sets {
 
         impl IntoResponses for $name {
             fn responses() -> BTreeMap<String, RefOr<Response>> {
-                [$(Kind::$kind),*].into_iter().map(noted).collect()
+                [$(ProblemKind::$kind),*].into_iter().map(noted).collect()
             }
         }
     )*};
@@ -64,20 +64,20 @@ sets! {
 }
 
 /// The entry of a kind among the responses of an operation.
-fn noted(kind: Kind) -> (String, RefOr<Response>) {
+fn noted(kind: ProblemKind) -> (String, RefOr<Response>) {
     (name(&[kind]), Ref::from_response_name(name(&[kind])).into())
 }
 
 /// Adds a kind to the responses of an operation.
-pub(super) fn note(operation: &mut Operation, kind: Kind) {
+pub(super) fn note(operation: &mut Operation, kind: ProblemKind) {
     operation.responses.responses.extend([noted(kind)]);
 }
 
 /// Replaces the kinds of an operation by one response for each status.
 pub(super) fn gather(operation: &mut Operation, components: &mut Components) {
     let responses = &mut operation.responses.responses;
-    let mut of_status: BTreeMap<u16, Vec<Kind>> = BTreeMap::new();
-    for kind in Kind::ALL {
+    let mut of_status: BTreeMap<u16, Vec<ProblemKind>> = BTreeMap::new();
+    for kind in ProblemKind::ALL {
         if responses.remove(&name(&[*kind])).is_some() {
             let status = kind.status().as_u16();
             of_status.entry(status).or_default().push(*kind);
@@ -92,12 +92,12 @@ pub(super) fn gather(operation: &mut Operation, components: &mut Components) {
 
 /// Adds the response of each kind alone: [`gather`] may find no operation where a kind is the only one of its status.
 pub(super) fn describe(components: &mut Components) {
-    for kind in Kind::ALL {
+    for kind in ProblemKind::ALL {
         add(components, &[*kind]);
     }
 }
 
-fn add(components: &mut Components, kinds: &[Kind]) {
+fn add(components: &mut Components, kinds: &[ProblemKind]) {
     let responses = &mut components.responses;
     responses
         .entry(name(kinds))
@@ -105,13 +105,13 @@ fn add(components: &mut Components, kinds: &[Kind]) {
 }
 
 /// The name of the response of these kinds, such as `ValidationFailedOrIdempotencyKeyReused`.
-fn name(kinds: &[Kind]) -> String {
+fn name(kinds: &[ProblemKind]) -> String {
     let names: Vec<String> = kinds.iter().map(|kind| format!("{kind:?}")).collect();
     names.join("Or")
 }
 
 /// The response of these kinds, which share one status.
-fn response(kinds: &[Kind]) -> Response {
+fn response(kinds: &[ProblemKind]) -> Response {
     let titles: Vec<String> = kinds
         .iter()
         .map(|kind| format!("`{}`: {}.", kind.code(), kind.title()))
@@ -132,24 +132,24 @@ fn response(kinds: &[Kind]) -> Response {
         let about = "Seconds to wait before the request is sent again.";
         headers.insert("Retry-After".into(), header(about));
     }
-    let lacks_scope = kinds.contains(&Kind::InsufficientScope);
+    let lacks_scope = kinds.contains(&ProblemKind::InsufficientScope);
     if is(StatusCode::TOO_MANY_REQUESTS) || lacks_scope {
         headers.extend(rate_limit());
     }
-    if kinds.contains(&Kind::Unauthorized) || lacks_scope {
+    if kinds.contains(&ProblemKind::Unauthorized) || lacks_scope {
         let about = "What the credential lacks (RFC 6750).";
         headers.insert("WWW-Authenticate".into(), header(about));
     }
     response
 }
 
-fn example(kind: Kind) -> Example {
+fn example(kind: ProblemKind) -> Example {
     let problem = match kind {
-        Kind::ValidationFailed => Problem::validation_failed(vec![Violation::new(
+        ProblemKind::ValidationFailed => Problem::validation_failed(vec![Violation::new(
             "/data/thing1/value",
             "must have at most 20 characters",
         )]),
-        Kind::AppRejected | Kind::WechatRejected => {
+        ProblemKind::AppRejected | ProblemKind::WechatRejected => {
             Problem::new(kind, kind.example()).with_wechat(WechatAnswer {
                 errcode: 40125,
                 errmsg: "invalid appsecret".into(),

@@ -12,7 +12,7 @@ use super::callbacks;
 use crate::{
     ApiState,
     dto::{
-        apps::{App, AppChanges, AppDetail, Callback, NewApp, NewSecret, Quota},
+        apps::{App, AppChanges, AppDetail, AppRegistration, Callback, NewSecret, Quota},
         page::{Page, PageQuery},
     },
     extract::{ApiJson, ApiQuery, AppIdPath, Keyed, Repeat},
@@ -38,7 +38,7 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
 #[utoipa::path(
     post, path = "/v1/apps", tag = "apps", security(("oauth2" = ["apps:write"])),
     params(Repeat),
-    request_body = NewApp,
+    request_body = AppRegistration,
     responses(
         (status = 201, description = "The app.", body = App, headers(("Location" = String, description = "The path of \
             the new resource."))),
@@ -49,7 +49,7 @@ async fn register_app(
     State(state): State<ApiState>,
     caller: Authorized,
     Extension(origin): Extension<Origin>,
-    Keyed { body: new, key }: Keyed<NewApp>,
+    Keyed { body: new, key }: Keyed<AppRegistration>,
 ) -> Result<Response, Problem> {
     if new.unverified() && caller.tenant().is_some() {
         return Err(insufficient_scope(Scope::Operator));

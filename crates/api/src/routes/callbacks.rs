@@ -22,7 +22,7 @@ use crate::{
     extract::{Unread, read_whole},
     layers,
     openapi::{Always, CALLBACKS, Often, Pushed, Signed, Unready},
-    problem::{Kind, Problem},
+    problem::{Problem, ProblemKind},
 };
 
 /// The path prefix of all callbacks.
@@ -108,7 +108,7 @@ async fn receive_callback(
     State(state): State<ApiState>,
     extensions: Extensions,
     Addressed { appid, from, query }: Addressed,
-    Push(body): Push,
+    CallbackBody(body): CallbackBody,
 ) -> Result<Response, Problem> {
     let callbacks = state.delivery.callbacks();
     match callbacks.receive(&appid, from, &query, &body).await {
@@ -150,9 +150,9 @@ impl FromRequestParts<ApiState> for Addressed {
 }
 
 /// The body of a callback.
-struct Push(Bytes);
+struct CallbackBody(Bytes);
 
-impl<S: Send + Sync> FromRequest<S> for Push {
+impl<S: Send + Sync> FromRequest<S> for CallbackBody {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
@@ -162,7 +162,7 @@ impl<S: Send + Sync> FromRequest<S> for Push {
                 let detail = format!(
                     "a callback may have at most {MAX_BODY} bytes: WeChat's callbacks are far smaller"
                 );
-                Err(Problem::new(Kind::PayloadTooLarge, detail))
+                Err(Problem::new(ProblemKind::PayloadTooLarge, detail))
             }
             Err(unread) => Err(unread.into()),
         }
@@ -186,14 +186,17 @@ async fn counted(state: &ApiState, extensions: &Extensions, refusal: Problem) ->
         Ok(()) => refusal,
         Err(wait) => {
             let words = "too many callbacks from this address were not accepted: wait as long as Retry-After says";
-            Problem::new(Kind::RateLimited, words).retry_after(wait)
+            Problem::new(ProblemKind::RateLimited, words).retry_after(wait)
         }
     }
 }
 
 /// The one refusal for every callback without proof.
 fn refused() -> Problem {
-    Problem::new(Kind::BadSignature, Kind::BadSignature.example())
+    Problem::new(
+        ProblemKind::BadSignature,
+        ProblemKind::BadSignature.example(),
+    )
 }
 
 impl From<CallbackError> for Problem {
@@ -201,7 +204,8 @@ impl From<CallbackError> for Problem {
         match error {
             CallbackError::Refused(refusal) => refused().caused_by(refusal),
             CallbackError::TooMany { retry_after } => {
-                Self::new(Kind::RateLimited, Kind::RateLimited.example()).retry_after(retry_after)
+                Self::new(ProblemKind::RateLimited, ProblemKind::RateLimited.example())
+                    .retry_after(retry_after)
             }
             CallbackError::Unavailable(cause) => Self::unavailable(cause),
             CallbackError::Broken(cause) => Self::internal(cause),

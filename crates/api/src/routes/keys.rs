@@ -9,7 +9,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     ApiState,
     dto::{
-        keys::{CreatedKey, Key, NewKey, Revocation},
+        keys::{CreatedKey, Key, KeyRequest, Revocation},
         page::{Page, PageQuery},
     },
     extract::{ApiQuery, KeyIdPath, Keyed, Repeat},
@@ -37,14 +37,14 @@ fn owner(caller: &Authorized) -> KeyOwner {
 #[utoipa::path(
     post, path = "/v1/keys", tag = "keys", security(("oauth2" = ["keys:write"])),
     params(Repeat),
-    request_body = NewKey,
+    request_body = KeyRequest,
     responses((status = 201, description = "The key with its secret.", body = CreatedKey), Conflict, Body, Guarded),
 )]
 async fn create_key(
     State(state): State<ApiState>,
     caller: Authorized,
     Extension(origin): Extension<Origin>,
-    Keyed { body, key }: Keyed<NewKey>,
+    Keyed { body, key }: Keyed<KeyRequest>,
 ) -> Result<Response, Problem> {
     let (owner, new, key) = (owner(&caller), body.parse()?, caller.own(key));
     let (tenancy, by) = (state.tenancy.by(origin), Some(&caller.0));

@@ -60,20 +60,20 @@ struct TokenRequest {
 struct TokenForm(TokenRequest);
 
 impl<S: Send + Sync> FromRequest<S> for TokenForm {
-    type Rejection = Refusal;
+    type Rejection = OauthRefusal;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
+    async fn from_request(request: Request, state: &S) -> Result<Self, OauthRefusal> {
         if announces_too_much(&request) {
-            return Err(Refusal::too_large());
+            return Err(OauthRefusal::too_large());
         }
         if encoding(&request).is_some() {
             let words = "an encoded form cannot be read: send the form without Content-Encoding";
             let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-            return Err(Refusal::new(status, "invalid_request", words));
+            return Err(OauthRefusal::new(status, "invalid_request", words));
         }
         let form = Form::from_request(request, state).await;
         form.map(|Form(form)| Self(form))
-            .map_err(|rejection| Refusal::unreadable(&rejection))
+            .map_err(|rejection| OauthRefusal::unreadable(&rejection))
     }
 }
 
@@ -135,17 +135,17 @@ async fn issue_token(
     extensions: Extensions,
     headers: HeaderMap,
     TokenForm(request): TokenForm,
-) -> Result<Response, Refusal> {
+) -> Result<Response, OauthRefusal> {
     match request.grant_type.as_str() {
         "client_credentials" => {}
         "" => {
-            return Err(Refusal::bad_request(
+            return Err(OauthRefusal::bad_request(
                 "invalid_request",
                 "send grant_type=client_credentials",
             ));
         }
         _ => {
-            return Err(Refusal::bad_request(
+            return Err(OauthRefusal::bad_request(
                 "unsupported_grant_type",
                 "the only supported grant_type is client_credentials",
             ));
@@ -213,17 +213,17 @@ fn credentials(
     headers: &HeaderMap,
     id: String,
     secret: String,
-) -> Result<(Option<String>, ClientSecret), Refusal> {
+) -> Result<(Option<String>, ClientSecret), OauthRefusal> {
     let Some(authorization) = headers.get(header::AUTHORIZATION) else {
         return if secret.is_empty() {
-            Err(Refusal::no_credentials())
+            Err(OauthRefusal::no_credentials())
         } else {
             Ok((present(id), ClientSecret::new(secret)))
         };
     };
-    let (basic_id, basic_secret) = basic(authorization).ok_or_else(Refusal::not_basic)?;
+    let (basic_id, basic_secret) = basic(authorization).ok_or_else(OauthRefusal::not_basic)?;
     if !secret.is_empty() || (!id.is_empty() && id != basic_id) {
-        return Err(Refusal::bad_request(
+        return Err(OauthRefusal::bad_request(
             "invalid_request",
             "send the credentials by HTTP Basic or in the form, not in both",
         ));
@@ -260,14 +260,14 @@ fn form_decode(text: &str) -> Option<String> {
 
 /// A refusal of the token endpoint, in the form of RFC 6749.
 #[derive(Debug)]
-struct Refusal {
+struct OauthRefusal {
     status: StatusCode,
     error: &'static str,
     description: String,
     retry_after: Option<Duration>,
 }
 
-impl Refusal {
+impl OauthRefusal {
     fn new(status: StatusCode, error: &'static str, description: impl Into<String>) -> Self {
         Self {
             status,
@@ -322,7 +322,7 @@ impl Refusal {
     }
 }
 
-impl From<OauthError> for Refusal {
+impl From<OauthError> for OauthRefusal {
     fn from(error: OauthError) -> Self {
         let retry_after = match error {
             OauthError::TooOften(wait) => Some(wait),
@@ -342,7 +342,7 @@ impl From<OauthError> for Refusal {
     }
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for OauthRefusal {
     fn into_response(self) -> Response {
         let body = Json(TokenRefusal {
             error: self.error,

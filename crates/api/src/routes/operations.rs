@@ -16,7 +16,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     ApiState, NotReady,
     openapi::{Always, Part, Unready},
-    problem::{Kind, Problem},
+    problem::{Problem, ProblemKind},
 };
 
 /// The document describes the program and never changes, so the gateway makes the text once.
@@ -65,11 +65,11 @@ async fn get_health() -> Json<Health> {
 async fn get_readiness(State(state): State<ApiState>) -> Result<Json<Health>, Problem> {
     match (state.ready)().await {
         Ok(()) => Ok(Json(Health { status: "ready" })),
-        Err(NotReady::Shown(reason)) => Err(Problem::new(Kind::Overloaded, reason)),
+        Err(NotReady::Shown(reason)) => Err(Problem::new(ProblemKind::Overloaded, reason)),
         Err(NotReady::Logged(cause)) => {
             let detail = "the gateway is not ready at the moment: see the gateway's log, then send the request again \
                 after Retry-After";
-            Err(Problem::new(Kind::Overloaded, detail).caused_by(cause))
+            Err(Problem::new(ProblemKind::Overloaded, detail).caused_by(cause))
         }
     }
 }

@@ -9,9 +9,9 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     ApiState,
     dto::{
-        keys::{CreatedKey, Key, NewKey, Revocation},
+        keys::{CreatedKey, Key, KeyRequest, Revocation},
         page::{Page, PageQuery},
-        tenants::{NewTenant, Tenant, TenantChanges, refusal},
+        tenants::{Tenant, TenantChanges, TenantRequest, refusal},
     },
     extract::{ApiJson, ApiQuery, Keyed, Repeat, TenantIdPath, TenantKeyPath},
     guard::Authorized,
@@ -35,7 +35,7 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
 #[utoipa::path(
     post, path = "/v1/tenants", tag = "tenants", security(("oauth2" = ["operator"])),
     params(Repeat),
-    request_body = NewTenant,
+    request_body = TenantRequest,
     responses(
         (status = 201, description = "The tenant, active from the start.", body = Tenant,
             headers(("Location" = String, description = "The path of the new resource."))),
@@ -45,7 +45,7 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
 async fn create_tenant(
     State(state): State<ApiState>,
     Extension(origin): Extension<Origin>,
-    Keyed { body, key }: Keyed<NewTenant>,
+    Keyed { body, key }: Keyed<TenantRequest>,
 ) -> Result<Response, Problem> {
     let (name, limits) = body.split();
     let tenancy = state.tenancy.by(origin);
@@ -130,7 +130,7 @@ async fn update_tenant(
 #[utoipa::path(
     post, path = "/v1/tenants/{tenant_id}/keys", tag = "tenants", security(("oauth2" = ["operator"])),
     params(("tenant_id" = String, Path, description = "The tenant's id."), Repeat),
-    request_body = NewKey,
+    request_body = KeyRequest,
     responses((status = 201, description = "The key with its secret.", body = CreatedKey), Missing, Conflict, Body, Guarded),
 )]
 async fn create_tenant_key(
@@ -138,7 +138,7 @@ async fn create_tenant_key(
     caller: Authorized,
     Extension(origin): Extension<Origin>,
     TenantIdPath(tenant): TenantIdPath,
-    Keyed { body, key }: Keyed<NewKey>,
+    Keyed { body, key }: Keyed<KeyRequest>,
 ) -> Result<Response, Problem> {
     let (owner, new, key) = (KeyOwner::Tenant(tenant), body.parse()?, caller.own(key));
     let (tenancy, by) = (state.tenancy.by(origin), Some(&caller.0));

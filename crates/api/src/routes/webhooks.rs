@@ -11,15 +11,15 @@ use crate::{
     dto::{
         page::{Page, PageQuery},
         webhooks::{
-            CreatedWebhook, DeliveriesQuery, NewWebhook, Redelivered, Redelivery, Webhook,
-            WebhookChanges, WebhookDelivery,
+            CreatedWebhook, DeliveriesQuery, Redelivered, Redelivery, Webhook, WebhookChanges,
+            WebhookDelivery, WebhookRequest,
         },
     },
     extract::{ApiJson, ApiQuery, BareKey, Keyed, Repeat, WebhookEventPath, WebhookIdPath},
     guard::Authorized,
     once::Worded,
     openapi::{Body, Conflict, Guarded, Missing, Query},
-    problem::{Kind, Problem},
+    problem::{Problem, ProblemKind},
 };
 
 pub(super) fn routes() -> OpenApiRouter<ApiState> {
@@ -37,7 +37,7 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
 fn owner(caller: &Authorized) -> Result<TenantId, Problem> {
     caller.tenant().ok_or_else(|| {
         Problem::new(
-            Kind::InsufficientScope,
+            ProblemKind::InsufficientScope,
             "webhooks belong to tenants: use a key of the tenant",
         )
     })
@@ -52,7 +52,7 @@ fn owner(caller: &Authorized) -> Result<TenantId, Problem> {
 #[utoipa::path(
     post, path = "/v1/webhooks", tag = "webhooks", security(("oauth2" = ["webhooks:write"])),
     params(Repeat),
-    request_body = NewWebhook,
+    request_body = WebhookRequest,
     responses(
         (status = 201, description = "The webhook with its secret.", body = CreatedWebhook, headers(("Location" = String, description = "The path of the new resource."))),
         Conflict, Body, Guarded,
@@ -62,7 +62,7 @@ async fn create_webhook(
     State(state): State<ApiState>,
     caller: Authorized,
     Extension(origin): Extension<Origin>,
-    Keyed { body, key }: Keyed<NewWebhook>,
+    Keyed { body, key }: Keyed<WebhookRequest>,
 ) -> Result<Response, Problem> {
     let (tenant, key) = (owner(&caller)?, caller.own(key));
     let desk = state.delivery.webhooks().by(origin);

@@ -36,7 +36,7 @@ fn the_last_of_a_day_is_kept_for_repairs() {
     let mut ledger = Ledger::default().at(now);
     let fetch = |ledger: &mut Ledger, repair| ledger.spend(TokenMode::Legacy, repair);
     let spent = |used| {
-        Err(Spent {
+        Err(SpentBudget {
             kind: BudgetKind::LegacyFetches,
             used,
         })
@@ -61,7 +61,7 @@ fn stable_calls_are_counted_by_the_minute_too() {
     assert_eq!((budget.used, budget.is_low()), (9_500, true));
     while ledger.spend(TokenMode::Stable, true).is_ok() {}
     assert_eq!(ledger.budgets().stable_calls_a_minute.used, 10_000);
-    let spent = Spent {
+    let spent = SpentBudget {
         kind: BudgetKind::StableCallsAMinute,
         used: 10_000,
     };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use coord::Coord;
 use domain::{app::TokenMode, secret::AppSecret};
-use wxgate_broker::{BrokerError, BudgetKind, Event};
+use wxgate_broker::{BrokerError, BrokerEvent, BudgetKind};
 
 use crate::{Diary, SECOND, SECRET, World};
 
@@ -57,7 +57,7 @@ async fn a_spent_legacy_budget_is_told_not_overrun_and_keeps_its_last_for_repair
 /// The numbers of used legacy fetches at which the observer got an event.
 fn legacy_marks(diary: &Diary) -> Vec<u32> {
     let used = |event| match event {
-        Event::BudgetLow {
+        BrokerEvent::BudgetLow {
             kind: BudgetKind::LegacyFetches,
             budget,
         } => Some(budget.used),

@@ -4,7 +4,7 @@ use domain::{app::TokenMode, secret::AppSecret};
 use futures::{FutureExt, future::join_all};
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use simulator::{Effect, Fault};
-use wxgate_broker::{BrokerError, Metrics};
+use wxgate_broker::{BrokerError, BrokerMetrics};
 
 use crate::{SECOND, SECRET, World, until};
 
@@ -151,7 +151,7 @@ async fn fetches_are_counted() {
     let world = World::new(TokenMode::Stable).await;
     world.refuse_checks();
     let mut registry = Registry::default();
-    let metrics = Metrics::register(&mut registry);
+    let metrics = BrokerMetrics::register(&mut registry);
     let broker = world.replica_with(&coord::Coord::in_process(world.clock.clone()), metrics);
     let token = world.token(&broker).await;
     broker.stale(&world.appid, token.generation).await.unwrap();

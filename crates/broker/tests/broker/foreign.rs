@@ -7,7 +7,7 @@ use domain::app::TokenMode;
 use futures::future::join_all;
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use testkit::Redis;
-use wxgate_broker::{Event, ForeignRefresh, Metrics};
+use wxgate_broker::{BrokerEvent, BrokerMetrics, ForeignRefresh};
 
 use crate::{Diary, SECOND, World, accepts, over, until};
 
@@ -17,7 +17,7 @@ async fn a_foreign_fetch_among_two_thousand_users_costs_one_refresh() {
     let coord = Coord::in_process(world.clock.clone());
     let diary = Arc::new(Diary::default());
     let mut registry = Registry::default();
-    let metrics = Metrics::register(&mut registry);
+    let metrics = BrokerMetrics::register(&mut registry);
     let replicas = [0; 3].map(|_| {
         world
             .replica_with(&coord, metrics.clone())
@@ -58,7 +58,7 @@ async fn a_foreign_fetch_among_two_thousand_users_costs_one_refresh() {
     };
     assert_eq!(seen, Some(expected));
     join_all(replicas.iter().map(wxgate_broker::Broker::shutdown)).await;
-    assert_eq!(diary.events(), [Event::ForeignRefresh(expected)]);
+    assert_eq!(diary.events(), [BrokerEvent::ForeignRefresh(expected)]);
     assert!(shown(&registry).contains("wxgate_token_foreign_refreshes_total 1"));
 }
 
@@ -182,7 +182,11 @@ async fn a_death_while_redis_is_away_is_judged_when_it_is_back() {
     let second = replicas[0].stale(&world.appid, first.generation).await;
     let second = second.unwrap().generation;
     until(async || (!diary.events().is_empty()).then_some(())).await;
-    assert_eq!(diary.events(), [Event::DiedYoung], "on record at once");
+    assert_eq!(
+        diary.events(),
+        [BrokerEvent::DiedYoung],
+        "on record at once"
+    );
     redis.restart();
     let coord = over(&redis, &world);
     let key = format!("token:{}", world.appid);
@@ -221,7 +225,10 @@ async fn a_death_while_redis_is_away_is_judged_when_it_is_back() {
     join_all(replicas.iter().map(wxgate_broker::Broker::shutdown)).await;
     assert_eq!(
         diary.events(),
-        [Event::DiedYoung, Event::ForeignRefresh(expected)]
+        [
+            BrokerEvent::DiedYoung,
+            BrokerEvent::ForeignRefresh(expected)
+        ]
     );
 }
 

@@ -5,7 +5,7 @@ use domain::app::{AppId, TokenMode};
 use futures::future::join_all;
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use simulator::{AccountState, Effect, Fault};
-use wxgate_broker::{Broker, Metrics};
+use wxgate_broker::{Broker, BrokerMetrics};
 
 use crate::{SECOND, STABLE, World};
 
@@ -76,7 +76,7 @@ async fn all_apps_together_are_a_handful_of_series() {
     let world = World::new(TokenMode::Stable).await;
     world.refuse_checks();
     let mut registry = Registry::default();
-    let metrics = Metrics::register(&mut registry);
+    let metrics = BrokerMetrics::register(&mut registry);
     let broker = world.replica_with(&Coord::in_process(world.clock.clone()), metrics);
     warm(&broker, 50).await;
     world.advance(SECOND * 600);

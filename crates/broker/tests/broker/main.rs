@@ -36,7 +36,8 @@ use simulator::{Effect, Fault, Options, Simulator};
 use testkit::Redis;
 use wechat::{Client, ClientOptions};
 use wxgate_broker::{
-    AppCredentials, Broker, Credentials, CredentialsError, Event, Metrics, Observer, Token,
+    AppCredentials, Broker, BrokerEvent, BrokerMetrics, Credentials, CredentialsError, Observer,
+    Token,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -104,7 +105,7 @@ impl World {
     }
 
     fn replica(&self, coord: &Coord) -> Broker {
-        self.replica_with(coord, Metrics::default())
+        self.replica_with(coord, BrokerMetrics::default())
     }
 
     fn client(&self) -> Client {
@@ -115,7 +116,7 @@ impl World {
         Client::new(options).unwrap()
     }
 
-    fn replica_with(&self, coord: &Coord, metrics: Metrics) -> Broker {
+    fn replica_with(&self, coord: &Coord, metrics: BrokerMetrics) -> Broker {
         Broker::new(
             self.client(),
             coord.clone(),
@@ -182,17 +183,17 @@ fn over(redis: &Redis, world: &World) -> Coord {
 
 /// Records the events.
 #[derive(Default)]
-struct Diary(Mutex<Vec<(AppId, Event)>>);
+struct Diary(Mutex<Vec<(AppId, BrokerEvent)>>);
 
 #[async_trait::async_trait]
 impl Observer for Diary {
-    async fn observe(&self, appid: &AppId, event: Event) {
+    async fn observe(&self, appid: &AppId, event: BrokerEvent) {
         self.0.lock().unwrap().push((appid.clone(), event));
     }
 }
 
 impl Diary {
-    fn events(&self) -> Vec<Event> {
+    fn events(&self) -> Vec<BrokerEvent> {
         let entries = self.0.lock().unwrap();
         entries.iter().map(|(_, event)| *event).collect()
     }

@@ -8,7 +8,7 @@ use futures::future::join_all;
 use simulator::{Effect, Fault};
 use testkit::Redis;
 use wechat::{Client, ClientOptions};
-use wxgate_broker::{Broker, Metrics};
+use wxgate_broker::{Broker, BrokerMetrics};
 
 use crate::{SECOND, World, over, until};
 
@@ -128,7 +128,7 @@ async fn a_fetch_keeps_its_lease_for_as_long_as_wechat_may_take() {
             coord.clone(),
             Arc::clone(&world.app) as _,
             MasterKey::from_bytes([7; 32]),
-            Metrics::default(),
+            BrokerMetrics::default(),
         )
     };
     let (slow, other) = (patient(), patient());

@@ -38,7 +38,7 @@ impl Sample {
 
 /// The effect of a sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Change {
+pub(super) enum SampleEffect {
     /// The time continues without a jump.
     Smooth,
     /// The other clock has jumped, and this clock with it.
@@ -76,18 +76,18 @@ impl Anchor {
     /// A difference within half of the round trip changes nothing. A clock that is behind is corrected at once. A small
     /// lead is worked off: the time runs slower and never goes back. A large lead means that the other clock was set
     /// back, and is corrected at once, because replicas with different times misjudge each other's leases.
-    pub(super) fn take(&self, sample: &Sample, at: Instant) -> (Self, Change) {
+    pub(super) fn take(&self, sample: &Sample, at: Instant) -> (Self, SampleEffect) {
         let (shown, wanted) = (self.now(at), sample.shows(at));
         let ahead = shown - wanted;
         let off = ahead.abs().to_std().unwrap_or(Duration::MAX);
         let (time, ahead, change) = if off <= sample.round_trip / 2 {
-            (shown, Duration::ZERO, Change::Smooth)
+            (shown, Duration::ZERO, SampleEffect::Smooth)
         } else if off > STEP {
-            (wanted, Duration::ZERO, Change::Jump)
+            (wanted, Duration::ZERO, SampleEffect::Jump)
         } else if ahead > TimeDelta::zero() {
-            (shown, off, Change::Smooth)
+            (shown, off, SampleEffect::Smooth)
         } else {
-            (wanted, Duration::ZERO, Change::Smooth)
+            (wanted, Duration::ZERO, SampleEffect::Smooth)
         };
         (Self { at, time, ahead }, change)
     }
@@ -129,7 +129,7 @@ mod tests {
         // The other clock is set back by 500 ms.
         let (back, at) = sample(zero, 1000, 0, 0, -500);
         let (slowed, change) = line.take(&back, at);
-        assert_eq!(change, Change::Smooth);
+        assert_eq!(change, SampleEffect::Smooth);
         assert_eq!(slowed.now(at), start() + ms(1000), "no step");
         assert_eq!(
             slowed.now(at + ms(1000)),
@@ -141,7 +141,7 @@ mod tests {
         // The other clock is set back by a minute.
         let (back, at) = sample(zero, 1000, 0, 0, -60_000);
         let (set_back, change) = line.take(&back, at);
-        assert_eq!(change, Change::Jump);
+        assert_eq!(change, SampleEffect::Jump);
         assert_eq!(set_back.now(at), start() + ms(1000) - ms(60_000));
     }
 
@@ -166,14 +166,14 @@ mod tests {
                 off += drift;
                 let (sample, at) = sample(zero, asked, there, back, off);
                 let (next, change) = match line {
-                    None => (Anchor::first(&sample, at), Change::Smooth),
+                    None => (Anchor::first(&sample, at), SampleEffect::Smooth),
                     Some(line) => {
                         prop_assert!(line.now(at) >= shown);
                         shown = line.now(at);
                         line.take(&sample, at)
                     }
                 };
-                prop_assert_eq!(change, Change::Smooth);
+                prop_assert_eq!(change, SampleEffect::Smooth);
                 // The line shows no earlier time at once, and is near the truth after a lead is worked off.
                 prop_assert!(next.now(at) >= shown);
                 let settled = at + ms(20_000);
@@ -192,7 +192,7 @@ mod tests {
             let line = Anchor::first(&first, at);
             let (other, at) = sample(zero, 5_000, there, back, set);
             let (line, change) = line.take(&other, at);
-            prop_assert_eq!(change, Change::Jump);
+            prop_assert_eq!(change, SampleEffect::Jump);
             let truth = start() + (at - zero) + TimeDelta::milliseconds(set);
             prop_assert!(distance(line.now(at), truth) <= ms(there + back) / 2 + ms(1));
         }

@@ -13,7 +13,7 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::{Notify, watch};
 
-use super::anchor::{Anchor, Change, STEP, Sample};
+use super::anchor::{Anchor, STEP, Sample, SampleEffect};
 
 /// The largest difference between a machine's clock and the followed clock with which a replica still takes work. Due
 /// times and leases would still be right beyond that; certificates, the log and signatures would not.
@@ -171,12 +171,12 @@ impl Machine {
         let at = Instant::now();
         let mut state = self.lock();
         let (line, change) = match state.line {
-            None => (Anchor::first(sample, at), Change::Smooth),
+            None => (Anchor::first(sample, at), SampleEffect::Smooth),
             Some(line) => line.take(sample, at),
         };
         state.line = Some(line);
         state.off = Some(wall() - line.now(at));
-        if change == Change::Jump {
+        if change == SampleEffect::Jump {
             state.jumped_at = Some(at);
             self.jumps.notify_waiters();
         }

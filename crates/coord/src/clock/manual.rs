@@ -15,12 +15,12 @@ use tokio::sync::{Notify, oneshot};
 pub struct ManualClock(Arc<Manual>);
 
 struct Manual {
-    state: Mutex<State>,
+    state: Mutex<ManualState>,
     /// Notified at every new sleeper, for [`ManualClock::sleepers`].
     more_sleepers: Notify,
 }
 
-struct State {
+struct ManualState {
     start: DateTime<Utc>,
     now: DateTime<Utc>,
     /// The sleeping tasks, by deadline and then by arrival.
@@ -33,7 +33,7 @@ type SleeperId = (DateTime<Utc>, u64);
 impl ManualClock {
     /// Creates a clock that stands still at `start`.
     pub(super) fn starting(start: DateTime<Utc>) -> Self {
-        let state = State {
+        let state = ManualState {
             start,
             now: start,
             sleepers: BTreeMap::new(),
@@ -101,12 +101,12 @@ impl ManualClock {
         drop(sleeper);
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, ManualState> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl ManualState {
     fn turn(&mut self, to: DateTime<Utc>) {
         self.now = to;
         while let Some(first) = self.sleepers.first_entry()

@@ -28,7 +28,7 @@ return 0
 ";
 
 /// Value, generation and deadline.
-type Found = (Option<Vec<u8>>, Option<u64>, Option<i64>);
+type StoredCell = (Option<Vec<u8>>, Option<u64>, Option<i64>);
 
 pub(crate) struct RemoteCells {
     link: Link,
@@ -54,7 +54,7 @@ impl Cells for RemoteCells {
         let mut manager = self.link.manager();
         let mut ask = redis::cmd("HMGET");
         ask.arg(name(key)).arg("v").arg("g").arg("d");
-        let found: Found = self
+        let found: StoredCell = self
             .link
             .ask(async move { ask.query_async(&mut manager).await })
             .await?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::link::{Link, TimedScript};
-use crate::{Clock, CoordError, Decision, Limits, Quota};
+use crate::{Clock, CoordError, Decision, Limits, RateLimit};
 
 /// Keeps one number: when the bucket will be full (µs). All arithmetic is in whole microseconds, exact in Lua.
 /// Arguments: interval, burst, cost. Results: allowed, remaining, microseconds to wait.
@@ -42,7 +42,7 @@ impl RemoteLimits {
 
 #[async_trait]
 impl Limits for RemoteLimits {
-    async fn check(&self, key: &str, quota: Quota, cost: u32) -> Result<Decision, CoordError> {
+    async fn check(&self, key: &str, quota: RateLimit, cost: u32) -> Result<Decision, CoordError> {
         let interval = u64::try_from(quota.interval().as_micros()).unwrap_or(u64::MAX);
         let mut call = self.check.call(&self.clock, &format!("wxgate:limit:{key}"));
         call.arg(interval)

@@ -4,10 +4,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// The last known state. Clones share the state.
 #[derive(Clone, Default)]
-pub(super) struct RedisState(Arc<Mutex<Known>>);
+pub(super) struct RedisState(Arc<Mutex<RedisHealth>>);
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Known {
+enum RedisHealth {
     /// No call has been made yet.
     #[default]
     Nothing,
@@ -22,12 +22,15 @@ enum Known {
 impl RedisState {
     /// Whether Redis answers and takes writes.
     pub(super) fn is_up(&self) -> bool {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) == Known::Up
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) == RedisHealth::Up
     }
 
     /// Records a call without an answer.
     pub(super) fn is_away(&self, why: &str) {
-        if matches!(self.turn(|_| Known::Away), Known::Nothing | Known::Up) {
+        if matches!(
+            self.turn(|_| RedisHealth::Away),
+            RedisHealth::Nothing | RedisHealth::Up
+        ) {
             tracing::warn!(
                 why,
                 "Redis does not answer: each replica counts limits and keeps tokens for itself until Redis answers; check WXGATE_REDIS_URL and the server"
@@ -37,7 +40,7 @@ impl RedisState {
 
     /// Records a refusal of the regular watch.
     pub(super) fn is_refusing(&self, why: &str) {
-        if self.turn(|_| Known::Refusing) != Known::Refusing {
+        if self.turn(|_| RedisHealth::Refusing) != RedisHealth::Refusing {
             tracing::warn!(
                 why,
                 "Redis refuses commands: each replica counts limits and keeps tokens for itself until Redis takes commands; check the password in WXGATE_REDIS_URL and that the server takes writes"
@@ -47,22 +50,22 @@ impl RedisState {
 
     /// Records an answer. `to_watch`: the answer was to the regular watch, so Redis no longer refuses.
     pub(super) fn answers(&self, to_watch: bool) {
-        let refuses_still = |known| known == Known::Refusing && !to_watch;
+        let refuses_still = |known| known == RedisHealth::Refusing && !to_watch;
         let turn = |known| {
             if refuses_still(known) {
                 known
             } else {
-                Known::Up
+                RedisHealth::Up
             }
         };
         let before = self.turn(turn);
-        if before == Known::Away || before == Known::Refusing && to_watch {
+        if before == RedisHealth::Away || before == RedisHealth::Refusing && to_watch {
             tracing::info!("Redis answers again: the replicas share limits and tokens");
         }
     }
 
     /// Changes the state, and returns the previous one.
-    fn turn(&self, next: impl FnOnce(Known) -> Known) -> Known {
+    fn turn(&self, next: impl FnOnce(RedisHealth) -> RedisHealth) -> RedisHealth {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let before = *known;
         *known = next(before);

@@ -20,7 +20,7 @@ use tokio::{
 use tokio_util::{future::FutureExt, sync::CancellationToken, task::TaskTracker};
 
 use super::link::{Link, PATIENCE};
-use crate::{Subscription, Wakeups, wakeups::Hub};
+use crate::{WakeupSubscription, Wakeups, wakeups::Hub};
 
 const CHANNEL: &str = "wxgate:wakes";
 /// The most wake-ups that wait to be published. Further ones are dropped: the other replicas poll as well.
@@ -54,7 +54,7 @@ impl Wakeups for RemoteWakeups {
         let _ = self.outbox.try_send((topic.to_owned(), payload.to_owned()));
     }
 
-    fn subscribe(&self, topic: &str) -> Subscription {
+    fn subscribe(&self, topic: &str) -> WakeupSubscription {
         self.hub.subscribe(topic)
     }
 }

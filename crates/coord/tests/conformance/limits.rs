@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use futures::future::join_all;
-use wxgate_coord::{Coord, Decision, Quota};
+use wxgate_coord::{Coord, Decision, RateLimit};
 
 use crate::{Pair, SECOND};
 
-pub(crate) async fn check(replica: &Coord, quota: Quota, cost: u32) -> Decision {
+pub(crate) async fn check(replica: &Coord, quota: RateLimit, cost: u32) -> Decision {
     replica.limits().check("key", quota, cost).await.unwrap()
 }
 
 pub(crate) async fn a_limit_refills_with_time(Pair { one, two, time, .. }: Pair) {
-    let quota = Quota::new(2, SECOND, 3);
+    let quota = RateLimit::new(2, SECOND, 3);
     let half = SECOND / 2;
     for remaining in [2, 1, 0] {
         let expected = Decision {
@@ -53,7 +53,7 @@ pub(crate) async fn a_limit_refills_with_time(Pair { one, two, time, .. }: Pair)
 }
 
 pub(crate) async fn a_limit_charges_all_or_nothing(Pair { one, time, .. }: Pair) {
-    let quota = Quota::new(10, SECOND, 10);
+    let quota = RateLimit::new(10, SECOND, 10);
     assert_eq!(check(&one, quota, 7).await.remaining, 3);
     let refused = check(&one, quota, 4).await;
     assert!(!refused.allowed);
@@ -67,7 +67,7 @@ pub(crate) async fn a_limit_charges_all_or_nothing(Pair { one, time, .. }: Pair)
 }
 
 pub(crate) async fn a_cost_above_the_burst_takes_the_whole_bucket(Pair { one, time, .. }: Pair) {
-    let quota = Quota::new(1, SECOND, 5);
+    let quota = RateLimit::new(1, SECOND, 5);
     let whole = check(&one, quota, 50).await;
     assert_eq!(
         (whole.allowed, whole.remaining, whole.reset_after),
@@ -84,7 +84,7 @@ pub(crate) async fn a_cost_above_the_burst_takes_the_whole_bucket(Pair { one, ti
 }
 
 pub(crate) async fn keys_do_not_share_a_bucket(Pair { one, .. }: Pair) {
-    let quota = Quota::new(1, SECOND, 1);
+    let quota = RateLimit::new(1, SECOND, 1);
     for key in ["a", "b", "tenant_01\u{7a7a}"] {
         assert!(one.limits().check(key, quota, 1).await.unwrap().allowed);
         assert!(!one.limits().check(key, quota, 1).await.unwrap().allowed);
@@ -92,7 +92,7 @@ pub(crate) async fn keys_do_not_share_a_bucket(Pair { one, .. }: Pair) {
 }
 
 pub(crate) async fn many_checks_at_once_get_exactly_the_burst(Pair { one, two, .. }: Pair) {
-    let quota = Quota::new(7, SECOND * 60, 40);
+    let quota = RateLimit::new(7, SECOND * 60, 40);
     let decisions =
         join_all((0..100).map(|n| check(if n % 2 == 0 { &one } else { &two }, quota, 1))).await;
     assert_eq!(

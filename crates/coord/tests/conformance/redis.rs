@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use wxgate_coord::{Clock, Coord, CoordError, Quota, Wake};
+use wxgate_coord::{Clock, Coord, CoordError, RateLimit, Wake};
 
 use crate::{
     LOST, Pair, SECOND,
@@ -20,7 +20,7 @@ async fn redis_may_die_and_come_back_empty() {
         one, two, clock, ..
     } = Pair::on(&server);
     let deadline = clock.now() + SECOND * 60;
-    let quota = Quota::new(1, SECOND, 1);
+    let quota = RateLimit::new(1, SECOND, 1);
     connect(&one, &two).await;
     connect(&two, &one).await;
     one.cells()
@@ -112,7 +112,7 @@ async fn a_slow_moment_is_over_when_redis_answers_again() {
 async fn a_redis_that_hangs_costs_one_wait_however_long_it_hangs() {
     let server = testkit::Redis::start();
     let Pair { one, clock, .. } = Pair::on(&server);
-    let quota = Quota::new(1, SECOND, 1);
+    let quota = RateLimit::new(1, SECOND, 1);
     let deadline = clock.now() + SECOND * 60;
     check(&one, quota, 1).await;
     server.freeze();
@@ -242,7 +242,7 @@ async fn a_url_that_is_none_is_refused() {
 async fn under_the_system_clock_redis_is_the_judge_of_time() {
     let server = testkit::Redis::start();
     let coord = Coord::redis(&server.url(), Clock::system()).unwrap();
-    let quota = Quota::new(1, SECOND * 3600, 2);
+    let quota = RateLimit::new(1, SECOND * 3600, 2);
     assert_eq!(check(&coord, quota, 1).await.remaining, 1);
     assert_eq!(check(&coord, quota, 1).await.remaining, 0);
     let refused = check(&coord, quota, 1).await;

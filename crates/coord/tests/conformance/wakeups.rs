@@ -2,12 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use wxgate_coord::{Coord, Subscription, Wake};
+use wxgate_coord::{Coord, Wake, WakeupSubscription};
 
 use crate::{LOST, Pair};
 
 /// Returns the next payload, and skips the [`Wake::Missed`] of a connection that has only just been made.
-pub(crate) async fn said(subscription: &mut Subscription) -> Arc<str> {
+pub(crate) async fn said(subscription: &mut WakeupSubscription) -> Arc<str> {
     let words = async {
         loop {
             if let Wake::Said(words) = subscription.next().await {

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use broker::Proof;
-use coord::Quota;
+use coord::RateLimit;
 use domain::id::TenantId;
 use store::StoreError;
 
@@ -45,7 +45,7 @@ impl Apps {
 
     async fn admit_trial(&self, tenant: TenantId, new: &Registration) -> Result<(), AppError> {
         let key = format!("app-trials:{tenant}:{}", new.appid);
-        let quota = Quota::new(TRIALS, Duration::from_mins(1), TRIALS);
+        let quota = RateLimit::new(TRIALS, Duration::from_mins(1), TRIALS);
         match self.coord.limits().check(&key, quota, 1).await {
             Ok(decision) if !decision.allowed => Err(AppError::TooOften {
                 retry_after: decision.retry_after,

@@ -1,10 +1,12 @@
 //! What an event means for the gateway.
 
 use chrono::DateTime;
-use domain::{app::AppId, grant::Entry, id::TenantId, message::Channel, verdict::FailureCode};
+use domain::{
+    app::AppId, grant::LedgerEntry, id::TenantId, message::Channel, verdict::FailureCode,
+};
 use sha2::{Digest, Sha256};
 use store::{CallbackEvent, EventKey, LedgerChange, MatchFields, NewReceipt};
-use wechat::callback::{Choice, Event, EventKind, Receipt, TemplateChoice};
+use wechat::callback::{Choice, EventKind, Receipt, TemplateChoice, WechatEvent};
 
 /// What an event means for the gateway. The batch writer of callbacks carries the consequence out before WeChat is
 /// answered.
@@ -30,7 +32,7 @@ impl Consequence {
     }
 
     /// The meaning of `event` for the tenant's app that received the event.
-    pub fn of(tenant: TenantId, appid: &AppId, event: &Event) -> Self {
+    pub fn of(tenant: TenantId, appid: &AppId, event: &WechatEvent) -> Self {
         match &event.kind {
             EventKind::Sent(receipts) => {
                 new_receipts(tenant, appid, event, Channel::Subscribe, receipts)
@@ -55,11 +57,11 @@ impl Consequence {
 
 /// The entries for the ledger: each acceptance in a popup, each withdrawal in the settings. A declined popup accepts
 /// nothing more and withdraws nothing.
-fn entries(appid: &AppId, event: &Event, choices: &[TemplateChoice]) -> Vec<LedgerChange> {
+fn entries(appid: &AppId, event: &WechatEvent, choices: &[TemplateChoice]) -> Vec<LedgerChange> {
     let at = DateTime::from_timestamp(event.created_at, 0).unwrap_or_default();
     let entry = |choice: &Choice| match (&event.kind, choice) {
-        (EventKind::Popup(_), Choice::Accept) => Some(Entry::Accepted { at }),
-        (EventKind::Change(_), Choice::Reject) => Some(Entry::Revoked { at }),
+        (EventKind::Popup(_), Choice::Accept) => Some(LedgerEntry::Accepted { at }),
+        (EventKind::Change(_), Choice::Reject) => Some(LedgerEntry::Revoked { at }),
         _ => None,
     };
     let entries = choices.iter().filter_map(|chosen| {
@@ -76,7 +78,7 @@ fn entries(appid: &AppId, event: &Event, choices: &[TemplateChoice]) -> Vec<Ledg
 fn new_receipts(
     tenant: TenantId,
     appid: &AppId,
-    event: &Event,
+    event: &WechatEvent,
     channel: Channel,
     receipts: &[Receipt],
 ) -> Consequence {
@@ -92,7 +94,7 @@ fn new_receipts(
 fn new_receipt(
     tenant: TenantId,
     appid: &AppId,
-    event: &Event,
+    event: &WechatEvent,
     channel: Channel,
     receipt: &Receipt,
 ) -> NewReceipt {
@@ -120,7 +122,7 @@ fn new_receipt(
 }
 
 /// Covers the tenant, the user, the time and the content: the same for every repeat, under every signature.
-fn digest(tenant: TenantId, event: &Event, choices: &[TemplateChoice]) -> [u8; 32] {
+fn digest(tenant: TenantId, event: &WechatEvent, choices: &[TemplateChoice]) -> [u8; 32] {
     let mut digest = Sha256::new();
     digest.update(tenant.uuid());
     let mut part = |text: &str| {
@@ -157,8 +159,8 @@ mod tests {
         domain::id::new(DateTime::UNIX_EPOCH, number, 1)
     }
 
-    fn event(kind: EventKind) -> Event {
-        Event {
+    fn event(kind: EventKind) -> WechatEvent {
+        WechatEvent {
             openid: "o1".into(),
             created_at: 1_726_569_012,
             kind,
@@ -207,17 +209,17 @@ mod tests {
 
     #[test]
     fn a_digest_tells_events_apart_and_knows_a_repeat() {
-        let digest = |event: &Event| match Consequence::of(tenant(1), &appid(), event) {
+        let digest = |event: &WechatEvent| match Consequence::of(tenant(1), &appid(), event) {
             Consequence::Subscriptions(news) => news.event.digest,
             other => panic!("{other:?}"),
         };
         let one = event(EventKind::Popup(vec![chose("t1", Choice::Accept)]));
         assert_eq!(digest(&one), digest(&one.clone()));
-        let later = Event {
+        let later = WechatEvent {
             created_at: one.created_at + 1,
             ..one.clone()
         };
-        let others = Event {
+        let others = WechatEvent {
             openid: "o2".into(),
             ..one.clone()
         };
@@ -252,14 +254,14 @@ mod tests {
         let at = DateTime::from_timestamp(1_726_569_012, 0).unwrap();
         let given = entered(EventKind::Popup(choices.clone()));
         let of = |news: &LedgerChange| (news.template_id.clone(), news.entry);
-        let accepted = Entry::Accepted { at };
+        let accepted = LedgerEntry::Accepted { at };
         assert_eq!(
             given.iter().map(of).collect::<Vec<_>>(),
             [("t1".to_owned(), accepted)]
         );
         assert_eq!(given[0].openid, "o1");
         let taken = entered(EventKind::Change(choices));
-        let revoked = Entry::Revoked { at };
+        let revoked = LedgerEntry::Revoked { at };
         assert_eq!(
             taken.iter().map(of).collect::<Vec<_>>(),
             [("t2".to_owned(), revoked)]

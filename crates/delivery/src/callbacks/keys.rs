@@ -16,7 +16,7 @@ use std::{
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
-use coord::{Coord, Quota, Subscription, Wake};
+use coord::{Coord, RateLimit, Wake, WakeupSubscription};
 use domain::{
     app::AppId,
     id::TenantId,
@@ -28,7 +28,7 @@ use store::{Store, StoreError};
 use wechat::callback::Keys;
 
 use super::{CallbackError, CallbackRefusal};
-use crate::{engine::Parts, metrics::Metrics, topic};
+use crate::{engine::Parts, metrics::DeliveryMetrics, topic};
 
 /// How long the settings before a change are valid: the tenant changes the gateway first and WeChat's console second,
 /// and callbacks that WeChat signed before may still come.
@@ -53,14 +53,14 @@ pub(super) struct KeyCache {
     master_key: MasterKey,
     known: Cache<AppId, Look>,
     /// The apps that have changed since the last read of this subscription.
-    changes: Mutex<Subscription>,
+    changes: Mutex<WakeupSubscription>,
     /// The number of changes so far.
     changed: AtomicU64,
     /// Counts unknown apps by the address that named them.
     alone: Coord,
     /// Until when no unknown app is looked up for an address.
     refused: SyncCache<IpAddr, DateTime<Utc>>,
-    metrics: Metrics,
+    metrics: DeliveryMetrics,
 }
 
 /// The keys that may sign an app's callbacks.
@@ -189,7 +189,7 @@ impl KeyCache {
 
     async fn count_unknown(&self, from: Option<IpAddr>, now: DateTime<Utc>) {
         let Some(from) = from else { return };
-        let quota = Quota::new(UNKNOWN_A_MINUTE, Duration::from_mins(1), UNKNOWN_AT_ONCE);
+        let quota = RateLimit::new(UNKNOWN_A_MINUTE, Duration::from_mins(1), UNKNOWN_AT_ONCE);
         let counted = self.alone.limits().check(&from.to_string(), quota, 1).await;
         if let Ok(decision) = counted
             && decision.remaining == 0

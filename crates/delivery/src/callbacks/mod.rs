@@ -30,25 +30,25 @@ mod writer;
 use std::{net::IpAddr, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use coord::{Clock, Coord, Quota};
+use coord::{Clock, Coord, RateLimit};
 use domain::{app::AppId, id::TenantId};
 use store::StoreError;
 use tokio_util::sync::CancellationToken;
-use wechat::callback::{Event, EventKind, Keys, Query, Refusal, SigningStamp};
+use wechat::callback::{CallbackCheckError, EventKind, Keys, Query, SigningStamp, WechatEvent};
 
 pub use consequence::Consequence;
 
 pub(crate) use self::{
     waiting::ReceiptSweeper,
-    writer::{Outcome, announce},
+    writer::{CallbackOutcome, announce},
 };
 
 use self::{
     keys::KeyCache,
-    seen::{Seen, Taken},
+    seen::{Seen, VerifiedCallback},
     writer::{CallbackWriter, CallbackWriterLoop},
 };
-use crate::{engine::Parts, metrics::Metrics};
+use crate::{engine::Parts, metrics::DeliveryMetrics};
 
 /// The largest difference between a callback's time stamp and the gateway's time, and between an event's time and the
 /// time stamp. An overheard signature is valid no longer than this.
@@ -126,7 +126,7 @@ pub enum CallbackRefusal {
     Reused,
     /// The callback is not WeChat's for this app.
     #[error(transparent)]
-    Push(#[from] Refusal),
+    Push(#[from] CallbackCheckError),
 }
 
 impl CallbackRefusal {
@@ -167,7 +167,7 @@ pub struct Callbacks {
     clock: Clock,
     /// Counts floods for this replica alone, so that no callback waits for Redis.
     alone: Coord,
-    metrics: Metrics,
+    metrics: DeliveryMetrics,
 }
 
 impl Callbacks {
@@ -214,7 +214,7 @@ impl Callbacks {
         let (tenant, event, taken) = self.told(appid, believed).await?;
         let name = event.kind.as_str();
         if taken.is_repeat() {
-            self.metrics.heard(name, Outcome::Repeated);
+            self.metrics.heard(name, CallbackOutcome::Repeated);
             return Ok(());
         }
         let consequence = Consequence::of(tenant, appid, &event);
@@ -238,7 +238,7 @@ impl Callbacks {
         from: Option<IpAddr>,
         query: &Query,
         body: &[u8],
-    ) -> Result<(TenantId, Event, Taken), CallbackError> {
+    ) -> Result<(TenantId, WechatEvent, VerifiedCallback), CallbackError> {
         let stamp = query.stamp().map_err(CallbackRefusal::Push)?;
         let (tenant, event) = self
             .with_keys(appid, from, |keys| keys.open(appid, query, body))
@@ -272,7 +272,7 @@ impl Callbacks {
 
     async fn count(&self, key: &str, rate: u32, cost: u32) -> Result<(), CallbackError> {
         let limits = self.alone.limits();
-        match limits.check(key, Quota::per_second(rate), cost).await {
+        match limits.check(key, RateLimit::per_second(rate), cost).await {
             Ok(decision) if !decision.allowed => {
                 self.metrics.refused("too_many");
                 Err(CallbackError::TooMany {
@@ -288,7 +288,7 @@ impl Callbacks {
         &self,
         appid: &AppId,
         from: Option<IpAddr>,
-        check: impl Fn(&Keys) -> Result<T, Refusal>,
+        check: impl Fn(&Keys) -> Result<T, CallbackCheckError>,
     ) -> Result<(TenantId, T), CallbackError> {
         let now = self.clock.now();
         let chain = self.keys.of(appid, from, now).await?;
@@ -314,7 +314,7 @@ impl Callbacks {
             let told = self
                 .alone
                 .limits()
-                .check(&key, Quota::per_minute(TOLD_A_MINUTE), 1)
+                .check(&key, RateLimit::per_minute(TOLD_A_MINUTE), 1)
                 .await;
             if told.is_ok_and(|decision| decision.allowed) {
                 tracing::warn!(%appid, %refusal, "callback refused");
@@ -337,7 +337,7 @@ fn check_time(stamp: &SigningStamp, now: DateTime<Utc>) -> Result<(), CallbackRe
 
 /// WeChat signs a callback at the time of the event. In an encrypted callback only WeChat can write the event's time.
 /// An event without a meaning here may have no time.
-fn check_event_time(event: &Event, stamp: &SigningStamp) -> Result<(), CallbackRefusal> {
+fn check_event_time(event: &WechatEvent, stamp: &SigningStamp) -> Result<(), CallbackRefusal> {
     let away = event.created_at.saturating_sub(stamp.signed_at());
     let says_nothing = matches!(
         event.kind,

@@ -33,12 +33,12 @@ struct Push {
 }
 
 /// A callback that may be carried out.
-pub(super) struct Taken {
+pub(super) struct VerifiedCallback {
     key: String,
     push: Push,
 }
 
-impl Taken {
+impl VerifiedCallback {
     /// Whether the callback was carried out before.
     pub(super) fn is_repeat(&self) -> bool {
         self.push.is_done
@@ -63,7 +63,7 @@ impl Seen {
         appid: &AppId,
         query: &Query,
         body: &[u8],
-    ) -> Result<Taken, CallbackRefusal> {
+    ) -> Result<VerifiedCallback, CallbackRefusal> {
         let (signature, body) = if query.is_encrypted() {
             (query.msg_signature.as_deref(), [0; 32])
         } else {
@@ -84,14 +84,14 @@ impl Seen {
         }
         let push = self.pushes.entry_by_ref(&key).or_insert(fresh).into_value();
         if push.body == body {
-            Ok(Taken { key, push })
+            Ok(VerifiedCallback { key, push })
         } else {
             Err(CallbackRefusal::Reused)
         }
     }
 
     /// Notes that a callback was carried out.
-    pub(super) fn carried_out(&self, taken: Taken) {
+    pub(super) fn carried_out(&self, taken: VerifiedCallback) {
         let done = Push {
             is_done: true,
             ..taken.push

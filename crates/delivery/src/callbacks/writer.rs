@@ -12,7 +12,9 @@ use tokio_util::sync::CancellationToken;
 use super::{CallbackError, Consequence};
 use crate::{
     engine::Parts,
-    tenant_queues::{BatchLimits, TenantQueueReader, TenantQueues, Waiting, WaitingLimits, lines},
+    tenant_queues::{
+        BatchLimits, QueuedItem, TenantQueueReader, TenantQueues, WaitingLimits, lines,
+    },
     topic,
     waiters::ended_payload,
 };
@@ -33,7 +35,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The result of a callback, for metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(crate) enum CallbackOutcome {
     /// The callback counted.
     Taken,
     /// The callback had counted before.
@@ -42,7 +44,7 @@ pub(crate) enum Outcome {
     Ignored,
 }
 
-impl Outcome {
+impl CallbackOutcome {
     /// The outcome as a metric label.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
@@ -53,17 +55,17 @@ impl Outcome {
     }
 }
 
-type Answer = oneshot::Sender<Result<Outcome, CallbackError>>;
+type WriterReply = oneshot::Sender<Result<CallbackOutcome, CallbackError>>;
 
 /// A consequence and the channel for its answer.
-type Request = (Consequence, Answer);
+type QueuedConsequence = (Consequence, WriterReply);
 
 /// The entry for consequences.
-pub(super) struct CallbackWriter(TenantQueues<Request>);
+pub(super) struct CallbackWriter(TenantQueues<QueuedConsequence>);
 
 /// The task that carries consequences out.
 pub(crate) struct CallbackWriterLoop {
-    waiting: TenantQueueReader<Request>,
+    waiting: TenantQueueReader<QueuedConsequence>,
     parts: Parts,
     stop: CancellationToken,
 }
@@ -84,9 +86,9 @@ impl CallbackWriter {
         &self,
         tenant: TenantId,
         consequence: Consequence,
-    ) -> Result<Outcome, CallbackError> {
+    ) -> Result<CallbackOutcome, CallbackError> {
         if consequence == Consequence::Nothing {
-            return Ok(Outcome::Ignored);
+            return Ok(CallbackOutcome::Ignored);
         }
         let overloaded = || {
             CallbackError::Unavailable(
@@ -117,13 +119,15 @@ impl CallbackWriterLoop {
         tokio::join!(closing, serving);
     }
 
-    async fn carry_out(&self, batch: Vec<Waiting<Request>>) {
+    async fn carry_out(&self, batch: Vec<QueuedItem<QueuedConsequence>>) {
         let (mut consequences, mut answers) = (Vec::new(), Vec::new());
-        for Waiting { item, place } in batch {
+        for QueuedItem { item, place } in batch {
             consequences.push(item.0);
             answers.push((item.1, place));
         }
-        let outcomes: Vec<Result<Outcome, CallbackError>> = match self.take_in(&consequences).await
+        let outcomes: Vec<Result<CallbackOutcome, CallbackError>> = match self
+            .take_in(&consequences)
+            .await
         {
             Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
             // A consequence that the database refuses must not fail the others.
@@ -153,7 +157,10 @@ impl CallbackWriterLoop {
     }
 
     /// Carries out all consequences. Returns the outcome of each.
-    async fn take_in(&self, consequences: &[Consequence]) -> Result<Vec<Outcome>, StoreError> {
+    async fn take_in(
+        &self,
+        consequences: &[Consequence],
+    ) -> Result<Vec<CallbackOutcome>, StoreError> {
         let now = self.parts.coord.clock().now();
         let platform = self.parts.store.platform();
         let receipts: Vec<NewReceipt> = consequences.iter().flat_map(receipts).cloned().collect();
@@ -188,12 +195,12 @@ fn subscriptions(consequence: &Consequence) -> Option<&CallbackEvent> {
 }
 
 /// An event that comes twice in one batch counts at its first place.
-fn outcome(consequence: &Consequence, fresh: &mut HashSet<EventKey>) -> Outcome {
+fn outcome(consequence: &Consequence, fresh: &mut HashSet<EventKey>) -> CallbackOutcome {
     match consequence {
-        Consequence::Receipts(_) => Outcome::Taken,
-        Consequence::Subscriptions(news) if fresh.remove(&news.event) => Outcome::Taken,
-        Consequence::Subscriptions(_) => Outcome::Repeated,
-        Consequence::Nothing => Outcome::Ignored,
+        Consequence::Receipts(_) => CallbackOutcome::Taken,
+        Consequence::Subscriptions(news) if fresh.remove(&news.event) => CallbackOutcome::Taken,
+        Consequence::Subscriptions(_) => CallbackOutcome::Repeated,
+        Consequence::Nothing => CallbackOutcome::Ignored,
     }
 }
 

@@ -23,30 +23,30 @@ const CALLS_OF_ONE_TENANT: usize = 64;
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The memory for all bodies.
-pub(super) struct MemoryBudget(Arc<Shared>);
+pub(super) struct MemoryBudget(Arc<SharedMemory>);
 
-struct Shared {
+struct SharedMemory {
     budget: usize,
-    held: Mutex<Held>,
+    held: Mutex<HeldMemory>,
     /// Notified whenever memory is released.
     freed: Notify,
 }
 
 #[derive(Default)]
-struct Held {
+struct HeldMemory {
     bytes: usize,
-    tenants: HashMap<TenantId, Share>,
+    tenants: HashMap<TenantId, TenantShare>,
 }
 
 #[derive(Default)]
-struct Share {
+struct TenantShare {
     calls: usize,
     bytes: usize,
 }
 
 /// The memory that one call holds. Released on drop.
 pub struct BodyMemory {
-    shared: Arc<Shared>,
+    shared: Arc<SharedMemory>,
     tenant: TenantId,
     bytes: usize,
 }
@@ -57,7 +57,7 @@ impl MemoryBudget {
     }
 
     fn of(budget: usize) -> Self {
-        Self(Arc::new(Shared {
+        Self(Arc::new(SharedMemory {
             budget,
             held: Mutex::default(),
             freed: Notify::new(),
@@ -79,7 +79,7 @@ impl MemoryBudget {
     }
 }
 
-impl Shared {
+impl SharedMemory {
     /// Takes the memory as soon as it is free. Fails with [`PassThroughError::Full`] after [`PATIENCE`].
     async fn wait(
         &self,
@@ -118,12 +118,12 @@ impl Shared {
         fits
     }
 
-    fn lock(&self) -> MutexGuard<'_, Held> {
+    fn lock(&self) -> MutexGuard<'_, HeldMemory> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Held {
+impl HeldMemory {
     fn add(&mut self, tenant: TenantId, calls: usize, bytes: usize) {
         self.bytes += bytes;
         let share = self.tenants.entry(tenant).or_default();
@@ -159,7 +159,7 @@ impl BodyMemory {
     pub(super) fn holding(mut self, answer: Bytes) -> Bytes {
         self.shared.lock().add(self.tenant, 0, answer.len());
         self.bytes += answer.len();
-        Bytes::from_owner(Kept {
+        Bytes::from_owner(HeldAnswer {
             answer,
             _room: self,
         })
@@ -180,12 +180,12 @@ impl std::fmt::Debug for BodyMemory {
 }
 
 /// An answer and its memory.
-struct Kept {
+struct HeldAnswer {
     answer: Bytes,
     _room: BodyMemory,
 }
 
-impl AsRef<[u8]> for Kept {
+impl AsRef<[u8]> for HeldAnswer {
     fn as_ref(&self) -> &[u8] {
         &self.answer
     }

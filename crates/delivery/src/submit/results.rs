@@ -1,16 +1,16 @@
 //! The results of a batch, made from the store's answers about the entries.
 
 use chrono::{DateTime, Utc};
-use store::{Entry, FirstEntry, NewMessage, Received};
+use store::{BatchEntry, FirstEntry, NewMessage, Received};
 
 use super::{BatchResult, SubmitError};
 
 /// Results of a new batch: `received` has an item for each message of the batch.
-pub(crate) fn fresh(entries: Vec<Entry>, received: Vec<Received>) -> Vec<BatchResult> {
+pub(crate) fn fresh(entries: Vec<BatchEntry>, received: Vec<Received>) -> Vec<BatchResult> {
     let mut received = received.into_iter();
     let results = entries.into_iter().map(|entry| match entry {
-        Entry::Unfit(words) => BatchResult::Unfit(words),
-        Entry::Message(new) => match received.next() {
+        BatchEntry::Unfit(words) => BatchResult::Unfit(words),
+        BatchEntry::Message(new) => match received.next() {
             Some(received) => result(*new, received),
             None => lost(),
         },
@@ -20,7 +20,7 @@ pub(crate) fn fresh(entries: Vec<Entry>, received: Vec<Received>) -> Vec<BatchRe
 
 /// Results of a repeated batch: the same entries, with the ids, the time and the refusals of the first answer.
 pub(crate) fn replayed(
-    entries: Vec<Entry>,
+    entries: Vec<BatchEntry>,
     first: Vec<FirstEntry>,
     received_at: DateTime<Utc>,
 ) -> Vec<BatchResult> {
@@ -28,7 +28,7 @@ pub(crate) fn replayed(
     let results = entries
         .into_iter()
         .map(|entry| match (entry, first.next()) {
-            (Entry::Message(new), Some(FirstEntry::Message(id, received))) => {
+            (BatchEntry::Message(new), Some(FirstEntry::Message(id, received))) => {
                 let new = NewMessage {
                     id,
                     received_at,
@@ -38,10 +38,10 @@ pub(crate) fn replayed(
             }
             // The text of the first answer. If the rules have changed since, there is none, and the present text is
             // used.
-            (_, Some(FirstEntry::Unfit(words))) | (Entry::Unfit(words), _) => {
+            (_, Some(FirstEntry::Unfit(words))) | (BatchEntry::Unfit(words), _) => {
                 BatchResult::Unfit(words)
             }
-            (Entry::Message(_), None) => lost(),
+            (BatchEntry::Message(_), None) => lost(),
         });
     results.collect()
 }

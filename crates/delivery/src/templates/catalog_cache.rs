@@ -21,28 +21,28 @@ const ROOM: u64 = 64 << 20;
 pub(super) struct CatalogCache {
     store: Store,
     clock: Clock,
-    kept: Cache<AppId, Kept>,
+    kept: Cache<AppId, CatalogRead>,
 }
 
 /// The result of one look at the database.
 #[derive(Clone)]
-struct Kept {
+struct CatalogRead {
     /// `None`: there is no such app, or the database has not answered yet.
-    found: Option<Found>,
+    found: Option<CatalogLookup>,
     /// When the database was last asked, with or without an answer.
     asked_at: DateTime<Utc>,
 }
 
 #[derive(Clone)]
-struct Found {
+struct CatalogLookup {
     tenant: TenantId,
     revision: i64,
-    known: Known,
+    known: CachedCatalog,
 }
 
 /// The templates of an app, as this replica knows them.
 #[derive(Clone, Default)]
-pub(super) struct Known {
+pub(super) struct CachedCatalog {
     pub(super) catalog: Arc<Catalog>,
     /// When WeChat was last asked for the templates. WeChat may have been asked again since.
     pub(super) tried_at: Option<DateTime<Utc>>,
@@ -50,7 +50,7 @@ pub(super) struct Known {
 
 impl CatalogCache {
     pub(super) fn new(parts: &Parts) -> Self {
-        let weigh = |_: &AppId, kept: &Kept| {
+        let weigh = |_: &AppId, kept: &CatalogRead| {
             let weight = kept
                 .found
                 .as_ref()
@@ -65,26 +65,26 @@ impl CatalogCache {
     }
 
     /// The templates of the tenant's app. Empty if the tenant has no such app.
-    pub(super) async fn catalog(&self, tenant: TenantId, appid: &AppId) -> Known {
+    pub(super) async fn catalog(&self, tenant: TenantId, appid: &AppId) -> CachedCatalog {
         match self.found(appid).await {
             Some(found) if found.tenant == tenant => found.known,
-            _ => Known::default(),
+            _ => CachedCatalog::default(),
         }
     }
 
     /// The templates of the app, whichever tenant has the app.
-    pub(super) async fn of_any(&self, appid: &AppId) -> Known {
+    pub(super) async fn of_any(&self, appid: &AppId) -> CachedCatalog {
         let found = self.found(appid).await;
         found.map(|found| found.known).unwrap_or_default()
     }
 
-    async fn found(&self, appid: &AppId) -> Option<Found> {
+    async fn found(&self, appid: &AppId) -> Option<CatalogLookup> {
         let now = self.clock.now();
         let last = self.kept.get(appid).await;
         let kept = match last {
             Some(last) if within(last.asked_at, now) => last,
             last => {
-                let stale = |kept: &Kept| !within(kept.asked_at, now);
+                let stale = |kept: &CatalogRead| !within(kept.asked_at, now);
                 // All messages that find the entry outdated wait for one look.
                 self.kept
                     .entry(appid.clone())
@@ -101,7 +101,12 @@ impl CatalogCache {
         self.kept.invalidate(appid).await;
     }
 
-    async fn look(&self, appid: &AppId, last: Option<Kept>, now: DateTime<Utc>) -> Kept {
+    async fn look(
+        &self,
+        appid: &AppId,
+        last: Option<CatalogRead>,
+        now: DateTime<Utc>,
+    ) -> CatalogRead {
         let last = last.and_then(|last| last.found);
         let looked = tokio::time::timeout(PATIENCE, self.read(appid, last.as_ref())).await;
         let found = match looked {
@@ -115,13 +120,17 @@ impl CatalogCache {
                 last
             }
         };
-        Kept {
+        CatalogRead {
             found,
             asked_at: now,
         }
     }
 
-    async fn read(&self, appid: &AppId, last: Option<&Found>) -> Result<Option<Found>, StoreError> {
+    async fn read(
+        &self,
+        appid: &AppId,
+        last: Option<&CatalogLookup>,
+    ) -> Result<Option<CatalogLookup>, StoreError> {
         let platform = self.store.platform();
         if let Some(last) = last {
             let revision = platform.catalog_revision(appid).await?;
@@ -137,10 +146,10 @@ impl CatalogCache {
                 tried_at,
                 catalog,
             } = read;
-            Found {
+            CatalogLookup {
                 tenant,
                 revision,
-                known: Known {
+                known: CachedCatalog {
                     catalog: Arc::new(catalog),
                     tried_at,
                 },

@@ -26,7 +26,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
 use super::{
-    client::{Answer, DeliveryRequest, WebhookClient},
+    client::{DeliveryRequest, PostResult, WebhookClient},
     slots::{HeldSlot, PostSlots},
 };
 use crate::{
@@ -63,7 +63,7 @@ pub type ShowMessage = Arc<dyn Fn(Message) -> Value + Send + Sync>;
 
 /// The body of a post to an endpoint.
 #[derive(Serialize)]
-struct Payload<'a> {
+struct EventPayload<'a> {
     id: &'a str,
     #[serde(rename = "type")]
     kind: &'static str,
@@ -96,7 +96,7 @@ pub(crate) struct Posted {
 }
 
 /// The result of a claim.
-struct Step {
+struct ClaimStep {
     /// There was nothing to post.
     is_empty: bool,
     /// There may be more to post right now.
@@ -210,7 +210,7 @@ impl Announcer {
         cursor: &mut Uuid,
         mut permits: OwnedSemaphorePermit,
         now: DateTime<Utc>,
-    ) -> Result<Step, StoreError> {
+    ) -> Result<ClaimStep, StoreError> {
         let request = OutboxRequest {
             slots: self.slots.with_free(permits.num_permits()),
             each: EACH,
@@ -240,7 +240,7 @@ impl Announcer {
                 let _ = outcomes.send(posted).await;
             });
         }
-        Ok(Step {
+        Ok(ClaimStep {
             is_empty,
             more: claim.more,
         })
@@ -308,7 +308,7 @@ impl Poster {
                 let error = "the message has been deleted, so the event has no content";
                 return Some(outcome(
                     &due,
-                    Answer::broken(error.to_owned()),
+                    PostResult::broken(error.to_owned()),
                     DeliveryNext::Failed,
                 ));
             }
@@ -354,8 +354,8 @@ impl Poster {
         }
     }
 
-    async fn post(&self, due: &DueDelivery, event: &str, data: Value) -> Option<Answer> {
-        let payload = Payload {
+    async fn post(&self, due: &DueDelivery, event: &str, data: Value) -> Option<PostResult> {
+        let payload = EventPayload {
             id: event,
             kind: due.kind.as_str(),
             version: VERSION,
@@ -374,7 +374,7 @@ impl Poster {
         }
         if secrets.is_empty() {
             let error = "the endpoint's secret cannot be decrypted: rotate the secret".to_owned();
-            return Some(Answer::broken(error));
+            return Some(PostResult::broken(error));
         }
         let body = serde_json::to_vec(&payload)
             .inspect_err(|error| tracing::error!(event, %error, "a webhook payload cannot be written as JSON"))
@@ -390,7 +390,7 @@ impl Poster {
     }
 }
 
-fn outcome(due: &DueDelivery, answer: Answer, next: DeliveryNext) -> DeliveryOutcome {
+fn outcome(due: &DueDelivery, answer: PostResult, next: DeliveryNext) -> DeliveryOutcome {
     DeliveryOutcome {
         webhook: due.webhook,
         event: due.event,

@@ -26,7 +26,7 @@ pub(super) struct WebhookClient {
 }
 
 /// The answer of an endpoint, or why there is none.
-pub(super) struct Answer {
+pub(super) struct PostResult {
     pub(super) status: Option<u16>,
     pub(super) excerpt: Option<String>,
     /// What is wrong with the answer. `None`: success.
@@ -73,19 +73,19 @@ impl WebhookClient {
     }
 
     /// Posts once.
-    pub(super) async fn send(&self, letter: DeliveryRequest<'_>) -> Answer {
+    pub(super) async fn send(&self, letter: DeliveryRequest<'_>) -> PostResult {
         let url = match Url::parse(letter.url) {
             Ok(url) => url,
-            Err(error) => return Answer::broken(format!("the URL cannot be read: {error}")),
+            Err(error) => return PostResult::broken(format!("the URL cannot be read: {error}")),
         };
         if !self.allow_private {
             // The endpoint may have been created while http was allowed.
             if url.scheme() != "https" {
-                return Answer::broken("the endpoint must have an https URL".to_owned());
+                return PostResult::broken("the endpoint must have an https URL".to_owned());
             }
             // An address in the URL itself is not resolved, so the resolver does not check it.
             if address::literal(&url).is_some_and(|literal| !address::is_public(literal)) {
-                return Answer::broken(address::NOT_PUBLIC.to_owned());
+                return PostResult::broken(address::NOT_PUBLIC.to_owned());
             }
         }
         let signed = signature::sign(letter.secrets, letter.event, letter.at, &letter.body);
@@ -98,16 +98,16 @@ impl WebhookClient {
             .header("webhook-signature", signed)
             .body(letter.body);
         match request.send().await {
-            Ok(response) => Answer::read(response, letter.at).await,
+            Ok(response) => PostResult::read(response, letter.at).await,
             Err(error) if error.is_timeout() => {
-                Answer::broken("no answer within the time-out".to_owned())
+                PostResult::broken("no answer within the time-out".to_owned())
             }
-            Err(error) => Answer::broken(describe(error)),
+            Err(error) => PostResult::broken(describe(error)),
         }
     }
 }
 
-impl Answer {
+impl PostResult {
     pub(super) fn broken(error: String) -> Self {
         Self {
             status: None,

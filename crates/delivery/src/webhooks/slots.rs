@@ -6,14 +6,14 @@ use std::{
 };
 
 use domain::id::TenantId;
-use store::{Held, Slots};
+use store::{HeldSlots, Slots};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// The slots. Clones share the same slots.
 #[derive(Clone)]
 pub(super) struct PostSlots {
     free: Arc<Semaphore>,
-    held: Arc<Mutex<BTreeMap<TenantId, Held>>>,
+    held: Arc<Mutex<BTreeMap<TenantId, HeldSlots>>>,
 }
 
 /// A slot that a post holds. Free again on drop.
@@ -67,7 +67,7 @@ impl PostSlots {
         }
     }
 
-    fn held(&self) -> MutexGuard<'_, BTreeMap<TenantId, Held>> {
+    fn held(&self) -> MutexGuard<'_, BTreeMap<TenantId, HeldSlots>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

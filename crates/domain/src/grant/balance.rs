@@ -42,7 +42,7 @@ pub struct OneSidedReports {
 
 /// An entry of the subscription ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Entry {
+pub enum LedgerEntry {
     /// The tenant reports that its client saw `count` acceptances.
     Reported {
         /// The number of acceptances.
@@ -66,13 +66,13 @@ pub enum Entry {
 
 impl Balance {
     /// Changes the balance by `entry`.
-    pub fn enter(&mut self, entry: Entry) {
+    pub fn enter(&mut self, entry: LedgerEntry) {
         let OneSidedReports {
             by_wechat,
             by_tenant,
         } = &mut self.untold;
         match entry {
-            Entry::Reported {
+            LedgerEntry::Reported {
                 count,
                 long_term,
                 at,
@@ -86,14 +86,14 @@ impl Balance {
                 self.credit(fresh, at);
                 self.reported_at = self.reported_at.max(Some(at));
             }
-            Entry::Accepted { at } => {
+            LedgerEntry::Accepted { at } => {
                 if !take_nearest(by_wechat, at) {
                     remember(by_tenant, at, 1);
                     self.credit(1, at);
                 }
                 self.confirmed_at = self.confirmed_at.max(Some(at));
             }
-            Entry::Revoked { at } => {
+            LedgerEntry::Revoked { at } => {
                 self.remaining = 0;
                 self.revoked_at = self.revoked_at.max(Some(at));
             }
@@ -160,19 +160,19 @@ mod tests {
         DateTime::from_timestamp(1_780_281_960 + minutes * 60, 0).unwrap()
     }
 
-    fn reported(count: u32, minutes: i64) -> Entry {
-        Entry::Reported {
+    fn reported(count: u32, minutes: i64) -> LedgerEntry {
+        LedgerEntry::Reported {
             count,
             long_term: false,
             at: at(minutes),
         }
     }
 
-    fn accepted(minutes: i64) -> Entry {
-        Entry::Accepted { at: at(minutes) }
+    fn accepted(minutes: i64) -> LedgerEntry {
+        LedgerEntry::Accepted { at: at(minutes) }
     }
 
-    fn remaining(entries: &[Entry]) -> u32 {
+    fn remaining(entries: &[LedgerEntry]) -> u32 {
         let mut balance = Balance::default();
         for entry in entries {
             balance.enter(*entry);
@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn a_revocation_takes_back_what_was_before() {
-        let revoked = Entry::Revoked { at: at(30) };
+        let revoked = LedgerEntry::Revoked { at: at(30) };
         assert_eq!(remaining(&[reported(5, 0), revoked]), 0);
         assert_eq!(remaining(&[revoked, accepted(29)]), 0, "told late");
         assert_eq!(remaining(&[reported(5, 0), revoked, accepted(31)]), 1);
@@ -227,13 +227,13 @@ mod tests {
         fn told_by_both_in_any_order_each_counts_once(
             hours in proptest::collection::btree_set(0i64..1000, 0..10), seed in any::<u64>(),
         ) {
-            let mut entries: Vec<Entry> = hours
+            let mut entries: Vec<LedgerEntry> = hours
                 .iter()
                 .flat_map(|hour| [reported(1, hour * 60), accepted(hour * 60 + 1)])
                 .collect();
             // Any order is valid.
             entries.sort_by_key(|entry| {
-                let (Entry::Reported { at, .. } | Entry::Accepted { at } | Entry::Revoked { at }) = entry;
+                let (LedgerEntry::Reported { at, .. } | LedgerEntry::Accepted { at } | LedgerEntry::Revoked { at }) = entry;
                 (at.timestamp().cast_unsigned() ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15)
             });
             prop_assert_eq!(remaining(&entries) as usize, hours.len());

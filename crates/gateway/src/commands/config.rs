@@ -8,16 +8,16 @@ use crate::{
     embedded,
     failure::Failure,
     output::{Output, table},
-    settings::{Settings, Shown},
+    settings::{Settings, ShownSetting},
 };
 
 /// Prints the settings in effect and the source of each.
 pub(crate) fn run(settings: &Settings, output: Output) -> Result<(), Failure> {
     let mode = settings.mode.as_str();
-    let all: Vec<Shown> = settings.shown().iter().cloned().map(absolute).collect();
+    let all: Vec<ShownSetting> = settings.shown().iter().cloned().map(absolute).collect();
     let value = json!({"mode": mode, "settings": all, "warnings": settings.warnings});
     output.result(&value, || {
-        let row = |shown: &Shown| {
+        let row = |shown: &ShownSetting| {
             vec![
                 shown.name.to_owned(),
                 shown.value.clone().unwrap_or_else(|| "-".to_owned()),
@@ -33,7 +33,7 @@ pub(crate) fn run(settings: &Settings, output: Output) -> Result<(), Failure> {
 }
 
 /// Makes file paths absolute, so that the printed path does not depend on the current folder.
-fn absolute(shown: Shown) -> Shown {
+fn absolute(shown: ShownSetting) -> ShownSetting {
     let value = shown.value.map(|value| match shown.name {
         "database_url" => embedded::absolute_url(&value),
         "master_key_file" | "master_key_previous_file" => {
@@ -41,5 +41,5 @@ fn absolute(shown: Shown) -> Shown {
         }
         _ => value,
     });
-    Shown { value, ..shown }
+    ShownSetting { value, ..shown }
 }

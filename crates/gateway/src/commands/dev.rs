@@ -10,7 +10,7 @@ use simulator::{Options, Simulator};
 use super::{Signals, configure, simulate};
 use crate::{
     config::{self, Config, Mode},
-    demo::{self, Client, Demo, Guide, answer},
+    demo::{self, Demo, DemoClient, Guide, answer},
     embedded::InstanceLock,
     failure::Failure,
     gateway::{self, Gateway},
@@ -94,7 +94,7 @@ async fn show(
         "wxgate listens on {url}, the WeChat simulator on {wechat}\n"
     ))?;
     let demo = Demo::prepare(gateway, &master_key::folder(&settings.database_url)).await?;
-    let messages = Client::sign_in(&url, &demo.keys.tenant)
+    let messages = DemoClient::sign_in(&url, &demo.keys.tenant)
         .await?
         .send_demo(&demo)
         .await?;

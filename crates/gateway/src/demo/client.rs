@@ -6,7 +6,7 @@ use domain::app::AppId;
 use reqwest::{RequestBuilder, Response};
 use serde_json::{Value, json};
 
-use super::{Credentials, Demo};
+use super::{Demo, DemoCredentials};
 use crate::failure::Failure;
 
 /// The id of the template for the subscribe message of the demo.
@@ -18,15 +18,15 @@ pub(super) const WAIT: u64 = 5;
 
 /// A client with an access token.
 #[derive(Debug)]
-pub(crate) struct Client {
+pub(crate) struct DemoClient {
     http: reqwest::Client,
     url: String,
     token: String,
 }
 
-impl Client {
+impl DemoClient {
     /// Exchanges the key for an access token.
-    pub(crate) async fn sign_in(url: &str, key: &Credentials) -> Result<Self, Failure> {
+    pub(crate) async fn sign_in(url: &str, key: &DemoCredentials) -> Result<Self, Failure> {
         let http = reqwest::Client::builder()
             .no_proxy()
             .connect_timeout(Duration::from_secs(2))

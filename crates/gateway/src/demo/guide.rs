@@ -80,12 +80,12 @@ pub(crate) fn answer(message: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::demo::{Credentials, Keys};
+    use crate::demo::{DemoCredentials, DemoKeys};
     use domain::{app::AppId, id};
     use serde_json::json;
 
-    fn key(id: &str) -> Credentials {
-        Credentials {
+    fn key(id: &str) -> DemoCredentials {
+        DemoCredentials {
             client_id: format!("key_{id}"),
             client_secret: format!("wxg_{id}"),
         }
@@ -96,7 +96,7 @@ mod tests {
         let demo = Demo {
             tenant: id::new(chrono::DateTime::UNIX_EPOCH, 0, 1),
             appid: AppId::parse("wxde00000000000001").unwrap(),
-            keys: Keys {
+            keys: DemoKeys {
                 operator: key("o"),
                 tenant: key("t"),
             },

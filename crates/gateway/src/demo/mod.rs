@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use store::TenantPatch;
 use tenancy::{KeyOwner, NewKey};
 
-pub(crate) use client::Client;
+pub(crate) use client::DemoClient;
 pub(crate) use guide::{Guide, answer};
 pub(crate) use templates::furnish;
 
@@ -37,7 +37,7 @@ pub(crate) struct Demo {
     /// The app of the demo.
     pub(crate) appid: AppId,
     /// The keys of the demo.
-    pub(crate) keys: Keys,
+    pub(crate) keys: DemoKeys,
     /// The recipient of the demo's messages, new at each start: a send that a killed start left in flight delays
     /// messages to the same recipient until its lease ends.
     pub(crate) openid: String,
@@ -47,23 +47,23 @@ pub(crate) struct Demo {
 
 /// The keys of the demo. The gateway does not store the secrets of keys, so the demo stores these itself.
 #[derive(Debug, Deserialize, Serialize)]
-pub(crate) struct Keys {
+pub(crate) struct DemoKeys {
     /// The operator's key, with all scopes.
-    pub(crate) operator: Credentials,
+    pub(crate) operator: DemoCredentials,
     /// The tenant's key, with all scopes of a tenant.
-    pub(crate) tenant: Credentials,
+    pub(crate) tenant: DemoCredentials,
 }
 
 /// The client id and client secret of a key.
 #[derive(Deserialize, Serialize)]
-pub(crate) struct Credentials {
+pub(crate) struct DemoCredentials {
     /// The client id.
     pub(crate) client_id: String,
     /// The client secret.
     pub(crate) client_secret: String,
 }
 
-impl std::fmt::Debug for Credentials {
+impl std::fmt::Debug for DemoCredentials {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Credentials({})", self.client_id)
     }
@@ -137,11 +137,11 @@ async fn reopen(gateway: &Gateway, tenant: TenantId, appid: &AppId) -> Result<Te
     Ok(tenant)
 }
 
-fn remembered(file: &Path) -> Option<Keys> {
+fn remembered(file: &Path) -> Option<DemoKeys> {
     serde_json::from_slice(&std::fs::read(file).ok()?).ok()
 }
 
-fn remember(file: &Path, keys: &Keys) -> Result<(), Failure> {
+fn remember(file: &Path, keys: &DemoKeys) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(keys)
         .map_err(|error| Failure::new("internal", error.to_string()))?;
     let written = match std::fs::remove_file(file) {
@@ -152,7 +152,7 @@ fn remember(file: &Path, keys: &Keys) -> Result<(), Failure> {
 }
 
 /// Whether both keys are still valid in this database, and the tenant's key belongs to this tenant.
-async fn still_good(gateway: &Gateway, keys: &Keys, tenant: TenantId) -> bool {
+async fn still_good(gateway: &Gateway, keys: &DemoKeys, tenant: TenantId) -> bool {
     let tenancy = gateway.tenancy();
     for (key, owner) in [(&keys.operator, None), (&keys.tenant, Some(tenant))] {
         let secret = ClientSecret::new(key.client_secret.as_str());
@@ -170,7 +170,7 @@ async fn still_good(gateway: &Gateway, keys: &Keys, tenant: TenantId) -> bool {
     true
 }
 
-async fn make_keys(gateway: &Gateway, tenant: TenantId) -> Result<Keys, Failure> {
+async fn make_keys(gateway: &Gateway, tenant: TenantId) -> Result<DemoKeys, Failure> {
     let mut made = Vec::new();
     for (owner, scopes) in [
         (KeyOwner::Operator, ScopeSet::all()),
@@ -182,7 +182,7 @@ async fn make_keys(gateway: &Gateway, tenant: TenantId) -> Result<Keys, Failure>
             expires_at: None,
         };
         let created = gateway.tenancy().create_key(owner, new, None).await?;
-        made.push(Credentials {
+        made.push(DemoCredentials {
             client_id: created.key.id.to_string(),
             client_secret: created.secret.expose().to_owned(),
         });
@@ -192,7 +192,7 @@ async fn make_keys(gateway: &Gateway, tenant: TenantId) -> Result<Keys, Failure>
         made.pop().ok_or_else(missing)?,
         made.pop().ok_or_else(missing)?,
     );
-    Ok(Keys { operator, tenant })
+    Ok(DemoKeys { operator, tenant })
 }
 
 #[cfg(test)]
@@ -251,7 +251,7 @@ mod tests {
         assert_eq!(third.tenant, first.tenant);
         assert_ne!(third.keys.tenant.client_id, first.keys.tenant.client_id);
 
-        let client = Client::sign_in(&gateway.local_url(), &third.keys.tenant)
+        let client = DemoClient::sign_in(&gateway.local_url(), &third.keys.tenant)
             .await
             .unwrap();
         for message in client.send_demo(&third).await.unwrap() {

@@ -1,6 +1,6 @@
 //! The templates of the demo's mini-program, as the simulated WeChat lists them.
 
-use simulator::{Simulator, Template};
+use simulator::{ListedTemplate, Simulator};
 
 use super::{
     APPID,
@@ -40,17 +40,17 @@ pub(crate) fn furnish(simulator: &Simulator) {
 }
 
 /// A template with these lines, each with a label, a key and an example.
-fn template(id: &str, title: &str, lines: &[(&str, &str, &str)]) -> Template {
+fn template(id: &str, title: &str, lines: &[(&str, &str, &str)]) -> ListedTemplate {
     let written = |value: fn(&str, &str) -> String| {
         let line = |(label, key, example): &(&str, &str, &str)| {
             format!("{label}:{}\n", value(key, example))
         };
         lines.iter().map(line).collect()
     };
-    Template {
+    ListedTemplate {
         title: title.to_owned(),
         content: written(|key, _| format!("{{{{{key}.DATA}}}}")),
         example: written(|_, example| example.to_owned()),
-        ..Template::one_time(id, &[])
+        ..ListedTemplate::one_time(id, &[])
     }
 }

@@ -41,13 +41,13 @@ impl Activity {
     }
 
     /// Counts an answer as in transfer until the returned guard is dropped.
-    pub(super) fn answer(self: &Arc<Self>) -> Answer {
+    pub(super) fn answer(self: &Arc<Self>) -> PendingResponse {
         let mut answers = self.lock();
         let id = answers.next;
         answers.next += 1;
         answers.taken_at.insert(id, Instant::now());
         drop(answers);
-        Answer(self.clone(), id)
+        PendingResponse(self.clone(), id)
     }
 
     /// Returns when for `patience` no request was in progress and no part of an answer was taken.
@@ -90,9 +90,9 @@ impl Drop for Work {
 
 /// The guard of an answer in transfer.
 #[derive(Debug)]
-pub(super) struct Answer(Arc<Activity>, u64);
+pub(super) struct PendingResponse(Arc<Activity>, u64);
 
-impl Answer {
+impl PendingResponse {
     /// Notes that the client has taken the previous part, because hyper asks for the next part.
     pub(super) fn taken(&self) {
         self.0.lock().taken_at.insert(self.1, Instant::now());
@@ -100,7 +100,7 @@ impl Answer {
     }
 }
 
-impl Drop for Answer {
+impl Drop for PendingResponse {
     fn drop(&mut self) {
         self.0.lock().taken_at.remove(&self.1);
     }

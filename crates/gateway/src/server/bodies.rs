@@ -21,7 +21,7 @@ use tokio::{
     time::{Sleep, sleep, timeout},
 };
 
-use super::{FIELDS, activity::Answer, client_limits::Share};
+use super::{FIELDS, activity::PendingResponse, client_limits::TakenUnits};
 
 /// The largest unread rest of a body that the server reads after the route, and the time limit for reading.
 const REST: usize = 64 << 10;
@@ -88,11 +88,11 @@ impl<B: HttpBody<Data = Bytes> + Unpin> SharedBody<B> {
 pub(super) struct RequestBody<B> {
     body: SharedBody<B>,
     deadline: Pin<Box<Sleep>>,
-    held: Arc<Share>,
+    held: Arc<TakenUnits>,
 }
 
 impl<B> RequestBody<B> {
-    pub(super) fn new(body: SharedBody<B>, patience: Duration, held: Arc<Share>) -> Self {
+    pub(super) fn new(body: SharedBody<B>, patience: Duration, held: Arc<TakenUnits>) -> Self {
         Self {
             body,
             deadline: Box::pin(sleep(patience)),
@@ -129,7 +129,7 @@ where
     }
 }
 
-fn accept(frame: Frame<Bytes>, held: &Share) -> Result<Frame<Bytes>, BoxError> {
+fn accept(frame: Frame<Bytes>, held: &TakenUnits) -> Result<Frame<Bytes>, BoxError> {
     if frame
         .trailers_ref()
         .is_some_and(|fields| fields.len() > FIELDS)
@@ -153,13 +153,17 @@ pub(super) struct ResponseBody {
     body: Body,
     /// The bytes of the last frame that hyper has not taken yet.
     rest: Bytes,
-    answer: Answer,
+    answer: PendingResponse,
     /// The permit of the request, if any, held until the client has taken the answer.
     _place: Option<OwnedSemaphorePermit>,
 }
 
 impl ResponseBody {
-    pub(super) fn new(body: Body, answer: Answer, place: Option<OwnedSemaphorePermit>) -> Self {
+    pub(super) fn new(
+        body: Body,
+        answer: PendingResponse,
+        place: Option<OwnedSemaphorePermit>,
+    ) -> Self {
         Self {
             body,
             rest: Bytes::new(),

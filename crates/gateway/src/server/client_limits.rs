@@ -13,11 +13,11 @@ use tenancy::{Network, UnprovenLimitReached};
 pub(super) struct ClientLimits {
     of_all: usize,
     of_one: usize,
-    taken: Mutex<Taken>,
+    taken: Mutex<TakenUnit>,
 }
 
 #[derive(Debug, Default)]
-struct Taken {
+struct TakenUnit {
     all: usize,
     by_network: HashMap<Network, usize>,
 }
@@ -33,15 +33,15 @@ impl ClientLimits {
     }
 
     /// An empty share of `network`.
-    pub(super) fn share(self: &Arc<Self>, network: Network) -> Share {
-        Share {
+    pub(super) fn share(self: &Arc<Self>, network: Network) -> TakenUnits {
+        TakenUnits {
             shares: self.clone(),
             network,
-            held: Mutex::new(Held::Counted(0)),
+            held: Mutex::new(HeldUnits::Counted(0)),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Taken> {
+    fn lock(&self) -> MutexGuard<'_, TakenUnit> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -70,45 +70,45 @@ impl ClientLimits {
 
 /// The units that one holder has taken. Dropping the share returns the units.
 #[derive(Debug)]
-pub(super) struct Share {
+pub(super) struct TakenUnits {
     shares: Arc<ClientLimits>,
     network: Network,
-    held: Mutex<Held>,
+    held: Mutex<HeldUnits>,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Held {
+enum HeldUnits {
     /// The number of units taken.
     Counted(usize),
     /// The share is no longer counted.
     Free,
 }
 
-impl Share {
+impl TakenUnits {
     /// Takes `amount` more units. Error: a limit is reached.
     pub(super) fn take(&self, amount: usize) -> Result<(), UnprovenLimitReached> {
         let mut held = self.lock();
-        if let Held::Counted(before) = *held {
+        if let HeldUnits::Counted(before) = *held {
             self.shares.take(self.network, amount)?;
-            *held = Held::Counted(before + amount);
+            *held = HeldUnits::Counted(before + amount);
         }
         Ok(())
     }
 
     /// Returns all units, and stops counting this share.
     pub(super) fn free(&self) {
-        let held = std::mem::replace(&mut *self.lock(), Held::Free);
-        if let Held::Counted(amount) = held {
+        let held = std::mem::replace(&mut *self.lock(), HeldUnits::Free);
+        if let HeldUnits::Counted(amount) = held {
             self.shares.give_back(self.network, amount);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Held> {
+    fn lock(&self) -> MutexGuard<'_, HeldUnits> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Share {
+impl Drop for TakenUnits {
     fn drop(&mut self) {
         self.free();
     }

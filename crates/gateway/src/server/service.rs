@@ -28,7 +28,7 @@ use tower::Service;
 use super::{
     FIELDS, ServerOptions,
     bodies::{RequestBody, ResponseBody, SharedBody},
-    client_limits::{ClientLimits, Share},
+    client_limits::{ClientLimits, TakenUnits},
     connection::Connection,
 };
 
@@ -136,7 +136,7 @@ impl ConnectionService {
     }
 
     /// The proof that a route reports when a request shows a valid credential.
-    fn proof(&self, held: Arc<Share>) -> ProvenMarker {
+    fn proof(&self, held: Arc<TakenUnits>) -> ProvenMarker {
         let connection = self.connection.clone();
         ProvenMarker::new(move || {
             held.free();

@@ -2,7 +2,7 @@
 
 /// One setting: a key in the file, `WXGATE_` and the name in upper case in the environment, `--the-name` as a flag.
 #[derive(Debug)]
-pub(crate) struct Key {
+pub(crate) struct Setting {
     /// The name in the settings file.
     pub(crate) name: &'static str,
     /// The default value, if any.
@@ -22,8 +22,8 @@ pub(crate) enum Shown {
     Never,
 }
 
-const fn key(name: &'static str, default: Option<&'static str>, shown: Shown) -> Key {
-    Key {
+const fn key(name: &'static str, default: Option<&'static str>, shown: Shown) -> Setting {
+    Setting {
         name,
         default,
         shown,
@@ -31,7 +31,7 @@ const fn key(name: &'static str, default: Option<&'static str>, shown: Shown) ->
 }
 
 /// All settings, in the order in which `wxgate config` shows them.
-pub(crate) const KEYS: &[Key] = &[
+pub(crate) const KEYS: &[Setting] = &[
     key("listen", Some("127.0.0.1:8080"), Shown::Plain),
     key(
         "database_url",
@@ -63,7 +63,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("otlp_endpoint", None, Shown::Url),
 ];
 
-impl Key {
+impl Setting {
     /// The environment variable of the setting.
     pub(crate) fn variable(&self) -> String {
         variable(self.name)
@@ -71,7 +71,7 @@ impl Key {
 }
 
 /// The setting with this name.
-pub(crate) fn find(name: &str) -> Option<&'static Key> {
+pub(crate) fn find(name: &str) -> Option<&'static Setting> {
     KEYS.iter().find(|key| key.name == name)
 }
 
@@ -80,7 +80,7 @@ pub(crate) fn variable(name: &str) -> String {
     format!("WXGATE_{}", name.to_ascii_uppercase())
 }
 
-impl Key {
+impl Setting {
     /// Whether a part of this value must not be shown.
     pub(crate) fn hides(&self, value: &str) -> bool {
         mask(self.shown, value) != value
@@ -178,7 +178,7 @@ mod tests {
     #[test]
     fn a_setting_is_found_by_its_name() {
         assert_eq!(
-            find("redis_url").map(Key::variable).as_deref(),
+            find("redis_url").map(Setting::variable).as_deref(),
             Some("WXGATE_REDIS_URL")
         );
     }

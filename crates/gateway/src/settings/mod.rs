@@ -99,12 +99,12 @@ pub struct Settings {
     /// Faults that do not stop the program but deserve attention.
     pub warnings: Vec<String>,
     /// All settings as they may be shown.
-    shown: Vec<Shown>,
+    shown: Vec<ShownSetting>,
 }
 
 /// One setting as `wxgate config` shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Shown {
+pub struct ShownSetting {
     /// The name of the setting.
     pub name: &'static str,
     /// The value with secrets masked. `None`: not set.
@@ -167,17 +167,17 @@ impl Settings {
     }
 
     /// All settings with their sources. Secrets are masked.
-    pub fn shown(&self) -> &[Shown] {
+    pub fn shown(&self) -> &[ShownSetting] {
         &self.shown
     }
 }
 
-fn show(layers: &Layers) -> Vec<Shown> {
-    let one = |key: &keys::Key| {
+fn show(layers: &Layers) -> Vec<ShownSetting> {
+    let one = |key: &keys::Setting| {
         let value = layers
             .get(key.name)
             .map(|value| keys::mask(key.shown, value));
-        Shown {
+        ShownSetting {
             name: key.name,
             value,
             source: layers.source(key.name).to_string(),

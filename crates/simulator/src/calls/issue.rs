@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::{Call, Reply, check_method, query, take_quota};
-use crate::app::App;
-use crate::endpoint::Endpoint;
+use super::{CallReply, ParsedCall, check_method, query, take_quota};
+use crate::app::SimulatedApp;
+use crate::endpoint::CallEndpoint;
 use crate::message::Text;
 use crate::quota;
 use crate::refusal::Refusal;
@@ -14,8 +14,8 @@ use crate::sync::lock;
 use crate::world::{World, ttl_ms};
 
 /// A token fetch that names an account.
-pub(super) struct Request {
-    pub(super) app: Arc<App>,
+pub(super) struct IssueRequest {
+    pub(super) app: Arc<SimulatedApp>,
     secret: String,
     force: bool,
 }
@@ -32,11 +32,11 @@ struct StableBody<'a> {
     force_refresh: bool,
 }
 
-impl Request {
+impl IssueRequest {
     /// Reads a fetch: 43001/43002, 44002, 47001, 41002, 41004, 40002, 40013.
-    pub(super) fn read(world: &World, call: &Call<'_>) -> Result<Self, Refusal> {
+    pub(super) fn read(world: &World, call: &ParsedCall<'_>) -> Result<Self, Refusal> {
         check_method(call)?;
-        let body = if call.endpoint == Endpoint::Token {
+        let body = if call.endpoint == CallEndpoint::Token {
             let text = |name| Text(query::value(call.query, name));
             StableBody {
                 grant_type: text("grant_type"),
@@ -67,22 +67,22 @@ impl Request {
 }
 
 /// Issues a token. Every fetch for a known account costs quota, even with a wrong secret.
-pub(super) fn act(world: &World, call: &Call<'_>, request: &Request) -> Reply {
+pub(super) fn act(world: &World, call: &ParsedCall<'_>, request: &IssueRequest) -> CallReply {
     let app = &request.app;
     take_quota(call, app)?;
     check_secret(call, app, &request.secret)?;
     let settings = app.settings();
-    let ticket = if call.endpoint == Endpoint::Token {
+    let ticket = if call.endpoint == CallEndpoint::Token {
         world.issue_legacy(app, call.now)
     } else {
         let mut book = lock(&app.tokens);
         let ticket = if request.force && book.may_force(call.now) {
-            let spent = &app.quotas.days[Endpoint::ForcedToken.index()];
+            let spent = &app.quotas.days[CallEndpoint::ForcedToken.index()];
             if !spent.take(quota::day(call.now), settings.limits.forced_token) {
-                app.counters.count(Endpoint::ForcedToken, 45009);
+                app.counters.count(CallEndpoint::ForcedToken, 45009);
                 return Err(Refusal::known(45009));
             }
-            app.counters.count(Endpoint::ForcedToken, 0);
+            app.counters.count(CallEndpoint::ForcedToken, 0);
             book.force_stable(world.mint.token(), call.now, ttl_ms(&settings))
         } else {
             book.fetch_stable(|| world.mint.token(), call.now, ttl_ms(&settings))
@@ -98,7 +98,11 @@ pub(super) fn act(world: &World, call: &Call<'_>, request: &Request) -> Reply {
 }
 
 /// Fails if the secret is wrong (40125) or the account's state refuses token fetches.
-pub(super) fn check_secret(call: &Call<'_>, app: &App, secret: &str) -> Result<(), Refusal> {
+pub(super) fn check_secret(
+    call: &ParsedCall<'_>,
+    app: &SimulatedApp,
+    secret: &str,
+) -> Result<(), Refusal> {
     let settings = app.settings();
     if settings
         .secret

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::{Call, Reply, check_method, issue, query};
-use crate::app::App;
-use crate::endpoint::Endpoint;
+use super::{CallReply, ParsedCall, check_method, issue, query};
+use crate::app::SimulatedApp;
+use crate::endpoint::CallEndpoint;
 use crate::message::Text;
 use crate::quota;
 use crate::refusal::Refusal;
@@ -29,18 +29,18 @@ struct Body<'a> {
     count: usize,
 }
 
-fn body<'a>(call: &Call<'a>) -> Result<Body<'a>, Refusal> {
+fn body<'a>(call: &ParsedCall<'a>) -> Result<Body<'a>, Refusal> {
     serde_json::from_slice(call.body).map_err(|_| Refusal::known(47001))
 }
 
 /// Answers the calls that need a token and send nothing.
-pub(super) fn act(call: &Call<'_>, app: &Arc<App>) -> Reply {
+pub(super) fn act(call: &ParsedCall<'_>, app: &Arc<SimulatedApp>) -> CallReply {
     match call.endpoint {
-        Endpoint::GetTemplate => Ok(templates(app)),
-        Endpoint::WxopenTemplates => wxopen_templates(call, app),
-        Endpoint::PrivateTemplates => Ok(private_templates(app)),
-        Endpoint::QuotaGet => quota_get(call, app),
-        Endpoint::ApiDomainIp => Ok(API_DOMAIN_IP.to_owned()),
+        CallEndpoint::GetTemplate => Ok(templates(app)),
+        CallEndpoint::WxopenTemplates => wxopen_templates(call, app),
+        CallEndpoint::PrivateTemplates => Ok(private_templates(app)),
+        CallEndpoint::QuotaGet => quota_get(call, app),
+        CallEndpoint::ApiDomainIp => Ok(API_DOMAIN_IP.to_owned()),
         _ if *body(call)?.appid != *app.appid => Err(Refusal::known(40013)),
         _ => clear(call, app),
     }
@@ -48,7 +48,7 @@ pub(super) fn act(call: &Call<'_>, app: &Arc<App>) -> Reply {
 
 /// Reads `clear_quota/v2`, which names the account by secret, in the body or in the query: WeChat's documentation is
 /// not clear on the place.
-pub(super) fn read_v2(world: &World, call: &Call<'_>) -> Result<Arc<App>, Refusal> {
+pub(super) fn read_v2(world: &World, call: &ParsedCall<'_>) -> Result<Arc<SimulatedApp>, Refusal> {
     check_method(call)?;
     let body = if call.body.is_empty() {
         Body {
@@ -71,7 +71,7 @@ pub(super) fn read_v2(world: &World, call: &Call<'_>) -> Result<Arc<App>, Refusa
 }
 
 /// Sets the counters of the day and the minute to zero, as often a month as the account's limit allows: 48006.
-pub(super) fn clear(call: &Call<'_>, app: &Arc<App>) -> Reply {
+pub(super) fn clear(call: &ParsedCall<'_>, app: &Arc<SimulatedApp>) -> CallReply {
     let limit = app.settings().limits.clear_quota;
     if !app.quotas.clears.take(quota::month(call.now), limit) {
         return Err(Refusal::known(48006));
@@ -80,9 +80,9 @@ pub(super) fn clear(call: &Call<'_>, app: &Arc<App>) -> Reply {
     Ok(OK.to_owned())
 }
 
-fn quota_get(call: &Call<'_>, app: &App) -> Reply {
-    let endpoint = match Endpoint::of_path(&body(call)?.cgi_path) {
-        Endpoint::Unknown => return Err(Refusal::known(76021)),
+fn quota_get(call: &ParsedCall<'_>, app: &SimulatedApp) -> CallReply {
+    let endpoint = match CallEndpoint::of_path(&body(call)?.cgi_path) {
+        CallEndpoint::Unknown => return Err(Refusal::known(76021)),
         endpoint => endpoint,
     };
     let limits = app.settings().limits;
@@ -97,7 +97,7 @@ fn quota_get(call: &Call<'_>, app: &App) -> Reply {
 }
 
 /// A page of the list of form-id templates, with 20 templates at most. The last page may be empty.
-fn wxopen_templates(call: &Call<'_>, app: &App) -> Reply {
+fn wxopen_templates(call: &ParsedCall<'_>, app: &SimulatedApp) -> CallReply {
     let Body { offset, count, .. } = body(call)?;
     let settings = app.settings();
     let page = settings
@@ -120,7 +120,7 @@ fn wxopen_templates(call: &Call<'_>, app: &App) -> Reply {
 }
 
 /// An official account's list of templates, which has no `errcode`.
-fn private_templates(app: &App) -> String {
+fn private_templates(app: &SimulatedApp) -> String {
     let settings = app.settings();
     let list = settings.templates.iter().map(|template| {
         serde_json::json!({
@@ -131,7 +131,7 @@ fn private_templates(app: &App) -> String {
     serde_json::json!({ "template_list": list.collect::<Vec<_>>() }).to_string()
 }
 
-fn templates(app: &App) -> String {
+fn templates(app: &SimulatedApp) -> String {
     let data = serde_json::json!(app.settings().templates);
     format!("{{\"errcode\":0,\"errmsg\":\"ok\",\"data\":{data}}}")
 }

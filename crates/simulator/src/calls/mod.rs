@@ -10,18 +10,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::account::AccountKind;
-use crate::app::{App, InFlightGuard};
-use crate::endpoint::Endpoint;
+use crate::app::{InFlightGuard, SimulatedApp};
+use crate::endpoint::CallEndpoint;
 use crate::faults::{Effect, Shape};
-use crate::message::Message;
+use crate::message::SimulatedMessage;
 use crate::quota;
 use crate::refusal::Refusal;
 use crate::world::World;
 
 /// A parsed request.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Call<'a> {
-    pub(crate) endpoint: Endpoint,
+pub(crate) struct ParsedCall<'a> {
+    pub(crate) endpoint: CallEndpoint,
     pub(crate) path: &'a str,
     pub(crate) is_get: bool,
     pub(crate) query: &'a str,
@@ -55,16 +55,16 @@ pub(crate) enum Ending {
     Hang,
 }
 
-type Reply = Result<String, Refusal>;
+type CallReply = Result<String, Refusal>;
 
 /// The result of a call's action.
 struct Acted {
-    reply: Reply,
+    reply: CallReply,
     busy: Option<InFlightGuard>,
 }
 
-impl From<Reply> for Acted {
-    fn from(reply: Reply) -> Self {
+impl From<CallReply> for Acted {
+    fn from(reply: CallReply) -> Self {
         Self { reply, busy: None }
     }
 }
@@ -72,18 +72,18 @@ impl From<Reply> for Acted {
 /// The account and user of a call, for the filters of faults and for counters.
 #[derive(Clone, Copy, Default)]
 struct CallSubject<'a> {
-    app: Option<&'a Arc<App>>,
+    app: Option<&'a Arc<SimulatedApp>>,
     openid: Option<&'a str>,
 }
 
 /// Answers one call.
-pub(crate) fn serve(world: &World, call: &Call<'_>) -> Served {
+pub(crate) fn serve(world: &World, call: &ParsedCall<'_>) -> Served {
     match call.endpoint {
-        Endpoint::Token | Endpoint::StableToken | Endpoint::ForcedToken => {
-            let request = issue::Request::read(world, call);
+        CallEndpoint::Token | CallEndpoint::StableToken | CallEndpoint::ForcedToken => {
+            let request = issue::IssueRequest::read(world, call);
             by_secret(world, call, &request, |request| &request.app, issue::act)
         }
-        Endpoint::ClearQuotaV2 => {
+        CallEndpoint::ClearQuotaV2 => {
             let app = manage::read_v2(world, call);
             by_secret(
                 world,
@@ -93,13 +93,13 @@ pub(crate) fn serve(world: &World, call: &Call<'_>) -> Served {
                 |_, call, app| manage::clear(call, app),
             )
         }
-        Endpoint::CodeToSession => {
-            let request = sign_in::Request::read(world, call);
+        CallEndpoint::CodeToSession => {
+            let request = sign_in::SignInRequest::read(world, call);
             by_secret(world, call, &request, |request| &request.app, sign_in::act)
         }
-        Endpoint::SubscribeSend | Endpoint::WxopenSend | Endpoint::TemplateSend => {
+        CallEndpoint::SubscribeSend | CallEndpoint::WxopenSend | CallEndpoint::TemplateSend => {
             let (app, pass) = world.pass(&query::value(call.query, "access_token"), call.now);
-            let message = Message::parse(call.body);
+            let message = SimulatedMessage::parse(call.body);
             let who = CallSubject {
                 app: app.as_ref(),
                 openid: message.as_ref().ok().map(|message| &*message.touser),
@@ -117,12 +117,12 @@ pub(crate) fn serve(world: &World, call: &Call<'_>) -> Served {
                 }
             })
         }
-        Endpoint::GetTemplate
-        | Endpoint::WxopenTemplates
-        | Endpoint::PrivateTemplates
-        | Endpoint::QuotaGet
-        | Endpoint::ApiDomainIp
-        | Endpoint::ClearQuota => {
+        CallEndpoint::GetTemplate
+        | CallEndpoint::WxopenTemplates
+        | CallEndpoint::PrivateTemplates
+        | CallEndpoint::QuotaGet
+        | CallEndpoint::ApiDomainIp
+        | CallEndpoint::ClearQuota => {
             let (app, pass) = world.pass(&query::value(call.query, "access_token"), call.now);
             let who = CallSubject {
                 app: app.as_ref(),
@@ -134,7 +134,7 @@ pub(crate) fn serve(world: &World, call: &Call<'_>) -> Served {
                     .into()
             })
         }
-        Endpoint::Unknown => run(world, call, CallSubject::default(), |_| {
+        CallEndpoint::Unknown => run(world, call, CallSubject::default(), |_| {
             Err(Refusal::known(40066)).into()
         }),
     }
@@ -143,10 +143,10 @@ pub(crate) fn serve(world: &World, call: &Call<'_>) -> Served {
 /// Answers a call that names the account by secret.
 fn by_secret<R>(
     world: &World,
-    call: &Call<'_>,
+    call: &ParsedCall<'_>,
     request: &Result<R, Refusal>,
-    app: impl Fn(&R) -> &Arc<App>,
-    act: impl FnOnce(&World, &Call<'_>, &R) -> Reply,
+    app: impl Fn(&R) -> &Arc<SimulatedApp>,
+    act: impl FnOnce(&World, &ParsedCall<'_>, &R) -> CallReply,
 ) -> Served {
     let who = CallSubject {
         app: request.as_ref().ok().map(app),
@@ -162,7 +162,7 @@ fn by_secret<R>(
 /// delayed: a message is sent even if the caller stops waiting.
 fn run(
     world: &World,
-    call: &Call<'_>,
+    call: &ParsedCall<'_>,
     who: CallSubject<'_>,
     act: impl FnOnce(Duration) -> Acted,
 ) -> Served {
@@ -229,10 +229,10 @@ fn error_page(status: u16) -> String {
 
 /// The checks of every business call: method, token, the account's state and kind, the account's quotas.
 fn admit<'a>(
-    call: &Call<'_>,
-    app: Option<&'a Arc<App>>,
+    call: &ParsedCall<'_>,
+    app: Option<&'a Arc<SimulatedApp>>,
     pass: Result<(), Refusal>,
-) -> Result<&'a Arc<App>, Refusal> {
+) -> Result<&'a Arc<SimulatedApp>, Refusal> {
     check_method(call)?;
     pass?;
     let app = app.ok_or_else(|| Refusal::known(40014))?;
@@ -241,11 +241,13 @@ fn admit<'a>(
         .state
         .check(settings.kind, false, &call.ip.to_string())?;
     let wanted = match call.endpoint {
-        Endpoint::TemplateSend | Endpoint::PrivateTemplates => Some(AccountKind::OfficialAccount),
-        Endpoint::SubscribeSend
-        | Endpoint::WxopenSend
-        | Endpoint::GetTemplate
-        | Endpoint::WxopenTemplates => Some(AccountKind::MiniProgram),
+        CallEndpoint::TemplateSend | CallEndpoint::PrivateTemplates => {
+            Some(AccountKind::OfficialAccount)
+        }
+        CallEndpoint::SubscribeSend
+        | CallEndpoint::WxopenSend
+        | CallEndpoint::GetTemplate
+        | CallEndpoint::WxopenTemplates => Some(AccountKind::MiniProgram),
         _ => None,
     };
     if wanted.is_some_and(|wanted| wanted != settings.kind) {
@@ -253,7 +255,7 @@ fn admit<'a>(
     }
     if matches!(
         call.endpoint,
-        Endpoint::WxopenSend | Endpoint::WxopenTemplates
+        CallEndpoint::WxopenSend | CallEndpoint::WxopenTemplates
     ) && let Some(code) = settings.wxopen_withdrawn
     {
         return Err(Refusal::known(code));
@@ -263,7 +265,7 @@ fn admit<'a>(
 }
 
 /// Counts a call against the endpoint's limits of the minute (45011) and of the day (45009).
-fn take_quota(call: &Call<'_>, app: &App) -> Result<(), Refusal> {
+fn take_quota(call: &ParsedCall<'_>, app: &SimulatedApp) -> Result<(), Refusal> {
     let limits = app.settings().limits;
     let place = call.endpoint.index();
     if !app.quotas.minutes[place].take(quota::minute(call.now), limits.of_minute(call.endpoint)) {
@@ -275,7 +277,7 @@ fn take_quota(call: &Call<'_>, app: &App) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn check_method(call: &Call<'_>) -> Result<(), Refusal> {
+fn check_method(call: &ParsedCall<'_>) -> Result<(), Refusal> {
     match (call.endpoint.is_get(), call.is_get) {
         (true, false) => Err(Refusal::known(43001)),
         (false, true) => Err(Refusal::known(43002)),

@@ -3,29 +3,29 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Acted, Call, Reply};
-use crate::account::{AppSettings, GrantPolicy};
-use crate::app::App;
-use crate::endpoint::Endpoint;
+use super::{Acted, CallReply, ParsedCall};
+use crate::account::{AppSettings, GrantRule};
+use crate::app::SimulatedApp;
+use crate::endpoint::CallEndpoint;
 use crate::journal::Sent;
-use crate::message::{Data, Message, Slot};
+use crate::message::{Data, SimulatedMessage, Slot};
 use crate::push::PushEvent;
 use crate::refusal::Refusal;
-use crate::template::Template;
+use crate::template::ListedTemplate;
 use crate::values;
 use crate::world::World;
 
 /// Sends a message of an account, after all checks that do not concern the message.
 pub(super) fn act(
     world: &World,
-    call: &Call<'_>,
-    app: &Arc<App>,
-    message: &Message<'_>,
+    call: &ParsedCall<'_>,
+    app: &Arc<SimulatedApp>,
+    message: &SimulatedMessage<'_>,
     delay: Duration,
 ) -> Acted {
     let settings = app.settings();
     let templates = match call.endpoint {
-        Endpoint::WxopenSend => &settings.wxopen_templates,
+        CallEndpoint::WxopenSend => &settings.wxopen_templates,
         _ => &settings.templates,
     };
     let template = match addressed(app, &settings, templates, message) {
@@ -40,8 +40,8 @@ pub(super) fn act(
         message,
     };
     match call.endpoint {
-        Endpoint::WxopenSend => desk.form_id_message().into(),
-        Endpoint::TemplateSend => desk.official_message(template).into(),
+        CallEndpoint::WxopenSend => desk.form_id_message().into(),
+        CallEndpoint::TemplateSend => desk.official_message(template).into(),
         _ => match app.occupy(&message.touser, delay) {
             Ok(busy) => Acted {
                 reply: desk.subscribe_message(template),
@@ -55,11 +55,11 @@ pub(super) fn act(
 /// Fails if the user (40003) or the template (40037) does not exist. An account without templates accepts every
 /// template id.
 fn addressed<'a>(
-    app: &App,
+    app: &SimulatedApp,
     settings: &AppSettings,
-    templates: &'a [Template],
-    message: &Message<'_>,
-) -> Result<Option<&'a Template>, Refusal> {
+    templates: &'a [ListedTemplate],
+    message: &SimulatedMessage<'_>,
+) -> Result<Option<&'a ListedTemplate>, Refusal> {
     app.knows(&message.touser, settings.users)?;
     let unknown = || Refusal::known(40037);
     if message.template_id.is_empty() {
@@ -77,24 +77,24 @@ fn addressed<'a>(
 /// The data of one send.
 struct SendContext<'a> {
     world: &'a World,
-    call: &'a Call<'a>,
-    app: &'a Arc<App>,
+    call: &'a ParsedCall<'a>,
+    app: &'a Arc<SimulatedApp>,
     settings: &'a AppSettings,
-    message: &'a Message<'a>,
+    message: &'a SimulatedMessage<'a>,
 }
 
 impl SendContext<'_> {
     /// Checks that a grant is left (43101), then checks the values (47003), and only then uses up the grant: a message
     /// refused for the values costs no grant.
-    fn subscribe_message(&self, template: Option<&Template>) -> Reply {
+    fn subscribe_message(&self, template: Option<&ListedTemplate>) -> CallReply {
         let (openid, template_id) = (&*self.message.touser, &*self.message.template_id);
-        let counted = self.settings.grants == GrantPolicy::Counted;
+        let counted = self.settings.grants == GrantRule::Counted;
         if counted && self.app.grants.left(openid, template_id) == 0 {
             return Err(Refusal::known(43101));
         }
         check_all(&self.message.data, template)?;
         if counted {
-            let long_term = template.is_some_and(Template::is_long_term);
+            let long_term = template.is_some_and(ListedTemplate::is_long_term);
             self.app.grants.spend(openid, template_id, long_term)?;
         }
         let msgid = self.accept();
@@ -104,7 +104,7 @@ impl SendContext<'_> {
     }
 
     /// Checks the form id only: WeChat never checked values or keys of these messages.
-    fn form_id_message(&self) -> Reply {
+    fn form_id_message(&self) -> CallReply {
         let policy = self.settings.form_ids;
         self.app.form_ids.spend(
             &self.message.form_id,
@@ -121,7 +121,7 @@ impl SendContext<'_> {
 
     /// Checks the values that are present; keys may be missing. The same client id within ten minutes sends nothing
     /// more.
-    fn official_message(&self, template: Option<&Template>) -> Reply {
+    fn official_message(&self, template: Option<&ListedTemplate>) -> CallReply {
         match &self.message.data {
             Data::Keys(keys) => keys
                 .iter()
@@ -173,8 +173,8 @@ impl SendContext<'_> {
     fn tell(&self, msgid: u64) {
         let (openid, template_id) = (&*self.message.touser, &*self.message.template_id);
         let event = match self.call.endpoint {
-            Endpoint::WxopenSend => return,
-            Endpoint::TemplateSend => PushEvent::JobFinished {
+            CallEndpoint::WxopenSend => return,
+            CallEndpoint::TemplateSend => PushEvent::JobFinished {
                 openid: openid.to_owned(),
                 msgid,
                 status: "success".to_owned(),
@@ -190,7 +190,7 @@ fn given(text: &str) -> Option<String> {
 }
 
 /// Checks the data of a subscribe message: all keys of the template are present, and every value fits the key.
-fn check_all(data: &Data<'_>, template: Option<&Template>) -> Result<(), Refusal> {
+fn check_all(data: &Data<'_>, template: Option<&ListedTemplate>) -> Result<(), Refusal> {
     let Data::Keys(keys) = data else {
         return Err(invalid("data"));
     };
@@ -211,7 +211,7 @@ fn check_all(data: &Data<'_>, template: Option<&Template>) -> Result<(), Refusal
     Ok(())
 }
 
-fn check_one(key: &str, slot: &Slot<'_>, template: Option<&Template>) -> Result<(), Refusal> {
+fn check_one(key: &str, slot: &Slot<'_>, template: Option<&ListedTemplate>) -> Result<(), Refusal> {
     match slot {
         Slot::Wrong => Err(invalid(&format!("data.{key}.value"))),
         // WeChat's own spelling.

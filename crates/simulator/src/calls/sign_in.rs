@@ -6,9 +6,9 @@ use std::sync::Arc;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 
 use super::issue::check_secret;
-use super::{Call, Reply, check_method, query, take_quota};
+use super::{CallReply, ParsedCall, check_method, query, take_quota};
 use crate::account::AccountKind;
-use crate::app::App;
+use crate::app::SimulatedApp;
 use crate::ids::mix;
 use crate::refusal::Refusal;
 use crate::world::World;
@@ -17,15 +17,15 @@ use crate::world::World;
 const MOCK_CODE: &str = "the code is a mock one";
 
 /// A sign-in that names an account.
-pub(super) struct Request<'a> {
-    pub(super) app: Arc<App>,
+pub(super) struct SignInRequest<'a> {
+    pub(super) app: Arc<SimulatedApp>,
     secret: Cow<'a, str>,
     code: Cow<'a, str>,
 }
 
-impl<'a> Request<'a> {
+impl<'a> SignInRequest<'a> {
     /// Reads a sign-in: 43001, 41002, 41004, 41008, 40002, 40013.
-    pub(super) fn read(world: &World, call: &Call<'a>) -> Result<Self, Refusal> {
+    pub(super) fn read(world: &World, call: &ParsedCall<'a>) -> Result<Self, Refusal> {
         check_method(call)?;
         let given = |name, missing| match query::value(call.query, name) {
             value if value.is_empty() => Err(Refusal::known(missing)),
@@ -43,7 +43,7 @@ impl<'a> Request<'a> {
 }
 
 /// Answers the user's openid, which is the code after an `o`. Each code is valid once.
-pub(super) fn act(world: &World, call: &Call<'_>, request: &Request<'_>) -> Reply {
+pub(super) fn act(world: &World, call: &ParsedCall<'_>, request: &SignInRequest<'_>) -> CallReply {
     let app = &request.app;
     take_quota(call, app)?;
     check_secret(call, app, &request.secret)?;

@@ -11,7 +11,7 @@ pub(crate) use request::Stamp;
 /// The message push settings of an account, as in WeChat's console.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Push {
+pub struct PushSettings {
     /// The URL that receives the callbacks.
     pub url: String,
     /// The Token, for signatures.

@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{CallbackRequest, PushEvent};
-use crate::app::App;
+use crate::app::SimulatedApp;
 use crate::world::World;
 
 /// The time for which WeChat waits for an answer; `TRIES` is how often WeChat posts a callback.
@@ -20,7 +20,7 @@ const AT_ONCE: usize = 64;
 /// An event to post for an account.
 #[derive(Debug)]
 pub(crate) struct Job {
-    pub(crate) app: Arc<App>,
+    pub(crate) app: Arc<SimulatedApp>,
     pub(crate) event: PushEvent,
 }
 

@@ -10,7 +10,7 @@ use aws_lc_rs::{
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 
-use super::{CallbackRequest, Push, PushError, PushEvent, PushFormat, PushMode};
+use super::{CallbackRequest, PushError, PushEvent, PushFormat, PushMode, PushSettings};
 
 /// The values that differ in every callback.
 #[derive(Clone, Copy, Debug)]
@@ -21,7 +21,7 @@ pub(crate) struct Stamp {
     pub(crate) random: [u8; 16],
 }
 
-impl Push {
+impl PushSettings {
     /// Writes the callback for `event`.
     pub(crate) fn write(
         &self,
@@ -247,8 +247,8 @@ mod tests {
         random: *b"a8eedb185eb2fecf",
     };
 
-    fn push(mode: PushMode, format: PushFormat) -> Push {
-        Push {
+    fn push(mode: PushMode, format: PushFormat) -> PushSettings {
+        PushSettings {
             url: "http://127.0.0.1:9".into(),
             token: "AAAAA".into(),
             aes_key: Some("A".repeat(43)),
@@ -295,7 +295,7 @@ mod tests {
     #[test]
     fn bodies_look_like_those_of_the_documentation() {
         let sent = PushEvent::delivered("o1", "t1", 4_103_297_716_205_551_617);
-        let write = |push: &Push, event: &PushEvent| {
+        let write = |push: &PushSettings, event: &PushEvent| {
             push.write("wx0a1b2c3d4e5f6789", event, STAMP).unwrap().body
         };
         let plain = push(PushMode::Plain, PushFormat::Json);
@@ -327,13 +327,13 @@ mod tests {
             openid: "o1".into(),
             name: "debug_demo".into(),
         };
-        let write = |push: Push| push.write("wx0a1b2c3d4e5f6789", &event, STAMP);
+        let write = |push: PushSettings| push.write("wx0a1b2c3d4e5f6789", &event, STAMP);
         let safe = write(push(PushMode::Safe, PushFormat::Xml)).unwrap();
         assert!(!safe.body.contains("debug_demo") && safe.body.contains("<Encrypt><![CDATA["));
         assert!(safe.query.contains("&encrypt_type=aes&msg_signature="));
         let compatible = write(push(PushMode::Compatible, PushFormat::Json)).unwrap();
         assert!(compatible.body.contains("debug_demo") && compatible.body.contains("\"Encrypt\""));
-        let keyless = Push {
+        let keyless = PushSettings {
             aes_key: None,
             ..push(PushMode::Safe, PushFormat::Json)
         };

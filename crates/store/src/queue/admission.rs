@@ -37,7 +37,7 @@ pub(super) struct AppFacts {
 }
 
 /// The apps of a batch, by appid.
-pub(super) type Apps = HashMap<String, AppFacts>;
+pub(super) type AdmittedApps = HashMap<String, AppFacts>;
 
 /// The properties of a message that admission needs.
 pub(super) struct MessageProfile {
@@ -51,9 +51,9 @@ pub(super) struct MessageProfile {
 pub(super) async fn apps(
     tx: &impl ConnectionTrait,
     appids: BTreeSet<&str>,
-) -> Result<Apps, StoreError> {
+) -> Result<AdmittedApps, StoreError> {
     if appids.is_empty() {
-        return Ok(Apps::new());
+        return Ok(AdmittedApps::new());
     }
     let appids: Vec<&str> = appids.into_iter().collect();
     let kept = match tx.get_database_backend() {
@@ -68,7 +68,7 @@ pub(super) async fn read_apps(
     connection: &impl ConnectionTrait,
     appids: &[&str],
     locks: &str,
-) -> Result<Apps, StoreError> {
+) -> Result<AdmittedApps, StoreError> {
     let mut sql = Sql::new(
         "SELECT app.appid, app.tenant_id, app.kind, app.daily_quota, app.grant_policy, app.counts_grants, lane.quota_day, lane.quota_used, tenant.messages_per_day \
          FROM app JOIN lane ON lane.appid = app.appid JOIN tenant ON tenant.id = app.tenant_id WHERE app.appid",
@@ -84,14 +84,18 @@ pub(super) async fn read_apps(
 }
 
 /// The app, if this tenant owns the app.
-pub(super) fn app_of<'a>(apps: &'a Apps, appid: &str, tenant: TenantId) -> Option<&'a AppFacts> {
+pub(super) fn app_of<'a>(
+    apps: &'a AdmittedApps,
+    appid: &str,
+    tenant: TenantId,
+) -> Option<&'a AppFacts> {
     apps.get(appid).filter(|app| app.tenant_id == tenant.uuid())
 }
 
 /// The result of a submission by the rules of the app and of each message alone.
 pub(super) fn admit_all(
     submission: &Submission,
-    apps: &Apps,
+    apps: &AdmittedApps,
     shares: PriorityShares,
     now: DateTime<Utc>,
 ) -> Taken {

@@ -13,7 +13,7 @@ use sea_orm::ConnectionTrait;
 use uuid::Uuid;
 
 use super::{
-    admission::{Apps, app_of},
+    admission::{AdmittedApps, app_of},
     meter::day_number,
     sql::Sql,
     submission::{Received, Spent, Submission, Taken},
@@ -109,7 +109,7 @@ impl Allowances {
 pub(super) async fn charge_all(
     tx: &impl ConnectionTrait,
     batch: &[Submission],
-    apps: &Apps,
+    apps: &AdmittedApps,
     taken: &mut [Taken],
     now: DateTime<Utc>,
 ) -> Result<Vec<usize>, StoreError> {

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use domain::{
     id::MessageId,
-    lifecycle::{Event, Refusal, Status},
+    lifecycle::{Event, ImpossibleEvent, Status},
 };
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect, sea_query::Expr};
 
@@ -28,7 +28,7 @@ pub enum Canceled {
     /// The message was canceled before.
     Before(Message),
     /// The message is in a state that cannot be canceled.
-    Refused(Refusal),
+    Refused(ImpossibleEvent),
     /// The tenant has no such message.
     NoSuchMessage,
 }

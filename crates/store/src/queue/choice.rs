@@ -48,7 +48,7 @@ impl Candidate {
 
 /// What a claim does with the candidates.
 #[derive(Default)]
-pub(super) struct Choice {
+pub(super) struct ClaimChoice {
     pub(super) fly: Vec<Uuid>,
     /// The messages in `fly` that other messages of this claim are put behind.
     pub(super) followed: Vec<Uuid>,
@@ -60,7 +60,7 @@ pub(super) struct Choice {
     pub(super) meters: HashMap<String, Meter>,
 }
 
-impl Choice {
+impl ClaimChoice {
     /// Takes messages without a grant off the count of the meters.
     pub(super) fn put_back(&mut self, unpermitted: &[ClaimedMessage]) {
         for flight in unpermitted {
@@ -78,13 +78,13 @@ pub(super) fn choose(
     busy: &HashSet<Recipient>,
     request: &ClaimRequest,
     now: DateTime<Utc>,
-) -> Choice {
-    let mut choice = Choice {
+) -> ClaimChoice {
+    let mut choice = ClaimChoice {
         meters: lanes
             .iter()
             .map(|lane| (lane.appid.clone(), Meter::of(lane, now)))
             .collect(),
-        ..Choice::default()
+        ..ClaimChoice::default()
     };
     let mut people = HashMap::new();
     for candidate in candidates {

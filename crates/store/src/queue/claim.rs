@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::{
     BEHIND, IN_FLIGHT, READY,
-    choice::{Candidate, Choice, Recipient, choose},
+    choice::{Candidate, ClaimChoice, Recipient, choose},
     claimed::{CLAIMED_COLUMNS, ClaimedMessage, ClaimedRow, readable},
     events::{Settled, end_with_events},
     grants,
@@ -69,7 +69,7 @@ pub struct ClaimBatch {
 }
 
 #[derive(FromQueryResult)]
-struct Visit {
+struct AppVisit {
     appid: String,
     /// Whether the app may send now. `None` if the app is removed.
     open: Option<bool>,
@@ -177,7 +177,7 @@ impl PlatformStore {
             .map(|visit| visit.appid.clone())
             .unwrap_or_default();
         let (mut open, mut gone) = (Vec::new(), Vec::new());
-        for Visit { appid, open: state } in visits {
+        for AppVisit { appid, open: state } in visits {
             match state {
                 Some(true) => open.push(appid),
                 Some(false) => {}
@@ -202,7 +202,7 @@ impl PlatformStore {
         cursor: &str,
         hops: usize,
         now: DateTime<Utc>,
-    ) -> Result<Vec<Visit>, StoreError> {
+    ) -> Result<Vec<AppVisit>, StoreError> {
         let ready =
             format!("(SELECT m.appid FROM message m WHERE m.phase = {READY} AND m.appid > ");
         let first = " ORDER BY m.appid LIMIT 1)";
@@ -220,7 +220,7 @@ impl PlatformStore {
         sql.push("FROM active LEFT JOIN lane ON lane.appid = active.appid LEFT JOIN app ON app.appid = active.appid ");
         sql.push("LEFT JOIN tenant ON tenant.id = app.tenant_id WHERE active.appid IS NOT NULL ORDER BY active.appid");
         let connection = &self.store.read;
-        Ok(Visit::find_by_statement(sql.on(connection))
+        Ok(AppVisit::find_by_statement(sql.on(connection))
             .all(connection)
             .await?)
     }
@@ -346,7 +346,7 @@ async fn busy(
 /// stays ready if another claim has sent to the same recipient since the read.
 async fn fly(
     tx: &impl ConnectionTrait,
-    choice: &mut Choice,
+    choice: &mut ClaimChoice,
     request: &ClaimRequest,
     now: DateTime<Utc>,
 ) -> Result<Vec<ClaimedMessage>, StoreError> {

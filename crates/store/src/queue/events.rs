@@ -29,7 +29,7 @@ use uuid::Uuid;
 
 use super::{
     pause::LanePause,
-    sql::{Cell, Sql, pieces},
+    sql::{Sql, SqlValue, pieces},
 };
 use crate::{
     Failure, Message, StoreError, error::unknown, messages::to_json, millis, queue::THROTTLED, time,
@@ -105,7 +105,7 @@ impl AppEvent {
 }
 
 #[derive(FromQueryResult)]
-struct Endpoint {
+struct EndpointFilter {
     id: Uuid,
     tenant_id: Uuid,
     events: String,
@@ -306,7 +306,7 @@ pub(super) async fn tell_pause(
 async fn endpoints(
     tx: &impl ConnectionTrait,
     tenants: BTreeSet<Uuid>,
-) -> Result<Vec<Endpoint>, StoreError> {
+) -> Result<Vec<EndpointFilter>, StoreError> {
     if tenants.is_empty() {
         return Ok(Vec::new());
     }
@@ -315,11 +315,13 @@ async fn endpoints(
         "SELECT id, tenant_id, events FROM webhook WHERE status = 'enabled' AND tenant_id",
     );
     sql.one_of(&tenants).push(" ORDER BY id");
-    Ok(Endpoint::find_by_statement(sql.on(tx)).all(tx).await?)
+    Ok(EndpointFilter::find_by_statement(sql.on(tx))
+        .all(tx)
+        .await?)
 }
 
 fn wanting(
-    endpoints: &[Endpoint],
+    endpoints: &[EndpointFilter],
     tenant: Uuid,
     kind: EventType,
 ) -> impl Iterator<Item = Uuid> + '_ {
@@ -343,7 +345,7 @@ async fn insert(
             "INSERT INTO webhook_delivery (webhook_id, event_id, tenant_id, kind, message_id, facts, status, attempt_count, \
              due_at, retry_from, created_at) ",
         );
-        sql.rows(piece.into_iter().map(|row| -> [Cell; 11] {
+        sql.rows(piece.into_iter().map(|row| -> [SqlValue; 11] {
             [
                 row.webhook.into(),
                 row.event.into(),

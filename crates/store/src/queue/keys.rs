@@ -5,7 +5,7 @@
 //! later ones go into the next transaction.
 //!
 //! The fingerprint proves that a repeat has the same bytes, so the row stores only what these bytes do not contain: the
-//! ids, the time, and the refusals of a batch (`Answer`, as JSON). A refused single message leaves the key free. A
+//! ids, the time, and the refusals of a batch (`RecordedAnswer`, as JSON). A refused single message leaves the key free. A
 //! batch never does, because a batch is always answered. The row also holds the end of the key: a claim takes an
 //! expired row over, so that no request waits for the janitor.
 
@@ -21,7 +21,8 @@ use super::{
     grants::Collected,
     sql::Sql,
     submission::{
-        Entry, FirstAnswer, FirstEntry, IdempotencyKey, Received, Submission, SubmissionBody, Taken,
+        BatchEntry, FirstAnswer, FirstEntry, IdempotencyKey, Received, Submission, SubmissionBody,
+        Taken,
     },
 };
 use crate::{
@@ -33,7 +34,7 @@ use crate::{
 /// The content of an idempotency record: the facts from which the same answer is made again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Answer {
+pub(super) enum RecordedAnswer {
     /// A message was accepted.
     Message(Uuid),
     /// A batch was answered, entry by entry.
@@ -46,7 +47,7 @@ pub(super) enum Answer {
     Grants(Vec<Collected>),
 }
 
-/// [`Answer::Sealed`] as the row stores this value.
+/// [`RecordedAnswer::Sealed`] as the row stores this value.
 pub(crate) const SEALED_ANSWER: &str = "\"sealed\"";
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -73,7 +74,7 @@ impl KeyRow {
     pub(super) fn answer_to(
         &self,
         key: &IdempotencyKey,
-    ) -> Result<Option<(DateTime<Utc>, Answer)>, StoreError> {
+    ) -> Result<Option<(DateTime<Utc>, RecordedAnswer)>, StoreError> {
         if self.fingerprint != key.fingerprint {
             return Ok(None);
         }
@@ -92,7 +93,7 @@ impl KeyRow {
 pub(super) struct Claim<'a> {
     pub(super) tenant: TenantId,
     pub(super) key: &'a IdempotencyKey,
-    pub(super) answer: Answer,
+    pub(super) answer: RecordedAnswer,
     pub(super) at: DateTime<Utc>,
 }
 
@@ -241,36 +242,36 @@ pub(super) async fn amend(
 }
 
 /// The answer that the key of a submission will stand for. `None` if the submission leaves the key free.
-fn answer(submission: &Submission, taken: &Taken) -> Option<Answer> {
+fn answer(submission: &Submission, taken: &Taken) -> Option<RecordedAnswer> {
     let Taken::Fresh(received) = taken else {
         return None;
     };
     match &submission.load {
         SubmissionBody::One(new) => {
             let stored = received[..] == [Received::Stored] && !new.draft.dry_run;
-            stored.then(|| Answer::Message(new.id.uuid()))
+            stored.then(|| RecordedAnswer::Message(new.id.uuid()))
         }
         SubmissionBody::Batch(entries) => {
             let mut received = received.iter();
             let entries = entries.iter().map(|entry| match entry {
-                Entry::Unfit(words) => EntryAnswer::Unfit(words.clone()),
-                Entry::Message(new) => match received.next() {
+                BatchEntry::Unfit(words) => EntryAnswer::Unfit(words.clone()),
+                BatchEntry::Message(new) => match received.next() {
                     Some(Received::Stored) | None => EntryAnswer::Stored(new.id.uuid()),
                     Some(refused) => EntryAnswer::Refused(new.id.uuid(), *refused),
                 },
             });
-            Some(Answer::Batch(entries.collect()))
+            Some(RecordedAnswer::Batch(entries.collect()))
         }
     }
 }
 
 fn replay(row: &KeyRow, key: &IdempotencyKey) -> Result<Taken, StoreError> {
     let first = match row.answer_to(key)? {
-        Some((received_at, Answer::Message(id))) => FirstAnswer::One {
+        Some((received_at, RecordedAnswer::Message(id))) => FirstAnswer::One {
             id: id.into(),
             received_at,
         },
-        Some((received_at, Answer::Batch(entries))) => {
+        Some((received_at, RecordedAnswer::Batch(entries))) => {
             let entries = entries.into_iter().map(|entry| match entry {
                 EntryAnswer::Stored(id) => FirstEntry::Message(id.into(), Received::Stored),
                 EntryAnswer::Refused(id, why) => FirstEntry::Message(id.into(), why),
@@ -282,7 +283,11 @@ fn replay(row: &KeyRow, key: &IdempotencyKey) -> Result<Taken, StoreError> {
             }
         }
         // A fingerprint covers the path: an answer of another kind belongs to another request.
-        None | Some((_, Answer::Retry(_) | Answer::Grants(_) | Answer::Sealed)) => {
+        None
+        | Some((
+            _,
+            RecordedAnswer::Retry(_) | RecordedAnswer::Grants(_) | RecordedAnswer::Sealed,
+        )) => {
             return Ok(Taken::KeyReused);
         }
     };
@@ -296,7 +301,7 @@ mod tests {
     #[test]
     fn the_word_for_a_sealed_answer_is_its_json() {
         assert_eq!(
-            serde_json::to_string(&Answer::Sealed).unwrap(),
+            serde_json::to_string(&RecordedAnswer::Sealed).unwrap(),
             SEALED_ANSWER
         );
     }

@@ -63,14 +63,14 @@ pub use event_keys::{CallbackEvent, EventKey};
 pub use events::{AppEvent, MessageFacts, Settled};
 pub use grants::{
     Collected, Collection, Grant, GrantChange, GrantCount, GrantCursor, GrantCursorFormat,
-    GrantEntry, IdFate, KeptCount, LedgerChange, Permit, PoolCount, PoolId, PooledId, Reach, Step,
-    Subscription, TemplateCount,
+    GrantEntry, IdFate, KeptCount, LedgerChange, LedgerStep, Permit, PoolCount, PoolId, PooledId,
+    Reach, Subscription, TemplateCount,
 };
 pub use lane::QuotaUse;
 pub(crate) use lane::{close_lane, open_lane};
 pub use outbox::{
-    DeliveryNext, DeliveryOutcome, DisabledWebhook, DueDelivery, EventContent, Held, OutboxClaim,
-    OutboxRequest, Slots,
+    DeliveryNext, DeliveryOutcome, DisabledWebhook, DueDelivery, EventContent, HeldSlots,
+    OutboxClaim, OutboxRequest, Slots,
 };
 pub use pause::{LaneChange, LanePause, THROTTLED};
 pub use receipts::{MatchFields, NewReceipt, SweptReceipts};
@@ -78,7 +78,7 @@ pub use record::{Recorded, Settlement, SettlementSource};
 pub use retention::Dropped;
 pub use retry::Retried;
 pub use submission::{
-    Entry, FirstAnswer, FirstEntry, IdempotencyKey, NewMessage, Received, Spent, Submission,
+    BatchEntry, FirstAnswer, FirstEntry, IdempotencyKey, NewMessage, Received, Spent, Submission,
     SubmissionBody, Taken,
 };
 pub use sweep::Swept;

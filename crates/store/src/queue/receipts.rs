@@ -39,7 +39,7 @@ use self::waiting::{DueReceipts, PIECE};
 use super::{
     ENDED,
     events::{Settled, end_with_events},
-    sql::{Cell, Sql},
+    sql::{Sql, SqlValue},
 };
 use crate::{PlatformStore, StoreError, error::unknown, millis, time};
 
@@ -90,17 +90,17 @@ pub struct SweptReceipts {
 }
 
 /// The key of a receipt: appid, recipient, WeChat's msgid.
-type Key = (String, String, String);
+type ReceiptKey = (String, String, String);
 
 impl NewReceipt {
-    fn key(&self) -> Key {
+    fn key(&self) -> ReceiptKey {
         let msgid = self.msgid.to_string();
         (self.appid.as_str().to_owned(), self.touser.clone(), msgid)
     }
 
     /// The change that this receipt makes to a message in this status, in the form that [`write`] takes. `None` if the
     /// receipt changes nothing because another receipt came before.
-    fn change(&self, message: Uuid, status: Status, now: DateTime<Utc>) -> Option<[Cell; 6]> {
+    fn change(&self, message: Uuid, status: Status, now: DateTime<Utc>) -> Option<[SqlValue; 6]> {
         // All fields but the status concern repeats, which a receipt does not cause.
         let facts = MessageState {
             status,
@@ -124,7 +124,7 @@ impl NewReceipt {
 }
 
 #[derive(FromQueryResult)]
-struct MessageRow {
+struct ReceiptMessage {
     id: Uuid,
     tenant_id: Uuid,
     appid: String,
@@ -133,7 +133,7 @@ struct MessageRow {
     status: String,
 }
 
-impl MessageRow {
+impl ReceiptMessage {
     fn is_of(&self, receipt: &NewReceipt) -> bool {
         let (appid, touser, msgid) = receipt.key();
         self.tenant_id == receipt.tenant.uuid()
@@ -339,7 +339,7 @@ impl PlatformStore {
         self.run(sql).await
     }
 
-    async fn forget_waiting(&self, keys: Vec<Key>) -> Result<(), StoreError> {
+    async fn forget_waiting(&self, keys: Vec<ReceiptKey>) -> Result<(), StoreError> {
         if keys.is_empty() {
             return Ok(());
         }
@@ -352,7 +352,7 @@ impl PlatformStore {
         self.run(sql).await
     }
 
-    async fn put_off(&self, looks: Vec<(Key, DateTime<Utc>)>) -> Result<(), StoreError> {
+    async fn put_off(&self, looks: Vec<(ReceiptKey, DateTime<Utc>)>) -> Result<(), StoreError> {
         if looks.is_empty() {
             return Ok(());
         }
@@ -380,7 +380,7 @@ impl PlatformStore {
 async fn lock_messages(
     tx: &impl ConnectionTrait,
     receipts: &[NewReceipt],
-) -> Result<Vec<MessageRow>, StoreError> {
+) -> Result<Vec<ReceiptMessage>, StoreError> {
     let mut sql = Sql::new("WITH v(owner, a, t, m) AS (");
     sql.rows(receipts.iter().map(|receipt| {
         let (appid, touser, msgid) = receipt.key();
@@ -401,13 +401,15 @@ async fn lock_messages(
     if tx.get_database_backend() == DbBackend::Postgres {
         sql.push(" FOR UPDATE");
     }
-    Ok(MessageRow::find_by_statement(sql.on(tx)).all(tx).await?)
+    Ok(ReceiptMessage::find_by_statement(sql.on(tx))
+        .all(tx)
+        .await?)
 }
 
 /// Writes the changes of messages that still have the status that was read, and the events of these messages.
 async fn write(
     tx: &impl ConnectionTrait,
-    changes: Vec<[Cell; 6]>,
+    changes: Vec<[SqlValue; 6]>,
     now: DateTime<Utc>,
 ) -> Result<Vec<Settled>, StoreError> {
     if changes.is_empty() {

@@ -30,7 +30,7 @@ use super::{
     grants::{self, GrantChange},
     meter::day_number,
     pause::{LaneChange, hold, refund, tell},
-    sql::{Cell, Sql, still},
+    sql::{Sql, SqlValue, still},
 };
 use crate::{PlatformStore, StoreError, messages::to_json, millis};
 
@@ -161,7 +161,7 @@ const NO_ENDPOINT: &str = " AND NOT EXISTS (SELECT 1 FROM webhook WHERE webhook.
 
 /// A message that has changed, because the settlement was in time.
 #[derive(FromQueryResult)]
-struct Settled {
+struct ChangedMessage {
     id: Uuid,
     tenant_id: Uuid,
     appid: String,
@@ -170,14 +170,14 @@ struct Settled {
     followed: i64,
 }
 
-fn followed(settled: &[Settled]) -> Vec<Recipient> {
+fn followed(settled: &[ChangedMessage]) -> Vec<Recipient> {
     let followed = settled.iter().filter(|one| one.followed != 0);
     followed
         .map(|one| (one.appid.clone(), one.touser.clone()))
         .collect()
 }
 
-fn changed(settled: &[Settled]) -> HashSet<MessageId> {
+fn changed(settled: &[ChangedMessage]) -> HashSet<MessageId> {
     settled.iter().map(|one| one.id.into()).collect()
 }
 
@@ -186,7 +186,7 @@ fn changed(settled: &[Settled]) -> HashSet<MessageId> {
 async fn of_owners<'a>(
     tx: &impl ConnectionTrait,
     news: &'a [LaneChange],
-    settled: &[Settled],
+    settled: &[ChangedMessage],
 ) -> Result<Vec<&'a LaneChange>, StoreError> {
     if news.is_empty() {
         return Ok(Vec::new());
@@ -217,7 +217,7 @@ async fn settle(
     batch: &[&Settlement],
     which: &str,
     now: DateTime<Utc>,
-) -> Result<Vec<Settled>, StoreError> {
+) -> Result<Vec<ChangedMessage>, StoreError> {
     let rows = batch
         .iter()
         .map(|settlement| row(settlement, now))
@@ -237,7 +237,7 @@ async fn settle(
         .push(" OR v.corrects = 1 AND status IN ('queued', 'uncertain'))")
         .push(which)
         .push(" RETURNING id, tenant_id, appid, touser, followed");
-    Ok(Settled::find_by_statement(sql.on(connection))
+    Ok(ChangedMessage::find_by_statement(sql.on(connection))
         .all(connection)
         .await?)
 }
@@ -272,7 +272,7 @@ async fn uncertain_before(
     Ok(uncertain)
 }
 
-fn row(settlement: &Settlement, now: DateTime<Utc>) -> Result<[Cell; 12], StoreError> {
+fn row(settlement: &Settlement, now: DateTime<Utc>) -> Result<[SqlValue; 12], StoreError> {
     let transition = &settlement.transition;
     let phase = match transition.status {
         Status::Queued if transition.due_at.is_some_and(|due_at| due_at > now) => WAITING,

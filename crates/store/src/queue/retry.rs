@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, Utc};
 use domain::{
     id::MessageId,
-    lifecycle::{Event, Refusal, Status},
+    lifecycle::{Event, ImpossibleEvent, Status},
     quota::PriorityShares,
 };
 use sea_orm::{
@@ -17,7 +17,7 @@ use super::{
     admission::{self, AppFacts, MessageProfile, app_of},
     allowance::Allowances,
     cancel::changed_at,
-    keys::{self, Answer, Claim},
+    keys::{self, Claim, RecordedAnswer},
     submission::{IdempotencyKey, Received},
 };
 use crate::{
@@ -37,7 +37,7 @@ pub enum Retried {
     /// The key stands for a different request.
     KeyReused,
     /// The message cannot be retried in its present state.
-    Refused(Refusal),
+    Refused(ImpossibleEvent),
     /// The app cannot send the message, or not today.
     NotTaken(Received),
     /// The tenant has no such message.
@@ -121,7 +121,7 @@ impl TenantStore {
         let claim = Claim {
             tenant: self.tenant,
             key,
-            answer: Answer::Retry(attempts),
+            answer: RecordedAnswer::Retry(attempts),
             at: now,
         };
         if !keys::claim(tx, vec![claim]).await?.is_empty() {
@@ -130,7 +130,7 @@ impl TenantStore {
         let rows = keys::find(tx, vec![(self.tenant, key)]).await?;
         let answer = rows.first().map(|row| row.answer_to(key)).transpose()?;
         Ok(match answer.flatten() {
-            Some((at, Answer::Retry(attempts))) => {
+            Some((at, RecordedAnswer::Retry(attempts))) => {
                 let mut message = Message::try_from(queued(row.clone(), at))?;
                 message.attempts.truncate(attempts);
                 Some(Retried::Replayed(message))

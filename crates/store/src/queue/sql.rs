@@ -19,21 +19,21 @@ use crate::millis;
 
 /// A statement under construction.
 #[derive(Debug, Default)]
-pub(super) struct Sql(Vec<Part>);
+pub(super) struct Sql(Vec<SqlPart>);
 
 #[derive(Debug)]
-enum Part {
+enum SqlPart {
     Text(String),
     Bound(Value),
     /// A condition: the expression before is one of these values. A repeated value changes nothing.
-    OneOf(Vec<Cell>),
+    OneOf(Vec<SqlValue>),
     /// A table, as columns of equal length. A repeated row changes nothing.
-    Rows(Vec<Vec<Cell>>),
+    Rows(Vec<Vec<SqlValue>>),
     /// The rows of `v`, each joined with the row of a table that has its key.
     Found(Lookup),
 }
 
-/// How [`Part::Found`] finds the rows of a table.
+/// How [`SqlPart::Found`] finds the rows of a table.
 #[derive(Debug)]
 struct Lookup {
     table: &'static str,
@@ -43,7 +43,7 @@ struct Lookup {
 
 /// A value in a batch.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Cell {
+pub(super) enum SqlValue {
     Int(Option<i64>),
     Text(Option<String>),
     Uuid(Option<Uuid>),
@@ -52,22 +52,22 @@ pub(super) enum Cell {
 
 impl Sql {
     pub(super) fn new(text: &str) -> Self {
-        Self(vec![Part::Text(text.to_owned())])
+        Self(vec![SqlPart::Text(text.to_owned())])
     }
 
     /// Appends text without a change.
     pub(super) fn push(&mut self, text: &str) -> &mut Self {
-        if let Some(Part::Text(last)) = self.0.last_mut() {
+        if let Some(SqlPart::Text(last)) = self.0.last_mut() {
             last.push_str(text);
         } else {
-            self.0.push(Part::Text(text.to_owned()));
+            self.0.push(SqlPart::Text(text.to_owned()));
         }
         self
     }
 
     /// Appends a placeholder for `value`.
     pub(super) fn bind(&mut self, value: impl Into<Value>) -> &mut Self {
-        self.0.push(Part::Bound(value.into()));
+        self.0.push(SqlPart::Bound(value.into()));
         self
     }
 
@@ -86,15 +86,15 @@ impl Sql {
     /// twice.
     pub(super) fn rows<const N: usize>(
         &mut self,
-        rows: impl ExactSizeIterator<Item = [Cell; N]>,
+        rows: impl ExactSizeIterator<Item = [SqlValue; N]>,
     ) -> &mut Self {
-        let mut columns: Vec<Vec<Cell>> = vec![Vec::with_capacity(rows.len()); N];
+        let mut columns: Vec<Vec<SqlValue>> = vec![Vec::with_capacity(rows.len()); N];
         for row in rows {
             for (column, cell) in columns.iter_mut().zip(row) {
                 column.push(cell);
             }
         }
-        self.0.push(Part::Rows(columns));
+        self.0.push(SqlPart::Rows(columns));
         self
     }
 
@@ -104,21 +104,21 @@ impl Sql {
     /// `ANALYZE`.
     pub(super) fn found(&mut self, table: &'static str, key: &'static str) -> &mut Self {
         let locked = false;
-        self.0.push(Part::Found(Lookup { table, key, locked }));
+        self.0.push(SqlPart::Found(Lookup { table, key, locked }));
         self
     }
 
     /// As [`found`](Self::found). A database with row locks also locks the rows, in the order of `v`.
     pub(super) fn found_and_locked(&mut self, table: &'static str, key: &'static str) -> &mut Self {
         let locked = true;
-        self.0.push(Part::Found(Lookup { table, key, locked }));
+        self.0.push(SqlPart::Found(Lookup { table, key, locked }));
         self
     }
 
     /// Appends a condition: the expression before is one of these items. `items` must not be empty.
-    pub(super) fn one_of<C: Into<Cell> + Clone>(&mut self, items: &[C]) -> &mut Self {
+    pub(super) fn one_of<C: Into<SqlValue> + Clone>(&mut self, items: &[C]) -> &mut Self {
         let items = items.iter().map(|item| item.clone().into());
-        self.0.push(Part::OneOf(items.collect()));
+        self.0.push(SqlPart::OneOf(items.collect()));
         self
     }
 
@@ -150,15 +150,15 @@ impl Written {
         };
         for part in sql.0 {
             match part {
-                Part::Text(text) => written.text.push_str(&text),
-                Part::Bound(value) => written.bind(value),
-                Part::OneOf(items) if arrays => written.arrays(" = ANY(", &[items]),
-                Part::Rows(columns) if arrays => {
+                SqlPart::Text(text) => written.text.push_str(&text),
+                SqlPart::Bound(value) => written.bind(value),
+                SqlPart::OneOf(items) if arrays => written.arrays(" = ANY(", &[items]),
+                SqlPart::Rows(columns) if arrays => {
                     written.arrays("SELECT * FROM unnest(", &columns);
                 }
-                Part::Found(lookup) => written.found(&lookup),
-                Part::OneOf(items) => written.items(items),
-                Part::Rows(columns) => written.values(&columns),
+                SqlPart::Found(lookup) => written.found(&lookup),
+                SqlPart::OneOf(items) => written.items(items),
+                SqlPart::Rows(columns) => written.values(&columns),
             }
         }
         written
@@ -174,7 +174,7 @@ impl Written {
         }
     }
 
-    fn arrays(&mut self, before: &str, columns: &[Vec<Cell>]) {
+    fn arrays(&mut self, before: &str, columns: &[Vec<SqlValue>]) {
         self.text.push_str(before);
         for (index, column) in columns.iter().enumerate() {
             self.text
@@ -183,7 +183,7 @@ impl Written {
             let _ = write!(
                 self.text,
                 " AS {}[])",
-                column.first().map_or("text", Cell::type_name)
+                column.first().map_or("text", SqlValue::type_name)
             );
         }
         self.text.push(')');
@@ -203,7 +203,7 @@ impl Written {
         self.text.push_str(&text);
     }
 
-    fn items(&mut self, mut items: Vec<Cell>) {
+    fn items(&mut self, mut items: Vec<SqlValue>) {
         if let Some(last) = items.last().cloned() {
             items.resize(items.len().next_power_of_two(), last);
         }
@@ -215,7 +215,7 @@ impl Written {
         self.text.push(')');
     }
 
-    fn values(&mut self, columns: &[Vec<Cell>]) {
+    fn values(&mut self, columns: &[Vec<SqlValue>]) {
         let rows = columns.first().map_or(0, Vec::len);
         self.text.push_str("VALUES ");
         for row in 0..rows.next_power_of_two() {
@@ -233,7 +233,7 @@ impl Written {
     }
 }
 
-impl Cell {
+impl SqlValue {
     /// The name of the type in PostgreSQL.
     fn type_name(&self) -> &'static str {
         match self {
@@ -275,7 +275,7 @@ impl Cell {
 }
 
 /// The text of a PostgreSQL array of these cells.
-fn array(cells: &[Cell]) -> String {
+fn array(cells: &[SqlValue]) -> String {
     let mut array = String::with_capacity(16 * cells.len());
     array.push('{');
     for (index, cell) in cells.iter().enumerate() {
@@ -288,66 +288,66 @@ fn array(cells: &[Cell]) -> String {
     array
 }
 
-impl From<Cell> for Value {
-    fn from(cell: Cell) -> Self {
+impl From<SqlValue> for Value {
+    fn from(cell: SqlValue) -> Self {
         match cell {
-            Cell::Int(number) => number.into(),
-            Cell::Text(text) => text.into(),
-            Cell::Uuid(id) => id.into(),
-            Cell::Bytes(bytes) => bytes.into(),
+            SqlValue::Int(number) => number.into(),
+            SqlValue::Text(text) => text.into(),
+            SqlValue::Uuid(id) => id.into(),
+            SqlValue::Bytes(bytes) => bytes.into(),
         }
     }
 }
 
-impl From<i64> for Cell {
+impl From<i64> for SqlValue {
     fn from(number: i64) -> Self {
         Self::Int(Some(number))
     }
 }
 
-impl From<Option<i64>> for Cell {
+impl From<Option<i64>> for SqlValue {
     fn from(number: Option<i64>) -> Self {
         Self::Int(number)
     }
 }
 
-impl From<&str> for Cell {
+impl From<&str> for SqlValue {
     fn from(text: &str) -> Self {
         Self::Text(Some(text.to_owned()))
     }
 }
 
-impl From<String> for Cell {
+impl From<String> for SqlValue {
     fn from(text: String) -> Self {
         Self::Text(Some(text))
     }
 }
 
-impl From<Option<&str>> for Cell {
+impl From<Option<&str>> for SqlValue {
     fn from(text: Option<&str>) -> Self {
         Self::Text(text.map(str::to_owned))
     }
 }
 
-impl From<Option<String>> for Cell {
+impl From<Option<String>> for SqlValue {
     fn from(text: Option<String>) -> Self {
         Self::Text(text)
     }
 }
 
-impl From<Uuid> for Cell {
+impl From<Uuid> for SqlValue {
     fn from(id: Uuid) -> Self {
         Self::Uuid(Some(id))
     }
 }
 
-impl From<Option<Uuid>> for Cell {
+impl From<Option<Uuid>> for SqlValue {
     fn from(id: Option<Uuid>) -> Self {
         Self::Uuid(id)
     }
 }
 
-impl From<Vec<u8>> for Cell {
+impl From<Vec<u8>> for SqlValue {
     fn from(bytes: Vec<u8>) -> Self {
         Self::Bytes(bytes)
     }
@@ -445,7 +445,7 @@ mod tests {
 
     #[test]
     fn an_array_may_hold_any_text() {
-        let cells = [r#"a"b\"#, r#""\""#, "", "NULL", "{a,b}"].map(Cell::from);
+        let cells = [r#"a"b\"#, r#""\""#, "", "NULL", "{a,b}"].map(SqlValue::from);
         assert_eq!(array(&cells), r#"{"a\"b\\","\"\\\"","","NULL","{a,b}"}"#);
         assert_eq!(array(&[vec![0u8, 255].into()]), r#"{"\\x00ff"}"#);
     }

@@ -35,12 +35,12 @@ pub enum SubmissionBody {
     /// One message. A refused message leaves the key free.
     One(Box<NewMessage>),
     /// A batch. A batch claims the key even if entries are refused, because a batch is always answered.
-    Batch(Vec<Entry>),
+    Batch(Vec<BatchEntry>),
 }
 
 /// One entry of a batch.
 #[derive(Clone, Debug)]
-pub enum Entry {
+pub enum BatchEntry {
     /// A message.
     Message(Box<NewMessage>),
     /// An entry that is not a valid message, with the text of the refusal, from the calling crate. A replay returns
@@ -163,8 +163,8 @@ impl Submission {
             SubmissionBody::Batch(entries) => (None, &entries[..]),
         };
         let of_batch = batch.iter().filter_map(|entry| match entry {
-            Entry::Message(new) => Some(&**new),
-            Entry::Unfit(_) => None,
+            BatchEntry::Message(new) => Some(&**new),
+            BatchEntry::Unfit(_) => None,
         });
         one.into_iter().chain(of_batch)
     }

@@ -11,7 +11,7 @@ use crate::{AppEvent, NewAuditLine, Origin};
 
 /// The kind of change of a template.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum TemplateChange {
     /// The title, the content or the lists of values have changed.
     Changed,
     /// WeChat does not list the template any more.
@@ -20,7 +20,7 @@ pub enum Change {
     Restored,
 }
 
-impl Change {
+impl TemplateChange {
     /// The word in events and in the audit log.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -35,7 +35,7 @@ impl Change {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Drift {
     /// The kind of change.
-    pub change: Change,
+    pub change: TemplateChange,
     /// The template before the change.
     pub before: Template,
     /// The template after the change; the same as `before` where the template is gone.
@@ -80,15 +80,15 @@ impl Drift {
     fn detail(&self) -> String {
         let Self { before, after, .. } = self;
         match self.change {
-            Change::Gone => "WeChat no longer lists the template: the gateway refuses messages with this template",
-            Change::Restored => "WeChat lists the template again",
-            Change::Changed if !before.keys().eq(after.keys()) => {
+            TemplateChange::Gone => "WeChat no longer lists the template: the gateway refuses messages with this template",
+            TemplateChange::Restored => "WeChat lists the template again",
+            TemplateChange::Changed if !before.keys().eq(after.keys()) => {
                 "the keys of the template have changed: send messages with the new keys"
             }
-            Change::Changed if before.values != after.values => {
+            TemplateChange::Changed if before.values != after.values => {
                 "the lists of allowed values of the template have changed: send only values of the new lists"
             }
-            Change::Changed => "the text of the template has changed, the keys have not",
+            TemplateChange::Changed => "the text of the template has changed, the keys have not",
         }
         .to_owned()
     }
@@ -130,7 +130,7 @@ impl Difference {
                 .iter()
                 .all(|template| template.id != known.template.id)
         }) {
-            self.drift(Change::Gone, gone, gone.template.clone(), now);
+            self.drift(TemplateChange::Gone, gone, gone.template.clone(), now);
         }
         for template in list.templates {
             match known.get(&template.id) {
@@ -144,10 +144,10 @@ impl Difference {
                     });
                 }
                 Some(before) if before.gone_at.is_some() => {
-                    self.drift(Change::Restored, before, template, now);
+                    self.drift(TemplateChange::Restored, before, template, now);
                 }
                 Some(before) if differs_for_senders(&before.template, &template) => {
-                    self.drift(Change::Changed, before, template, now);
+                    self.drift(TemplateChange::Changed, before, template, now);
                 }
                 Some(before) if before.template != template => self.write.push(KnownTemplate {
                     template,
@@ -160,7 +160,7 @@ impl Difference {
 
     fn drift(
         &mut self,
-        change: Change,
+        change: TemplateChange,
         before: &KnownTemplate,
         after: Template,
         now: DateTime<Utc>,
@@ -174,7 +174,7 @@ impl Difference {
             template: after,
             created_at: before.created_at,
             changed_at: now,
-            gone_at: (change == Change::Gone).then_some(now),
+            gone_at: (change == TemplateChange::Gone).then_some(now),
         });
     }
 }

@@ -12,7 +12,7 @@ use domain::{
     quota::{self, PriorityShares},
 };
 use wxgate_store::{
-    Entry, FirstAnswer, FirstEntry, Received, Retried, Spent, Store, Taken, TenantPatch,
+    BatchEntry, FirstAnswer, FirstEntry, Received, Retried, Spent, Store, Taken, TenantPatch,
 };
 
 on_both! {
@@ -70,7 +70,7 @@ async fn the_first_of_a_batch_fit_and_the_rest_do_not(store: Store) {
     let ids: Vec<_> = news.iter().map(|new| new.id).collect();
     let entries = || {
         let news = news.iter().cloned();
-        news.map(|new| Entry::Message(Box::new(new))).collect()
+        news.map(|new| BatchEntry::Message(Box::new(new))).collect()
     };
     let spent = used_up(2, at(0));
     let received = [Received::Stored, Received::Stored, spent, spent];

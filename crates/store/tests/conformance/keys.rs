@@ -8,7 +8,7 @@ use crate::{
 };
 use domain::message::Draft;
 use wxgate_store::{
-    Entry, FirstAnswer, FirstEntry, IdempotencyKey, NewMessage, Received, Store, Submission,
+    BatchEntry, FirstAnswer, FirstEntry, IdempotencyKey, NewMessage, Received, Store, Submission,
     SubmissionBody, Taken,
 };
 
@@ -31,7 +31,11 @@ pub(crate) fn key(name: &str, fingerprint: u8) -> IdempotencyKey {
 }
 
 /// A batch of the tenant that sends `first`.
-pub(crate) fn batch(first: &NewMessage, key: IdempotencyKey, entries: Vec<Entry>) -> Submission {
+pub(crate) fn batch(
+    first: &NewMessage,
+    key: IdempotencyKey,
+    entries: Vec<BatchEntry>,
+) -> Submission {
     Submission {
         tenant: first.tenant,
         appid: first.appid.clone(),
@@ -87,9 +91,9 @@ async fn a_batch_is_answered_the_same_again(store: Store) {
     let mut news = |at| [1, 2].map(|_| sender.new_message(1, draft("o1"), at));
     let entries = |[first, second]: [NewMessage; 2], words: &str| {
         vec![
-            Entry::Message(Box::new(first)),
-            Entry::Unfit(words.to_owned()),
-            Entry::Message(Box::new(second)),
+            BatchEntry::Message(Box::new(first)),
+            BatchEntry::Unfit(words.to_owned()),
+            BatchEntry::Message(Box::new(second)),
         ]
     };
     let (first, again) = (news(at(0)), news(at(9)));
@@ -112,7 +116,7 @@ async fn a_batch_is_answered_the_same_again(store: Store) {
     assert_eq!(taken, [replayed]);
 
     // A batch without a valid message still keeps an answer under its key, for no other request.
-    let unfit = || vec![Entry::Unfit("a hat".into())];
+    let unfit = || vec![BatchEntry::Unfit("a hat".into())];
     let request = batch(&first[0], key("c", 1), unfit());
     assert_eq!(
         hand_in(&store, &[request], at(0)).await,
@@ -172,7 +176,7 @@ async fn an_old_key_is_free_before_it_is_forgotten(store: Store) {
         ..batch(
             next.messages().next().unwrap(),
             key("k", 1),
-            vec![Entry::Unfit("a hat".into())],
+            vec![BatchEntry::Unfit("a hat".into())],
         )
     };
     assert_eq!(

@@ -2,15 +2,15 @@
 
 use chrono::{DateTime, Duration, Utc};
 use domain::{
-    grant::Entry,
+    grant::LedgerEntry,
     id::{MessageId, TenantId},
     lifecycle::{Event, Status},
     tenant::TenantLimits,
     verdict::Verdict,
 };
 use wxgate_store::{
-    CallbackEvent, EventKey, GrantChange, LaneChange, LanePause, LedgerChange, NewReceipt, Settled,
-    Step, Store,
+    CallbackEvent, EventKey, GrantChange, LaneChange, LanePause, LedgerChange, LedgerStep,
+    NewReceipt, Settled, Store,
 };
 
 use crate::{
@@ -139,7 +139,7 @@ async fn what_waits_does_not_wait_for_the_next_owner(store: Store) {
 }
 
 fn heard(tenant: TenantId, number: u8) -> CallbackEvent {
-    let entry = Entry::Accepted {
+    let entry = LedgerEntry::Accepted {
         at: at(i64::from(number)),
     };
     CallbackEvent {
@@ -237,7 +237,7 @@ async fn a_late_answer_takes_nothing_of_the_next_owners_grants(store: Store) {
     assert_eq!(fresh.unwrap().len(), 1);
     let answer = Event::Answered(Verdict::Accepted { msgid: Some(MSGID) });
     let mut answer = settle(&flights[0], &answer, at(7));
-    answer.grant = Some(GrantChange::Ledger(Step::Zero));
+    answer.grant = Some(GrantChange::Ledger(LedgerStep::Zero));
     store
         .platform()
         .record(&[answer], &[], at(7))

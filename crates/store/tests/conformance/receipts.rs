@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
 use domain::{
-    grant::Entry,
+    grant::LedgerEntry,
     id::MessageId,
     lifecycle::{Event, Status},
     verdict::{FailureCode, Verdict},
@@ -379,7 +379,7 @@ async fn many_events_of_one_call_are_all_entered(store: Store) {
                 appid: appid(1),
                 openid: format!("o{number}"),
                 template_id: format!("t{template}"),
-                entry: Entry::Accepted { at: at(1) },
+                entry: LedgerEntry::Accepted { at: at(1) },
             })
             .collect(),
     };

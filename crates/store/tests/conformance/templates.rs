@@ -12,8 +12,8 @@ use domain::{
 };
 use uuid::Uuid;
 use wxgate_store::{
-    AuditFilter, Change, EventContent, Listing, NewApp, NewAuditLine, NewWebhook, Origin,
-    OutboxRequest, Page, Slots, Store, StoreError, Synced, TemplateCursor, TemplateList,
+    AuditFilter, EventContent, Listing, NewApp, NewAuditLine, NewWebhook, Origin, OutboxRequest,
+    Page, Slots, Store, StoreError, Synced, TemplateChange, TemplateCursor, TemplateList,
 };
 
 use crate::common::{appid, at, new_app, on_both, onboard};
@@ -172,12 +172,15 @@ async fn what_is_not_as_it_was_is_told_once(store: Store) {
         .map(|drift| (drift.after.id.as_str(), drift.change))
         .collect();
     changes.sort_unstable_by_key(|(id, _)| *id);
-    assert_eq!(changes, [("a", Change::Changed), ("b", Change::Gone)]);
+    assert_eq!(
+        changes,
+        [("a", TemplateChange::Changed), ("b", TemplateChange::Gone)]
+    );
     assert_eq!(synced.told, 2);
     let again = sync(&store, &appid(1), std::slice::from_ref(&longer), at(4)).await;
     assert_eq!((again.drifts.len(), again.told), (0, 0));
     let back = sync(&store, &appid(1), &[longer, old[1].clone()], at(5)).await;
-    assert_eq!(back.drifts[0].change, Change::Restored);
+    assert_eq!(back.drifts[0].change, TemplateChange::Restored);
 
     let request = OutboxRequest {
         slots: Slots {

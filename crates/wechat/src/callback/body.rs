@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Refusal, xml};
+use super::{CallbackCheckError, xml};
 use crate::mend;
 
 /// A node of a body. Numbers and literals of JSON become texts, because XML has only texts.
@@ -19,15 +19,15 @@ pub(super) enum Node {
 impl Node {
     /// Parses a JSON or XML body that obeys the rules of its format. A body without a verified signature must obey the
     /// rules.
-    pub(super) fn read(body: &[u8]) -> Result<Self, Refusal> {
-        let text =
-            std::str::from_utf8(body).map_err(|_| Refusal::Unreadable("the body is not UTF-8"))?;
+    pub(super) fn read(body: &[u8]) -> Result<Self, CallbackCheckError> {
+        let text = std::str::from_utf8(body)
+            .map_err(|_| CallbackCheckError::Unreadable("the body is not UTF-8"))?;
         Self::parse(text, str::to_owned, str::to_owned)
     }
 
     /// Parses a body with a verified signature, also a body that breaks the rules of its format where the meaning stays
     /// clear.
-    pub(super) fn read_authentic(body: &[u8]) -> Result<Self, Refusal> {
+    pub(super) fn read_authentic(body: &[u8]) -> Result<Self, CallbackCheckError> {
         let text = String::from_utf8_lossy(body);
         Self::parse(&text, mend::json, mend::xml)
     }
@@ -37,7 +37,7 @@ impl Node {
         text: &str,
         mend_json: fn(&str) -> String,
         mend_xml: fn(&str) -> String,
-    ) -> Result<Self, Refusal> {
+    ) -> Result<Self, CallbackCheckError> {
         let text = text
             .trim_start_matches('\u{feff}')
             .trim_matches(|c: char| c.is_whitespace() || c == '\0');
@@ -45,11 +45,13 @@ impl Node {
             Some(b'{') => serde_json::from_str(text)
                 .or_else(|_| serde_json::from_str(&mend_json(text)))
                 .map(Self::of_json)
-                .map_err(|_| Refusal::Unreadable("the body is not valid JSON")),
+                .map_err(|_| CallbackCheckError::Unreadable("the body is not valid JSON")),
             Some(b'<') => xml::read(text)
                 .or_else(|fault| xml::read(&mend_xml(text)).map_err(|_| fault))
-                .map_err(Refusal::Unreadable),
-            _ => Err(Refusal::Unreadable("the body is neither JSON nor XML")),
+                .map_err(CallbackCheckError::Unreadable),
+            _ => Err(CallbackCheckError::Unreadable(
+                "the body is neither JSON nor XML",
+            )),
         }
     }
 

@@ -12,7 +12,7 @@ use base64::{
 use domain::{app::AppId, secret::CallbackAesKey};
 use zeroize::Zeroizing;
 
-use super::Refusal;
+use super::CallbackCheckError;
 
 /// The block size of the padding.
 const BLOCK: usize = 32;
@@ -48,25 +48,32 @@ impl AesKey {
     }
 
     /// Decrypts the message in the envelope, if the message is for `appid`.
-    pub(super) fn open(&self, appid: &AppId, ciphertext: &str) -> Result<Vec<u8>, Refusal> {
+    pub(super) fn open(
+        &self,
+        appid: &AppId,
+        ciphertext: &str,
+    ) -> Result<Vec<u8>, CallbackCheckError> {
         let mut bytes = LENIENT
             .decode(ciphertext.trim())
-            .map_err(|_| Refusal::Cipher("the ciphertext is not base64"))?;
+            .map_err(|_| CallbackCheckError::Cipher("the ciphertext is not base64"))?;
         if bytes.is_empty() || bytes.len() % AES_BLOCK != 0 {
-            return Err(Refusal::Cipher(
+            return Err(CallbackCheckError::Cipher(
                 "the ciphertext does not consist of whole blocks",
             ));
         }
         let cipher = cbc::Decryptor::<aes::Aes256>::new(&(*self.0).into(), &self.iv().into());
         let plain = cipher
             .decrypt_padded::<NoPadding>(&mut bytes)
-            .map_err(|_| Refusal::Cipher("the ciphertext does not consist of whole blocks"))?;
-        let plain = unpad(plain).ok_or(Refusal::Cipher("the padding is wrong"))?;
-        let (message, owner) = split(plain).ok_or(Refusal::Cipher("the length is wrong"))?;
+            .map_err(|_| {
+                CallbackCheckError::Cipher("the ciphertext does not consist of whole blocks")
+            })?;
+        let plain = unpad(plain).ok_or(CallbackCheckError::Cipher("the padding is wrong"))?;
+        let (message, owner) =
+            split(plain).ok_or(CallbackCheckError::Cipher("the length is wrong"))?;
         if owner == appid.as_str().as_bytes() {
             Ok(message.to_vec())
         } else {
-            Err(Refusal::OtherApp)
+            Err(CallbackCheckError::OtherApp)
         }
     }
 

@@ -4,7 +4,7 @@
 //! the event's own name, or under both nested; XML and JSON differ. This module reads all these forms. An unknown event
 //! is [`EventKind::Unknown`], never an error.
 
-use super::{Refusal, body::Node};
+use super::{CallbackCheckError, body::Node};
 
 /// The longest id that is kept: an openid has 28 characters, a template id 43.
 const MAX_ID: usize = 128;
@@ -15,7 +15,7 @@ const MAX_WORDS: usize = 256;
 
 /// An event of an app.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Event {
+pub struct WechatEvent {
     /// The openid of the user that the event is about.
     pub openid: String,
     /// The time of the event, in seconds since 1970.
@@ -37,7 +37,7 @@ pub enum EventKind {
     JobFinished(Vec<Receipt>),
     /// Anything else: another event, or a message from a user.
     Unknown {
-        /// The `Event` of the callback, or the `MsgType` if the callback is no event.
+        /// The `AppEvent` of the callback, or the `MsgType` if the callback is no event.
         name: String,
     },
     /// An authentic callback that cannot be read.
@@ -95,17 +95,17 @@ impl EventKind {
     }
 }
 
-/// The `Event` name, and the name of the element around the list.
+/// The `AppEvent` name, and the name of the element around the list.
 const POPUP: (&str, &str) = ("subscribe_msg_popup_event", "SubscribeMsgPopupEvent");
 const CHANGE: (&str, &str) = ("subscribe_msg_change_event", "SubscribeMsgChangeEvent");
 const SENT: (&str, &str) = ("subscribe_msg_sent_event", "SubscribeMsgSentEvent");
 const JOB_FINISHED: &str = "TEMPLATESENDJOBFINISH";
 
-impl Event {
+impl WechatEvent {
     /// Reads the event from an authentic callback body. An unreadable body becomes [`EventKind::Unreadable`].
-    pub(super) fn of_authentic(body: &[u8]) -> Result<Self, Refusal> {
+    pub(super) fn of_authentic(body: &[u8]) -> Result<Self, CallbackCheckError> {
         match Node::read_authentic(body).and_then(|body| Self::read(&body)) {
-            Err(Refusal::Unreadable(why)) => Ok(Self {
+            Err(CallbackCheckError::Unreadable(why)) => Ok(Self {
                 openid: String::new(),
                 created_at: 0,
                 kind: EventKind::Unreadable { why },
@@ -114,11 +114,11 @@ impl Event {
         }
     }
 
-    pub(super) fn read(body: &Node) -> Result<Self, Refusal> {
-        // A message from a user may contain a forged `Event`: only a `MsgType` of `event` makes `Event` valid.
+    pub(super) fn read(body: &Node) -> Result<Self, CallbackCheckError> {
+        // A message from a user may contain a forged `AppEvent`: only a `MsgType` of `event` makes `AppEvent` valid.
         let kind = body.text("MsgType").filter(|kind| *kind != "event");
         let name = kind.or_else(|| body.text("Event"));
-        let name = name.ok_or(Refusal::Unreadable(
+        let name = name.ok_or(CallbackCheckError::Unreadable(
             "the callback has neither `Event` nor `MsgType`",
         ))?;
         let kind = if name == POPUP.0 {
@@ -135,7 +135,11 @@ impl Event {
         let openid = match (body.text("FromUserName"), &kind) {
             (Some(openid), _) => id(openid)?,
             (None, EventKind::Unknown { .. }) => String::new(),
-            (None, _) => return Err(Refusal::Unreadable("the callback has no `FromUserName`")),
+            (None, _) => {
+                return Err(CallbackCheckError::Unreadable(
+                    "the callback has no `FromUserName`",
+                ));
+            }
         };
         let created_at = body
             .text("CreateTime")
@@ -143,7 +147,11 @@ impl Event {
         let created_at = match (created_at, &kind) {
             (Some(time), _) => time,
             (None, EventKind::Unknown { .. }) => 0,
-            (None, _) => return Err(Refusal::Unreadable("the callback has no `CreateTime`")),
+            (None, _) => {
+                return Err(CallbackCheckError::Unreadable(
+                    "the callback has no `CreateTime`",
+                ));
+            }
         };
         Ok(Self {
             openid,
@@ -154,7 +162,7 @@ impl Event {
 }
 
 /// The items of the event, in all places where WeChat lists items.
-fn list<'a>(body: &'a Node, container: &'a str) -> Result<Vec<&'a Node>, Refusal> {
+fn list<'a>(body: &'a Node, container: &'a str) -> Result<Vec<&'a Node>, CallbackCheckError> {
     let mut found: Vec<&Node> = body.all("List").flat_map(Node::items).collect();
     for held in body.all(container).flat_map(Node::items) {
         let mut inside = held.all("List").flat_map(Node::items).peekable();
@@ -166,12 +174,12 @@ fn list<'a>(body: &'a Node, container: &'a str) -> Result<Vec<&'a Node>, Refusal
     }
     found.retain(|item| matches!(item, Node::Fields(_)));
     if found.len() > MAX_ITEMS {
-        return Err(Refusal::TooLong);
+        return Err(CallbackCheckError::TooLong);
     }
     Ok(found)
 }
 
-fn choices(body: &Node, container: &str) -> Result<Vec<TemplateChoice>, Refusal> {
+fn choices(body: &Node, container: &str) -> Result<Vec<TemplateChoice>, CallbackCheckError> {
     let read = |item: &Node| {
         let choice = match item.text("SubscribeStatusString").unwrap_or_default() {
             // Includes `acceptWithAudio` and `acceptWithAlert`.
@@ -190,8 +198,8 @@ fn choices(body: &Node, container: &str) -> Result<Vec<TemplateChoice>, Refusal>
 /// The readable items. If no item is readable, the fault of the first item.
 fn readable<T>(
     items: Vec<&Node>,
-    read: impl Fn(&Node) -> Result<T, Refusal>,
-) -> Result<Vec<T>, Refusal> {
+    read: impl Fn(&Node) -> Result<T, CallbackCheckError>,
+) -> Result<Vec<T>, CallbackCheckError> {
     let (mut found, mut fault) = (Vec::new(), None);
     for item in items {
         match read(item) {
@@ -205,7 +213,7 @@ fn readable<T>(
     }
 }
 
-fn sent(item: &Node) -> Result<Receipt, Refusal> {
+fn sent(item: &Node) -> Result<Receipt, CallbackCheckError> {
     let code = item.text("ErrorCode").unwrap_or_default().trim();
     let status = item.text("ErrorStatus").unwrap_or_default().trim();
     let delivered = if code.is_empty() {
@@ -221,7 +229,7 @@ fn sent(item: &Node) -> Result<Receipt, Refusal> {
     })
 }
 
-fn job_finished(body: &Node) -> Result<Receipt, Refusal> {
+fn job_finished(body: &Node) -> Result<Receipt, CallbackCheckError> {
     let status = body.text("Status").unwrap_or_default().trim();
     let delivered = status == "success";
     Ok(Receipt {
@@ -232,26 +240,30 @@ fn job_finished(body: &Node) -> Result<Receipt, Refusal> {
     })
 }
 
-fn msgid(item: &Node) -> Result<u64, Refusal> {
+fn msgid(item: &Node) -> Result<u64, CallbackCheckError> {
     // `MsgId` is the spelling of ordinary messages; events with both spellings have been observed.
     let text = item.text("MsgID").or_else(|| item.text("MsgId"));
     text.and_then(|text| text.trim().parse().ok())
-        .ok_or(Refusal::Unreadable(
+        .ok_or(CallbackCheckError::Unreadable(
             "the callback has no `MsgID` that is a number",
         ))
 }
 
-fn required<'a>(item: &'a Node, name: &'static str) -> Result<&'a str, Refusal> {
+fn required<'a>(item: &'a Node, name: &'static str) -> Result<&'a str, CallbackCheckError> {
     item.text(name)
         .filter(|text| !text.is_empty())
-        .ok_or(Refusal::Unreadable("an item of the list is not complete"))
+        .ok_or(CallbackCheckError::Unreadable(
+            "an item of the list is not complete",
+        ))
 }
 
 /// An id that every database can store.
-fn id(text: &str) -> Result<String, Refusal> {
+fn id(text: &str) -> Result<String, CallbackCheckError> {
     let fine = text.len() <= MAX_ID && !text.contains(char::is_control);
     fine.then(|| text.to_owned())
-        .ok_or(Refusal::Unreadable("an id is not one of WeChat's"))
+        .ok_or(CallbackCheckError::Unreadable(
+            "an id is not one of WeChat's",
+        ))
 }
 
 /// A text on one line that every database can store.

@@ -39,7 +39,7 @@ use domain::{
 use serde::Deserialize;
 
 pub use envelope::KeyFormat;
-pub use event::{Choice, Event, EventKind, Receipt, TemplateChoice};
+pub use event::{Choice, EventKind, Receipt, TemplateChoice, WechatEvent};
 pub use reply::Reply;
 pub use stamp::SigningStamp;
 
@@ -72,14 +72,19 @@ impl Query {
     }
 }
 
-fn present<'a>(value: Option<&'a String>, name: &'static str) -> Result<&'a str, Refusal> {
-    value.map(String::as_str).ok_or(Refusal::Missing(name))
+fn present<'a>(
+    value: Option<&'a String>,
+    name: &'static str,
+) -> Result<&'a str, CallbackCheckError> {
+    value
+        .map(String::as_str)
+        .ok_or(CallbackCheckError::Missing(name))
 }
 
 /// Why a request is refused. The text is only for the gateway's log: an attacker that learns which check failed could
 /// search for a way around the check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum CallbackCheckError {
     /// A required parameter is missing.
     #[error("the query has no `{0}`: the request is not WeChat's")]
     Missing(&'static str),
@@ -124,7 +129,7 @@ pub enum Refusal {
     TooLong,
 }
 
-impl Refusal {
+impl CallbackCheckError {
     /// The kind as one word, for metrics.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -154,7 +159,7 @@ impl Keys {
     }
 
     /// The `echostr` to answer WeChat's check of the URL.
-    pub fn check_url<'a>(&self, query: &'a Query) -> Result<&'a str, Refusal> {
+    pub fn check_url<'a>(&self, query: &'a Query) -> Result<&'a str, CallbackCheckError> {
         let echo = present(query.echostr.as_ref(), "echostr")?;
         self.check_signature(query)?;
         Ok(echo)
@@ -162,44 +167,58 @@ impl Keys {
 
     /// Verifies a callback to `appid` and reads the event. An authentic callback that cannot be read becomes
     /// [`EventKind::Unreadable`], because WeChat would repeat a refused callback without effect.
-    pub fn open(&self, appid: &AppId, query: &Query, body: &[u8]) -> Result<Event, Refusal> {
+    pub fn open(
+        &self,
+        appid: &AppId,
+        query: &Query,
+        body: &[u8],
+    ) -> Result<WechatEvent, CallbackCheckError> {
         if !query.is_encrypted() {
             self.check_signature(query)?;
             return if self.aes_key.is_some() {
-                Err(Refusal::Plain)
+                Err(CallbackCheckError::Plain)
             } else {
-                Event::of_authentic(body)
+                WechatEvent::of_authentic(body)
             };
         }
         let outer = Node::read(body)?;
         let ciphertext = outer.text("Encrypt").map(str::trim);
-        let ciphertext = ciphertext.ok_or(Refusal::Unreadable(
+        let ciphertext = ciphertext.ok_or(CallbackCheckError::Unreadable(
             "the query says that the body is encrypted, but the body has no `Encrypt`",
         ))?;
         self.check_msg_signature(query, ciphertext)?;
-        let key = self.aes_key.as_ref().ok_or(Refusal::NoKey)?;
+        let key = self.aes_key.as_ref().ok_or(CallbackCheckError::NoKey)?;
         let plain = key.open(appid, ciphertext)?;
-        Event::of_authentic(&plain)
+        WechatEvent::of_authentic(&plain)
     }
 
-    fn check_signature(&self, query: &Query) -> Result<(), Refusal> {
+    fn check_signature(&self, query: &Query) -> Result<(), CallbackCheckError> {
         let claimed = present(query.signature.as_ref(), "signature")?;
         self.check(query, claimed, None)
     }
 
-    fn check_msg_signature(&self, query: &Query, ciphertext: &str) -> Result<(), Refusal> {
+    fn check_msg_signature(
+        &self,
+        query: &Query,
+        ciphertext: &str,
+    ) -> Result<(), CallbackCheckError> {
         let claimed = present(query.msg_signature.as_ref(), "msg_signature")?;
         self.check(query, claimed, Some(ciphertext))
     }
 
-    fn check(&self, query: &Query, claimed: &str, ciphertext: Option<&str>) -> Result<(), Refusal> {
+    fn check(
+        &self,
+        query: &Query,
+        claimed: &str,
+        ciphertext: Option<&str>,
+    ) -> Result<(), CallbackCheckError> {
         let timestamp = present(query.timestamp.as_ref(), "timestamp")?;
         let nonce = present(query.nonce.as_ref(), "nonce")?;
         let right = signature::of(&self.token, timestamp, nonce, ciphertext);
         if signature::equal(&right, claimed) {
             Ok(())
         } else {
-            Err(Refusal::Signature)
+            Err(CallbackCheckError::Signature)
         }
     }
 }

@@ -4,7 +4,7 @@
 //! timestamp and nonce swapped, or the boundary shifted. A [`SigningStamp`] has only one form, and [`SigningStamp::other_times`]
 //! returns the times that the same signature could claim.
 
-use super::{Query, Refusal, present};
+use super::{CallbackCheckError, Query, present};
 
 /// The number of digits of seconds since 1970, from 2001 to 2286.
 const DIGITS: usize = 10;
@@ -21,9 +21,9 @@ pub struct SigningStamp {
 
 impl Query {
     /// The signing time and the nonce of the callback.
-    pub fn stamp(&self) -> Result<SigningStamp, Refusal> {
+    pub fn stamp(&self) -> Result<SigningStamp, CallbackCheckError> {
         let timestamp = present(self.timestamp.as_ref(), "timestamp")?;
-        let signed_at = seconds(timestamp).ok_or(Refusal::Timestamp)?;
+        let signed_at = seconds(timestamp).ok_or(CallbackCheckError::Timestamp)?;
         let nonce = present(self.nonce.as_ref(), "nonce")?;
         let is_plain = nonce.bytes().all(|byte| byte.is_ascii_alphanumeric());
         if is_plain && (1..=LONGEST_NONCE).contains(&nonce.len()) {
@@ -33,7 +33,7 @@ impl Query {
                 signed_at,
             })
         } else {
-            Err(Refusal::Nonce)
+            Err(CallbackCheckError::Nonce)
         }
     }
 }
@@ -120,9 +120,12 @@ mod tests {
             "1e9",
             "0x66290000",
         ] {
-            assert_eq!(at(wrong), Err(Refusal::Timestamp), "{wrong:?}");
+            assert_eq!(at(wrong), Err(CallbackCheckError::Timestamp), "{wrong:?}");
         }
-        assert_eq!(Query::default().stamp(), Err(Refusal::Missing("timestamp")));
+        assert_eq!(
+            Query::default().stamp(),
+            Err(CallbackCheckError::Missing("timestamp"))
+        );
     }
 
     #[test]
@@ -132,13 +135,13 @@ mod tests {
             assert_eq!(of(right), Ok(()), "{right}");
         }
         for wrong in ["", " ", "1 2", "1\n", "ä", "-1", "a=b", &"9".repeat(65)] {
-            assert_eq!(of(wrong), Err(Refusal::Nonce), "{wrong:?}");
+            assert_eq!(of(wrong), Err(CallbackCheckError::Nonce), "{wrong:?}");
         }
         let none = Query {
             nonce: None,
             ..query("1714036504", "")
         };
-        assert_eq!(none.stamp(), Err(Refusal::Missing("nonce")));
+        assert_eq!(none.stamp(), Err(CallbackCheckError::Missing("nonce")));
     }
 
     #[test]

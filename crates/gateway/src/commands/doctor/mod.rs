@@ -18,7 +18,7 @@ use crate::{
 /// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-enum Verdict {
+enum CheckStatus {
     /// No fault found.
     Ok,
     /// Not checked: not in use, or a precondition is missing.
@@ -29,7 +29,7 @@ enum Verdict {
     Failed,
 }
 
-impl Verdict {
+impl CheckStatus {
     fn word(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -44,14 +44,14 @@ impl Verdict {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 struct Finding {
     check: &'static str,
-    status: Verdict,
+    status: CheckStatus,
     detail: String,
     /// The remedy, where `detail` does not already name it.
     next: Option<String>,
 }
 
 impl Finding {
-    fn new(check: &'static str, status: Verdict, detail: impl Into<String>) -> Self {
+    fn new(check: &'static str, status: CheckStatus, detail: impl Into<String>) -> Self {
         Self {
             check,
             status,
@@ -61,19 +61,19 @@ impl Finding {
     }
 
     fn ok(check: &'static str, detail: impl Into<String>) -> Self {
-        Self::new(check, Verdict::Ok, detail)
+        Self::new(check, CheckStatus::Ok, detail)
     }
 
     fn skipped(check: &'static str, detail: impl Into<String>) -> Self {
-        Self::new(check, Verdict::Skipped, detail)
+        Self::new(check, CheckStatus::Skipped, detail)
     }
 
     fn warning(check: &'static str, detail: impl Into<String>) -> Self {
-        Self::new(check, Verdict::Warning, detail)
+        Self::new(check, CheckStatus::Warning, detail)
     }
 
     fn failed(check: &'static str, detail: impl Into<String>) -> Self {
-        Self::new(check, Verdict::Failed, detail)
+        Self::new(check, CheckStatus::Failed, detail)
     }
 
     /// Adds the remedy.
@@ -94,12 +94,12 @@ pub(crate) async fn run(settings: &Settings, output: Output) -> Result<ExitCode,
     findings.push(surroundings::disk(settings));
     findings.push(surroundings::open_files(settings));
     let worst = findings.iter().map(|finding| finding.status);
-    let is_failed = worst.clone().any(|status| status == Verdict::Failed);
-    let has_warnings = worst.clone().any(|status| status == Verdict::Warning);
+    let is_failed = worst.clone().any(|status| status == CheckStatus::Failed);
+    let has_warnings = worst.clone().any(|status| status == CheckStatus::Warning);
     let status = match (is_failed, has_warnings) {
-        (true, _) => Verdict::Failed,
-        (false, true) => Verdict::Warning,
-        (false, false) => Verdict::Ok,
+        (true, _) => CheckStatus::Failed,
+        (false, true) => CheckStatus::Warning,
+        (false, false) => CheckStatus::Ok,
     };
     output.result(&json!({"status": status, "checks": findings}), || {
         let rows: Vec<Vec<String>> = findings.iter().map(row).collect();

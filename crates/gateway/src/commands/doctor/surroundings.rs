@@ -285,13 +285,13 @@ async fn ask(client: &Client, url: &str) -> Result<Response, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::Verdict, *};
+    use super::{super::CheckStatus, *};
 
     #[test]
     fn a_disk_that_is_full_fails_and_one_that_fills_warns() {
         let status = |free| room(free, Path::new("/data")).status;
-        assert_eq!(status(0), Verdict::Failed);
-        assert_eq!(status(FULL), Verdict::Warning);
-        assert_eq!(status(LITTLE), Verdict::Ok);
+        assert_eq!(status(0), CheckStatus::Failed);
+        assert_eq!(status(FULL), CheckStatus::Warning);
+        assert_eq!(status(LITTLE), CheckStatus::Ok);
     }
 }

@@ -10,7 +10,7 @@ use domain::{app::AppId, message::Priority};
 
 use super::{
     lines::Form,
-    text::{self, Text},
+    text::{self, DecodedText},
 };
 use crate::failure::Failure;
 
@@ -77,7 +77,7 @@ impl Arguments {
     }
 
     /// The content of the file.
-    pub(super) fn content(&self) -> Result<Text, Failure> {
+    pub(super) fn content(&self) -> Result<DecodedText, Failure> {
         let mut bytes = Vec::new();
         let read = if self.file.as_os_str() == "-" {
             std::io::stdin().lock().read_to_end(&mut bytes).map(drop)

@@ -168,7 +168,7 @@ struct Import {
 }
 
 /// A message that is in the queue.
-struct Taken {
+struct TakenLine {
     line: u64,
     id: MessageId,
     scheduled: bool,
@@ -218,7 +218,7 @@ impl Import {
         lines: lines::Lines<'_>,
         report: &mut Report,
         progress: &mut Progress,
-    ) -> Result<VecDeque<Taken>, Failure> {
+    ) -> Result<VecDeque<TakenLine>, Failure> {
         let mut under_way = JoinSet::new();
         let mut taken = VecDeque::new();
         let mut identities = Identities {
@@ -298,7 +298,7 @@ impl Import {
     /// Waits for the end of the messages in the queue, except scheduled messages.
     async fn wait(
         &self,
-        mut taken: VecDeque<Taken>,
+        mut taken: VecDeque<TakenLine>,
         report: &mut Report,
         progress: &mut Progress,
     ) -> Result<(), Failure> {
@@ -327,7 +327,7 @@ impl Import {
 /// Notes the result of one submission.
 async fn settle(
     under_way: &mut JoinSet<(u64, Result<Accepted, SubmitError>)>,
-    taken: &mut VecDeque<Taken>,
+    taken: &mut VecDeque<TakenLine>,
     report: &mut Report,
     progress: &mut Progress,
 ) -> Result<(), Failure> {
@@ -338,7 +338,7 @@ async fn settle(
     match answered {
         Ok(Accepted { message, replayed }) => {
             report.accept(replayed);
-            taken.push_back(Taken {
+            taken.push_back(TakenLine {
                 line,
                 id: message.id,
                 scheduled: message.status == Status::Scheduled,
@@ -365,7 +365,7 @@ async fn settle(
 async fn ended(
     delivery: Delivery,
     tenant: TenantId,
-    taken: Taken,
+    taken: TakenLine,
 ) -> Result<(u64, Option<Message>), Failure> {
     loop {
         match delivery.wait_ended(tenant, taken.id, LOOK).await {

@@ -6,13 +6,13 @@ use crate::failure::{Failure, USAGE};
 
 /// The decoded content of a file, and its encoding.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Text {
+pub(super) struct DecodedText {
     pub(super) text: String,
     pub(super) encoding: &'static str,
 }
 
 /// Decodes the bytes, and removes a byte order mark.
-pub(super) fn decode(bytes: Vec<u8>) -> Result<Text, Failure> {
+pub(super) fn decode(bytes: Vec<u8>) -> Result<DecodedText, Failure> {
     if let Some(encoding) = wide(&bytes) {
         let (text, is_broken) = encoding.decode_with_bom_removal(&bytes);
         if is_broken {
@@ -20,7 +20,7 @@ pub(super) fn decode(bytes: Vec<u8>) -> Result<Text, Failure> {
                 "the file is not valid UTF-16: save the file again, as UTF-8",
             ));
         }
-        return Ok(Text {
+        return Ok(DecodedText {
             text: text.into_owned(),
             encoding: "utf-16",
         });
@@ -31,7 +31,7 @@ pub(super) fn decode(bytes: Vec<u8>) -> Result<Text, Failure> {
                 Some(rest) => rest.to_owned(),
                 None => text,
             };
-            return Ok(Text {
+            return Ok(DecodedText {
                 text,
                 encoding: "utf-8",
             });
@@ -45,7 +45,7 @@ pub(super) fn decode(bytes: Vec<u8>) -> Result<Text, Failure> {
             "line {line} is neither UTF-8 nor GB18030: save the file as UTF-8 (`CSV UTF-8` in Excel) and import the file again"
         )));
     }
-    Ok(Text {
+    Ok(DecodedText {
         text: text.into_owned(),
         encoding: "gb18030",
     })

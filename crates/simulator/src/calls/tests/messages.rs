@@ -1,9 +1,9 @@
 //! Which messages are accepted.
 
 use super::*;
-use crate::account::{FormIdPolicy, GrantPolicy, UserPolicy};
+use crate::account::{FormIdPolicy, GrantRule, UserPolicy};
 use crate::form_ids::{FormId, FormIdKind};
-use crate::template::Template;
+use crate::template::ListedTemplate;
 
 #[test]
 fn a_subscribe_message_is_answered_a_msgid_above_2_53() {
@@ -54,7 +54,7 @@ fn values_are_judged_by_their_keys() {
 #[test]
 fn registered_templates_decide_over_ids_and_keys() {
     let fixture = SendContext::with(|app| {
-        app.templates = vec![Template::one_time("t", &["thing2", "number3"])];
+        app.templates = vec![ListedTemplate::one_time("t", &["thing2", "number3"])];
     });
     let token = fixture.token();
     let missing = fixture.subscribe(&token, "o", &thing());
@@ -78,7 +78,7 @@ fn registered_templates_decide_over_ids_and_keys() {
 
 #[test]
 fn counted_grants_are_spent_only_by_accepted_messages() {
-    let fixture = SendContext::with(|app| app.grants = GrantPolicy::Counted);
+    let fixture = SendContext::with(|app| app.grants = GrantRule::Counted);
     let (token, app) = (fixture.token(), fixture.world.register(APP));
     assert_eq!(code(&fixture.subscribe(&token, "o", &thing())), 43101);
     app.grants.add("o", "t", 1);
@@ -105,9 +105,9 @@ fn two_sends_to_one_user_collide_while_the_first_is_in_flight() {
     let token = fixture.token();
     let uri = format!("access_token={token}");
     let body = json!({"touser": "o", "template_id": "t", "data": thing()}).to_string();
-    let call = Call {
-        endpoint: Endpoint::SubscribeSend,
-        path: Endpoint::SubscribeSend.name(),
+    let call = ParsedCall {
+        endpoint: CallEndpoint::SubscribeSend,
+        path: CallEndpoint::SubscribeSend.name(),
         is_get: false,
         query: &uri,
         body: body.as_bytes(),

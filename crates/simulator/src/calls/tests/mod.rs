@@ -39,8 +39,8 @@ impl SendContext {
         let (path, query) = uri.split_once('?').unwrap_or((uri, ""));
         let served = serve(
             &self.world,
-            &Call {
-                endpoint: Endpoint::of_path(path),
+            &ParsedCall {
+                endpoint: CallEndpoint::of_path(path),
                 path,
                 is_get: method == "GET",
                 query,
@@ -143,7 +143,7 @@ fn quotas_are_told_spent_and_cleared() {
 fn faults_strike_before_or_after_the_act() {
     let fixture = SendContext::new();
     let token = fixture.token();
-    let path = Endpoint::SubscribeSend.name();
+    let path = CallEndpoint::SubscribeSend.name();
     let accepted = |effect: Effect| {
         fixture
             .world

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 use chrono::{DateTime, Utc};
 use domain::{
     app::AppId,
-    grant::{Entry, NewGrant},
+    grant::{LedgerEntry, NewGrant},
 };
 use sea_orm::ConnectionTrait;
 use serde::{Deserialize, Serialize};
@@ -20,7 +20,7 @@ use crate::{
     queue::{
         IdempotencyKey,
         admission::{self, app_of},
-        keys::{self, Answer, Claim},
+        keys::{self, Claim, RecordedAnswer},
         sql::Sql,
     },
 };
@@ -120,7 +120,7 @@ impl TenantStore {
                     appid: appid.clone(),
                     openid: openid.clone(),
                     template_id: template_id.clone(),
-                    entry: Entry::Reported {
+                    entry: LedgerEntry::Reported {
                         count: *count,
                         long_term: *long_term,
                         at: *accepted_at,
@@ -164,7 +164,7 @@ impl TenantStore {
         let claim = Claim {
             tenant: self.tenant,
             key,
-            answer: Answer::Grants(Vec::new()),
+            answer: RecordedAnswer::Grants(Vec::new()),
             at: now,
         };
         if !keys::claim(tx, vec![claim]).await?.is_empty() {
@@ -173,7 +173,7 @@ impl TenantStore {
         let rows = keys::find(tx, vec![(self.tenant, key)]).await?;
         let answer = rows.first().map(|row| row.answer_to(key)).transpose()?;
         Ok(Some(match answer.flatten() {
-            Some((_, Answer::Grants(results))) => Collection::Replayed(results),
+            Some((_, RecordedAnswer::Grants(results))) => Collection::Replayed(results),
             _ => Collection::KeyReused,
         }))
     }
@@ -184,7 +184,7 @@ impl TenantStore {
         key: &IdempotencyKey,
         results: &[Collected],
     ) -> Result<(), StoreError> {
-        let answer = Answer::Grants(results.to_vec());
+        let answer = RecordedAnswer::Grants(results.to_vec());
         let mut sql = Sql::new("UPDATE idempotency SET answer = ");
         sql.bind(to_json(&answer, "idempotency.answer")?)
             .push(" WHERE tenant_id = ")

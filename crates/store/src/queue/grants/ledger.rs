@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use domain::{
     app::AppId,
-    grant::{Balance, Entry},
+    grant::{Balance, LedgerEntry},
 };
 use sea_orm::{ConnectionTrait, FromQueryResult};
 use uuid::Uuid;
@@ -13,12 +13,12 @@ use crate::{
     StoreError,
     messages::{json, to_json},
     millis,
-    queue::sql::{Cell, Sql},
+    queue::sql::{Sql, SqlValue},
     time,
 };
 
 /// The key of a ledger row: appid, user, template.
-pub(super) type Key = (String, String, String);
+pub(super) type LedgerKey = (String, String, String);
 
 /// An entry for the ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,11 +30,11 @@ pub struct LedgerChange {
     /// The template.
     pub template_id: String,
     /// The change.
-    pub entry: Entry,
+    pub entry: LedgerEntry,
 }
 
 impl LedgerChange {
-    pub(in crate::queue) fn key(&self) -> Key {
+    pub(in crate::queue) fn key(&self) -> LedgerKey {
         let appid = self.appid.as_str().to_owned();
         (appid, self.openid.clone(), self.template_id.clone())
     }
@@ -96,11 +96,11 @@ impl LedgerRow {
 pub(in crate::queue) async fn enter(
     tx: &impl ConnectionTrait,
     news: &[LedgerChange],
-) -> Result<BTreeMap<Key, Balance>, StoreError> {
+) -> Result<BTreeMap<LedgerKey, Balance>, StoreError> {
     if news.is_empty() {
         return Ok(BTreeMap::new());
     }
-    let keys: BTreeSet<Key> = news.iter().map(LedgerChange::key).collect();
+    let keys: BTreeSet<LedgerKey> = news.iter().map(LedgerChange::key).collect();
     open(tx, &keys).await?;
     let (mut accounts, mut owners) = (BTreeMap::new(), BTreeMap::new());
     for account in find(tx, keys).await? {
@@ -124,7 +124,7 @@ pub(in crate::queue) async fn enter(
 }
 
 /// Inserts the rows that do not exist yet.
-async fn open(tx: &impl ConnectionTrait, keys: &BTreeSet<Key>) -> Result<(), StoreError> {
+async fn open(tx: &impl ConnectionTrait, keys: &BTreeSet<LedgerKey>) -> Result<(), StoreError> {
     let mut sql = Sql::new("WITH v(a, t, p) AS (");
     sql.rows(keys.iter().cloned().map(cells));
     sql.push(
@@ -137,14 +137,14 @@ async fn open(tx: &impl ConnectionTrait, keys: &BTreeSet<Key>) -> Result<(), Sto
     Ok(())
 }
 
-fn cells((appid, openid, template_id): Key) -> [Cell; 3] {
+fn cells((appid, openid, template_id): LedgerKey) -> [SqlValue; 3] {
     [appid.into(), openid.into(), template_id.into()]
 }
 
 /// The rows of these keys; on PostgreSQL locked in a fixed order, so that no deadlock occurs.
 async fn find(
     tx: &impl ConnectionTrait,
-    keys: BTreeSet<Key>,
+    keys: BTreeSet<LedgerKey>,
 ) -> Result<Vec<LedgerRow>, StoreError> {
     let mut sql = Sql::new("WITH v(a, t, p) AS (");
     sql.rows(keys.into_iter().map(cells))
@@ -156,14 +156,14 @@ async fn find(
 /// Writes rows that exist and are locked.
 async fn write(
     tx: &impl ConnectionTrait,
-    accounts: &BTreeMap<Key, Balance>,
-    owners: &BTreeMap<Key, Uuid>,
+    accounts: &BTreeMap<LedgerKey, Balance>,
+    owners: &BTreeMap<LedgerKey, Uuid>,
 ) -> Result<(), StoreError> {
     let rows = accounts
         .iter()
         .zip(owners.values())
         .map(
-            |(((appid, openid, template_id), balance), owner)| -> Result<[Cell; 10], StoreError> {
+            |(((appid, openid, template_id), balance), owner)| -> Result<[SqlValue; 10], StoreError> {
                 Ok([
                     appid.as_str().into(),
                     openid.as_str().into(),

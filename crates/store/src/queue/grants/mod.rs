@@ -99,7 +99,7 @@ pub enum GrantChange {
         fate: IdFate,
     },
     /// The news is about the recipient's row in the ledger.
-    Ledger(Step),
+    Ledger(LedgerStep),
 }
 
 /// What happens to an id that a message holds.
@@ -115,7 +115,7 @@ pub enum IdFate {
 
 /// The change of the ledger that a message causes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum LedgerStep {
     /// One grant fewer.
     Debit,
     /// One grant more: the reserved grant was not used.
@@ -264,18 +264,18 @@ impl PoolId {
     }
 }
 
-fn counted(event: &Event) -> Option<Step> {
+fn counted(event: &Event) -> Option<LedgerStep> {
     match event {
-        Event::Answered(Verdict::Accepted { .. } | Verdict::Unknown) => Some(Step::Debit),
-        Event::Answered(Verdict::Rejected(FailureCode::NoGrant)) => Some(Step::Zero),
+        Event::Answered(Verdict::Accepted { .. } | Verdict::Unknown) => Some(LedgerStep::Debit),
+        Event::Answered(Verdict::Rejected(FailureCode::NoGrant)) => Some(LedgerStep::Zero),
         _ => None,
     }
 }
 
-fn reserved(event: &Event) -> Option<Step> {
+fn reserved(event: &Event) -> Option<LedgerStep> {
     match event {
         Event::Answered(Verdict::Accepted { .. } | Verdict::Unknown) | Event::LeaseEnded => None,
-        Event::Answered(Verdict::Rejected(FailureCode::NoGrant)) => Some(Step::Zero),
-        _ => Some(Step::Back),
+        Event::Answered(Verdict::Rejected(FailureCode::NoGrant)) => Some(LedgerStep::Zero),
+        _ => Some(LedgerStep::Back),
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use sea_orm::ConnectionTrait;
 use uuid::Uuid;
 
-use super::{GrantChange, IdFate, PERMIT, POOL, RESERVED, Step, ledger, pool};
+use super::{GrantChange, IdFate, LedgerStep, PERMIT, POOL, RESERVED, ledger, pool};
 use crate::{
     StoreError,
     queue::{IN_FLIGHT, record::Settlement, sql::Sql, unsent::MAYBE_SENT},
@@ -48,11 +48,11 @@ fn fate_code(fate: IdFate) -> i64 {
     }
 }
 
-fn step_code(step: Step) -> i64 {
+fn step_code(step: LedgerStep) -> i64 {
     match step {
-        Step::Zero => 0,
-        Step::Debit => 1,
-        Step::Back => 2,
+        LedgerStep::Zero => 0,
+        LedgerStep::Debit => 1,
+        LedgerStep::Back => 2,
     }
 }
 
@@ -89,7 +89,7 @@ async fn settle_ids(
 /// Changes only ledger rows of the message's own tenant, because the app may have another owner by now.
 async fn step_all(
     tx: &impl ConnectionTrait,
-    steps: BTreeMap<ledger::Key, (Uuid, Step)>,
+    steps: BTreeMap<ledger::LedgerKey, (Uuid, LedgerStep)>,
 ) -> Result<(), StoreError> {
     if steps.is_empty() {
         return Ok(());
@@ -159,7 +159,7 @@ pub(in crate::queue) async fn undo(
             row.try_get("", "touser")?,
             row.try_get("", "template_id")?,
         );
-        steps.insert(key, (row.try_get("", "tenant_id")?, Step::Back));
+        steps.insert(key, (row.try_get("", "tenant_id")?, LedgerStep::Back));
     }
     step_all(tx, steps).await
 }

@@ -17,7 +17,7 @@ use crate::{
         claimed::ClaimedMessage,
         events::{Settled, end_with_events},
         record::release_behind,
-        sql::{Cell, Sql},
+        sql::{Sql, SqlValue},
         unsent::MAYBE_SENT,
     },
     time,
@@ -131,7 +131,7 @@ async fn take_ids(
     )
     .found_and_locked("form_id", pool::KEY);
     let rows = IdRow::find_by_statement(sql.on(tx)).all(tx).await?;
-    let mut new: Vec<[Cell; 3]> = Vec::new();
+    let mut new: Vec<[SqlValue; 3]> = Vec::new();
     let mut taken = HashMap::new();
     for row in rows {
         let maybe_used = row.held_by.is_some();
@@ -165,14 +165,14 @@ async fn reserve(
     if wanting.is_empty() {
         return Ok(HashSet::new());
     }
-    let key = |flight: &ClaimedMessage| -> ledger::Key {
+    let key = |flight: &ClaimedMessage| -> ledger::LedgerKey {
         (
             flight.appid.as_str().to_owned(),
             flight.touser.clone(),
             flight.template_id.clone(),
         )
     };
-    let accounts: BTreeMap<ledger::Key, Uuid> = wanting
+    let accounts: BTreeMap<ledger::LedgerKey, Uuid> = wanting
         .iter()
         .map(|flight| (key(flight), flight.tenant.uuid()))
         .collect();
@@ -199,7 +199,7 @@ async fn reserve(
     .push(" WHERE s.tenant_id = v.o AND s.remaining + 0 > 0")
     .push(ledger::CHANGED)
     .push(" RETURNING appid, openid, template_id");
-    let mut granted: HashSet<ledger::Key> = HashSet::new();
+    let mut granted: HashSet<ledger::LedgerKey> = HashSet::new();
     for row in tx.query_all_raw(sql.on(tx)).await? {
         granted.insert((
             row.try_get("", "appid")?,

@@ -34,7 +34,7 @@ const FAILING: i64 = 2;
 const BEHIND: i64 = 1_000;
 
 #[derive(FromQueryResult)]
-struct Visit {
+struct TenantVisit {
     tenant_id: Uuid,
     id: Uuid,
     /// `None` if the endpoint is removed.
@@ -43,7 +43,7 @@ struct Visit {
 }
 
 /// The result of a visit to the tenants.
-struct Visited {
+struct VisitedTenants {
     /// The endpoints to serve.
     open: Vec<Uuid>,
     /// The endpoints that get no more events.
@@ -117,7 +117,7 @@ impl PlatformStore {
         request: &OutboxRequest,
         now: DateTime<Utc>,
     ) -> Result<OutboxClaim, StoreError> {
-        let Visited {
+        let VisitedTenants {
             open,
             closed,
             mut cursor,
@@ -182,7 +182,7 @@ impl PlatformStore {
         &self,
         request: &OutboxRequest,
         now: DateTime<Utc>,
-    ) -> Result<Visited, StoreError> {
+    ) -> Result<VisitedTenants, StoreError> {
         let pending = "FROM webhook_delivery d WHERE d.status = 'pending' AND d.tenant_id ";
         let mut sql =
             Sql::new("WITH RECURSIVE active(tenant_id, n) AS (SELECT (SELECT d.tenant_id ");
@@ -206,10 +206,10 @@ impl PlatformStore {
             .push(" ORDER BY d.due_at LIMIT 1) IS NOT NULL AS due FROM endpoint LEFT JOIN webhook ON webhook.id = endpoint.id ")
             .push("WHERE endpoint.id IS NOT NULL ORDER BY endpoint.tenant_id, endpoint.id");
         let statement = sql.on(&self.store.read);
-        let visits = Visit::find_by_statement(statement)
+        let visits = TenantVisit::find_by_statement(statement)
             .all(&self.store.read)
             .await?;
-        Ok(Visited::of(visits, request))
+        Ok(VisitedTenants::of(visits, request))
     }
 
     /// Ends one batch of pending deliveries to a disabled endpoint, or deletes the batch if the endpoint is removed.
@@ -244,8 +244,8 @@ impl PlatformStore {
     }
 }
 
-impl Visited {
-    fn of(visits: Vec<Visit>, request: &OutboxRequest) -> Self {
+impl VisitedTenants {
+    fn of(visits: Vec<TenantVisit>, request: &OutboxRequest) -> Self {
         let (mut open, mut closed) = (Vec::new(), Vec::new());
         let (mut tenants, mut last) = (0, Uuid::nil());
         for visit in visits {

@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{PlatformStore, StoreError, millis};
 
-pub use share::{Held, Slots};
+pub use share::{HeldSlots, Slots};
 
 /// The request of an announcer for deliveries.
 #[derive(Clone, Debug)]

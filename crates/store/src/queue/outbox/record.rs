@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::{DeliveryNext, DeliveryOutcome, DisabledWebhook};
 use crate::{
     PlatformStore, Store, StoreError, audit, millis,
-    queue::sql::{Cell, Sql},
+    queue::sql::{Sql, SqlValue},
     time,
     webhooks::{DISABLED, ENABLED},
 };
@@ -63,7 +63,7 @@ async fn write_outcomes(
 ) -> Result<(), StoreError> {
     let mut sql =
         Sql::new("WITH v(w, e, claim, new_status, next_due, answered, excerpt, why, over) AS (");
-    sql.rows(outcomes.iter().map(|one| -> [Cell; 9] {
+    sql.rows(outcomes.iter().map(|one| -> [SqlValue; 9] {
         let (status, due_at) = match one.next {
             DeliveryNext::Delivered => ("delivered", None),
             DeliveryNext::Later(due_at) => ("pending", Some(millis(due_at))),

@@ -19,7 +19,7 @@ const FAILING: usize = 2;
 
 /// The slots that posts hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Held {
+pub struct HeldSlots {
     /// All held slots.
     pub all: usize,
     /// The slots of posts to endpoints with a failed last attempt.
@@ -32,7 +32,7 @@ pub struct Slots {
     /// The number of slots that a claim may fill.
     pub free: usize,
     /// The slots that posts in flight hold, by tenant.
-    pub held: BTreeMap<TenantId, Held>,
+    pub held: BTreeMap<TenantId, HeldSlots>,
 }
 
 /// The due deliveries of one endpoint, the first due one first.
@@ -50,7 +50,7 @@ impl Slots {
         own < self.share(own)
     }
 
-    fn of(&self, tenant: Uuid) -> Held {
+    fn of(&self, tenant: Uuid) -> HeldSlots {
         let held = self.held.get(&TenantId::from(tenant));
         held.copied().unwrap_or_default()
     }
@@ -155,7 +155,7 @@ mod tests {
         let mut held = slots(96);
         held.held.insert(
             tenant(1).into(),
-            Held {
+            HeldSlots {
                 all: 32,
                 failing: 0,
             },

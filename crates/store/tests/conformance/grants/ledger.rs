@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use domain::{
-    grant::{Entry, GrantPolicy},
+    grant::{GrantPolicy, LedgerEntry},
     lifecycle::{Event, Status},
     message::{Channel, Draft},
     template::{Template, TemplateKind},
@@ -166,7 +166,7 @@ async fn an_acceptance_counts_once_whoever_tells_of_it(store: Store) {
             .unwrap()
             .len()
     };
-    let yes = |number: u8, openid: &str| heard(number, openid, Entry::Accepted { at: at(2) });
+    let yes = |number: u8, openid: &str| heard(number, openid, LedgerEntry::Accepted { at: at(2) });
     collect(&store, sender.tenant, &[subscription("o1", 1)]).await;
     assert_eq!(tell(&[yes(1, "o1"), yes(1, "o1")]).await, 1);
     assert_eq!(remaining(&store, sender.tenant, "o1").await, 1);
@@ -176,7 +176,7 @@ async fn an_acceptance_counts_once_whoever_tells_of_it(store: Store) {
     assert_eq!(remaining(&store, sender.tenant, "o2").await, 1);
     assert_eq!(tell(&[yes(3, "o1")]).await, 1);
     assert_eq!(remaining(&store, sender.tenant, "o1").await, 2);
-    let no = heard(4, "o1", Entry::Revoked { at: at(3) });
+    let no = heard(4, "o1", LedgerEntry::Revoked { at: at(3) });
     assert_eq!(tell(&[no]).await, 1);
     assert_eq!(remaining(&store, sender.tenant, "o1").await, 0);
     let mut gone = yes(5, "o9");

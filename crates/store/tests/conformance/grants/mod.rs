@@ -6,7 +6,7 @@ mod reading;
 
 use chrono::{DateTime, Utc};
 use domain::{
-    grant::{Entry, GrantPolicy, IdKind, NewGrant},
+    grant::{GrantPolicy, IdKind, LedgerEntry, NewGrant},
     id::{MessageId, TenantId},
     lifecycle::{Event, Status},
     message::{Content, Draft},
@@ -151,7 +151,7 @@ async fn remaining(store: &Store, tenant: TenantId, openid: &str) -> u32 {
     counts.sum()
 }
 
-fn heard(number: u8, openid: &str, entry: Entry) -> CallbackEvent {
+fn heard(number: u8, openid: &str, entry: LedgerEntry) -> CallbackEvent {
     CallbackEvent {
         tenant: owner(1),
         event: EventKey {

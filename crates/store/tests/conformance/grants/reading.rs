@@ -1,7 +1,7 @@
 //! Reads of pool and ledger: lists, counts, estimates.
 
 use domain::{
-    grant::{Entry, IdKind, usable_until},
+    grant::{IdKind, LedgerEntry, usable_until},
     message::Channel,
 };
 use futures::future::join_all;
@@ -41,7 +41,7 @@ async fn counts_and_reach_say_who_can_be_written_to(store: Store) {
     assert_eq!(templates.len(), 1);
     assert_eq!((templates[0].users, templates[0].sends), (2, 3));
 
-    let no = heard(1, "o3", Entry::Revoked { at: at(1) });
+    let no = heard(1, "o3", LedgerEntry::Revoked { at: at(1) });
     store
         .platform()
         .remember_events(&[no], at(1))

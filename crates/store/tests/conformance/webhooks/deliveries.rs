@@ -7,7 +7,7 @@ use domain::{
     webhook::{EventFilter, EventType},
 };
 use wxgate_store::{
-    AppEvent, AuditFilter, DeliveryNext, DeliveryStatus, DueDelivery, Held, IdempotencyLookup,
+    AppEvent, AuditFilter, DeliveryNext, DeliveryStatus, DueDelivery, HeldSlots, IdempotencyLookup,
     Keep, Origin, OutboxClaim, OutboxRequest, Received, Slots, Store, StoreError, StoredAnswer,
     Swept, WebhookPatch,
 };
@@ -120,7 +120,7 @@ async fn claims_are_fair_and_bounded_for_each_tenant(store: Store) {
         free: 48,
         ..Slots::default()
     };
-    let held = Held {
+    let held = HeldSlots {
         all: 16,
         failing: 0,
     };

@@ -1,7 +1,7 @@
 //! Properties: no input causes a panic, and every sealed envelope opens.
 
 use super::*;
-use crate::callback::{Event, body::Node, envelope::AesKey};
+use crate::callback::{WechatEvent, body::Node, envelope::AesKey};
 use proptest::prelude::*;
 
 /// Pieces for generated bodies.
@@ -46,7 +46,7 @@ proptest! {
     fn no_body_makes_it_panic(pieces in proptest::collection::vec(0..PIECES.len(), 0..24)) {
         let body: String = pieces.into_iter().map(|index| PIECES[index]).collect();
         if let Ok(node) = Node::read(body.as_bytes()) {
-            let _ = Event::read(&node);
+            let _ = WechatEvent::read(&node);
         }
     }
 

@@ -1,14 +1,16 @@
 //! Events in every form in which WeChat writes events.
 
 use super::*;
-use crate::callback::{Choice, Event, EventKind, Receipt, Refusal, TemplateChoice, body::Node};
+use crate::callback::{
+    CallbackCheckError, Choice, EventKind, Receipt, TemplateChoice, WechatEvent, body::Node,
+};
 use serde_json::json;
 
 const OPENID: &str = "oQ8fX4uT2kLmNpR7sVwYzA1bC3dE";
 const TEMPLATE: &str = "kT3pVq9ZrXn7WbYd5LmC2sHf0JgAoUeR8xQ1iKvNtEw";
 
-fn read(body: &str) -> Result<Event, Refusal> {
-    Event::read(&Node::read(body.as_bytes())?)
+fn read(body: &str) -> Result<WechatEvent, CallbackCheckError> {
+    WechatEvent::read(&Node::read(body.as_bytes())?)
 }
 
 /// The body of a fixture, in the received form.
@@ -85,7 +87,7 @@ fn every_documented_status_of_a_finished_job_is_known() {
     }
 }
 
-fn event(name: &str, more: Value) -> Result<EventKind, Refusal> {
+fn event(name: &str, more: Value) -> Result<EventKind, CallbackCheckError> {
     let mut body = json!({
         "ToUserName": "gh_1", "FromUserName": OPENID, "CreateTime": 1_726_569_100, "MsgType": "event", "Event": name,
     });
@@ -180,7 +182,7 @@ fn what_cannot_be_kept_or_is_not_complete_is_refused() {
     ] {
         let read = event("subscribe_msg_popup_event", more.clone());
         assert!(
-            matches!(read, Err(Refusal::Unreadable(_))),
+            matches!(read, Err(CallbackCheckError::Unreadable(_))),
             "{more}: {read:?}"
         );
     }
@@ -221,7 +223,7 @@ fn xml_that_could_do_more_than_say_something_is_refused() {
     assert!(Node::read(b"{\"a\":\"\xff\"}").is_err());
     assert!(Node::read(b"<xml><Event>&b;</Event></xml>").is_err());
     let fine = "\u{feff}<?xml version=\"1.0\"?>\n<xml a=\"b\"><!-- x --><Event>e&amp;<![CDATA[<f>]]></Event><Empty/></xml>\n";
-    let event = Event::read(&Node::read(fine.as_bytes()).unwrap()).unwrap();
+    let event = WechatEvent::read(&Node::read(fine.as_bytes()).unwrap()).unwrap();
     assert_eq!(
         event.kind,
         EventKind::Unknown {
@@ -345,7 +347,7 @@ fn raw_is_plain_and_blanks_around_the_ciphertext_do_not_count() {
     let safe = keys(TOKEN, Some(AES_KEY));
     assert_eq!(
         safe.open(&appid(), &raw, body.as_bytes()),
-        Err(Refusal::Plain)
+        Err(CallbackCheckError::Plain)
     );
     let sealed = safe
         .aes_key

@@ -1,7 +1,7 @@
 //! Signatures and envelopes: WeChat's own examples, and requests that must not pass.
 
 use super::*;
-use crate::callback::{EventKind, KeyFormat, Refusal, envelope::AesKey};
+use crate::callback::{CallbackCheckError, EventKind, KeyFormat, envelope::AesKey};
 use serde_json::json;
 
 fn text<'a>(vector: &'a Value, field: &str) -> &'a str {
@@ -148,34 +148,37 @@ fn what_is_forged_stale_or_for_somebody_else_is_refused() {
     };
     assert_eq!(
         with(|q| q.msg_signature = None),
-        Refusal::Missing("msg_signature")
+        CallbackCheckError::Missing("msg_signature")
     );
-    assert_eq!(with(|q| q.nonce = None), Refusal::Missing("nonce"));
+    assert_eq!(
+        with(|q| q.nonce = None),
+        CallbackCheckError::Missing("nonce")
+    );
     assert_eq!(
         with(|q| q.nonce = Some("884213608".into())),
-        Refusal::Signature
+        CallbackCheckError::Signature
     );
     assert_eq!(
         with(|q| q.timestamp = Some("1726569014".into())),
-        Refusal::Signature
+        CallbackCheckError::Signature
     );
     assert_eq!(
         with(|q| q.msg_signature = q.signature.clone()),
-        Refusal::Signature
+        CallbackCheckError::Signature
     );
     assert_eq!(
         with(|q| q.msg_signature = Some(String::new())),
-        Refusal::Signature
+        CallbackCheckError::Signature
     );
     let plain = signed(TOKEN, None);
-    assert_eq!(open(&plain, &body), Refusal::Plain);
+    assert_eq!(open(&plain, &body), CallbackCheckError::Plain);
     assert_eq!(
         open(&signed("another", Some(&sealed)), &body),
-        Refusal::Signature
+        CallbackCheckError::Signature
     );
     assert_eq!(
         open(&good, "{}"),
-        Refusal::Unreadable(
+        CallbackCheckError::Unreadable(
             "the query says that the body is encrypted, but the body has no `Encrypt`"
         )
     );
@@ -183,12 +186,12 @@ fn what_is_forged_stale_or_for_somebody_else_is_refused() {
     let keyless = super::keys(TOKEN, None);
     assert_eq!(
         keyless.open(&appid(), &good, body.as_bytes()),
-        Err(Refusal::NoKey)
+        Err(CallbackCheckError::NoKey)
     );
     let other = AppId::parse("wx0a1b2c3d4e5f678a").unwrap();
     assert_eq!(
         keys.open(&other, &good, body.as_bytes()),
-        Err(Refusal::OtherApp)
+        Err(CallbackCheckError::OtherApp)
     );
 }
 
@@ -202,7 +205,7 @@ fn ciphertexts_that_no_key_made_are_refused() {
     for text in ["", "=", "????", "AAAA", &foreign, cut] {
         let refused = key.open(&appid(), text);
         assert!(
-            matches!(refused, Err(Refusal::Cipher(_))),
+            matches!(refused, Err(CallbackCheckError::Cipher(_))),
             "{text}: {refused:?}"
         );
     }
