@@ -28,7 +28,7 @@
 //!
 //! ```
 //! use std::sync::Arc;
-//! use wxgate_broker::{AppCredentials, Broker, Credentials, CredentialsError, Metrics};
+//! use wxgate_broker::{AppCredentials, Broker, Credentials, CredentialsError, BrokerMetrics};
 //! use coord::{Clock, Coord};
 //! use domain::{app::{AppId, TokenMode}, seal::MasterKey, secret::AppSecret};
 //! use wechat::{Client, ClientOptions};
@@ -46,7 +46,7 @@
 //! let wechat = simulator::Simulator::start(simulator::Options::default()).await?;
 //! let client = Client::new(ClientOptions { base_url: wechat.base_url().to_string(), ..ClientOptions::default() })?;
 //! let coord = Coord::in_process(Clock::system());
-//! let broker = Broker::new(client, coord, Arc::new(OneApp), MasterKey::from_bytes([7; 32]), Metrics::default());
+//! let broker = Broker::new(client, coord, Arc::new(OneApp), MasterKey::from_bytes([7; 32]), BrokerMetrics::default());
 //!
 //! let appid = AppId::parse("wx0a1b2c3d4e5f6789")?;
 //! let token = broker.token(&appid).await?;

@@ -17,12 +17,12 @@
 //!
 //! ```
 //! use std::time::Duration;
-//! use wxgate_coord::{Clock, Coord, Quota};
+//! use wxgate_coord::{Clock, Coord, RateLimit};
 //!
 //! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
 //! let (clock, time) = Clock::manual("2026-03-01T10:00:00Z".parse().unwrap());
 //! let coord = Coord::in_process(clock);
-//! let quota = Quota::new(2, Duration::from_secs(1), 1);
+//! let quota = RateLimit::new(2, Duration::from_secs(1), 1);
 //!
 //! assert!(coord.limits().check("wx0a1b2c3d4e5f6789", quota, 1).await.unwrap().allowed);
 //! assert!(!coord.limits().check("wx0a1b2c3d4e5f6789", quota, 1).await.unwrap().allowed);

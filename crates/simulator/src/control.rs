@@ -120,7 +120,7 @@ impl Control {
     }
 
     /// Adds `count` grants of a user for a template. Has an effect only under
-    /// [`GrantRule::Counted`](crate::GrantPolicy::Counted).
+    /// [`GrantRule::Counted`](crate::GrantRule::Counted).
     pub fn grant(&self, appid: &str, openid: &str, template_id: &str, count: u32) {
         self.world
             .register(appid)

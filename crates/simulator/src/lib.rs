@@ -15,7 +15,7 @@
 //! // … point a client at `wechat.base_url()` …
 //! assert_eq!(control.duplicates("wx0a1b2c3d4e5f6789").max_per_openid, 0);
 //! wechat.stop().await;
-//! # Ok::<(), wxgate_simulator::StartError>(())
+//! # Ok::<(), wxgate_simulator::SimulatorStartError>(())
 //! # }).unwrap();
 //! ```
 //!

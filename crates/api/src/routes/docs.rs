@@ -1,24 +1,63 @@
-//! `/docs`: Swagger UI from the binary; the pages load nothing from other hosts.
+//! `/docs` and `/docs/drop-in`: Swagger UI from the binary, without any file from another host.
+
+use std::sync::Arc;
 
 use axum::{
     Router,
-    extract::Request,
+    extract::{Path, Request},
     middleware::{Next, from_fn},
-    response::Response,
+    response::{Html, IntoResponse, Redirect, Response},
+    routing::get,
 };
 use http::{HeaderName, HeaderValue, header};
-use utoipa_swagger_ui::{Config, SwaggerUi};
+use utoipa_swagger_ui::{Config, serve};
 
-/// Swagger UI sets styles from scripts and has its icons in `data:` URLs; scripts come from the gateway alone.
+use crate::problem::{Problem, ProblemKind};
+
+/// Swagger UI sets styles from scripts and has its icons in `data:` URLs. All scripts come from this server.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
     font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// The page around Swagger UI, with landmarks and links between the two documents.
+const PAGE: &str = include_str!("docs/page.html");
+/// Colours with enough contrast (WCAG 2.1 AA), which the style sheet of Swagger UI lacks.
+const STYLE: &str = include_str!("docs/contrast.css");
 
-/// The pages under `/docs`.
+/// The pages.
 pub(crate) fn pages<S: Clone + Send + Sync + 'static>() -> Router<S> {
-    let config = Config::new(["/openapi.json", "/openapi/drop-in.json"])
+    document("/docs", "/openapi.json")
+        .merge(document("/docs/drop-in", "/openapi/drop-in.json"))
+        .layer(from_fn(secure))
+}
+
+/// The page at `path/` for the document at `url`, with the files of the page beside the page.
+fn document<S: Clone + Send + Sync + 'static>(path: &'static str, url: &'static str) -> Router<S> {
+    let config = Config::new([url])
+        .use_base_layout()
+        .deep_linking(false)
         .try_it_out_enabled(true)
         .persist_authorization(false);
-    Router::from(SwaggerUi::new("/docs").config(config)).layer(from_fn(secure))
+    let config = Arc::new(config);
+    let file = async move |Path(name): Path<String>| file(&name, config);
+    Router::new()
+        .route(path, get(async move || Redirect::to(&format!("{path}/"))))
+        .route(&format!("{path}/"), get(async || Html(PAGE)))
+        .route(&format!("{path}/{{file}}"), get(file))
+}
+
+fn file(name: &str, config: Arc<Config<'static>>) -> Response {
+    if name == "contrast.css" {
+        return ([(header::CONTENT_TYPE, "text/css")], STYLE).into_response();
+    }
+    match serve(name, config) {
+        Ok(Some(file)) => {
+            let content_type = [(header::CONTENT_TYPE, file.content_type)];
+            (content_type, file.bytes.into_owned()).into_response()
+        }
+        Ok(None) => {
+            Problem::new(ProblemKind::NotFound, ProblemKind::NotFound.example()).into_response()
+        }
+        Err(error) => Problem::internal(error).into_response(),
+    }
 }
 
 async fn secure(request: Request, next: Next) -> Response {
