@@ -8,6 +8,7 @@
 
 mod arrows;
 mod breaks;
+mod circles;
 mod errors;
 mod files;
 mod language;
