@@ -20,9 +20,9 @@ use tenancy::{AuthError, Caller, Decision, Tenancy};
 use utoipa::openapi::OpenApi;
 
 use crate::{
-    layers,
     openapi::SCHEME,
     problem::{Problem, ProblemKind, seconds_up},
+    request_origin,
 };
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
@@ -97,13 +97,13 @@ pub(crate) async fn check(
 ) -> Response {
     let path = request.extensions().get::<MatchedPath>().cloned();
     let path = path.as_ref().map_or("", MatchedPath::as_str);
-    let origin = layers::origin(request.extensions());
+    let origin = request_origin::origin(request.extensions());
     let tenancy = guard.tenancy.by(origin.clone());
     let caller = match tenancy.authenticate(bearer(request.headers())).await {
         Ok(caller) => caller,
         Err(error) => return Problem::from(error).into_response(),
     };
-    layers::proof(request.extensions()).give();
+    request_origin::proof(request.extensions()).give();
     request.extensions_mut().insert(Origin {
         actor: match caller.tenant {
             Some(_) => Actor::Key(caller.key),

@@ -4,7 +4,9 @@ mod conditions;
 mod events;
 mod examples;
 mod flat;
+mod headers;
 mod links;
+mod names;
 mod parameters;
 mod problems;
 mod three_zero;
@@ -12,20 +14,18 @@ mod three_zero;
 use domain::scope::Scope;
 use serde::Serialize;
 use utoipa::openapi::{
-    Components, Header, OpenApi, PathItem, RefOr,
+    Components, OpenApi, PathItem, RefOr,
     path::Operation,
-    schema::{ObjectBuilder, Type},
     security::{ClientCredentials, Flow, OAuth2, Scopes, SecurityScheme},
 };
 
+use self::headers::{rate_limit, request_id};
+pub(crate) use self::names::{CALLBACKS, DROP_IN, SCHEME, WECHAT_SCHEME};
 pub(crate) use self::problems::{
     Always, Body, Conflict, Counted, Guarded, Missing, Often, Pushed, Query, Signed, Unfit,
     Unready, Wechat,
 };
 use crate::{drop_in, problem::ProblemBody, routes};
-
-/// The name of the security scheme.
-pub(crate) const SCHEME: &str = "oauth2";
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
@@ -54,11 +54,6 @@ pub(crate) const SCHEME: &str = "oauth2";
     ),
 )]
 struct Base;
-
-/// The tag of WeChat's own calls.
-pub(crate) const DROP_IN: &str = "drop-in";
-/// The tag of the endpoints that WeChat calls.
-pub(crate) const CALLBACKS: &str = "callbacks";
 
 /// The part of the routes that a document describes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,35 +173,6 @@ fn describe_headers(operation: &mut Operation, limited: bool) {
     }
 }
 
-fn request_id() -> RefOr<Header> {
-    header(
-        "The id of the request: the caller's own id if that id has 1 to 128 characters of `A-Z a-z 0-9 . _ -`, \
-        otherwise a new id.",
-    )
-}
-
-fn rate_limit() -> [(String, RefOr<Header>); 2] {
-    [
-        (
-            "RateLimit-Policy".into(),
-            header("The tenant's limit: `\"default\";q=100;w=1` is 100 requests in 1 second."),
-        ),
-        (
-            "RateLimit".into(),
-            header(
-                "The rest of the tenant's limit: `\"default\";r=99;t=1` is 99 requests left, and the full limit again \
-                in 1 second.",
-            ),
-        ),
-    ]
-}
-
-fn header(description: &str) -> RefOr<Header> {
-    let mut header = Header::new(ObjectBuilder::new().schema_type(Type::String));
-    header.description = Some(description.to_owned());
-    header.into()
-}
-
 /// What a scope permits.
 fn meaning(scope: Scope) -> &'static str {
     match scope {
@@ -319,7 +285,7 @@ mod tests {
             let takes_a_secret = path.ends_with("token") || path == "/sns/jscode2session";
             assert_eq!(
                 is_drop_in && !takes_a_secret,
-                !security[drop_in::SCHEME].is_null(),
+                !security[WECHAT_SCHEME].is_null(),
                 "{method} {path}"
             );
         }
@@ -387,7 +353,7 @@ mod tests {
         let schemes = drop_in["components"]["securitySchemes"]
             .as_object()
             .unwrap();
-        assert_eq!(schemes.keys().collect::<Vec<_>>(), [drop_in::SCHEME]);
+        assert_eq!(schemes.keys().collect::<Vec<_>>(), [WECHAT_SCHEME]);
         assert!(drop_in["components"]["schemas"]["Message"].is_null());
     }
 }

@@ -12,7 +12,7 @@ use tower_http::{
     cors::{AllowOrigin, CorsLayer},
 };
 
-use crate::{layers::REQUEST_ID, once::IDEMPOTENT_REPLAYED};
+use crate::{once::IDEMPOTENT_REPLAYED, request_origin::REQUEST_ID};
 
 /// Smaller answers, in bytes, fit into one packet without compression.
 const WORTH_COMPRESSING: u64 = 1024;

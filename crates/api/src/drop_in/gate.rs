@@ -8,7 +8,7 @@ use tenancy::Caller;
 use super::reply::{
     APPID_MISSING, APPSECRET_MISSING, INVALID_GRANT_TYPE, TOO_FAST, UNAUTHORIZED, WechatReply,
 };
-use crate::{ApiState, layers};
+use crate::{ApiState, request_origin};
 
 /// The parameters of a query, in order.
 pub(super) struct Parameters(Vec<(String, String)>);
@@ -48,11 +48,11 @@ pub(super) async fn enter(
     query: &Parameters,
     scope: Scope,
 ) -> Result<DropInCaller, WechatReply> {
-    let origin = layers::origin(extensions);
+    let origin = request_origin::origin(extensions);
     let tenancy = state.tenancy.by(origin.clone());
     let token = query.get("access_token");
     let (caller, appid) = tenancy.authenticate_drop_in(token).await?;
-    layers::proof(extensions).give();
+    request_origin::proof(extensions).give();
     let Some(tenant) = caller.tenant else {
         return Err(WechatReply::invalid_appid());
     };

@@ -37,10 +37,10 @@ use utoipa::openapi::{
 use utoipa_axum::router::OpenApiRouter;
 
 use self::reply::{NOT_JSON, WechatReply};
-use crate::{ApiState, openapi::DROP_IN as TAG};
-
-/// The name of the security scheme of these calls.
-pub(crate) const SCHEME: &str = "wechat";
+use crate::{
+    ApiState,
+    openapi::{DROP_IN as TAG, WECHAT_SCHEME},
+};
 
 /// The calls that the gateway answers itself.
 pub(crate) fn routes() -> OpenApiRouter<ApiState> {
@@ -64,7 +64,7 @@ pub(crate) fn document(document: &mut OpenApi) {
     document
         .components
         .get_or_insert_default()
-        .add_security_scheme(SCHEME, SecurityScheme::ApiKey(in_query));
+        .add_security_scheme(WECHAT_SCHEME, SecurityScheme::ApiKey(in_query));
     pass::document(document);
 }
 
@@ -74,12 +74,4 @@ pub(crate) fn encoded(encoding: &str) -> Response {
         "data format error: a body with `Content-Encoding: {encoding}` cannot be read, send the body without an encoding"
     );
     WechatReply::refused(NOT_JSON, words).into_response()
-}
-
-/// The largest body of a request for `path`, in bytes; `None`: the general limit applies.
-pub(crate) fn max_body(path: &str) -> Option<usize> {
-    pass::PREFIXES
-        .iter()
-        .any(|home| path.starts_with(home))
-        .then_some(delivery::MAX_FORWARDED)
 }

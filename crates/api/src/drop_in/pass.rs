@@ -32,19 +32,17 @@ use super::{
 };
 use crate::{
     ApiState,
+    body_limits::PASS_THROUGH,
     extract::{Unread, announced, announces_too_much},
-    openapi::Always,
+    openapi::{Always, DROP_IN, WECHAT_SCHEME},
 };
-
-/// The path prefixes of WeChat's calls.
-pub(super) const PREFIXES: [&str; 3] = ["/cgi-bin/", "/wxa/", "/wxaapi/"];
 
 /// The longest pause in an upload before the gateway gives up.
 const STALLED: Duration = Duration::from_secs(10);
 
 pub(super) fn routes() -> Router<ApiState> {
     let users = Router::new().route("/sns/{*path}", any(not_here));
-    PREFIXES
+    PASS_THROUGH
         .iter()
         .fold(users, |router, home| {
             router.route(&format!("{home}{{*path}}"), any(pass_on))
@@ -212,7 +210,7 @@ fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
 
 /// Adds the operations of the pass-through.
 pub(super) fn document(document: &mut OpenApi) {
-    for home in PREFIXES {
+    for home in PASS_THROUGH {
         let name = home.trim_matches('/').replace('-', "_");
         let mut item = PathItem::new(HttpMethod::Get, operation(&name, home, false));
         item.post = Some(operation(&name, home, true));
@@ -245,7 +243,7 @@ fn operation(name: &str, home: &str, is_post: bool) -> utoipa::openapi::path::Op
         .build();
     let operation = OperationBuilder::new()
         .operation_id(Some(format!("pass_on_{method}_{name}")))
-        .tag(super::TAG)
+        .tag(DROP_IN)
         .summary(Some(format!("Forward a call under `{home}` to WeChat")))
         .description(Some(
             "Forwards any call that the gateway does not answer itself, with the app's real token in place of the \
@@ -256,7 +254,7 @@ fn operation(name: &str, home: &str, is_post: bool) -> utoipa::openapi::path::Op
              query or the body: 48001. Needs a key with the scope `wechat:proxy`: 48001.",
         ))
         .security(SecurityRequirement::new(
-            super::SCHEME,
+            WECHAT_SCHEME,
             Vec::<String>::new(),
         ))
         .parameter(path)

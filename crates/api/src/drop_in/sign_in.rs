@@ -16,7 +16,11 @@ use super::{
     reply::{CODE_MISSING, WechatReply},
     tokens::wants_get,
 };
-use crate::{ApiState, layers, openapi::Always};
+use crate::{
+    ApiState,
+    openapi::Always,
+    request_origin::{origin, proof},
+};
 
 const GRANT_TYPE: &str = "authorization_code";
 
@@ -93,9 +97,8 @@ async fn try_code_to_session(
         appid: query.get("appid").to_owned(),
         secret: query.get("secret").to_owned(),
     };
-    let (caller, tenant, appid) =
-        prove(state, layers::origin(extensions), GRANT_TYPE, given).await?;
-    layers::proof(extensions).give();
+    let (caller, tenant, appid) = prove(state, origin(extensions), GRANT_TYPE, given).await?;
+    proof(extensions).give();
     require_scope(&caller, Scope::WechatProxy)?;
     let js_code = query.get("js_code");
     if js_code.is_empty() {

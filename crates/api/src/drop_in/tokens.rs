@@ -16,7 +16,7 @@ use super::{
     json::{self, body_of, text},
     reply::{WANTS_GET, WANTS_POST, WechatReply},
 };
-use crate::{ApiState, layers, openapi::Always};
+use crate::{ApiState, body_limits::unproven_body, openapi::Always, request_origin};
 
 const GRANT_TYPE: &str = "client_credential";
 /// The announced life of every token, in seconds. Tokens live a little longer, so that a client that renews in time
@@ -28,7 +28,7 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
     let router = OpenApiRouter::default().routes((schemas, paths, methods.fallback(wants_get)));
     let (schemas, paths, methods) = routes!(get_stable_token);
     let stable = OpenApiRouter::default().routes((schemas, paths, methods.fallback(wants_post)));
-    router.merge(stable.layer(layers::unproven_body()))
+    router.merge(stable.layer(unproven_body()))
 }
 
 /// WeChat's answer with a token.
@@ -128,9 +128,9 @@ async fn issue(
     extensions: &Extensions,
     given: DropInCredentials,
 ) -> Result<Json<WechatToken>, WechatReply> {
-    let origin = layers::origin(extensions);
+    let origin = request_origin::origin(extensions);
     let (caller, tenant, appid) = prove(state, origin, GRANT_TYPE, given).await?;
-    layers::proof(extensions).give();
+    request_origin::proof(extensions).give();
     state.delivery.apps().get(Some(tenant), &appid).await?;
     let token = state.tenancy.issue_drop_in_token(&caller, &appid);
     let token = token.map_err(|error| {

@@ -7,6 +7,7 @@ pub(crate) mod batch;
 pub(crate) mod grants;
 mod items;
 pub(crate) mod keys;
+mod lists;
 pub(crate) mod message_request;
 pub(crate) mod message_schema;
 pub(crate) mod messages;

@@ -11,16 +11,6 @@ use serde::{Deserialize, Serialize};
 use store::Listing;
 use utoipa::{IntoParams, ToSchema};
 
-use super::{
-    apps::App,
-    audit::AuditEvent,
-    grants::Grant,
-    keys::Key,
-    messages::Message,
-    templates::Template,
-    tenants::Tenant,
-    webhooks::{Webhook, WebhookDelivery},
-};
 use crate::{cursor, problem::Problem};
 
 const DEFAULT_LIMIT: u64 = 50;
@@ -30,27 +20,6 @@ const MAX_LIMIT: u64 = 200;
 pub(crate) trait Listed {
     /// The name of the list. Cursors contain the name, so that a cursor of another list is refused.
     const LIST: &'static str;
-}
-
-// All names stand in one place, because no two lists may have the same name.
-macro_rules! lists {
-    ($($item:ty = $name:literal,)*) => {$(
-        impl Listed for $item {
-            const LIST: &'static str = $name;
-        }
-    )*};
-}
-
-lists! {
-    App = "apps",
-    AuditEvent = "audit",
-    Grant = "grants",
-    Key = "keys",
-    Message = "messages",
-    Template = "templates",
-    Tenant = "tenants",
-    Webhook = "webhooks",
-    WebhookDelivery = "deliveries",
 }
 
 /// One page of a list, newest first.

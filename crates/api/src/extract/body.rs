@@ -8,7 +8,7 @@ use http::{StatusCode, header};
 use tenancy::UnprovenLimitReached;
 
 use crate::{
-    layers::body_limit,
+    body_limits::body_limit,
     problem::{Problem, ProblemKind},
 };
 

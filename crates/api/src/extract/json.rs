@@ -19,7 +19,7 @@ use super::{
     words::{explain_syntax, plain},
 };
 use crate::{
-    layers::{body_limit, too_large},
+    body_limits::{body_limit, too_large},
     problem::{Problem, ProblemKind},
 };
 

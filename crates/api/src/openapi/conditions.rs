@@ -3,7 +3,7 @@
 
 use utoipa::openapi::{RefOr, Response, ResponseBuilder, path::Operation};
 
-use super::{header, problems::note};
+use super::{headers::header, problems::note};
 use crate::problem::ProblemKind;
 
 /// Adds the answers and headers that follow from the request headers of the operation.

@@ -17,7 +17,7 @@ use utoipa::{
     },
 };
 
-use super::{header, rate_limit, request_id};
+use super::headers::{header, rate_limit, request_id};
 use crate::problem::{MEDIA_TYPE, Problem, ProblemKind, WechatAnswer};
 
 /// Sets of kinds for the responses of handlers.

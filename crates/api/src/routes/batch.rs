@@ -11,18 +11,15 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     ApiState,
+    body_limits::MAX_BATCH_BODY,
     dto::batch::{BatchAnswer, BatchRequest, items},
     extract::{AppIdPath, Keyed},
     guard::Authorized,
-    layers::MAX_BATCH_BODY,
     once::IDEMPOTENT_REPLAYED,
     openapi::{Body, Guarded, Missing},
     problem::Problem,
     refusals::submit_refusal,
 };
-
-/// The path of batches. Their bodies may be larger than others.
-pub(crate) const PATH: &str = "/v1/apps/{appid}/messages/batch";
 
 pub(super) fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::default()
@@ -82,8 +79,10 @@ async fn send_batch(
 
 #[cfg(test)]
 mod tests {
+    use crate::body_limits::BATCH_PATH;
+
     #[test]
     fn the_path_is_the_documented_one() {
-        assert!(crate::openapi().paths.paths.contains_key(super::PATH));
+        assert!(crate::openapi().paths.paths.contains_key(BATCH_PATH));
     }
 }

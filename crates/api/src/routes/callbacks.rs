@@ -19,16 +19,12 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     ApiState,
+    body_limits::MAX_CALLBACK,
     extract::{Unread, read_whole},
-    layers,
     openapi::{Always, CALLBACKS, Often, Pushed, Signed, Unready},
     problem::{Problem, ProblemKind},
+    request_origin::{origin, proof},
 };
-
-/// The path prefix of all callbacks.
-pub(crate) const ROOT: &str = "/callbacks/";
-/// The largest callback, in bytes. WeChat's callbacks have a few hundred bytes, three times that in compatible mode.
-pub(crate) const MAX_BODY: usize = 64 * 1024;
 
 /// The URL of an app's callbacks.
 pub(crate) fn url(base_url: &str, appid: &AppId) -> String {
@@ -38,7 +34,7 @@ pub(crate) fn url(base_url: &str, appid: &AppId) -> String {
 pub(super) fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::default()
         .routes(routes!(check_callback_url, receive_callback))
-        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(DefaultBodyLimit::max(MAX_CALLBACK))
 }
 
 /// Check an app's URL
@@ -68,7 +64,7 @@ async fn check_callback_url(
     let callbacks = state.delivery.callbacks();
     match callbacks.check_url(&appid, from, &query).await {
         Ok(echo) => {
-            layers::proof(&extensions).give();
+            proof(&extensions).give();
             Ok(text(echo))
         }
         Err(error) => Err(told(&state, &extensions, error).await),
@@ -113,7 +109,7 @@ async fn receive_callback(
     let callbacks = state.delivery.callbacks();
     match callbacks.receive(&appid, from, &query, &body).await {
         Ok(()) => {
-            layers::proof(&extensions).give();
+            proof(&extensions).give();
             Ok(text("success".to_owned()))
         }
         Err(error) => Err(told(&state, &extensions, error).await),
@@ -160,7 +156,7 @@ impl<S: Send + Sync> FromRequest<S> for CallbackBody {
             Ok(body) => Ok(Self(body)),
             Err(Unread::TooLarge) => {
                 let detail = format!(
-                    "a callback may have at most {MAX_BODY} bytes: WeChat's callbacks are far smaller"
+                    "a callback may have at most {MAX_CALLBACK} bytes: WeChat's callbacks are far smaller"
                 );
                 Err(Problem::new(ProblemKind::PayloadTooLarge, detail))
             }
@@ -181,7 +177,7 @@ async fn told(state: &ApiState, extensions: &Extensions, error: CallbackError) -
 
 /// Counts the refusal against the client's address. An address with too many refusals gets 429 instead.
 async fn counted(state: &ApiState, extensions: &Extensions, refusal: Problem) -> Problem {
-    let tenancy = state.tenancy.by(layers::origin(extensions));
+    let tenancy = state.tenancy.by(origin(extensions));
     match tenancy.count_failed_callback().await {
         Ok(()) => refusal,
         Err(wait) => {

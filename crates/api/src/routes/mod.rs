@@ -17,8 +17,6 @@ mod tenants;
 mod tokens;
 mod webhooks;
 
-pub(crate) use batch::PATH as BATCH_PATH;
-
 use domain::{
     app::AppId,
     id::{MessageId, TenantId},

@@ -18,10 +18,11 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     ApiState,
+    body_limits::unproven_body,
     extract::{Unread, announces_too_much},
-    layers::{self, encoding},
     openapi::Always,
     problem::seconds_up,
+    request_origin::{encoding, origin, proof},
 };
 
 pub(super) fn routes() -> OpenApiRouter<ApiState> {
@@ -29,7 +30,7 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
         .merge(
             OpenApiRouter::default()
                 .routes(routes!(issue_token))
-                .layer(layers::unproven_body()),
+                .layer(unproven_body()),
         )
         .routes(routes!(get_jwks))
         .routes(routes!(get_authorization_server))
@@ -155,10 +156,10 @@ async fn issue_token(
     let (id, secret) = credentials(&headers, request.client_id, request.client_secret)?;
     let issued = state
         .tenancy
-        .by(layers::origin(&extensions))
+        .by(origin(&extensions))
         .issue_token(id.as_deref(), &secret, scope.as_deref())
         .await?;
-    layers::proof(&extensions).give();
+    proof(&extensions).give();
     let answer = TokenAnswer {
         access_token: issued.access_token.expose().to_owned(),
         token_type: "Bearer",
@@ -376,13 +377,13 @@ mod tests {
     use tower::ServiceExt;
 
     use super::*;
-    use crate::{layers::MAX_UNPROVEN_BODY, metrics::HttpMetrics};
+    use crate::{body_limits::MAX_UNPROVEN_BODY, layers, metrics::HttpMetrics};
 
     #[tokio::test]
     async fn a_form_that_is_too_large_is_refused() {
         let read = async |TokenForm(_): TokenForm| {};
         let routes = Router::new().route("/", post(read));
-        let routes = routes.layer(layers::unproven_body());
+        let routes = routes.layer(unproven_body());
         let routes = layers::around(routes, Router::new(), HttpMetrics::default(), &[]);
         let request =
             Request::post("/").header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
