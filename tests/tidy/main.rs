@@ -12,6 +12,7 @@ mod circles;
 mod errors;
 mod files;
 mod language;
+mod links;
 mod logs;
 mod manifests;
 mod released;

@@ -60,8 +60,12 @@ impl Store {
         };
         let gap = i64::try_from(GAP.as_millis()).unwrap_or(i64::MAX);
         let beat = Statement::from_sql_and_values(backend, sql, [gap.into()]);
-        let row = self.write.query_one_raw(beat).await?;
-        let row = row.ok_or_else(|| StoreError::Broken("the heartbeat has no row".to_owned()))?;
+        // SQLite commits when the statement has returned its last row. `query_one_raw` stops after the first row and
+        // loses the error of the commit, as on a full disk.
+        let rows = self.write.query_all_raw(beat).await?;
+        let row = rows
+            .first()
+            .ok_or_else(|| StoreError::Broken("the heartbeat has no row".to_owned()))?;
         let steady_for: i64 = row.try_get("", "steady_for")?;
         Ok(Heartbeat {
             steady_for: Duration::from_millis(u64::try_from(steady_for).unwrap_or_default()),

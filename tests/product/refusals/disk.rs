@@ -1,6 +1,12 @@
 //! A full disk: the embedded gateway runs on a small file system of its own.
 
-use std::{fs, io::Write, path::Path, process::Command, time::Duration};
+use std::{
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use futures::future::join_all;
@@ -15,6 +21,13 @@ mod a_full_disk_loses_no_answer {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn embedded() {
         super::a_full_disk_loses_no_answer().await;
+    }
+}
+
+mod a_full_disk_shows_before_a_message_comes {
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn embedded() {
+        super::a_full_disk_shows_before_a_message_comes().await;
     }
 }
 
@@ -50,18 +63,50 @@ fn fill(ballast: &Path) {
     }
 }
 
-async fn a_full_disk_loses_no_answer() {
-    let mut world = World::start(Mode::Embedded).await;
+/// The program on the small disk, and a tenant with an app there.
+async fn start(world: &mut World) -> (Running, Tenant) {
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;
     world.stop_replica().await;
     let address = format!("127.0.0.1:{}", free_port());
     let log = world.folder().join("small.log");
-    let mut running = Running::start(serve(&world, &address), log);
+    let running = Running::start(serve(world, &address), log);
     let url = format!("http://{address}");
     running.wait_ready(&url).await;
     let client = tenant.client.at(&url);
-    let tenant = Tenant { client, ..tenant };
+    (running, Tenant { client, ..tenant })
+}
+
+/// A file on the disk of the program, as a path of the test.
+fn ballast(world: &World, running: &Running) -> PathBuf {
+    let root = format!("/proc/{}/root", running.id());
+    let inside = world.folder().strip_prefix("/").expect("an absolute path");
+    Path::new(&root).join(inside).join("disk/ballast")
+}
+
+async fn wait_for_readiness(tenant: &Tenant, status: u16, up: usize) {
+    eventually(&format!("/readyz answers {status}"), || async {
+        let ready = tenant.client.get("/readyz").await;
+        let metric = metric(tenant, "wxgate_database_up").await;
+        (ready.status == status && metric == Some(up)).then_some(())
+    })
+    .await;
+}
+
+async fn a_full_disk_shows_before_a_message_comes() {
+    let mut world = World::start(Mode::Embedded).await;
+    let (mut running, tenant) = start(&mut world).await;
+    let ballast = ballast(&world, &running);
+    fill(&ballast);
+    wait_for_readiness(&tenant, 503, 0).await;
+    fs::remove_file(&ballast).expect("the ballast");
+    wait_for_readiness(&tenant, 200, 1).await;
+    assert_eq!(running.terminate(), Some(0), "{}", running.said());
+}
+
+async fn a_full_disk_loses_no_answer() {
+    let mut world = World::start(Mode::Embedded).await;
+    let (mut running, tenant) = start(&mut world).await;
     let first = tenant
         .send_and_wait(APP, &message_with("first", json!({})))
         .await;
@@ -76,9 +121,7 @@ async fn a_full_disk_loses_no_answer() {
     });
     let messages = join_all(posts).await;
     until("WeChat has them", || world.wechat().sent(APP).len() == 21).await;
-    let root = format!("/proc/{}/root", running.id());
-    let inside = world.folder().strip_prefix("/").expect("an absolute path");
-    let ballast = Path::new(&root).join(inside).join("disk/ballast");
+    let ballast = ballast(&world, &running);
     fill(&ballast);
 
     let path = format!("/v1/apps/{APP}/messages");
@@ -113,10 +156,6 @@ async fn a_full_disk_loses_no_answer() {
             "{ended}"
         );
     }
-    eventually("it is ready", || async {
-        let ready = tenant.client.get("/readyz").await;
-        (ready.status == 200).then_some(())
-    })
-    .await;
+    wait_for_readiness(&tenant, 200, 1).await;
     assert_eq!(running.terminate(), Some(0), "{}", running.said());
 }
