@@ -27,12 +27,16 @@ pub(crate) fn address(layers: &Layers, name: &str) -> Result<SocketAddr, Setting
 
 /// Parses an http or https URL, and removes a trailing slash.
 pub(crate) fn url(layers: &Layers, name: &str) -> Result<Option<String>, SettingsError> {
+    url_like(layers, name, "https://host[:port][/path]")
+}
+
+fn url_like(layers: &Layers, name: &str, form: &str) -> Result<Option<String>, SettingsError> {
     let Some(text) = layers.get(name) else {
         return Ok(None);
     };
     let refused = |why: &str| {
         SettingsError::new(format!(
-            "{} {why}: write the URL as https://host[:port][/path]",
+            "{} {why}: write the URL as {form}",
             layers.name(name)
         ))
     };
@@ -52,7 +56,7 @@ pub(crate) fn url(layers: &Layers, name: &str) -> Result<Option<String>, Setting
 
 /// Parses an http or https URL without a path, and removes a trailing slash.
 pub(crate) fn root_url(layers: &Layers, name: &str) -> Result<Option<String>, SettingsError> {
-    let url = url(layers, name)?;
+    let url = url_like(layers, name, "https://host[:port]")?;
     let path = url.as_deref().and_then(|text| Url::parse(text).ok());
     match path.as_ref().map(Url::path) {
         None | Some("/") => Ok(url),

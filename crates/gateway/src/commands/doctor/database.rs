@@ -376,7 +376,8 @@ async fn try_apps(
     let count = apps.len();
     let mut findings = vec![match troubled.len() {
         0 => Finding::ok("apps", format!("{count} registered, none in trouble")),
-        some => Finding::warning("apps", format!("{count} registered, {some} in trouble")),
+        some => Finding::warning("apps", format!("{count} registered, {some} in trouble"))
+            .next("the lines `app` name each of these apps, with the cause and the remedy"),
     }];
     findings.extend(troubled);
     Ok(findings)
