@@ -37,7 +37,7 @@ ACCOUNT = app_token(OWNER, official_account(OWNER, os.environ["WXGATE_SIMULATOR"
 # What nobody but WeChat reaches: its signature is made with a secret. push_with_wechatpy.py calls these as WeChat does.
 SIGNED = {"GET /callbacks/{appid}", "POST /callbacks/{appid}"}
 # What is passed on to WeChat: the parameter is a path with slashes, which are escaped in every request that is made from the
-# document, and such paths are not passed on. tests/product/pass_through.rs makes these calls.
+# document, and such paths are not passed on. tests/product/drop_in/pass_through.rs makes these calls.
 PASSED_ON = {f"{method} /{home}/{{path}}" for method in ("GET", "POST") for home in ("cgi-bin", "wxa", "wxaapi")}
 # What a bad access_token is told.
 BAD_TOKEN = {40001, 40014, 41001, 42001}

@@ -1,9 +1,9 @@
 //! Callbacks of WeChat, and their effects on messages.
 
-mod lookups;
+mod authentication;
+mod lookup_cost;
 mod lost_answers;
 mod replays;
-mod trust;
 
 use std::time::Duration;
 

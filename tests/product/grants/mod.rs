@@ -1,7 +1,7 @@
 //! Permission to write to users: the form-id pool and the subscription ledger.
 
-mod counts;
-mod ledger;
+mod reach;
+mod subscription_ledger;
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -15,7 +15,7 @@
 //! - **99001, which WeChat does not have, means that the outcome is unknown** ([`reply::UNCERTAIN`]): no SDK repeats
 //!   the call.
 //!
-//! To add a call: write a handler with its documentation here, and add its refusals to `tests/product/drop_in.rs`.
+//! To add a call: write a handler with its documentation here, and add its refusals to `tests/product/drop_in/mod.rs`.
 
 mod gate;
 mod json;

@@ -6,7 +6,7 @@ use std::{fs::File, path::PathBuf, process::Stdio};
 use serde_json::{Value, json};
 
 use crate::{
-    import::{APP, counts, import},
+    operations::import::{APP, counts, import},
     world::{Ended, Mode, SECRET, TEMPLATE, World, message, run},
 };
 

@@ -8,8 +8,8 @@ use tokio::{
 };
 
 use crate::{
+    api::hostile_requests::connect,
     drop_in::{call, post, wechat_token},
-    hardening::connect,
     world::{Mode, World},
 };
 

@@ -1,5 +1,8 @@
 //! The drop-in surface, as an SDK of WeChat sees the gateway.
 
+mod pass_through;
+mod waits;
+
 use std::time::Duration;
 
 use reqwest::Method;

@@ -4,16 +4,16 @@
 //! The tables here and in [`operations`] name each operation. A new operation that is missing there fails the test, so
 //! that its author thinks of strangers. [`OPEN`] and [`NAMES_NOTHING`] are the exceptions; both lists may only shrink.
 
-mod crowd;
+mod callers;
 mod forgeries;
 mod operations;
-mod zeros;
+mod zero_characters;
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use self::{crowd::Strangers, operations::operations};
+use self::{callers::Strangers, operations::operations};
 use crate::world::{Answer, Mode, SECRET, Tenant, World, id, message};
 
 const APP: &str = "wx00000000000000a1";
@@ -27,7 +27,7 @@ both_modes!(
     no_text_with_a_zero_breaks_anything
 );
 
-use self::zeros::no_text_with_a_zero_breaks_anything;
+use self::zero_characters::no_text_with_a_zero_breaks_anything;
 
 /// Operations that need no credential.
 const OPEN: [&str; 13] = [

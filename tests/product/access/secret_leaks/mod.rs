@@ -1,8 +1,8 @@
 //! No secret appears in any output or storage. The test searches logs at the level `trace`, error bodies, lists,
 //! metrics, webhooks, traces, the database and Redis for the secret values, also in encoded forms.
 
-mod scenes;
 mod search;
+mod wechat_exchanges;
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use simulator::{PushEvent, PushFormat, PushMode, PushSettings};
 
 use self::search::{Evidence, Monitor, Secrets};
 use crate::{
-    traces::Collector,
+    operations::traces::Collector,
     webhooks::receiver::Receiver,
     world::{MASTER_KEY, Mode, TEMPLATE, Tenant, World, finish, id, run},
 };

@@ -6,8 +6,8 @@ use simulator::{Effect, Fault};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::{
+    api::hostile_requests::connect,
     drop_in::{call, post, ready},
-    hardening::connect,
     world::{Mode, SECRET, World, finish},
 };
 

@@ -1,9 +1,9 @@
 //! A database that answers and refuses: what callers get meanwhile, and that the gateway loses no answer of WeChat.
 
-mod content;
-mod disk;
-mod outage;
-mod standby;
+mod full_disk;
+mod hot_standby;
+mod refused_content;
+mod temporary_refusals;
 
 use std::time::Duration;
 

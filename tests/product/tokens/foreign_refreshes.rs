@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use store::NewAuditLine;
 
 use crate::{
-    tokens::token_audit,
+    tokens::fetching::token_audit,
     world::{Mode, SECRET, Tenant, World, eventually, message, until},
 };
 

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::{
-    hardening::connect,
+    api::hostile_requests::connect,
     world::{Answer, Mode, Tenant, World, finish, id, message},
 };
 

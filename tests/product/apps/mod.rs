@@ -1,0 +1,4 @@
+//! Apps: registered, changed, removed, and moved to another tenant.
+
+mod ownership;
+mod registration;
