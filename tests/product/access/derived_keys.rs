@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 use crate::world::{Client, Key, Mode, World, eventually, run};
 
 both_modes!(
-    a_revoked_key_takes_along_what_was_made_with_it,
-    an_exchanged_key_may_leave_what_it_has_made,
-    a_tenant_has_so_many_keys,
+    revoking_a_key_revokes_the_keys_created_with_the_key,
+    an_exchanged_key_may_leave_its_derived_keys_valid,
+    the_number_of_keys_of_a_tenant_is_limited,
 );
 
 /// A client with a new key, created by `maker`.
@@ -48,7 +48,7 @@ async fn log_of(client: &Client) -> Vec<(String, Value)> {
         .collect()
 }
 
-async fn a_revoked_key_takes_along_what_was_made_with_it(mode: Mode) {
+async fn revoking_a_key_revokes_the_keys_created_with_the_key(mode: Mode) {
     let replicas = if mode == Mode::Production { 2 } else { 1 };
     let world = World::plan(mode).replicas(replicas).start().await;
     let tenant = world.tenant("a").await;
@@ -114,7 +114,7 @@ async fn a_revoked_key_takes_along_what_was_made_with_it(mode: Mode) {
     assert!(log_of(&other).await.contains(&line));
 }
 
-async fn an_exchanged_key_may_leave_what_it_has_made(mode: Mode) {
+async fn an_exchanged_key_may_leave_its_derived_keys_valid(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     let scopes = ["keys:write", "apps:read"];
@@ -137,7 +137,7 @@ async fn an_exchanged_key_may_leave_what_it_has_made(mode: Mode) {
     refused_at(&world, 1, &new).await;
 }
 
-async fn a_tenant_has_so_many_keys(mode: Mode) {
+async fn the_number_of_keys_of_a_tenant_is_limited(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     let new = json!({"name": "one more", "scopes": ["apps:read"]});

@@ -24,8 +24,8 @@ both_modes!(
     wrong_secrets_at_the_console_are_limited,
     bad_sessions_at_the_console_are_limited,
     bad_tokens_at_the_drop_in_surface_are_limited,
-    callbacks_that_nobody_signed_are_limited,
-    calls_that_are_passed_on_are_on_record,
+    unsigned_callbacks_are_limited,
+    pass_through_calls_are_in_the_audit_log,
 );
 
 /// Reads a page: status, `Retry-After` and text. Pages have no problems in JSON, which [`finish`] expects.
@@ -168,7 +168,7 @@ async fn bad_tokens_at_the_drop_in_surface_are_limited(mode: Mode) {
     finish(bearer).await.problem(429, "rate_limited");
 }
 
-async fn callbacks_that_nobody_signed_are_limited(mode: Mode) {
+async fn unsigned_callbacks_are_limited(mode: Mode) {
     let world = World::plan(mode).by_hand().start().await;
     let tenant = world.tenant("tea").await;
     let settings = json!({"callback_token": TOKEN});
@@ -221,7 +221,7 @@ async fn callbacks_that_nobody_signed_are_limited(mode: Mode) {
     );
 }
 
-async fn calls_that_are_passed_on_are_on_record(mode: Mode) {
+async fn pass_through_calls_are_in_the_audit_log(mode: Mode) {
     let mut world = World::start(mode).await;
     let tenant = world.tenant("tea").await;
     tenant.app(APP).await;

@@ -14,8 +14,8 @@ use crate::{
 const APP: &str = "wx00000000000000a1";
 
 both_modes!(
-    a_signing_key_is_rotated_and_nobody_is_refused,
-    a_stolen_signing_key_is_worth_nothing_at_once,
+    rotating_a_signing_key_refuses_no_valid_token,
+    tokens_of_a_revoked_signing_key_are_invalid_at_once,
     a_master_key_is_exchanged
 );
 
@@ -28,7 +28,7 @@ async fn published(world: &World) -> Vec<Value> {
     keys["keys"].as_array().expect("keys").clone()
 }
 
-async fn a_signing_key_is_rotated_and_nobody_is_refused(mode: Mode) {
+async fn rotating_a_signing_key_refuses_no_valid_token(mode: Mode) {
     let replicas = if mode == Mode::Production { 2 } else { 1 };
     let world = World::plan(mode).by_hand().replicas(replicas).start().await;
     let tenant = world.tenant("tea").await;
@@ -78,7 +78,7 @@ async fn a_signing_key_is_rotated_and_nobody_is_refused(mode: Mode) {
     assert_ne!(last, first);
 }
 
-async fn a_stolen_signing_key_is_worth_nothing_at_once(mode: Mode) {
+async fn tokens_of_a_revoked_signing_key_are_invalid_at_once(mode: Mode) {
     let replicas = if mode == Mode::Production { 2 } else { 1 };
     let world = World::plan(mode).by_hand().replicas(replicas).start().await;
     let tenant = world.tenant("tea").await;

@@ -22,9 +22,9 @@ const ATTACK: Duration = Duration::from_millis(2);
 /// The number of answers for the latency without an attack.
 const CALM: usize = 200;
 
-both_modes!(ten_thousand_bad_logins_are_limited_and_harm_nobody);
+both_modes!(ten_thousand_bad_logins_are_limited_and_affect_no_other_tenant);
 
-async fn ten_thousand_bad_logins_are_limited_and_harm_nobody(mode: Mode) {
+async fn ten_thousand_bad_logins_are_limited_and_affect_no_other_tenant(mode: Mode) {
     let world = World::plan(mode).own_process().start().await;
     let tenant = world.tenant("tea").await;
     tenant.app(APP).await;

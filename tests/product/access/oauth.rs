@@ -9,12 +9,12 @@ both_modes!(
     a_key_fetches_tokens_by_basic_and_in_the_form,
     a_wrong_secret_is_refused,
     a_token_can_have_fewer_scopes_than_its_key,
-    other_grants_are_refused,
-    a_key_never_makes_a_stronger_one,
-    a_key_never_makes_one_that_outlives_it,
+    other_grant_types_are_refused,
+    a_key_never_creates_a_key_with_more_scopes,
+    a_key_never_creates_a_key_that_expires_later,
     a_revoked_key_is_refused_within_five_seconds,
-    a_suspended_tenant_is_refused_and_comes_back,
-    discovery_tells_where_the_endpoints_are,
+    a_suspended_tenant_is_refused_until_resumed,
+    discovery_lists_the_endpoints,
 );
 
 async fn token(client: &Client, form: &[(&str, &str)]) -> crate::world::Answer {
@@ -126,7 +126,7 @@ async fn a_token_can_have_fewer_scopes_than_its_key(mode: crate::world::Mode) {
     }
 }
 
-async fn other_grants_are_refused(mode: crate::world::Mode) {
+async fn other_grant_types_are_refused(mode: crate::world::Mode) {
     let world = World::start(mode).await;
     let nobody = world.anonymous();
     let refused = |answer: crate::world::Answer| answer.expect(400)["error"].clone();
@@ -142,7 +142,7 @@ async fn other_grants_are_refused(mode: crate::world::Mode) {
     assert_eq!(refused(finish(request).await), "invalid_request");
 }
 
-async fn a_key_never_makes_a_stronger_one(mode: crate::world::Mode) {
+async fn a_key_never_creates_a_key_with_more_scopes(mode: crate::world::Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     let keeper = world.key_of(&tenant.id, &["keys:write", "apps:read"]).await;
@@ -181,7 +181,7 @@ async fn a_key_never_makes_a_stronger_one(mode: crate::world::Mode) {
     );
 }
 
-async fn a_key_never_makes_one_that_outlives_it(mode: crate::world::Mode) {
+async fn a_key_never_creates_a_key_that_expires_later(mode: crate::world::Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     let end = world.now() + chrono::Duration::hours(1);
@@ -220,7 +220,7 @@ async fn a_revoked_key_is_refused_within_five_seconds(mode: crate::world::Mode) 
     tenant.client.get("/v1/apps").await.expect(200);
 }
 
-async fn a_suspended_tenant_is_refused_and_comes_back(mode: crate::world::Mode) {
+async fn a_suspended_tenant_is_refused_until_resumed(mode: crate::world::Mode) {
     let world = World::start(mode).await;
     let (suspended, other) = (world.tenant("a").await, world.tenant("b").await);
     suspended.client.get("/v1/apps").await.expect(200);
@@ -252,7 +252,7 @@ async fn a_suspended_tenant_is_refused_and_comes_back(mode: crate::world::Mode) 
     standing(200).await;
 }
 
-async fn discovery_tells_where_the_endpoints_are(mode: crate::world::Mode) {
+async fn discovery_lists_the_endpoints(mode: crate::world::Mode) {
     let world = World::start(mode).await;
     let nobody = world.anonymous();
     let metadata = nobody

@@ -42,7 +42,7 @@ const LISTS: [&str; 5] = [
     "/v1/audit?",
 ];
 
-both_modes!(neither_sees_a_byte_of_the_other);
+both_modes!(neither_tenant_sees_data_of_the_other);
 
 /// A sequence of random choices; the same seed gives the same sequence.
 struct Dice(u64);
@@ -94,7 +94,7 @@ fn seed() -> u64 {
     wanted.unwrap_or_else(|| u64::from(Clock::system().now().timestamp_subsec_nanos()))
 }
 
-async fn neither_sees_a_byte_of_the_other(mode: Mode) {
+async fn neither_tenant_sees_data_of_the_other(mode: Mode) {
     let seed = seed();
     eprintln!("WXGATE_TEST_SEED={seed}");
     let world = World::start(mode).await;

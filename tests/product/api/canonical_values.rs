@@ -12,13 +12,13 @@ use crate::{
 const APP: &str = "wx00000000000000a1";
 
 both_modes!(
-    a_field_that_is_there_twice_is_refused_with_its_pointer,
+    a_duplicate_field_is_refused_with_its_pointer,
     a_send_at_is_shown_in_one_form_in_a_replay_too,
     a_cursor_belongs_to_its_list,
-    a_webhook_is_kept_as_it_is_called,
+    a_webhook_url_is_stored_as_called,
     a_request_without_one_host_is_refused,
     an_encoded_body_is_unsupported,
-    names_hold_no_characters_that_turn_the_text,
+    names_contain_no_bidirectional_controls,
 );
 
 /// Sends a body byte for byte as written.
@@ -34,7 +34,7 @@ fn pointers(problem: &Value) -> Vec<String> {
     errors.iter().map(pointer).collect()
 }
 
-async fn a_field_that_is_there_twice_is_refused_with_its_pointer(mode: Mode) {
+async fn a_duplicate_field_is_refused_with_its_pointer(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;
@@ -161,7 +161,7 @@ async fn a_cursor_belongs_to_its_list(mode: Mode) {
     }
 }
 
-async fn a_webhook_is_kept_as_it_is_called(mode: Mode) {
+async fn a_webhook_url_is_stored_as_called(mode: Mode) {
     let world = World::plan(mode).public_webhooks_only().start().await;
     let tenant = world.tenant("a").await;
     for (typed, called) in [
@@ -234,7 +234,7 @@ async fn an_encoded_body_is_unsupported(mode: Mode) {
     }
 }
 
-async fn names_hold_no_characters_that_turn_the_text(mode: Mode) {
+async fn names_contain_no_bidirectional_controls(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;

@@ -28,7 +28,7 @@ both_modes!(
     sdks_send_through_the_gateway_on_one_token,
     an_sdk_pushes_events_as_wechat_does,
     webhooks_are_verified_in_another_language,
-    the_gateway_keeps_to_its_document,
+    the_gateway_conforms_to_its_document,
 );
 
 /// Runs in one mode only: generating and running takes a while, and clients see no difference between the modes.
@@ -193,7 +193,7 @@ async fn webhooks_are_verified_in_another_language(mode: Mode) {
     stage.run("receive_with_standardwebhooks.py", &[]).await;
 }
 
-async fn the_gateway_keeps_to_its_document(mode: Mode) {
+async fn the_gateway_conforms_to_its_document(mode: Mode) {
     let stage = Stage::set(mode).await;
     let wechat = stage.world.wechat_url();
     let simulator = ["--simulator", wechat.as_str()];

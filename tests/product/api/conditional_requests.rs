@@ -10,11 +10,11 @@ const APP: &str = "wx00000000000000a1";
 
 both_modes!(
     a_lost_update_is_refused,
-    of_concurrent_changes_one_is_made,
-    what_is_known_is_not_sent_again,
-    what_a_change_answers_is_known_from_then_on,
-    a_condition_that_cannot_be_read_changes_nothing,
-    a_list_says_where_its_next_page_is,
+    one_of_several_concurrent_changes_succeeds,
+    an_unchanged_resource_is_not_sent_again,
+    the_etag_of_a_change_is_the_etag_of_the_next_read,
+    an_invalid_condition_changes_nothing,
+    a_list_links_to_its_next_page,
 );
 
 async fn with(client: &Client, method: Method, path: &str, header: (&str, &str)) -> Answer {
@@ -79,7 +79,7 @@ async fn a_lost_update_is_refused(mode: Mode) {
     }
 }
 
-async fn of_concurrent_changes_one_is_made(mode: Mode) {
+async fn one_of_several_concurrent_changes_succeeds(mode: Mode) {
     let world = World::start(mode).await;
     for (client, path, _) in things(&world).await {
         let read = tag(&client.get(&path).await);
@@ -92,7 +92,7 @@ async fn of_concurrent_changes_one_is_made(mode: Mode) {
     }
 }
 
-async fn what_is_known_is_not_sent_again(mode: Mode) {
+async fn an_unchanged_resource_is_not_sent_again(mode: Mode) {
     let world = World::start(mode).await;
     for (client, path, [one, _]) in things(&world).await {
         let read = tag(&client.get(&path).await);
@@ -106,7 +106,7 @@ async fn what_is_known_is_not_sent_again(mode: Mode) {
     }
 }
 
-async fn a_list_says_where_its_next_page_is(mode: Mode) {
+async fn a_list_links_to_its_next_page(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     for n in 0..4 {
@@ -135,7 +135,7 @@ async fn a_list_says_where_its_next_page_is(mode: Mode) {
     assert_eq!(names.len(), 5, "{names:?}");
 }
 
-async fn what_a_change_answers_is_known_from_then_on(mode: Mode) {
+async fn the_etag_of_a_change_is_the_etag_of_the_next_read(mode: Mode) {
     let world = World::start(mode).await;
     for (client, path, [one, _]) in things(&world).await {
         let changed = client.patch(&path, &one).await;
@@ -147,7 +147,7 @@ async fn what_a_change_answers_is_known_from_then_on(mode: Mode) {
     }
 }
 
-async fn a_condition_that_cannot_be_read_changes_nothing(mode: Mode) {
+async fn an_invalid_condition_changes_nothing(mode: Mode) {
     let world = World::start(mode).await;
     for (client, path, [one, _]) in things(&world).await {
         let before = client.get(&path).await.expect(200);

@@ -15,14 +15,14 @@ use crate::world::{Answer, Mode, World, finish};
 
 both_modes!(
     a_connection_outlives_an_early_answer,
-    half_open_requests_harm_nobody,
+    half_open_requests_do_not_affect_other_clients,
     a_slow_head_ends_its_connection,
-    a_slow_body_is_told_so,
+    a_slow_body_is_refused,
     a_body_that_is_too_large_is_refused_before_it_is_sent,
     a_form_that_is_too_large_is_refused_as_oauth_has_it,
     json_that_is_too_deep_is_refused,
     other_content_types_are_refused,
-    pages_allow_nothing_from_elsewhere,
+    pages_forbid_content_of_other_origins,
     a_client_cannot_choose_its_address,
 );
 
@@ -33,7 +33,7 @@ pub(crate) async fn connect(world: &World) -> TcpStream {
 }
 
 /// Hundreds of requests of which only a part of the head or the body ever arrives.
-async fn half_open_requests_harm_nobody(mode: Mode) {
+async fn half_open_requests_do_not_affect_other_clients(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("tea").await;
     let mut held = Vec::new();
@@ -125,7 +125,7 @@ async fn a_slow_head_ends_its_connection(mode: Mode) {
     tenant.client.get("/v1/apps").await.expect(200);
 }
 
-async fn a_slow_body_is_told_so(mode: Mode) {
+async fn a_slow_body_is_refused(mode: Mode) {
     let patience = ClientTimeouts {
         body: Duration::from_millis(500),
         ..ClientTimeouts::default()
@@ -266,7 +266,7 @@ async fn other_content_types_are_refused(mode: Mode) {
     assert_eq!(answer.expect(400)["error"], "invalid_request");
 }
 
-async fn pages_allow_nothing_from_elsewhere(mode: Mode) {
+async fn pages_forbid_content_of_other_origins(mode: Mode) {
     let world = World::start(mode).await;
     for path in ["/docs/", "/console/sign-in"] {
         let url = format!("{}{path}", world.url(0));

@@ -11,12 +11,12 @@ use crate::world::{Answer, Client, Key, Mode, SECRET, World, finish, id};
 const APP: &str = "wx00000000000000a1";
 
 both_modes!(
-    everything_that_creates_is_repeated_word_by_word,
-    twins_create_one_thing,
-    twins_at_two_replicas_create_one_thing,
-    a_secret_is_shown_again_to_its_maker_alone,
-    what_was_refused_leaves_its_key_free,
-    a_key_is_for_one_request_whatever_that_asks_for,
+    every_creation_repeats_its_first_answer,
+    concurrent_requests_with_one_key_create_one_resource,
+    requests_at_two_replicas_with_one_key_create_one_resource,
+    a_secret_is_repeated_only_to_its_creator,
+    a_refused_request_leaves_its_key_unused,
+    a_key_belongs_to_one_request_of_any_operation,
 );
 
 async fn post(client: &Client, path: &str, key: &str, body: Option<&Value>) -> Answer {
@@ -49,7 +49,7 @@ async fn count(client: &Client, path: &str) -> usize {
     page["data"].as_array().expect("data").len()
 }
 
-async fn everything_that_creates_is_repeated_word_by_word(mode: Mode) {
+async fn every_creation_repeats_its_first_answer(mode: Mode) {
     let world = World::start(mode).await;
     let operator = world.operator();
     let tenants = count(&operator, "/v1/tenants").await;
@@ -107,7 +107,7 @@ fn one_answer(answers: Vec<Answer>, status: u16) -> Value {
     bodies.remove(0)
 }
 
-async fn twins_create_one_thing(mode: Mode) {
+async fn concurrent_requests_with_one_key_create_one_resource(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     let keys = count(&tenant.client, "/v1/keys").await;
@@ -126,7 +126,7 @@ async fn twins_create_one_thing(mode: Mode) {
     );
 }
 
-async fn twins_at_two_replicas_create_one_thing(mode: Mode) {
+async fn requests_at_two_replicas_with_one_key_create_one_resource(mode: Mode) {
     let replicas = if mode == Mode::Production { 2 } else { 1 };
     let world = World::plan(mode).replicas(replicas).start().await;
     let tenant = world.tenant("a").await;
@@ -146,7 +146,7 @@ async fn twins_at_two_replicas_create_one_thing(mode: Mode) {
     assert_eq!(count(&tenant.client, "/v1/webhooks").await, 1);
 }
 
-async fn a_secret_is_shown_again_to_its_maker_alone(mode: Mode) {
+async fn a_secret_is_repeated_only_to_its_creator(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     let new = json!({"name": "k", "scopes": ["messages:send"]});
@@ -181,7 +181,7 @@ async fn a_secret_is_shown_again_to_its_maker_alone(mode: Mode) {
     own.expect(201);
 }
 
-async fn what_was_refused_leaves_its_key_free(mode: Mode) {
+async fn a_refused_request_leaves_its_key_unused(mode: Mode) {
     let world = World::plan(mode).by_hand().start().await;
     let tenant = world.tenant("a").await;
     let wrong = json!({"name": "k", "scopes": ["messages:fly"]});
@@ -206,7 +206,7 @@ async fn what_was_refused_leaves_its_key_free(mode: Mode) {
         .expect(201);
 }
 
-async fn a_key_is_for_one_request_whatever_that_asks_for(mode: Mode) {
+async fn a_key_belongs_to_one_request_of_any_operation(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;

@@ -9,15 +9,15 @@ use crate::world::{Mode, Tenant, World, finish, message};
 const APP: &str = "wx00000000000000a1";
 
 both_modes!(
-    what_is_not_there_and_what_cannot_be_read,
-    the_request_id_is_the_callers_if_it_is_sane,
-    a_message_that_breaks_its_rules_is_told_every_place,
-    who_asks_too_often_is_told_when_to_come_back,
-    who_asks_for_what_it_may_not_do_is_counted_too,
-    lists_refuse_what_they_do_not_know,
+    missing_resources_and_unreadable_bodies_are_problems,
+    a_valid_request_id_of_the_caller_is_kept,
+    a_problem_lists_every_invalid_field_of_a_message,
+    a_rate_limited_caller_learns_when_to_retry,
+    forbidden_requests_count_against_the_rate_limit,
+    lists_refuse_invalid_queries,
 );
 
-async fn what_is_not_there_and_what_cannot_be_read(mode: Mode) {
+async fn missing_resources_and_unreadable_bodies_are_problems(mode: Mode) {
     let world = World::start(mode).await;
     let Tenant { client, .. } = world.tenant("a").await;
     let path = "/v1/apps";
@@ -73,7 +73,7 @@ async fn what_is_not_there_and_what_cannot_be_read(mode: Mode) {
     json(&large).await.problem(413, "payload_too_large");
 }
 
-async fn the_request_id_is_the_callers_if_it_is_sane(mode: Mode) {
+async fn a_valid_request_id_of_the_caller_is_kept(mode: Mode) {
     let world = World::start(mode).await;
     let nobody = world.anonymous();
     let answer = |id: &'static str| {
@@ -91,7 +91,7 @@ async fn the_request_id_is_the_callers_if_it_is_sane(mode: Mode) {
     assert_ne!(first.header("x-request-id"), second.header("x-request-id"));
 }
 
-async fn a_message_that_breaks_its_rules_is_told_every_place(mode: Mode) {
+async fn a_problem_lists_every_invalid_field_of_a_message(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;
@@ -143,7 +143,7 @@ async fn a_message_that_breaks_its_rules_is_told_every_place(mode: Mode) {
     assert_eq!(listed, json!({"data": [], "next_cursor": null}));
 }
 
-async fn who_asks_too_often_is_told_when_to_come_back(mode: Mode) {
+async fn a_rate_limited_caller_learns_when_to_retry(mode: Mode) {
     let world = World::start(mode).await;
     let hasty = world
         .tenant_with("hasty", json!({"requests_per_second": 1}))
@@ -173,7 +173,7 @@ async fn who_asks_too_often_is_told_when_to_come_back(mode: Mode) {
     calm.client.get("/v1/apps").await.expect(200);
 }
 
-async fn who_asks_for_what_it_may_not_do_is_counted_too(mode: Mode) {
+async fn forbidden_requests_count_against_the_rate_limit(mode: Mode) {
     let world = World::plan(mode).by_hand().start().await;
     let hasty = world
         .tenant_with("hasty", json!({"requests_per_second": 1}))
@@ -192,7 +192,7 @@ async fn who_asks_for_what_it_may_not_do_is_counted_too(mode: Mode) {
     same_tenant.problem(429, "rate_limited");
 }
 
-async fn lists_refuse_what_they_do_not_know(mode: Mode) {
+async fn lists_refuse_invalid_queries(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;

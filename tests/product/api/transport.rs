@@ -10,10 +10,10 @@ use crate::world::{Answer, Client, Mode, World, finish};
 const APP: &str = "wx00000000000000a1";
 
 both_modes!(
-    what_is_large_is_compressed_and_what_is_secret_is_not,
+    large_answers_are_compressed_except_those_with_secrets,
     http2_is_spoken_without_tls,
     a_head_is_a_get_without_its_body,
-    no_other_origin_is_let_in,
+    cross_origin_requests_are_not_permitted,
 );
 
 /// Asks for a compressed answer; the client here decompresses nothing.
@@ -22,7 +22,7 @@ async fn compressed(client: &Client, method: Method, path: &str, coding: &str) -
     finish(request.header("Accept-Encoding", coding)).await
 }
 
-async fn what_is_large_is_compressed_and_what_is_secret_is_not(mode: Mode) {
+async fn large_answers_are_compressed_except_those_with_secrets(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     let client = &tenant.client;
@@ -127,7 +127,7 @@ async fn a_head_is_a_get_without_its_body(mode: Mode) {
     assert_eq!(refused.status(), 403);
 }
 
-async fn no_other_origin_is_let_in(mode: Mode) {
+async fn cross_origin_requests_are_not_permitted(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     let request = tenant.client.request(Method::GET, "/v1/apps").await;

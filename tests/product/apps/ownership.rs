@@ -13,10 +13,10 @@ const TOKENS: [&str; 2] = ["ownerOneToken", "ownerTwoToken"];
 
 both_modes!(
     receipts_are_for_the_present_owners_messages,
-    what_an_owner_leaves_does_not_reach_the_next,
-    an_appid_is_taken_for_who_has_its_secret_alone,
-    a_strangers_proof_does_the_owner_no_harm,
-    an_appid_is_tried_so_many_times_a_minute,
+    data_of_a_former_owner_does_not_reach_the_next_owner,
+    only_a_holder_of_the_secret_learns_that_an_appid_is_taken,
+    attempts_of_another_tenant_do_not_affect_the_owner,
+    attempts_to_register_an_appid_are_limited,
 );
 
 /// Makes the tenant the owner of the app, with a Token of its own for callbacks.
@@ -93,7 +93,7 @@ async fn receipts_are_for_the_present_owners_messages(mode: Mode) {
 }
 
 /// The old owner forges callbacks about messages that the next owner will send.
-async fn what_an_owner_leaves_does_not_reach_the_next(mode: Mode) {
+async fn data_of_a_former_owner_does_not_reach_the_next_owner(mode: Mode) {
     let world = World::plan(mode).by_hand().start().await;
     let (one, two) = (world.tenant("one").await, world.tenant("two").await);
     own(&one, TOKENS[0]).await;
@@ -162,7 +162,7 @@ fn told(answer: &Answer) -> Value {
     Value::String(no_rid(&text))
 }
 
-async fn an_appid_is_taken_for_who_has_its_secret_alone(mode: Mode) {
+async fn only_a_holder_of_the_secret_learns_that_an_appid_is_taken(mode: Mode) {
     for token_mode in ["stable", "legacy"] {
         let world = World::start(mode).await;
         let (owner, stranger) = (world.tenant("one").await, world.tenant("two").await);
@@ -196,7 +196,7 @@ async fn an_appid_is_taken_for_who_has_its_secret_alone(mode: Mode) {
     }
 }
 
-async fn a_strangers_proof_does_the_owner_no_harm(mode: Mode) {
+async fn attempts_of_another_tenant_do_not_affect_the_owner(mode: Mode) {
     for token_mode in ["stable", "legacy"] {
         let world = World::start(mode).await;
         let (owner, stranger) = (world.tenant("one").await, world.tenant("two").await);
@@ -237,7 +237,7 @@ async fn a_strangers_proof_does_the_owner_no_harm(mode: Mode) {
 
 /// WeChat counts every check of a secret against the account. The clock stands still, so the rate limit does not
 /// refill.
-async fn an_appid_is_tried_so_many_times_a_minute(mode: Mode) {
+async fn attempts_to_register_an_appid_are_limited(mode: Mode) {
     let world = World::plan(mode).by_hand().start().await;
     let (owner, stranger) = (world.tenant("one").await, world.tenant("two").await);
     world

@@ -9,13 +9,13 @@ const OTHER: &str = "wx00000000000000b2";
 
 both_modes!(
     an_app_is_registered_read_changed_and_removed,
-    a_wrong_secret_is_not_taken,
+    a_wrong_secret_is_refused,
     an_appid_belongs_to_one_tenant,
-    an_operator_may_skip_the_proof_and_a_tenant_may_not,
-    a_replaced_secret_is_proven_first,
-    a_secret_that_is_refused_when_it_is_verified_counts_as_not_proven,
-    a_wechat_that_does_not_answer_is_told_apart_from_one_that_refuses,
-    tenants_are_made_changed_and_listed,
+    only_an_operator_may_skip_the_check_of_a_secret,
+    a_new_secret_is_checked_before_the_replacement,
+    a_secret_that_wechat_refuses_at_verification_is_unverified,
+    no_answer_of_wechat_differs_from_a_refusal,
+    tenants_are_created_changed_and_listed,
 );
 
 async fn an_app_is_registered_read_changed_and_removed(mode: Mode) {
@@ -71,7 +71,7 @@ async fn an_app_is_registered_read_changed_and_removed(mode: Mode) {
     tenant.app(APP).await;
 }
 
-async fn a_wrong_secret_is_not_taken(mode: Mode) {
+async fn a_wrong_secret_is_refused(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     world
@@ -142,7 +142,7 @@ async fn an_appid_belongs_to_one_tenant(mode: Mode) {
     second.app(APP).await;
 }
 
-async fn an_operator_may_skip_the_proof_and_a_tenant_may_not(mode: Mode) {
+async fn only_an_operator_may_skip_the_check_of_a_secret(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     world
@@ -175,7 +175,7 @@ async fn an_operator_may_skip_the_proof_and_a_tenant_may_not(mode: Mode) {
     );
 }
 
-async fn a_secret_that_is_refused_when_it_is_verified_counts_as_not_proven(mode: Mode) {
+async fn a_secret_that_wechat_refuses_at_verification_is_unverified(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;
@@ -209,7 +209,7 @@ async fn a_secret_that_is_refused_when_it_is_verified_counts_as_not_proven(mode:
     assert!(is_proven().await);
 }
 
-async fn a_replaced_secret_is_proven_first(mode: Mode) {
+async fn a_new_secret_is_checked_before_the_replacement(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;
@@ -245,7 +245,7 @@ async fn a_replaced_secret_is_proven_first(mode: Mode) {
     assert_eq!(sent["status"], "sent", "{sent}");
 }
 
-async fn a_wechat_that_does_not_answer_is_told_apart_from_one_that_refuses(mode: Mode) {
+async fn no_answer_of_wechat_differs_from_a_refusal(mode: Mode) {
     let mut world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     world.wechat_goes_away().await;
@@ -259,7 +259,7 @@ async fn a_wechat_that_does_not_answer_is_told_apart_from_one_that_refuses(mode:
     tenant.app(APP).await;
 }
 
-async fn tenants_are_made_changed_and_listed(mode: Mode) {
+async fn tenants_are_created_changed_and_listed(mode: Mode) {
     let world = World::start(mode).await;
     let operator = world.operator();
     for name in ["one", "two", "three"] {

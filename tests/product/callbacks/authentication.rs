@@ -13,13 +13,13 @@ use super::{
 use crate::world::{Mode, World, message};
 
 both_modes!(
-    the_url_is_checked_and_the_console_is_told_what_to_set,
-    whatever_is_not_wechats_is_refused_alike,
-    old_settings_are_good_for_a_day,
-    a_flood_has_to_come_again,
+    the_url_is_verified_and_the_settings_for_wechat_are_shown,
+    every_invalid_callback_gets_the_same_refusal,
+    old_settings_are_valid_for_a_day,
+    callbacks_over_the_rate_limit_have_to_be_repeated,
 );
 
-async fn the_url_is_checked_and_the_console_is_told_what_to_set(mode: Mode) {
+async fn the_url_is_verified_and_the_settings_for_wechat_are_shown(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     hearing(&world, &tenant, PushMode::Safe, PushFormat::Xml).await;
@@ -63,7 +63,7 @@ async fn the_url_is_checked_and_the_console_is_told_what_to_set(mode: Mode) {
 }
 
 /// The clock stands still, so the rate limit's bucket does not refill.
-async fn a_flood_has_to_come_again(mode: Mode) {
+async fn callbacks_over_the_rate_limit_have_to_be_repeated(mode: Mode) {
     const MOST: usize = 2000;
     let world = World::plan(mode).by_hand().start().await;
     let tenant = world.tenant("a").await;
@@ -88,7 +88,7 @@ async fn a_flood_has_to_come_again(mode: Mode) {
     assert_eq!(tenant.read(&sent).await["status"], "delivered");
 }
 
-async fn whatever_is_not_wechats_is_refused_alike(mode: Mode) {
+async fn every_invalid_callback_gets_the_same_refusal(mode: Mode) {
     let world = World::plan(mode).by_hand().start().await;
     let tenant = world.tenant("a").await;
     hearing(&world, &tenant, PushMode::Safe, PushFormat::Json).await;
@@ -195,7 +195,7 @@ async fn whatever_is_not_wechats_is_refused_alike(mode: Mode) {
     assert_eq!(tenant.read(&sent).await["status"], "delivered");
 }
 
-async fn old_settings_are_good_for_a_day(mode: Mode) {
+async fn old_settings_are_valid_for_a_day(mode: Mode) {
     let world = World::plan(mode).by_hand().start().await;
     let tenant = world.tenant("a").await;
     hearing(&world, &tenant, PushMode::Safe, PushFormat::Json).await;

@@ -10,14 +10,14 @@ use super::{
 use crate::world::{Mode, World, eventually};
 
 /// Production mode only: a stopped database proves that a callback needs no lookup.
-mod a_push_that_proves_nothing_asks_no_database {
+mod an_unsigned_callback_costs_no_database_query {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn production() {
-        super::a_push_that_proves_nothing_asks_no_database().await;
+        super::an_unsigned_callback_costs_no_database_query().await;
     }
 }
 
-async fn a_push_that_proves_nothing_asks_no_database() {
+async fn an_unsigned_callback_costs_no_database_query() {
     let world = World::plan(Mode::Production)
         .by_hand()
         .breakable()
@@ -78,10 +78,10 @@ async fn a_push_that_proves_nothing_asks_no_database() {
     answer.problem(403, "bad_signature");
 }
 
-both_modes!(a_change_counts_at_once);
+both_modes!(changed_settings_apply_at_once);
 
 /// The clock stands still, so no cached entry expires by age.
-async fn a_change_counts_at_once(mode: Mode) {
+async fn changed_settings_apply_at_once(mode: Mode) {
     let replicas = if mode == Mode::Production { 2 } else { 1 };
     let world = World::plan(mode).by_hand().replicas(replicas).start().await;
     let tenant = world.tenant("a").await;

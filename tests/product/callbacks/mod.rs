@@ -29,8 +29,8 @@ both_modes!(
     an_official_accounts_message_is_delivered,
     an_event_counts_once,
     an_event_may_come_before_the_answer_of_the_send,
-    one_event_may_tell_of_several_messages,
-    what_is_not_known_is_answered_and_counted,
+    one_event_may_report_several_messages,
+    unknown_events_are_answered_and_counted,
     settings_and_digests_survive_a_restart,
 );
 
@@ -272,7 +272,7 @@ async fn an_event_may_come_before_the_answer_of_the_send(mode: Mode) {
     assert_eq!(counted(&world, settled).await, 1);
 }
 
-async fn one_event_may_tell_of_several_messages(mode: Mode) {
+async fn one_event_may_report_several_messages(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     hearing(&world, &tenant, PushMode::Compatible, PushFormat::Xml).await;
@@ -296,7 +296,7 @@ async fn one_event_may_tell_of_several_messages(mode: Mode) {
     }
 }
 
-async fn what_is_not_known_is_answered_and_counted(mode: Mode) {
+async fn unknown_events_are_answered_and_counted(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     hearing(&world, &tenant, PushMode::Plain, PushFormat::Xml).await;
@@ -351,14 +351,14 @@ async fn settings_and_digests_survive_a_restart(mode: Mode) {
 }
 
 /// Production mode only: callbacks at different replicas need more than one replica.
-mod every_replica_hears {
+mod every_replica_accepts_callbacks {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn production() {
-        super::every_replica_hears().await;
+        super::every_replica_accepts_callbacks().await;
     }
 }
 
-async fn every_replica_hears() {
+async fn every_replica_accepts_callbacks() {
     let world = World::plan(Mode::Production).replicas(2).start().await;
     let tenant = world.tenant("a").await;
     hearing(&world, &tenant, PushMode::Safe, PushFormat::Json).await;
@@ -373,14 +373,14 @@ async fn every_replica_hears() {
 }
 
 /// Production mode only: only a separate database server can stop.
-mod nothing_is_answered_that_is_not_in_the_database {
+mod a_callback_is_answered_only_after_the_commit {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn production() {
-        super::nothing_is_answered_that_is_not_in_the_database().await;
+        super::a_callback_is_answered_only_after_the_commit().await;
     }
 }
 
-async fn nothing_is_answered_that_is_not_in_the_database() {
+async fn a_callback_is_answered_only_after_the_commit() {
     let world = World::plan(Mode::Production).breakable().start().await;
     let tenant = world.tenant("a").await;
     hearing(&world, &tenant, PushMode::Safe, PushFormat::Json).await;

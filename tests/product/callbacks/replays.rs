@@ -15,10 +15,10 @@ use crate::world::{Mode, World, eventually, message};
 const DAY: Duration = Duration::from_hours(24);
 
 both_modes!(
-    a_day_old_push_is_refused_under_other_parts_of_its_signature,
+    a_day_old_callback_is_refused_with_exchanged_parts_of_the_signed_text,
     a_time_stamp_has_one_form,
-    what_is_told_happened_when_it_was_signed,
-    an_overheard_signature_brings_nothing_new,
+    an_event_has_the_time_of_its_signature,
+    an_intercepted_signature_permits_no_other_event,
 );
 
 /// Signs a callback with this timestamp and nonce, as WeChat does.
@@ -65,7 +65,7 @@ fn happened(world: &World, event: &PushEvent, seconds: i64) -> CallbackRequest {
     letter
 }
 
-async fn a_day_old_push_is_refused_under_other_parts_of_its_signature(mode: Mode) {
+async fn a_day_old_callback_is_refused_with_exchanged_parts_of_the_signed_text(mode: Mode) {
     for push_mode in [PushMode::Plain, PushMode::Safe] {
         let world = World::plan(mode).by_hand().start().await;
         let tenant = world.tenant("a").await;
@@ -132,7 +132,7 @@ async fn a_time_stamp_has_one_form(mode: Mode) {
     assert_eq!(tenant.read(&sent).await["status"], "delivered");
 }
 
-async fn what_is_told_happened_when_it_was_signed(mode: Mode) {
+async fn an_event_has_the_time_of_its_signature(mode: Mode) {
     for push_mode in [PushMode::Plain, PushMode::Safe] {
         let world = World::plan(mode).by_hand().start().await;
         let tenant = world.tenant("a").await;
@@ -161,7 +161,7 @@ async fn what_is_told_happened_when_it_was_signed(mode: Mode) {
     }
 }
 
-async fn an_overheard_signature_brings_nothing_new(mode: Mode) {
+async fn an_intercepted_signature_permits_no_other_event(mode: Mode) {
     let replicas = if mode == Mode::Production { 2 } else { 1 };
     let world = World::plan(mode).by_hand().replicas(replicas).start().await;
     let tenant = world.tenant("a").await;
@@ -207,14 +207,14 @@ async fn an_overheard_signature_brings_nothing_new(mode: Mode) {
 }
 
 /// Production mode only: only a separate database server can stop.
-mod a_push_that_was_not_answered_is_taken_when_it_comes_again {
+mod an_unanswered_callback_is_accepted_when_repeated {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn production() {
-        super::a_push_that_was_not_answered_is_taken_when_it_comes_again().await;
+        super::an_unanswered_callback_is_accepted_when_repeated().await;
     }
 }
 
-async fn a_push_that_was_not_answered_is_taken_when_it_comes_again() {
+async fn an_unanswered_callback_is_accepted_when_repeated() {
     for push_mode in [PushMode::Plain, PushMode::Safe] {
         let world = World::plan(Mode::Production).breakable().start().await;
         let tenant = world.tenant("a").await;

@@ -20,18 +20,18 @@ const WXOPEN: &str = "/cgi-bin/message/wxopen/template/send";
 const OFFICIAL: &str = "/cgi-bin/message/template/send";
 
 both_modes!(
-    each_of_the_sends_goes_through_the_gateway,
+    each_send_call_goes_through_the_gateway,
     a_secret_gets_tokens_for_its_own_apps_alone,
-    a_token_opens_its_own_surface_and_ends_with_its_key,
-    a_token_lives_a_little_longer_than_it_says,
-    wechats_refusals_come_in_its_words,
-    what_is_wrong_with_a_message_is_told_before_wechat_is_asked,
-    limits_are_told_in_wechats_codes,
+    a_token_is_valid_on_its_own_surface_and_ends_with_its_key,
+    a_token_is_valid_a_little_longer_than_announced,
+    refusals_of_wechat_are_passed_on_unchanged,
+    an_invalid_message_is_refused_before_wechat_is_called,
+    limits_are_refused_with_codes_of_wechat,
     refusals_for_want_of_a_scope_count_against_the_rate,
-    a_dead_token_of_the_app_is_none_of_the_callers_business,
+    a_dead_token_of_the_app_is_invisible_to_the_caller,
     a_lost_answer_is_not_called_a_failure,
-    what_was_not_sent_in_time_is_never_sent,
-    an_app_that_was_removed_is_nobodys,
+    a_message_not_sent_in_time_is_never_sent,
+    a_removed_app_is_refused,
 );
 
 async fn ask_token(client: &Client, appid: &str, secret: &str) -> Value {
@@ -76,7 +76,7 @@ pub(crate) async fn ready(world: &World) -> (Tenant, String) {
     (tenant, token)
 }
 
-async fn each_of_the_sends_goes_through_the_gateway(mode: Mode) {
+async fn each_send_call_goes_through_the_gateway(mode: Mode) {
     let world = World::start(mode).await;
     let (tenant, token) = ready(&world).await;
     let client = &tenant.client;
@@ -160,7 +160,7 @@ async fn a_secret_gets_tokens_for_its_own_apps_alone(mode: Mode) {
     assert_eq!(empty.expect(200)["errcode"], 44002);
 }
 
-async fn a_token_opens_its_own_surface_and_ends_with_its_key(mode: Mode) {
+async fn a_token_is_valid_on_its_own_surface_and_ends_with_its_key(mode: Mode) {
     let world = World::start(mode).await;
     let (tenant, _) = ready(&world).await;
     let key = world.key_of(&tenant.id, &["messages:send"]).await;
@@ -184,7 +184,7 @@ async fn a_token_opens_its_own_surface_and_ends_with_its_key(mode: Mode) {
     assert!(world.wechat().sent(APP).is_empty());
 }
 
-async fn a_token_lives_a_little_longer_than_it_says(mode: Mode) {
+async fn a_token_is_valid_a_little_longer_than_announced(mode: Mode) {
     let world = World::plan(mode).by_hand().start().await;
     let (tenant, token) = ready(&world).await;
     world.pass(Duration::from_mins(121));
@@ -195,7 +195,7 @@ async fn a_token_lives_a_little_longer_than_it_says(mode: Mode) {
     assert_eq!(expired["errcode"], 42001, "{expired}");
 }
 
-async fn wechats_refusals_come_in_its_words(mode: Mode) {
+async fn refusals_of_wechat_are_passed_on_unchanged(mode: Mode) {
     let world = World::start(mode).await;
     let (tenant, token) = ready(&world).await;
     for code in [43101, 40003, 40037, 47003] {
@@ -214,7 +214,7 @@ async fn wechats_refusals_come_in_its_words(mode: Mode) {
     tenant.wait_count(APP, "failed", 4).await;
 }
 
-async fn what_is_wrong_with_a_message_is_told_before_wechat_is_asked(mode: Mode) {
+async fn an_invalid_message_is_refused_before_wechat_is_called(mode: Mode) {
     let world = World::start(mode).await;
     let (tenant, token) = ready(&world).await;
     let client = &tenant.client;
@@ -238,7 +238,7 @@ async fn what_is_wrong_with_a_message_is_told_before_wechat_is_asked(mode: Mode)
     assert_eq!(world.wechat().app_stats(APP).total(SUBSCRIBE), 0);
 }
 
-async fn limits_are_told_in_wechats_codes(mode: Mode) {
+async fn limits_are_refused_with_codes_of_wechat(mode: Mode) {
     let world = World::plan(mode).by_hand().start().await;
     let slow = world
         .tenant_with("slow", json!({"requests_per_second": 1}))
@@ -279,7 +279,7 @@ async fn refusals_for_want_of_a_scope_count_against_the_rate(mode: Mode) {
     assert_eq!((codes[0], codes.last()), (48001, Some(&45011)), "{codes:?}");
 }
 
-async fn a_dead_token_of_the_app_is_none_of_the_callers_business(mode: Mode) {
+async fn a_dead_token_of_the_app_is_invisible_to_the_caller(mode: Mode) {
     let world = World::start(mode).await;
     let (tenant, token) = ready(&world).await;
     world.wechat().kill_tokens(APP);
@@ -316,7 +316,7 @@ async fn a_lost_answer_is_not_called_a_failure(mode: Mode) {
     assert_eq!(world.wechat().sent(APP).len(), 1);
 }
 
-async fn what_was_not_sent_in_time_is_never_sent(mode: Mode) {
+async fn a_message_not_sent_in_time_is_never_sent(mode: Mode) {
     let world = World::plan(mode).by_hand().start().await;
     let (tenant, token) = ready(&world).await;
     let busy = Effect::Errcode {
@@ -344,7 +344,7 @@ async fn what_was_not_sent_in_time_is_never_sent(mode: Mode) {
     assert_eq!(wechat.sent(APP).len(), 1);
 }
 
-async fn an_app_that_was_removed_is_nobodys(mode: Mode) {
+async fn a_removed_app_is_refused(mode: Mode) {
     let world = World::start(mode).await;
     let (tenant, token) = ready(&world).await;
     let path = format!("/v1/apps/{APP}");

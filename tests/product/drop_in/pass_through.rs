@@ -17,8 +17,8 @@ const SUBSCRIBE: &str = "/cgi-bin/message/subscribe/send";
 
 both_modes!(
     other_calls_are_passed_on_with_the_apps_token,
-    what_carries_a_secret_is_not_passed_on,
-    what_did_not_reach_wechat_may_be_repeated,
+    calls_with_secrets_are_not_passed_on,
+    a_call_that_did_not_reach_wechat_may_be_repeated,
     users_sign_in_with_the_apps_real_secret,
 );
 
@@ -67,7 +67,7 @@ async fn other_calls_are_passed_on_with_the_apps_token(mode: Mode) {
     assert!(said.contains("\"errcode\":45002"), "{said}");
 }
 
-async fn what_carries_a_secret_is_not_passed_on(mode: Mode) {
+async fn calls_with_secrets_are_not_passed_on(mode: Mode) {
     let world = World::start(mode).await;
     let (tenant, token) = ready(&world).await;
     let before = world.wechat().stats();
@@ -100,7 +100,7 @@ async fn what_carries_a_secret_is_not_passed_on(mode: Mode) {
     );
 }
 
-async fn what_did_not_reach_wechat_may_be_repeated(mode: Mode) {
+async fn a_call_that_did_not_reach_wechat_may_be_repeated(mode: Mode) {
     let mut world = World::start(mode).await;
     let (tenant, token) = ready(&world).await;
     let (quota, templates) = ("/cgi-bin/openapi/quota/get", "/wxaapi/newtmpl/gettemplate");

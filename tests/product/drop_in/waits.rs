@@ -14,8 +14,8 @@ const APP: &str = "wx00000000000000a1";
 const SUBSCRIBE: &str = "/cgi-bin/message/subscribe/send";
 
 both_modes!(
-    an_app_that_rests_is_told_at_once,
-    who_hangs_up_calls_the_message_back,
+    a_paused_app_is_refused_at_once,
+    a_client_that_hangs_up_cancels_the_message,
     slow_calls_of_one_tenant_leave_room_for_others,
 );
 
@@ -27,7 +27,7 @@ async fn ready(world: &World) -> (Tenant, String) {
     (tenant, token)
 }
 
-async fn an_app_that_rests_is_told_at_once(mode: Mode) {
+async fn a_paused_app_is_refused_at_once(mode: Mode) {
     let world = World::plan(mode).by_hand().start().await;
     let (tenant, token) = ready(&world).await;
     let blocked = Effect::Errcode {
@@ -51,7 +51,7 @@ async fn an_app_that_rests_is_told_at_once(mode: Mode) {
     assert_eq!(tenant.all(APP).await.len(), 1, "nothing was taken");
 }
 
-async fn who_hangs_up_calls_the_message_back(mode: Mode) {
+async fn a_client_that_hangs_up_cancels_the_message(mode: Mode) {
     let world = World::plan(mode).by_hand().start().await;
     let (tenant, token) = ready(&world).await;
     let busy = Effect::Errcode {

@@ -20,10 +20,10 @@ both_modes!(
     with_one_id_less_one_send_fails,
     collected_ids_are_checked_listed_and_counted,
     collecting_under_a_key_counts_once,
-    a_refused_id_costs_its_message_nothing,
-    a_prepay_id_sends_three,
+    a_refused_form_id_does_not_fail_its_message,
+    a_prepay_id_permits_three_sends,
     after_a_crash_wechat_says_whether_an_id_was_used,
-    after_a_crash_a_prepay_id_in_doubt_is_nobody_elses,
+    after_a_crash_an_uncertain_prepay_id_is_used_by_no_other_message,
 );
 
 fn path(rest: &str) -> String {
@@ -239,7 +239,7 @@ async fn collecting_under_a_key_counts_once(mode: Mode) {
     collect(3).await.problem(422, "idempotency_key_reused");
 }
 
-async fn a_refused_id_costs_its_message_nothing(mode: Mode) {
+async fn a_refused_form_id_does_not_fail_its_message(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;
@@ -271,7 +271,7 @@ async fn a_refused_id_costs_its_message_nothing(mode: Mode) {
     assert_eq!(used(&world), ["f2", "f3"]);
 }
 
-async fn a_prepay_id_sends_three(mode: Mode) {
+async fn a_prepay_id_permits_three_sends(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;
@@ -328,7 +328,7 @@ async fn after_a_crash_wechat_says_whether_an_id_was_used(mode: Mode) {
     assert_eq!(next["failure"]["code"], "no_grant", "{next}");
 }
 
-async fn after_a_crash_a_prepay_id_in_doubt_is_nobody_elses(mode: Mode) {
+async fn after_a_crash_an_uncertain_prepay_id_is_used_by_no_other_message(mode: Mode) {
     let mut world = World::plan(mode).own_process().start().await;
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;

@@ -10,7 +10,7 @@ use crate::world::{Mode, Tenant, World, eventually};
 /// The largest number of ids that a request counts immediately.
 const FEW: usize = 10_000;
 
-both_modes!(many_grants_are_counted_behind_the_answer);
+both_modes!(many_grants_are_counted_after_the_answer);
 
 async fn summary(tenant: &Tenant) -> Value {
     let path = path("grants/summary");
@@ -28,7 +28,7 @@ async fn counted(what: &str, tenant: &Tenant, users: usize) -> Value {
 }
 
 /// The clock stands still, so a count stays valid until the test advances the clock.
-async fn many_grants_are_counted_behind_the_answer(mode: Mode) {
+async fn many_grants_are_counted_after_the_answer(mode: Mode) {
     let world = World::plan(mode).by_hand().start().await;
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;

@@ -15,9 +15,9 @@ const SUBSCRIBE: &str = "/cgi-bin/message/subscribe/send";
 
 both_modes!(
     a_popup_and_the_tenants_report_of_it_count_once,
-    strict_asks_wechat_for_nothing_without_a_grant,
-    a_refusal_of_wechats_empties_the_account,
-    a_reach_is_told_for_a_list_of_users,
+    a_strict_app_sends_nothing_without_a_grant,
+    a_refusal_of_wechat_removes_the_grants_of_the_user,
+    reach_is_reported_for_a_list_of_users,
 );
 
 async fn a_popup_and_the_tenants_report_of_it_count_once(mode: Mode) {
@@ -57,7 +57,7 @@ async fn a_popup_and_the_tenants_report_of_it_count_once(mode: Mode) {
     assert_eq!(remaining(&tenant, "o1").await, 0);
 }
 
-async fn strict_asks_wechat_for_nothing_without_a_grant(mode: Mode) {
+async fn a_strict_app_sends_nothing_without_a_grant(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     tenant
@@ -93,7 +93,7 @@ async fn strict_asks_wechat_for_nothing_without_a_grant(mode: Mode) {
     assert_eq!(calls(&world, SUBSCRIBE), 2);
 }
 
-async fn a_refusal_of_wechats_empties_the_account(mode: Mode) {
+async fn a_refusal_of_wechat_removes_the_grants_of_the_user(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;
@@ -106,7 +106,7 @@ async fn a_refusal_of_wechats_empties_the_account(mode: Mode) {
     assert_eq!(remaining(&tenant, "o1").await, 0);
 }
 
-async fn a_reach_is_told_for_a_list_of_users(mode: Mode) {
+async fn reach_is_reported_for_a_list_of_users(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;

@@ -21,11 +21,11 @@ const LATENCY: Duration = Duration::from_millis(30);
 /// A release build on a quiet machine needs a small fraction of this time; a debug build beside other tests needs more.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-both_modes!(a_backlog_holds_up_nobody_else);
+both_modes!(a_backlog_delays_no_other_tenant);
 
 /// 5,000 messages of one tenant wait while another tenant sends fifty messages, five at a time. Each replica has 32
 /// sending slots, so that the backlog occupies all slots all the time.
-async fn a_backlog_holds_up_nobody_else(mode: Mode) {
+async fn a_backlog_delays_no_other_tenant(mode: Mode) {
     let replicas = if mode == Mode::Production { 3 } else { 1 };
     let world = World::plan(mode).replicas(replicas).slots(32).start().await;
     let (busy, quiet) = (world.tenant("busy").await, world.tenant("quiet").await);

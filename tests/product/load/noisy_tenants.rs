@@ -28,9 +28,9 @@ const QUARTER: usize = 32;
 
 both_modes!(
     endpoints_that_hang_delay_no_event_of_another_tenant,
-    a_push_has_no_more_receipts_than_wechats,
-    verified_pushes_count_against_their_tenant,
-    batches_leave_room_for_the_message_of_another,
+    the_receipts_of_a_callback_are_limited,
+    verified_callbacks_count_against_their_tenant,
+    batches_leave_room_for_messages_of_another_tenant,
 );
 
 /// A server that takes every connection and answers nothing.
@@ -129,7 +129,7 @@ async fn invented(world: &World, appid: &str, from: u64, count: u64) -> Answer {
     post_to(world, appid, &letter_of(world, appid, &event)).await
 }
 
-async fn a_push_has_no_more_receipts_than_wechats(mode: Mode) {
+async fn the_receipts_of_a_callback_are_limited(mode: Mode) {
     let world = World::start(mode).await;
     let busy = world.tenant("busy").await;
     let token = json!({"callback_token": TOKEN});
@@ -141,7 +141,7 @@ async fn a_push_has_no_more_receipts_than_wechats(mode: Mode) {
 }
 
 /// The clock stands still, so that no counted callback leaves the rate limit.
-async fn verified_pushes_count_against_their_tenant(mode: Mode) {
+async fn verified_callbacks_count_against_their_tenant(mode: Mode) {
     let world = World::plan(mode).by_hand().start().await;
     let (busy, quiet) = (world.tenant("busy").await, world.tenant("quiet").await);
     let token = json!({"callback_token": TOKEN});
@@ -162,7 +162,7 @@ async fn verified_pushes_count_against_their_tenant(mode: Mode) {
 }
 
 /// One tenant posts more batches at once than may wait.
-async fn batches_leave_room_for_the_message_of_another(mode: Mode) {
+async fn batches_leave_room_for_messages_of_another_tenant(mode: Mode) {
     let world = World::start(mode).await;
     let (busy, quiet) = (world.tenant("busy").await, world.tenant("quiet").await);
     busy.app(BUSY).await;

@@ -25,9 +25,9 @@ use crate::world::{Mode, Tenant, World, finish};
 both_modes!(
     bodies_before_a_credential_are_small,
     a_flood_of_streams_fills_no_memory,
-    few_requests_of_an_unproven_connection_are_looked_at,
-    bytes_that_prove_nothing_are_bounded_for_one_address,
-    http2_takes_as_many_fields_as_http1,
+    an_unauthenticated_connection_has_few_concurrent_requests,
+    unauthenticated_bytes_of_one_address_are_limited,
+    http2_accepts_as_many_fields_as_http1,
 );
 
 const FORM: &str = "application/x-www-form-urlencoded";
@@ -210,7 +210,7 @@ async fn a_flood_of_streams_fills_no_memory(mode: Mode) {
     world.anonymous().get("/healthz").await.expect(200);
 }
 
-async fn few_requests_of_an_unproven_connection_are_looked_at(mode: Mode) {
+async fn an_unauthenticated_connection_has_few_concurrent_requests(mode: Mode) {
     let patience = ClientTimeouts {
         silence: Duration::from_mins(1),
         body: Duration::from_mins(1),
@@ -273,7 +273,7 @@ async fn is_answered_beside(asked: &mut ResponseFuture, tenant: &Tenant) -> bool
 }
 
 /// Slow bodies from one address are sent until the gateway refuses more; another address still gets tokens.
-async fn bytes_that_prove_nothing_are_bounded_for_one_address(mode: Mode) {
+async fn unauthenticated_bytes_of_one_address_are_limited(mode: Mode) {
     let patience = ClientTimeouts {
         body: Duration::from_mins(2),
         ..ClientTimeouts::default()
@@ -323,7 +323,7 @@ async fn bytes_that_prove_nothing_are_bounded_for_one_address(mode: Mode) {
     .await;
 }
 
-async fn http2_takes_as_many_fields_as_http1(mode: Mode) {
+async fn http2_accepts_as_many_fields_as_http1(mode: Mode) {
     let world = World::start(mode).await;
     let mut connection = Http2::connect(&world).await;
     for (fields, status) in [(90, 200), (100, 200), (101, 431), (700, 431)] {

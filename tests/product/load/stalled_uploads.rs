@@ -15,7 +15,7 @@ use crate::{
 
 const TEMPLATES: &str = "/wxaapi/newtmpl/gettemplate";
 
-both_modes!(stalled_uploads_of_four_tenants_stop_nobody_else);
+both_modes!(stalled_uploads_of_four_tenants_delay_no_other_tenant);
 
 /// An upload that the gateway has begun to read, and that sends no more bytes.
 async fn stalled(world: &World, token: &str) -> TcpStream {
@@ -36,7 +36,7 @@ async fn stalled(world: &World, token: &str) -> TcpStream {
     stream
 }
 
-async fn stalled_uploads_of_four_tenants_stop_nobody_else(mode: Mode) {
+async fn stalled_uploads_of_four_tenants_delay_no_other_tenant(mode: Mode) {
     let world = World::start(mode).await;
     let mut held = Vec::new();
     for number in 0..4 {

@@ -18,12 +18,12 @@ const MEBIBYTE: usize = 1024 * 1024;
 both_modes!(
     each_message_of_a_batch_has_its_own_result,
     a_batch_has_1_to_1000_messages,
-    a_large_batch_is_taken_and_a_larger_one_is_not,
+    a_large_batch_is_accepted_and_a_larger_one_refused,
     a_repeated_batch_gets_the_first_results,
-    a_batch_takes_what_the_quota_leaves,
+    a_batch_is_accepted_as_far_as_the_quota_lasts,
     many_messages_arrive,
     an_answer_does_not_outgrow_its_batch,
-    a_field_that_is_there_twice_is_refused_in_a_batch_too,
+    a_duplicate_field_is_refused_in_a_batch_too,
 );
 
 fn path() -> String {
@@ -158,7 +158,7 @@ async fn announced(world: &World, tenant: &Tenant, bytes: usize) -> String {
     line.trim_end().to_owned()
 }
 
-async fn a_large_batch_is_taken_and_a_larger_one_is_not(mode: Mode) {
+async fn a_large_batch_is_accepted_and_a_larger_one_refused(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;
@@ -208,7 +208,7 @@ async fn a_repeated_batch_gets_the_first_results(mode: Mode) {
     assert_eq!(world.wechat().sent(APP).len(), 2);
 }
 
-async fn a_batch_takes_what_the_quota_leaves(mode: Mode) {
+async fn a_batch_is_accepted_as_far_as_the_quota_lasts(mode: Mode) {
     let world = World::plan(mode).by_hand().start().await;
     let tenant = world.tenant("a").await;
     tenant.app_with(APP, json!({"daily_quota": 1})).await;
@@ -278,7 +278,7 @@ async fn an_answer_does_not_outgrow_its_batch(mode: Mode) {
 }
 
 /// Parsers differ in which of two equal keys wins: the recipient that is checked might not be the one that is used.
-async fn a_field_that_is_there_twice_is_refused_in_a_batch_too(mode: Mode) {
+async fn a_duplicate_field_is_refused_in_a_batch_too(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;

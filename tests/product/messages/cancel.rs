@@ -13,12 +13,12 @@ const APP: &str = "wx00000000000000a1";
 const SUBSCRIBE: &str = "/cgi-bin/message/subscribe/send";
 
 both_modes!(
-    a_scheduled_message_is_called_back,
-    a_queued_message_is_called_back,
-    what_wechat_may_have_is_not_called_back,
-    a_canceled_message_does_not_hold_up_the_next,
-    whoever_waits_for_it_is_told,
-    each_message_is_sent_or_called_back,
+    a_scheduled_message_is_canceled,
+    a_queued_message_is_canceled,
+    a_message_that_wechat_may_have_is_not_canceled,
+    a_canceled_message_does_not_delay_the_next,
+    a_waiting_request_learns_of_the_cancel,
+    each_message_is_either_sent_or_canceled,
 );
 
 async fn cancel(tenant: &Tenant, message: &Value) -> Answer {
@@ -32,7 +32,7 @@ fn slow(world: &World, ms: u64) {
     world.wechat().add_fault(slow.for_path(SUBSCRIBE));
 }
 
-async fn a_scheduled_message_is_called_back(mode: Mode) {
+async fn a_scheduled_message_is_canceled(mode: Mode) {
     let world = World::plan(mode).by_hand().start().await;
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;
@@ -61,7 +61,7 @@ async fn a_scheduled_message_is_called_back(mode: Mode) {
     assert_eq!(world.wechat().sent(APP).len(), 1);
 }
 
-async fn a_queued_message_is_called_back(mode: Mode) {
+async fn a_queued_message_is_canceled(mode: Mode) {
     let world = World::plan(mode).by_hand().start().await;
     let tenant = world.tenant("a").await;
     // The first message uses up the daily quota, so the second message waits for the next day.
@@ -88,7 +88,7 @@ async fn a_queued_message_is_called_back(mode: Mode) {
     );
 }
 
-async fn what_wechat_may_have_is_not_called_back(mode: Mode) {
+async fn a_message_that_wechat_may_have_is_not_canceled(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;
@@ -106,7 +106,7 @@ async fn what_wechat_may_have_is_not_called_back(mode: Mode) {
     assert_eq!(tenant.read(&sent).await["status"], "sent");
 }
 
-async fn a_canceled_message_does_not_hold_up_the_next(mode: Mode) {
+async fn a_canceled_message_does_not_delay_the_next(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;
@@ -125,7 +125,7 @@ async fn a_canceled_message_does_not_hold_up_the_next(mode: Mode) {
     assert_eq!(world.wechat().sent(APP).len(), 2);
 }
 
-async fn whoever_waits_for_it_is_told(mode: Mode) {
+async fn a_waiting_request_learns_of_the_cancel(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;
@@ -145,7 +145,7 @@ async fn whoever_waits_for_it_is_told(mode: Mode) {
     assert_eq!(told, canceled);
 }
 
-async fn each_message_is_sent_or_called_back(mode: Mode) {
+async fn each_message_is_either_sent_or_canceled(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;

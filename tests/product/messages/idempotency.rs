@@ -12,10 +12,10 @@ const APP: &str = "wx00000000000000a1";
 
 both_modes!(
     a_repeated_request_gets_the_first_answer,
-    twenty_twins_make_one_message,
-    a_key_is_for_one_request,
-    a_key_is_the_tenants_own,
-    what_was_refused_leaves_its_key_free,
+    twenty_concurrent_requests_with_one_key_create_one_message,
+    a_key_belongs_to_one_request,
+    a_key_belongs_to_one_tenant,
+    a_refused_message_leaves_its_key_unused,
     a_scheduled_request_is_repeated_after_its_time,
     a_key_is_kept_for_a_day,
 );
@@ -54,7 +54,7 @@ async fn a_repeated_request_gets_the_first_answer(mode: Mode) {
     assert_eq!(world.wechat().sent(APP).len(), 2);
 }
 
-async fn twenty_twins_make_one_message(mode: Mode) {
+async fn twenty_concurrent_requests_with_one_key_create_one_message(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;
@@ -77,7 +77,7 @@ async fn twenty_twins_make_one_message(mode: Mode) {
     assert_eq!(world.wechat().sent(APP).len(), 1);
 }
 
-async fn a_key_is_for_one_request(mode: Mode) {
+async fn a_key_belongs_to_one_request(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;
@@ -100,7 +100,7 @@ async fn a_key_is_for_one_request(mode: Mode) {
     assert_eq!(world.wechat().sent(APP).len(), 1);
 }
 
-async fn a_key_is_the_tenants_own(mode: Mode) {
+async fn a_key_belongs_to_one_tenant(mode: Mode) {
     let world = World::start(mode).await;
     let (first, second) = (world.tenant("a").await, world.tenant("b").await);
     first.app(APP).await;
@@ -135,7 +135,7 @@ async fn a_key_is_kept_for_a_day(mode: Mode) {
     assert_ne!(id(&fresh.expect(202)), id(&first));
 }
 
-async fn what_was_refused_leaves_its_key_free(mode: Mode) {
+async fn a_refused_message_leaves_its_key_unused(mode: Mode) {
     let world = World::plan(mode).by_hand().start().await;
     let tenant = world.tenant("a").await;
     tenant.app_with(APP, json!({"daily_quota": 1})).await;

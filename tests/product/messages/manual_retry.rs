@@ -15,9 +15,9 @@ both_modes!(
     a_failed_message_is_sent_again,
     an_expired_message_has_its_whole_ttl_again,
     an_uncertain_message_may_arrive_twice,
-    what_is_open_or_sent_is_not_retried,
-    a_keyed_retry_happens_once,
-    a_retry_wants_quota,
+    open_and_sent_messages_are_not_retried,
+    a_retry_with_an_idempotency_key_happens_once,
+    a_retry_needs_quota,
     a_retry_keeps_to_a_schedule,
 );
 
@@ -128,7 +128,7 @@ async fn an_uncertain_message_may_arrive_twice(mode: Mode) {
     assert_eq!(world.wechat().sent(APP).len(), 2);
 }
 
-async fn what_is_open_or_sent_is_not_retried(mode: Mode) {
+async fn open_and_sent_messages_are_not_retried(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;
@@ -176,7 +176,7 @@ async fn a_retry_keeps_to_a_schedule(mode: Mode) {
     assert!(taken[0].at >= soon.timestamp_millis(), "{taken:?}");
 }
 
-async fn a_keyed_retry_happens_once(mode: Mode) {
+async fn a_retry_with_an_idempotency_key_happens_once(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;
@@ -204,7 +204,7 @@ async fn a_keyed_retry_happens_once(mode: Mode) {
     assert_eq!(world.wechat().sent(APP).len(), 1);
 }
 
-async fn a_retry_wants_quota(mode: Mode) {
+async fn a_retry_needs_quota(mode: Mode) {
     let world = World::plan(mode).by_hand().start().await;
     let tenant = world.tenant("a").await;
     tenant.app_with(APP, json!({"daily_quota": 2})).await;

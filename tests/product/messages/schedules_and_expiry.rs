@@ -13,13 +13,13 @@ const OTHER: &str = "wx00000000000000b2";
 
 both_modes!(
     a_message_that_cannot_be_sent_in_time_expires,
-    a_schedule_that_has_passed_leaves_what_is_left_of_the_ttl,
+    a_past_schedule_leaves_the_rest_of_the_ttl,
     a_scheduled_message_waits_for_its_time,
-    a_schedule_that_makes_no_sense_is_refused,
+    an_invalid_schedule_is_refused,
     a_message_may_be_scheduled_for_30_days_ahead,
-    an_app_that_is_repaired_sends_what_waited,
+    a_repaired_app_sends_waiting_messages,
     a_token_is_replaced_before_it_ends,
-    what_ended_long_ago_is_forgotten,
+    messages_are_deleted_after_their_retention,
 );
 
 fn in_seconds(world: &World, seconds: i64) -> String {
@@ -61,7 +61,7 @@ async fn a_message_that_cannot_be_sent_in_time_expires(mode: Mode) {
     assert_eq!(sent[0].touser, "o2");
 }
 
-async fn a_schedule_that_has_passed_leaves_what_is_left_of_the_ttl(mode: Mode) {
+async fn a_past_schedule_leaves_the_rest_of_the_ttl(mode: Mode) {
     let world = World::plan(mode).by_hand().start().await;
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;
@@ -108,7 +108,7 @@ async fn a_scheduled_message_waits_for_its_time(mode: Mode) {
     assert_eq!(world.wechat().sent(APP).len(), 2);
 }
 
-async fn a_schedule_that_makes_no_sense_is_refused(mode: Mode) {
+async fn an_invalid_schedule_is_refused(mode: Mode) {
     let world = World::plan(mode).by_hand().start().await;
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;
@@ -146,7 +146,7 @@ async fn a_message_may_be_scheduled_for_30_days_ahead(mode: Mode) {
 }
 
 /// A pause of one app must not affect another app.
-async fn an_app_that_is_repaired_sends_what_waited(mode: Mode) {
+async fn a_repaired_app_sends_waiting_messages(mode: Mode) {
     let world = World::plan(mode).by_hand().start().await;
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;
@@ -211,7 +211,7 @@ async fn a_token_is_replaced_before_it_ends(mode: Mode) {
 }
 
 /// The retention is ninety days after a message's end, not after its acceptance.
-async fn what_ended_long_ago_is_forgotten(mode: Mode) {
+async fn messages_are_deleted_after_their_retention(mode: Mode) {
     let world = World::plan(mode).by_hand().start().await;
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;

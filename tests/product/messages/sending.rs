@@ -10,17 +10,17 @@ const OFFICIAL: &str = "wx00000000000000f0";
 const SUBSCRIBE: &str = "/cgi-bin/message/subscribe/send";
 
 both_modes!(
-    a_subscribe_message_arrives_as_it_was_asked_for,
+    a_subscribe_message_arrives_as_requested,
     a_form_id_message_arrives_with_all_its_fields,
     an_official_account_message_arrives,
-    a_channel_wants_its_kind_of_account,
+    a_channel_needs_its_kind_of_app,
     a_user_who_did_not_subscribe_fails_the_message,
     a_value_that_wechat_refuses_fails_the_message,
     a_dry_run_checks_and_sends_nothing,
-    a_busy_wechat_is_tried_again,
+    a_busy_answer_of_wechat_is_retried,
     one_user_gets_one_message_at_a_time,
-    high_goes_before_low,
-    what_nobody_waits_for_is_sent_too,
+    high_priority_is_sent_before_low,
+    messages_without_a_waiting_request_are_sent_too,
 );
 
 /// The only message that WeChat took, and its body.
@@ -54,7 +54,7 @@ fn assert_sent(message: &Value) {
     assert_eq!(message["attempts"].as_array().map(Vec::len), Some(1));
 }
 
-async fn a_subscribe_message_arrives_as_it_was_asked_for(mode: Mode) {
+async fn a_subscribe_message_arrives_as_requested(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;
@@ -155,7 +155,7 @@ async fn an_official_account_message_arrives(mode: Mode) {
     assert_eq!(body, expected);
 }
 
-async fn a_channel_wants_its_kind_of_account(mode: Mode) {
+async fn a_channel_needs_its_kind_of_app(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;
@@ -260,7 +260,7 @@ async fn a_dry_run_checks_and_sends_nothing(mode: Mode) {
     );
 }
 
-async fn a_busy_wechat_is_tried_again(mode: Mode) {
+async fn a_busy_answer_of_wechat_is_retried(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;
@@ -305,7 +305,7 @@ async fn one_user_gets_one_message_at_a_time(mode: Mode) {
 }
 
 /// Both messages wait behind one that is in flight to the same user, so that the gateway chooses the order of the two.
-async fn high_goes_before_low(mode: Mode) {
+async fn high_priority_is_sent_before_low(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;
@@ -342,7 +342,7 @@ async fn high_goes_before_low(mode: Mode) {
     assert_eq!(order, expected, "high, normal, low");
 }
 
-async fn what_nobody_waits_for_is_sent_too(mode: Mode) {
+async fn messages_without_a_waiting_request_are_sent_too(mode: Mode) {
     let world = World::start(mode).await;
     let (first, second) = (world.tenant("a").await, world.tenant("b").await);
     first.app(APP).await;

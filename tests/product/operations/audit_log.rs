@@ -8,11 +8,11 @@ use crate::world::{Key, Mode, SECRET, World, finish, id, run};
 const APP: &str = "wx00000000000000a1";
 
 both_modes!(
-    everything_that_changes_something_is_on_record,
-    what_is_done_with_webhooks_is_on_record,
-    failed_attempts_are_on_record_and_limited,
-    what_is_done_at_the_command_line_is_on_record,
-    lines_are_found_by_filters_page_by_page,
+    every_change_is_in_the_audit_log,
+    changes_of_webhooks_are_in_the_audit_log,
+    failed_attempts_are_in_the_audit_log_and_limited,
+    commands_are_in_the_audit_log,
+    entries_are_filtered_and_paged,
 );
 
 fn actions(page: &Value) -> Vec<String> {
@@ -25,7 +25,7 @@ fn actions(page: &Value) -> Vec<String> {
         .collect()
 }
 
-async fn everything_that_changes_something_is_on_record(mode: Mode) {
+async fn every_change_is_in_the_audit_log(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("tea").await;
     let (client, operator) = (&tenant.client, world.operator());
@@ -98,7 +98,7 @@ async fn everything_that_changes_something_is_on_record(mode: Mode) {
     );
 }
 
-async fn what_is_done_with_webhooks_is_on_record(mode: Mode) {
+async fn changes_of_webhooks_are_in_the_audit_log(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("tea").await;
     let client = &tenant.client;
@@ -174,7 +174,7 @@ async fn what_is_done_with_webhooks_is_on_record(mode: Mode) {
     assert!(!log.to_string().contains("hidden4711"));
 }
 
-async fn failed_attempts_are_on_record_and_limited(mode: Mode) {
+async fn failed_attempts_are_in_the_audit_log_and_limited(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("tea").await;
     let good = tenant.client.key().clone();
@@ -241,7 +241,7 @@ async fn failed_attempts_are_on_record_and_limited(mode: Mode) {
     tenant.client.get("/v1/apps").await.expect(200);
 }
 
-async fn what_is_done_at_the_command_line_is_on_record(mode: Mode) {
+async fn commands_are_in_the_audit_log(mode: Mode) {
     let world = World::start(mode).await;
     let wxgate = |arguments: &[&str]| run(world.wxgate(arguments)).expect(0).json();
     let tenant = wxgate(&["tenant", "create", "cli", "--json"]);
@@ -281,7 +281,7 @@ async fn what_is_done_at_the_command_line_is_on_record(mode: Mode) {
     assert_eq!(log["data"][0]["detail"], "suspended");
 }
 
-async fn lines_are_found_by_filters_page_by_page(mode: Mode) {
+async fn entries_are_filtered_and_paged(mode: Mode) {
     let world = World::start(mode).await;
     let (tenant, other) = (world.tenant("tea").await, world.tenant("coffee").await);
     let before = world.now();

@@ -11,8 +11,8 @@ const APP: &str = "wx00000000000000a1";
 both_modes!(
     a_tenant_is_onboarded_and_a_message_sent,
     message_push_settings_come_with_the_secret,
-    a_secret_is_replaced_and_what_waits_stays,
-    what_wechat_refuses_is_told,
+    a_replaced_secret_keeps_waiting_messages,
+    a_refusal_of_wechat_is_reported,
     keys_are_listed_and_revoked,
     migrations_are_listed,
 );
@@ -134,7 +134,7 @@ async fn a_tenant_is_onboarded_and_a_message_sent(mode: Mode) {
     assert_eq!(read, message, "the program prints what the API answers");
 }
 
-async fn a_secret_is_replaced_and_what_waits_stays(mode: Mode) {
+async fn a_replaced_secret_keeps_waiting_messages(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;
@@ -158,7 +158,7 @@ async fn a_secret_is_replaced_and_what_waits_stays(mode: Mode) {
     assert_eq!(still["status"], "scheduled");
 }
 
-async fn what_wechat_refuses_is_told(mode: Mode) {
+async fn a_refusal_of_wechat_is_reported(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = onboard(&world);
     world
@@ -344,7 +344,7 @@ fn the_environment_beats_the_file_and_flags_beat_both() {
 }
 
 #[test]
-fn a_pair_of_urls_that_is_no_mode_is_refused() {
+fn an_unsupported_pair_of_urls_is_refused() {
     for (database, redis, advice) in [
         (Some("postgres://db/wxgate"), None, "WXGATE_REDIS_URL"),
         (None, Some("redis://cache"), "WXGATE_REDIS_URL"),
@@ -372,7 +372,7 @@ fn a_server_without_a_master_key_does_not_start_on_postgresql() {
 }
 
 #[test]
-fn wrong_usage_is_told_apart_from_failure() {
+fn wrong_usage_differs_from_failure() {
     for wrong in [
         &["fly"][..],
         &["tenant", "create"],

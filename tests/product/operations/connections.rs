@@ -56,7 +56,7 @@ fn finding(report: &Value, check: &str) -> Value {
 }
 
 #[test]
-fn a_user_that_may_not_create_tables_is_told_which_right_is_missing() {
+fn a_missing_right_to_create_tables_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     let server = testkit::Postgres::start();
     let admin = server.create_database("closed");
@@ -81,7 +81,7 @@ fn a_user_that_may_not_create_tables_is_told_which_right_is_missing() {
 }
 
 #[test]
-fn a_look_at_an_empty_database_makes_no_table() {
+fn reading_an_empty_database_creates_no_table() {
     let folder = tempfile::tempdir().unwrap();
     let server = testkit::Postgres::start();
     let url = server.create_database("empty");
@@ -93,7 +93,7 @@ fn a_look_at_an_empty_database_makes_no_table() {
 }
 
 #[test]
-fn postgresql_with_a_private_ca_is_reached_and_a_wrong_ca_is_told() {
+fn postgresql_with_a_private_ca_is_reached_and_a_wrong_ca_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     // The server's user, not the test's, runs the script in this folder.
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
@@ -178,7 +178,7 @@ fn redis_with_a_private_ca_is_reached_by_its_setting_and_else_the_setting_is_nam
 }
 
 #[tokio::test]
-async fn a_pooler_that_shares_sessions_is_refused_and_one_that_keeps_them_is_taken() {
+async fn a_pooler_that_shares_sessions_is_refused_and_a_session_pooler_accepted() {
     let folder = tempfile::tempdir().unwrap();
     let server = testkit::Postgres::start();
     let direct = server.create_database("behind");
@@ -228,7 +228,7 @@ async fn a_pooler_that_shares_sessions_is_refused_and_one_that_keeps_them_is_tak
 }
 
 #[test]
-fn a_redis_without_scripts_is_found() {
+fn a_redis_without_scripts_is_detected() {
     let folder = tempfile::tempdir().unwrap();
     let postgres = testkit::Postgres::start();
     let database = postgres.create_database("beside");
@@ -255,7 +255,7 @@ fn a_redis_without_scripts_is_found() {
 }
 
 #[tokio::test]
-async fn a_redis_cluster_is_found_unless_one_server_has_all_slots() {
+async fn a_redis_cluster_is_detected_unless_one_server_has_all_slots() {
     let folder = tempfile::tempdir().unwrap();
     let postgres = testkit::Postgres::start();
     let database = postgres.create_database("beside");

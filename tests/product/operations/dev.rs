@@ -47,7 +47,7 @@ async fn start(
 }
 
 #[tokio::test]
-async fn it_shows_two_messages_and_lines_that_work() {
+async fn dev_shows_two_messages_and_commands_that_work() {
     let folder = tempfile::tempdir().unwrap();
     let (port, started) = (free_port(), Instant::now());
     let (mut running, said) = start(folder.path(), port, &[], "first.log", "Ctrl-C").await;
@@ -99,7 +99,7 @@ async fn it_shows_two_messages_and_lines_that_work() {
 }
 
 #[tokio::test]
-async fn it_starts_again_where_it_was() {
+async fn dev_keeps_its_data_over_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let port = free_port();
     let mut keys = Vec::new();
@@ -151,7 +151,7 @@ async fn it_starts_again_where_it_was() {
 }
 
 #[test]
-fn a_port_that_is_taken_is_told() {
+fn an_occupied_port_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let port = taken.local_addr().unwrap().port();
@@ -163,7 +163,7 @@ fn a_port_that_is_taken_is_told() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_written_is_told() {
+fn a_read_only_folder_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     // A file stands in the place of the folder: root may write to every existing folder.
     std::fs::write(folder.path().join("wxgate-data"), "in the way").unwrap();
@@ -176,7 +176,7 @@ fn a_folder_that_cannot_be_written_is_told() {
 
 /// Each scenario's name says how the simulated WeChat answers a token call or a send.
 #[tokio::test]
-async fn a_simulator_misbehaves_as_it_is_told() {
+async fn a_simulator_follows_the_chosen_scenario() {
     const TOKEN: &str =
         "/cgi-bin/token?grant_type=client_credential&appid=wx0a1b2c3d4e5f6789&secret=any";
     const SEND: &str = "/cgi-bin/message/subscribe/send?access_token=";

@@ -11,10 +11,10 @@ use crate::world::{Ended, MASTER_KEY, Mode, World, message, run};
 const APP: &str = "wx00000000000000a1";
 
 both_modes!(
-    what_is_well_is_told,
-    what_is_wrong_is_told_with_what_to_do,
-    a_cause_is_told_and_not_guessed,
-    it_changes_nothing,
+    a_healthy_gateway_passes_every_check,
+    each_defect_is_reported_with_its_remedy,
+    a_cause_is_reported_and_not_guessed,
+    the_doctor_changes_nothing,
 );
 
 /// The finding of one check.
@@ -30,7 +30,7 @@ fn examine(world: &World, arguments: &[&str], variables: &[(&str, &str)]) -> End
     run(command)
 }
 
-async fn what_is_well_is_told(mode: Mode) {
+async fn a_healthy_gateway_passes_every_check(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;
@@ -61,7 +61,7 @@ async fn what_is_well_is_told(mode: Mode) {
     );
 }
 
-async fn what_is_wrong_is_told_with_what_to_do(mode: Mode) {
+async fn each_defect_is_reported_with_its_remedy(mode: Mode) {
     let mut world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;
@@ -113,7 +113,7 @@ async fn what_is_wrong_is_told_with_what_to_do(mode: Mode) {
     }
 }
 
-async fn a_cause_is_told_and_not_guessed(mode: Mode) {
+async fn a_cause_is_reported_and_not_guessed(mode: Mode) {
     let world = World::start(mode).await;
     let file = world.folder().join("open.key");
     std::fs::write(&file, BASE64_STANDARD.encode(MASTER_KEY)).unwrap();
@@ -157,7 +157,7 @@ async fn a_cause_is_told_and_not_guessed(mode: Mode) {
     }
 }
 
-async fn it_changes_nothing(mode: Mode) {
+async fn the_doctor_changes_nothing(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;

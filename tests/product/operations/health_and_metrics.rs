@@ -8,8 +8,8 @@ const APP: &str = "wx00000000000000a1";
 
 both_modes!(
     metrics_count_what_happens,
-    health_and_readiness_are_told,
-    the_pages_of_the_api_ask_nobody_else,
+    health_and_readiness_are_reported,
+    the_pages_of_the_api_load_nothing_from_other_hosts,
     the_document_names_every_operation_once,
 );
 
@@ -50,7 +50,7 @@ async fn metrics_count_what_happens(mode: Mode) {
     }
 }
 
-async fn health_and_readiness_are_told(mode: Mode) {
+async fn health_and_readiness_are_reported(mode: Mode) {
     let world = World::start(mode).await;
     let nobody = world.anonymous();
     assert_eq!(
@@ -100,7 +100,7 @@ async fn a_gateway_without_its_database_says_so_and_recovers() {
     assert_eq!(sent["status"], "sent", "{sent}");
 }
 
-async fn the_pages_of_the_api_ask_nobody_else(mode: Mode) {
+async fn the_pages_of_the_api_load_nothing_from_other_hosts(mode: Mode) {
     let world = World::start(mode).await;
     let nobody = world.anonymous();
     let mut page = nobody.get("/docs").await;

@@ -13,11 +13,11 @@ const SUBSCRIBE: &str = "/cgi-bin/message/subscribe/send";
 both_modes!(
     a_table_is_sent_once,
     a_table_is_sent_whole_however_its_lines_end,
-    lines_that_are_refused_are_told,
+    refused_lines_are_reported,
     objects_are_sent_with_their_own_fields,
-    messages_that_are_forgotten_are_told,
-    what_the_day_does_not_take_goes_another_day,
-    what_wechat_refuses_is_told,
+    deleted_messages_are_reported,
+    lines_beyond_the_daily_quota_are_sent_another_day,
+    refusals_of_wechat_are_reported,
 );
 
 /// Imports a file with this content.
@@ -100,7 +100,7 @@ async fn a_table_is_sent_whole_however_its_lines_end(mode: Mode) {
     assert_eq!(sent.len(), 6);
 }
 
-async fn lines_that_are_refused_are_told(mode: Mode) {
+async fn refused_lines_are_reported(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;
@@ -171,7 +171,7 @@ async fn objects_are_sent_with_their_own_fields(mode: Mode) {
     }
 }
 
-async fn messages_that_are_forgotten_are_told(mode: Mode) {
+async fn deleted_messages_are_reported(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;
@@ -195,7 +195,7 @@ async fn messages_that_are_forgotten_are_told(mode: Mode) {
     assert_eq!(world.wechat().sent(APP).len(), 3, "nothing is sent twice");
 }
 
-async fn what_the_day_does_not_take_goes_another_day(mode: Mode) {
+async fn lines_beyond_the_daily_quota_are_sent_another_day(mode: Mode) {
     let world = World::start(mode).await;
     let limits = json!({"requests_per_second": 1000, "messages_per_day": 3});
     let tenant = world.tenant_with("a", limits).await;
@@ -215,7 +215,7 @@ async fn what_the_day_does_not_take_goes_another_day(mode: Mode) {
     assert_eq!(world.wechat().sent(APP).len(), 5);
 }
 
-async fn what_wechat_refuses_is_told(mode: Mode) {
+async fn refusals_of_wechat_are_reported(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;

@@ -12,11 +12,11 @@ use crate::{
 
 both_modes!(
     every_form_that_a_spreadsheet_saves_is_sent,
-    what_cannot_be_read_is_refused_before_anything_is_sent,
-    a_check_looks_at_every_line_and_sends_nothing,
-    what_is_refused_is_kept_to_be_corrected,
+    an_unreadable_file_is_refused_before_anything_is_sent,
+    a_check_reads_every_line_and_sends_nothing,
+    rejected_lines_are_kept_for_correction,
     standard_input_is_imported,
-    a_paused_app_is_told,
+    a_paused_app_is_reported,
 );
 
 async fn world(mode: Mode) -> World {
@@ -74,7 +74,7 @@ async fn every_form_that_a_spreadsheet_saves_is_sent(mode: Mode) {
     }
 }
 
-async fn what_cannot_be_read_is_refused_before_anything_is_sent(mode: Mode) {
+async fn an_unreadable_file_is_refused_before_anything_is_sent(mode: Mode) {
     let world = world(mode).await;
     let fine = "touser,thing1\no1,茶\no2,\"tea\nwith milk\"\n";
     for (content, told) in [
@@ -91,7 +91,7 @@ async fn what_cannot_be_read_is_refused_before_anything_is_sent(mode: Mode) {
     assert!(world.wechat().sent(APP).is_empty());
 }
 
-async fn a_check_looks_at_every_line_and_sends_nothing(mode: Mode) {
+async fn a_check_reads_every_line_and_sends_nothing(mode: Mode) {
     let world = world(mode).await;
     let table = "touser,thing1\no1,fine\no 2,blank\no3,a text that is longer than 20\n";
     let report = import(&world, "users.csv", table, &["--check"])
@@ -116,7 +116,7 @@ async fn a_check_looks_at_every_line_and_sends_nothing(mode: Mode) {
     assert!(world.wechat().sent(APP).is_empty());
 }
 
-async fn what_is_refused_is_kept_to_be_corrected(mode: Mode) {
+async fn rejected_lines_are_kept_for_correction(mode: Mode) {
     let world = world(mode).await;
     let file = |name: &str| -> PathBuf {
         let command = world.wxgate(&[]);
@@ -177,7 +177,7 @@ async fn standard_input_is_imported(mode: Mode) {
     );
 }
 
-async fn a_paused_app_is_told(mode: Mode) {
+async fn a_paused_app_is_reported(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     world

@@ -58,7 +58,7 @@ fn files(folder: &Path) -> Vec<(String, u32)> {
 }
 
 #[tokio::test]
-async fn the_files_of_the_database_are_their_owners_alone() {
+async fn only_the_owner_reads_the_files_of_the_database() {
     let folder = tempfile::tempdir().expect("a folder");
     let all = [
         "master.key",
@@ -87,7 +87,7 @@ async fn the_files_of_the_database_are_their_owners_alone() {
 }
 
 #[tokio::test]
-async fn a_crash_leaves_no_memory_behind_unless_that_is_wanted() {
+async fn a_crash_dumps_no_memory_by_default() {
     // The program inherits a limit that permits core dumps of every size that this machine permits.
     let (_, most) = getrlimit(Resource::RLIMIT_CORE).expect("a limit");
     assert!(
@@ -110,7 +110,7 @@ async fn a_crash_leaves_no_memory_behind_unless_that_is_wanted() {
 }
 
 #[test]
-fn a_secret_that_is_typed_is_not_shown() {
+fn a_typed_secret_is_not_shown() {
     const TYPED: &str = "0123456789abcdef0123456789abcdef";
     let folder = tempfile::tempdir().expect("a folder");
     run({
@@ -162,7 +162,7 @@ fn a_secret_that_is_typed_is_not_shown() {
 }
 
 #[test]
-fn passwords_are_no_arguments() {
+fn passwords_are_not_accepted_as_arguments() {
     for (flag, url) in [
         ("--database-url", "postgres://wx:s3cret@db/wxgate"),
         (
@@ -187,7 +187,7 @@ fn passwords_are_no_arguments() {
 }
 
 #[test]
-fn a_settings_file_with_secrets_that_others_can_read_is_told() {
+fn a_settings_file_with_secrets_that_others_can_read_is_reported() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("wxgate.toml");
     for (text, mode, told) in [
@@ -218,7 +218,7 @@ fn a_settings_file_with_secrets_that_others_can_read_is_told() {
 }
 
 #[test]
-fn a_master_key_that_others_can_read_is_found() {
+fn a_master_key_that_others_can_read_is_reported() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("master.key");
     std::fs::write(&file, "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=\n").expect("a key");

@@ -4,24 +4,24 @@ use coord::{Cell, Clock, Coord};
 
 use crate::world::{Mode, World, eventually};
 
-mod servers_that_go_and_come_back_are_told {
+mod outages_and_recoveries_of_servers_are_logged {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn production() {
-        super::servers_that_go_and_come_back_are_told().await;
+        super::outages_and_recoveries_of_servers_are_logged().await;
     }
 }
 
-mod a_redis_that_is_not_there_at_the_start_is_told {
+mod a_redis_missing_at_the_start_is_logged {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn production() {
-        super::a_redis_that_is_not_there_at_the_start_is_told().await;
+        super::a_redis_missing_at_the_start_is_logged().await;
     }
 }
 
-mod a_replica_with_another_public_url_says_so {
+mod a_replica_with_another_public_url_logs_the_difference {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn production() {
-        super::a_replica_with_another_public_url_says_so().await;
+        super::a_replica_with_another_public_url_logs_the_difference().await;
     }
 }
 
@@ -44,7 +44,7 @@ async fn until_told(world: &World, metric: &str, words: &str) {
     .await;
 }
 
-async fn servers_that_go_and_come_back_are_told() {
+async fn outages_and_recoveries_of_servers_are_logged() {
     let plan = World::plan(Mode::Production).breakable().own_process();
     let world = plan.log("info").start().await;
     until_told(&world, "wxgate_redis_up 1", "the gateway listens").await;
@@ -71,7 +71,7 @@ async fn servers_that_go_and_come_back_are_told() {
     }
 }
 
-async fn a_redis_that_is_not_there_at_the_start_is_told() {
+async fn a_redis_missing_at_the_start_is_logged() {
     let mut world = World::plan(Mode::Production).log("info").start().await;
     world.redis().kill();
     world.add_replica(true).await;
@@ -84,7 +84,7 @@ async fn a_redis_that_is_not_there_at_the_start_is_told() {
     world.redis().restart();
 }
 
-async fn a_replica_with_another_public_url_says_so() {
+async fn a_replica_with_another_public_url_logs_the_difference() {
     let mut world = World::plan(Mode::Production).log("warn").start().await;
     let other = Cell {
         value: b"https://elsewhere.example".to_vec(),

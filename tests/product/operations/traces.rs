@@ -10,7 +10,7 @@ use crate::world::{Mode, SECRET, World, eventually, finish, message};
 
 const APP: &str = "wx00000000000000a1";
 
-both_modes!(a_request_goes_on_with_its_callers_trace_and_tells_no_secret);
+both_modes!(a_request_continues_the_trace_of_its_caller_without_secrets);
 
 /// A collector of traces, which runs until dropped.
 pub(crate) struct Collector {
@@ -52,7 +52,7 @@ impl Collector {
     }
 }
 
-async fn a_request_goes_on_with_its_callers_trace_and_tells_no_secret(mode: Mode) {
+async fn a_request_continues_the_trace_of_its_caller_without_secrets(mode: Mode) {
     let collector = Collector::start().await;
     let plan = World::plan(mode).own_process();
     let mut world = plan.traces_to(&collector.url).start().await;

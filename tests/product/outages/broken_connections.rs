@@ -12,13 +12,13 @@ const APP: &str = "wx00000000000000a1";
 const SUBSCRIBE: &str = "/cgi-bin/message/subscribe/send";
 
 both_modes!(
-    an_answer_that_got_lost_leaves_the_message_uncertain,
-    a_request_that_got_lost_leaves_the_message_uncertain,
-    an_answer_that_never_comes_leaves_the_message_uncertain,
-    a_message_that_may_be_repeated_is,
+    a_lost_answer_leaves_the_message_uncertain,
+    a_lost_request_leaves_the_message_uncertain,
+    a_missing_answer_leaves_the_message_uncertain,
+    a_message_that_may_be_repeated_is_sent_again,
     a_refused_connection_delays_the_message,
     a_broken_proxy_delays_the_message,
-    odd_answers_are_understood,
+    malformed_answers_are_parsed,
 );
 
 /// A fault of sends only; token fetches succeed.
@@ -56,19 +56,19 @@ async fn uncertain_after(mode: Mode, effect: Effect) -> usize {
     taken
 }
 
-async fn an_answer_that_got_lost_leaves_the_message_uncertain(mode: Mode) {
+async fn a_lost_answer_leaves_the_message_uncertain(mode: Mode) {
     assert_eq!(uncertain_after(mode, Effect::BreakAfter).await, 1);
 }
 
-async fn a_request_that_got_lost_leaves_the_message_uncertain(mode: Mode) {
+async fn a_lost_request_leaves_the_message_uncertain(mode: Mode) {
     assert_eq!(uncertain_after(mode, Effect::BreakBefore).await, 0);
 }
 
-async fn an_answer_that_never_comes_leaves_the_message_uncertain(mode: Mode) {
+async fn a_missing_answer_leaves_the_message_uncertain(mode: Mode) {
     assert_eq!(uncertain_after(mode, Effect::Hang { acted: true }).await, 1);
 }
 
-async fn a_message_that_may_be_repeated_is(mode: Mode) {
+async fn a_message_that_may_be_repeated_is_sent_again(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;
@@ -135,7 +135,7 @@ async fn a_broken_proxy_delays_the_message(mode: Mode) {
     assert_eq!(world.wechat().sent(APP).len(), 2);
 }
 
-async fn odd_answers_are_understood(mode: Mode) {
+async fn malformed_answers_are_parsed(mode: Mode) {
     use simulator::Shape::{ControlCharacters, StringErrcode, TextPlain};
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;

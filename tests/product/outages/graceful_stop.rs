@@ -21,9 +21,9 @@ const OTHER: &str = "wx00000000000000b2";
 const SUBSCRIBE: &str = "/cgi-bin/message/subscribe/send";
 
 both_modes!(
-    who_waits_is_answered_at_a_stop,
-    who_waits_on_the_drop_in_surface_is_answered_at_a_stop,
-    who_comes_during_the_grace_is_answered,
+    waiting_requests_are_answered_at_a_stop,
+    waiting_drop_in_calls_are_answered_at_a_stop,
+    requests_during_the_grace_period_are_answered,
 );
 
 async fn waiting(tenant: &Tenant, message: &Value) -> RequestBuilder {
@@ -33,7 +33,7 @@ async fn waiting(tenant: &Tenant, message: &Value) -> RequestBuilder {
 }
 
 /// One request waits for a message that is not due, another for a message that WeChat has and does not answer.
-async fn who_waits_is_answered_at_a_stop(mode: Mode) {
+async fn waiting_requests_are_answered_at_a_stop(mode: Mode) {
     let mut world = World::plan(mode).own_process().start().await;
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;
@@ -60,7 +60,7 @@ async fn who_waits_is_answered_at_a_stop(mode: Mode) {
 }
 
 /// One request's message waits for its next attempt; the other's message is at WeChat, which answers late.
-async fn who_waits_on_the_drop_in_surface_is_answered_at_a_stop(mode: Mode) {
+async fn waiting_drop_in_calls_are_answered_at_a_stop(mode: Mode) {
     let mut world = World::plan(mode).own_process().start().await;
     let tenant = world.tenant("a").await;
     let wechat = world.wechat();
@@ -103,7 +103,7 @@ async fn who_waits_on_the_drop_in_surface_is_answered_at_a_stop(mode: Mode) {
 
 /// A load balancer that has not read `/readyz` yet still sends requests: by the connections that it has, HTTP/1.1 and
 /// HTTP/2, and by new ones.
-async fn who_comes_during_the_grace_is_answered(mode: Mode) {
+async fn requests_during_the_grace_period_are_answered(mode: Mode) {
     let mut world = World::plan(mode).own_process().grace(4).start().await;
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;

@@ -12,8 +12,8 @@ const SUBSCRIBE: &str = "/cgi-bin/message/subscribe/send";
 
 both_modes!(
     an_accepted_message_survives_a_crash,
-    what_was_under_way_in_a_crash_is_not_sent_twice,
-    it_stops_in_good_order_when_it_is_asked_to,
+    a_message_in_flight_in_a_crash_is_not_sent_twice,
+    a_gateway_stops_gracefully_on_request,
 );
 
 /// The gateway dies while the app is paused: all messages are queued, none is sent.
@@ -45,7 +45,7 @@ async fn an_accepted_message_survives_a_crash(mode: Mode) {
 }
 
 /// The gateway dies after WeChat has accepted the message and before WeChat answers.
-async fn what_was_under_way_in_a_crash_is_not_sent_twice(mode: Mode) {
+async fn a_message_in_flight_in_a_crash_is_not_sent_twice(mode: Mode) {
     let mut world = World::plan(mode).own_process().start().await;
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;
@@ -86,7 +86,7 @@ async fn what_was_under_way_in_a_crash_is_not_sent_twice(mode: Mode) {
     assert_eq!(world.wechat().sent(APP).len(), 3);
 }
 
-async fn it_stops_in_good_order_when_it_is_asked_to(mode: Mode) {
+async fn a_gateway_stops_gracefully_on_request(mode: Mode) {
     let mut world = World::plan(mode).own_process().start().await;
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;

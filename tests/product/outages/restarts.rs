@@ -10,9 +10,9 @@ use crate::world::{Mode, World, eventually, message};
 const APP: &str = "wx00000000000000a1";
 const OTHER: &str = "wx00000000000000b2";
 
-both_modes!(a_restart_in_good_order_loses_and_repeats_nothing);
+both_modes!(a_graceful_restart_loses_and_repeats_nothing);
 
-async fn a_restart_in_good_order_loses_and_repeats_nothing(mode: Mode) {
+async fn a_graceful_restart_loses_and_repeats_nothing(mode: Mode) {
     let mut world = World::start(mode).await;
     let (tenant, other) = (world.tenant("a").await, world.tenant("b").await);
     tenant.app(APP).await;
@@ -92,14 +92,14 @@ async fn sending_goes_on_without_redis() {
 }
 
 /// A request waits at the replica that accepted the request, whichever replica sends the message.
-mod a_wait_ends_whoever_sends {
+mod a_wait_ends_when_another_replica_sends {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn production() {
-        super::a_wait_ends_whoever_sends().await;
+        super::a_wait_ends_when_another_replica_sends().await;
     }
 }
 
-async fn a_wait_ends_whoever_sends() {
+async fn a_wait_ends_when_another_replica_sends() {
     let world = World::plan(Mode::Production).replicas(2).start().await;
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;

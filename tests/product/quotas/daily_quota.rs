@@ -16,10 +16,10 @@ const ALMOST_MIDNIGHT: Duration = Duration::from_secs(14 * 3600 - 10);
 both_modes!(
     exactly_the_quota_is_sent_and_the_rest_the_next_day,
     a_message_that_would_expire_first_is_refused,
-    the_last_sends_of_a_day_are_for_what_matters_more,
-    wechat_may_say_earlier_that_the_day_is_over,
-    a_spent_day_with_sends_left_is_a_minute,
-    a_minutes_limit_slows_the_app_down,
+    the_last_sends_of_a_day_are_for_higher_priorities,
+    wechat_may_end_the_daily_quota_earlier,
+    a_quota_refusal_with_sends_left_pauses_for_a_minute,
+    a_minute_limit_of_wechat_slows_the_app_down,
     a_raised_quota_counts_at_once,
     removing_and_adding_an_app_keeps_the_days_count,
 );
@@ -115,7 +115,7 @@ async fn a_message_that_would_expire_first_is_refused(mode: Mode) {
     tenant.send_and_wait(APP, &short).await;
 }
 
-async fn the_last_sends_of_a_day_are_for_what_matters_more(mode: Mode) {
+async fn the_last_sends_of_a_day_are_for_higher_priorities(mode: Mode) {
     let world = World::plan(mode).by_hand().start().await;
     let tenant = world.tenant("a").await;
     tenant.app_with(APP, json!({"daily_quota": 20})).await;
@@ -152,7 +152,7 @@ async fn the_last_sends_of_a_day_are_for_what_matters_more(mode: Mode) {
 }
 
 /// WeChat's limit of the day is smaller than the gateway's setting.
-async fn wechat_may_say_earlier_that_the_day_is_over(mode: Mode) {
+async fn wechat_may_end_the_daily_quota_earlier(mode: Mode) {
     let world = World::plan(mode).by_hand().start().await;
     let tenant = world.tenant("a").await;
     world
@@ -185,7 +185,7 @@ async fn wechat_may_say_earlier_that_the_day_is_over(mode: Mode) {
 }
 
 /// WeChat also answers 45009 for a limit of the minute. WeChat's own count of the day shows which limit is reached.
-async fn a_spent_day_with_sends_left_is_a_minute(mode: Mode) {
+async fn a_quota_refusal_with_sends_left_pauses_for_a_minute(mode: Mode) {
     let world = World::plan(mode).by_hand().start().await;
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;
@@ -200,7 +200,7 @@ async fn a_spent_day_with_sends_left_is_a_minute(mode: Mode) {
 
 /// Messages that WeChat refuses for the limit of a minute wait for the next minute. The pace is at least 600 messages a
 /// minute, so a minute with few sends does not slow the app down.
-async fn a_minutes_limit_slows_the_app_down(mode: Mode) {
+async fn a_minute_limit_of_wechat_slows_the_app_down(mode: Mode) {
     let world = World::plan(mode).by_hand().start().await;
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;

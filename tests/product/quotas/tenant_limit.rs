@@ -12,8 +12,8 @@ const APP: &str = "wx00000000000000a1";
 
 both_modes!(
     the_limit_holds_to_the_last_message_of_the_day,
-    the_first_of_a_batch_fit,
-    only_what_will_be_sent_counts,
+    a_batch_is_accepted_up_to_the_limit,
+    only_messages_that_will_be_sent_count,
     a_limit_is_changed_at_once,
 );
 
@@ -64,7 +64,7 @@ async fn the_limit_holds_to_the_last_message_of_the_day(mode: Mode) {
     tenant.wait_count(APP, "sent", 40).await;
 }
 
-async fn the_first_of_a_batch_fit(mode: Mode) {
+async fn a_batch_is_accepted_up_to_the_limit(mode: Mode) {
     let world = World::plan(mode).by_hand().start().await;
     let tenant = limited(&world, 3).await;
     let messages: Vec<_> = (0..4).map(|n| message(&format!("o{n}"))).collect();
@@ -80,7 +80,7 @@ async fn the_first_of_a_batch_fit(mode: Mode) {
     used_up(send(&tenant, 9).await, "50400");
 }
 
-async fn only_what_will_be_sent_counts(mode: Mode) {
+async fn only_messages_that_will_be_sent_count(mode: Mode) {
     let world = World::plan(mode).by_hand().start().await;
     let tenant = limited(&world, 2).await;
     let keyed = message("o1");

@@ -16,9 +16,9 @@ const SUBSCRIBE: &str = "/cgi-bin/message/subscribe/send";
 
 both_modes!(
     a_template_that_is_added_after_onboarding_is_known_within_a_minute,
-    verify_asks_for_templates_again,
-    a_spent_token_quota_is_told_as_quota,
-    a_listed_template_that_wechat_refuses_has_words_of_its_own,
+    verify_copies_the_templates_again,
+    a_spent_token_quota_is_reported_as_quota,
+    a_listed_template_that_wechat_refuses_has_its_own_explanation,
 );
 
 /// Makes WeChat list one template of the app, which wants one accepted subscription for each message.
@@ -67,7 +67,7 @@ async fn a_template_that_is_added_after_onboarding_is_known_within_a_minute(mode
     assert_eq!(sent["status"], "sent", "the grant is still there: {sent}");
 }
 
-async fn verify_asks_for_templates_again(mode: Mode) {
+async fn verify_copies_the_templates_again(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;
@@ -82,7 +82,7 @@ async fn verify_asks_for_templates_again(mode: Mode) {
     .await;
 }
 
-async fn a_spent_token_quota_is_told_as_quota(mode: Mode) {
+async fn a_spent_token_quota_is_reported_as_quota(mode: Mode) {
     let world = World::plan(mode).by_hand().start().await;
     let tenant = world.tenant("a").await;
     let new = json!({"appid": APP, "secret": SECRET});
@@ -110,7 +110,7 @@ async fn a_spent_token_quota_is_told_as_quota(mode: Mode) {
     }
 }
 
-async fn a_listed_template_that_wechat_refuses_has_words_of_its_own(mode: Mode) {
+async fn a_listed_template_that_wechat_refuses_has_its_own_explanation(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     let refused = async |openid: &str| {

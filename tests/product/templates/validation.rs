@@ -19,14 +19,14 @@ const NEW: &str = "nEw0VxnRzHxkMVwBSkPGXFUNkRDfMlAqV0P1nVTW4Zx9";
 
 both_modes!(
     a_new_app_knows_its_templates,
-    all_that_does_not_fit_is_told_and_costs_nothing,
-    a_long_thing_is_cut_where_that_is_asked_for,
-    what_is_not_known_is_accepted_and_told,
-    a_new_template_is_looked_for,
-    drift_is_seen_and_told,
-    what_was_accepted_before_is_answered_alike,
-    the_other_kinds_have_their_lists,
-    templates_are_asked_for_by_themselves,
+    every_invalid_value_is_reported_and_costs_nothing,
+    a_long_thing_is_truncated_on_request,
+    unknown_templates_are_accepted_with_a_warning,
+    an_unknown_template_starts_a_sync,
+    drift_is_detected_and_reported,
+    a_replay_gets_the_first_answer_after_templates_changed,
+    other_kinds_of_apps_have_template_lists,
+    templates_are_synced_periodically,
 );
 
 mod a_sync_at_one_replica_counts_at_the_other {
@@ -124,7 +124,7 @@ async fn a_new_app_knows_its_templates(mode: Mode) {
     assert_eq!(world.wechat().stats().total(GET_TEMPLATE), 1);
 }
 
-async fn all_that_does_not_fit_is_told_and_costs_nothing(mode: Mode) {
+async fn every_invalid_value_is_reported_and_costs_nothing(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     lists(&world, &[order()]);
@@ -197,7 +197,7 @@ async fn all_that_does_not_fit_is_told_and_costs_nothing(mode: Mode) {
     assert_eq!(quota["used"], 0);
 }
 
-async fn a_long_thing_is_cut_where_that_is_asked_for(mode: Mode) {
+async fn a_long_thing_is_truncated_on_request(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;
@@ -212,7 +212,7 @@ async fn a_long_thing_is_cut_where_that_is_asked_for(mode: Mode) {
     assert_eq!(pointers(&problem), ["/data/phrase1/value"]);
 }
 
-async fn what_is_not_known_is_accepted_and_told(mode: Mode) {
+async fn unknown_templates_are_accepted_with_a_warning(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     let busy = Effect::Errcode {
@@ -249,7 +249,7 @@ async fn what_is_not_known_is_accepted_and_told(mode: Mode) {
     assert_eq!(sent["status"], "sent");
 }
 
-async fn a_new_template_is_looked_for(mode: Mode) {
+async fn an_unknown_template_starts_a_sync(mode: Mode) {
     let world = World::plan(mode).by_hand().start().await;
     let tenant = world.tenant("a").await;
     lists(&world, &[order()]);
@@ -277,7 +277,7 @@ async fn a_new_template_is_looked_for(mode: Mode) {
     assert_eq!(world.wechat().stats().total(SUBSCRIBE), 1);
 }
 
-async fn drift_is_seen_and_told(mode: Mode) {
+async fn drift_is_detected_and_reported(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     let other = Template::one_time(NEW, &["thing1"]);
@@ -328,7 +328,7 @@ async fn drift_is_seen_and_told(mode: Mode) {
     assert_eq!(world.wechat().stats().total(SUBSCRIBE), 0);
 }
 
-async fn what_was_accepted_before_is_answered_alike(mode: Mode) {
+async fn a_replay_gets_the_first_answer_after_templates_changed(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     lists(&world, &[order()]);
@@ -360,7 +360,7 @@ async fn what_was_accepted_before_is_answered_alike(mode: Mode) {
     fresh.problem(422, "validation_failed");
 }
 
-async fn the_other_kinds_have_their_lists(mode: Mode) {
+async fn other_kinds_of_apps_have_template_lists(mode: Mode) {
     const OFFICIAL: &str = "wx00000000000000b2";
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
@@ -402,7 +402,7 @@ async fn the_other_kinds_have_their_lists(mode: Mode) {
     assert_eq!(pointers(&problem), ["/data/thing9"]);
 }
 
-async fn templates_are_asked_for_by_themselves(mode: Mode) {
+async fn templates_are_synced_periodically(mode: Mode) {
     let world = World::plan(mode).by_hand().start().await;
     let tenant = world.tenant("a").await;
     lists(&world, &[order()]);

@@ -13,7 +13,7 @@ const LEGACY: &str = "/cgi-bin/token";
 
 both_modes!(
     a_token_is_not_used_in_its_last_seconds,
-    a_token_that_was_replaced_in_vain_is_not_used,
+    a_token_is_not_used_after_a_refresh_without_an_answer,
 );
 
 /// The app was idle for two hours less two seconds, and the request takes these two seconds to arrive.
@@ -33,7 +33,7 @@ async fn a_token_is_not_used_in_its_last_seconds(mode: Mode) {
 
 /// Legacy mode. The answer to a refresh is lost. WeChat keeps the last two tokens, so the next fetch ends the token in
 /// use at once. That fetch takes one second here.
-async fn a_token_that_was_replaced_in_vain_is_not_used(mode: Mode) {
+async fn a_token_is_not_used_after_a_refresh_without_an_answer(mode: Mode) {
     let world = World::plan(mode).by_hand().start().await;
     let tenant = world.tenant("a").await;
     tenant.app_with(APP, json!({"token_mode": "legacy"})).await;

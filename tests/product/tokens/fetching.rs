@@ -22,14 +22,14 @@ both_modes!(
     the_state_shows_everything_but_the_token,
     refreshes_are_spaced,
     a_refresh_of_a_refused_app_says_why,
-    a_token_that_is_handed_out_works_and_is_on_record,
+    a_token_given_to_a_caller_works_and_is_in_the_audit_log,
 );
 
 /// Nineteen hundred requests: once is enough.
-mod asking_too_often_is_told_when_to_ask_again {
+mod too_frequent_refreshes_learn_when_to_retry {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn embedded() {
-        super::asking_too_often_is_told_when_to_ask_again(crate::world::Mode::Embedded).await;
+        super::too_frequent_refreshes_learn_when_to_retry(crate::world::Mode::Embedded).await;
     }
 }
 
@@ -354,7 +354,7 @@ async fn a_refresh_of_a_refused_app_says_why(mode: Mode) {
     assert_eq!(asked(), before);
 }
 
-async fn a_token_that_is_handed_out_works_and_is_on_record(mode: Mode) {
+async fn a_token_given_to_a_caller_works_and_is_in_the_audit_log(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;
@@ -386,7 +386,7 @@ async fn a_token_that_is_handed_out_works_and_is_on_record(mode: Mode) {
 
 /// The gateway counts WeChat's limits itself: callers get the time of the next permitted request, and the count is
 /// shown before the limit is reached.
-async fn asking_too_often_is_told_when_to_ask_again(mode: Mode) {
+async fn too_frequent_refreshes_learn_when_to_retry(mode: Mode) {
     const KEPT_FOR_REPAIRS: usize = 1_900;
     let world = World::plan(mode).by_hand().start().await;
     let tenant = world.tenant("a").await;

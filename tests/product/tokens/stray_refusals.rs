@@ -22,16 +22,16 @@ const FORCED: &str = "/cgi-bin/stable_token#force_refresh";
 const ANY: &str = "/cgi-bin/any/thing";
 
 both_modes!(
-    a_stray_refusal_of_each_message_costs_one_look,
-    a_tenth_of_all_sends_refused_does_not_stand_still,
-    a_refusal_that_is_no_json_is_none,
+    a_stray_refusal_of_each_message_costs_no_forced_refresh,
+    stray_refusals_of_a_tenth_of_all_sends_do_not_stop_the_app,
+    an_answer_without_a_json_refusal_is_passed_on,
 );
 
 /// Thousands of calls: once is enough.
-mod a_call_with_a_credential_of_its_own_costs_no_refresh {
+mod a_call_with_a_credential_in_the_body_costs_no_refresh {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn embedded() {
-        super::a_call_with_a_credential_of_its_own_costs_no_refresh(crate::world::Mode::Embedded)
+        super::a_call_with_a_credential_in_the_body_costs_no_refresh(crate::world::Mode::Embedded)
             .await;
     }
 }
@@ -55,7 +55,7 @@ async fn assert_undisturbed(world: &World, tenant: &Tenant) {
     assert_eq!(world.wechat().app_stats(APP).total(FORCED), 0);
 }
 
-async fn a_stray_refusal_of_each_message_costs_one_look(mode: Mode) {
+async fn a_stray_refusal_of_each_message_costs_no_forced_refresh(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;
@@ -92,7 +92,7 @@ async fn a_stray_refusal_of_each_message_costs_one_look(mode: Mode) {
 }
 
 /// 100 messages at 10 a second, on a clock that the test sets.
-async fn a_tenth_of_all_sends_refused_does_not_stand_still(mode: Mode) {
+async fn stray_refusals_of_a_tenth_of_all_sends_do_not_stop_the_app(mode: Mode) {
     const STEP: Duration = Duration::from_millis(100);
     let world = World::plan(mode).by_hand().start().await;
     let tenant = world.tenant("a").await;
@@ -129,7 +129,7 @@ async fn a_tenth_of_all_sends_refused_does_not_stand_still(mode: Mode) {
 }
 
 /// One call each 31 s for a day, refused for a component's credential in the body.
-async fn a_call_with_a_credential_of_its_own_costs_no_refresh(mode: Mode) {
+async fn a_call_with_a_credential_in_the_body_costs_no_refresh(mode: Mode) {
     const EVERY: Duration = Duration::from_secs(31);
     let world = World::plan(mode).by_hand().start().await;
     let (tenant, mut token) = ready(&world).await;
@@ -157,7 +157,7 @@ async fn a_call_with_a_credential_of_its_own_costs_no_refresh(mode: Mode) {
     assert_eq!(outcomes(&sent), ["accepted"], "{sent}");
 }
 
-async fn a_refusal_that_is_no_json_is_none(mode: Mode) {
+async fn an_answer_without_a_json_refusal_is_passed_on(mode: Mode) {
     let world = World::start(mode).await;
     let (tenant, token) = ready(&world).await;
     for page in [

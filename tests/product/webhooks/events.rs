@@ -17,13 +17,13 @@ use crate::{
 const SUBSCRIBE: &str = "/cgi-bin/message/subscribe/send";
 
 both_modes!(
-    what_wechat_says_later_is_told_in_order,
-    a_receipt_that_comes_early_and_again_is_told_once,
-    an_unknown_end_is_told,
-    a_message_that_expired_is_told,
-    an_app_that_stops_is_told_once,
-    a_day_that_is_nearly_used_up_is_told_twice,
-    a_foreign_refresh_is_told,
+    receipts_are_reported_in_order,
+    an_early_and_repeated_receipt_is_reported_once,
+    an_uncertain_message_is_reported,
+    an_expired_message_is_reported,
+    a_paused_app_is_reported_once,
+    a_nearly_spent_quota_is_reported_twice,
+    a_foreign_refresh_is_reported,
 );
 
 /// A tenant with the app, and a receiver of all its events.
@@ -68,7 +68,7 @@ fn assert_signed(heard: &[Heard], webhook: &Value) {
     assert!(heard.iter().all(|one| one.is_signed_by(secret)));
 }
 
-async fn what_wechat_says_later_is_told_in_order(mode: Mode) {
+async fn receipts_are_reported_in_order(mode: Mode) {
     let world = World::start(mode).await;
     let (tenant, receiver, webhook) = listening(&world).await;
     hearing(&world, &tenant, PushMode::Safe, PushFormat::Json).await;
@@ -92,7 +92,7 @@ async fn what_wechat_says_later_is_told_in_order(mode: Mode) {
     }
 }
 
-async fn a_receipt_that_comes_early_and_again_is_told_once(mode: Mode) {
+async fn an_early_and_repeated_receipt_is_reported_once(mode: Mode) {
     let world = World::start(mode).await;
     let (tenant, receiver, webhook) = listening(&world).await;
     hearing(&world, &tenant, PushMode::Safe, PushFormat::Json).await;
@@ -120,7 +120,7 @@ async fn a_receipt_that_comes_early_and_again_is_told_once(mode: Mode) {
     assert_eq!(tenant.read(&accepted).await, ended);
 }
 
-async fn an_unknown_end_is_told(mode: Mode) {
+async fn an_uncertain_message_is_reported(mode: Mode) {
     let world = World::start(mode).await;
     let (tenant, receiver, webhook) = listening(&world).await;
     tenant.app(APP).await;
@@ -133,7 +133,7 @@ async fn an_unknown_end_is_told(mode: Mode) {
     assert_eq!(heard[0].json["data"], lost);
 }
 
-async fn a_message_that_expired_is_told(mode: Mode) {
+async fn an_expired_message_is_reported(mode: Mode) {
     let world = World::plan(mode).by_hand().start().await;
     let (tenant, receiver, webhook) = listening(&world).await;
     tenant.app(APP).await;
@@ -155,7 +155,7 @@ async fn a_message_that_expired_is_told(mode: Mode) {
     assert_eq!(heard[0].json["data"]["failure"]["code"], "expired");
 }
 
-async fn an_app_that_stops_is_told_once(mode: Mode) {
+async fn a_paused_app_is_reported_once(mode: Mode) {
     let world = World::start(mode).await;
     let (tenant, receiver, webhook) = listening(&world).await;
     tenant.app(APP).await;
@@ -180,7 +180,7 @@ async fn an_app_that_stops_is_told_once(mode: Mode) {
     assert!(data["paused_until"].is_string() && data["detail"].is_string());
 }
 
-async fn a_day_that_is_nearly_used_up_is_told_twice(mode: Mode) {
+async fn a_nearly_spent_quota_is_reported_twice(mode: Mode) {
     const ROUND: Duration = Duration::from_secs(31);
     let world = World::plan(mode).by_hand().start().await;
     let (tenant, receiver, webhook) = listening(&world).await;
@@ -224,7 +224,7 @@ async fn a_day_that_is_nearly_used_up_is_told_twice(mode: Mode) {
     assert_eq!(percent(again.last().expect("an event")), 80);
 }
 
-async fn a_foreign_refresh_is_told(mode: Mode) {
+async fn a_foreign_refresh_is_reported(mode: Mode) {
     let world = World::start(mode).await;
     let (tenant, receiver, webhook) = listening(&world).await;
     tenant.app_with(APP, json!({"token_mode": "legacy"})).await;

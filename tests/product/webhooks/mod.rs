@@ -16,27 +16,27 @@ use crate::world::{Mode, TEMPLATE, Tenant, World, id, message};
 const APP: &str = "wx00000000000000a1";
 
 both_modes!(
-    what_becomes_of_a_message_is_told_once_and_signed,
+    the_outcome_of_a_message_is_reported_once_and_signed,
     a_receiver_that_was_away_for_a_day_misses_nothing,
-    a_receiver_that_is_gone_is_told_no_more_until_it_is_back,
+    a_failed_receiver_gets_no_event_until_it_recovers,
     a_redirect_is_not_followed,
     private_and_plain_addresses_are_refused,
     two_secrets_sign_while_one_is_rotated,
-    what_is_wrong_is_told_with_its_place,
-    another_tenant_is_told_nothing,
+    invalid_settings_are_refused_with_pointers,
+    another_tenant_gets_no_events,
 );
 
-mod replicas_keep_to_the_most_webhooks_together {
+mod the_limit_of_webhooks_holds_across_replicas {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn production() {
-        super::replicas_keep_to_the_most_webhooks_together().await;
+        super::the_limit_of_webhooks_holds_across_replicas().await;
     }
 }
 
-mod two_replicas_tell_each_event_once {
+mod two_replicas_report_each_event_once {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn production() {
-        super::two_replicas_tell_each_event_once().await;
+        super::two_replicas_report_each_event_once().await;
     }
 }
 
@@ -67,7 +67,7 @@ async fn wait_deliveries(
     .await
 }
 
-async fn what_becomes_of_a_message_is_told_once_and_signed(mode: Mode) {
+async fn the_outcome_of_a_message_is_reported_once_and_signed(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;
@@ -149,7 +149,7 @@ async fn a_receiver_that_was_away_for_a_day_misses_nothing(mode: Mode) {
     assert!(stamps.len() >= 2, "a try is signed for its own time");
 }
 
-async fn a_receiver_that_is_gone_is_told_no_more_until_it_is_back(mode: Mode) {
+async fn a_failed_receiver_gets_no_event_until_it_recovers(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;
@@ -247,7 +247,7 @@ async fn two_secrets_sign_while_one_is_rotated(mode: Mode) {
     assert!(!heard[1].is_signed_by(old) && heard[1].is_signed_by(new));
 }
 
-async fn what_is_wrong_is_told_with_its_place(mode: Mode) {
+async fn invalid_settings_are_refused_with_pointers(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     let wrong = json!({"url": "ftp://x", "events": ["message.sent", "message.read"]});
@@ -265,7 +265,7 @@ async fn what_is_wrong_is_told_with_its_place(mode: Mode) {
     assert_eq!(listed.status.as_u16(), 403);
 }
 
-async fn another_tenant_is_told_nothing(mode: Mode) {
+async fn another_tenant_gets_no_events(mode: Mode) {
     let world = World::start(mode).await;
     let (tenant, other) = (world.tenant("a").await, world.tenant("b").await);
     tenant.app(APP).await;
@@ -283,7 +283,7 @@ async fn another_tenant_is_told_nothing(mode: Mode) {
     theirs.problem(404, "not_found");
 }
 
-async fn replicas_keep_to_the_most_webhooks_together() {
+async fn the_limit_of_webhooks_holds_across_replicas() {
     let world = World::plan(Mode::Production).replicas(2).start().await;
     let tenant = world.tenant("a").await;
     let replicas = [0, 1].map(|replica| world.at(replica, &tenant));
@@ -306,7 +306,7 @@ async fn replicas_keep_to_the_most_webhooks_together() {
 }
 
 /// In general an event may arrive twice, when a replica dies between the post and its record: no replica dies here.
-async fn two_replicas_tell_each_event_once() {
+async fn two_replicas_report_each_event_once() {
     const MESSAGES: usize = 100;
     let world = World::plan(Mode::Production).replicas(2).start().await;
     let tenant = world.tenant("a").await;

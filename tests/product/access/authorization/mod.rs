@@ -23,11 +23,11 @@ const OTHER: &str = "wx00000000000000b2";
 const HOOK: &str = "http://127.0.0.1:9/hook";
 
 both_modes!(
-    every_operation_is_closed_to_strangers,
-    no_text_with_a_zero_breaks_anything
+    every_operation_refuses_unauthorized_callers,
+    no_text_with_a_zero_character_causes_a_server_error
 );
 
-use self::zero_characters::no_text_with_a_zero_breaks_anything;
+use self::zero_characters::no_text_with_a_zero_character_causes_a_server_error;
 
 /// Operations that need no credential.
 const OPEN: [&str; 13] = [
@@ -98,7 +98,7 @@ fn comparable(answer: Answer) -> Value {
     json!([answer.status.as_u16(), body])
 }
 
-async fn every_operation_is_closed_to_strangers(mode: Mode) {
+async fn every_operation_refuses_unauthorized_callers(mode: Mode) {
     let world = World::start(mode).await;
     let (owner, stranger) = (world.tenant("owner").await, world.tenant("stranger").await);
     let things = things_of(&world, &owner, APP).await;

@@ -28,7 +28,7 @@ struct Try {
     place: String,
 }
 
-pub(super) async fn no_text_with_a_zero_breaks_anything(mode: Mode) {
+pub(super) async fn no_text_with_a_zero_character_causes_a_server_error(mode: Mode) {
     let world = World::start(mode).await;
     // The test sends one body with each parameter and field of a send, so WeChat gets copies.
     world.expect_copies();

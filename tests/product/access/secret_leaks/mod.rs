@@ -30,7 +30,7 @@ const CALLBACK_TOKEN: &str = "leakCallbackToken4711";
 const CALLBACK_KEY: &str = "w8Yd3Wo9Ml5Sa2Uc7Zn0Xe4It6Kg1Hq8Vb3Lf5Rj9Pt";
 const NEXT_MASTER_KEY: [u8; 32] = [0xc5; 32];
 
-both_modes!(no_secret_is_said_or_kept);
+both_modes!(no_secret_is_shown_or_stored);
 
 /// One scenario with all outputs.
 struct Case {
@@ -40,7 +40,7 @@ struct Case {
     evidence: Evidence,
 }
 
-async fn no_secret_is_said_or_kept(mode: Mode) {
+async fn no_secret_is_shown_or_stored(mode: Mode) {
     let collector = Collector::start().await;
     let world = World::plan(mode)
         .own_process()

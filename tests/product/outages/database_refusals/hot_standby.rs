@@ -3,14 +3,14 @@
 
 use super::Scene;
 
-mod a_name_that_led_to_a_standby_loses_no_answer {
+mod a_database_name_that_led_to_a_standby_loses_no_answer {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn production() {
-        super::a_name_that_led_to_a_standby_loses_no_answer().await;
+        super::a_database_name_that_led_to_a_standby_loses_no_answer().await;
     }
 }
 
-async fn a_name_that_led_to_a_standby_loses_no_answer() {
+async fn a_database_name_that_led_to_a_standby_loses_no_answer() {
     let mut scene = Scene::start(true).await;
     let standby = scene.world.postgres().standby();
     // The backup took some time, so the first messages have ended. The scene sends new ones, which are in flight.

@@ -11,24 +11,24 @@ use crate::world::{Mode, World, eventually, message_with};
 
 const SUBSCRIBE: &str = "/cgi-bin/message/subscribe/send";
 
-both_modes!(an_answer_with_odd_words_is_recorded);
+both_modes!(an_answer_with_unusual_characters_is_recorded);
 
-mod one_that_is_refused_holds_up_nobody_else {
+mod a_refused_record_delays_no_other_record {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn production() {
-        super::one_that_is_refused_holds_up_nobody_else().await;
+        super::a_refused_record_delays_no_other_record().await;
     }
 }
 
-mod words_that_are_refused_are_left_out {
+mod refused_texts_are_left_out_of_the_record {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn production() {
-        super::words_that_are_refused_are_left_out().await;
+        super::refused_texts_are_left_out_of_the_record().await;
     }
 }
 
 /// The gateway writes WeChat's error texts into text columns, and PostgreSQL takes no U+0000 there.
-async fn an_answer_with_odd_words_is_recorded(mode: Mode) {
+async fn an_answer_with_unusual_characters_is_recorded(mode: Mode) {
     let world = World::start(mode).await;
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;
@@ -62,7 +62,7 @@ const REFUSE: &str = "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql 
 
 /// The database refuses three of sixty records for longer than their leases, while replicas run that would handle ended
 /// leases.
-async fn one_that_is_refused_holds_up_nobody_else() {
+async fn a_refused_record_delays_no_other_record() {
     let plan = World::plan(Mode::Production).by_hand().replicas(2);
     let world = plan.breakable().start().await;
     let tenant = world.tenant("a").await;
@@ -122,7 +122,7 @@ async fn one_that_is_refused_holds_up_nobody_else() {
 }
 
 /// The gateway writes a record without its texts when the texts are the cause of a refusal.
-async fn words_that_are_refused_are_left_out() {
+async fn refused_texts_are_left_out_of_the_record() {
     let world = World::plan(Mode::Production).breakable().start().await;
     let tenant = world.tenant("a").await;
     tenant.app(APP).await;
