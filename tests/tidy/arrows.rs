@@ -1,7 +1,7 @@
 //! Which crate may use which: the table of docs/ARCHITECTURE.md.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet},
     process::Command,
 };
 
@@ -9,30 +9,14 @@ use cargo_metadata::DependencyKind;
 
 use crate::workspace::{members, root};
 
-/// A crate and the crates of this repository that the crate may use: only crates of lower levels.
-const ARROWS: &[(&str, &[&str])] = &[
-    ("wxgate-migrations", &[]),
-    ("wxgate-domain", &[]),
-    ("wxgate-wechat", &["domain"]),
-    ("wxgate-store", &["domain", "migrations"]),
-    ("wxgate-coord", &["domain"]),
-    ("wxgate-broker", &["domain", "wechat", "coord"]),
-    ("wxgate-tenancy", &["domain", "store", "coord"]),
-    (
-        "wxgate-delivery",
-        &["domain", "store", "coord", "wechat", "broker"],
-    ),
-    ("wxgate-api", &["domain", "store", "tenancy", "delivery"]),
-    (
-        "wxgate-console",
-        &["domain", "store", "tenancy", "delivery"],
-    ),
-    ("wxgate-simulator", &[]),
-    ("wxgate-testkit", &[]),
-];
+/// The page whose table this test enforces.
+const PAGE: &str = "docs/ARCHITECTURE.md";
 
-/// These crates may use everything.
-const FREE: [&str; 2] = ["wxgate", "wxgate-tests"];
+/// The first cells of the head of the table.
+const HEAD: &str = "| crate | what it is for | may depend on |";
+
+/// The tests meet every crate, so that the table does not list them.
+const TESTS: &str = "wxgate-tests";
 
 /// What the tests of every crate may use besides.
 const IN_TESTS: [&str; 2] = ["wxgate-simulator", "wxgate-testkit"];
@@ -53,45 +37,101 @@ const NOT_IN_DOMAIN: [&str; 9] = [
 /// The one crypto provider is aws-lc-rs: with two providers, rustls refuses to choose.
 const NOT_IN_THE_BINARY: [&str; 4] = ["ring", "openssl", "openssl-sys", "native-tls"];
 
+/// Which crates of this repository a crate may use.
+#[derive(Debug, PartialEq)]
+enum Allowed {
+    All,
+    Only(BTreeSet<String>),
+}
+
+/// The crates of the table in `page`, by package name, with the packages that each crate may use.
+///
+/// The last column holds `all`, `–` for none, or names with commas between. Text in parentheses explains and is skipped.
+fn table_of(page: &str) -> BTreeMap<String, Allowed> {
+    let lines = page.lines().skip_while(|line| *line != HEAD);
+    let rows = lines.skip(2).take_while(|line| line.starts_with('|'));
+    rows.map(|row| {
+        let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let [name, _, allowed] = cells[..] else {
+            panic!("{PAGE}: this row has not three cells: {row}");
+        };
+        (package_of(name.trim_matches('`')), allowed_of(allowed))
+    })
+    .collect()
+}
+
+/// What a cell of the last column allows.
+fn allowed_of(cell: &str) -> Allowed {
+    let names = cell.split(" (").next().unwrap_or_default();
+    match names {
+        "all" => Allowed::All,
+        "–" => Allowed::Only(BTreeSet::new()),
+        _ => Allowed::Only(names.split(", ").map(package_of).collect()),
+    }
+}
+
+/// The name of the package of a crate: `gateway` is the binary.
+fn package_of(name: &str) -> String {
+    match name {
+        "gateway" => "wxgate".to_owned(),
+        _ => format!("wxgate-{name}"),
+    }
+}
+
+/// The table of the page.
+fn table() -> BTreeMap<String, Allowed> {
+    table_of(&std::fs::read_to_string(root().join(PAGE)).expect("the page"))
+}
+
+/// The names of all packages of this repository.
+fn ours() -> BTreeSet<String> {
+    let names = members()
+        .into_iter()
+        .map(|package| package.name.to_string());
+    names.collect()
+}
+
 #[test]
 fn crates_use_only_what_lies_below_them() {
-    let ours: HashSet<&str> = members()
-        .iter()
-        .map(|package| package.name.as_str())
-        .collect();
+    let (ours, table) = (ours(), table());
     for package in members() {
         let name = package.name.as_str();
-        if FREE.contains(&name) {
+        // The next test finds crates that the table does not list.
+        let Some(Allowed::Only(allowed)) = table.get(name) else {
             continue;
-        }
-        let Some((_, allowed)) = ARROWS.iter().find(|(crate_name, _)| *crate_name == name) else {
-            panic!(
-                "{name} is not in the table: say in tests/tidy/arrows.rs and docs/ARCHITECTURE.md what it may use"
-            );
         };
         for dependency in &package.dependencies {
             let used = dependency.name.as_str();
             let fine = !ours.contains(used)
-                || allowed
-                    .iter()
-                    .any(|allowed| used.strip_prefix("wxgate-") == Some(allowed))
+                || allowed.contains(used)
                 || (dependency.kind == DependencyKind::Development && IN_TESTS.contains(&used));
             assert!(
                 fine,
-                "{name} must not use {used}: arrows point down (docs/ARCHITECTURE.md)"
+                "{name} must not use {used}: arrows point down ({PAGE})"
             );
         }
     }
 }
 
 #[test]
-fn the_table_names_no_crate_that_is_gone() {
-    let ours: BTreeSet<&str> = members()
-        .iter()
-        .map(|package| package.name.as_str())
-        .collect();
-    let table: BTreeSet<&str> = ARROWS.iter().map(|(name, _)| *name).chain(FREE).collect();
-    assert_eq!(table, ours);
+fn the_table_lists_every_crate() {
+    let mut listed: BTreeSet<String> = table().into_keys().collect();
+    listed.insert(TESTS.to_owned());
+    assert_eq!(listed, ours(), "{PAGE} says what each crate may use");
+}
+
+#[test]
+fn a_table_is_read_with_its_exceptions() {
+    let page = format!(
+        "# Crates\n\n{HEAD}\n| --- | --- | --- |\n| `gateway` | x | all |\n| `a` | x | – (because) |\n| `b` | x | a, c |\n\n| `d` | x | a |\n"
+    );
+    let only = |names: &[&str]| Allowed::Only(names.iter().map(|name| package_of(name)).collect());
+    let expected = [
+        ("wxgate".to_owned(), Allowed::All),
+        ("wxgate-a".to_owned(), only(&[])),
+        ("wxgate-b".to_owned(), only(&["a", "c"])),
+    ];
+    assert_eq!(table_of(&page), BTreeMap::from(expected));
 }
 
 #[test]
