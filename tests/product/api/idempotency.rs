@@ -175,8 +175,8 @@ async fn a_secret_is_repeated_only_to_its_creator(mode: Mode) {
     assert_eq!(again.header("idempotent-replayed"), Some("true"));
     again.expect(201);
     // Another tenant's idempotency keys are separate.
-    let stranger = world.tenant("b").await;
-    let own = post(&stranger.client, "/v1/keys", "k", Some(&new)).await;
+    let other_tenant = world.tenant("b").await;
+    let own = post(&other_tenant.client, "/v1/keys", "k", Some(&new)).await;
     assert_eq!(own.header("idempotent-replayed"), None);
     own.expect(201);
 }

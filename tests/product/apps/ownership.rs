@@ -139,7 +139,7 @@ async fn data_of_a_former_owner_does_not_reach_the_next_owner(mode: Mode) {
     assert_eq!(grants["data"][0]["remaining"], 1, "{grants}");
 }
 
-/// A stranger's answer without the parts that differ between requests.
+/// The answer to another tenant without the parts that differ between requests.
 fn told(answer: &Answer) -> Value {
     let mut told = json!({"status": answer.status.as_u16(), "body": answer.body});
     told["body"]["wechat"]["rid"] = Value::Null;
@@ -165,7 +165,7 @@ fn told(answer: &Answer) -> Value {
 async fn only_a_holder_of_the_secret_learns_that_an_appid_is_taken(mode: Mode) {
     for token_mode in ["stable", "legacy"] {
         let world = World::start(mode).await;
-        let (owner, stranger) = (world.tenant("one").await, world.tenant("two").await);
+        let (owner, other_tenant) = (world.tenant("one").await, world.tenant("two").await);
         for appid in [APP, FREE] {
             world
                 .wechat()
@@ -174,7 +174,7 @@ async fn only_a_holder_of_the_secret_learns_that_an_appid_is_taken(mode: Mode) {
         owner.app_with(APP, json!({"token_mode": token_mode})).await;
         let register = async |appid: &str, secret: &str, mode: &str| {
             let new = json!({"appid": appid, "secret": secret, "token_mode": mode});
-            stranger.client.post("/v1/apps", &new).await
+            other_tenant.client.post("/v1/apps", &new).await
         };
         for asked in ["stable", "legacy"] {
             let free = register(FREE, "a-guess", asked).await;
@@ -186,11 +186,11 @@ async fn only_a_holder_of_the_secret_learns_that_an_appid_is_taken(mode: Mode) {
         }
         // The gateway checks the fields before any call of WeChat.
         let new = json!({"appid": APP, "secret": "a-guess", "daily_quota": 0});
-        let wrong = stranger.client.post("/v1/apps", &new).await;
+        let wrong = other_tenant.client.post("/v1/apps", &new).await;
         wrong.problem(422, "validation_failed");
         // Operators see all apps, so an operator gets a 409 at once, also without a check of the secret.
         let new =
-            json!({"appid": APP, "secret": SECRET, "tenant_id": stranger.id, "verify": false});
+            json!({"appid": APP, "secret": SECRET, "tenant_id": other_tenant.id, "verify": false});
         let refused = world.operator().post("/v1/apps", &new).await;
         refused.problem(409, "conflict");
     }
@@ -199,7 +199,7 @@ async fn only_a_holder_of_the_secret_learns_that_an_appid_is_taken(mode: Mode) {
 async fn attempts_of_another_tenant_do_not_affect_the_owner(mode: Mode) {
     for token_mode in ["stable", "legacy"] {
         let world = World::start(mode).await;
-        let (owner, stranger) = (world.tenant("one").await, world.tenant("two").await);
+        let (owner, other_tenant) = (world.tenant("one").await, world.tenant("two").await);
         world
             .wechat()
             .change_app(APP, |app| app.secret = Some(SECRET.into()));
@@ -217,7 +217,7 @@ async fn attempts_of_another_tenant_do_not_affect_the_owner(mode: Mode) {
         for (number, asked) in ["stable", "legacy"].into_iter().cycle().take(6).enumerate() {
             let secret = if number % 3 == 0 { SECRET } else { "a-guess" };
             let new = json!({"appid": APP, "secret": secret, "token_mode": asked});
-            let answer = stranger.client.post("/v1/apps", &new).await;
+            let answer = other_tenant.client.post("/v1/apps", &new).await;
             assert!([409, 422].contains(&answer.status.as_u16()), "{answer:?}");
         }
         assert_eq!(
@@ -239,13 +239,13 @@ async fn attempts_of_another_tenant_do_not_affect_the_owner(mode: Mode) {
 /// refill.
 async fn attempts_to_register_an_appid_are_limited(mode: Mode) {
     let world = World::plan(mode).by_hand().start().await;
-    let (owner, stranger) = (world.tenant("one").await, world.tenant("two").await);
+    let (owner, other_tenant) = (world.tenant("one").await, world.tenant("two").await);
     world
         .wechat()
         .change_app(APP, |app| app.secret = Some(SECRET.into()));
     let guess = json!({"appid": APP, "secret": "a-guess"});
     for _ in 0..10 {
-        let refused = stranger.client.post("/v1/apps", &guess).await;
+        let refused = other_tenant.client.post("/v1/apps", &guess).await;
         refused.problem(422, "wechat_rejected");
     }
     let asked = || {
@@ -254,14 +254,14 @@ async fn attempts_to_register_an_appid_are_limited(mode: Mode) {
     };
     let before = asked();
     for _ in 0..20 {
-        let refused = stranger.client.post("/v1/apps", &guess).await;
+        let refused = other_tenant.client.post("/v1/apps", &guess).await;
         refused.problem(429, "rate_limited");
     }
     assert_eq!(asked(), before, "WeChat is left alone");
     // The limit stops neither the app's owner nor other apps.
     own(&owner, TOKENS[0]).await;
-    stranger.app_with(FREE, json!({})).await;
+    other_tenant.app_with(FREE, json!({})).await;
     world.pass(Duration::from_secs(6));
-    let again = stranger.client.post("/v1/apps", &guess).await;
+    let again = other_tenant.client.post("/v1/apps", &guess).await;
     again.problem(422, "wechat_rejected");
 }

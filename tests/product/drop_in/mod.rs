@@ -114,8 +114,8 @@ async fn each_send_call_goes_through_the_gateway(mode: Mode) {
 async fn a_secret_gets_tokens_for_its_own_apps_alone(mode: Mode) {
     let world = World::start(mode).await;
     let (tenant, _) = ready(&world).await;
-    let stranger = world.tenant("b").await;
-    stranger.app(OTHER).await;
+    let other_tenant = world.tenant("b").await;
+    other_tenant.app(OTHER).await;
     let client = &tenant.client;
     let secret = client.key().client_secret.as_str();
     let errcode = async |query: String| {

@@ -135,8 +135,8 @@ async fn users_sign_in_with_the_apps_real_secret(mode: Mode) {
     let world = World::start(mode).await;
     let (tenant, _) = ready(&world).await;
     let client = &tenant.client;
-    let stranger = world.tenant("b").await;
-    stranger.app(OTHER).await;
+    let other_tenant = world.tenant("b").await;
+    other_tenant.app(OTHER).await;
     let weak = world.key_of(&tenant.id, &["messages:send"]).await;
     let ask = async |query: &str| {
         let path = format!("/sns/jscode2session?{query}");

@@ -1,4 +1,4 @@
-//! The strangers: the credentials that each one has, and how the gateway refuses each.
+//! Unauthorized callers: the credentials of each caller, and how the gateway refuses each.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Callers without a right to the owner's things.
-pub(super) struct Strangers {
+pub(super) struct UnauthorizedCallers {
     nobody: Client,
     /// Forgeries of a tenant's token. Each is sent from an address of its own, because failures count by address.
     tenants: Vec<(Client, Forgery)>,
@@ -39,8 +39,8 @@ pub(super) struct Strangers {
     bearer: String,
 }
 
-impl Strangers {
-    pub(super) async fn gather(world: &World, owner: &Tenant, stranger: &Tenant) -> Self {
+impl UnauthorizedCallers {
+    pub(super) async fn gather(world: &World, owner: &Tenant, other_tenant: &Tenant) -> Self {
         let forger = Forger::of(world).await;
         let (operator, good) = (world.operator().token().await, owner.client.token().await);
         let drop_in = wechat_token(&owner.client, APP).await;
@@ -91,7 +91,7 @@ impl Strangers {
             lacking.insert(scope, boasting(key.token().await));
             lacking_at_wechat.insert(scope, wechat_token(&key, APP).await);
         }
-        let theirs = wechat_token(&stranger.client, OTHER).await;
+        let theirs = wechat_token(&other_tenant.client, OTHER).await;
         Self {
             nobody: world.anonymous(),
             tenants: placed(world, tenants),

@@ -1,8 +1,9 @@
-//! Every operation of the OpenAPI document is called by strangers: without a credential, with every kind of token that
-//! the gateway must not accept, with each scope but the needed one, and as another tenant.
+//! Every operation of the OpenAPI document is called by unauthorized callers: without a credential, with every kind of
+//! token that the gateway must not accept, with each scope but the needed one, and as another tenant.
 //!
 //! The tables here and in [`operations`] name each operation. A new operation that is missing there fails the test, so
-//! that its author thinks of strangers. [`OPEN`] and [`NAMES_NOTHING`] are the exceptions; both lists may only shrink.
+//! that its author thinks of unauthorized callers. [`OPEN`] and [`NAMES_NOTHING`] are the exceptions; both lists may
+//! only shrink.
 
 mod callers;
 mod forgeries;
@@ -13,7 +14,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use self::{callers::Strangers, operations::operations};
+use self::{callers::UnauthorizedCallers, operations::operations};
 use crate::world::{Answer, Mode, SECRET, Tenant, World, id, message};
 
 const APP: &str = "wx00000000000000a1";
@@ -100,24 +101,24 @@ fn comparable(answer: Answer) -> Value {
 
 async fn every_operation_refuses_unauthorized_callers(mode: Mode) {
     let world = World::start(mode).await;
-    let (owner, stranger) = (world.tenant("owner").await, world.tenant("stranger").await);
+    let (owner, other_tenant) = (world.tenant("owner").await, world.tenant("other").await);
     let things = things_of(&world, &owner, APP).await;
-    things_of(&world, &stranger, OTHER).await;
-    let strangers = Strangers::gather(&world, &owner, &stranger).await;
+    things_of(&world, &other_tenant, OTHER).await;
+    let unauthorized = UnauthorizedCallers::gather(&world, &owner, &other_tenant).await;
     let before = snapshot(&world, &owner, &things).await;
 
     let (mut open, mut names_nothing) = (Vec::new(), Vec::new());
     for operation in operations(&world).await {
         if operation.is_wechats {
-            strangers.try_as_wechats(&operation).await;
+            unauthorized.try_as_wechats(&operation).await;
             continue;
         }
         let Some(scope) = &operation.scope else {
             open.push(operation.name());
             continue;
         };
-        strangers.try_tokens(&operation, &things).await;
-        strangers.try_scopes(&operation, scope, &things).await;
+        unauthorized.try_tokens(&operation, &things).await;
+        unauthorized.try_scopes(&operation, scope, &things).await;
         if operation.is_operators() {
             continue;
         }
@@ -125,8 +126,8 @@ async fn every_operation_refuses_unauthorized_callers(mode: Mode) {
             names_nothing.push(operation.name());
             continue;
         }
-        let token = stranger.client.token().await;
-        let call = |things| operation.call(&stranger.client, Some(&token), things);
+        let token = other_tenant.client.token().await;
+        let call = |things| operation.call(&other_tenant.client, Some(&token), things);
         let (theirs, nobodys) = (call(&things).await, call(&things_of_nobody()).await);
         let name = operation.name();
         assert_eq!(theirs.status, 404, "{name}: {theirs:?}");
@@ -137,13 +138,13 @@ async fn every_operation_refuses_unauthorized_callers(mode: Mode) {
         );
     }
 
-    // A stranger cannot name another tenant in a body or a query either.
+    // A tenant cannot name another tenant in a body or a query either.
     for tenant in [&owner.id, &things_of_nobody()["tenant_id"]] {
         let new = json!({"appid": "wx00000000000000c3", "secret": SECRET, "tenant_id": tenant});
-        let refused = stranger.client.post("/v1/apps", &new).await;
+        let refused = other_tenant.client.post("/v1/apps", &new).await;
         refused.problem(422, "validation_failed");
         let path = format!("/v1/audit?tenant_id={tenant}");
-        let refused = stranger.client.get(&path).await;
+        let refused = other_tenant.client.get(&path).await;
         refused.problem(400, "invalid_request");
     }
 
@@ -162,7 +163,7 @@ async fn every_operation_refuses_unauthorized_callers(mode: Mode) {
     assert_eq!(
         snapshot(&world, &owner, &things).await,
         before,
-        "a stranger changed something"
+        "an unauthorized caller changed something"
     );
     let mut seen = String::new();
     for list in [
@@ -171,14 +172,14 @@ async fn every_operation_refuses_unauthorized_callers(mode: Mode) {
         "/v1/webhooks",
         "/v1/audit?limit=200",
     ] {
-        seen += &stranger.client.get(list).await.text;
+        seen += &other_tenant.client.get(list).await.text;
     }
     for thing in things.values() {
         assert!(!seen.contains(thing.as_str()), "a list shows {thing}");
     }
 }
 
-/// Everything of the owner that a stranger might have changed.
+/// Everything of the owner that an unauthorized caller might have changed.
 async fn snapshot(world: &World, owner: &Tenant, things: &BTreeMap<&'static str, String>) -> Value {
     let client = &owner.client;
     let keys = client.get("/v1/keys?limit=200").await.expect(200);

@@ -88,7 +88,7 @@ impl Operation {
         }
         assert!(
             !path.contains('{'),
-            "{}: say in strangers what stands in its path",
+            "{}: say in access/authorization what stands in its path",
             self.name()
         );
         path.push_str(query(&self.name()));
@@ -166,7 +166,7 @@ pub(super) async fn operations(world: &World) -> Vec<Operation> {
             let wants_body = operation.get("requestBody").is_some() && scope.is_some();
             assert!(
                 !wants_body || body.is_some(),
-                "{name}: add a body for it to strangers/operations.rs"
+                "{name}: add a body for it to access/authorization/operations.rs"
             );
             let statuses = operation["responses"].as_object().expect("responses");
             operations.push(Operation {
