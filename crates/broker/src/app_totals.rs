@@ -1,6 +1,10 @@
 //! The state of all apps in total, counted when the metrics are read, so that no app has a time series of its own.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
 
 use chrono::{DateTime, Utc};
 use prometheus_client::{
@@ -9,7 +13,32 @@ use prometheus_client::{
     metrics::{MetricType, gauge::ConstGauge},
 };
 
-use crate::{BrokerError, BrokerMetrics, BudgetKind, memory::Memory};
+use crate::{BrokerError, BudgetKind, memories::Memories, memory::Memory};
+
+/// The memories of all brokers with the same metrics.
+#[derive(Default)]
+pub(crate) struct CountedApps(Mutex<Vec<Weak<Memories>>>);
+
+impl CountedApps {
+    /// Includes the apps of one more broker from now on.
+    pub(crate) fn add(&self, memories: &Arc<Memories>) {
+        let mut brokers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        brokers.retain(|broker| broker.strong_count() > 0);
+        brokers.push(Arc::downgrade(memories));
+    }
+
+    /// Counts the apps of all brokers.
+    fn totals(&self) -> AppTotals {
+        let brokers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut totals = AppTotals::new();
+        for broker in brokers.iter().filter_map(Weak::upgrade) {
+            for (_, memory) in broker.all() {
+                totals.count(&memory, broker.now());
+            }
+        }
+        totals
+    }
+}
 
 /// The totals over the apps of one or more brokers.
 pub(crate) struct AppTotals {
@@ -33,7 +62,7 @@ struct Span {
 
 impl AppTotals {
     /// A census of no apps.
-    pub(crate) fn new() -> Self {
+    fn new() -> Self {
         Self {
             remembered: 0,
             failing: BrokerError::words().map(|word| (word, 0)).collect(),
@@ -44,7 +73,7 @@ impl AppTotals {
     }
 
     /// Counts an app.
-    pub(crate) fn count(&mut self, memory: &Memory, now: DateTime<Utc>) {
+    fn count(&mut self, memory: &Memory, now: DateTime<Utc>) {
         let state = memory.state(now);
         self.remembered += 1;
         if let Some(failure) = &state.failure {
@@ -75,11 +104,11 @@ fn widen(span: &mut Option<Span>, value: f64) {
 }
 
 /// Takes a census each time the metrics are read.
-pub(crate) struct AppTotalsCollector(pub(crate) BrokerMetrics);
+pub(crate) struct AppTotalsCollector(pub(crate) Arc<CountedApps>);
 
 impl Collector for AppTotalsCollector {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
-        let census = self.0.census();
+        let census = self.0.totals();
         ConstGauge::new(i64::try_from(census.remembered).unwrap_or(i64::MAX)).encode(
             encoder.encode_descriptor(
                 "wxgate_token_apps",

@@ -52,6 +52,13 @@ impl BudgetKind {
     }
 }
 
+/// A budget that a fetch would exceed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SpentBudget {
+    pub(crate) kind: BudgetKind,
+    pub(crate) used: u32,
+}
+
 /// One budget and its use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {

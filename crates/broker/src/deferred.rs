@@ -7,25 +7,21 @@
 
 use std::{
     sync::{
-        Arc, Weak,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use coord::{Clock, CoordError};
+use coord::Clock;
 use dashmap::DashMap;
 use domain::app::AppId;
-use futures::{StreamExt, TryStreamExt, stream};
 use tokio::{select, sync::Notify};
 
-use crate::{broker::Inner, memory::Memory};
+use crate::memory::Memory;
 
 /// The time between two rounds. A failed round costs one call, which fails at once while the circuit breaker is open.
 const RETRY: Duration = Duration::from_secs(1);
-/// How many apps are written at the same time.
-const AT_ONCE: usize = 16;
-
 /// The apps with deferred updates.
 #[derive(Default)]
 pub(crate) struct DeferredUpdates {
@@ -36,9 +32,10 @@ pub(crate) struct DeferredUpdates {
     more: Notify,
 }
 
+/// The deferred update of one app.
 #[derive(Clone)]
-struct DeferredUpdate {
-    memory: Arc<Memory>,
+pub(crate) struct DeferredUpdate {
+    pub(crate) memory: Arc<Memory>,
     /// Distinguishes this update from later ones of the same app.
     number: u64,
 }
@@ -59,66 +56,30 @@ impl DeferredUpdates {
             self.more.notify_one();
         }
     }
-}
 
-/// Runs rounds until the broker is dropped.
-pub(crate) async fn settle(inner: Weak<Inner>, deferred: Arc<DeferredUpdates>, clock: Clock) {
-    loop {
-        if deferred.apps.is_empty() {
-            deferred.more.notified().await;
+    /// Waits until a round can start.
+    pub(crate) async fn round(&self, clock: &Clock) {
+        if self.apps.is_empty() {
+            self.more.notified().await;
         } else {
             select! {
-                () = deferred.more.notified() => {}
+                () = self.more.notified() => {}
                 () = clock.sleep(RETRY) => {}
             }
         }
-        let Some(inner) = inner.upgrade() else { return };
-        if let Err(error) = inner.settle_round(&deferred).await {
-            tracing::debug!(%error, "some updates are not shared with the other replicas yet");
-        }
     }
-}
 
-impl Inner {
-    /// Writes the deferred updates to Redis. Ends at the first failure, because further writes would fail too.
-    async fn settle_round(&self, deferred: &DeferredUpdates) -> Result<(), CoordError> {
-        let owed: Vec<_> = deferred
-            .apps
+    /// The updates that one round writes.
+    pub(crate) fn owed(&self) -> Vec<(AppId, DeferredUpdate)> {
+        self.apps
             .iter()
             .map(|entry| (entry.key().clone(), entry.value().clone()))
-            .collect();
-        stream::iter(owed)
-            .map(Ok)
-            .try_for_each_concurrent(
-                AT_ONCE,
-                async |(appid, DeferredUpdate { memory, number })| {
-                    let is_settled = memory.is_idle(self.coord.clock().now())
-                        || self.settle(&appid, &memory).await?;
-                    if is_settled {
-                        deferred
-                            .apps
-                            .remove_if(&appid, |_, there| there.number == number);
-                    }
-                    Ok(())
-                },
-            )
-            .await
+            .collect()
     }
 
-    /// Writes the updates of one app. Returns whether nothing is left to write or judge.
-    async fn settle(&self, appid: &AppId, memory: &Memory) -> Result<bool, CoordError> {
-        // The result of a fetch in progress enters the memory at the end of the fetch, which starts another round.
-        let is_all = !memory.is_fetching();
-        let theirs = self.shared.ledger(appid).await?;
-        let now = self.coord.clock().now();
-        memory.learn(self.shared.token(appid).await, theirs, now);
-        if let Some(held) = memory.held(now).filter(|_| self.remembers(appid, memory)) {
-            self.shared.put_token(appid, &held).await?;
-        }
-        for seen in memory.judge(now) {
-            self.blame(appid, seen);
-        }
-        self.shared.add_to_ledger(appid, memory.ledger()).await?;
-        Ok(is_all && !memory.suspects())
+    /// Removes a written update, unless a later update of the app is there.
+    pub(crate) fn settled(&self, appid: &AppId, update: &DeferredUpdate) {
+        self.apps
+            .remove_if(appid, |_, there| there.number == update.number);
     }
 }

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use domain::{quota, retry::Delay, verdict::BlockReason};
 use wechat::{Cause, TokenError};
 
-use crate::{BudgetKind, ledger::SpentBudget};
+use crate::budget::{BudgetKind, SpentBudget};
 
 /// Why there is no token now. All callers that waited for the same fetch get the same error, and so do all callers
 /// before the time of the next fetch.

@@ -11,30 +11,21 @@ use domain::{
 use wechat::{FetchedToken, TokenError};
 
 use crate::{
-    AppCredentials, BrokerError, CredentialsError,
-    broker::Inner,
-    foreign::{Suspicion, is_foreign},
-    goal::{Goal, HeldToken, Reason, RefusedToken},
+    AppCredentials, BrokerError, BrokerEvent, CredentialsError, Proof, SecretCheck,
+    fetcher::Fetcher,
+    goal::{Goal, Reason, RefusedToken},
     ledger::Ledger,
     memory::Memory,
-    observer::BrokerEvent,
-    secret_check::SecretCheck,
-    token::Token,
+    suspicion::{Suspicion, is_foreign},
+    token::{HeldToken, Token},
 };
 
 /// How long the refresh of a legacy token is postponed while Redis does not answer.
 const LATER_TOGETHER: Duration = Duration::from_secs(30);
 
-/// The token that WeChat returned for a proven AppSecret, for [`Broker::adopt`](crate::Broker::adopt).
-#[derive(Debug)]
-pub struct Proof {
-    pub(crate) held: HeldToken,
-    pub(crate) ledger: Ledger,
-}
-
 /// One fetch for one app: one or two calls of WeChat.
 pub(crate) struct Fetch<'a> {
-    inner: &'a Inner,
+    fetcher: &'a Fetcher,
     appid: &'a AppId,
     memory: &'a Arc<Memory>,
     ledger: Ledger,
@@ -48,14 +39,18 @@ pub(crate) struct Fetch<'a> {
 
 impl<'a> Fetch<'a> {
     /// Reads the ledger of the day and starts the fetch.
-    pub(crate) async fn begin(inner: &'a Inner, appid: &'a AppId, memory: &'a Arc<Memory>) -> Self {
-        let now = inner.coord.clock().now();
-        let others = inner.shared.ledger(appid).await;
+    pub(crate) async fn begin(
+        fetcher: &'a Fetcher,
+        appid: &'a AppId,
+        memory: &'a Arc<Memory>,
+    ) -> Self {
+        let now = fetcher.coord.clock().now();
+        let others = fetcher.shared.ledger(appid).await;
         let sees_others = others.is_ok();
         let others = others.ok().flatten().unwrap_or_default();
         let ledger = memory.ledger().merge(others, now);
         Self {
-            inner,
+            fetcher,
             appid,
             memory,
             ledger,
@@ -78,7 +73,7 @@ impl<'a> Fetch<'a> {
             // replica uses the token in memory, and fetches only after the end of that token: a few repairs are better
             // than no sending. In stable mode all replicas get the same token.
             (Reason::Ending(held), TokenMode::Legacy) if alone => Ok(HeldToken {
-                refresh_at: self.inner.coord.clock().now() + LATER_TOGETHER,
+                refresh_at: self.fetcher.coord.clock().now() + LATER_TOGETHER,
                 ..held.clone()
             }),
             (Reason::Dead(_), mode) => self.repair(goal, &secret, mode).await,
@@ -145,7 +140,7 @@ impl<'a> Fetch<'a> {
                 return Ok(held);
             }
         }
-        let now = self.inner.coord.clock().now();
+        let now = self.fetcher.coord.clock().now();
         self.ledger
             .repair(now, mode == TokenMode::Stable)
             .map_err(|retry_at| {
@@ -170,7 +165,7 @@ impl<'a> Fetch<'a> {
         secret: &AppSecret,
         mode: TokenMode,
     ) -> Result<HeldToken, BrokerError> {
-        let now = self.inner.coord.clock().now();
+        let now = self.fetcher.coord.clock().now();
         let forced = mode == TokenMode::Stable && matches!(goal.reason, Reason::Asked(Some(_)));
         let reset_at = quota::reset_at(now);
         let is_day_spent = forced && self.ledger.has_spent_forced();
@@ -221,17 +216,17 @@ impl<'a> Fetch<'a> {
         let Some(refused) = refused else { return };
         if self.sees_others {
             let seen = self.ledger.count_foreign(refused.at);
-            self.inner.blame(self.appid, seen);
+            self.fetcher.blame(self.appid, seen);
             self.save().await;
         } else {
             self.memory.suspect(Suspicion::of(refused));
-            self.inner.deferred.defer(self.appid, self.memory);
+            self.fetcher.deferred.defer(self.appid, self.memory);
             tracing::warn!(
                 appid = %self.appid,
                 "an access token ended early while Redis did not answer: the gateway checks whether another system replaced \
                  the token when Redis answers"
             );
-            self.inner.tell(self.appid, BrokerEvent::DiedYoung);
+            self.fetcher.tell(self.appid, BrokerEvent::DiedYoung);
         }
     }
 
@@ -243,7 +238,7 @@ impl<'a> Fetch<'a> {
         mode: TokenMode,
         force: bool,
     ) -> Result<HeldToken, BrokerError> {
-        let Inner { coord, client, .. } = self.inner;
+        let Fetcher { coord, client, .. } = self.fetcher;
         let asked_at = coord.clock().now();
         self.ledger = self.ledger.at(asked_at);
         let is_repair = matches!(goal.reason, Reason::Dead(_));
@@ -259,7 +254,7 @@ impl<'a> Fetch<'a> {
             TokenMode::Stable => client.fetch_stable_token(self.appid, secret, force).await,
             TokenMode::Legacy => client.fetch_legacy_token(self.appid, secret).await,
         };
-        self.inner.metrics.fetched(mode, force, &outcome);
+        self.fetcher.metrics.fetched(mode, force, &outcome);
         self.is_lost = matches!(outcome, Err(TokenError::Unclear(_)));
         let fetched = match outcome {
             Ok(fetched) => fetched,
@@ -287,13 +282,13 @@ impl<'a> Fetch<'a> {
             self.ledger.refund_fetch(mode);
             self.save().await;
         }
-        let now = self.inner.coord.clock().now();
+        let now = self.fetcher.coord.clock().now();
         BrokerError::refused(error, now, self.memory.next_try())
     }
 
     /// Writes the ledger to the shared cell, and reports budgets that have become low to the log and the observer.
     async fn save(&mut self) {
-        let now = self.inner.coord.clock().now();
+        let now = self.fetcher.coord.clock().now();
         let shown = std::mem::replace(&mut self.shown, self.ledger).at(now);
         for (kind, budget) in self.ledger.budgets().worse_than(&shown.budgets()) {
             tracing::warn!(
@@ -303,13 +298,13 @@ impl<'a> Fetch<'a> {
                 limit = budget.limit,
                 "a budget of token fetches runs low: find the program that fetches so often before the budget is used up"
             );
-            self.inner
+            self.fetcher
                 .tell(self.appid, BrokerEvent::BudgetLow { kind, budget });
         }
         self.memory.keep_ledger(self.ledger, now);
         // A ledger that was not read before must not be overwritten.
         let added = if self.sees_others {
-            self.inner
+            self.fetcher
                 .shared
                 .add_to_ledger(self.appid, self.ledger)
                 .await
@@ -319,12 +314,12 @@ impl<'a> Fetch<'a> {
         };
         match added {
             Some(together) => self.ledger = together,
-            None => self.inner.deferred.defer(self.appid, self.memory),
+            None => self.fetcher.deferred.defer(self.appid, self.memory),
         }
     }
 
     async fn credentials(&self) -> Result<AppCredentials, BrokerError> {
-        self.inner
+        self.fetcher
             .credentials
             .credentials(self.appid)
             .await
@@ -335,7 +330,7 @@ impl<'a> Fetch<'a> {
     }
 
     fn later(&self, detail: impl Into<String>) -> BrokerError {
-        self.inner.later(self.memory, detail)
+        self.fetcher.later(self.memory, detail)
     }
 }
 

@@ -6,7 +6,7 @@ use chrono::{DateTime, Datelike, NaiveDate, SubsecRound, Utc};
 use domain::{app::TokenMode, quota};
 
 use crate::{
-    budget::{BudgetKind, Budgets},
+    budget::{BudgetKind, Budgets, SpentBudget},
     foreign::ForeignRefresh,
 };
 
@@ -54,13 +54,6 @@ struct Refunds {
     forced: u32,
     /// The time of the last refunded repair. A later repair still counts.
     repair: Option<DateTime<Utc>>,
-}
-
-/// A budget that a fetch would exceed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct SpentBudget {
-    pub(crate) kind: BudgetKind,
-    pub(crate) used: u32,
 }
 
 impl Ledger {

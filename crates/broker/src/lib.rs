@@ -61,31 +61,39 @@
 mod app_totals;
 mod broker;
 mod budget;
+mod changes;
 mod check;
 mod credentials;
 mod deferred;
+mod deferred_writer;
 mod error;
 mod fetch;
+mod fetcher;
 mod foreign;
 mod goal;
+mod health;
 mod ledger;
+mod memories;
 mod memory;
 mod metrics;
 mod observer;
+mod proof;
 mod secret_check;
 mod shared;
 mod single_flight;
+mod suspicion;
 mod token;
+mod token_state;
 
 pub use self::{
     broker::Broker,
     budget::{Budget, BudgetKind, Budgets},
     credentials::{AppCredentials, Credentials, CredentialsError},
     error::BrokerError,
-    fetch::Proof,
     foreign::ForeignRefresh,
     metrics::BrokerMetrics,
     observer::{BrokerEvent, Observer},
-    secret_check::SecretCheck,
-    token::{LiveToken, Token, TokenState},
+    proof::{Proof, SecretCheck},
+    token::Token,
+    token_state::{LiveToken, TokenState},
 };

@@ -13,12 +13,12 @@ use domain::app::TokenMode;
 use futures::future::{BoxFuture, Shared};
 
 use crate::{
-    BrokerError, ForeignRefresh,
-    check::Checks,
-    foreign::Suspicion,
-    goal::{Goal, HeldToken, Reason, RefusedToken},
+    BrokerError, ForeignRefresh, LiveToken, TokenState,
+    goal::{Goal, Reason, RefusedToken},
+    health::Checks,
     ledger::{Ledger, REPAIR_INTERVAL},
-    token::{LiveToken, Token, TokenState},
+    suspicion::Suspicion,
+    token::{HeldToken, Token},
 };
 
 /// A fetch in progress. Every waiting caller holds a clone; the fetch continues without callers.

@@ -1,6 +1,6 @@
 //! The metrics of the broker.
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::Arc;
 
 use domain::app::TokenMode;
 use prometheus_client::{
@@ -11,9 +11,9 @@ use prometheus_client::{
 use wechat::TokenError;
 
 use crate::{
-    app_totals::{AppTotals, AppTotalsCollector},
-    broker,
-    check::TokenHealth,
+    app_totals::{AppTotalsCollector, CountedApps},
+    health::TokenHealth,
+    memories::Memories,
 };
 
 /// The broker's metrics. Clones share their counts.
@@ -26,8 +26,7 @@ struct Inner {
     checks: Family<CheckLabels, Counter>,
     waiting: Gauge,
     foreign_refreshes: Counter,
-    /// The brokers of the census.
-    brokers: Mutex<Vec<Weak<broker::Inner>>>,
+    apps: Arc<CountedApps>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -50,7 +49,7 @@ impl BrokerMetrics {
             checks,
             waiting,
             foreign_refreshes,
-            ..
+            apps,
         } = &*metrics.0;
         registry.register(
             "wxgate_token_fetches",
@@ -72,33 +71,13 @@ impl BrokerMetrics {
             "Access tokens that another system replaced",
             foreign_refreshes.clone(),
         );
-        registry.register_collector(Box::new(AppTotalsCollector(metrics.clone())));
+        registry.register_collector(Box::new(AppTotalsCollector(Arc::clone(apps))));
         metrics
     }
 
-    /// Includes this broker's apps in the census from now on.
-    pub(crate) fn watch(&self, broker: Weak<broker::Inner>) {
-        let mut brokers = self
-            .0
-            .brokers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        brokers.retain(|broker| broker.strong_count() > 0);
-        brokers.push(broker);
-    }
-
-    /// Counts the apps of all brokers.
-    pub(crate) fn census(&self) -> AppTotals {
-        let brokers = self
-            .0
-            .brokers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let mut census = AppTotals::new();
-        for broker in brokers.iter().filter_map(Weak::upgrade) {
-            broker.count_apps(&mut census);
-        }
-        census
+    /// Includes the apps of one more broker in the totals from now on.
+    pub(crate) fn count_apps_of(&self, memories: &Arc<Memories>) {
+        self.0.apps.add(memories);
     }
 
     /// Counts a token that another system replaced.

@@ -11,7 +11,10 @@ use domain::{
 };
 use zeroize::Zeroizing;
 
-use crate::{goal::HeldToken, ledger::Ledger, token::Token};
+use crate::{
+    ledger::Ledger,
+    token::{HeldToken, Token},
+};
 
 /// The most rounds of merging and writing a ledger.
 const PUTS: u32 = 4;

@@ -1,11 +1,12 @@
-//! Tokens, and the parts of a token's state that may be shown.
+//! Access tokens, in and out of the memory of an app.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
-use domain::secret::AccessToken;
+use domain::{app::TokenMode, secret::AccessToken};
 
-use crate::{BrokerError, Budgets, ForeignRefresh, goal::HeldToken};
+/// The longest time that a request may travel: a token that ends within this time is not used.
+const LAST_MOMENTS: Duration = Duration::from_secs(5);
 
 /// An access token and its place in the order of the app's tokens. Cloning is cheap.
 #[derive(Clone, Debug)]
@@ -18,42 +19,40 @@ pub struct Token {
     pub expires_at: DateTime<Utc>,
 }
 
-/// The state of an app's token, for the console and the API. Never contains the token.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TokenState {
-    /// The live token, if any.
-    pub token: Option<LiveToken>,
-    /// Whether a fetch is in progress on this replica.
-    pub is_fetching: bool,
-    /// Fetches since 00:00 in Shanghai, as far as this replica knows.
-    pub fetches_today: u32,
-    /// Forced refreshes of a stable token since 00:00 in Shanghai.
-    pub forced_today: u32,
-    /// The used part of WeChat's limits, as far as this replica knows.
-    pub budgets: Budgets,
-    /// The foreign refreshes, if another system replaced the app's tokens in the last seven days.
-    pub foreign_refresh: Option<ForeignRefresh>,
-    /// The last failure, until the next success.
-    pub failure: Option<BrokerError>,
+/// A token in memory.
+#[derive(Clone, Debug)]
+pub(crate) struct HeldToken {
+    pub(crate) token: Token,
+    pub(crate) mode: TokenMode,
+    pub(crate) fetched_at: DateTime<Utc>,
+    /// When to refresh the token.
+    pub(crate) refresh_at: DateTime<Utc>,
 }
 
-/// A live token without the value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LiveToken {
-    /// See [`Token::generation`].
-    pub generation: u64,
-    /// When the token was fetched.
-    pub fetched_at: DateTime<Utc>,
-    /// When the token ends.
-    pub expires_at: DateTime<Utc>,
-}
-
-impl From<&HeldToken> for LiveToken {
-    fn from(held: &HeldToken) -> Self {
+impl HeldToken {
+    /// Decides when to refresh: ahead of the end, with jitter so that replicas do not refresh at the same moment, and
+    /// never before half of the token's life.
+    pub(crate) fn new(token: Token, mode: TokenMode, fetched_at: DateTime<Utc>) -> Self {
+        let life = (token.expires_at - fetched_at).to_std().unwrap_or_default();
+        let (least, jitter) = match mode {
+            // WeChat makes the next stable token five minutes before the end; earlier calls return the same token.
+            TokenMode::Stable => (Duration::from_mins(4), Duration::from_secs(55)),
+            TokenMode::Legacy => (Duration::from_mins(10), Duration::from_mins(5)),
+        };
+        let margin = (least + jitter.mul_f64(rand::random())).min(life / 2);
+        let refresh_at = token.expires_at - margin;
         Self {
-            generation: held.token.generation,
-            fetched_at: held.fetched_at,
-            expires_at: held.token.expires_at,
+            token,
+            mode,
+            fetched_at,
+            refresh_at,
         }
+    }
+
+    /// Whether a send that starts now reaches WeChat before the token ends.
+    pub(crate) fn is_alive(&self, now: DateTime<Utc>) -> bool {
+        let life = (self.token.expires_at - self.fetched_at).to_std();
+        let last = LAST_MOMENTS.min(life.unwrap_or_default() / 10);
+        self.token.expires_at - last > now
     }
 }
