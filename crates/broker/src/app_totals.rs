@@ -61,7 +61,7 @@ struct Span {
 }
 
 impl AppTotals {
-    /// A census of no apps.
+    /// The totals of no apps.
     fn new() -> Self {
         Self {
             remembered: 0,
@@ -103,13 +103,13 @@ fn widen(span: &mut Option<Span>, value: f64) {
     there.max = there.max.max(value);
 }
 
-/// Takes a census each time the metrics are read.
+/// Counts all apps each time the metrics are read.
 pub(crate) struct AppTotalsCollector(pub(crate) Arc<CountedApps>);
 
 impl Collector for AppTotalsCollector {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
-        let census = self.0.totals();
-        ConstGauge::new(i64::try_from(census.remembered).unwrap_or(i64::MAX)).encode(
+        let totals = self.0.totals();
+        ConstGauge::new(i64::try_from(totals.remembered).unwrap_or(i64::MAX)).encode(
             encoder.encode_descriptor(
                 "wxgate_token_apps",
                 "Apps whose tokens are in memory",
@@ -122,26 +122,26 @@ impl Collector for AppTotalsCollector {
             "wxgate_token_failing_apps",
             "Apps whose last token fetch failed, by reason",
             "reason",
-            &census.failing,
+            &totals.failing,
         )?;
         by_word(
             &mut encoder,
             "wxgate_token_low_budget_apps",
             "Apps that have used four fifths of a budget of token fetches",
             "budget",
-            &census.low,
+            &totals.low,
         )?;
         span(
             &mut encoder,
             "wxgate_token_age_seconds",
             "Youngest and oldest token of the apps used in the last minute",
-            census.age,
+            totals.age,
         )?;
         span(
             &mut encoder,
             "wxgate_token_remaining_seconds",
             "Shortest and longest remaining life of a token of the apps used in the last minute",
-            census.remaining,
+            totals.remaining,
         )
     }
 }

@@ -1,13 +1,6 @@
-//! The checks of every request: authentication of the token, and the rate limit of the caller.
-
-use std::time::Duration;
-
-use coord::{Decision, RateLimit};
+//! Authentication: the token of every request.
 
 use crate::{AuthError, Caller, Tenancy, addresses::AuthCounter, key_status, token::Tokens};
-
-/// The smallest burst: a tenant with a low rate may still send ten requests at once.
-const LEAST_BURST: u32 = 10;
 
 impl Tenancy {
     /// The caller that sends `bearer`, the token after `Bearer` in the `Authorization` header; empty: the request has
@@ -55,25 +48,4 @@ impl Tenancy {
         let scopes = token.scopes.intersection(credential.key.scopes);
         Ok(Caller::of(&credential, scopes))
     }
-
-    /// Counts a request of `caller` against the tenant's requests per second; each operator key has a separate count.
-    /// The requests of one second may come at once. While the shared count is unavailable, this replica counts alone.
-    pub async fn admit(&self, caller: &Caller) -> Decision {
-        let rate = caller.limits.requests_per_second;
-        let quota = RateLimit::new(rate, Duration::from_secs(1), rate.max(LEAST_BURST));
-        let key = match caller.tenant {
-            Some(tenant) => format!("requests/{tenant}"),
-            None => format!("requests/{}", caller.key),
-        };
-        self.count(&key, quota).await
-    }
 }
-
-/// The decision where even the in-process count fails, which does not happen.
-pub(crate) const OPEN: Decision = Decision {
-    allowed: true,
-    limit: LEAST_BURST,
-    remaining: LEAST_BURST,
-    reset_after: Duration::ZERO,
-    retry_after: Duration::ZERO,
-};

@@ -4,21 +4,10 @@
 //! change, sealed, because an answer may hold a secret that is stored nowhere else. This module separates twins on one
 //! replica; for twins on two replicas the database lets one commit.
 
-use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex, PoisonError},
-};
-
 use domain::{id::TenantId, seal::SealOwner};
 use store::{IdempotencyKey, IdempotencyLookup, StoredAnswer};
 
-use crate::{Tenancy, TenancyError};
-
-type Name = (Option<TenantId>, String);
-
-/// The idempotency keys of the requests that run at this moment.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Running(Arc<Mutex<HashSet<Name>>>);
+use crate::{IdempotencyGuard, Tenancy, TenancyError};
 
 /// How to handle a request under an idempotency key.
 #[derive(Debug)]
@@ -31,33 +20,6 @@ pub enum IdempotencyState {
     Busy,
     /// The key belongs to another request.
     OtherRequest,
-}
-
-/// The right of one request to run under an idempotency key; dropping the value releases the key.
-#[derive(Debug)]
-pub struct IdempotencyGuard {
-    running: Running,
-    name: Name,
-}
-
-impl Drop for IdempotencyGuard {
-    fn drop(&mut self) {
-        self.running.names().remove(&self.name);
-    }
-}
-
-impl Running {
-    fn hold(&self, name: Name) -> Option<IdempotencyGuard> {
-        let fresh = self.names().insert(name.clone());
-        fresh.then(|| IdempotencyGuard {
-            running: self.clone(),
-            name,
-        })
-    }
-
-    fn names(&self) -> std::sync::MutexGuard<'_, HashSet<Name>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Tenancy {

@@ -27,152 +27,38 @@
 //! ```
 
 mod addresses;
+mod admission;
 mod bearer;
 mod caller;
 mod client_secret;
 mod drop_in;
+mod drop_in_tokens;
 mod error;
+mod failures;
 mod idempotency;
 mod key_status;
 mod keys;
 mod oauth;
+mod options;
 mod pepper;
 mod proof;
 mod reseal;
+mod running;
 mod signing;
+mod tenancy;
 mod tenants;
 mod token;
-
-use std::{sync::Arc, time::Duration};
-
-use coord::Coord;
-use domain::{
-    id::{KeyId, Sequence, TenantId},
-    seal::MasterKey,
-    secret::Pepper,
-};
-use store::{Origin, Store};
 
 pub use addresses::{ClientAddress, Network};
 pub use caller::{Caller, MissingScope};
 pub use coord::Decision;
 pub use error::{AuthError, OauthError, TenancyError};
-pub use idempotency::{IdempotencyGuard, IdempotencyState};
+pub use idempotency::IdempotencyState;
 pub use keys::{CreatedKey, KeyOwner, NewKey};
 pub use oauth::IssuedToken;
+pub use options::TenancyOptions;
 pub use proof::{ProvenMarker, UnprovenLimitReached};
 pub use reseal::Resealed;
+pub use running::IdempotencyGuard;
 pub use store::{Descendants, Keep, Key, Listing, Page, SigningKey, Tenant, TenantPatch};
-
-use crate::{
-    addresses::Addresses,
-    drop_in::DropInTokens,
-    idempotency::Running,
-    key_status::KeyStatusCache,
-    signing::KeyRing,
-    token::{TokenKind, Tokens},
-};
-
-/// The entry point of this crate. Clones are cheap and share all state and the origin.
-#[derive(Clone)]
-pub struct Tenancy(Arc<Inner>, Origin);
-
-struct Inner {
-    store: Store,
-    coord: Coord,
-    addresses: Addresses,
-    /// Counts requests for this replica alone, while the shared limits are unavailable.
-    alone: Coord,
-    master_key: MasterKey,
-    pepper: Pepper,
-    options: TenancyOptions,
-    ring: KeyRing,
-    tokens: Tokens,
-    sessions: Tokens,
-    drop_in: DropInTokens,
-    standings: KeyStatusCache,
-    ids: Sequence,
-    running: Running,
-}
-
-/// The claims and lifetime of access tokens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TenancyOptions {
-    /// The `iss` of tokens: the gateway's public URL, without a slash at the end.
-    pub issuer: String,
-    /// The `aud` of tokens.
-    pub audience: String,
-    /// The lifetime of a token.
-    pub token_ttl: Duration,
-}
-
-impl TenancyOptions {
-    /// The options of a gateway with the public URL `public_url`: issuer and audience are that URL, the lifetime is 15
-    /// minutes.
-    pub fn at(public_url: &str) -> Self {
-        let url = public_url.trim_end_matches('/').to_owned();
-        Self {
-            issuer: url.clone(),
-            audience: url,
-            token_ttl: Duration::from_mins(15),
-        }
-    }
-}
-
-impl Tenancy {
-    /// Loads the keys that sign tokens, or creates the first one.
-    ///
-    /// Fails with [`TenancyError::MasterKey`] when `master_key` is not the key that this database was created with.
-    pub async fn start(
-        store: Store,
-        coord: Coord,
-        master_key: MasterKey,
-        options: TenancyOptions,
-    ) -> Result<Self, TenancyError> {
-        let now = coord.clock().now();
-        let pepper = pepper::open(&store, &master_key, now).await?;
-        let ring = KeyRing::open(&store, &master_key, now).await?;
-        let inner = Inner {
-            addresses: Addresses::new(),
-            alone: Coord::in_process(coord.clock().clone()),
-            tokens: Tokens::new(TokenKind::Access, &options),
-            sessions: Tokens::new(TokenKind::Session, &options),
-            drop_in: DropInTokens::new(&options),
-            standings: KeyStatusCache::new(store.clone(), coord.clock().clone()),
-            ids: Sequence::default(),
-            running: Running::default(),
-            store,
-            coord,
-            master_key,
-            pepper,
-            options,
-            ring,
-        };
-        Ok(Self(Arc::new(inner), Origin::GATEWAY))
-    }
-
-    /// The same tenancy for requests from `origin`: the audit log names `origin` for each change, and failures count
-    /// against the address of `origin`.
-    #[must_use]
-    pub fn by(&self, origin: Origin) -> Self {
-        Self(Arc::clone(&self.0), origin)
-    }
-}
-
-impl Inner {
-    fn new_tenant_id(&self) -> TenantId {
-        self.ids.id(self.coord.clock().now(), rand::random())
-    }
-
-    fn new_key_id(&self) -> KeyId {
-        self.ids.id(self.coord.clock().now(), rand::random())
-    }
-}
-
-impl std::fmt::Debug for Tenancy {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Tenancy")
-            .field("options", &self.0.options)
-            .finish_non_exhaustive()
-    }
-}
+pub use tenancy::Tenancy;
