@@ -7,7 +7,7 @@ use std::fmt;
 
 use chrono::{DateTime, Utc};
 use domain::id::TenantId;
-use sea_orm::{ConnectionTrait, DatabaseTransaction, Statement};
+use sea_orm::{ConnectionTrait, Statement};
 use uuid::Uuid;
 
 use crate::{
@@ -169,13 +169,12 @@ impl PlatformStore {
 
 /// Stores an answer. Fails with [`StoreError::Answered`] where another request has claimed the key in the meantime.
 pub(crate) async fn keep(
-    tx: &DatabaseTransaction,
-    kept: Option<&StoredAnswer>,
+    tx: &impl ConnectionTrait,
+    kept: &StoredAnswer,
     now: DateTime<Utc>,
 ) -> Result<(), StoreError> {
     const SQL: &str = "INSERT INTO idempotency (tenant_id, key, fingerprint, answer, answer_sealed, created_at, expires_at) \
                        VALUES ($1, $2, $3, $4, $5, $6, $7)";
-    let Some(kept) = kept else { return Ok(()) };
     let values = [
         owner(kept.tenant).into(),
         kept.key.key.as_str().into(),

@@ -165,7 +165,7 @@ impl TenantStore {
         // Deletes what a crash during a removal has left behind.
         let platform = self.store.platform();
         platform.forget_leftovers(&new.appid).await?;
-        let transaction = self.store.begin().await?;
+        let transaction = self.begin(now).await?;
         let inserted = Entity::insert(ActiveModel::from(row))
             .exec_without_returning(&transaction)
             .await;
@@ -176,7 +176,6 @@ impl TenantStore {
         })?;
         open_lane(&transaction, &new.appid, now).await?;
         templates::begin(&transaction, self.tenant, &new, now).await?;
-        self.note(&transaction, now).await?;
         transaction.commit().await?;
         Ok(created)
     }
@@ -280,7 +279,7 @@ impl TenantStore {
     /// backlog. Messages that WeChat may have become uncertain. Where a crash leaves messages over, the claims that find
     /// these messages cancel them. All messages of the app stay readable.
     pub async fn delete_app(&self, appid: &AppId, now: DateTime<Utc>) -> Result<(), StoreError> {
-        let transaction = self.store.begin().await?;
+        let transaction = self.begin(now).await?;
         let removed = Entity::delete_many()
             .filter(is(Some(self.tenant), appid))
             .exec(&transaction)
@@ -292,7 +291,6 @@ impl TenantStore {
         // sending.
         close_lane(&transaction, appid).await?;
         templates::forget(&transaction, appid.as_str()).await?;
-        self.note(&transaction, now).await?;
         transaction.commit().await?;
         let platform = self.store.platform();
         platform.cancel_unsent(self.tenant, appid, now).await?;
@@ -307,7 +305,7 @@ impl TenantStore {
         known_at: Option<DateTime<Utc>>,
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
-        let transaction = self.store.begin().await?;
+        let transaction = self.begin(now).await?;
         let own = is(Some(self.tenant), appid);
         let known = known_at.map(|at| Column::UpdatedAt.eq(millis(at)));
         let changed = update
@@ -322,8 +320,7 @@ impl TenantStore {
             });
         }
         templates::bump_revision(&transaction, appid).await?;
-        self.note(&transaction, now).await?;
-        Ok(transaction.commit().await?)
+        transaction.commit().await
     }
 }
 

@@ -9,13 +9,12 @@ mod origin;
 use chrono::{DateTime, Utc};
 use domain::id::{self, EventId, TenantId};
 use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter,
-    QueryOrder, QuerySelect,
+    ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
 };
 use uuid::Uuid;
 
 use crate::{
-    DisabledWebhook, Listing, Page, PlatformStore, Store, StoreError, TenantStore, answers,
+    DisabledWebhook, Listing, Page, PlatformStore, Store, StoreError, TenantStore,
     entity::audit::{ActiveModel, Column, Entity, Model},
     millis, time,
 };
@@ -96,19 +95,6 @@ impl TenantStore {
     }
 }
 
-impl TenantStore {
-    /// Appends the audit line of the change in `transaction`, and stores the answer under the request's idempotency key.
-    pub(crate) async fn note(
-        &self,
-        transaction: &DatabaseTransaction,
-        now: DateTime<Utc>,
-    ) -> Result<(), StoreError> {
-        let (tenant, record) = (Some(self.tenant), self.record.clone());
-        note(&self.store, transaction, tenant, record, now).await?;
-        answers::keep(transaction, self.kept.as_ref(), now).await
-    }
-}
-
 impl PlatformStore {
     /// This store, with `line` as the audit line of the next change. The change and the line commit together or not at
     /// all.
@@ -137,20 +123,7 @@ impl PlatformStore {
     }
 }
 
-/// Appends the audit line of the change in `transaction` to the log of `tenant`, or of the platform for `None`.
-pub(crate) async fn note(
-    store: &Store,
-    transaction: &DatabaseTransaction,
-    tenant: Option<TenantId>,
-    record: Option<NewAuditLine>,
-    now: DateTime<Utc>,
-) -> Result<(), StoreError> {
-    match record {
-        Some(line) => append(store, transaction, tenant, line, now).await,
-        None => Ok(()),
-    }
-}
-
+/// Appends a line to the log of `tenant`, or of the platform for `None`.
 pub(crate) async fn append(
     store: &Store,
     place: &impl ConnectionTrait,
@@ -177,14 +150,9 @@ pub(crate) async fn append(
     Ok(())
 }
 
-/// Appends a line that the gateway disabled an endpoint.
-pub(crate) async fn append_disabled(
-    store: &Store,
-    place: &impl ConnectionTrait,
-    disabled: &DisabledWebhook,
-    now: DateTime<Utc>,
-) -> Result<(), StoreError> {
-    let line = NewAuditLine {
+/// The line that the gateway disabled an endpoint.
+pub(crate) fn disabled_line(disabled: &DisabledWebhook) -> NewAuditLine {
+    NewAuditLine {
         actor: "gateway".to_owned(),
         action: "webhook.disable".to_owned(),
         target: disabled.webhook.to_string(),
@@ -192,8 +160,7 @@ pub(crate) async fn append_disabled(
         detail: Some(disabled.reason.clone()),
         request_id: None,
         address: None,
-    };
-    append(store, place, Some(disabled.tenant), line, now).await
+    }
 }
 
 async fn list(

@@ -87,7 +87,7 @@ impl Store {
             return migrate().await;
         }
         // This transaction holds the lock; the migrations run on other connections.
-        let turn = self.begin().await?;
+        let turn = self.begin_batch().await?;
         // No timeout: the migration of another replica and the migration of this replica may take any time.
         turn.execute_unprepared(
             "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0",
@@ -246,15 +246,15 @@ mod tests {
         for sql in ["CREATE TABLE t (x BLOB)", "PRAGMA max_page_count = 10"] {
             write.execute_unprepared(sql).await.unwrap();
         }
-        let tx = store.begin().await.unwrap();
+        let tx = store.begin_batch().await.unwrap();
         let full = tx.execute_unprepared(insert).await.unwrap_err();
         assert!(full.to_string().contains("full"), "{full}");
         drop(tx);
         // The first transaction is rolled back on purpose, the second is committed.
-        let tx = store.begin().await.unwrap();
+        let tx = store.begin_batch().await.unwrap();
         tx.execute_unprepared(insert).await.unwrap();
         tx.rollback().await.unwrap();
-        let tx = store.begin().await.unwrap();
+        let tx = store.begin_batch().await.unwrap();
         tx.execute_unprepared(insert).await.unwrap();
         tx.commit().await.unwrap();
         write.execute_unprepared(insert).await.unwrap();

@@ -15,7 +15,6 @@ use uuid::Uuid;
 
 use crate::{
     AppEvent, Keep, Listing, NewAuditLine, Page, PlatformStore, StoreError, Swept, TenantStore,
-    answers, audit,
     entity::webhook_delivery::{Column, Entity, Model},
     error::unknown,
     millis, queue, time,
@@ -169,7 +168,7 @@ impl TenantStore {
         event: EventId,
         now: DateTime<Utc>,
     ) -> Result<WebhookDelivery, StoreError> {
-        let transaction = self.store.begin().await?;
+        let mut transaction = self.begin(now).await?;
         let sql = format!(
             "{AGAIN} WHERE webhook_id = $2 AND event_id = $3 AND tenant_id = $4 AND status <> 'pending'"
         );
@@ -188,9 +187,7 @@ impl TenantStore {
             .await?;
         let row = found.ok_or(StoreError::NotFound("delivery"))?;
         if moved == 0 {
-            answers::keep(&transaction, self.kept.as_ref(), now).await?;
-        } else {
-            self.note(&transaction, now).await?;
+            transaction.drop_lines();
         }
         transaction.commit().await?;
         row.try_into()
@@ -207,7 +204,7 @@ impl TenantStore {
         keep: Keep<Swept>,
         now: DateTime<Utc>,
     ) -> Result<Swept, StoreError> {
-        let transaction = self.store.begin().await?;
+        let mut transaction = self.begin(now).await?;
         let sql = format!(
             "{AGAIN} WHERE webhook_id = $2 AND status = 'failed' AND event_id IN (SELECT event_id FROM webhook_delivery \
              WHERE webhook_id = $2 AND tenant_id = $3 AND status = 'failed' AND event_id >= $4 AND event_id < $5 \
@@ -224,21 +221,21 @@ impl TenantStore {
         let backend = transaction.get_database_backend();
         let again = Statement::from_sql_and_values(backend, sql, values);
         let moved = transaction.execute_raw(again).await?.rows_affected();
-        if moved > 0 {
+        if moved == 0 {
+            transaction.drop_lines();
+        } else {
             let time = |time: DateTime<Utc>| time.to_rfc3339_opts(SecondsFormat::Millis, true);
-            let words = format!(
+            transaction.describe(&format!(
                 "{moved} failed deliveries, from {} until {}",
                 time(since),
                 time(until)
-            );
-            let line = self.record.clone().map(|line| line.saying(words));
-            audit::note(&self.store, &transaction, Some(self.tenant), line, now).await?;
+            ));
         }
         let swept = Swept {
             moved,
             more: moved >= REDELIVERED_AT_ONCE.unsigned_abs(),
         };
-        answers::keep(&transaction, keep.answer(&swept).as_ref(), now).await?;
+        transaction.set_answer(keep.answer(&swept), now);
         transaction.commit().await?;
         Ok(swept)
     }
@@ -251,9 +248,8 @@ impl TenantStore {
         event: &AppEvent,
         now: DateTime<Utc>,
     ) -> Result<WebhookDelivery, StoreError> {
-        let transaction = self.store.begin().await?;
+        let transaction = self.begin(now).await?;
         queue::events::tell_one(&transaction, self.tenant, webhook.uuid(), event, now).await?;
-        self.note(&transaction, now).await?;
         transaction.commit().await?;
         self.webhook_delivery(webhook, event.id).await
     }
@@ -266,11 +262,10 @@ impl TenantStore {
         event: &AppEvent,
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
-        let tx = self.store.begin().await?;
-        audit::append(&self.store, &tx, Some(self.tenant), line, now).await?;
+        let mut tx = self.begin(now).await?;
+        tx.add_line(Some(self.tenant), line, now);
         queue::events::tell_event(&tx, self.tenant, event, now).await?;
-        tx.commit().await?;
-        Ok(())
+        tx.commit().await
     }
 }
 

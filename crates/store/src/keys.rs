@@ -8,7 +8,7 @@ use domain::{
     scope::ScopeSet,
 };
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, Condition, DatabaseTransaction, DbErr, EntityTrait, JoinType,
+    ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, JoinType,
     QueryFilter, QueryOrder, QuerySelect, Select, SqlErr,
 };
 use uuid::Uuid;
@@ -16,7 +16,7 @@ use uuid::Uuid;
 pub use maker::Descendants;
 
 use crate::{
-    Actor, Listing, Page, PlatformStore, Store, StoreError, Tenant, TenantStore, answers, audit,
+    Actor, Listing, Page, PlatformStore, Store, StoreError, Tenant, TenantStore,
     entity::{
         api_key::{ActiveModel, Column, Entity, Model},
         tenant as tenant_row,
@@ -124,10 +124,9 @@ fn touch_every() -> Duration {
 impl TenantStore {
     /// Creates a key of the tenant, unless the tenant has [`MAX_KEYS`] keys in force.
     pub async fn create_key(&self, key: NewKey, now: DateTime<Utc>) -> Result<Key, NewKeyError> {
-        let transaction = self.store.begin().await?;
+        let transaction = self.begin(now).await?;
         maker::admit(&transaction, self.tenant, now).await?;
         let created = insert(&transaction, Some(self.tenant), key, now).await?;
-        self.note(&transaction, now).await?;
         transaction.commit().await?;
         Ok(created)
     }
@@ -146,7 +145,7 @@ impl TenantStore {
         now: DateTime<Utc>,
     ) -> Result<Vec<KeyId>, StoreError> {
         let (owner, record) = (Some(self.tenant), self.record.clone());
-        maker::revoke(&self.store, owner, id, descendants, record, now).await
+        maker::revoke(self.begin(now).await?, owner, id, descendants, record, now).await
     }
 }
 
@@ -157,10 +156,8 @@ impl PlatformStore {
         key: NewKey,
         now: DateTime<Utc>,
     ) -> Result<Key, NewKeyError> {
-        let transaction = self.store.begin().await?;
+        let transaction = self.begin(now).await?;
         let created = insert(&transaction, None, key, now).await?;
-        audit::note(&self.store, &transaction, None, self.record.clone(), now).await?;
-        answers::keep(&transaction, self.kept.as_ref(), now).await?;
         transaction.commit().await?;
         Ok(created)
     }
@@ -179,7 +176,7 @@ impl PlatformStore {
         now: DateTime<Utc>,
     ) -> Result<Vec<KeyId>, StoreError> {
         let record = self.record.clone();
-        maker::revoke(&self.store, None, id, descendants, record, now).await
+        maker::revoke(self.begin(now).await?, None, id, descendants, record, now).await
     }
 
     /// A key with the hash and the tenant, in one query.
@@ -229,7 +226,7 @@ impl Key {
 }
 
 async fn insert(
-    transaction: &DatabaseTransaction,
+    transaction: &impl ConnectionTrait,
     tenant: Option<TenantId>,
     new: NewKey,
     now: DateTime<Utc>,

@@ -19,10 +19,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use domain::id::{Sequence, TenantId};
-use sea_orm::{
-    DatabaseConnection, DatabaseTransaction, SqliteTransactionMode, TransactionOptions,
-    TransactionTrait,
-};
+use sea_orm::DatabaseConnection;
 
 mod answers;
 mod apps;
@@ -48,6 +45,7 @@ mod session;
 mod signing_keys;
 mod templates;
 mod tenants;
+mod unit_of_work;
 mod webhooks;
 
 pub use answers::{IdempotencyLookup, Keep, StoredAnswer};
@@ -147,18 +145,6 @@ impl Store {
             record: None,
             kept: None,
         }
-    }
-
-    /// Begins a transaction that may write. On SQLite the transaction takes the write lock at once, because SQLite
-    /// cannot upgrade a transaction that began with a read when another process has written in the meantime.
-    pub(crate) async fn begin(&self) -> Result<DatabaseTransaction, StoreError> {
-        let options = TransactionOptions {
-            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
-            ..TransactionOptions::default()
-        };
-        let begun = self.write.begin_with_options(options).await;
-        // The driver does not report a failed BEGIN to the metric callback of `FailureWatch::watch`.
-        Ok(begun.inspect_err(|_| self.doubt.raise())?)
     }
 }
 

@@ -7,7 +7,7 @@ use sea_orm::{
 };
 
 use crate::{
-    PlatformStore, StoreError, audit,
+    PlatformStore, StoreError,
     entity::signing_key::{ActiveModel, Column, Entity, Model},
     millis, time,
 };
@@ -59,7 +59,7 @@ impl PlatformStore {
     /// Adds the first key. Returns false and changes nothing where a key without a successor exists. Of replicas that
     /// start at the same moment, one adds a key.
     pub async fn create_signing_key(&self, key: &SigningKey) -> Result<bool, StoreError> {
-        let transaction = self.store.begin().await?;
+        let transaction = self.begin(key.created_at).await?;
         if transaction.get_database_backend() == DbBackend::Postgres {
             // Without a row there is no row lock to wait for: the table lock orders concurrent transactions.
             transaction
@@ -83,7 +83,7 @@ impl PlatformStore {
         next: &SigningKey,
         retire_at: DateTime<Utc>,
     ) -> Result<bool, StoreError> {
-        let transaction = self.store.begin().await?;
+        let transaction = self.begin(next.created_at).await?;
         // A concurrent transaction waits for this row lock, and then matches no row.
         let retired = Entity::update_many()
             .set(ActiveModel {
@@ -98,8 +98,6 @@ impl PlatformStore {
             return Ok(false);
         }
         insert(&transaction, next).await?;
-        let record = self.record.clone();
-        audit::note(&self.store, &transaction, None, record, next.created_at).await?;
         transaction.commit().await?;
         Ok(true)
     }
@@ -107,7 +105,7 @@ impl PlatformStore {
     /// Replaces all keys by `next`. The tokens of the previous keys become invalid at once, also where a replica's clock
     /// is wrong.
     pub async fn replace_signing_keys(&self, next: &SigningKey) -> Result<(), StoreError> {
-        let transaction = self.store.begin().await?;
+        let transaction = self.begin(next.created_at).await?;
         let in_force = Condition::any()
             .add(Column::RetiredAt.is_null())
             .add(Column::RetiredAt.gt(millis(next.created_at)));
@@ -119,10 +117,7 @@ impl PlatformStore {
             end.clone().exec(&transaction).await?;
         }
         insert(&transaction, next).await?;
-        let record = self.record.clone();
-        audit::note(&self.store, &transaction, None, record, next.created_at).await?;
-        transaction.commit().await?;
-        Ok(())
+        transaction.commit().await
     }
 }
 

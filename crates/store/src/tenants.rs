@@ -11,7 +11,7 @@ use sea_orm::{
 };
 
 use crate::{
-    Listing, Page, PlatformStore, StoreError, TenantStore, answers, audit,
+    Listing, Page, PlatformStore, StoreError, TenantStore,
     entity::tenant::{ActiveModel, Column, Entity, Model},
     error::unknown,
     millis, time,
@@ -84,19 +84,10 @@ impl PlatformStore {
             created_at: millis(now),
             updated_at: millis(now),
         };
-        let transaction = self.store.begin().await?;
+        let transaction = self.begin_for(id, now).await?;
         Entity::insert(ActiveModel::from(row))
             .exec_without_returning(&transaction)
             .await?;
-        audit::note(
-            &self.store,
-            &transaction,
-            Some(id),
-            self.record.clone(),
-            now,
-        )
-        .await?;
-        answers::keep(&transaction, self.kept.as_ref(), now).await?;
         transaction.commit().await?;
         Ok(new)
     }
@@ -134,7 +125,7 @@ impl PlatformStore {
             ..ActiveModel::default()
         };
         let known = patch.known_at.map(|at| Column::UpdatedAt.eq(millis(at)));
-        let transaction = self.store.begin().await?;
+        let transaction = self.begin_for(id, now).await?;
         let rows = Entity::update_many()
             .set(change)
             .col_expr(Column::UpdatedAt, later(Column::UpdatedAt, now))
@@ -150,14 +141,6 @@ impl PlatformStore {
             });
         };
         let changed = tenant(row)?;
-        audit::note(
-            &self.store,
-            &transaction,
-            Some(id),
-            self.record.clone(),
-            now,
-        )
-        .await?;
         transaction.commit().await?;
         Ok(changed)
     }

@@ -130,7 +130,7 @@ impl TenantStore {
             created_at: millis(now),
             updated_at: millis(now),
         };
-        let transaction = self.store.begin().await?;
+        let transaction = self.begin(now).await?;
         // This lock leaves the key unchanged, so intake can go on for messages of the tenant.
         let held = tenant::Entity::find_by_id(self.tenant.uuid())
             .lock(LockType::NoKeyUpdate)
@@ -148,7 +148,6 @@ impl TenantStore {
             Some(SqlErr::UniqueConstraintViolation(_)) => StoreError::Taken("this webhook"),
             _ => error.into(),
         })?;
-        self.note(&transaction, now).await?;
         transaction.commit().await?;
         Ok(Some(created))
     }
@@ -202,7 +201,7 @@ impl TenantStore {
             updated_at: Set(millis(now)),
             ..ActiveModel::default()
         };
-        let transaction = self.store.begin().await?;
+        let transaction = self.begin(now).await?;
         let updated = Entity::update_many()
             .set(changes)
             .filter(Column::Id.eq(id.uuid()))
@@ -212,7 +211,6 @@ impl TenantStore {
         if updated.rows_affected == 0 {
             return Err(StoreError::NotFound("webhook"));
         }
-        self.note(&transaction, now).await?;
         transaction.commit().await?;
         self.reread_webhook(id).await
     }
@@ -226,7 +224,7 @@ impl TenantStore {
         now: DateTime<Utc>,
     ) -> Result<Webhook, StoreError> {
         use sea_orm::sea_query::Expr;
-        let transaction = self.store.begin().await?;
+        let transaction = self.begin(now).await?;
         let rotated = Entity::update_many()
             .col_expr(
                 Column::PreviousSecretSealed,
@@ -245,7 +243,6 @@ impl TenantStore {
         if rotated.rows_affected == 0 {
             return Err(StoreError::NotFound("webhook"));
         }
-        self.note(&transaction, now).await?;
         transaction.commit().await?;
         self.reread_webhook(id).await
     }
@@ -256,7 +253,7 @@ impl TenantStore {
         id: WebhookId,
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
-        let transaction = self.store.begin().await?;
+        let transaction = self.begin(now).await?;
         let removed = Entity::delete_many()
             .filter(Column::Id.eq(id.uuid()))
             .filter(Column::TenantId.eq(self.tenant.uuid()))
@@ -265,9 +262,7 @@ impl TenantStore {
         if removed.rows_affected == 0 {
             return Err(StoreError::NotFound("webhook"));
         }
-        self.note(&transaction, now).await?;
-        transaction.commit().await?;
-        Ok(())
+        transaction.commit().await
     }
 
     async fn reread_webhook(&self, id: WebhookId) -> Result<Webhook, StoreError> {

@@ -7,19 +7,20 @@
 use chrono::{DateTime, Utc};
 use domain::id::{KeyId, TenantId};
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, Condition, DatabaseTransaction, EntityTrait, PaginatorTrait,
+    ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, EntityTrait, PaginatorTrait,
     QueryFilter, QueryOrder, QuerySelect, sea_query::LockType,
 };
 use uuid::Uuid;
 
 use super::{MAX_KEYS, NewKeyError, owned, owner_is};
 use crate::{
-    Actor, NewAuditLine, Store, StoreError, audit,
+    Actor, NewAuditLine, StoreError,
     entity::{
         api_key::{ActiveModel, Column, Entity},
         tenant,
     },
     millis,
+    unit_of_work::UnitOfWork,
 };
 
 /// What happens to the direct and indirect descendants of a revoked key: the keys made with that key.
@@ -36,7 +37,7 @@ pub enum Descendants {
 /// Refuses a new key where the tenant has [`MAX_KEYS`] keys in force. Concurrent transactions of one tenant wait for
 /// each other.
 pub(super) async fn admit(
-    transaction: &DatabaseTransaction,
+    transaction: &impl ConnectionTrait,
     tenant: TenantId,
     now: DateTime<Utc>,
 ) -> Result<(), NewKeyError> {
@@ -62,7 +63,7 @@ pub(super) async fn admit(
 
 /// Locks the maker of a new key, so that no revocation of the maker commits before the new key exists.
 pub(super) async fn hold(
-    transaction: &DatabaseTransaction,
+    transaction: &impl ConnectionTrait,
     maker: Actor,
 ) -> Result<(), NewKeyError> {
     let (Actor::Key(id) | Actor::Operator(id)) = maker else {
@@ -80,14 +81,13 @@ pub(super) async fn hold(
 
 /// Revokes a key of `owner` and treats the descendants as `descendants` says, each change with an audit line.
 pub(super) async fn revoke(
-    store: &Store,
+    mut transaction: UnitOfWork,
     owner: Option<TenantId>,
     id: KeyId,
     descendants: Descendants,
     record: Option<NewAuditLine>,
     now: DateTime<Utc>,
 ) -> Result<Vec<KeyId>, StoreError> {
-    let transaction = store.begin().await?;
     let revoked = Entity::update_many()
         .set(revoked_at(now))
         .filter(Column::Id.eq(id.uuid()))
@@ -104,11 +104,10 @@ pub(super) async fn revoke(
         transaction.rollback().await?;
         return Ok(Vec::new());
     }
-    audit::note(store, &transaction, owner, record.clone(), now).await?;
     let mut all = vec![id];
     match descendants {
         Descendants::Revoke => {
-            all.extend(revoke_descendants(store, &transaction, id, record, now).await?);
+            all.extend(revoke_descendants(&mut transaction, id, record, now).await?);
         }
         Descendants::Keep => {
             let heirs = ActiveModel {
@@ -128,8 +127,7 @@ pub(super) async fn revoke(
 
 /// Revokes the keys made with `root`, the keys made with those, and so on, one generation after the other.
 async fn revoke_descendants(
-    store: &Store,
-    transaction: &DatabaseTransaction,
+    transaction: &mut UnitOfWork,
     root: KeyId,
     record: Option<NewAuditLine>,
     now: DateTime<Utc>,
@@ -142,26 +140,25 @@ async fn revoke_descendants(
             .filter(made_by(&makers))
             .order_by_asc(Column::Id)
             .lock_exclusive()
-            .all(transaction)
+            .all(&*transaction)
             .await?;
         makers = made.iter().map(|key| key.id).collect();
         for key in made.into_iter().filter(|key| key.revoked_at.is_none()) {
             Entity::update_many()
                 .set(revoked_at(now))
                 .filter(Column::Id.eq(key.id))
-                .exec(transaction)
+                .exec(&*transaction)
                 .await?;
             let id = KeyId::from(key.id);
-            let line = record.clone().map(|line| {
+            if let Some(line) = record.clone() {
                 let why = format!("{root} and the keys made with this key were revoked");
-                NewAuditLine {
+                let line = NewAuditLine {
                     target: id.to_string(),
                     ..line
-                }
-                .saying(why)
-            });
-            let tenant = key.tenant_id.map(TenantId::from);
-            audit::note(store, transaction, tenant, line, now).await?;
+                };
+                let tenant = key.tenant_id.map(TenantId::from);
+                transaction.add_line(tenant, line.saying(why), now);
+            }
             all.push(id);
         }
     }

@@ -36,7 +36,7 @@ pub enum Canceled {
 impl TenantStore {
     /// Cancels a message. The first transaction that locks the row decides, this one or a claim.
     pub async fn cancel(&self, id: MessageId, now: DateTime<Utc>) -> Result<Canceled, StoreError> {
-        let tx = self.store.begin().await?;
+        let tx = self.begin(now).await?;
         let found = Entity::find_by_id(id.uuid())
             .filter(Column::TenantId.eq(self.tenant.uuid()))
             .lock_exclusive()

@@ -120,7 +120,7 @@ impl PlatformStore {
                 ..ClaimBatch::default()
             });
         }
-        let tx = self.store.begin().await?;
+        let tx = self.store.begin_batch().await?;
         let share = request.slots.div_ceil(open.len());
         let (lanes, candidates) = head(&tx, &open, share, now).await?;
         let passed_over = lanes.len() < open.len();

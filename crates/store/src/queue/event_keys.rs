@@ -55,7 +55,7 @@ impl PlatformStore {
         // In a fixed order, so that two replicas with the same events do not block each other.
         let mut ordered: Vec<&EventKey> = events.iter().map(|news| &news.event).collect();
         ordered.sort_unstable_by_key(|event| (event.appid.as_str(), event.digest));
-        let tx = self.store.begin().await?;
+        let tx = self.store.begin_batch().await?;
         let mut rows = Vec::new();
         for piece in ordered.chunks(PIECE) {
             let mut sql = Sql::new("INSERT INTO heard_event (appid, digest, received_at) ");

@@ -38,7 +38,7 @@ impl PlatformStore {
         if let Some(taken) = self.intake_alone(batch, shares, now).await? {
             return Ok(vec![taken]);
         }
-        let tx = self.store.begin().await?;
+        let tx = self.store.begin_batch().await?;
         let appids = batch.iter().map(|submission| submission.appid.as_str());
         let apps = admission::apps(&tx, appids.collect()).await?;
         let mut taken: Vec<Taken> = batch

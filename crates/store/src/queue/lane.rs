@@ -139,7 +139,7 @@ impl TenantStore {
     }
 
     async fn clear_pause(&self, appid: &AppId, why: SimpleExpr) -> Result<(), StoreError> {
-        let tx = self.store.begin().await?;
+        let tx = self.store.begin_batch().await?;
         let owned = app::Entity::find()
             .filter(app::Column::TenantId.eq(self.tenant.uuid()))
             .filter(app::Column::Appid.eq(appid.as_str()));
@@ -159,7 +159,6 @@ impl TenantStore {
             .filter(why)
             .exec(&tx)
             .await?;
-        tx.commit().await?;
-        Ok(())
+        tx.commit().await
     }
 }

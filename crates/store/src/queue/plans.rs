@@ -309,7 +309,7 @@ async fn walks_on_postgres(
     };
     let taken = listed(vec!["NULL"; types.len()]);
     let given = listed(types);
-    let session = store.begin().await.unwrap();
+    let session = store.begin_batch().await.unwrap();
     let prepare = format!("PREPARE planned {given} AS {}", statement.sql);
     session.execute_unprepared(&prepare).await.unwrap();
     let explain = format!("EXPLAIN EXECUTE planned {taken}");

@@ -273,7 +273,7 @@ impl PlatformStore {
                 unmatched: Vec::new(),
             });
         }
-        let tx = self.store.begin().await?;
+        let tx = self.store.begin_batch().await?;
         let rows = lock_messages(&tx, receipts).await?;
         let (mut changes, mut unmatched) = (Vec::new(), Vec::new());
         let mut seen = HashSet::new();

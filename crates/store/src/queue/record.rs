@@ -117,7 +117,7 @@ impl PlatformStore {
         now: DateTime<Utc>,
     ) -> Result<Recorded, StoreError> {
         let batch: Vec<&Settlement> = batch.iter().map(Borrow::borrow).collect();
-        let tx = self.store.begin().await?;
+        let tx = self.store.begin_batch().await?;
         let refunded = batch.iter().filter(|one| one.refund.is_some());
         let lanes = refunded.map(|one| &one.appid);
         hold(&tx, lanes.chain(news.iter().map(LaneChange::appid))).await?;

@@ -9,7 +9,7 @@ use domain::{
     quota::PriorityShares,
 };
 use sea_orm::{
-    ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter, QuerySelect, sea_query::Expr,
+    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect, sea_query::Expr,
 };
 
 use super::{
@@ -61,7 +61,7 @@ impl TenantStore {
         now: DateTime<Utc>,
     ) -> Result<Retried, StoreError> {
         let own = Entity::find_by_id(id.uuid()).filter(Column::TenantId.eq(self.tenant.uuid()));
-        let tx = self.store.begin().await?;
+        let tx = self.begin(now).await?;
         let Some(found) = own.clone().one(&tx).await? else {
             return Ok(Retried::NoSuchMessage);
         };
@@ -112,7 +112,7 @@ impl TenantStore {
     /// Claims the key. If the key is taken, returns the result that the key stands for.
     async fn recognise(
         &self,
-        tx: &DatabaseTransaction,
+        tx: &impl ConnectionTrait,
         key: &IdempotencyKey,
         row: &Model,
         now: DateTime<Utc>,
@@ -142,7 +142,7 @@ impl TenantStore {
     /// Counts the retry as a message of today. Returns the refusal, or `None` if the message may be sent.
     async fn admit(
         &self,
-        tx: &DatabaseTransaction,
+        tx: &impl ConnectionTrait,
         app: &AppFacts,
         row: &Model,
         shares: PriorityShares,

@@ -84,7 +84,7 @@ impl PlatformStore {
 
     /// Ends messages with a ttl that ran out before the send. Returns these messages.
     pub async fn expire(&self, now: DateTime<Utc>) -> Result<Vec<Settled>, StoreError> {
-        let tx = self.store.begin().await?;
+        let tx = self.store.begin_batch().await?;
         let mut sql = Sql::new(&Unsent::Lapsed.update());
         sql.touch(now)
             .push(&format!(" WHERE phase + 0 < {IN_FLIGHT} AND id IN (SELECT id FROM message WHERE phase < {IN_FLIGHT} AND expires_at <= "))
@@ -138,7 +138,7 @@ impl PlatformStore {
     /// messages are ready again, and the quota is given back. Only that worker knows that none of these messages was
     /// sent.
     pub async fn undo_claim(&self, lease: i64, now: DateTime<Utc>) -> Result<(), StoreError> {
-        let tx = self.store.begin().await?;
+        let tx = self.store.begin_batch().await?;
         let mut sql = Sql::new("SELECT appid, updated_at FROM message WHERE phase = ");
         sql.push(&IN_FLIGHT.to_string())
             .push(" AND lease = ")
@@ -165,8 +165,7 @@ impl PlatformStore {
             .push(" AND lease = ")
             .bind(lease);
         tx.execute_raw(sql.on(&tx)).await?;
-        tx.commit().await?;
-        Ok(())
+        tx.commit().await
     }
 
     /// Releases messages that are behind although no message to the same recipient is in flight, one for each
@@ -191,7 +190,7 @@ impl PlatformStore {
             .map(|row| Ok((row.try_get("", "appid")?, row.try_get("", "touser")?)))
             .collect::<Result<Vec<Recipient>, StoreError>>()?;
         if !people.is_empty() {
-            let tx = self.store.begin().await?;
+            let tx = self.store.begin_batch().await?;
             release_behind(&tx, &people, now).await?;
             tx.commit().await?;
         }

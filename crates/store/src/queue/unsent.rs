@@ -78,7 +78,7 @@ impl PlatformStore {
         mut chosen: Sql,
         now: DateTime<Utc>,
     ) -> Result<Vec<Settled>, StoreError> {
-        let tx = self.store.begin().await?;
+        let tx = self.store.begin_batch().await?;
         chosen
             .push(" LIMIT ")
             .bind(BATCH)

@@ -25,7 +25,6 @@ use super::{Drift, all, drift::Difference};
 use crate::{
     NewApp, NewAuditLine, PlatformStore, StoreError,
     apps::{kind_text, parse_kind},
-    audit,
     entity::{
         template,
         template_sync::{ActiveModel, Column, Entity, Model},
@@ -88,7 +87,7 @@ impl PlatformStore {
         if due().limit(1).one(&self.store.read).await?.is_none() {
             return Ok(Vec::new());
         }
-        let tx = self.store.begin().await?;
+        let tx = self.store.begin_batch().await?;
         let rows = due()
             .limit(limit)
             .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked)
@@ -121,7 +120,7 @@ impl PlatformStore {
         due_at: DateTime<Utc>,
         now: DateTime<Utc>,
     ) -> Result<Synced, StoreError> {
-        let tx = self.store.begin().await?;
+        let mut tx = self.store.begin_batch().await?;
         let row = locked(&tx, appid).await?;
         let tenant: TenantId = row.tenant_id.into();
         let known: HashMap<_, _> = all(&tx, appid.as_str())
@@ -148,12 +147,12 @@ impl PlatformStore {
         for known in write {
             keep(&tx, known.row(appid.as_str())?).await?;
         }
-        let (store, mut told) = (&self.store, 0);
         if let Some(line) = record {
-            audit::append(store, &tx, Some(tenant), line, now).await?;
+            tx.add_line(Some(tenant), line, now);
         }
+        let mut told = 0;
         for drift in &drifts {
-            audit::append(store, &tx, Some(tenant), drift.line(appid), now).await?;
+            tx.add_line(Some(tenant), drift.line(appid), now);
             let event = drift.event(appid, now);
             told += queue::events::tell_event(&tx, tenant, &event, now).await?;
         }
@@ -183,7 +182,7 @@ impl PlatformStore {
         due_at: DateTime<Utc>,
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
-        let tx = self.store.begin().await?;
+        let tx = self.store.begin_batch().await?;
         let row = locked(&tx, appid).await?;
         let change = ActiveModel {
             revision: Set(row.revision + i64::from(row.failure.is_none())),
@@ -193,7 +192,7 @@ impl PlatformStore {
             ..row.into_active_model()
         };
         change.update(&tx).await?;
-        Ok(tx.commit().await?)
+        tx.commit().await
     }
 }
 

@@ -71,7 +71,7 @@ impl TenantStore {
         key: Option<&IdempotencyKey>,
         now: DateTime<Utc>,
     ) -> Result<Collection, StoreError> {
-        let tx = self.store.begin().await?;
+        let tx = self.begin(now).await?;
         let apps = admission::apps(&tx, BTreeSet::from([appid.as_str()])).await?;
         if app_of(&apps, appid.as_str(), self.tenant).is_none() {
             return Err(StoreError::NotFound("app"));

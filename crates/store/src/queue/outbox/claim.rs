@@ -132,7 +132,7 @@ impl PlatformStore {
                 ..OutboxClaim::default()
             });
         }
-        let tx = self.store.begin().await?;
+        let tx = self.store.begin_batch().await?;
         let endpoints = lock_endpoints(&tx, &open).await?;
         let (mut due, mut behind) = (BTreeMap::<Uuid, VecDeque<_>>::new(), Vec::new());
         for candidate in candidates(&tx, &endpoints, request, now).await? {

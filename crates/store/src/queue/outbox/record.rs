@@ -9,9 +9,10 @@ use uuid::Uuid;
 
 use super::{DeliveryNext, DeliveryOutcome, DisabledWebhook};
 use crate::{
-    PlatformStore, Store, StoreError, audit, millis,
+    PlatformStore, StoreError, audit, millis,
     queue::sql::{Sql, SqlValue},
     time,
+    unit_of_work::UnitOfWork,
     webhooks::{DISABLED, ENABLED},
 };
 
@@ -35,7 +36,7 @@ impl PlatformStore {
         if outcomes.is_empty() {
             return Ok(Vec::new());
         }
-        let tx = self.store.begin().await?;
+        let mut tx = self.store.begin_batch().await?;
         let ids: BTreeSet<Uuid> = outcomes.iter().map(|one| one.webhook.uuid()).collect();
         let ids: Vec<Uuid> = ids.into_iter().collect();
         let mut sql =
@@ -49,7 +50,7 @@ impl PlatformStore {
         release_next(&tx, outcomes, now).await?;
         let mut disabled = Vec::new();
         for endpoint in endpoints {
-            disabled.extend(note_health(&self.store, &tx, endpoint, outcomes, now).await?);
+            disabled.extend(note_health(&mut tx, endpoint, outcomes, now).await?);
         }
         tx.commit().await?;
         Ok(disabled)
@@ -126,8 +127,7 @@ async fn release_next(
 /// Counts the consecutive failures of an endpoint. Disables the endpoint if all attempts have failed for [`DISABLE_AFTER`],
 /// or if the endpoint asks for that by 410 Gone.
 async fn note_health(
-    store: &Store,
-    tx: &impl ConnectionTrait,
+    tx: &mut UnitOfWork,
     endpoint: FailingRow,
     outcomes: &[DeliveryOutcome],
     now: DateTime<Utc>,
@@ -187,6 +187,6 @@ async fn note_health(
         webhook: endpoint.id.into(),
         reason,
     };
-    audit::append_disabled(store, tx, &disabled, now).await?;
+    tx.add_line(Some(disabled.tenant), audit::disabled_line(&disabled), now);
     Ok(Some(disabled))
 }

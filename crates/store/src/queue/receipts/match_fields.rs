@@ -211,7 +211,7 @@ impl PlatformStore {
         if changes.is_empty() {
             return Ok(Vec::new());
         }
-        let tx = self.store.begin().await?;
+        let tx = self.store.begin_batch().await?;
         let settled = write(&tx, changes, now).await?;
         tx.commit().await?;
         let of = |one: &Settled| found.get(&one.id.uuid()).into_iter().flatten();
