@@ -11,9 +11,10 @@ use sea_orm::{ConnectionTrait, Statement};
 use uuid::Uuid;
 
 use crate::{
-    IdempotencyKey, PlatformStore, SealedValue, Store, StoreError, TenantStore, millis,
+    IdempotencyKey, PlatformStore, SealedValue, Store, StoreError, TenantStore,
     queue::{SEALED_ANSWER, UNLESS_KEPT},
     reseal::SealedColumn,
+    timestamp::millis,
 };
 
 /// A sealed answer that the transaction of the requested change will write.
@@ -83,8 +84,8 @@ impl Store {
         ];
         // Read from the write connection: a read replica of the database may lag behind.
         let statement =
-            Statement::from_sql_and_values(self.write.get_database_backend(), SQL, values);
-        let Some(row) = self.write.query_one_raw(statement).await? else {
+            Statement::from_sql_and_values(self.write().get_database_backend(), SQL, values);
+        let Some(row) = self.write().query_one_raw(statement).await? else {
             return Ok(IdempotencyLookup::Nothing);
         };
         let fingerprint: Vec<u8> = row.try_get("", "fingerprint")?;
@@ -123,7 +124,7 @@ impl PlatformStore {
     ) -> Result<Vec<SealedValue>, StoreError> {
         const SQL: &str = "SELECT tenant_id, key, answer_sealed FROM idempotency \
                            WHERE answer_sealed IS NOT NULL AND substr(answer_sealed, 1, 5) <> $1 LIMIT $2";
-        let read = &self.store.read;
+        let read = self.store.read();
         let values = [mark.into(), limit.cast_signed().into()];
         let statement = Statement::from_sql_and_values(read.get_database_backend(), SQL, values);
         let rows = read.query_all_raw(statement).await?;
@@ -155,7 +156,7 @@ impl PlatformStore {
             .split_once(' ')
             .and_then(|(tenant, key)| Some((Uuid::parse_str(tenant).ok()?, key)))
             .ok_or_else(|| crate::error::unknown("idempotency", &value.row))?;
-        let write = &self.store.write;
+        let write = self.store.write();
         let values = [
             sealed.into(),
             tenant.into(),

@@ -29,11 +29,10 @@ use crate::{
         lane,
     },
     error::unknown,
-    millis,
     queue::{close_lane, open_lane},
     templates,
     tenants::{count, later, maybe},
-    time,
+    timestamp::{millis, time},
 };
 
 /// A mini-program or official account, without secrets.
@@ -253,7 +252,7 @@ impl TenantStore {
             .set(change)
             .col_expr(Column::UpdatedAt, later(Column::UpdatedAt, now));
         self.run(appid, update, None, now).await?;
-        templates::make_due(&self.store.write, appid, now).await
+        templates::make_due(self.store.write(), appid, now).await
     }
 
     /// Notes when WeChat accepted the AppSecret that is kept; `None`: WeChat refuses the AppSecret.
@@ -270,7 +269,7 @@ impl TenantStore {
         let update = Entity::update_many().set(change);
         self.run(appid, update, None, now).await?;
         match verified_at {
-            Some(_) => templates::make_due(&self.store.write, appid, now).await,
+            Some(_) => templates::make_due(self.store.write(), appid, now).await,
             None => Ok(()),
         }
     }
@@ -341,7 +340,7 @@ impl PlatformStore {
 
 async fn one(store: &Store, tenant: Option<TenantId>, appid: &AppId) -> Result<App, StoreError> {
     let found = with_lane(Entity::find().filter(is(tenant, appid)))
-        .one(&store.read)
+        .one(store.read())
         .await?;
     let (row, lane) = found.ok_or(StoreError::NotFound("app"))?;
     app(row, lane)
@@ -368,7 +367,7 @@ async fn list(
         .order_by_desc(Column::CreatedAt)
         .order_by_asc(Column::Appid)
         .limit(page.limit + 1)
-        .all(&store.read)
+        .all(store.read())
         .await?;
     let place = |(row, _): &(Model, _)| AppCursor {
         created_at: row.created_at,

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::{
     DisabledWebhook, Listing, Page, PlatformStore, Store, StoreError, TenantStore,
     entity::audit::{ActiveModel, Column, Entity, Model},
-    millis, time,
+    timestamp::{millis, time},
 };
 
 pub use origin::{Actor, Origin};
@@ -82,7 +82,7 @@ impl TenantStore {
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
         let (store, tenant) = (&self.store, Some(self.tenant));
-        append(store, &store.write, tenant, line, now).await
+        append(store, store.write(), tenant, line, now).await
     }
 
     /// The tenant's log, newest first.
@@ -110,7 +110,7 @@ impl PlatformStore {
         line: NewAuditLine,
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
-        append(&self.store, &self.store.write, None, line, now).await
+        append(&self.store, self.store.write(), None, line, now).await
     }
 
     /// The log of all tenants and of the platform, newest first.
@@ -192,7 +192,7 @@ async fn list(
         .filter(wanted)
         .order_by_desc(Column::Id)
         .limit(page.limit + 1)
-        .all(&store.read)
+        .all(store.read())
         .await?;
     Listing::of(rows, page, |row| row.id).try_map(|row| Ok(audit_line(row)))
 }

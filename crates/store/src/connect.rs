@@ -11,7 +11,9 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 
-use crate::{Store, error::StoreError, failure_watch::FailureWatch, private, session, time};
+use crate::{
+    Store, error::StoreError, failure_watch::FailureWatch, private, session, timestamp::time,
+};
 
 /// The advisory lock that migrations hold on PostgreSQL: "wxgate" in ASCII.
 const MIGRATION_LOCK: i64 = 0x7778_6761_7465;
@@ -81,7 +83,7 @@ impl Store {
     pub async fn migrate_up(&self) -> Result<(), StoreError> {
         let migrate = async || {
             self.refuse_newer().await?;
-            Ok(Migrator::up(&self.write, None).await?)
+            Ok(Migrator::up(self.migrating(), None).await?)
         };
         if self.engine() == Engine::Sqlite {
             return migrate().await;
@@ -103,7 +105,7 @@ impl Store {
     /// Reverts the last migration. The data of that migration is lost.
     pub async fn migrate_down(&self) -> Result<(), StoreError> {
         self.refuse_newer().await?;
-        Ok(Migrator::down(&self.write, Some(1)).await?)
+        Ok(Migrator::down(self.migrating(), Some(1)).await?)
     }
 
     /// The time of the database server's clock, or `None` for SQLite, which is a file on this machine.
@@ -113,7 +115,7 @@ impl Store {
         }
         let sql = "SELECT (EXTRACT(EPOCH FROM clock_timestamp()) * 1000)::BIGINT AS now";
         let look = Statement::from_string(DbBackend::Postgres, sql);
-        match self.write.query_one_raw(look).await? {
+        match self.write().query_one_raw(look).await? {
             Some(row) => Ok(Some(time(row.try_get("", "now")?))),
             None => Err(StoreError::Broken(
                 "the database does not report its time".to_owned(),
@@ -123,19 +125,11 @@ impl Store {
 
     /// The kind of this database.
     pub fn engine(&self) -> Engine {
-        if self.write.get_database_backend() == DbBackend::Sqlite {
+        if self.write().get_database_backend() == DbBackend::Sqlite {
             Engine::Sqlite
         } else {
             Engine::Postgres
         }
-    }
-
-    /// Closes all connections. SQLite merges the write-ahead log into the database file.
-    pub async fn close(self) -> Result<(), StoreError> {
-        let (write, read) = (self.write, self.read);
-        read.close().await?;
-        write.close().await?;
-        Ok(())
     }
 }
 
@@ -232,7 +226,7 @@ mod tests {
 
     async fn rows(store: &Store) -> i64 {
         let count = Statement::from_string(DbBackend::Sqlite, "SELECT COUNT(*) AS rows FROM t");
-        let row = store.read.query_one_raw(count).await.unwrap().unwrap();
+        let row = store.read().query_one_raw(count).await.unwrap().unwrap();
         row.try_get("", "rows").unwrap()
     }
 
@@ -241,7 +235,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}/wxgate.db", folder.path().display());
         let store = Store::connect(&url).await.unwrap();
-        let write = &store.write;
+        let write = store.write();
         let insert = "INSERT INTO t VALUES (zeroblob(100000))";
         for sql in ["CREATE TABLE t (x BLOB)", "PRAGMA max_page_count = 10"] {
             write.execute_unprepared(sql).await.unwrap();

@@ -17,7 +17,8 @@ use crate::{
     AppEvent, Keep, Listing, NewAuditLine, Page, PlatformStore, StoreError, Swept, TenantStore,
     entity::webhook_delivery::{Column, Entity, Model},
     error::unknown,
-    millis, queue, time,
+    queue,
+    timestamp::{millis, time},
 };
 
 /// The shares of an app's daily quota that cause a warning, in percent.
@@ -143,7 +144,7 @@ impl TenantStore {
         if let Some(after) = page.after {
             query = query.filter(Column::EventId.lt(after));
         }
-        let rows = query.all(&self.store.read).await?;
+        let rows = query.all(self.store.read()).await?;
         Listing::of(rows, page, |row| row.event_id).try_map(WebhookDelivery::try_from)
     }
 
@@ -155,7 +156,7 @@ impl TenantStore {
     ) -> Result<WebhookDelivery, StoreError> {
         let found = Entity::find_by_id((webhook.uuid(), event.uuid()))
             .filter(Column::TenantId.eq(self.tenant.uuid()))
-            .one(&self.store.write)
+            .one(self.store.write())
             .await?;
         found.ok_or(StoreError::NotFound("delivery"))?.try_into()
     }
@@ -290,10 +291,10 @@ impl PlatformStore {
                    JOIN app ON app.appid = lane.appid WHERE lane.quota_day = $1 \
                    AND lane.quota_used * 100 >= app.daily_quota * $2 \
                    AND EXISTS (SELECT 1 FROM webhook WHERE webhook.tenant_id = app.tenant_id AND webhook.status = 'enabled')";
-        let backend = self.store.read.get_database_backend();
+        let backend = self.store.read().get_database_backend();
         let look = Statement::from_sql_and_values(backend, sql, [day.into(), WARNINGS[0].into()]);
         let rows = Spending::find_by_statement(look)
-            .all(&self.store.read)
+            .all(self.store.read())
             .await?;
         for row in rows {
             self.warn_quota(row, now).await?;
@@ -322,7 +323,7 @@ impl PlatformStore {
             let about = format!("{appid} {percent}");
             let event = AppEvent::about(EventType::AppQuotaWarning, &about, data, day);
             let tenant = TenantId::from(row.tenant_id);
-            queue::events::tell_event(&self.store.write, tenant, &event, now).await?;
+            queue::events::tell_event(self.store.write(), tenant, &event, now).await?;
         }
         Ok(())
     }

@@ -148,7 +148,7 @@ mod tests {
     /// The store's error for a PostgreSQL error with this SQLSTATE.
     async fn raised(store: &crate::Store, state: &str) -> StoreError {
         let sql = format!("DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '{state}'; END $$");
-        let refused = store.write.execute_unprepared(&sql).await;
+        let refused = store.write().execute_unprepared(&sql).await;
         refused.unwrap_err().into()
     }
 

@@ -52,7 +52,7 @@ RETURNING beat_at - steady_since AS steady_for";
 impl Store {
     /// Writes the heartbeat.
     pub async fn beat(&self) -> Result<Heartbeat, StoreError> {
-        let backend = self.write.get_database_backend();
+        let backend = self.write().get_database_backend();
         let sql = if backend == DbBackend::Postgres {
             POSTGRES
         } else {
@@ -62,7 +62,7 @@ impl Store {
         let beat = Statement::from_sql_and_values(backend, sql, [gap.into()]);
         // SQLite commits when the statement has returned its last row. `query_one_raw` stops after the first row and
         // loses the error of the commit, as on a full disk.
-        let rows = self.write.query_all_raw(beat).await?;
+        let rows = self.write().query_all_raw(beat).await?;
         let row = rows
             .first()
             .ok_or_else(|| StoreError::Broken("the heartbeat has no row".to_owned()))?;

@@ -22,7 +22,8 @@ use crate::{
         tenant as tenant_row,
     },
     error::unknown,
-    millis, tenants, time,
+    tenants,
+    timestamp::{millis, time},
 };
 
 /// An API key, without the secret and the hash of the secret.
@@ -188,7 +189,7 @@ impl PlatformStore {
         let found = Entity::find_by_id(id.uuid())
             .join(JoinType::LeftJoin, owner)
             .select_also(tenant_row::Entity)
-            .one(&self.store.read)
+            .one(self.store.read())
             .await?;
         let (mut row, tenant) = found.ok_or(StoreError::NotFound("key"))?;
         let secret_hash = std::mem::take(&mut row.secret_hash);
@@ -211,7 +212,7 @@ impl PlatformStore {
             })
             .filter(Column::Id.eq(id.uuid()))
             .filter(stale)
-            .exec(&self.store.write)
+            .exec(self.store.write())
             .await?;
         Ok(())
     }
@@ -267,7 +268,7 @@ async fn list(
     if let Some(after) = page.after {
         query = query.filter(Column::Id.lt(after));
     }
-    let rows = query.all(&store.read).await?;
+    let rows = query.all(store.read()).await?;
     Listing::of(rows, page, |row| row.id).try_map(key)
 }
 

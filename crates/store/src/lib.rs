@@ -15,12 +15,6 @@
 //! # }
 //! ```
 
-use std::sync::Arc;
-
-use chrono::{DateTime, Utc};
-use domain::id::{Sequence, TenantId};
-use sea_orm::DatabaseConnection;
-
 mod answers;
 mod apps;
 mod audit;
@@ -43,9 +37,10 @@ mod schema;
 mod sealed_keys;
 mod session;
 mod signing_keys;
+mod store;
 mod templates;
 mod tenants;
-mod unit_of_work;
+mod timestamp;
 mod webhooks;
 
 pub use answers::{IdempotencyLookup, Keep, StoredAnswer};
@@ -76,84 +71,10 @@ pub use reseal::{SealedColumn, SealedValue};
 pub use rights::Rights;
 pub use schema::MigrationState;
 pub use signing_keys::SigningKey;
+pub use store::{PlatformStore, Store, TenantStore};
 pub use templates::{
     AppCatalog, Drift, DueSync, KnownTemplate, Synced, TemplateChange, TemplateCursor,
     TemplateCursorFormat, TemplateList, TemplateSync,
 };
 pub use tenants::{Tenant, TenantPatch};
 pub use webhooks::{NewWebhook, Webhook, WebhookPatch};
-
-/// The database. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Store {
-    write: DatabaseConnection,
-    read: DatabaseConnection,
-    /// Records whether statements have failed recently.
-    doubt: failure_watch::FailureWatch,
-    /// Orders the lines that this process appends to the audit log.
-    lines: Arc<Sequence>,
-}
-
-/// The tenant store: the entry point to one tenant's data.
-#[derive(Clone, Debug)]
-pub struct TenantStore {
-    store: Store,
-    tenant: TenantId,
-    record: Option<NewAuditLine>,
-    kept: Option<StoredAnswer>,
-}
-
-/// The platform store: the entry point to all data, for the queue, authentication and operators.
-#[derive(Clone, Debug)]
-pub struct PlatformStore {
-    store: Store,
-    record: Option<NewAuditLine>,
-    kept: Option<StoredAnswer>,
-}
-
-impl Store {
-    /// A store over these connections.
-    pub(crate) fn over(
-        mut write: DatabaseConnection,
-        mut read: DatabaseConnection,
-        doubt: failure_watch::FailureWatch,
-    ) -> Self {
-        doubt.watch(&mut write);
-        doubt.watch(&mut read);
-        Self {
-            write,
-            read,
-            doubt,
-            lines: Arc::default(),
-        }
-    }
-
-    /// The entry point to the data of one tenant.
-    pub fn tenant(&self, tenant: TenantId) -> TenantStore {
-        TenantStore {
-            store: self.clone(),
-            tenant,
-            record: None,
-            kept: None,
-        }
-    }
-
-    /// The entry point to all data.
-    pub fn platform(&self) -> PlatformStore {
-        PlatformStore {
-            store: self.clone(),
-            record: None,
-            kept: None,
-        }
-    }
-}
-
-/// A time in the database's form: milliseconds since 1970, UTC.
-pub(crate) fn millis(time: DateTime<Utc>) -> i64 {
-    time.timestamp_millis()
-}
-
-/// The time that the database stores as `millis`.
-pub(crate) fn time(millis: i64) -> DateTime<Utc> {
-    DateTime::from_timestamp_millis(millis).unwrap_or_default()
-}

@@ -23,7 +23,7 @@ use crate::{
     error::unknown,
     queue::claimed::is_unanswered,
     queue::grants::asked_policy,
-    time,
+    timestamp::time,
 };
 
 /// The statuses of most old messages and of all new messages. A list of any other status uses an index that leaves these
@@ -114,7 +114,7 @@ impl TenantStore {
     pub async fn message(&self, id: MessageId) -> Result<Option<Message>, StoreError> {
         let found = Entity::find_by_id(id.uuid())
             .filter(Column::TenantId.eq(self.tenant.uuid()))
-            .one(&self.store.read)
+            .one(self.store.read())
             .await?;
         found.map(Message::try_from).transpose()
     }
@@ -127,7 +127,7 @@ impl TenantStore {
         page: &Page,
     ) -> Result<Listing<Message>, StoreError> {
         let query = self.listed(appid, filter, page);
-        let rows = query.all(&self.store.read).await?;
+        let rows = query.all(self.store.read()).await?;
         let listing = Listing::of(rows, page, |row: &Model| row.id);
         listing.try_map(Message::try_from)
     }
@@ -182,7 +182,7 @@ fn is_rare() -> Condition {
 impl PlatformStore {
     /// The message with this id, of any tenant.
     pub async fn message(&self, id: MessageId) -> Result<Option<Message>, StoreError> {
-        let found = Entity::find_by_id(id.uuid()).one(&self.store.read).await?;
+        let found = Entity::find_by_id(id.uuid()).one(self.store.read()).await?;
         found.map(Message::try_from).transpose()
     }
 }

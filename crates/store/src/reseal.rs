@@ -137,7 +137,7 @@ impl PlatformStore {
         }
         let other =
             |column: &str| Expr::cust(format!("substr({column}, 1, 5)")).ne(key.mark().to_vec());
-        let read = &self.store.read;
+        let read = self.store.read();
         let value = |row: String, owner, sealed| SealedValue {
             place,
             row,
@@ -212,7 +212,7 @@ impl PlatformStore {
         if value.place == SealedColumn::StoredAnswer {
             return self.replace_answer(value, sealed).await;
         }
-        let (write, row) = (&self.store.write, value.row.as_str());
+        let (write, row) = (self.store.write(), value.row.as_str());
         let changed = if let Some(column) = value.place.app_column() {
             app::Entity::update_many()
                 .col_expr(column, Expr::value(sealed))
@@ -268,8 +268,8 @@ mod tests {
         store.migrate_up().await.unwrap();
         let query = "SELECT tables.name || '.' || columns.name AS place FROM sqlite_master tables \
                      JOIN pragma_table_info(tables.name) columns WHERE columns.name LIKE '%sealed%' ORDER BY 1";
-        let statement = Statement::from_string(store.read.get_database_backend(), query);
-        let rows = store.read.query_all_raw(statement).await.unwrap();
+        let statement = Statement::from_string(store.read().get_database_backend(), query);
+        let rows = store.read().query_all_raw(statement).await.unwrap();
         let columns: Vec<String> = rows
             .iter()
             .map(|row| row.try_get("", "place").unwrap())

@@ -38,7 +38,7 @@ impl Store {
             return Ok(None);
         }
         let look = Statement::from_string(DbBackend::Postgres, LOOK);
-        let row = self.write.query_one_raw(look).await?;
+        let row = self.write().query_one_raw(look).await?;
         let row = row.ok_or_else(|| StoreError::Broken("the rights have no row".to_owned()))?;
         let closed: String = row.try_get("", "closed")?;
         let closed = closed.split(", ").filter(|name| !name.is_empty());

@@ -39,11 +39,13 @@ impl Store {
         // The first migration creates the table of applied migrations. This function only reads, so it does not create
         // the table.
         let table = Migrator::migration_table_name().to_string();
-        let is_new = !SchemaManager::new(&self.write).has_table(table).await?;
+        let is_new = !SchemaManager::new(self.migrating())
+            .has_table(table)
+            .await?;
         let applied = if is_new {
             Vec::new()
         } else {
-            Migrator::get_migration_models(&self.write).await?
+            Migrator::get_migration_models(self.migrating()).await?
         };
         let applied: Vec<String> = applied.into_iter().map(|model| model.version).collect();
         let mut states: Vec<MigrationState> = Migrator::migrations()
@@ -84,7 +86,7 @@ mod tests {
         store.migrate_up().await.unwrap();
         let newer =
             "INSERT INTO seaql_migrations (version, applied_at) VALUES ('m20991231_future', 0)";
-        store.write.execute_unprepared(newer).await.unwrap();
+        store.write().execute_unprepared(newer).await.unwrap();
         let states = store.migrations().await.unwrap();
         let (last, own) = states.split_last().unwrap();
         assert_eq!(

@@ -7,13 +7,13 @@ use sea_orm::{EntityTrait, sea_query::OnConflict};
 use crate::{
     PlatformStore, StoreError,
     entity::sealed_key::{ActiveModel, Column, Entity, Model},
-    millis,
+    timestamp::millis,
 };
 
 impl PlatformStore {
     /// The sealed key with this name.
     pub async fn sealed_key(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        let row = Entity::find_by_id(name).one(&self.store.read).await?;
+        let row = Entity::find_by_id(name).one(self.store.read()).await?;
         Ok(row.map(|row| row.sealed))
     }
 
@@ -32,9 +32,9 @@ impl PlatformStore {
         };
         Entity::insert(ActiveModel::from(row))
             .on_conflict(OnConflict::column(Column::Name).do_nothing().to_owned())
-            .exec_without_returning(&self.store.write)
+            .exec_without_returning(self.store.write())
             .await?;
-        let kept = Entity::find_by_id(name).one(&self.store.write).await?;
+        let kept = Entity::find_by_id(name).one(self.store.write()).await?;
         kept.map(|row| row.sealed)
             .ok_or(StoreError::NotFound("sealed key"))
     }

@@ -9,7 +9,7 @@ use sea_orm::{
 use crate::{
     PlatformStore, StoreError,
     entity::signing_key::{ActiveModel, Column, Entity, Model},
-    millis, time,
+    timestamp::{millis, time},
 };
 
 /// A key that signs access tokens.
@@ -39,7 +39,7 @@ impl PlatformStore {
             .filter(in_force)
             .order_by_desc(Column::CreatedAt)
             .order_by_desc(Column::Kid)
-            .all(&self.store.read)
+            .all(self.store.read())
             .await?;
         Ok(rows.into_iter().map(signing_key).collect())
     }
@@ -50,7 +50,7 @@ impl PlatformStore {
             .filter(Column::RetiredAt.is_null())
             .order_by_desc(Column::CreatedAt)
             .order_by_desc(Column::Kid)
-            .one(&self.store.read)
+            .one(self.store.read())
             .await?;
         row.map(signing_key)
             .ok_or(StoreError::NotFound("signing key"))

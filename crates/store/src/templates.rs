@@ -32,7 +32,7 @@ use crate::{
     },
     error::unknown,
     messages::{json, to_json},
-    millis, time,
+    timestamp::{millis, time},
 };
 
 /// A template of an app.
@@ -128,7 +128,7 @@ impl TenantStore {
             .order_by_desc(Column::CreatedAt)
             .order_by_asc(Column::Id)
             .limit(page.limit + 1)
-            .all(&self.store.read)
+            .all(self.store.read())
             .await?;
         let place = |row: &Model| TemplateCursor {
             created_at: row.created_at,
@@ -141,7 +141,7 @@ impl TenantStore {
     pub async fn template_sync(&self, appid: &AppId) -> Result<TemplateSync, StoreError> {
         let row = template_sync::Entity::find_by_id(appid.as_str())
             .filter(template_sync::Column::TenantId.eq(self.tenant.uuid()))
-            .one(&self.store.read)
+            .one(self.store.read())
             .await?;
         Ok(row.ok_or(StoreError::NotFound("app"))?.into())
     }
@@ -154,7 +154,7 @@ impl PlatformStore {
             .select_only()
             .column(template_sync::Column::Revision)
             .into_tuple()
-            .one(&self.store.read)
+            .one(self.store.read())
             .await?;
         Ok(revision)
     }
@@ -164,7 +164,7 @@ impl PlatformStore {
         // Read the revision first: rows newer than the revision are read again, rows older than the revision would stay
         // cached.
         let sync = template_sync::Entity::find_by_id(appid.as_str())
-            .one(&self.store.read)
+            .one(self.store.read())
             .await?;
         let Some(sync) = sync else {
             return Ok(None);
@@ -173,10 +173,10 @@ impl PlatformStore {
             .select_only()
             .column(app::Column::ValueRules)
             .into_tuple()
-            .one(&self.store.read)
+            .one(self.store.read())
             .await?;
         let rules = rules.map(|word| value_rules(&word)).transpose()?;
-        let known = all(&self.store.read, appid.as_str()).await?;
+        let known = all(self.store.read(), appid.as_str()).await?;
         let entries = known
             .into_iter()
             .map(|known| (known.template, known.gone_at.is_some()));

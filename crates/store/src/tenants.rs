@@ -14,7 +14,7 @@ use crate::{
     Listing, Page, PlatformStore, StoreError, TenantStore,
     entity::tenant::{ActiveModel, Column, Entity, Model},
     error::unknown,
-    millis, time,
+    timestamp::{millis, time},
 };
 
 /// A customer of the operator.
@@ -94,7 +94,7 @@ impl PlatformStore {
 
     /// One tenant.
     pub async fn tenant(&self, id: TenantId) -> Result<Tenant, StoreError> {
-        let row = Entity::find_by_id(id.uuid()).one(&self.store.read).await?;
+        let row = Entity::find_by_id(id.uuid()).one(self.store.read()).await?;
         tenant(row.ok_or(StoreError::NotFound("tenant"))?)
     }
 
@@ -106,7 +106,7 @@ impl PlatformStore {
         if let Some(after) = page.after {
             query = query.filter(Column::Id.lt(after));
         }
-        let rows = query.all(&self.store.read).await?;
+        let rows = query.all(self.store.read()).await?;
         Listing::of(rows, page, |row| row.id).try_map(tenant)
     }
 

@@ -18,7 +18,7 @@ use crate::{
         webhook::{ActiveModel, Column, Entity, Model},
     },
     error::unknown,
-    millis, time,
+    timestamp::{millis, time},
 };
 
 /// The status of an endpoint that gets events.
@@ -161,7 +161,7 @@ impl TenantStore {
         if let Some(after) = page.after {
             query = query.filter(Column::Id.lt(after));
         }
-        let rows = query.all(&self.store.read).await?;
+        let rows = query.all(self.store.read()).await?;
         Listing::of(rows, page, |row| row.id).try_map(Webhook::try_from)
     }
 
@@ -169,7 +169,7 @@ impl TenantStore {
     pub async fn webhook(&self, id: WebhookId) -> Result<Webhook, StoreError> {
         let found = Entity::find_by_id(id.uuid())
             .filter(Column::TenantId.eq(self.tenant.uuid()))
-            .one(&self.store.read)
+            .one(self.store.read())
             .await?;
         found.ok_or(StoreError::NotFound("webhook"))?.try_into()
     }
@@ -266,7 +266,9 @@ impl TenantStore {
     }
 
     async fn reread_webhook(&self, id: WebhookId) -> Result<Webhook, StoreError> {
-        let found = Entity::find_by_id(id.uuid()).one(&self.store.write).await?;
+        let found = Entity::find_by_id(id.uuid())
+            .one(self.store.write())
+            .await?;
         found.ok_or(StoreError::NotFound("webhook"))?.try_into()
     }
 }

@@ -1,7 +1,7 @@
 //! Reads the pause of an app from the app's lane.
 
 use super::Pause;
-use crate::{entity::lane, time};
+use crate::{entity::lane, timestamp::time};
 
 pub(super) fn pause(lane: lane::Model) -> Option<Pause> {
     let until = time(lane.paused_until?);

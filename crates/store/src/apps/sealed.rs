@@ -8,7 +8,7 @@ use domain::{
 use sea_orm::{EntityTrait, QueryFilter};
 
 use super::{column_text::parse_token_mode, is, parse_kind};
-use crate::{PlatformStore, StoreError, entity::app::Entity, time};
+use crate::{PlatformStore, StoreError, entity::app::Entity, timestamp::time};
 
 /// The settings and sealed secrets with which the gateway calls WeChat for an app. The seal is bound to `tenant` and
 /// `appid`.
@@ -49,7 +49,7 @@ impl PlatformStore {
     pub async fn sealed_app(&self, appid: &AppId) -> Result<SealedApp, StoreError> {
         let row = Entity::find()
             .filter(is(None, appid))
-            .one(&self.store.read)
+            .one(self.store.read())
             .await?;
         let row = row.ok_or(StoreError::NotFound("app"))?;
         let previous_callback = row

@@ -19,8 +19,8 @@ use crate::{
         api_key::{ActiveModel, Column, Entity},
         tenant,
     },
-    millis,
-    unit_of_work::UnitOfWork,
+    store::UnitOfWork,
+    timestamp::millis,
 };
 
 /// What happens to the direct and indirect descendants of a revoked key: the keys made with that key.

@@ -12,7 +12,7 @@ use crate::{
     Message, StoreError, TenantStore,
     entity::message::{Column, Entity, Model},
     messages::facts,
-    millis,
+    timestamp::millis,
 };
 
 /// The result of a request to cancel.

@@ -11,7 +11,7 @@ use super::{
     claimed::ClaimedMessage,
     meter::{Lane, Meter},
 };
-use crate::{StoreError, messages::priority, millis};
+use crate::{StoreError, messages::priority, timestamp::millis};
 
 /// An app and the openid of one of the app's users.
 pub(super) type Recipient = (String, String);

@@ -26,7 +26,7 @@ use super::{
     sql::{Sql, still},
     unsent::Unsent,
 };
-use crate::{PlatformStore, StoreError, millis};
+use crate::{PlatformStore, StoreError, timestamp::millis};
 
 /// The most apps that one claim serves. The next claim continues after the last of these apps.
 const LANES: usize = 64;
@@ -219,7 +219,7 @@ impl PlatformStore {
             .push(") AND tenant.status = 'active' AS open ");
         sql.push("FROM active LEFT JOIN lane ON lane.appid = active.appid LEFT JOIN app ON app.appid = active.appid ");
         sql.push("LEFT JOIN tenant ON tenant.id = app.tenant_id WHERE active.appid IS NOT NULL ORDER BY active.appid");
-        let connection = &self.store.read;
+        let connection = self.store.read();
         Ok(AppVisit::find_by_statement(sql.on(connection))
             .all(connection)
             .await?)

@@ -20,7 +20,7 @@ use crate::{
     StoreError,
     error::unknown,
     messages::{json, on_uncertain},
-    time,
+    timestamp::time,
 };
 
 /// A message in flight.

@@ -11,7 +11,7 @@ use super::{
     grants::{LedgerChange, enter_ledger},
     sql::Sql,
 };
-use crate::{PlatformStore, StoreError, Swept, millis};
+use crate::{PlatformStore, StoreError, Swept, timestamp::millis};
 
 /// The most digests that one sweep deletes.
 const BATCH: i64 = 500;
@@ -101,7 +101,7 @@ impl PlatformStore {
             .push(" LIMIT ")
             .bind(BATCH)
             .push(")");
-        let connection = &self.store.write;
+        let connection = self.store.write();
         let forgotten = connection.execute_raw(sql.on(connection)).await?;
         Ok(Swept {
             moved: forgotten.rows_affected(),

@@ -32,7 +32,11 @@ use super::{
     sql::{Sql, SqlValue, pieces},
 };
 use crate::{
-    Failure, Message, StoreError, error::unknown, messages::to_json, millis, queue::THROTTLED, time,
+    Failure, Message, StoreError,
+    error::unknown,
+    messages::to_json,
+    queue::THROTTLED,
+    timestamp::{millis, time},
 };
 
 /// The part of an event that describes a message at the time of the event. The other fields of a message never change.

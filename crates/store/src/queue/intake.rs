@@ -20,7 +20,7 @@ use crate::{
     PlatformStore, StoreError,
     entity::message::{ActiveModel, Entity},
     messages::{on_uncertain_word, rank, to_json},
-    millis,
+    timestamp::millis,
 };
 
 /// The most messages of one INSERT: 28 columns stay under SQLite's 32,766 bound values.
@@ -82,7 +82,7 @@ impl PlatformStore {
             return Ok(None);
         };
         let appid = submission.appid.as_str();
-        let apps = admission::read_apps(&self.store.read, &[appid], "").await?;
+        let apps = admission::read_apps(self.store.read(), &[appid], "").await?;
         let app = admission::app_of(&apps, appid, submission.tenant);
         if app.is_some_and(|app| app.messages_per_day.is_some()) {
             return Ok(None);
@@ -93,7 +93,7 @@ impl PlatformStore {
         {
             let row = row(new, app.permit(&new.draft))?;
             Entity::insert(row)
-                .exec_without_returning(&self.store.write)
+                .exec_without_returning(self.store.write())
                 .await?;
         }
         Ok(Some(taken))

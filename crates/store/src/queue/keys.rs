@@ -28,7 +28,7 @@ use super::{
 use crate::{
     StoreError, TenantStore,
     messages::{json, to_json},
-    millis, time,
+    timestamp::{millis, time},
 };
 
 /// The content of an idempotency record: the facts from which the same answer is made again.
@@ -163,7 +163,7 @@ impl TenantStore {
         key: &IdempotencyKey,
         now: DateTime<Utc>,
     ) -> Result<bool, StoreError> {
-        let found = find(&self.store.read, vec![(self.tenant, key)]).await?;
+        let found = find(self.store.read(), vec![(self.tenant, key)]).await?;
         Ok(found.iter().any(|row| row.holds(self.tenant, key, now)))
     }
 }

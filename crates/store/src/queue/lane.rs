@@ -77,7 +77,7 @@ impl PlatformStore {
             .push(" AND NOT EXISTS (SELECT 1 FROM app WHERE app.appid = l.appid) LIMIT ")
             .bind(BATCH)
             .push(")");
-        let connection = &self.store.write;
+        let connection = self.store.write();
         let result = connection.execute_raw(sql.on(connection)).await?;
         Ok(Swept::of(result.rows_affected()))
     }
@@ -100,7 +100,7 @@ impl PlatformStore {
             .bind(today)
             .push(" THEN lane.quota_used ELSE 0 END > ")
             .bind(remain);
-        let connection = &self.store.write;
+        let connection = self.store.write();
         connection.execute_raw(sql.on(connection)).await?;
         Ok(())
     }
@@ -115,7 +115,7 @@ impl TenantStore {
     ) -> Result<QuotaUse, StoreError> {
         let app = self.app(appid).await?;
         let lane = lane::Entity::find_by_id(appid.as_str())
-            .one(&self.store.read)
+            .one(self.store.read())
             .await?;
         let used = lane
             .filter(|lane| lane.quota_day == day_number(now))

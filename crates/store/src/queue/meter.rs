@@ -14,7 +14,7 @@ use sea_orm::{ConnectionTrait, FromQueryResult};
 use uuid::Uuid;
 
 use super::{QUOTA_EXHAUSTED, claim::ClaimRequest, sql::Sql};
-use crate::{StoreError, millis};
+use crate::{StoreError, timestamp::millis};
 
 const MINUTE: i64 = 60_000;
 

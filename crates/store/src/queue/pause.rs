@@ -12,7 +12,7 @@ use super::{
     meter::{SLOWEST, minute_number},
     sql::Sql,
 };
-use crate::{StoreError, millis};
+use crate::{StoreError, timestamp::millis};
 
 /// The pause reason of a lane after WeChat's answer that the limit of a minute is used up.
 pub const THROTTLED: &str = "throttled";

@@ -30,7 +30,7 @@ use super::{
     ClaimRequest, ClaimedMessage, GrantEntry, NewMessage, Permit, Settlement, SettlementSource,
     Submission, SubmissionBody,
 };
-use crate::{NewApp, Page, Store, millis};
+use crate::{NewApp, Page, Store, timestamp::millis};
 
 /// The statements that [`Sql::on`](super::sql::Sql::on) has built in this process.
 static MADE: Mutex<Vec<Statement>> = Mutex::new(Vec::new());
@@ -76,7 +76,7 @@ async fn app(store: &Store) -> AppId {
 
 /// Inserts messages of the app in every phase, most of them ended.
 async fn fill(store: &Store, appid: &AppId) {
-    let connection = &store.write;
+    let connection = store.write();
     let uuid = match connection.get_database_backend() {
         DbBackend::Postgres => "gen_random_uuid()",
         _ => "randomblob(16)",
@@ -258,7 +258,7 @@ async fn walks(
     statement: &Statement,
     is_walk: fn(&str, &str) -> bool,
 ) -> Vec<String> {
-    match store.write.get_database_backend() {
+    match store.write().get_database_backend() {
         DbBackend::Postgres => walks_on_postgres(store, statement, is_walk).await,
         _ => walks_on_sqlite(store, statement).await,
     }
@@ -269,7 +269,7 @@ async fn walks_on_sqlite(store: &Store, statement: &Statement) -> Vec<String> {
         sql: format!("EXPLAIN QUERY PLAN {}", statement.sql),
         ..statement.clone()
     };
-    let plan = store.write.query_all_raw(explained).await.unwrap();
+    let plan = store.write().query_all_raw(explained).await.unwrap();
     let lines = plan
         .iter()
         .map(|row| row.try_get::<String>("", "detail").unwrap());
@@ -397,7 +397,7 @@ async fn no_statement_goes_through_all_messages(url: &str, empty: &str) {
     // First without statistics on the filled tables, then after `ANALYZE`.
     look_for_walks(&store, &made, is_walk).await;
     look_for_walks(&store, &housework, is_read_whole).await;
-    store.write.execute_unprepared("ANALYZE").await.unwrap();
+    store.write().execute_unprepared("ANALYZE").await.unwrap();
     look_for_walks(&store, &made, is_walk).await;
     look_for_walks(&store, &housework, is_read_whole).await;
     look_for_walks(&store, &rounds, turns::is_walk).await;
@@ -408,7 +408,7 @@ async fn no_statement_goes_through_all_messages(url: &str, empty: &str) {
     let store = Store::connect(empty).await.unwrap();
     store.migrate_up().await.unwrap();
     look_for_walks(&store, &made, is_walk).await;
-    store.write.execute_unprepared("ANALYZE").await.unwrap();
+    store.write().execute_unprepared("ANALYZE").await.unwrap();
     look_for_walks(&store, &made, is_walk).await;
     look_for_walks(&store, &rounds, turns::is_walk).await;
     store.close().await.unwrap();

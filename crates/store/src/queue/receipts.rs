@@ -41,7 +41,11 @@ use super::{
     events::{Settled, end_with_events},
     sql::{Sql, SqlValue},
 };
-use crate::{PlatformStore, StoreError, error::unknown, millis, time};
+use crate::{
+    PlatformStore, StoreError,
+    error::unknown,
+    timestamp::{millis, time},
+};
 
 /// The time after which a new receipt is tried again for the first time. Each later wait is twice as long.
 const FIRST_LOOK: Duration = Duration::seconds(1);
@@ -370,7 +374,7 @@ impl PlatformStore {
     }
 
     async fn run(&self, sql: Sql) -> Result<(), StoreError> {
-        let connection = &self.store.write;
+        let connection = self.store.write();
         connection.execute_raw(sql.on(connection)).await?;
         Ok(())
     }

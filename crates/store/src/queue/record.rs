@@ -32,7 +32,7 @@ use super::{
     pause::{LaneChange, hold, refund, tell},
     sql::{Sql, SqlValue, still},
 };
-use crate::{PlatformStore, StoreError, messages::to_json, millis};
+use crate::{PlatformStore, StoreError, messages::to_json, timestamp::millis};
 
 /// The source of a settlement. Decides which settlement counts if there are two for one claim of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +97,7 @@ impl PlatformStore {
         if plain.is_empty() {
             return Ok(Recorded::default());
         }
-        let connection = &self.store.write;
+        let connection = self.store.write();
         let settled = settle(connection, &plain, NO_ENDPOINT, now).await?;
         // The sweeper releases the messages that this statement misses.
         let released = release_behind(connection, &followed(&settled), now)

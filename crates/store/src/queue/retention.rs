@@ -13,7 +13,7 @@ use super::{
 use crate::{
     PlatformStore, StoreError,
     messages::{json, to_json},
-    millis,
+    timestamp::millis,
 };
 
 /// The result of one call of [`PlatformStore::drop_payloads`].
@@ -45,11 +45,11 @@ impl PlatformStore {
             .bind(millis(before))
             .push(" ORDER BY id LIMIT ")
             .bind(BATCH);
-        if self.store.write.get_database_backend() == DbBackend::Postgres {
+        if self.store.write().get_database_backend() == DbBackend::Postgres {
             sql.push(" FOR UPDATE SKIP LOCKED");
         }
         sql.push(")");
-        let connection = &self.store.write;
+        let connection = self.store.write();
         let result = connection.execute_raw(sql.on(connection)).await?;
         Ok(Swept::of(result.rows_affected()))
     }
@@ -70,8 +70,8 @@ impl PlatformStore {
             .bind(id::lower_bound(before))
             .push(" ORDER BY id LIMIT ")
             .bind(BATCH);
-        let rows = Payload::find_by_statement(sql.on(&self.store.read))
-            .all(&self.store.read)
+        let rows = Payload::find_by_statement(sql.on(self.store.read()))
+            .all(self.store.read())
             .await?;
         let cursor = rows.last().map(|row| row.id);
         let empty = rows
@@ -97,7 +97,7 @@ impl PlatformStore {
             .push(&format!(
                 " FROM v WHERE id = v.message_id AND phase = {ENDED}"
             ));
-            let connection = &self.store.write;
+            let connection = self.store.write();
             connection.execute_raw(sql.on(connection)).await?;
         }
         Ok(Dropped { messages, cursor })
@@ -110,12 +110,12 @@ impl PlatformStore {
         sql.bind(id::lower_bound(before))
             .push(" ORDER BY id LIMIT ")
             .bind(BATCH);
-        if self.store.write.get_database_backend() == DbBackend::Postgres {
+        if self.store.write().get_database_backend() == DbBackend::Postgres {
             // Several replicas delete at the same time.
             sql.push(" FOR UPDATE SKIP LOCKED");
         }
         sql.push(")");
-        let connection = &self.store.write;
+        let connection = self.store.write();
         let result = connection.execute_raw(sql.on(connection)).await?;
         Ok(Swept::of(result.rows_affected()))
     }
@@ -126,7 +126,7 @@ impl PlatformStore {
             "DELETE FROM idempotency WHERE (tenant_id, key) IN (SELECT tenant_id, key FROM idempotency WHERE expires_at < ",
         );
         sql.bind(millis(now)).push(" LIMIT ").bind(BATCH);
-        let connection = &self.store.write;
+        let connection = self.store.write();
         if connection.get_database_backend() == DbBackend::Postgres {
             // Requests take over expired keys in a different lock order.
             sql.push(" FOR UPDATE SKIP LOCKED");

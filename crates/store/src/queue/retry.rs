@@ -24,7 +24,7 @@ use crate::{
     Message, StoreError, TenantStore,
     entity::message::{Column, Entity, Model},
     messages::facts,
-    millis, time,
+    timestamp::{millis, time},
 };
 
 /// The result of a request to retry.

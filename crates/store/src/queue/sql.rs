@@ -15,7 +15,7 @@ use chrono::{DateTime, Utc};
 use sea_orm::{ConnectionTrait, DbBackend, Statement, Value};
 use uuid::Uuid;
 
-use crate::millis;
+use crate::timestamp::millis;
 
 /// A statement under construction.
 #[derive(Debug, Default)]

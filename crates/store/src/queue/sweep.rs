@@ -19,7 +19,10 @@ use super::{
     sql::{Sql, still},
     unsent::Unsent,
 };
-use crate::{PlatformStore, StoreError, millis, time};
+use crate::{
+    PlatformStore, StoreError,
+    timestamp::{millis, time},
+};
 
 /// The most messages that one call moves.
 pub(super) const BATCH: i64 = 500;
@@ -54,14 +57,14 @@ impl PlatformStore {
             .push(" AND due_at <= ")
             .bind(millis(now));
         sql.push(" ORDER BY due_at LIMIT ").bind(BATCH);
-        if self.store.write.get_database_backend() == DbBackend::Postgres {
+        if self.store.write().get_database_backend() == DbBackend::Postgres {
             sql.push(" FOR UPDATE SKIP LOCKED");
         }
         sql.push(")");
         let result = self
             .store
-            .write
-            .execute_raw(sql.on(&self.store.write))
+            .write()
+            .execute_raw(sql.on(self.store.write()))
             .await?;
         Ok(Swept::of(result.rows_affected()))
     }
@@ -72,8 +75,8 @@ impl PlatformStore {
         sql.push(&WAITING.to_string());
         let row = self
             .store
-            .read
-            .query_one_raw(sql.on(&self.store.read))
+            .read()
+            .query_one_raw(sql.on(self.store.read()))
             .await?;
         let due_at = row
             .map(|row| row.try_get::<Option<i64>>("", "due_at"))
@@ -106,11 +109,11 @@ impl PlatformStore {
             "SELECT {CLAIMED_COLUMNS} FROM message WHERE phase = {IN_FLIGHT} AND lease_until <= "
         ));
         sql.bind(millis(now)).push(" LIMIT ").bind(BATCH);
-        let rows = ClaimedRow::find_by_statement(sql.on(&self.store.read))
-            .all(&self.store.read)
+        let rows = ClaimedRow::find_by_statement(sql.on(self.store.read()))
+            .all(self.store.read())
             .await?;
         let mut flights = readable(rows);
-        grants::load_held(&self.store.read, &mut flights).await?;
+        grants::load_held(self.store.read(), &mut flights).await?;
         Ok(flights)
     }
 
@@ -129,7 +132,7 @@ impl PlatformStore {
             .bind(id.uuid())
             .push(" AND lease = ")
             .bind(lease);
-        let connection = &self.store.write;
+        let connection = self.store.write();
         connection.execute_raw(sql.on(connection)).await?;
         Ok(())
     }
@@ -182,8 +185,8 @@ impl PlatformStore {
         sql.bind(BATCH);
         let rows = self
             .store
-            .read
-            .query_all_raw(sql.on(&self.store.read))
+            .read()
+            .query_all_raw(sql.on(self.store.read()))
             .await?;
         let people = rows
             .iter()

@@ -30,7 +30,8 @@ use crate::{
         template_sync::{ActiveModel, Column, Entity, Model},
     },
     error::unknown,
-    millis, queue,
+    queue,
+    timestamp::millis,
 };
 
 /// The delay of an app's first sync while the AppSecret is not verified: the AppSecret may still be wrong.
@@ -84,7 +85,7 @@ impl PlatformStore {
                 .order_by_asc(Column::DueAt)
         };
         // Most calls find nothing, and then take no lock.
-        if due().limit(1).one(&self.store.read).await?.is_none() {
+        if due().limit(1).one(self.store.read()).await?.is_none() {
             return Ok(Vec::new());
         }
         let tx = self.store.begin_batch().await?;
@@ -105,7 +106,7 @@ impl PlatformStore {
     /// The sync of one app, due or not.
     pub async fn template_sync_of(&self, appid: &AppId) -> Result<DueSync, StoreError> {
         let row = Entity::find_by_id(appid.as_str())
-            .one(&self.store.read)
+            .one(self.store.read())
             .await?;
         row.ok_or(StoreError::NotFound("app"))?.try_into()
     }

@@ -13,9 +13,8 @@ use crate::{
     PlatformStore, StoreError, TenantStore,
     error::unknown,
     messages::{json, to_json},
-    millis,
     queue::sql::Sql,
-    time,
+    timestamp::{millis, time},
 };
 
 /// The most templates that a count shows.
@@ -102,7 +101,7 @@ impl TenantStore {
             .push(" ORDER BY appid, template_id, remaining LIMIT ")
             .bind(first)
             .push(") AS accounts) AS accounts");
-        let connection = &self.store.read;
+        let connection = self.store.read();
         let Some(row) = connection.query_one_raw(sql.on(connection)).await? else {
             return Ok(false);
         };
@@ -136,7 +135,7 @@ impl TenantStore {
             .push(" AND expires_at > ")
             .bind(millis(now))
             .push(" GROUP BY appid, openid) AS people");
-        let connection = &self.store.read;
+        let connection = self.store.read();
         let Some(row) = connection.query_one_raw(sql.on(connection)).await? else {
             return Ok(PoolCount::default());
         };
@@ -159,7 +158,7 @@ impl TenantStore {
             .bind(self.tenant.uuid())
             .push(" GROUP BY appid, template_id ORDER BY appid, template_id LIMIT ")
             .bind(TEMPLATES);
-        let connection = &self.store.read;
+        let connection = self.store.read();
         let rows = connection.query_all_raw(sql.on(connection)).await?;
         let counts = rows.iter().map(|row| {
             Ok(TemplateCount {
@@ -178,7 +177,7 @@ impl TenantStore {
         sql.bind(appid.as_str())
             .push(" AND tenant_id = ")
             .bind(self.tenant.uuid());
-        let connection = &self.store.read;
+        let connection = self.store.read();
         let row = KeptRow::find_by_statement(sql.on(connection))
             .one(connection)
             .await?;
@@ -201,7 +200,7 @@ impl TenantStore {
             .bind(self.tenant.uuid())
             .push(" AND due_at <= ")
             .bind(millis(now));
-        let connection = &self.store.write;
+        let connection = self.store.write();
         let taken = connection.execute_raw(sql.on(connection)).await?;
         Ok(taken.rows_affected() > 0)
     }
@@ -231,7 +230,7 @@ impl TenantStore {
                 ") ON CONFLICT (appid) DO UPDATE SET tenant_id = excluded.tenant_id, pool = excluded.pool, \
                  templates = excluded.templates, as_of = excluded.as_of, due_at = excluded.due_at",
             );
-        let connection = &self.store.write;
+        let connection = self.store.write();
         connection.execute_raw(sql.on(connection)).await?;
         Ok(())
     }
@@ -242,7 +241,7 @@ impl TenantStore {
         sql.bind(appid.as_str())
             .push(" AND tenant_id = ")
             .bind(self.tenant.uuid());
-        let connection = &self.store.write;
+        let connection = self.store.write();
         connection.execute_raw(sql.on(connection)).await?;
         Ok(())
     }
@@ -259,7 +258,7 @@ impl PlatformStore {
         sql.bind(millis(before))
             .push(" ORDER BY as_of LIMIT ")
             .bind(i64::from(limit));
-        let connection = &self.store.read;
+        let connection = self.store.read();
         let rows = connection.query_all_raw(sql.on(connection)).await?;
         let apps = rows.iter().map(|row| {
             let appid: String = row.try_get("", "appid")?;

@@ -12,9 +12,8 @@ use uuid::Uuid;
 use crate::{
     StoreError,
     messages::{json, to_json},
-    millis,
     queue::sql::{Sql, SqlValue},
-    time,
+    timestamp::{millis, time},
 };
 
 /// The key of a ledger row: appid, user, template.

@@ -15,9 +15,8 @@ use super::PooledId;
 use crate::{
     PlatformStore, StoreError, Swept,
     error::unknown,
-    millis,
     queue::{sql::Sql, sweep::BATCH},
-    time,
+    timestamp::{millis, time},
 };
 
 /// How long an expired id is still remembered: a late report of the same id is then recognised.
@@ -133,7 +132,7 @@ impl PlatformStore {
         sql.bind(millis(now - MEMORY))
             .push(" ORDER BY expires_at LIMIT ")
             .bind(BATCH);
-        let connection = &self.store.write;
+        let connection = self.store.write();
         if connection.get_database_backend() == DbBackend::Postgres {
             sql.push(" FOR UPDATE SKIP LOCKED");
         }
@@ -148,7 +147,7 @@ impl PlatformStore {
         tenant: TenantId,
         appid: &AppId,
     ) -> Result<(), StoreError> {
-        let connection = &self.store.write;
+        let connection = self.store.write();
         for (table, key) in [
             ("form_id", "appid, value"),
             ("subscription", "appid, openid, template_id"),
@@ -175,7 +174,7 @@ impl PlatformStore {
     /// Deletes all leftover data of an appid without an app, in batches, so that the next owner finds nothing of the
     /// last owner's data.
     pub(crate) async fn forget_leftovers(&self, appid: &AppId) -> Result<(), StoreError> {
-        let connection = &self.store.write;
+        let connection = self.store.write();
         for (table, key) in [
             ("form_id", "appid, value"),
             ("subscription", "appid, openid, template_id"),

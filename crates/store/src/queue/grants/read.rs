@@ -11,7 +11,7 @@ use super::{
     ledger::{LedgerRow, account_columns},
     pool::{POOLED_COLUMNS, PooledRow},
 };
-use crate::{Listing, Page, StoreError, TenantStore, millis, queue::sql::Sql};
+use crate::{Listing, Page, StoreError, TenantStore, queue::sql::Sql, timestamp::millis};
 
 /// The states of a ledger row in a [`Reach`]; 0 stands for neither.
 const REACHABLE: i64 = 1;
@@ -138,7 +138,7 @@ impl TenantStore {
         }
         sql.push(" ORDER BY s.appid DESC, s.openid DESC, s.expires_at DESC, s.value DESC LIMIT ")
             .bind(limit.cast_signed());
-        let connection = &self.store.read;
+        let connection = self.store.read();
         let rows = PooledRow::find_by_statement(sql.on(connection))
             .all(connection)
             .await?;
@@ -171,7 +171,7 @@ impl TenantStore {
             .bind(after)
             .push(" ORDER BY s.appid, s.openid, s.template_id LIMIT ")
             .bind(limit.cast_signed());
-        let connection = &self.store.read;
+        let connection = self.store.read();
         let rows = LedgerRow::find_by_statement(sql.on(connection))
             .all(connection)
             .await?;
@@ -230,7 +230,7 @@ impl TenantStore {
         .push(" AND n.expires_at + 0 > ")
         .bind(millis(now))
         .push(" LIMIT 1) IS NOT NULL");
-        let connection = &self.store.read;
+        let connection = self.store.read();
         Ok(connection.query_all_raw(sql.on(connection)).await?.len() as u64)
     }
 
@@ -254,7 +254,7 @@ impl TenantStore {
         .push(" AND s.tenant_id = ")
         .bind(self.tenant.uuid())
         .push(") AS state FROM v");
-        let connection = &self.store.read;
+        let connection = self.store.read();
         let mut states: HashMap<String, Option<i64>> = HashMap::new();
         for row in connection.query_all_raw(sql.on(connection)).await? {
             states.insert(row.try_get("", "openid")?, row.try_get("", "state")?);

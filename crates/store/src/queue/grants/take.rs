@@ -11,7 +11,6 @@ use super::{Permit, PoolId, ledger, pool};
 use crate::{
     StoreError,
     error::unknown,
-    millis,
     queue::{
         ENDED,
         claimed::ClaimedMessage,
@@ -20,7 +19,7 @@ use crate::{
         sql::{Sql, SqlValue},
         unsent::MAYBE_SENT,
     },
-    time,
+    timestamp::{millis, time},
 };
 
 #[derive(FromQueryResult)]

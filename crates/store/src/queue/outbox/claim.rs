@@ -15,9 +15,8 @@ use crate::{
     PlatformStore, StoreError,
     error::unknown,
     messages::json,
-    millis,
     queue::{sql::Sql, sweep::BATCH},
-    time,
+    timestamp::{millis, time},
     webhooks::ENABLED,
 };
 
@@ -205,9 +204,9 @@ impl PlatformStore {
             .bind(millis(now))
             .push(" ORDER BY d.due_at LIMIT 1) IS NOT NULL AS due FROM endpoint LEFT JOIN webhook ON webhook.id = endpoint.id ")
             .push("WHERE endpoint.id IS NOT NULL ORDER BY endpoint.tenant_id, endpoint.id");
-        let statement = sql.on(&self.store.read);
+        let statement = sql.on(self.store.read());
         let visits = TenantVisit::find_by_statement(statement)
-            .all(&self.store.read)
+            .all(self.store.read())
             .await?;
         Ok(VisitedTenants::of(visits, request))
     }
@@ -238,7 +237,7 @@ impl PlatformStore {
             .push(" LIMIT ")
             .bind(BATCH)
             .push(")");
-        let connection = &self.store.write;
+        let connection = self.store.write();
         connection.execute_raw(sql.on(connection)).await?;
         Ok(())
     }

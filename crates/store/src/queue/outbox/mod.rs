@@ -30,7 +30,7 @@ use super::{
     sql::Sql,
     sweep::{BATCH, Swept},
 };
-use crate::{PlatformStore, StoreError, millis};
+use crate::{PlatformStore, StoreError, timestamp::millis};
 
 pub use share::{HeldSlots, Slots};
 
@@ -154,7 +154,7 @@ impl PlatformStore {
             .push(" AND status <> 'pending' ORDER BY created_at LIMIT ")
             .bind(BATCH)
             .push(")");
-        let connection = &self.store.write;
+        let connection = self.store.write();
         let result = connection.execute_raw(sql.on(connection)).await?;
         Ok(Swept::of(result.rows_affected()))
     }

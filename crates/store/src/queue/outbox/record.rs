@@ -9,10 +9,10 @@ use uuid::Uuid;
 
 use super::{DeliveryNext, DeliveryOutcome, DisabledWebhook};
 use crate::{
-    PlatformStore, StoreError, audit, millis,
+    PlatformStore, StoreError, audit,
     queue::sql::{Sql, SqlValue},
-    time,
-    unit_of_work::UnitOfWork,
+    store::UnitOfWork,
+    timestamp::{millis, time},
     webhooks::{DISABLED, ENABLED},
 };
 

@@ -4,11 +4,11 @@ use domain::{app::AppId, id::TenantId};
 use sea_orm::{ConnectionTrait, Statement};
 
 use super::{ENDED, at};
-use crate::{Store, millis};
+use crate::{Store, timestamp::millis};
 
 /// Inserts ids and ledger rows of many users. Half of the ids are spent.
 pub(super) async fn fill_grants(store: &Store, tenant: TenantId, appid: &AppId) {
-    let connection = &store.write;
+    let connection = store.write();
     for insert in [
         "INSERT INTO form_id (appid, value, tenant_id, openid, kind, uses_left, collected_at, expires_at) \
          SELECT $2, 'f' || i, $1, 'u' || (i / 4), 'form_id', i % 2, $3, $3 + i FROM n",

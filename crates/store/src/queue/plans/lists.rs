@@ -43,7 +43,7 @@ fn filters() -> [(MessageFilter, &'static str); 3] {
 
 async fn the_plan(store: &Store, appid: &AppId, filter: &MessageFilter) -> String {
     let tenant: TenantId = id::new(at(0), 1, 1);
-    let backend = store.read.get_database_backend();
+    let backend = store.read().get_database_backend();
     let query = store.tenant(tenant).listed(appid, filter, &PAGE);
     let query = query.build(backend);
     let explain = match backend {
@@ -54,7 +54,7 @@ async fn the_plan(store: &Store, appid: &AppId, filter: &MessageFilter) -> Strin
         sql: format!("{explain} {}", query.sql),
         ..query
     };
-    let rows = store.read.query_all_raw(explain).await.unwrap();
+    let rows = store.read().query_all_raw(explain).await.unwrap();
     let line = |row: &sea_orm::QueryResult| {
         let text = row.try_get::<String>("", "detail");
         text.or_else(|_| row.try_get("", "QUERY PLAN")).unwrap()
@@ -67,7 +67,7 @@ async fn a_page_of_what_is_rare_is_whole(url: &str) {
     store.migrate_up().await.unwrap();
     let appid = app(&store).await;
     fill(&store, &appid).await;
-    store.write.execute_unprepared(RARE).await.unwrap();
+    store.write().execute_unprepared(RARE).await.unwrap();
     let door = store.tenant(id::new(at(0), 1, 1));
     for (filter, index) in filters() {
         let page = door.messages(&appid, &filter, &PAGE).await.unwrap();

@@ -13,12 +13,12 @@ use uuid::Uuid;
 use super::{ENDED, at};
 use crate::{
     AppEvent, DeliveryNext, DeliveryOutcome, NewReceipt, NewWebhook, OutboxRequest, Slots, Store,
-    millis,
+    timestamp::millis,
 };
 
 /// Inserts deliveries and receipts of many tenants and apps. Half of the deliveries are pending.
 async fn fill(store: &Store) {
-    let connection = &store.write;
+    let connection = store.write();
     let uuid = match connection.get_database_backend() {
         DbBackend::Postgres => "gen_random_uuid()",
         _ => "randomblob(16)",

@@ -14,7 +14,7 @@ use domain::{
     message::Channel,
     verdict::{Attempt, Outcome},
 };
-use sea_orm::{DbBackend, FromQueryResult};
+use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult};
 use uuid::Uuid;
 
 use super::{MatchFields, NewReceipt, write};
@@ -155,7 +155,7 @@ impl PlatformStore {
         if people.is_empty() {
             return Ok(PossibleMessages::new());
         }
-        let connection = &self.store.read;
+        let connection = self.store.read();
         let mut sql = Sql::new("WITH v(a, t) AS (");
         sql.rows(
             people

@@ -10,7 +10,7 @@ use chrono::{DateTime, Duration, Utc};
 use sea_orm::FromQueryResult;
 
 use super::{NewReceipt, WaitingRow};
-use crate::{PlatformStore, StoreError, millis, queue::sql::Sql};
+use crate::{PlatformStore, StoreError, queue::sql::Sql, timestamp::millis};
 
 /// The most receipts that one statement handles.
 pub(super) const PIECE: usize = 512;
@@ -86,7 +86,7 @@ impl PlatformStore {
             .push(") SELECT v.a AS appid, (SELECT COUNT(*) FROM (SELECT 1 AS one FROM receipt r WHERE r.appid = v.a LIMIT ")
             .bind(ROOM)
             .push(") AS counted) AS waiting FROM v");
-        let connection = &self.store.read;
+        let connection = self.store.read();
         let rooms = WaitingCount::find_by_statement(sql.on(connection)).all(connection);
         let rooms = rooms
             .await?
@@ -136,7 +136,7 @@ impl PlatformStore {
                 .bind(i64::try_from(share).unwrap_or(i64::MAX))
                 .push(&format!(") AS app{number}"));
         }
-        let connection = &self.store.read;
+        let connection = self.store.read();
         let rows = WaitingRow::find_by_statement(sql.on(connection));
         let rows = rows.all(connection).await?;
         let of = |appid: &String| rows.iter().filter(|row| row.appid == *appid).count();
@@ -163,7 +163,7 @@ impl PlatformStore {
             .push(") SELECT active.appid, (SELECT r.look_at FROM receipt r WHERE r.appid = active.appid AND r.look_at <= ")
             .bind(millis(now))
             .push(" ORDER BY r.look_at LIMIT 1) IS NOT NULL AS due FROM active WHERE active.appid IS NOT NULL ORDER BY active.appid");
-        let connection = &self.store.read;
+        let connection = self.store.read();
         let visits = Visit::find_by_statement(sql.on(connection));
         Ok(visits.all(connection).await?)
     }
