@@ -8,7 +8,7 @@ use domain::{
 use store::{Canceled, IdempotencyKey, Message, Retried, StoreError};
 
 use crate::{
-    engine::Parts,
+    parts::Parts,
     submit::{Accepted, SubmitError},
     topic,
     waiters::ended_payload,

@@ -18,9 +18,10 @@ use wechat::{Answer, Outgoing, codes::FORM_ID_USED_UP};
 
 use crate::{
     app_pause::{self, AppPause},
-    engine::{EngineOptions, Parts},
     metrics::DeliveryMetrics,
     no_token,
+    options::EngineOptions,
+    parts::Parts,
     quota::QuotaReports,
     recorder::UnrecordedOutcome,
     templates::{LISTED_AND_REFUSED, Templates},

@@ -4,14 +4,10 @@ mod waiting;
 
 use std::{sync::Arc, time::Duration};
 
-use broker::Broker;
-use coord::Coord;
 use domain::{
     app::AppId,
     id::{MessageId, TenantId},
     message::Draft,
-    quota::PriorityShares,
-    seal::MasterKey,
 };
 use store::{IdempotencyKey, Listing, Message, MessageFilter, Origin, Page, Store, StoreError};
 use tokio::sync::{Notify, mpsc};
@@ -24,11 +20,13 @@ use crate::{
     callbacks::{Callbacks, ReceiptSweeper},
     changes::{ChangeError, Changes},
     dispatch::{Dispatcher, UNNOTICED_OUTAGE},
+    error::DeliveryError,
     grants::{Counts, Grants},
     intake::Intake,
     janitor::Janitor,
     liveness::LivenessWatch,
-    metrics::DeliveryMetrics,
+    options::EngineOptions,
+    parts::Parts,
     pass_through::{BodyMemory, PassThrough, PassThroughError},
     quota::{QuotaReport, QuotaReports},
     recorder::Recorder,
@@ -37,100 +35,9 @@ use crate::{
     sweeper::Sweeper,
     templates::{Syncer, Templates},
     waiters::Waiters,
-    webhooks::{Announcer, ShowMessage, Webhooks},
+    webhooks::{Announcer, Webhooks},
     worker::Worker,
 };
-
-/// The dependencies of the engine.
-#[derive(Clone)]
-pub struct Parts {
-    /// The database.
-    pub store: Store,
-    /// Coordination between replicas: time, leases, wake-ups, rate limits.
-    pub coord: Coord,
-    /// The client of WeChat's API.
-    pub wechat: wechat::Client,
-    /// The source of access tokens.
-    pub broker: Broker,
-    /// Seals AppSecrets.
-    pub master_key: MasterKey,
-    /// The metrics of this crate.
-    pub metrics: DeliveryMetrics,
-    /// Renders a message for webhook events.
-    pub show_message: ShowMessage,
-}
-
-/// The options of the engine.
-#[derive(Clone, Copy, Debug)]
-pub struct EngineOptions {
-    /// Number of sending slots: messages in flight at the same time, over all apps.
-    pub slots: usize,
-    /// How long a claim reserves a message for this replica.
-    pub lease: Duration,
-    /// The longest time that one send can take: the client's total time-out.
-    pub send_timeout: Duration,
-    /// How much of an app's quota each priority may use.
-    pub shares: PriorityShares,
-    /// How long messages and the lines of the audit log are kept.
-    pub retention: Retention,
-    /// Whether webhook endpoints may be in private networks, and may use plain http.
-    pub allow_private_webhooks: bool,
-}
-
-/// How long messages are kept after their end, and lines of the audit log after they were written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Retention {
-    /// Retention of a message's outcome, with every attempt.
-    pub messages: Duration,
-    /// Retention of a message's content: template values, page, metadata. At most as long as `messages`.
-    pub payloads: Duration,
-    /// Retention of the lines of the audit log.
-    pub audit: Duration,
-}
-
-impl Default for Retention {
-    fn default() -> Self {
-        let days = |days: u64| Duration::from_hours(24 * days);
-        Self {
-            messages: days(90),
-            payloads: days(90),
-            audit: days(400),
-        }
-    }
-}
-
-impl Default for EngineOptions {
-    fn default() -> Self {
-        Self {
-            slots: 1024,
-            lease: Duration::from_mins(1),
-            send_timeout: Duration::from_secs(5),
-            shares: PriorityShares::default(),
-            retention: Retention::default(),
-            allow_private_webhooks: false,
-        }
-    }
-}
-
-/// Why a read failed.
-#[derive(Debug, thiserror::Error)]
-pub enum DeliveryError {
-    /// The tenant has no item of this kind and name.
-    #[error("there is no such {0}")]
-    NotFound(&'static str),
-    /// The database failed.
-    #[error(transparent)]
-    Store(StoreError),
-}
-
-impl From<StoreError> for DeliveryError {
-    fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::NotFound(what) => Self::NotFound(what),
-            other => Self::Store(other),
-        }
-    }
-}
 
 /// The engine. Cheap to clone.
 #[derive(Clone)]

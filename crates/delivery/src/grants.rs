@@ -11,7 +11,7 @@ mod counts;
 
 pub(crate) use counts::Counts;
 
-use crate::engine::{DeliveryError, Parts};
+use crate::{error::DeliveryError, parts::Parts};
 
 /// Grants that have been collected.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -21,8 +21,8 @@ use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    engine::Parts,
     metrics::DeliveryMetrics,
+    parts::Parts,
     submit::{Accepted, AcceptedBatch, BatchItem, SubmitError, results},
     tenant_queues::{
         BatchLimits, QueuedItem, TenantQueueReader, TenantQueues, WaitingLimits, lines,

@@ -7,10 +7,7 @@ use store::{PlatformStore, StoreError};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::{
-    engine::{Parts, Retention},
-    grants::Counts,
-};
+use crate::{grants::Counts, options::Retention, parts::Parts};
 
 /// The interval of the rounds.
 const ROUND: Duration = Duration::from_mins(1);

@@ -29,12 +29,15 @@ mod changes;
 mod credentials;
 mod dispatch;
 mod engine;
+mod error;
 mod grants;
 mod intake;
 mod janitor;
 mod liveness;
 mod metrics;
 mod no_token;
+mod options;
+mod parts;
 mod pass_through;
 mod quota;
 mod recorder;
@@ -45,6 +48,7 @@ mod templates;
 mod tenant_queues;
 mod token_refusals;
 mod tokens;
+mod topic;
 mod waiters;
 mod webhooks;
 mod worker;
@@ -55,9 +59,12 @@ pub use broker::{BudgetKind, ForeignRefresh, LiveToken};
 pub use callbacks::{CallbackError, CallbackRefusal, Callbacks, Consequence};
 pub use changes::ChangeError;
 pub use credentials::StoredCredentials;
-pub use engine::{Delivery, DeliveryError, EngineOptions, Parts, Retention};
+pub use engine::Delivery;
+pub use error::DeliveryError;
 pub use grants::{CollectedGrants, GrantError, Grants};
 pub use metrics::DeliveryMetrics;
+pub use options::{EngineOptions, Retention};
+pub use parts::{Parts, ShowMessage};
 pub use pass_through::{BodyMemory, PassThroughError};
 pub use quota::{QuotaReport, WechatQuotaReport};
 pub use store::{
@@ -68,22 +75,8 @@ pub use store::{
 pub use submit::{Accepted, AcceptedBatch, Attended, BatchItem, BatchResult, SubmitError};
 pub use templates::{Templates, TemplatesSynced};
 pub use tokens::{HandedToken, TokenBudget, TokenFailure, TokenReport, TokenStatus};
-pub use webhooks::{ShowMessage, WebhookError, WebhookSettings, Webhooks};
+pub use webhooks::{WebhookError, WebhookSettings, Webhooks};
 pub use wechat::{
     ForwardError, ForwardedAnswer, ForwardedCall, MAX_FORWARDED, callback::Query as CallbackQuery,
     is_forwardable, is_token_refusal, query_carries_secret,
 };
-
-/// Wake-up topics that replicas share.
-mod topic {
-    /// There may be messages to claim. The payload is the appid of the app that has messages, or empty.
-    pub(crate) const QUEUE: &str = "queue";
-    /// Messages have ended. The payload is the comma-separated list of message ids.
-    pub(crate) const ENDED: &str = "ended";
-    /// There may be templates to fetch from WeChat.
-    pub(crate) const TEMPLATES: &str = "templates";
-    /// An app was registered, changed or removed. The payload is the appid.
-    pub(crate) const APPS: &str = "apps";
-    /// There may be webhook deliveries to post.
-    pub(crate) const WEBHOOKS: &str = "webhooks";
-}

@@ -14,8 +14,6 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::callbacks;
-
 /// The metrics of delivery. Clones share the counters.
 #[derive(Clone, Debug)]
 pub struct DeliveryMetrics {
@@ -70,6 +68,28 @@ struct EndLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ChannelLabels {
     channel: &'static str,
+}
+
+/// The result of a callback, for metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CallbackOutcome {
+    /// The callback counted.
+    Taken,
+    /// The callback had counted before.
+    Repeated,
+    /// The callback has no meaning here.
+    Ignored,
+}
+
+impl CallbackOutcome {
+    /// The outcome as a metric label.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Taken => "taken",
+            Self::Repeated => "repeated",
+            Self::Ignored => "ignored",
+        }
+    }
 }
 
 impl DeliveryMetrics {
@@ -176,7 +196,7 @@ impl DeliveryMetrics {
         );
     }
 
-    pub(crate) fn heard(&self, event: &'static str, outcome: callbacks::CallbackOutcome) {
+    pub(crate) fn heard(&self, event: &'static str, outcome: CallbackOutcome) {
         let outcome = outcome.as_str();
         self.callbacks
             .get_or_create(&CallbackLabels { event, outcome })

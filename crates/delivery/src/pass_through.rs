@@ -16,7 +16,7 @@ use self::{call_slots::CallSlots, memory::MemoryBudget};
 use crate::{
     StoredCredentials,
     apps::{AppError, refusal},
-    engine::Parts,
+    parts::Parts,
     token_refusals::{Again, TokenRefusals},
 };
 

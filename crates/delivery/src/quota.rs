@@ -15,10 +15,7 @@ use domain::{
 use store::Store;
 use tokio::sync::Mutex;
 
-use crate::{
-    app_pause::day_may_be_late,
-    engine::{DeliveryError, Parts},
-};
+use crate::{app_pause::day_may_be_late, error::DeliveryError, parts::Parts};
 
 /// How long WeChat's figures are cached.
 const KEEP: Duration = Duration::from_mins(1);

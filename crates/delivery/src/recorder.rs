@@ -12,7 +12,7 @@ use domain::{id::MessageId, lifecycle::Status};
 use store::{LaneChange, Recorded, Settlement, SettlementSource, StoreError};
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 
-use crate::{engine::Parts, retrying_writer::Writer, topic, waiters::ended_payload};
+use crate::{parts::Parts, retrying_writer::Writer, topic, waiters::ended_payload};
 
 /// Replaces a text of WeChat's that could not be recorded.
 const UNRECORDED: &str = "WeChat's text cannot be recorded";

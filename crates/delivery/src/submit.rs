@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use domain::{app::AppKind, id::MessageId, message::Draft, violation::Violation};
 use store::{Message, Received, Spent, StoreError};
 
-use crate::DeliveryError;
+use crate::error::DeliveryError;
 
 pub(crate) mod results;
 

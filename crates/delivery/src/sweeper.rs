@@ -21,7 +21,7 @@ use store::{ClaimedMessage, Settlement, SettlementSource, StoreError};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::{engine::Parts, recorder::record, topic, waiters::announce_ends};
+use crate::{parts::Parts, recorder::record, topic, waiters::announce_ends};
 
 /// The interval of the rounds over expired messages, ended leases and stranded messages, which no due time announces.
 const ROUND: Duration = Duration::from_secs(1);

@@ -32,7 +32,7 @@ pub(crate) use syncer::Syncer;
 use self::catalog_cache::{CachedCatalog, CatalogCache};
 use crate::{
     apps::{AppError, quota_refusal, refusal},
-    engine::Parts,
+    parts::Parts,
     submit::SubmitError,
     topic,
 };

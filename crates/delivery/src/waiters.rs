@@ -16,7 +16,7 @@ use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::{engine::Parts, topic};
+use crate::{parts::Parts, topic};
 
 /// How often a waiter reads the message without a wake-up: a wake-up can get lost with Redis.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);

@@ -13,10 +13,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    dispatch::Dispatcher,
-    engine::{EngineOptions, Parts},
-    retrying_writer::Backlog,
-    topic,
+    dispatch::Dispatcher, options::EngineOptions, parts::Parts, retrying_writer::Backlog, topic,
     waiters::announce_ends,
 };
 

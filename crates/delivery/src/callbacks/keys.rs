@@ -28,7 +28,7 @@ use store::{Store, StoreError};
 use wechat::callback::Keys;
 
 use super::{CallbackError, CallbackRefusal};
-use crate::{engine::Parts, metrics::DeliveryMetrics, topic};
+use crate::{metrics::DeliveryMetrics, parts::Parts, topic};
 
 /// How long the settings before a change are valid: the tenant changes the gateway first and WeChat's console second,
 /// and callbacks that WeChat signed before may still come.

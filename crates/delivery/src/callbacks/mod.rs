@@ -38,17 +38,17 @@ use wechat::callback::{CallbackCheckError, EventKind, Keys, Query, SigningStamp,
 
 pub use consequence::Consequence;
 
-pub(crate) use self::{
-    waiting::ReceiptSweeper,
-    writer::{CallbackOutcome, announce},
-};
+pub(crate) use self::{waiting::ReceiptSweeper, writer::announce};
 
 use self::{
     keys::KeyCache,
     seen::{Seen, VerifiedCallback},
     writer::{CallbackWriter, CallbackWriterLoop},
 };
-use crate::{engine::Parts, metrics::DeliveryMetrics};
+use crate::{
+    metrics::{CallbackOutcome, DeliveryMetrics},
+    parts::Parts,
+};
 
 /// The largest difference between a callback's time stamp and the gateway's time, and between an event's time and the
 /// time stamp. An overheard signature is valid no longer than this.

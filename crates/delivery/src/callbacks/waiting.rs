@@ -6,7 +6,7 @@ use store::StoreError;
 use tokio_util::sync::CancellationToken;
 
 use super::announce;
-use crate::engine::Parts;
+use crate::parts::Parts;
 
 /// The interval of the rounds.
 const ROUND: Duration = Duration::from_secs(1);

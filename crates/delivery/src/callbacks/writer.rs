@@ -11,7 +11,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{CallbackError, Consequence};
 use crate::{
-    engine::Parts,
+    metrics::CallbackOutcome,
+    parts::Parts,
     tenant_queues::{
         BatchLimits, QueuedItem, TenantQueueReader, TenantQueues, WaitingLimits, lines,
     },
@@ -32,28 +33,6 @@ const TAKE: BatchLimits = BatchLimits {
 };
 /// How long a callback waits for capacity. WeChat waits for five seconds altogether.
 const PATIENCE: Duration = Duration::from_secs(1);
-
-/// The result of a callback, for metrics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum CallbackOutcome {
-    /// The callback counted.
-    Taken,
-    /// The callback had counted before.
-    Repeated,
-    /// The callback has no meaning here.
-    Ignored,
-}
-
-impl CallbackOutcome {
-    /// The outcome as a metric label.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Taken => "taken",
-            Self::Repeated => "repeated",
-            Self::Ignored => "ignored",
-        }
-    }
-}
 
 type WriterReply = oneshot::Sender<Result<CallbackOutcome, CallbackError>>;
 

@@ -10,8 +10,9 @@ use domain::{
 use store::Message;
 use tokio::sync::oneshot;
 
-use super::{Delivery, DeliveryError};
+use super::Delivery;
 use crate::{
+    error::DeliveryError,
     submit::{Attended, SubmitError},
     waiters::Waiter,
 };

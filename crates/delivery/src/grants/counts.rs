@@ -16,7 +16,7 @@ use store::{GrantCount, Store, StoreError};
 use tokio::sync::Mutex;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::engine::Parts;
+use crate::parts::Parts;
 
 /// The most ids or ledger entries of an app that are counted at every request: some 15 ms.
 const FEW: u32 = 10_000;

@@ -8,7 +8,7 @@ use domain::{app::AppId, id::TenantId, template::Catalog};
 use moka::future::Cache;
 use store::{AppCatalog, Store, StoreError};
 
-use crate::engine::Parts;
+use crate::parts::Parts;
 
 /// How long a look at the database is used: a change by one replica reaches all others within this time. A look reads
 /// one row by its key, whatever the size of the app.

@@ -6,7 +6,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::Templates;
-use crate::{engine::Parts, topic};
+use crate::{parts::Parts, topic};
 
 /// Apps that this replica syncs at the same time.
 const AT_ONCE: u64 = 8;

@@ -18,9 +18,7 @@ use domain::{
 };
 use serde::Serialize;
 use serde_json::Value;
-use store::{
-    DeliveryNext, DeliveryOutcome, DueDelivery, EventContent, Message, OutboxRequest, StoreError,
-};
+use store::{DeliveryNext, DeliveryOutcome, DueDelivery, EventContent, OutboxRequest, StoreError};
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
@@ -30,7 +28,7 @@ use super::{
     slots::{HeldSlot, PostSlots},
 };
 use crate::{
-    engine::Parts,
+    parts::Parts,
     retrying_writer::{Backlog, RetryingWriter, Writer},
     topic,
 };
@@ -57,9 +55,6 @@ const UNRECORDED: &str = "the endpoint's text cannot be recorded";
 const QUOTA_ROUND: Duration = Duration::from_secs(30);
 /// The version of the payload's shape.
 const VERSION: u8 = 1;
-
-/// Renders a message as the API does. The gateway provides this function, because this crate knows no wire format.
-pub type ShowMessage = Arc<dyn Fn(Message) -> Value + Send + Sync>;
 
 /// The body of a post to an endpoint.
 #[derive(Serialize)]

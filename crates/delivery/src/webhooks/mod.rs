@@ -22,9 +22,9 @@ use store::{
 };
 
 pub(crate) use self::announcer::Announcer;
+pub use self::settings::WebhookSettings;
 use self::settings::changes;
-pub use self::{announcer::ShowMessage, settings::WebhookSettings};
-use crate::{engine::Parts, topic};
+use crate::{parts::Parts, topic};
 
 /// How many endpoints a tenant may have.
 const MOST: u64 = 20;
