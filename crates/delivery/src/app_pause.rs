@@ -19,8 +19,6 @@ use chrono::{DateTime, Utc};
 use domain::{lifecycle::Event, quota, retry::Delay, verdict::Verdict};
 use store::{ClaimedMessage, LaneChange, LanePause, QUOTA_EXHAUSTED, THROTTLED};
 
-use crate::quota::WechatQuotaReport;
-
 /// How long an app stays paused after a probe without a clear result.
 const PROBE_AGAIN: Duration = Duration::from_secs(5);
 /// WeChat does not say when its day begins: for this long after midnight here, a spent quota may be yesterday's.
@@ -55,13 +53,14 @@ impl AppPause {
         }
     }
 
-    /// The pause in view of WeChat's own count: a "spent day" with sends left was a spent minute.
-    pub(crate) fn reconciled(self, told: Option<WechatQuotaReport>, now: DateTime<Utc>) -> Self {
-        match told {
-            Some(told) if self.reason == QUOTA_EXHAUSTED && told.remain > 0 => {
+    /// The pause in view of WeChat's own count: a "spent day" with sends left was a spent minute. `remain` is the
+    /// number of sends that WeChat says are left today, if WeChat gave a number.
+    pub(crate) fn reconciled(self, remain: Option<u64>, now: DateTime<Utc>) -> Self {
+        match remain {
+            Some(remain) if self.reason == QUOTA_EXHAUSTED && remain > 0 => {
                 let said = format!(
-                    "{}; by WeChat's own count {} messages are left",
-                    self.detail, told.remain
+                    "{}; by WeChat's own count {remain} messages are left",
+                    self.detail
                 );
                 Self::minute(now, &said)
             }
@@ -142,19 +141,10 @@ mod tests {
     #[test]
     fn a_spent_day_with_sends_left_was_a_minute() {
         let now = Utc.with_ymd_and_hms(2026, 3, 1, 12, 0, 30).unwrap();
-        let told = |remain| WechatQuotaReport {
-            daily_limit: 100,
-            used: 100 - remain,
-            remain,
-            as_of: now,
-        };
         let spent = || AppPause::of(&Verdict::QuotaSpent, "45009", now).unwrap();
-        assert_eq!(
-            spent().reconciled(Some(told(0)), now).reason,
-            QUOTA_EXHAUSTED
-        );
+        assert_eq!(spent().reconciled(Some(0), now).reason, QUOTA_EXHAUSTED);
         assert_eq!(spent().reconciled(None, now).reason, QUOTA_EXHAUSTED);
-        let minute = spent().reconciled(Some(told(1)), now);
+        let minute = spent().reconciled(Some(1), now);
         assert_eq!(minute.reason, THROTTLED);
         assert!(minute.until - now <= chrono::Duration::seconds(30));
     }

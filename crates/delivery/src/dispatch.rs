@@ -202,7 +202,7 @@ impl Inner {
         let now = self.clock.now();
         let channel = message.content.channel();
         let told = self.quotas.ask(&message.appid, channel, now).await;
-        rest.map(|rest| rest.reconciled(told, now))
+        rest.map(|rest| rest.reconciled(told.map(|told| told.remain), now))
     }
 
     /// Sends with the app's token, and a second time if WeChat refuses that token.
