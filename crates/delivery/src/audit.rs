@@ -15,7 +15,7 @@ use domain::{app::AppId, webhook::EventType};
 use store::{AppEvent, NewAuditLine, Origin, Store, StoreError};
 use tokio::sync::Semaphore;
 
-use crate::{tokens::TokenFailure, topic};
+use crate::{token_failure::TokenFailure, topic};
 
 /// How many events may wait while the database takes no lines. Events arrive at a rate of one for each app and half
 /// minute.

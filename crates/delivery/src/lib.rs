@@ -46,6 +46,7 @@ mod submit;
 mod sweeper;
 mod templates;
 mod tenant_queues;
+mod token_failure;
 mod token_refusals;
 mod tokens;
 mod topic;
@@ -74,7 +75,8 @@ pub use store::{
 };
 pub use submit::{Accepted, AcceptedBatch, Attended, BatchItem, BatchResult, SubmitError};
 pub use templates::{Templates, TemplatesSynced};
-pub use tokens::{HandedToken, TokenBudget, TokenFailure, TokenReport, TokenStatus};
+pub use token_failure::TokenFailure;
+pub use tokens::{HandedToken, TokenBudget, TokenReport, TokenStatus};
 pub use webhooks::{WebhookError, WebhookSettings, Webhooks};
 pub use wechat::{
     ForwardError, ForwardedAnswer, ForwardedCall, MAX_FORWARDED, callback::Query as CallbackQuery,

@@ -14,7 +14,7 @@ use store::{App, StoreError};
 use crate::{
     apps::{AppError, Apps, refusal},
     audit::{self, AuditedRequest},
-    no_token,
+    token_failure::TokenFailure,
 };
 
 /// The state of an app's token. Never contains the token.
@@ -62,17 +62,6 @@ pub struct TokenBudget {
     pub limit: u32,
     /// Whether four fifths are used.
     pub low: bool,
-}
-
-/// Why a fetch brought no token.
-#[derive(Clone, Debug)]
-pub struct TokenFailure {
-    /// A word for programs.
-    pub reason: &'static str,
-    /// What to do about the failure.
-    pub detail: String,
-    /// When the gateway asks WeChat again.
-    pub retry_at: Option<DateTime<Utc>>,
 }
 
 /// A token that is handed out.
@@ -188,30 +177,6 @@ impl TokenReport {
             foreign_refresh: state.foreign_refresh,
             failure: state.failure.as_ref().map(TokenFailure::of),
             as_of: now,
-        }
-    }
-}
-
-impl TokenFailure {
-    /// A text for the app's owner. Technical details of the calls to WeChat stay in the gateway's log.
-    pub(crate) fn of(error: &BrokerError) -> Self {
-        let detail = match error {
-            BrokerError::Blocked { .. }
-            | BrokerError::FetchesSpent { .. }
-            | BrokerError::TooSoon { .. }
-            | BrokerError::UnknownApp => error.to_string(),
-            BrokerError::Later { .. } => {
-                "WeChat returned no token: the gateway tries again automatically".to_owned()
-            }
-            BrokerError::Bug { .. } => {
-                "WeChat did not understand a request of the gateway: please report this error with the appid"
-                    .to_owned()
-            }
-        };
-        Self {
-            reason: no_token::reason(error),
-            detail,
-            retry_at: error.retry_at(),
         }
     }
 }
