@@ -13,7 +13,7 @@ use bytes::Bytes;
 use domain::id::TenantId;
 use tokio::{sync::Notify, time::timeout};
 
-use super::PassThroughError;
+use super::error::PassThroughError;
 
 /// How many bytes are held at once: requests until WeChat has answered, answers until the client has read them.
 const BUDGET: usize = 96 * 1024 * 1024;
