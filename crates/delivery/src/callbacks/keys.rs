@@ -27,7 +27,7 @@ use moka::{future::Cache, sync::Cache as SyncCache};
 use store::{Store, StoreError};
 use wechat::callback::Keys;
 
-use super::{CallbackError, CallbackRefusal};
+use super::error::{CallbackError, CallbackRefusal};
 use crate::{metrics::DeliveryMetrics, parts::Parts, topic};
 
 /// How long the settings before a change are valid: the tenant changes the gateway first and WeChat's console second,

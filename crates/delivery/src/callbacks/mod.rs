@@ -22,42 +22,37 @@
 //! To handle another event, add a variant of [`Consequence`], its arm in [`Consequence::of`], and its part in `writer`.
 
 mod consequence;
+mod error;
 mod keys;
 mod seen;
+mod times;
 mod waiting;
 mod writer;
 
-use std::{net::IpAddr, time::Duration};
+use std::net::IpAddr;
 
-use chrono::{DateTime, TimeDelta, Utc};
 use coord::{Clock, Coord, RateLimit};
 use domain::{app::AppId, id::TenantId};
-use store::StoreError;
 use tokio_util::sync::CancellationToken;
-use wechat::callback::{CallbackCheckError, EventKind, Keys, Query, SigningStamp, WechatEvent};
+use wechat::callback::{CallbackCheckError, EventKind, Keys, Query, WechatEvent};
 
-pub use consequence::Consequence;
+pub use self::{
+    consequence::Consequence,
+    error::{CallbackError, CallbackRefusal},
+};
 
-pub(crate) use self::{waiting::ReceiptSweeper, writer::announce};
+pub(crate) use self::waiting::ReceiptSweeper;
 
 use self::{
     keys::KeyCache,
     seen::{Seen, VerifiedCallback},
+    times::{check_event_time, check_readings, check_time},
     writer::{CallbackWriter, CallbackWriterLoop},
 };
 use crate::{
     metrics::{CallbackOutcome, DeliveryMetrics},
     parts::Parts,
 };
-
-/// The largest difference between a callback's time stamp and the gateway's time, and between an event's time and the
-/// time stamp. An overheard signature is valid no longer than this.
-const SKEW: TimeDelta = TimeDelta::minutes(5);
-
-/// How far back a swap of timestamp and nonce is considered in a plain callback: the callback is refused if its
-/// signature could be that of another callback from this time. Of nonces that are random numbers, one in 7,000 looks
-/// like that.
-const OVERHEARD: TimeDelta = TimeDelta::days(7);
 
 /// Callbacks a second that one replica takes for one app from one address. WeChat sends one for each message, from
 /// several addresses. Each verified callback costs a transaction.
@@ -70,94 +65,6 @@ const TENANT_RATE: u32 = 2000;
 
 /// How often a minute one kind of refusal is logged as a warning.
 const TOLD_A_MINUTE: u32 = 10;
-
-/// Why a callback is not accepted.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CallbackError {
-    /// The callback does not prove that it comes from WeChat, or concerns no tenant. Only the log says which: a
-    /// stranger must not learn which apps there are, nor which check failed.
-    #[error("the callback is refused: {0}")]
-    Refused(CallbackRefusal),
-    /// More callbacks than WeChat ever sends: for this app from this address, for unknown apps, or verified ones for
-    /// one tenant. WeChat repeats its own callbacks.
-    #[error("too many callbacks from this address, or for all apps of one tenant")]
-    TooMany {
-        /// When to come again.
-        retry_after: Duration,
-    },
-    /// The database does not answer, or more callbacks wait than it can take. WeChat will repeat the callback.
-    #[error("{0}")]
-    Unavailable(String),
-    /// The database gives an answer that it should not give, or a secret does not open.
-    #[error("{0}")]
-    Broken(String),
-}
-
-/// Why a callback is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CallbackRefusal {
-    /// No tenant has this app.
-    #[error("there is no such app")]
-    UnknownApp,
-    /// The tenant has not set the app's Token.
-    #[error("the app has no callback_token: set callback_token with PATCH /v1/apps/{{appid}}")]
-    NoToken,
-    /// The callback was signed too long ago, or in the future.
-    #[error(
-        "the signature is {0} s away from the gateway's time: check the gateway's clock; if the clock is right, an \
-        attacker repeats an old callback"
-    )]
-    Stale(i64),
-    /// The event happened long before the callback was signed, or after.
-    #[error(
-        "the time of the event is {0} s away from the time of the signature: an attacker repeats an old callback with another timestamp and nonce"
-    )]
-    Untimely(i64),
-    /// The signature could be that of an older callback, with timestamp and nonce swapped.
-    #[error(
-        "the signature may belong to a callback of another time: choose the safe mode in WeChat's console, which \
-        excludes this case"
-    )]
-    Ambiguous,
-    /// The signature came with another body before.
-    #[error(
-        "the signature came with another body before, so an attacker has read a plain callback: choose the safe mode in WeChat's console"
-    )]
-    Reused,
-    /// The callback is not WeChat's for this app.
-    #[error(transparent)]
-    Push(#[from] CallbackCheckError),
-}
-
-impl CallbackRefusal {
-    /// The kind in one word, for metrics.
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::UnknownApp => "unknown_app",
-            Self::NoToken => "no_token",
-            Self::Stale(_) => "stale",
-            Self::Untimely(_) => "untimely",
-            Self::Ambiguous => "ambiguous",
-            Self::Reused => "reused",
-            Self::Push(refusal) => refusal.as_str(),
-        }
-    }
-}
-
-impl From<StoreError> for CallbackError {
-    fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::Unavailable(_) => Self::Unavailable(error.to_string()),
-            _ => Self::Broken(error.to_string()),
-        }
-    }
-}
-
-impl From<CallbackRefusal> for CallbackError {
-    fn from(refusal: CallbackRefusal) -> Self {
-        Self::Refused(refusal)
-    }
-}
 
 /// Receives WeChat's callbacks.
 pub struct Callbacks {
@@ -324,46 +231,6 @@ impl Callbacks {
         }
         result
     }
-}
-
-fn check_time(stamp: &SigningStamp, now: DateTime<Utc>) -> Result<(), CallbackRefusal> {
-    let away = stamp.signed_at().saturating_sub(now.timestamp());
-    if is_near(away) {
-        Ok(())
-    } else {
-        Err(CallbackRefusal::Stale(away))
-    }
-}
-
-/// WeChat signs a callback at the time of the event. In an encrypted callback only WeChat can write the event's time.
-/// An event without a meaning here may have no time.
-fn check_event_time(event: &WechatEvent, stamp: &SigningStamp) -> Result<(), CallbackRefusal> {
-    let away = event.created_at.saturating_sub(stamp.signed_at());
-    let says_nothing = matches!(
-        event.kind,
-        EventKind::Unknown { .. } | EventKind::Unreadable { .. }
-    );
-    let is_timeless = event.created_at == 0 && says_nothing;
-    if is_timeless || is_near(away) {
-        Ok(())
-    } else {
-        Err(CallbackRefusal::Untimely(away))
-    }
-}
-
-/// A plain signature covers neither the body nor the order of its parts.
-fn check_readings(stamp: &SigningStamp, now: DateTime<Utc>) -> Result<(), CallbackRefusal> {
-    let (from, to) = ((now - OVERHEARD).timestamp(), (now + SKEW).timestamp());
-    let mut others = stamp.other_times();
-    if others.any(|time| (from..=to).contains(&time)) {
-        Err(CallbackRefusal::Ambiguous)
-    } else {
-        Ok(())
-    }
-}
-
-fn is_near(seconds: i64) -> bool {
-    seconds.unsigned_abs() <= SKEW.num_seconds().unsigned_abs()
 }
 
 impl std::fmt::Debug for Callbacks {

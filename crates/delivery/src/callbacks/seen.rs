@@ -14,7 +14,7 @@ use moka::{policy::EvictionPolicy, sync::Cache};
 use sha2::{Digest, Sha256};
 use wechat::callback::Query;
 
-use super::{CallbackRefusal, SKEW};
+use super::{error::CallbackRefusal, times::SKEW};
 
 /// How many callbacks a replica remembers. The oldest are removed first, so a flood shortens the memory.
 const REMEMBERED: u64 = 100_000;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use store::StoreError;
 use tokio_util::sync::CancellationToken;
 
-use super::announce;
+use super::writer::announce;
 use crate::parts::Parts;
 
 /// The interval of the rounds.

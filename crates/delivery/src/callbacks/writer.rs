@@ -9,7 +9,7 @@ use store::{CallbackEvent, EventKey, NewReceipt, Settled, StoreError};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::{CallbackError, Consequence};
+use super::{consequence::Consequence, error::CallbackError};
 use crate::{
     metrics::CallbackOutcome,
     parts::Parts,
