@@ -118,8 +118,9 @@ impl Apps {
             None
         };
         let now = self.coord.clock().now();
+        let callback = &new.callback;
         let SealedCallback { token, aes_key } =
-            self.seal_callback(tenant, &new.appid, &new.callback);
+            callback.sealed(&self.master_key, tenant, &new.appid);
         let row = NewApp {
             secret_sealed: self.seal(
                 &SealOwner::app_secret(tenant, &new.appid),
@@ -194,8 +195,10 @@ impl Apps {
             .origin
             .did("app.update", appid)
             .saying(changes(&update));
-        let callback = self.news_of(tenant, appid, update.callback).await?;
-        let SealedCallback { token, aes_key } = self.seal_callback(tenant, appid, &callback);
+        let (store, master_key) = (&self.store, &self.master_key);
+        let callback = update.callback;
+        let callback = callback.changed(store, master_key, tenant, appid).await?;
+        let SealedCallback { token, aes_key } = callback.sealed(master_key, tenant, appid);
         let patch = AppPatch {
             name: update.name,
             token_mode: update.token_mode,

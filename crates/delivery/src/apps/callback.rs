@@ -3,12 +3,13 @@
 use domain::{
     app::AppId,
     id::TenantId,
-    seal::SealOwner,
+    seal::{MasterKey, SealOwner},
     secret::{CallbackAesKey, CallbackToken},
     violation::Violation,
 };
+use store::Store;
 
-use super::{AppError, Apps};
+use super::error::AppError;
 
 /// The message push settings of an app in WeChat's console.
 #[derive(Clone, Debug, Default)]
@@ -53,54 +54,53 @@ impl CallbackSettings {
             .filter(|(is_wrong, _, _)| *is_wrong)
             .map(|(_, pointer, rule)| Violation::new(pointer, rule))
     }
-}
 
-impl Apps {
-    pub(super) fn seal_callback(
+    /// The settings, sealed for the tenant's app.
+    pub(super) fn sealed(
         &self,
+        master_key: &MasterKey,
         tenant: TenantId,
         appid: &AppId,
-        callback: &CallbackSettings,
     ) -> SealedCallback {
-        let token = callback
-            .token
-            .as_ref()
-            .map(|token| self.seal(&SealOwner::callback_token(tenant, appid), token.expose()));
-        let aes_key = callback
-            .aes_key
-            .as_ref()
-            .map(|key| self.seal(&SealOwner::callback_aes_key(tenant, appid), key.expose()));
-        SealedCallback { token, aes_key }
+        let seal = |owner: SealOwner, plain: &str| master_key.seal(&owner, rand::random(), plain);
+        let (token, aes_key) = (self.token.as_ref(), self.aes_key.as_ref());
+        SealedCallback {
+            token: token
+                .map(|token| seal(SealOwner::callback_token(tenant, appid), token.expose())),
+            aes_key: aes_key
+                .map(|key| seal(SealOwner::callback_aes_key(tenant, appid), key.expose())),
+        }
     }
 
-    /// The part of `wanted` that differs from the settings of the tenant's app. Setting the same value again is no
+    /// The part of these settings that differs from the settings of the tenant's app. Setting the same value again is no
     /// change: a change would end the day in which the settings before the last change are still valid.
-    pub(super) async fn news_of(
-        &self,
+    pub(super) async fn changed(
+        self,
+        store: &Store,
+        master_key: &MasterKey,
         tenant: TenantId,
         appid: &AppId,
-        wanted: CallbackSettings,
-    ) -> Result<CallbackSettings, AppError> {
-        if wanted.token.is_none() && wanted.aes_key.is_none() {
-            return Ok(wanted);
+    ) -> Result<Self, AppError> {
+        if self.token.is_none() && self.aes_key.is_none() {
+            return Ok(self);
         }
-        let kept = self.store.platform().sealed_app(appid).await?;
+        let kept = store.platform().sealed_app(appid).await?;
         if kept.tenant != tenant {
             return Err(AppError::NotFound);
         }
         let is = |owner: SealOwner, sealed: Option<&Vec<u8>>, text: &str| {
             // A value that the master key cannot open any more is replaced.
             sealed
-                .and_then(|sealed| self.master_key.open(&owner, sealed).ok())
+                .and_then(|sealed| master_key.open(&owner, sealed).ok())
                 .is_some_and(|kept| kept.as_str() == text)
         };
         let (token, aes_key) = (&kept.callback_token_sealed, &kept.callback_aes_key_sealed);
-        Ok(CallbackSettings {
-            token: wanted.token.filter(|text| {
+        Ok(Self {
+            token: self.token.filter(|text| {
                 let owner = SealOwner::callback_token(tenant, appid);
                 !is(owner, token.as_ref(), text.expose())
             }),
-            aes_key: wanted.aes_key.filter(|text| {
+            aes_key: self.aes_key.filter(|text| {
                 let owner = SealOwner::callback_aes_key(tenant, appid);
                 !is(owner, aes_key.as_ref(), text.expose())
             }),
