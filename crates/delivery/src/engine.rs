@@ -72,10 +72,11 @@ impl Delivery {
         let (intake, [small_intake, large_intake]) =
             Intake::new(&parts, options.shares, &due, &stop);
         let waiters = Waiters::new(parts.store.clone());
-        let clock = parts.coord.clock().clone();
+        let (store, coord) = (&parts.store, &parts.coord);
+        let clock = coord.clock();
         let backlog = Backlog::new(parts.metrics.answers_waiting.clone());
         let recorder = Recorder::new(parts.clone(), due.clone(), options.lease);
-        let recorder = RetryingWriter::new(recorder, settlements, clock, backlog.clone());
+        let recorder = RetryingWriter::new(recorder, settlements, clock.clone(), backlog.clone());
         let quotas = Arc::new(QuotaReports::new(&parts, options.shares));
         let templates = Templates::new(&parts);
         let dispatcher = Dispatcher::new(
@@ -88,17 +89,33 @@ impl Delivery {
         let worker = Worker::new(&parts, options, dispatcher, backlog.clone(), stop.clone());
         let sweeper = Sweeper::new(&parts, options.lease, due, stop.clone());
         let receipt_sweeper = ReceiptSweeper::new(&parts, stop.clone());
-        let counts = Counts::new(&parts, tasks.clone(), stop.clone());
-        let janitor = Janitor::new(&parts, options.retention, counts.clone(), stop.clone());
+        let counts = Counts::new(store.clone(), clock.clone(), tasks.clone(), stop.clone());
+        let janitor = Janitor::new(
+            store.clone(),
+            clock.clone(),
+            options.retention,
+            counts.clone(),
+            stop.clone(),
+        );
         let (callbacks, writer_loop) = Callbacks::new(&parts, stop.clone());
-        let webhooks = Webhooks::new(&parts, options.allow_private_webhooks);
+        let webhooks = Webhooks::new(
+            store.clone(),
+            coord.clone(),
+            parts.master_key.clone(),
+            options.allow_private_webhooks,
+        );
         let (announcer, announce_recorder) = Announcer::new(
             &parts,
             options.allow_private_webhooks,
             tasks.clone(),
             stop.clone(),
         )?;
-        let syncer = Syncer::new(&parts, templates.clone(), stop.clone());
+        let syncer = Syncer::new(
+            store.clone(),
+            coord.clone(),
+            templates.clone(),
+            stop.clone(),
+        );
         let liveness = LivenessWatch::new(tasks.clone(), stop.clone());
         liveness.spawn("intake", small_intake.run());
         liveness.spawn("intake of large batches", large_intake.run());
@@ -113,15 +130,15 @@ impl Delivery {
         liveness.spawn("syncer", syncer.run());
         liveness.spawn(
             "waiters",
-            waiters.clone().listen(parts.coord.clone(), stop.clone()),
+            waiters.clone().listen(coord.clone(), stop.clone()),
         );
         tasks.close();
 
         let passage = PassThrough::new(&parts);
-        let grants = Grants::new(&parts, counts);
+        let grants = Grants::new(store.clone(), clock.clone(), counts);
         let apps = Apps::new(
-            parts.store.clone(),
-            parts.coord.clone(),
+            store.clone(),
+            coord.clone(),
             parts.broker.clone(),
             parts.master_key.clone(),
         );

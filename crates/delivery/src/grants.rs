@@ -11,7 +11,7 @@ mod counts;
 
 pub(crate) use counts::Counts;
 
-use crate::{error::DeliveryError, parts::Parts};
+use crate::error::DeliveryError;
 
 /// Grants that have been collected.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,10 +47,10 @@ pub struct Grants {
 }
 
 impl Grants {
-    pub(crate) fn new(parts: &Parts, counts: Counts) -> Self {
+    pub(crate) fn new(store: Store, clock: Clock, counts: Counts) -> Self {
         Self {
-            store: parts.store.clone(),
-            clock: parts.coord.clock().clone(),
+            store,
+            clock,
             counts,
         }
     }

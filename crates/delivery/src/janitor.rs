@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use store::{PlatformStore, StoreError};
+use coord::Clock;
+use store::{PlatformStore, Store, StoreError};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::{grants::Counts, options::Retention, parts::Parts};
+use crate::{grants::Counts, options::Retention};
 
 /// The interval of the rounds.
 const ROUND: Duration = Duration::from_mins(1);
@@ -17,7 +18,8 @@ const BREATH: Duration = Duration::from_millis(20);
 const FROM_THE_START: Duration = Duration::from_hours(24);
 
 pub(crate) struct Janitor {
-    parts: Parts,
+    store: Store,
+    clock: Clock,
     retention: Retention,
     counts: Counts,
     stop: CancellationToken,
@@ -31,13 +33,15 @@ struct PurgeProgress {
 
 impl Janitor {
     pub(crate) fn new(
-        parts: &Parts,
+        store: Store,
+        clock: Clock,
         retention: Retention,
         counts: Counts,
         stop: CancellationToken,
     ) -> Self {
         Self {
-            parts: parts.clone(),
+            store,
+            clock,
             retention,
             counts,
             stop,
@@ -51,8 +55,8 @@ impl Janitor {
     }
 
     async fn clean(self) {
-        let clock = self.parts.coord.clock().clone();
-        let platform = self.parts.store.platform();
+        let clock = self.clock.clone();
+        let platform = self.store.platform();
         let mut payloads = PurgeProgress {
             cursor: Uuid::nil(),
             started_at: clock.now(),

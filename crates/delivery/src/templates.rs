@@ -76,7 +76,7 @@ impl Templates {
     pub(crate) fn new(parts: &Parts) -> Self {
         Self(Arc::new(Inner {
             parts: parts.clone(),
-            catalog_cache: CatalogCache::new(parts),
+            catalog_cache: CatalogCache::new(parts.store.clone(), parts.coord.clock().clone()),
             looking: DashMap::new(),
         }))
     }

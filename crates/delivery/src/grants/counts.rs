@@ -16,8 +16,6 @@ use store::{GrantCount, Store, StoreError};
 use tokio::sync::Mutex;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::parts::Parts;
-
 /// The most ids or ledger entries of an app that are counted at every request: some 15 ms.
 const FEW: u32 = 10_000;
 /// How long a count is valid, as a multiple of the time that counting took. So counting uses at most a twentieth of one
@@ -48,10 +46,15 @@ struct Inner {
 }
 
 impl Counts {
-    pub(crate) fn new(parts: &Parts, tasks: TaskTracker, stop: CancellationToken) -> Self {
+    pub(crate) fn new(
+        store: Store,
+        clock: Clock,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+    ) -> Self {
         Self(Arc::new(Inner {
-            store: parts.store.clone(),
-            clock: parts.coord.clock().clone(),
+            store,
+            clock,
             tasks,
             stop,
             turns: DashMap::new(),

@@ -8,8 +8,6 @@ use domain::{app::AppId, id::TenantId, template::Catalog};
 use moka::future::Cache;
 use store::{AppCatalog, Store, StoreError};
 
-use crate::parts::Parts;
-
 /// How long a look at the database is used: a change by one replica reaches all others within this time. A look reads
 /// one row by its key, whatever the size of the app.
 const FRESH: Duration = Duration::from_secs(3);
@@ -49,7 +47,7 @@ pub(super) struct CachedCatalog {
 }
 
 impl CatalogCache {
-    pub(super) fn new(parts: &Parts) -> Self {
+    pub(super) fn new(store: Store, clock: Clock) -> Self {
         let weigh = |_: &AppId, kept: &CatalogRead| {
             let weight = kept
                 .found
@@ -58,8 +56,8 @@ impl CatalogCache {
             u32::try_from(weight).unwrap_or(u32::MAX)
         };
         Self {
-            store: parts.store.clone(),
-            clock: parts.coord.clock().clone(),
+            store,
+            clock,
             kept: Cache::builder().max_capacity(ROOM).weigher(weigh).build(),
         }
     }

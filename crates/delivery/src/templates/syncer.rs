@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use coord::Coord;
+use store::Store;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::Templates;
-use crate::{parts::Parts, topic};
+use crate::topic;
 
 /// Apps that this replica syncs at the same time.
 const AT_ONCE: u64 = 8;
@@ -16,15 +18,22 @@ const ROUND: Duration = Duration::from_secs(30);
 const LEASE: Duration = Duration::from_mins(5);
 
 pub(crate) struct Syncer {
-    parts: Parts,
+    store: Store,
+    coord: Coord,
     templates: Templates,
     stop: CancellationToken,
 }
 
 impl Syncer {
-    pub(crate) fn new(parts: &Parts, templates: Templates, stop: CancellationToken) -> Self {
+    pub(crate) fn new(
+        store: Store,
+        coord: Coord,
+        templates: Templates,
+        stop: CancellationToken,
+    ) -> Self {
         Self {
-            parts: parts.clone(),
+            store,
+            coord,
             templates,
             stop,
         }
@@ -37,12 +46,12 @@ impl Syncer {
     }
 
     async fn sync(self) {
-        let clock = self.parts.coord.clock().clone();
-        let mut woken = self.parts.coord.wakeups().subscribe(topic::TEMPLATES);
+        let clock = self.coord.clock().clone();
+        let mut woken = self.coord.wakeups().subscribe(topic::TEMPLATES);
         loop {
             clock.right().await;
             let now = clock.now();
-            let platform = self.parts.store.platform();
+            let platform = self.store.platform();
             let taken = platform
                 .claim_template_syncs(AT_ONCE, now, now + LEASE)
                 .await;

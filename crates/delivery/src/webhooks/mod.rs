@@ -24,7 +24,7 @@ use store::{
 pub(crate) use self::announcer::Announcer;
 pub use self::settings::WebhookSettings;
 use self::settings::changes;
-use crate::{parts::Parts, topic};
+use crate::topic;
 
 /// How many endpoints a tenant may have.
 const MOST: u64 = 20;
@@ -83,11 +83,16 @@ impl std::fmt::Debug for Webhooks {
 }
 
 impl Webhooks {
-    pub(crate) fn new(parts: &Parts, allow_private: bool) -> Self {
+    pub(crate) fn new(
+        store: Store,
+        coord: Coord,
+        master_key: MasterKey,
+        allow_private: bool,
+    ) -> Self {
         Self {
-            store: parts.store.clone(),
-            coord: parts.coord.clone(),
-            master_key: parts.master_key.clone(),
+            store,
+            coord,
+            master_key,
             allow_private,
             origin: Origin::GATEWAY,
         }
