@@ -11,10 +11,10 @@
 //! back, and the other twin gets the answer of a repeat.
 
 use axum::response::{IntoResponse, Response};
-use delivery::IdempotencyKey;
 use domain::id::TenantId;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
+use store::IdempotencyKey;
 use tenancy::{IdempotencyState, Keep};
 
 use crate::{

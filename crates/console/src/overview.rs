@@ -5,10 +5,9 @@ use axum::{
     response::Response,
 };
 use chrono::{DateTime, Utc};
-use delivery::{App, AppCursor, Message, MessageFilter, Page};
 use domain::{app::AppId, id::TenantId, scope::Scope, tenant::TenantStatus};
 use serde::Deserialize;
-use store::Tenant;
+use store::{App, AppCursor, Message, MessageFilter, Page, Tenant};
 use uuid::Uuid;
 
 use crate::{

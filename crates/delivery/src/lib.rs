@@ -68,11 +68,6 @@ pub use options::{EngineOptions, Retention};
 pub use parts::{Parts, ShowMessage};
 pub use pass_through::{BodyMemory, PassThroughError};
 pub use quota::{QuotaReport, WechatQuotaReport};
-pub use store::{
-    App, AppCursor, Collected, DeliveryStatus, Failure, Grant, GrantCursor, GrantEntry,
-    IdempotencyKey, KnownTemplate, Listing, Message, MessageFilter, Page, Pause, PooledId, Reach,
-    Subscription, TemplateChange, TemplateCursor, TemplateSync, Webhook, WebhookDelivery,
-};
 pub use submit::{Accepted, AcceptedBatch, Attended, BatchItem, BatchResult, SubmitError};
 pub use templates::{Templates, TemplatesSynced};
 pub use token_failure::TokenFailure;

@@ -213,7 +213,7 @@ impl std::fmt::Debug for Sending {
 }
 
 /// Gives webhooks the same view of a message as the API.
-fn show_message(message: delivery::Message) -> serde_json::Value {
+fn show_message(message: store::Message) -> serde_json::Value {
     serde_json::to_value(api::views::Message::from(message)).unwrap_or_default()
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::extract::{Request, State};
 use chrono::{DateTime, SecondsFormat, Utc};
-use delivery::{Pause, SubmitError};
+use delivery::SubmitError;
 use domain::{
     message::{self, Channel, MiniprogramLink},
     scope::Scope,
@@ -12,7 +12,7 @@ use domain::{
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
-use store::QUOTA_EXHAUSTED;
+use store::{Pause, QUOTA_EXHAUSTED};
 use utoipa::ToSchema;
 use utoipa_axum::{
     router::{OpenApiRouter, UtoipaMethodRouter},

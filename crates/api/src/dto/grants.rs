@@ -1,10 +1,10 @@
 //! Grants in requests and answers: a grant permits a message to a user.
 
 use chrono::{DateTime, Utc};
-use delivery::{Collected, GrantCursor, GrantEntry};
 use domain::{grant, violation::Violation};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
+use store::{Collected, GrantCursor, GrantEntry};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
@@ -122,7 +122,7 @@ impl GrantsAnswer {
 }
 
 impl GrantResult {
-    fn taken(status: u64, grant: delivery::Grant) -> Self {
+    fn taken(status: u64, grant: store::Grant) -> Self {
         Self {
             status,
             grant: Some(grant.into()),
@@ -180,8 +180,8 @@ pub(crate) struct Grant {
     revoked_at: Option<Timestamp>,
 }
 
-impl From<delivery::Grant> for Grant {
-    fn from(grant: delivery::Grant) -> Self {
+impl From<store::Grant> for Grant {
+    fn from(grant: store::Grant) -> Self {
         let blank = |kind, openid, remaining| Self {
             kind,
             openid,
@@ -197,7 +197,7 @@ impl From<delivery::Grant> for Grant {
             revoked_at: None,
         };
         match grant {
-            delivery::Grant::Id(id) => {
+            store::Grant::Id(id) => {
                 let kind = match id.kind {
                     grant::IdKind::FormId => GrantKind::FormId,
                     grant::IdKind::PrepayId => GrantKind::PrepayId,
@@ -210,7 +210,7 @@ impl From<delivery::Grant> for Grant {
                     ..blank(kind, id.openid, id.uses_left)
                 }
             }
-            delivery::Grant::Subscription(account) => Self {
+            store::Grant::Subscription(account) => Self {
                 template_id: Some(account.template_id),
                 long_term: Some(account.long_term),
                 reported_at: account.reported_at.map(Into::into),

@@ -87,9 +87,9 @@ pub(crate) struct Reach {
     unknown: u64,
 }
 
-impl From<delivery::Reach> for Reach {
-    fn from(reach: delivery::Reach) -> Self {
-        let delivery::Reach {
+impl From<store::Reach> for Reach {
+    fn from(reach: store::Reach) -> Self {
+        let store::Reach {
             users,
             reachable,
             revoked,

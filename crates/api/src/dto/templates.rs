@@ -1,10 +1,9 @@
 //! Templates in answers.
 
-use delivery::{
-    KnownTemplate, Listing, TemplateChange, TemplateCursor, TemplateSync, TemplatesSynced,
-};
+use delivery::TemplatesSynced;
 use domain::template_value;
 use serde::Serialize;
+use store::{KnownTemplate, Listing, TemplateChange, TemplateCursor, TemplateSync};
 use utoipa::ToSchema;
 
 use super::{

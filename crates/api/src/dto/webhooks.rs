@@ -1,10 +1,10 @@
 //! Webhook endpoints in requests and answers. Each secret is shown once.
 
 use chrono::{DateTime, Utc};
-use delivery::{DeliveryStatus, WebhookSettings};
+use delivery::WebhookSettings;
 use domain::{secret::WebhookSecret, webhook::EventType};
 use serde::{Deserialize, Serialize};
-use store::Swept;
+use store::{DeliveryStatus, Swept};
 use utoipa::{
     IntoParams, ToSchema,
     openapi::{
@@ -134,8 +134,8 @@ pub(crate) struct Webhook {
     updated_at: Timestamp,
 }
 
-impl From<delivery::Webhook> for Webhook {
-    fn from(webhook: delivery::Webhook) -> Self {
+impl From<store::Webhook> for Webhook {
+    fn from(webhook: store::Webhook) -> Self {
         Self {
             id: webhook.id.to_string(),
             url: webhook.url,
@@ -166,8 +166,8 @@ pub(crate) struct CreatedWebhook {
     secret: String,
 }
 
-impl From<&(delivery::Webhook, WebhookSecret)> for CreatedWebhook {
-    fn from((webhook, secret): &(delivery::Webhook, WebhookSecret)) -> Self {
+impl From<&(store::Webhook, WebhookSecret)> for CreatedWebhook {
+    fn from((webhook, secret): &(store::Webhook, WebhookSecret)) -> Self {
         Self {
             webhook: webhook.clone().into(),
             secret: secret.expose().to_owned(),
@@ -241,8 +241,8 @@ impl From<DeliveryWord> for DeliveryStatus {
     }
 }
 
-impl From<delivery::WebhookDelivery> for WebhookDelivery {
-    fn from(one: delivery::WebhookDelivery) -> Self {
+impl From<store::WebhookDelivery> for WebhookDelivery {
+    fn from(one: store::WebhookDelivery) -> Self {
         Self {
             event_id: one.event.to_string(),
             webhook_id: one.webhook.to_string(),

@@ -1,10 +1,10 @@
 //! Requests that may be repeated under an `Idempotency-Key`, with a JSON body or without.
 
 use axum::extract::{FromRequest, FromRequestParts, Request};
-use delivery::IdempotencyKey;
 use http::{HeaderMap, HeaderName, request::Parts};
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
+use store::IdempotencyKey;
 use utoipa::IntoParams;
 
 use super::json::{json_bytes, parse};

@@ -58,7 +58,7 @@ async fn register_app(
     let (new, now) = (new.parse()?, (state.now)());
     let desk = state.delivery.apps().by(origin);
     let act = |keep| desk.register_once(tenant, new, keep);
-    let word = move |app: &delivery::App| {
+    let word = move |app: &store::App| {
         let place = format!("/v1/apps/{}", app.appid);
         Worded::created(place, &App::at(now, app.clone()))
     };
@@ -136,7 +136,7 @@ async fn get_app(
 }
 
 /// The app as a single read and a change show the app: both use the same JSON for the same entity tag.
-async fn detail(state: &ApiState, app: delivery::App) -> AppDetail {
+async fn detail(state: &ApiState, app: store::App) -> AppDetail {
     let foreign_refresh = state.delivery.apps().foreign_refresh(&app.appid).await;
     AppDetail {
         foreign_refresh: foreign_refresh.map(Into::into),

@@ -67,7 +67,7 @@ async fn create_webhook(
     let (tenant, key) = (owner(&caller)?, caller.own(key));
     let desk = state.delivery.webhooks().by(origin);
     let act = |keep| desk.create(tenant, body.into(), keep);
-    let word = |made: &(delivery::Webhook, _)| {
+    let word = |made: &(store::Webhook, _)| {
         let place = format!("/v1/webhooks/{}", made.0.id);
         Worded::created(place, &CreatedWebhook::from(made))
     };
@@ -202,7 +202,7 @@ async fn test_webhook(
 }
 
 /// The answer to a request that makes the gateway post an event.
-fn told(delivery: &delivery::WebhookDelivery) -> Worded {
+fn told(delivery: &store::WebhookDelivery) -> Worded {
     let shown = WebhookDelivery::from(delivery.clone());
     Worded::new(StatusCode::ACCEPTED, &shown)
 }

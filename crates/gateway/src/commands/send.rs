@@ -7,13 +7,13 @@ use clap::{
     Args,
     builder::{PossibleValuesParser, TypedValueParser},
 };
-use delivery::Message;
 use domain::{
     app::AppId,
     lifecycle::Status,
     message::{Channel, Request},
 };
 use serde_json::{Map, Value, json};
+use store::Message;
 
 use super::{CommandContext, Signals};
 use crate::{

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use coord::{Clock, Coord, FARTHEST, Off, Sample};
-use delivery::{App, TokenStatus};
+use delivery::TokenStatus;
 use domain::seal::MasterKey;
-use store::{Engine, MigrationState, Rights, SealedColumn, Store, StoreError};
+use store::{App, Engine, MigrationState, Rights, SealedColumn, Store, StoreError};
 use tokio::time::{Instant, timeout};
 
 use super::Finding;

@@ -21,7 +21,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use coord::Clock;
-use delivery::{Accepted, Delivery, DeliveryError, IdempotencyKey, Message, SubmitError};
+use delivery::{Accepted, Delivery, DeliveryError, SubmitError};
 use domain::{
     app::AppId,
     id::{MessageId, TenantId},
@@ -29,7 +29,7 @@ use domain::{
     message::{Draft, Request, Unfit},
 };
 use sha2::{Digest, Sha256};
-use store::App;
+use store::{App, IdempotencyKey, Message};
 use tokio::task::JoinSet;
 
 pub(crate) use self::arguments::Arguments;

@@ -2,9 +2,9 @@
 
 use std::{collections::HashSet, fmt::Write, process::ExitCode};
 
-use delivery::Message;
 use domain::lifecycle::Status;
 use serde::Serialize;
+use store::Message;
 
 use crate::{
     failure::Failure,
