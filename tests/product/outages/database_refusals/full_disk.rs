@@ -70,7 +70,7 @@ async fn start(world: &mut World) -> (Running, Tenant) {
     world.stop_replica().await;
     let address = format!("127.0.0.1:{}", free_port());
     let log = world.folder().join("small.log");
-    let running = Running::start(serve(world, &address), log);
+    let mut running = Running::start(serve(world, &address), log);
     let url = format!("http://{address}");
     running.wait_ready(&url).await;
     let client = tenant.client.at(&url);
