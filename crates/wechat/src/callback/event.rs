@@ -4,7 +4,7 @@
 //! the event's own name, or under both nested; XML and JSON differ. This module reads all these forms. An unknown event
 //! is [`EventKind::Unknown`], never an error.
 
-use super::{CallbackCheckError, body::Node};
+use super::{CallbackCheckError, node::Node};
 
 /// The longest id that is kept: an openid has 28 characters, a template id 43.
 const MAX_ID: usize = 128;

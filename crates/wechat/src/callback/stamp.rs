@@ -4,7 +4,7 @@
 //! timestamp and nonce swapped, or the boundary shifted. A [`SigningStamp`] has only one form, and [`SigningStamp::other_times`]
 //! returns the times that the same signature could claim.
 
-use super::{CallbackCheckError, Query, present};
+use super::{CallbackCheckError, Query, query::present};
 
 /// The number of digits of seconds since 1970, from 2001 to 2286.
 const DIGITS: usize = 10;

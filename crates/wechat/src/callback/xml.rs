@@ -8,7 +8,7 @@ use quick_xml::{
     events::{BytesRef, Event},
 };
 
-use super::body::Node;
+use super::node::Node;
 
 /// WeChat's deepest event has three nested elements.
 const MAX_DEPTH: usize = 8;

@@ -1,7 +1,7 @@
 //! Properties: no input causes a panic, and every sealed envelope opens.
 
 use super::*;
-use crate::callback::{WechatEvent, body::Node, envelope::AesKey};
+use crate::callback::{WechatEvent, envelope::AesKey, node::Node};
 use proptest::prelude::*;
 
 /// Pieces for generated bodies.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::callback::{
-    CallbackCheckError, Choice, EventKind, Receipt, TemplateChoice, WechatEvent, body::Node,
+    CallbackCheckError, Choice, EventKind, Receipt, TemplateChoice, WechatEvent, node::Node,
 };
 use serde_json::json;
 
