@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::{CallReply, ParsedCall, check_method, query, take_quota};
+use super::call::{CallReply, ParsedCall, check_method, take_quota};
+use super::query;
 use crate::app::SimulatedApp;
 use crate::endpoint::CallEndpoint;
 use crate::message::Text;

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::{CallReply, ParsedCall, check_method, issue, query};
+use super::call::{CallReply, ParsedCall, check_method};
+use super::{issue, query};
 use crate::app::SimulatedApp;
 use crate::endpoint::CallEndpoint;
 use crate::message::Text;

@@ -1,5 +1,6 @@
 //! From a request to WeChat's answer: the account, the faults, the effect of the call.
 
+mod call;
 mod issue;
 mod manage;
 mod query;
@@ -10,64 +11,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::account::AccountKind;
-use crate::app::{InFlightGuard, SimulatedApp};
+use crate::app::SimulatedApp;
 use crate::endpoint::CallEndpoint;
-use crate::faults::{Effect, Shape};
+use crate::faults::Effect;
 use crate::message::SimulatedMessage;
-use crate::quota;
 use crate::refusal::Refusal;
 use crate::world::World;
 
-/// A parsed request.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct ParsedCall<'a> {
-    pub(crate) endpoint: CallEndpoint,
-    pub(crate) path: &'a str,
-    pub(crate) is_get: bool,
-    pub(crate) query: &'a str,
-    pub(crate) body: &'a [u8],
-    /// The caller's address, which 40164 shows.
-    pub(crate) ip: std::net::IpAddr,
-    pub(crate) now: i64,
-}
-
-/// What the server does with the connection, and when.
-#[derive(Debug)]
-pub(crate) struct Served {
-    pub(crate) delay: Duration,
-    pub(crate) ending: Ending,
-    /// The in-flight mark of the recipient, held until the answer is sent.
-    pub(crate) busy: Option<InFlightGuard>,
-}
-
-/// How a call ends for the caller.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Ending {
-    /// HTTP 200 with this JSON.
-    Json(String),
-    /// HTTP 200 with this JSON in an odd form.
-    Odd(String, Shape),
-    /// Another HTTP status with this HTML.
-    Html(u16, String),
-    /// The connection is aborted.
-    Break,
-    /// The call is never answered.
-    Hang,
-}
-
-type CallReply = Result<String, Refusal>;
-
-/// The result of a call's action.
-struct Acted {
-    reply: CallReply,
-    busy: Option<InFlightGuard>,
-}
-
-impl From<CallReply> for Acted {
-    fn from(reply: CallReply) -> Self {
-        Self { reply, busy: None }
-    }
-}
+use self::call::{Acted, CallReply, check_method, take_quota};
+pub(crate) use self::call::{Ending, ParsedCall, Served};
 
 /// The account and user of a call, for the filters of faults and for counters.
 #[derive(Clone, Copy, Default)]
@@ -262,27 +214,6 @@ fn admit<'a>(
     }
     take_quota(call, app)?;
     Ok(app)
-}
-
-/// Counts a call against the endpoint's limits of the minute (45011) and of the day (45009).
-fn take_quota(call: &ParsedCall<'_>, app: &SimulatedApp) -> Result<(), Refusal> {
-    let limits = app.settings().limits;
-    let place = call.endpoint.index();
-    if !app.quotas.minutes[place].take(quota::minute(call.now), limits.of_minute(call.endpoint)) {
-        return Err(Refusal::known(45011));
-    }
-    if !app.quotas.days[place].take(quota::day(call.now), limits.of_day(call.endpoint)) {
-        return Err(Refusal::known(45009));
-    }
-    Ok(())
-}
-
-fn check_method(call: &ParsedCall<'_>) -> Result<(), Refusal> {
-    match (call.endpoint.is_get(), call.is_get) {
-        (true, false) => Err(Refusal::known(43001)),
-        (false, true) => Err(Refusal::known(43002)),
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

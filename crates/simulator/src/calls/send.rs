@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Acted, CallReply, ParsedCall};
+use super::call::{Acted, CallReply, ParsedCall};
 use crate::account::{AppSettings, GrantRule};
 use crate::app::SimulatedApp;
 use crate::endpoint::CallEndpoint;

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 
+use super::call::{CallReply, ParsedCall, check_method, take_quota};
 use super::issue::check_secret;
-use super::{CallReply, ParsedCall, check_method, query, take_quota};
+use super::query;
 use crate::account::AccountKind;
 use crate::app::SimulatedApp;
 use crate::ids::mix;
