@@ -74,7 +74,7 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
-    use sea_orm::ConnectionTrait;
+    use sea_orm::{ConnectionTrait, DbBackend, Statement};
 
     use super::*;
 
@@ -99,5 +99,24 @@ mod tests {
             assert!(told.contains("newer wxgate (m20991231_future)"), "{told}");
         }
         assert_eq!(store.migrations().await.unwrap(), states);
+    }
+
+    #[tokio::test]
+    async fn a_reverted_schema_leaves_no_table() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}/wxgate.db", folder.path().display());
+        let store = Store::connect(&url).await.unwrap();
+        store.migrate_up().await.unwrap();
+        for _ in Migrator::migrations() {
+            store.migrate_down().await.unwrap();
+        }
+        let tables = "SELECT name FROM sqlite_master WHERE type = 'table'";
+        let tables = Statement::from_string(DbBackend::Sqlite, tables);
+        let tables = store.write.query_all_raw(tables).await.unwrap();
+        let names = tables
+            .iter()
+            .map(|row| row.try_get("", "name").unwrap())
+            .collect::<Vec<String>>();
+        assert_eq!(names, ["seaql_migrations"]);
     }
 }

@@ -7,6 +7,9 @@
 --   UUID ids                                  sort by the time of their creation
 --   0 or 1 in a BIGINT                        a condition, no or yes
 --
+-- Among indexes of equal cost, as on an empty table, PostgreSQL takes the one that was created last. So the order of the
+-- indexes of a table matters for plans that are made early and stay in use.
+--
 -- A table that records what happened names tenants, apps and endpoints without a foreign key: the record outlives them.
 
 
@@ -190,12 +193,6 @@ CREATE INDEX message_app ON message (appid, id);
 CREATE INDEX message_person ON message (appid, touser, id);
 -- Lists the messages with a tenant's reference.
 CREATE INDEX message_reference ON message (appid, reference) WHERE reference IS NOT NULL;
--- Lists the messages of a template, newest first.
-CREATE INDEX message_template ON message (appid, template_id, id);
--- Lists the messages with a rare status, newest first. A message that is accepted, sent and delivered is never in the
--- index.
-CREATE INDEX message_rare ON message (appid, status, id)
-    WHERE status <> 'queued' AND status <> 'sending' AND status <> 'sent' AND status <> 'delivered';
 
 -- The partial indexes are the queue. Each index holds one phase, so a search for work costs the same with ten rows of
 -- history and with ten million.
@@ -210,6 +207,13 @@ CREATE INDEX message_behind ON message (appid, touser, priority, due_at) WHERE p
 CREATE INDEX message_flying ON message (appid, touser) WHERE phase = 3;
 -- Not yet sent: the sweep finds the messages that expire.
 CREATE INDEX message_unsent ON message (expires_at) WHERE phase < 3;
+
+-- Lists the messages with a rare status, newest first. A message that is accepted, sent and delivered is never in the
+-- index.
+CREATE INDEX message_rare ON message (appid, status, id)
+    WHERE status <> 'queued' AND status <> 'sending' AND status <> 'sent' AND status <> 'delivered';
+-- Lists the messages of a template, newest first.
+CREATE INDEX message_template ON message (appid, template_id, id);
 
 -- The answer to a request under an idempotency key.
 CREATE TABLE idempotency (
@@ -365,14 +369,14 @@ CREATE TABLE webhook_delivery (
 
 -- As with messages, the partial indexes hold the deliveries with work left, and no history.
 
--- A claim takes the tenants in rotation, their endpoints in rotation, and the due deliveries of each endpoint.
-CREATE INDEX webhook_delivery_turn ON webhook_delivery (tenant_id, webhook_id, due_at, event_id) WHERE status = 'pending';
 -- A claim looks whether an earlier event of the same message is still pending.
 CREATE INDEX webhook_delivery_order ON webhook_delivery (webhook_id, message_id, event_id) WHERE status = 'pending';
 -- Counts the deliveries in flight to each endpoint.
 CREATE INDEX webhook_delivery_flying ON webhook_delivery (webhook_id) WHERE lease IS NOT NULL;
 -- Finds the deliveries that are old enough to delete.
 CREATE INDEX webhook_delivery_age ON webhook_delivery (created_at);
+-- A claim takes the tenants in rotation, their endpoints in rotation, and the due deliveries of each endpoint.
+CREATE INDEX webhook_delivery_turn ON webhook_delivery (tenant_id, webhook_id, due_at, event_id) WHERE status = 'pending';
 
 
 -- Operation -----------------------------------------------------------------------------------------------------------
