@@ -3,6 +3,8 @@
 //! These answers share their keys with [`Submission`](crate::Submission)s. The record of a submission stores less,
 //! because the answer to a submission can be built again from the message's row.
 
+mod stored;
+
 use std::fmt;
 
 use chrono::{DateTime, Utc};
@@ -17,16 +19,7 @@ use crate::{
     timestamp::millis,
 };
 
-/// A sealed answer that the transaction of the requested change will write.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredAnswer {
-    /// The tenant that owns the key, or `None` for the operators.
-    pub tenant: Option<TenantId>,
-    /// The idempotency key of the request.
-    pub key: IdempotencyKey,
-    /// The answer, sealed.
-    pub sealed: Vec<u8>,
-}
+pub use stored::StoredAnswer;
 
 /// What the database has stored under an idempotency key.
 #[derive(Clone, Debug, PartialEq, Eq)]

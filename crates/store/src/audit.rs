@@ -14,31 +14,12 @@ use sea_orm::{
 use uuid::Uuid;
 
 use crate::{
-    DisabledWebhook, Listing, Page, PlatformStore, Store, StoreError, TenantStore,
+    Listing, Page, PlatformStore, Store, StoreError, TenantStore,
     entity::audit::{ActiveModel, Column, Entity, Model},
     timestamp::{millis, time},
 };
 
-pub use origin::{Actor, Origin};
-
-/// The content of an audit line.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewAuditLine {
-    /// The actor, in the text form of [`Actor`].
-    pub actor: String,
-    /// The action, in one word.
-    pub action: String,
-    /// The thing that the action concerns.
-    pub target: String,
-    /// How the action ended, in one word.
-    pub outcome: String,
-    /// More details, in a sentence.
-    pub detail: Option<String>,
-    /// The request that asked for the action, or `None` where no request did.
-    pub request_id: Option<String>,
-    /// The address from which the request came.
-    pub address: Option<String>,
-}
+pub use origin::{Actor, NewAuditLine, Origin};
 
 /// A line of the audit log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -148,19 +129,6 @@ pub(crate) async fn append(
         .exec_without_returning(place)
         .await?;
     Ok(())
-}
-
-/// The line that the gateway disabled an endpoint.
-pub(crate) fn disabled_line(disabled: &DisabledWebhook) -> NewAuditLine {
-    NewAuditLine {
-        actor: "gateway".to_owned(),
-        action: "webhook.disable".to_owned(),
-        target: disabled.webhook.to_string(),
-        outcome: "disabled".to_owned(),
-        detail: Some(disabled.reason.clone()),
-        request_id: None,
-        address: None,
-    }
 }
 
 async fn list(

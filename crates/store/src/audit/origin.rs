@@ -4,8 +4,6 @@ use std::{fmt, net::IpAddr, str::FromStr};
 
 use domain::id::KeyId;
 
-use super::NewAuditLine;
-
 /// The actor of an action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Actor {
@@ -108,6 +106,25 @@ impl Origin {
             ..self.did(action, target)
         }
     }
+}
+
+/// The content of an audit line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewAuditLine {
+    /// The actor, in the text form of [`Actor`].
+    pub actor: String,
+    /// The action, in one word.
+    pub action: String,
+    /// The thing that the action concerns.
+    pub target: String,
+    /// How the action ended, in one word.
+    pub outcome: String,
+    /// More details, in a sentence.
+    pub detail: Option<String>,
+    /// The request that asked for the action, or `None` where no request did.
+    pub request_id: Option<String>,
+    /// The address from which the request came.
+    pub address: Option<String>,
 }
 
 impl NewAuditLine {

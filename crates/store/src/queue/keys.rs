@@ -19,10 +19,10 @@ use uuid::Uuid;
 
 use super::{
     grants::Collected,
+    idempotency_key::IdempotencyKey,
     sql::Sql,
     submission::{
-        BatchEntry, FirstAnswer, FirstEntry, IdempotencyKey, Received, Submission, SubmissionBody,
-        Taken,
+        BatchEntry, FirstAnswer, FirstEntry, Received, Submission, SubmissionBody, Taken,
     },
 };
 use crate::{

@@ -39,6 +39,7 @@ pub(crate) mod claimed;
 mod event_keys;
 pub(crate) mod events;
 pub(crate) mod grants;
+mod idempotency_key;
 mod intake;
 mod keys;
 mod lane;
@@ -66,6 +67,7 @@ pub use grants::{
     GrantEntry, IdFate, KeptCount, LedgerChange, LedgerStep, Permit, PoolCount, PoolId, PooledId,
     Reach, Subscription, TemplateCount,
 };
+pub use idempotency_key::IdempotencyKey;
 pub use lane::QuotaUse;
 pub(crate) use lane::{close_lane, open_lane};
 pub use outbox::{
@@ -78,8 +80,8 @@ pub use record::{Recorded, Settlement, SettlementSource};
 pub use retention::Dropped;
 pub use retry::Retried;
 pub use submission::{
-    BatchEntry, FirstAnswer, FirstEntry, IdempotencyKey, NewMessage, Received, Spent, Submission,
-    SubmissionBody, Taken,
+    BatchEntry, FirstAnswer, FirstEntry, NewMessage, Received, Spent, Submission, SubmissionBody,
+    Taken,
 };
 pub use sweep::Swept;
 

@@ -17,8 +17,9 @@ use super::{
     admission::{self, AppFacts, MessageProfile, app_of},
     allowance::Allowances,
     cancel::changed_at,
+    idempotency_key::IdempotencyKey,
     keys::{self, Claim, RecordedAnswer},
-    submission::{IdempotencyKey, Received},
+    submission::Received,
 };
 use crate::{
     Message, StoreError, TenantStore,

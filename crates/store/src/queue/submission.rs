@@ -1,7 +1,5 @@
 //! Submissions: requests to send, as intake receives them, and the results.
 
-use std::time::Duration;
-
 use chrono::{DateTime, Utc};
 use domain::{
     app::{AppId, AppKind},
@@ -11,7 +9,7 @@ use domain::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{READY, WAITING};
+use super::{READY, WAITING, idempotency_key::IdempotencyKey};
 use crate::Message;
 
 /// A request to send: one message or a batch, under one idempotency key.
@@ -61,22 +59,6 @@ pub struct NewMessage {
     pub draft: Draft,
     /// The time of the request.
     pub received_at: DateTime<Utc>,
-}
-
-/// The means by which a repeated request is recognised.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IdempotencyKey {
-    /// The caller's key, unique within the tenant for [`kept_for`](Self::kept_for).
-    pub key: String,
-    /// A hash of the request. The same key with a different hash is refused.
-    pub fingerprint: [u8; 32],
-    /// How long the key is kept.
-    pub kept_for: Duration,
-}
-
-impl IdempotencyKey {
-    /// How long the API keeps a key.
-    pub const DAY: Duration = Duration::from_hours(24);
 }
 
 /// The result of a [`Submission`].

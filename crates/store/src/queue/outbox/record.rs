@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{DeliveryNext, DeliveryOutcome, DisabledWebhook};
 use crate::{
-    PlatformStore, StoreError, audit,
+    NewAuditLine, PlatformStore, StoreError,
     queue::sql::{Sql, SqlValue},
     store::UnitOfWork,
     timestamp::{millis, time},
@@ -187,6 +187,21 @@ async fn note_health(
         webhook: endpoint.id.into(),
         reason,
     };
-    tx.add_line(Some(disabled.tenant), audit::disabled_line(&disabled), now);
+    tx.add_line(Some(disabled.tenant), disabled.line(), now);
     Ok(Some(disabled))
+}
+
+impl DisabledWebhook {
+    /// The audit line that the gateway disabled the endpoint.
+    fn line(&self) -> NewAuditLine {
+        NewAuditLine {
+            actor: "gateway".to_owned(),
+            action: "webhook.disable".to_owned(),
+            target: self.webhook.to_string(),
+            outcome: "disabled".to_owned(),
+            detail: Some(self.reason.clone()),
+            request_id: None,
+            address: None,
+        }
+    }
 }
