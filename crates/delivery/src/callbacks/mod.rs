@@ -6,7 +6,7 @@
 //!  Event         time stamp → signature → decryption → what happened, and when        wechat::callback
 //!  Seen          a repeated signature has no effect
 //!  Consequence   what the event means for the gateway
-//!  Desk          one transaction for all callbacks that wait at this moment → `success`
+//!  Writer        one transaction for all callbacks that wait at this moment → `success`
 //! ```
 //!
 //! WeChat repeats a callback up to three times until it is answered. So a callback is answered only after its content
