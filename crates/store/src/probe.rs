@@ -31,10 +31,23 @@ impl Store {
         })?;
         let looked = refuse_standby(&mut connection).await;
         looked.map_err(|error| refusal(&error))?;
-        session::refuse_transaction_pooling(&mut connection, &options).await?;
+        refuse_transaction_pooling(&mut connection, &options).await?;
         // The check is complete, so a failed close does not matter.
         let _ = connection.close().await;
         Ok(())
+    }
+}
+
+/// Refuses a connection path on which another session sees the settings of one session, or on which the settings get
+/// lost. `first` is a connection that was made with `options`.
+async fn refuse_transaction_pooling(
+    first: &mut PgConnection,
+    options: &PgConnectOptions,
+) -> Result<(), StoreError> {
+    match session::is_shared(first, options).await {
+        Ok(false) => Ok(()),
+        Ok(true) => Err(StoreError::Settings(session::POOLER.to_owned())),
+        Err(error) => Err(refusal(&error)),
     }
 }
 

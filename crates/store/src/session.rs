@@ -5,8 +5,6 @@
 
 use sqlx::{Connection, Executor, Row, postgres::PgConnectOptions, postgres::PgConnection};
 
-use crate::StoreError;
-
 const SETTINGS: &str = "
 -- A replica that is cut off in the middle of a transaction must not hold its locks for ever.
 SET idle_in_transaction_session_timeout = '10s';
@@ -24,7 +22,7 @@ SET plan_cache_mode = force_generic_plan;
 ";
 
 /// The advice about a pooler that does not keep sessions.
-const POOLER: &str = "WXGATE_DATABASE_URL names a pooler that gives each transaction another session of the server, such as PgBouncer with pool_mode = transaction, but the gateway keeps prepared statements and settings in its sessions: set the URL to the server itself, or set pool_mode = session for this database";
+pub(crate) const POOLER: &str = "WXGATE_DATABASE_URL names a pooler that gives each transaction another session of the server, such as PgBouncer with pool_mode = transaction, but the gateway keeps prepared statements and settings in its sessions: set the URL to the server itself, or set pool_mode = session for this database";
 
 /// The options with which the driver connects.
 pub(crate) fn options(options: PgConnectOptions) -> PgConnectOptions {
@@ -37,23 +35,10 @@ pub(crate) async fn prepare(connection: &mut PgConnection) -> Result<(), sqlx::E
     connection.execute(SETTINGS).await.map(drop)
 }
 
-/// Refuses a connection path on which another session sees the settings of one session, or on which the settings get
-/// lost. `first` is a connection that was made with `options`.
-pub(crate) async fn refuse_transaction_pooling(
-    first: &mut PgConnection,
-    options: &PgConnectOptions,
-) -> Result<(), StoreError> {
-    match is_shared(first, options).await {
-        Ok(false) => Ok(()),
-        Ok(true) => Err(StoreError::Settings(POOLER.to_owned())),
-        Err(error) => Err(super::probe::refusal(&error)),
-    }
-}
-
 /// Whether a pooler shares sessions between connections. Such a pooler hands out the server session that was used last.
 /// Then the second connection sees the mark of the first, or the second occupies that session and the first gets another
 /// one.
-async fn is_shared(
+pub(crate) async fn is_shared(
     first: &mut PgConnection,
     options: &PgConnectOptions,
 ) -> Result<bool, sqlx::Error> {
