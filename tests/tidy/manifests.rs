@@ -31,6 +31,22 @@ fn members_inherit_their_package_and_their_lints() {
     }
 }
 
+/// A description is one sentence.
+#[test]
+fn members_describe_themselves() {
+    for package in members() {
+        let manifest = std::fs::read_to_string(&package.manifest_path).unwrap();
+        let description = manifest
+            .lines()
+            .find_map(|line| line.strip_prefix("description = \"")?.strip_suffix(".\""));
+        assert!(
+            description.is_some_and(|text| !text.contains(". ")),
+            "{}: [package] lacks a description of one sentence",
+            package.manifest_path
+        );
+    }
+}
+
 /// All members use one version and one set of features of a dependency, written only in the root manifest.
 #[test]
 fn dependencies_come_from_the_workspace() {
