@@ -180,6 +180,6 @@ fn span(
 
 impl fmt::Debug for AppTotalsCollector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CensusTaker").finish_non_exhaustive()
+        f.debug_struct("AppTotalsCollector").finish_non_exhaustive()
     }
 }

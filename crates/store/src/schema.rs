@@ -112,7 +112,7 @@ mod tests {
         }
         let tables = "SELECT name FROM sqlite_master WHERE type = 'table'";
         let tables = Statement::from_string(DbBackend::Sqlite, tables);
-        let tables = store.write.query_all_raw(tables).await.unwrap();
+        let tables = store.write().query_all_raw(tables).await.unwrap();
         let names = tables
             .iter()
             .map(|row| row.try_get("", "name").unwrap())
