@@ -36,7 +36,7 @@ impl Imports {
     /// Reads the crate whose root file is `file`.
     fn read(file: &Path) -> Self {
         let mut imports = Self::default();
-        imports.load(file, vec![]);
+        imports.load(file, &vec![]);
         for (module, text) in imports.files.clone() {
             let mut reader = Reader {
                 module,
@@ -47,7 +47,7 @@ impl Imports {
         imports
     }
 
-    fn load(&mut self, file: &Path, module: Names) {
+    fn load(&mut self, file: &Path, module: &Names) {
         let text = std::fs::read_to_string(file).unwrap();
         let parsed = syn::parse_file(&text).expect("the file compiles");
         self.files.insert(module.clone(), text);
@@ -62,8 +62,8 @@ impl Imports {
             }
             let flat = folder.join(format!("{}.rs", child.ident));
             let nested = folder.join(child.ident.to_string()).join("mod.rs");
-            let path = joined(&module, &child.ident.to_string());
-            self.load(if flat.exists() { &flat } else { &nested }, path);
+            let path = joined(module, &child.ident.to_string());
+            self.load(if flat.exists() { &flat } else { &nested }, &path);
         }
     }
 
@@ -206,9 +206,10 @@ fn named(item: &Ident, name: &Ident, path: &mut Names) -> Option<String> {
     if item != "self" {
         path.push(item.to_string());
     }
-    match name == "self" {
-        true => path.last().cloned(),
-        false => Some(name.to_string()),
+    if name == "self" {
+        path.last().cloned()
+    } else {
+        Some(name.to_string())
     }
 }
 
@@ -271,6 +272,8 @@ fn a_circle_is_found_through_names_and_inline_modules_and_not_through_exports() 
         std::fs::write(folder.path().join(name), text).unwrap();
     }
     let mut circles = Imports::read(&folder.path().join("lib.rs")).circles();
-    circles.iter_mut().for_each(|files| files.sort());
+    for files in &mut circles {
+        files.sort();
+    }
     assert_eq!(circles, [["crate::a", "crate::b"]]);
 }

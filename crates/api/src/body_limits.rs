@@ -47,11 +47,10 @@ pub(crate) fn body_limit(request: &Request) -> usize {
         MAX_UNPROVEN_BODY
     } else if path.is_some_and(|path| path.as_str().starts_with(CALLBACK_PREFIX)) {
         MAX_CALLBACK
+    } else if is_pass_through(request.uri().path()) {
+        delivery::MAX_FORWARDED
     } else {
-        match is_pass_through(request.uri().path()) {
-            true => delivery::MAX_FORWARDED,
-            false => MAX_BODY,
-        }
+        MAX_BODY
     }
 }
 

@@ -273,7 +273,7 @@ async fn every_end_is_told_once_and_in_order(store: Store) {
                 [0, 0, 1, 700, 5000][usize::try_from(replicas.dice.roll(5)).unwrap()],
             );
             let behind = Duration::from_millis(replicas.dice.roll(2) * 20);
-            replicas.step(now - behind).await;
+            Box::pin(replicas.step(now - behind)).await;
         }
     }
     let told = told(&replicas.sender, webhook).await;
