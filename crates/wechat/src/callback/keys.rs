@@ -32,7 +32,7 @@ impl Keys {
     }
 
     /// Verifies a callback to `appid` and reads the event. An authentic callback that cannot be read becomes
-    /// [`EventKind::Unreadable`], because WeChat would repeat a refused callback without effect.
+    /// [`EventKind::Unreadable`](super::EventKind::Unreadable), because WeChat would repeat a refused callback without effect.
     pub fn open(
         &self,
         appid: &AppId,
