@@ -34,6 +34,8 @@ use crate::{NewApp, Page, Store, timestamp::millis};
 
 /// The statements that [`Sql::on`](super::sql::Sql::on) has built in this process.
 static MADE: Mutex<Vec<Statement>> = Mutex::new(Vec::new());
+/// Held by each test that uses a store here: `MADE` has the statements of all tests of this process.
+static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// The number of messages that have ended, and the number of messages in each of the phases ready, waiting and behind.
 const ENDED: usize = 20_000;
@@ -427,6 +429,7 @@ async fn look_for_walks(store: &Store, statements: &[Statement], is_walk: fn(&st
 
 #[tokio::test(flavor = "multi_thread")]
 async fn plans_use_the_indexes() {
+    let _alone = ONE_AT_A_TIME.lock().await;
     let folder = tempfile::tempdir().unwrap();
     let sqlite = |name: &str| format!("sqlite://{}/{name}.db", folder.path().display());
     no_statement_goes_through_all_messages(&sqlite("wxgate"), &sqlite("empty")).await;

@@ -9,7 +9,7 @@ use domain::{
 use sea_orm::{ConnectionTrait, QueryTrait, Statement};
 use testkit::Postgres;
 
-use super::{app, at, fill};
+use super::{ONE_AT_A_TIME, app, at, fill};
 use crate::{MessageFilter, Page, Store};
 
 const PAGE: Page = Page {
@@ -90,6 +90,7 @@ async fn a_page_of_what_is_rare_is_whole(url: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_is_empty_only_where_nothing_more_is() {
+    let _alone = ONE_AT_A_TIME.lock().await;
     let folder = tempfile::tempdir().unwrap();
     let sqlite = format!("sqlite://{}/wxgate.db", folder.path().display());
     a_page_of_what_is_rare_is_whole(&sqlite).await;
