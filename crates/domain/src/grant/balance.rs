@@ -34,10 +34,10 @@ pub struct Balance {
 pub struct OneSidedReports {
     /// Reported by the tenant, without an event from WeChat yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty", with = "times")]
-    by_wechat: Vec<DateTime<Utc>>,
+    unconfirmed: Vec<DateTime<Utc>>,
     /// In an event from WeChat, without a report of the tenant yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty", with = "times")]
-    by_tenant: Vec<DateTime<Utc>>,
+    unreported: Vec<DateTime<Utc>>,
 }
 
 /// An entry of the subscription ledger.
@@ -68,8 +68,8 @@ impl Balance {
     /// Changes the balance by `entry`.
     pub fn enter(&mut self, entry: LedgerEntry) {
         let OneSidedReports {
-            by_wechat,
-            by_tenant,
+            unconfirmed,
+            unreported,
         } = &mut self.untold;
         match entry {
             LedgerEntry::Reported {
@@ -79,16 +79,16 @@ impl Balance {
             } => {
                 self.long_term |= long_term;
                 let known = (0..count)
-                    .take_while(|_| take_nearest(by_tenant, at))
+                    .take_while(|_| take_nearest(unreported, at))
                     .count();
                 let fresh = count - u32::try_from(known).unwrap_or(count);
-                remember(by_wechat, at, fresh);
+                remember(unconfirmed, at, fresh);
                 self.credit(fresh, at);
                 self.reported_at = self.reported_at.max(Some(at));
             }
             LedgerEntry::Accepted { at } => {
-                if !take_nearest(by_wechat, at) {
-                    remember(by_tenant, at, 1);
+                if !take_nearest(unconfirmed, at) {
+                    remember(unreported, at, 1);
                     self.credit(1, at);
                 }
                 self.confirmed_at = self.confirmed_at.max(Some(at));
