@@ -8,7 +8,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use futures::future::{BoxFuture, Shared};
 
-/// How long a result holds. A token that dies meanwhile stays in use for at most this time.
+/// How long the result of a check is reused. A token that WeChat ends after the check stays in use for at most this time.
 const HOLDS: Duration = Duration::from_secs(5);
 /// With this many checks in a row without a result, the broker believes the refusal: a firewall may keep the check
 /// itself from WeChat for ever.

@@ -87,7 +87,7 @@ impl Memories {
             .remove_if(appid, |_, there| std::ptr::eq(&raw const **there, memory));
     }
 
-    /// Whether `memory` is still the present memory of the app: the app was not changed or forgotten meanwhile.
+    /// Whether `memory` is still the memory of the app. A change or removal of the app replaces the memory.
     pub(crate) fn contains(&self, appid: &AppId, memory: &Memory) -> bool {
         self.apps
             .get(appid)

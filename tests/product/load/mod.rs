@@ -1,4 +1,4 @@
-//! Tenants beside each other: load of one tenant or address does not slow down the others.
+//! Load of one tenant or one address does not slow down other tenants.
 
 mod backlogs;
 mod noisy_tenants;

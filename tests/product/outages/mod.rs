@@ -1,4 +1,4 @@
-//! What fails beneath and beside the gateways: processes, databases, Redis, clocks, connections and WeChat.
+//! Failures of processes, databases, Redis, clocks, connections and WeChat.
 
 mod broken_connections;
 mod clock_skew;

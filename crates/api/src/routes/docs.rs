@@ -29,7 +29,7 @@ pub(crate) fn pages<S: Clone + Send + Sync + 'static>() -> Router<S> {
         .layer(from_fn(secure))
 }
 
-/// The page at `path/` for the document at `url`, with the files of the page beside the page.
+/// Serves the page for the document at `url` under `path`, and the files of the page under the same path.
 fn document<S: Clone + Send + Sync + 'static>(path: &'static str, url: &'static str) -> Router<S> {
     let config = Config::new([url])
         .use_base_layout()

@@ -9,7 +9,7 @@ const DAYS: u32 = 3;
 const DAY: u32 = 24 * 60;
 
 #[tokio::test]
-async fn nobody_waits_for_days_and_fetches_are_as_few_as_lifetimes_allow() {
+async fn no_sender_waits_for_days_and_fetches_are_as_few_as_lifetimes_allow() {
     // The range of minutes before the end at which a token of two hours is replaced; a use comes each minute.
     for (mode, margins) in [(TokenMode::Stable, [4, 5]), (TokenMode::Legacy, [10, 15])] {
         let world = World::new(mode).await;
